@@ -1,0 +1,1 @@
+"""What every room shares: types, errors, random streams, parameters, units and the wire."""

@@ -1,0 +1,37 @@
+"""Errors that a user or a network can cause. Our own bugs are assertions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class P2PFRLError(Exception):
+    """The root of every error this package raises on purpose."""
+
+
+class ScenarioError(P2PFRLError):
+    """A scenario file cannot be run; `problems` holds every reason, each one line with its place."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class TopologyError(P2PFRLError):
+    """A graph is not what a rule needs (disconnected, wrong size, one-way edges, ...)."""
+
+
+class DeadlockError(P2PFRLError):
+    """Everyone waits and no timer is left; the message names who waits for whom."""
+
+
+class WireError(P2PFRLError):
+    """A frame is refused. `reason` is one of a small fixed set, counted per sender."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {detail}")
+
+
+class RecordError(P2PFRLError):
+    """A run directory is missing, incomplete or not ours."""

@@ -1,0 +1,16 @@
+"""Import torch and gymnasium when they are first used: `--help`, `list` and `validate` must answer at once."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class LazyModule(ModuleType):
+    """A module imported at its first attribute access.
+
+    Used as `if TYPE_CHECKING: import torch` / `else: torch = LazyModule("torch")`, so that type checkers see the real one.
+    """
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(self.__name__), name)

@@ -1,0 +1,133 @@
+"""The flat parameter vector: which tensor lies where, what travels, and memory that starts on 64 bytes.
+
+An agent's parameters are one row of `stride` numbers. Every tensor starts on 64 bytes within the row, and every row on
+64 bytes in memory, because matrix kernels give slightly different results at other alignments: then an agent's result
+does not depend on its position. The padding never travels: `pack` gives the `d` numbers that count, `unpack` puts them back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from p2pfrl.core.rng import key
+
+ALIGNMENT = 64  # bytes
+
+Vector = NDArray[np.floating]
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Vector:
+    """Return zeros whose first byte lies on a multiple of 64."""
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.zeros(count + ALIGNMENT, dtype=np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    return raw[offset : offset + count].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named tensor of the layout. `name` is "part.rest": the text before the first dot is the part it belongs to.
+
+    Attributes:
+        aligned: start on 64 bytes. False places it right behind the previous tensor, so that a learner can view
+            neighboring tensors (the heads of an actor and a critic) as one matrix.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    aligned: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def part(self) -> str:
+        """The part of the vector this tensor belongs to, for example "actor"."""
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each tensor lies in a row.
+
+    Attributes:
+        tensors: in order.
+        dtype: "float32" for networks, "float64" for quadratic and tabular learners.
+    """
+
+    tensors: tuple[Tensor, ...]
+    dtype: str = "float32"
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """First element of each tensor within a row."""
+        unit = ALIGNMENT // np.dtype(self.dtype).itemsize
+        offsets, end = [], 0
+        for tensor in self.tensors:
+            start = -(-end // unit) * unit if tensor.aligned else end
+            offsets.append(start)
+            end = start + tensor.size
+        return tuple(offsets)
+
+    @cached_property
+    def stride(self) -> int:
+        """Elements per row, padding included."""
+        unit = ALIGNMENT // np.dtype(self.dtype).itemsize
+        end = self.offsets[-1] + self.tensors[-1].size
+        return -(-end // unit) * unit
+
+    @cached_property
+    def size(self) -> int:
+        """Number of parameters d, without padding."""
+        return sum(t.size for t in self.tensors)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts, in order of first appearance."""
+        return tuple(dict.fromkeys(t.part for t in self.tensors))
+
+    @cached_property
+    def signature(self) -> str:
+        """A short hash of names, shapes and dtype: peers compare it before they exchange anything."""
+        return key(0, repr((self.tensors, self.dtype))).hex()[:16]
+
+    def slices(self, parts: Sequence[str] | None = None) -> tuple[tuple[slice, slice], ...]:
+        """Return (slice of the compact vector, slice of the row) pairs for `parts` (all when None), merged where adjacent."""
+        wanted = self.parts if parts is None else tuple(parts)
+        pairs: list[tuple[slice, slice]] = []
+        end = 0
+        for tensor, offset in zip(self.tensors, self.offsets, strict=True):
+            if tensor.part not in wanted:
+                continue
+            compact, row = slice(end, end + tensor.size), slice(offset, offset + tensor.size)
+            if pairs and pairs[-1][1].stop == row.start:
+                compact, row = slice(pairs[-1][0].start, compact.stop), slice(pairs[-1][1].start, row.stop)
+                pairs.pop()
+            pairs.append((compact, row))
+            end += tensor.size
+        return tuple(pairs)
+
+    def zeros(self, rows: int) -> Vector:
+        """Return `(rows, stride)` aligned zeros."""
+        return aligned_zeros((rows, self.stride), self.dtype)
+
+    def pack(self, rows: Vector, parts: Sequence[str] | None = None) -> Vector:
+        """Return the numbers of `parts` without padding: `(..., stride)` -> a new `(..., k)`."""
+        pairs = self.slices(parts)
+        out = np.empty((*rows.shape[:-1], pairs[-1][0].stop if pairs else 0), dtype=self.dtype)
+        for compact, row in pairs:
+            out[..., compact] = rows[..., row]
+        return out
+
+    def unpack(self, vectors: Vector, rows: Vector, parts: Sequence[str] | None = None) -> None:
+        """Write `(..., k)` numbers of `parts` into `(..., stride)` rows, in place; other parts keep their values."""
+        for compact, row in self.slices(parts):
+            rows[..., row] = vectors[..., compact]

@@ -1,0 +1,117 @@
+"""Random streams that depend on (seed, path) alone, never on who shares a batch or on the order of events.
+
+Three kinds. `generator` is an ordinary numpy generator for draws made once, when a world is built. `Streams` holds one
+counter-based stream per agent and draws for a whole batch at once; row i is the same whatever the other rows are. `draw`
+gives two numbers for one message. None of them has state that must survive a crash: a stream is named by what it is for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_TO_UNIT = 2.0**-53
+
+
+def key(seed: int, *path: int | str) -> bytes:
+    """Return 16 bytes that name the stream `path` of `seed`; different paths give independent keys."""
+    return blake2b(repr((seed, *path)).encode(), digest_size=16).digest()
+
+
+def generator(seed: int, *path: int | str) -> np.random.Generator:
+    """Return a numpy generator for the stream `path` of `seed`.
+
+    >>> float(generator(1, 0, "problem").random()) == float(generator(1, 0, "problem").random())
+    True
+    """
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key(seed, *path), "little")))
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the SplitMix64 finalizer of every element (Steele, Lea, Flood, OOPSLA 2014), in place."""
+    x ^= x >> np.uint64(30)
+    x *= _MIX_1
+    x ^= x >> np.uint64(27)
+    x *= _MIX_2
+    x ^= x >> np.uint64(31)
+    return x
+
+
+class Streams:
+    """One counter-based random stream per row: number c of row i is mix(mix(a_i + c g) + b_i), (a_i, b_i) the row's key.
+
+    Every operation is elementwise on integers or numpy floats, so row i never depends on the other rows.
+
+    Args:
+        keys: `(b, 2)` unsigned 64-bit keys, one pair per row.
+    """
+
+    __slots__ = ("_count", "_keys")
+
+    def __init__(self, keys: NDArray[np.uint64]) -> None:
+        self._keys = keys
+        self._count = 0
+
+    @classmethod
+    def of(cls, seed: int, agents: Sequence[int], purpose: str, index: Sequence[int] | int = 0) -> Streams:
+        """Return streams for `agents`, keyed (seed, agent, purpose, index): index names the update, round or episode."""
+        indices = [index] * len(agents) if isinstance(index, int) else index
+        raw = b"".join(key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True))
+        return cls(np.frombuffer(raw, dtype="<u8").reshape(-1, 2))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def bits(self, *shape: int) -> NDArray[np.uint64]:
+        """Return `(b, *shape)` unsigned 64-bit integers; the next call continues the streams."""
+        size = int(np.prod(shape, dtype=np.int64))
+        counter = np.arange(self._count + 1, self._count + size + 1, dtype=np.uint64) * _GOLDEN
+        self._count += size
+        x = self._keys[:, :1] + counter
+        x = _mix(x)
+        x += self._keys[:, 1:]
+        return _mix(x).reshape(-1, *shape)
+
+    def uniform(self, *shape: int) -> NDArray[np.float64]:
+        """Return `(b, *shape)` numbers uniform in [0, 1)."""
+        return (self.bits(*shape) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+
+    def uniform_at(self, rows: NDArray[np.intp], positions: NDArray[np.intp], size: int) -> NDArray[np.float64]:
+        """Return `(q, size)` uniform numbers: block `positions[i]` of row `rows[i]`, without moving the streams on.
+
+        For draws at moments that depend on the data (an episode that ends), so that they cannot shift other draws.
+        Do not mix with the sequential methods on one object: both count from zero.
+        """
+        counter = (positions.astype(np.uint64) * np.uint64(size))[:, None] + np.arange(1, size + 1, dtype=np.uint64)
+        x = self._keys[rows, :1] + counter * _GOLDEN
+        x = _mix(x)
+        x += self._keys[rows, 1:]
+        return (_mix(x) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+
+    def normal(self, *shape: int) -> NDArray[np.float64]:
+        """Return `(b, *shape)` standard normal numbers (Box-Muller, the cosine branch)."""
+        u = self.uniform(2, *shape)
+        radius = np.sqrt(-2.0 * np.log1p(-u[:, 0]))
+        return radius * np.cos(2.0 * np.pi * u[:, 1])
+
+    def permutation(self, size: int) -> NDArray[np.int64]:
+        """Return `(b, size)`: a uniformly random order of range(size) for every row."""
+        return np.argsort(self.bits(size), axis=1, kind="stable")
+
+
+_DRAW = struct.Struct("<qiiqi")
+_PAIR = struct.Struct("<QQ")
+
+
+def draw(seed: int, sender: int, receiver: int, number: int, purpose: int) -> tuple[float, float]:
+    """Return two independent numbers uniform in [0, 1) for message `number` from `sender` to `receiver`."""
+    packed = _DRAW.pack(seed, sender, receiver, number, purpose)
+    a, b = _PAIR.unpack(blake2b(packed, digest_size=16).digest())
+    return (a >> 11) * _TO_UNIT, (b >> 11) * _TO_UNIT

@@ -1,0 +1,226 @@
+"""The contract of environments: pure functions on arrays, one row of physics per agent, and the loop around them.
+
+An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no state of its own and
+draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds what every environment shares: time limits,
+automatic reset, episode returns. `GymSimulator` (gym.py) gives any other Gymnasium id the same face.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.rng import Streams
+
+Array = NDArray[np.float64]
+State = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Sizes and bounds of an environment.
+
+    Attributes:
+        observation: size of an observation vector (a tabular environment observes its state one-hot).
+        actions: number of discrete actions, or 0 where actions are continuous.
+        action_low, action_high: bounds of a continuous action, one per coordinate (empty when discrete).
+        state: size of the state vector.
+        reset_noise, step_noise: uniform numbers that one reset and one step consume.
+        max_steps: time limit after which an episode is truncated, or None.
+        states: number of states of a tabular environment, else 0.
+        physics: what `[environment.vary]` may set, with defaults.
+        measures: names of the environment's own measures that `step` returns.
+    """
+
+    observation: int
+    state: int
+    actions: int = 0
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+    reset_noise: int = 0
+    step_noise: int = 0
+    max_steps: int | None = None
+    states: int = 0
+    physics: Mapping[str, float] = field(default_factory=dict)
+    measures: tuple[str, ...] = ()
+
+
+class Environment(ABC):
+    """A family of Markov decision processes, one per row of `physics`. Subclasses are rules (frozen dataclasses).
+
+    Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is `(b, m, s)` float64.
+    Every operation must be elementwise or otherwise independent of the other rows.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """Sizes, bounds and the names of the physics."""
+
+    def physics(self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]) -> dict[str, NDArray[np.generic]]:
+        """Return the physics of `agents`, `(b, ...)` each: the columns, and tables drawn from (seed, agent) if any.
+
+        Args:
+            seed: the run's seed.
+            agents: whose physics; agent i's depend on (seed, i) and its own column values alone.
+            columns: one `(b,)` array for each name in `spec.physics`.
+        """
+        return dict(columns)
+
+    @abstractmethod
+    def reset(self, physics: Mapping[str, NDArray[np.generic]], noise: Array) -> Array:
+        """Return start states `(b, m, s)` from uniform `noise` `(b, m, reset_noise)`."""
+
+    @abstractmethod
+    def observe(self, state: Array, physics: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+        """Return observations `(b, m, observation)`, float32, of `state`."""
+
+    @abstractmethod
+    def step(
+        self, state: Array, action: NDArray[np.generic], physics: Mapping[str, NDArray[np.generic]], noise: Array
+    ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
+        """Advance one step.
+
+        Args:
+            state: `(b, m, s)`; not changed.
+            action: `(b, m)` integers, or `(b, m, a)` float32 within the bounds.
+            physics: `(b, 1, ...)` each.
+            noise: uniform `(b, m, step_noise)`.
+
+        Returns:
+            next state `(b, m, s)`, reward `(b, m)` float64, terminated `(b, m)`, measures `{name: (b, m)}`.
+        """
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of all instances gave.
+
+    Attributes:
+        next_obs: `(b, m, o)` the true successor's observation: bootstrap from it where `truncated`.
+        obs: `(b, m, o)` what to act on next: the successor, or the first observation of a new episode.
+        reward: `(b, m)` float64.
+        terminated: `(b, m)` the episode ended in a state without a future.
+        truncated: `(b, m)` the time limit cut it; the successor still has a value. Never true together with `terminated`.
+        finished: `(b, m)` terminated or truncated.
+        returns: `(b, m)` undiscounted return of the episode that finished here, else the return so far.
+        lengths: `(b, m)` its length.
+        measures: the environment's own, `(b, m)` each.
+    """
+
+    next_obs: NDArray[np.float32]
+    obs: NDArray[np.float32]
+    reward: Array
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    finished: NDArray[np.bool_]
+    returns: Array
+    lengths: NDArray[np.int64]
+    measures: dict[str, Array]
+
+
+class Simulator(ABC):
+    """Steps the environments of a batch of agents. `state` holds one row per agent, so that rows can be gathered."""
+
+    spec: Spec
+    instances: int
+
+    @abstractmethod
+    def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
+        """Return the state of `agents` at the start of their first episodes, one row each."""
+
+    @abstractmethod
+    def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
+        """Return the current observations `(b, m, o)`."""
+
+    @abstractmethod
+    def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
+        """Start a rollout: the random numbers of its steps are named by (seed, agent, purpose, index)."""
+
+    @abstractmethod
+    def step(self, state: State, action: NDArray[np.generic]) -> Step:
+        """Advance every instance by one step, resetting those that finish; `state` is updated in place."""
+
+
+class ArraySimulator(Simulator):
+    """A simulator over an array `Environment`.
+
+    Args:
+        environment: the functions.
+        physics: `(n, ...)` rows for all agents, as `Environment.physics` returned them.
+        instances: parallel copies m per agent.
+        seed: the run's seed.
+        max_steps: time limit, overriding the environment's own.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        physics: Mapping[str, NDArray[np.generic]],
+        instances: int,
+        seed: int,
+        max_steps: int | None = None,
+    ) -> None:
+        self.environment = environment
+        self.spec = environment.spec
+        self.instances = instances
+        self.max_steps = max_steps or self.spec.max_steps
+        self._physics = {name: values[:, None] for name, values in physics.items()}
+        self._seed = seed
+        self._rows: dict[str, NDArray[np.generic]] = {}
+        self._resets = self._noise = Streams.of(seed, [], "environment")
+        self._position = 0
+
+    def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
+        """Return the state of `agents` at the start of their first episodes."""
+        b, m = len(agents), self.instances
+        noise = Streams.of(self._seed, agents, f"{purpose}-start").uniform(m, self.spec.reset_noise)
+        state = self.environment.reset(self._gather(agents), noise)
+        return {
+            "state": state,
+            "elapsed": np.zeros((b, m), dtype=np.int64),
+            "episode_return": np.zeros((b, m), dtype=np.float64),
+        }
+
+    def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
+        """Return the current observations."""
+        return self.environment.observe(state["state"], self._gather(agents))  # type: ignore[arg-type]
+
+    def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
+        """Gather the physics of `agents` and name the random streams of this rollout."""
+        self._rows = self._gather(agents)
+        self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
+        self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
+        self._position = 0
+
+    def step(self, state: State, action: NDArray[np.generic]) -> Step:
+        """Advance every instance by one step, resetting those that finish."""
+        environment, physics, m = self.environment, self._rows, self.instances
+        noise = self._noise.uniform(m, self.spec.step_noise) if self.spec.step_noise else np.empty((len(action), m, 0))
+        values, reward, terminated, measures = environment.step(state["state"], action, physics, noise)  # type: ignore[arg-type]
+        elapsed, returns = state["elapsed"] + 1, state["episode_return"] + reward
+        truncated = ~terminated & (elapsed >= self.max_steps) if self.max_steps else np.zeros_like(terminated)
+        finished = terminated | truncated
+        obs = next_obs = environment.observe(values, physics)
+        state.update(state=values, elapsed=elapsed, episode_return=returns)
+        if finished.any():
+            rows, instances = np.nonzero(finished)
+            fresh = self._resets.uniform_at(rows, self._position * m + instances, self.spec.reset_noise)
+            own = {name: value[rows] for name, value in physics.items()}
+            values = values.copy()
+            values[rows, instances] = environment.reset(own, fresh[:, None])[:, 0]
+            state.update(
+                state=values, elapsed=np.where(finished, 0, elapsed), episode_return=np.where(finished, 0.0, returns)
+            )
+            obs = next_obs.copy()
+            obs[rows, instances] = environment.observe(values[rows, instances][:, None], own)[:, 0]
+        self._position += 1
+        return Step(next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures)
+
+    def _gather(self, agents: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+        rows = np.asarray(agents, dtype=np.intp)
+        return {name: values[rows] for name, values in self._physics.items()}

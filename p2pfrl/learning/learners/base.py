@@ -1,0 +1,149 @@
+"""The contract of learners: one update of a batch of agents is a pure function of their rows.
+
+A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which computes. The leading axis of
+every array is the agent. A row of the result must not depend on the other rows, nor on how many there are: only
+row-independent operations, one random stream per (seed, agent, purpose, index), reductions within a row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.environments.base import Simulator
+
+State = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a learner is bound to.
+
+    Attributes:
+        seed: the run's seed.
+        agents: number of agents n.
+        simulator: the environments, or None for a learner that has none (quadratic).
+        evaluator: the same environments for greedy evaluation, apart from training (one instance per episode).
+    """
+
+    seed: int
+    agents: int
+    simulator: Simulator | None = None
+    evaluator: Simulator | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The inputs of one update of b agents, frozen when each update started.
+
+    Attributes:
+        agents: `(b,)` ids, ascending.
+        index: `(b,)` how many updates each agent had completed: names its random streams.
+        parameters: `(b, stride)`, aligned, in the layout of the stack; may be overwritten.
+        state: arrays with leading axis b, as `Stack.init` made them; may be overwritten.
+    """
+
+    agents: Sequence[int]
+    index: Sequence[int]
+    parameters: Vector
+    state: State
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The results of one update of b agents.
+
+    Attributes:
+        parameters: `(b, stride)`.
+        state: arrays with leading axis b.
+        env_steps: `(b,)` environment steps (gradients, for a learner without an environment) that the update took.
+        loss: `(b,)` mean loss over the update's minibatches.
+        returns: per agent, the undiscounted returns of the training episodes that finished, in order.
+        measures: the environment's own measures, mean over the update, `(b,)` each.
+    """
+
+    parameters: Vector
+    state: State
+    env_steps: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    returns: Sequence[Sequence[float]]
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+class Stack(ABC):
+    """A learner bound to a task.
+
+    Attributes:
+        layout: of one agent's parameters.
+        chunk: how many agents to compute at once so that they stay in the cache.
+        moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be reset or averaged).
+        min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
+        fixed_steps: whether every update takes exactly `min_steps`.
+    """
+
+    layout: Layout
+    chunk: int = 64
+    moments: tuple[str, ...] = ()
+    min_steps: int
+    fixed_steps: bool = True
+
+    @abstractmethod
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return start parameters `(b, stride)`: all equal, from (seed, "start"), or each from its own stream."""
+
+    @abstractmethod
+    def init(self, agents: Sequence[int]) -> State:
+        """Return the state of `agents` before their first update: optimizer moments and environments, one row each."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> Outcome:
+        """Compute one local update of every agent of the batch."""
+
+    def evaluate(self, agents: Sequence[int], parameters: Vector, episodes: int, index: int) -> NDArray[np.float64] | None:
+        """Return the mean greedy return `(b,)` of each row of parameters in its agent's environment; None if it has none.
+
+        Args:
+            agents: whose environments, `(b,)`.
+            parameters: `(b, stride)`.
+            episodes: per agent.
+            index: names the random streams, so that evaluations are repeatable and paired over modes.
+        """
+        return None
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
+        """Return how far the policies are apart: mean KL from each agent's policy to that of the mean parameters."""
+        return None
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""
+        return {}
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return (objective at the mean parameters, root mean square distance to the optimum), where they are known."""
+        return None
+
+
+@rule
+class Learner(ABC):
+    """Options every learner has.
+
+    Attributes:
+        same_start: all agents start at one point, from (seed, "start"); False: each from its own stream.
+        moments: what happens to optimizer moments after mixing: keep, reset to zero, or average like the parameters.
+    """
+
+    same_start: bool = True
+    moments: Literal["keep", "reset", "average"] = "keep"
+    lr: float = Field(default=1e-3, ge=0)
+
+    @abstractmethod
+    def prepare(self, task: Task) -> Stack:
+        """Bind the options to a task."""
