@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+
+from p2pfrl.core.errors import TopologyError
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Graph:
 
     Attributes:
         successors: for every agent, in ascending order, the agents it sends to. Never itself.
-        latency: seconds, for (sender, receiver) edges that have their own; empty where the scenario's `network` decides.
+        latency: seconds, for (sender, receiver) edges that have their own; empty where `network` decides.
         bandwidth: bytes per second, likewise.
         positions: for drawing, (x, y) per agent; empty where a layout must be computed.
         labels: names of the nodes in a graph file; empty otherwise.
@@ -48,3 +51,84 @@ class Graph:
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All (sender, receiver) pairs, in ascending order."""
         return tuple((i, j) for i, receivers in enumerate(self.successors) for j in receivers)
+
+    @cached_property
+    def is_connected(self) -> bool:
+        """Whether every agent reaches every other along the edges (strong connectivity, where directed)."""
+        if not self.successors:
+            return False
+        forward = len(_reached(self.successors)) == self.n
+        return forward and (self.is_undirected or len(_reached(self.predecessors)) == self.n)
+
+    def name(self, agent: int) -> str:
+        """Return "3 (Denver)" where the nodes have names, else "3"."""
+        return f"{agent} ({self.labels[agent]})" if self.labels else str(agent)
+
+
+def _reached(successors: Sequence[Sequence[int]]) -> dict[int, None]:
+    reached, frontier = {0: None}, [0]
+    while frontier:
+        for j in successors[frontier.pop()]:
+            if j not in reached:
+                reached[j] = None
+                frontier.append(j)
+    return reached
+
+
+def directed(n: int, edges: Iterable[tuple[int, int]]) -> Graph:
+    """Return the graph of (sender, receiver) pairs; repeated pairs count once.
+
+    >>> directed(3, [(0, 1), (1, 2), (2, 0)]).predecessors
+    ((2,), (0,), (1,))
+    """
+    receivers: list[dict[int, None]] = [{} for _ in range(n)]
+    for i, j in edges:
+        if i == j:
+            raise TopologyError(f"agent {i} has an edge to itself; an agent always knows its own parameters: remove it")
+        receivers[i][j] = None
+    return Graph(tuple(tuple(sorted(agents)) for agents in receivers))
+
+
+def undirected(n: int, edges: Iterable[tuple[int, int]]) -> Graph:
+    """Return the graph in which every pair goes both ways.
+
+    >>> undirected(3, [(0, 1), (1, 2)]).successors
+    ((1,), (0, 2), (1,))
+    """
+    return directed(n, (pair for i, j in edges for pair in ((i, j), (j, i))))
+
+
+def union(graphs: Sequence[Graph]) -> Graph:
+    """Return the graph with the edges of all `graphs` (same agents); labels and positions are those of the first."""
+    first = graphs[0]
+    latency = {edge: seconds for graph in graphs for edge, seconds in graph.latency.items()}
+    bandwidth = {edge: rate for graph in graphs for edge, rate in graph.bandwidth.items()}
+    edges = directed(first.n, (edge for graph in graphs for edge in graph.edges))
+    return Graph(edges.successors, latency, bandwidth, first.positions, first.labels)
+
+
+def path_latency(graph: Graph, source: int, *, default: float = 0.0) -> tuple[float, ...]:
+    """Return the least latency in seconds from `source` to every agent, over one or more links (Dijkstra 1959).
+
+    Args:
+        graph: its `latency` gives the seconds of a link.
+        source: where the paths start.
+        default: seconds of a link without a latency of its own.
+
+    Raises:
+        TopologyError: an agent cannot be reached.
+    """
+    least: dict[int, float] = {}
+    queue = [(0.0, source)]
+    while queue:
+        so_far, i = heapq.heappop(queue)
+        if i in least:
+            continue
+        least[i] = so_far
+        for j in graph.successors[i]:
+            if j not in least:
+                heapq.heappush(queue, (so_far + graph.latency.get((i, j), default), j))
+    for agent in range(graph.n):
+        if agent not in least:
+            raise TopologyError(f"no path leads from agent {graph.name(source)} to agent {graph.name(agent)}")
+    return tuple(least[agent] for agent in range(graph.n))

@@ -1,0 +1,143 @@
+"""The contract of mixing: what an agent makes of its own vector and of its neighbors'.
+
+A mixing rule is a frozen dataclass of options; the state of one agent is a value it is given and returns. The defaults
+below are those of a linear rule, theta_i <- sum_j w_ij theta_j, for which only `weights` remains to be said.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from p2pfrl.core.errors import TopologyError
+from p2pfrl.core.graph import Graph
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+
+Weights = dict[int, float]
+State = tuple[Vector, ...]
+
+
+@rule
+class Mixing(ABC):
+    """Options every mixing rule has.
+
+    Attributes:
+        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to oneself. renormalize: the
+            weights of what arrived, oneself included, are divided by their sum. last_known: the neighbor's previous
+            payload stands in while it is fresh enough, else fold. symmetric: the link fails for both ends at once, and
+            both fold, which keeps the mean over agents exactly.
+    """
+
+    on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
+
+    @abstractmethod
+    def weights(self, graph: Graph) -> tuple[Weights, ...]:
+        """Return the mixing matrix W by rows: row i maps each agent that i hears, and i, to w_ij.
+
+        Keys ascend; every row sums to 1 up to rounding.
+        """
+
+    def check(self, graph: Graph) -> None:
+        """Refuse a graph on which the rule means nothing or diverges.
+
+        Raises:
+            TopologyError: with the reason and what would do.
+        """
+        if self.on_loss == "symmetric":
+            require_undirected(graph, "on_loss = 'symmetric'")
+
+    def init(self, own: Vector) -> State:
+        """Return the state of an agent that starts at `own`, `(d,)`. A linear rule has none."""
+        return ()
+
+    def payload(self, own: Vector, state: State) -> Vector:
+        """Return what every neighbor gets, `(d,)`. A linear rule sends its own vector."""
+        return own
+
+    def mix(
+        self, own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
+    ) -> tuple[Vector, State]:
+        """Return the mixed vector sum_j w_j x_j, `(d,)`, and the next state.
+
+        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the result does not depend
+        on the order of arrival. No input is modified.
+
+        Args:
+            own: the agent's own vector, `(d,)`.
+            received: payloads by sender, `(d,)` each; may hold more than `weights` names.
+            weights: one row, as `weights` or `effective` gave it: every key but the agent's own is in `received`.
+            state: as `init` or `mix` returned it.
+        """
+        assert sum(j not in received for j in weights) == 1, (
+            "one weight is the agent's own, the others' payloads are here"
+        )
+        mixed = np.zeros(0, own.dtype)
+        scratch = np.empty_like(own)
+        for position, (j, weight) in enumerate(weights.items()):
+            vector = received.get(j, own)
+            if position == 0:
+                mixed = np.multiply(vector, weight, dtype=own.dtype)
+            else:
+                mixed += np.multiply(vector, weight, out=scratch)
+        return mixed, state
+
+    def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
+        """Return the row to use when only `arrived` came: every weight times its factor, the rest where `on_loss` says.
+
+        Args:
+            weights: the agent's row of W.
+            own_id: the agent's id.
+            arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one. Senders outside the row are
+                ignored. Where `on_loss` is last_known, the caller lists the payloads that stand in, too.
+
+        Returns:
+            a row whose keys ascend and whose sum is that of `weights`; `weights` itself when all came with factor 1.
+        """
+        if all(arrived.get(j) == 1.0 for j in weights if j != own_id):
+            return weights
+        kept = {j: w * (1.0 if j == own_id else arrived[j]) for j, w in weights.items() if j == own_id or j in arrived}
+        return _ON_LOSS[self.on_loss](weights, own_id, kept)
+
+    def is_doubly_stochastic(self, graph: Graph) -> bool:
+        """Return whether the columns of W sum to 1 too (to 1e-12): then the mean over agents is kept."""
+        columns = [0.0] * graph.n
+        for row in self.weights(graph):
+            for j, weight in row.items():
+                columns[j] += weight
+        return all(abs(total - 1.0) <= 1e-12 for total in columns)
+
+
+def _fold(weights: Weights, own_id: int, kept: Weights) -> Weights:
+    missing = sum(weight - kept.get(j, 0.0) for j, weight in weights.items())
+    return {j: weight + missing if j == own_id else weight for j, weight in kept.items()}
+
+
+def _renormalize(weights: Weights, own_id: int, kept: Weights) -> Weights:
+    total = sum(kept.values())
+    return {j: weight / total for j, weight in kept.items()} if total > 0.0 else {own_id: 1.0}
+
+
+_ON_LOSS: dict[str, Callable[[Weights, int, Weights], Weights]] = {
+    "fold": _fold,
+    "renormalize": _renormalize,
+    "last_known": _fold,
+    "symmetric": _fold,
+}
+
+
+def require_undirected(graph: Graph, what: str) -> None:
+    """Refuse a graph with a one-way edge.
+
+    Raises:
+        TopologyError: names the first such edge.
+    """
+    for i, j in graph.edges:
+        if i not in graph.successors[j]:
+            raise TopologyError(
+                f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and hears nothing "
+                "back: add the reverse edge, or use mixing 'uniform', which takes one-way edges"
+            )
