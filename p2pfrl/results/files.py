@@ -1,0 +1,137 @@
+"""Writing and reading the files of a run directory: atomically, exactly, and refusing what is not ours.
+
+A file appears complete or not at all (temporary file, fsync, rename). A float in a CSV file is Python's `repr`, the
+shortest text that reads back as the same number. Whatever cannot be read is a `RecordError` that names the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import RecordError
+
+Table = dict[str, NDArray[Any]]
+
+
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write `content` to `path` atomically and return its checksum."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+    return checksum(content)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of `path`."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: missing; the run is incomplete or this is not a run directory") from error
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def checksum(content: bytes) -> str:
+    """Return the blake2b checksum, 32 hexadecimal digits, by which a changed file is found."""
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turn every way in which foreign content of `path` fails to parse into a `RecordError` that names the file."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, csv.Error, RecursionError) as error:
+        raise RecordError(f"{path}: damaged or not a p2pfrl record: {type(error).__name__}: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it: numpy numbers and arrays become Python's, nan and infinity become null.
+
+    >>> plain({"mean": np.float64(0.5), "p95": float("nan"), "layers": (1, 2)})
+    {'mean': 0.5, 'p95': None, 'layers': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def encode_json(value: Any) -> bytes:
+    """Return `value` as indented JSON."""
+    return (json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _cells(values: NDArray[Any], *, whole: bool) -> list[str]:
+    if values.dtype.kind == "U":
+        return [str(v) for v in values.tolist()]
+    if values.dtype.kind in "biu":
+        return [str(int(v)) for v in values.tolist()]
+    if whole:
+        return [str(int(v)) if v.is_integer() else repr(v) for v in values.astype(np.float64).tolist()]
+    return [repr(v) for v in values.astype(np.float64).tolist()]
+
+
+def encode_csv(table: Mapping[str, NDArray[Any]], whole: Sequence[str] = ()) -> bytes:
+    """Return columns of equal length as CSV with a header.
+
+    Args:
+        table: column name -> `(rows,)` integers, floats or words.
+        whole: float columns whose whole numbers are written without ".0" (a round, a count).
+    """
+    columns = [_cells(np.asarray(values), whole=name in whole) for name, values in table.items()]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue().encode()
+
+
+def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
+    """Return the columns of a CSV: int64 where every cell is a whole number without a point, else float64.
+
+    Args:
+        content: the file.
+        words: columns to leave as text.
+    """
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    if not rows or not rows[0]:
+        raise ValueError("no header")
+    header, body = rows[0], rows[1:]
+    if len(set(header)) != len(header):
+        raise ValueError("a column occurs twice")
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"line {number} has {len(row)} cells, expected {len(header)}")
+    columns = zip(*body, strict=True) if body else [()] * len(header)
+    return {n: np.array(c, dtype=str) if n in words else _column(c) for n, c in zip(header, columns, strict=True)}
+
+
+def _column(cells: Sequence[str]) -> NDArray[Any]:
+    if cells and all(cell.removeprefix("-").isdecimal() for cell in cells):
+        return np.array([int(cell) for cell in cells], dtype=np.int64)
+    return np.array([float(cell) for cell in cells], dtype=np.float64)

@@ -1,0 +1,321 @@
+"""The record of a run: what is plotted, reported and verified, in memory and as a run directory.
+
+A record is append-only and complete: figures and reports need nothing else, and nothing of it flows back to agents.
+`save` writes the data files first and `summary.json` last, with the checksum of every other file in it. A directory
+without a readable `summary.json` is an unfinished run; one whose checksums differ is refused, naming the file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.graph import Graph
+from p2pfrl.results.files import (
+    Table,
+    checksum,
+    decode_csv,
+    encode_csv,
+    encode_json,
+    plain,
+    read_bytes,
+    refusing,
+    write_bytes,
+)
+from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
+
+FORMAT = "p2pfrl-record-1"
+PHYSICS = "physics_"  # prefix of agents.csv columns that hold what `[environment.vary]` set
+METRICS = (
+    "round",
+    "virtual_seconds",
+    "env_steps",
+    "return_mean",
+    "return_min",
+    "return_max",
+    "objective",
+    "error",
+    "consensus_distance",
+    "consensus_actor",
+    "consensus_critic",
+    "policy_kl",
+    "mean_drift",
+    "bytes_sent",
+    "messages_dropped",
+    "staleness_mean",
+    "active",
+    "evaluation_own",
+    "evaluation_mean_parameters",
+)
+AGENTS = (
+    "round",
+    "agent",
+    "virtual_seconds",
+    "return",
+    "episodes",
+    "loss",
+    "disagreement",
+    "bytes_sent",
+    "staleness",
+)
+_WHOLE = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
+_FILES = (
+    "scenario.toml",
+    "metrics.csv",
+    "agents.csv",
+    "parameters.safetensors",
+    "problem.safetensors",
+    "graph.json",
+    "staleness.csv",
+    "timeline.csv",
+    "events.jsonl",
+    "trace.json",
+)
+_KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
+
+
+class Interval(NamedTuple):
+    """What one agent did from `start` to `end`, in virtual seconds."""
+
+    agent: int
+    kind: Literal["train", "send", "wait"]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything a run leaves behind.
+
+    Attributes:
+        scenario: the resolved scenario, TOML; running it again gives the same digest.
+        summary: the keys of `summary.json`.
+        metrics: column -> `(rows,)` float64, nan where undefined; `METRICS` and more, cumulative where it counts
+            (`env_steps`, `bytes_sent`, `messages_dropped`).
+        agents: column -> `(rows,)` in long format, one row per (round, agent); `AGENTS`, then `physics_<name>` for
+            every physics that the agents do not share, then the environment's own measures.
+        parameters: `(n, d)`, the final parameters without padding.
+        layout: names and shapes of the tensors within the `d` numbers, in order.
+        problem: the instance, named arrays; empty where there is none.
+        graph: who sends to whom; the union over rounds where it varies.
+        lambda_2: contraction of the consensus distance per round that theory predicts, or None where it predicts none.
+        staleness: `(k,)` int64: how many messages were applied at staleness 0, 1, ..., k-1.
+        timeline: what agents did when; the beginning of a long run.
+        heterogeneity: how different the agents are, by name.
+        events: every send, delivery, drop, train and mix, with a trace; else None.
+        directory: where it was saved or loaded.
+    """
+
+    scenario: str
+    summary: dict[str, Any]
+    metrics: dict[str, NDArray[np.float64]]
+    agents: dict[str, NDArray[Any]]
+    parameters: NDArray[np.floating]
+    layout: tuple[tuple[str, tuple[int, ...]], ...]
+    problem: dict[str, NDArray[Any]]
+    graph: Graph
+    lambda_2: float | None
+    staleness: NDArray[np.int64]
+    timeline: tuple[Interval, ...]
+    heterogeneity: dict[str, float]
+    events: tuple[Event, ...] | None = None
+    directory: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the scenario."""
+        return str(self.summary.get("name", "run"))
+
+    @property
+    def mode(self) -> str:
+        """Mode of the scenario: gossip, central, independent, pooled."""
+        return str(self.summary.get("mode", "gossip"))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.summary.get("seed", 0))
+
+    def has(self, column: str) -> bool:
+        """Whether `metrics` holds a number in `column`."""
+        return column in self.metrics and bool(np.isfinite(self.metrics[column]).any())
+
+
+def save(record: Record, directory: Path | str) -> Record:
+    """Write the run directory and return the record with its `directory` set. An existing record there is replaced."""
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+    written = {name: write_bytes(folder / name, content) for name, content in _contents(record).items()}
+    summary = {
+        **record.summary,
+        "lambda_2": record.lambda_2,
+        "heterogeneity": record.heterogeneity,
+        "format": FORMAT,
+        "files": written,
+    }
+    write_bytes(folder / "summary.json", encode_json(summary))
+    return replace(record, directory=folder)
+
+
+def _contents(record: Record) -> dict[str, bytes]:
+    from safetensors.numpy import save as tensors
+
+    layout = json.dumps([[name, list(shape)] for name, shape in record.layout])
+    timeline: Table = {
+        "agent": np.array([i.agent for i in record.timeline], dtype=np.int64),
+        "kind": np.array([i.kind for i in record.timeline], dtype=str),
+        "start": np.array([i.start for i in record.timeline], dtype=np.float64),
+        "end": np.array([i.end for i in record.timeline], dtype=np.float64),
+    }
+    contents = {
+        "scenario.toml": record.scenario.encode(),
+        "metrics.csv": encode_csv(record.metrics, _WHOLE),
+        "agents.csv": encode_csv(record.agents),
+        "parameters.safetensors": tensors({"parameters": np.ascontiguousarray(record.parameters)}, {"layout": layout}),
+        "graph.json": encode_json(_graph_to_json(record.graph)),
+        "staleness.csv": encode_csv(
+            {"staleness": np.arange(len(record.staleness)), "messages": np.asarray(record.staleness, dtype=np.int64)}
+        ),
+        "timeline.csv": encode_csv(timeline),
+    }
+    if record.problem:
+        contents["problem.safetensors"] = tensors({k: np.ascontiguousarray(v) for k, v in record.problem.items()})
+    if record.events is not None:
+        contents["events.jsonl"] = encode_events(record.events)
+        contents["trace.json"] = encode_trace(record.events, record.timeline, record.graph.n)
+    return contents
+
+
+def load_summary(directory: Path | str) -> dict[str, Any]:
+    """Return `summary.json` of a complete run directory; a `RecordError` where there is none."""
+    path = Path(directory) / "summary.json"
+    content = read_bytes(path)
+    with refusing(path):
+        summary = json.loads(content)
+        if summary["format"] != FORMAT:
+            raise ValueError(f"format {summary['format']!r}, expected {FORMAT!r}")
+        return dict(summary)
+
+
+def load(directory: Path | str) -> Record:
+    """Read a run directory; a `RecordError` names the file that is missing, damaged or not ours."""
+    folder = Path(directory)
+    summary = load_summary(folder)
+    with refusing(folder / "summary.json"):
+        checksums = {str(k): str(v) for k, v in summary.pop("files").items()}
+        heterogeneity = {str(k): float("nan" if v is None else v) for k, v in summary["heterogeneity"].items()}
+        lambda_2 = None if summary["lambda_2"] is None else float(summary["lambda_2"])
+    summary.pop("format")
+    contents = {name: _checked(folder, name, expected) for name, expected in checksums.items()}
+
+    def content(name: str) -> bytes:
+        return contents[name] if name in contents else read_bytes(folder / name)
+
+    with refusing(folder / "scenario.toml"):
+        scenario = content("scenario.toml").decode()
+    with refusing(folder / "metrics.csv"):
+        metrics = {name: values.astype(np.float64) for name, values in decode_csv(content("metrics.csv")).items()}
+    with refusing(folder / "agents.csv"):
+        agents = decode_csv(content("agents.csv"))
+    with refusing(folder / "parameters.safetensors"):
+        parameters, layout = _parameters(content("parameters.safetensors"))
+    problem: dict[str, NDArray[Any]] = {}
+    if "problem.safetensors" in contents:
+        with refusing(folder / "problem.safetensors"):
+            problem = _tensors(contents["problem.safetensors"])
+    with refusing(folder / "graph.json"):
+        graph = _graph_from_json(json.loads(content("graph.json")))
+    with refusing(folder / "staleness.csv"):
+        staleness = decode_csv(content("staleness.csv"))["messages"].astype(np.int64)
+    with refusing(folder / "timeline.csv"):
+        rows = decode_csv(content("timeline.csv"), words=("kind",))
+        columns = (rows[c].tolist() for c in ("agent", "kind", "start", "end"))
+        timeline = tuple(Interval(int(a), _KINDS[_KINDS.index(k)], s, e) for a, k, s, e in zip(*columns, strict=True))
+    events = None
+    if "events.jsonl" in contents:
+        with refusing(folder / "events.jsonl"):
+            events = decode_events(contents["events.jsonl"])
+    return Record(
+        scenario=scenario,
+        summary=summary,
+        metrics=metrics,
+        agents=agents,
+        parameters=parameters,
+        layout=layout,
+        problem=problem,
+        graph=graph,
+        lambda_2=lambda_2,
+        staleness=staleness,
+        timeline=timeline,
+        heterogeneity=heterogeneity,
+        events=events,
+        directory=folder,
+    )
+
+
+def _checked(folder: Path, name: str, expected: str) -> bytes:
+    path = folder / name
+    if name not in _FILES:
+        raise RecordError(f"{path}: not a file of a run directory")
+    content = read_bytes(path)
+    if checksum(content) != expected:
+        raise RecordError(f"{path}: changed since the run wrote it (its checksum differs from the one in summary.json)")
+    return content
+
+
+def _tensors(content: bytes) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as tensors
+
+    try:
+        return dict(sorted(tensors(content).items()))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _parameters(content: bytes) -> tuple[NDArray[np.floating], tuple[tuple[str, tuple[int, ...]], ...]]:
+    parameters = _tensors(content)["parameters"]
+    (length,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    layout = tuple((str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"]))
+    return parameters, layout
+
+
+def _graph_to_json(graph: Graph) -> dict[str, Any]:
+    return {
+        "agents": graph.n,
+        "successors": [list(receivers) for receivers in graph.successors],
+        "latency": [[i, j, value] for (i, j), value in sorted(graph.latency.items())],
+        "bandwidth": [[i, j, value] for (i, j), value in sorted(graph.bandwidth.items())],
+        "positions": [list(position) for position in graph.positions],
+        "labels": list(graph.labels),
+    }
+
+
+def _graph_from_json(value: Mapping[str, Any]) -> Graph:
+    n = int(value["agents"])
+    successors = tuple(tuple(int(j) for j in receivers) for receivers in value["successors"])
+    if len(successors) != n or any(not 0 <= j < n for receivers in successors for j in receivers):
+        raise ValueError("its edges do not fit the number of agents")
+    return Graph(
+        successors=successors,
+        latency={(int(i), int(j)): float(v) for i, j, v in value["latency"]},
+        bandwidth={(int(i), int(j)): float(v) for i, j, v in value["bandwidth"]},
+        positions=tuple((float(x), float(y)) for x, y in value["positions"]),
+        labels=tuple(str(label) for label in value["labels"]),
+    )
+
+
+__all__ = ["AGENTS", "METRICS", "PHYSICS", "Event", "Interval", "Record", "load", "load_summary", "plain", "save"]

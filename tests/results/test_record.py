@@ -1,0 +1,168 @@
+"""A record survives its files exactly; whatever is not a record is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factory import record
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.graph import Graph
+from p2pfrl.results.record import Record, load, save
+
+
+def equal(a: Record, b: Record) -> None:
+    assert a.scenario == b.scenario
+    assert a.graph == b.graph
+    assert (a.lambda_2, a.layout, a.timeline, a.heterogeneity, a.events) == (
+        b.lambda_2,
+        b.layout,
+        b.timeline,
+        b.heterogeneity,
+        b.events,
+    )
+    for x, y in ((a.metrics, b.metrics), (a.agents, b.agents), (a.problem, b.problem)):
+        assert list(x) == list(y)
+        for name in x:
+            assert x[name].dtype == y[name].dtype, name
+            np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+    assert a.parameters.dtype == b.parameters.dtype
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(a.staleness, b.staleness)
+
+
+@pytest.mark.parametrize("n", [1, 2, 16])
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_a_record_survives_its_files_bit_for_bit(tmp_path: Path, n: int, quadratic: bool) -> None:
+    original = record(n, rounds=5, quadratic=quadratic, vary=n > 2, trace=True)
+    saved = save(original, tmp_path / "run")
+    again = load(tmp_path / "run")
+    equal(original, again)
+    assert saved.directory == again.directory == tmp_path / "run"
+    for key, value in original.summary.items():
+        if not isinstance(value, dict) and value is not None:
+            assert again.summary[key] == value, key
+
+
+def test_floats_of_every_size_survive(tmp_path: Path) -> None:
+    hard = np.array(
+        [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, math.inf, -math.inf, math.nan, 1e22, 123456789.0]
+    )
+    original = record(2, rounds=len(hard))
+    save(replace(original, metrics=original.metrics | {"objective": hard, "round": hard}), tmp_path)
+    again = load(tmp_path)
+    assert again.metrics["objective"].tobytes() == hard.tobytes()
+    assert again.metrics["round"].tobytes() == hard.tobytes() or again.metrics["round"][4] == 0.0
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    original = record(3, rounds=3, quadratic=True, trace=True)
+    for copy in range(8):
+        save(original, tmp_path / str(copy))
+    for path in (tmp_path / "0").iterdir():
+        assert len({(tmp_path / str(copy) / path.name).read_bytes() for copy in range(8)}) == 1, path.name
+
+
+def test_graph_with_links_places_and_names_survives(tmp_path: Path) -> None:
+    graph = Graph(
+        ((1,), (0, 2), ()), {(0, 1): 0.1}, {(1, 2): 1.25e7}, ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)), ("a", "b", "ç")
+    )
+    save(replace(record(3, rounds=2), graph=graph), tmp_path)
+    assert load(tmp_path).graph == graph
+
+
+def test_nan_in_the_summary_becomes_null(tmp_path: Path) -> None:
+    original = record(2, rounds=2)
+    save(replace(original, summary=original.summary | {"mean_drift": math.nan}), tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["mean_drift"] is None
+
+
+def test_a_record_without_rows_survives(tmp_path: Path) -> None:
+    original = record(2, rounds=2)
+    empty = {name: values[:0] for name, values in original.metrics.items()}
+    save(replace(original, metrics=empty, timeline=(), staleness=original.staleness[:0]), tmp_path)
+    again = load(tmp_path)
+    assert all(len(values) == 0 for values in again.metrics.values())
+    assert again.timeline == ()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
+def test_every_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    save(record(3, rounds=3, quadratic=True, trace=True), tmp_path / "good")
+    names = sorted(path.name for path in (tmp_path / "good").iterdir())
+    assert len(names) == 11
+    for name in names:
+        bad = tmp_path / f"{damage}-{name}"
+        shutil.copytree(tmp_path / "good", bad)
+        content = (bad / name).read_bytes()
+        middle = len(content) // 2
+        match damage:
+            case "flip":
+                (bad / name).write_bytes(content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :])
+            case "truncate":
+                (bad / name).write_bytes(content[: middle - 1])
+            case "empty":
+                (bad / name).write_bytes(b"")
+            case _:
+                (bad / name).unlink()
+        with pytest.raises(RecordError, match=name.replace(".", r"\.")):
+            load(bad)
+
+
+@pytest.mark.parametrize("foreign", [b"{}", b"[]", b"3", b'{"format": "other"}', b"\xff\xfe", b"[" * 100_000])
+def test_a_foreign_summary_is_refused(tmp_path: Path, foreign: bytes) -> None:
+    (tmp_path / "summary.json").write_bytes(foreign)
+    with pytest.raises(RecordError, match=r"summary\.json"):
+        load(tmp_path)
+
+
+def test_files_outside_the_run_directory_are_never_opened(tmp_path: Path) -> None:
+    save(record(2, rounds=2), tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["files"] |= {"../secret": "00"}
+    path.write_text(json.dumps(summary))
+    with pytest.raises(RecordError, match="not a file of a run directory"):
+        load(tmp_path / "run")
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="missing"):
+        load(tmp_path / "nothing")
+
+
+def test_an_interrupted_save_leaves_no_complete_record(tmp_path: Path) -> None:
+    save(record(2, rounds=2), tmp_path)
+    broken = replace(record(2, rounds=2), metrics={"round": np.arange(2.0), "short": np.arange(1.0)})
+    with pytest.raises(ValueError, match="shorter"):
+        save(broken, tmp_path)
+    with pytest.raises(RecordError, match=r"summary\.json"):
+        load(tmp_path)
+
+
+def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
+    original = record(4, rounds=3, trace=True)
+    save(original, tmp_path)
+    rows = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    starts = {r["id"] for r in rows if r["ph"] == "s"}
+    ends = {r["id"] for r in rows if r["ph"] == "f"}
+    assert starts == ends
+    assert len(starts) == 8
+    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {f"agent {i}" for i in range(4)}
+    assert all(r["dur"] >= 0 for r in rows if r["ph"] == "X")
+    assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
+
+
+def test_reading_a_record_imports_neither_torch_nor_matplotlib() -> None:
+    heavy = {"torch", "matplotlib", "pandas", "scipy"}
+    code = f"import sys, p2pfrl.results.record; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
