@@ -26,8 +26,8 @@ class Mixing(ABC):
     """Options every mixing rule has.
 
     Attributes:
-        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to oneself. renormalize: the
-            weights of what arrived, oneself included, are divided by their sum. last_known: the neighbor's previous
+        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to oneself. renormalize:
+            the weights of what arrived, oneself included, are divided by their sum. last_known: the neighbor's previous
             payload stands in while it is fresh enough, else fold. symmetric: the link fails for both ends at once, and
             both fold, which keeps the mean over agents exactly.
     """
@@ -63,8 +63,8 @@ class Mixing(ABC):
     ) -> tuple[Vector, State]:
         """Return the mixed vector sum_j w_j x_j, `(d,)`, and the next state.
 
-        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the result does not depend
-        on the order of arrival. No input is modified.
+        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the result does not
+        depend on the order of arrival. No input is modified.
 
         Args:
             own: the agent's own vector, `(d,)`.
@@ -72,17 +72,12 @@ class Mixing(ABC):
             weights: one row, as `weights` or `effective` gave it: every key but the agent's own is in `received`.
             state: as `init` or `mix` returned it.
         """
-        assert sum(j not in received for j in weights) == 1, (
-            "one weight is the agent's own, the others' payloads are here"
-        )
-        mixed = np.zeros(0, own.dtype)
+        assert sum(j not in received for j in weights) == 1, "all weights but the agent's own belong to payloads"
+        (first, weight), *others = weights.items()
+        mixed = np.multiply(received.get(first, own), weight)
         scratch = np.empty_like(own)
-        for position, (j, weight) in enumerate(weights.items()):
-            vector = received.get(j, own)
-            if position == 0:
-                mixed = np.multiply(vector, weight, dtype=own.dtype)
-            else:
-                mixed += np.multiply(vector, weight, out=scratch)
+        for j, weight in others:
+            mixed += np.multiply(received.get(j, own), weight, out=scratch)
         return mixed, state
 
     def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
@@ -91,8 +86,8 @@ class Mixing(ABC):
         Args:
             weights: the agent's row of W.
             own_id: the agent's id.
-            arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one. Senders outside the row are
-                ignored. Where `on_loss` is last_known, the caller lists the payloads that stand in, too.
+            arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one. Senders outside the row
+                are ignored. Where `on_loss` is last_known, the caller lists the payloads that stand in, too.
 
         Returns:
             a row whose keys ascend and whose sum is that of `weights`; `weights` itself when all came with factor 1.
@@ -138,6 +133,6 @@ def require_undirected(graph: Graph, what: str) -> None:
     for i, j in graph.edges:
         if i not in graph.successors[j]:
             raise TopologyError(
-                f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and hears nothing "
-                "back: add the reverse edge, or use mixing 'uniform', which takes one-way edges"
+                f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and hears "
+                "nothing back: add the reverse edge, or use mixing 'uniform', which takes one-way edges"
             )
