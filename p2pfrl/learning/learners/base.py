@@ -85,6 +85,7 @@ class Stack(ABC):
         layout: of one agent's parameters.
         chunk: how many agents to compute at once so that they stay in the cache.
         moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be reset or averaged).
+        counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments (reset with them).
         min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
         fixed_steps: whether every update takes exactly `min_steps`.
     """
@@ -92,6 +93,7 @@ class Stack(ABC):
     layout: Layout
     chunk: int = 64
     moments: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
     min_steps: int
     fixed_steps: bool = True
 
@@ -107,7 +109,9 @@ class Stack(ABC):
     def update(self, batch: Batch) -> Outcome:
         """Compute one local update of every agent of the batch."""
 
-    def evaluate(self, agents: Sequence[int], parameters: Vector, episodes: int, index: int) -> NDArray[np.float64] | None:
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
         """Return the mean greedy return `(b,)` of each row of parameters in its agent's environment; None if it has none.
 
         Args:

@@ -1,0 +1,161 @@
+"""Quadratic: the test bed of all laws, with gradients that are exact or carry a known noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+
+_Matrix = NDArray[np.float64]
+_CACHE = 2**17  # numbers of one chunk's matrices: 1 MiB
+_LARGEST = 10**8  # numbers of `A` that are still written to a file
+
+
+@rule
+class Quadratic(Learner):
+    """f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i), float64; an update is `steps` times x -= lr (A_i (x - x*_i) + noise z).
+
+    A_i = Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a Gaussian matrix, signs of R's diagonal moved
+    into Q; Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54, 2007,
+    arXiv math-ph/0609050), x*_i = spread N(0, I), both from (seed, i, "problem"). The common start is one draw of
+    N(0, I) from (seed, "start"), so that it is not the optimum even where spread = 0; agent i starts at it plus
+    initial_spread N(0, I) from (seed, i, "start").
+
+    Attributes:
+        dimension: of x.
+        curvature: smallest and largest eigenvalue of every A_i.
+        spread: standard deviation of x*_i over agents, per coordinate.
+        noise: standard deviation of the gradient noise, per coordinate.
+        initial_spread: standard deviation of the start points around the common one, per coordinate.
+        lr: step size.
+        steps: gradient steps of one update; each counts as one environment step.
+    """
+
+    dimension: int = Field(default=32, ge=1)
+    curvature: tuple[float, float] = (1.0, 10.0)
+    spread: float = Field(default=1.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    initial_spread: float = Field(default=0.0, ge=0)
+    lr: float = Field(default=0.05, ge=0)
+    steps: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Quadratic:
+        low, high = self.curvature
+        if not 0 < low <= high:
+            raise ValueError(f"curvature must be [low, high] with 0 < low <= high, got [{low}, {high}]")
+        return self
+
+    def prepare(self, task: Task) -> QuadraticStack:
+        """Bind the options to a task; the environment is not used."""
+        return QuadraticStack(self, task)
+
+
+class QuadraticStack(Stack):
+    """A population of quadratics. Where low == high, A_i = low I is not stored, so n = 10,000 and d = 4675 fit."""
+
+    def __init__(self, learner: Quadratic, task: Task) -> None:
+        self.learner = learner
+        self.task = task
+        d = learner.dimension
+        self.layout = Layout((Tensor("x", (d,)),), "float64")
+        self.min_steps = learner.steps
+        self._scalar = learner.curvature[0] if learner.curvature[0] == learner.curvature[1] else None
+        self.chunk = max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d)))
+
+    @cached_property
+    def x_star(self) -> _Matrix:
+        """The agents' own optima `(n, d)`."""
+        d, spread = self.learner.dimension, self.learner.spread
+        out = np.empty((self.task.agents, d))
+        for i, row in enumerate(out):
+            generator(self.task.seed, i, "problem").standard_normal(out=row)
+        out *= spread
+        return out
+
+    @cached_property
+    def A(self) -> _Matrix:  # noqa: N802  (the field's name)
+        """The agents' matrices `(n, d, d)`, symmetric to the last bit."""
+        d = self.learner.dimension
+        values = np.linspace(*self.learner.curvature, d)
+        if self._scalar is not None:
+            return np.broadcast_to(np.diag(values), (self.task.agents, d, d))
+        out = np.empty((self.task.agents, d, d))
+        for i, matrix in enumerate(out):
+            rng = generator(self.task.seed, i, "problem")
+            rng.standard_normal(d)  # x*_i comes first in this stream
+            Q, R = np.linalg.qr(rng.standard_normal((d, d)))
+            Q *= np.sign(np.diag(R))
+            product = (Q * values) @ Q.T
+            matrix[:] = (product + product.T) / 2
+        return out
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return start parameters `(b, stride)`; see the class for what they are."""
+        d, seed, spread = self.learner.dimension, self.task.seed, self.learner.initial_spread
+        common = generator(seed, "start").standard_normal(d)
+        rows = self.layout.zeros(len(agents))
+        for row, agent in zip(rows, agents, strict=True):
+            rng = generator(seed, agent, "start")
+            base = common if same else rng.standard_normal(d)
+            row[:d] = base + spread * rng.standard_normal(d)
+        return rows
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return no state: gradient descent has none."""
+        return {}
+
+    def update(self, batch: Batch) -> Outcome:
+        """Take `steps` gradient steps; the loss is f_i where each step began, mean over the steps."""
+        learner, d = self.learner, self.learner.dimension
+        agents = np.asarray(batch.agents, dtype=np.intp)
+        x, x_star = batch.parameters[:, :d], self.x_star[agents]
+        scale, A = (1.0, self.A[agents]) if self._scalar is None else (self._scalar, None)
+        streams = Streams.of(self.task.seed, batch.agents, "gradient", batch.index) if learner.noise else None
+        loss = np.zeros(len(agents))
+        for _ in range(learner.steps):
+            difference = x - x_star
+            gradient = scale * difference if A is None else np.matmul(A, difference[:, :, None])[:, :, 0]
+            loss += 0.5 * (difference * gradient).sum(axis=1)
+            if streams is not None:
+                gradient = gradient + learner.noise * streams.normal(d)
+            x -= learner.lr * gradient
+        steps = np.full(len(agents), learner.steps, dtype=np.int64)
+        return Outcome(batch.parameters, batch.state, steps, loss / learner.steps, [()] * len(agents))
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return `A` `(n, d, d)`, left out beyond 1e8 numbers, and `x_star` `(n, d)`."""
+        n, d = self.x_star.shape
+        out: dict[str, NDArray[np.generic]] = {"x_star": self.x_star}
+        if n * d * d <= _LARGEST:
+            out["A"] = np.ascontiguousarray(self.A)
+        return out
+
+    @cached_property
+    def optimum(self) -> tuple[_Matrix, _Matrix | float, float]:
+        """(x_opt, mean A, mean_i f_i(x_opt)) with x_opt = (sum A_i)^-1 sum A_i x*_i."""
+        if self._scalar is not None:
+            x_opt = self.x_star.mean(axis=0)
+            square = float(np.square(self.x_star - x_opt).sum(axis=1).mean())
+            return x_opt, self._scalar, 0.5 * self._scalar * square
+        mean = self.A.mean(axis=0)
+        x_opt = np.linalg.solve(mean, np.matmul(self.A, self.x_star[:, :, None])[:, :, 0].mean(axis=0))
+        difference = x_opt - self.x_star
+        values = (difference * np.matmul(self.A, difference[:, :, None])[:, :, 0]).sum(axis=1)
+        return x_opt, mean, 0.5 * float(values.mean())
+
+    def error(self, parameters: Vector) -> tuple[float, float]:
+        """Return (mean_i f_i(mean theta), sqrt(mean_i ||theta_i - x_opt||^2)) for the parameters of all agents."""
+        x = parameters[:, : self.learner.dimension]
+        x_opt, curvature, least = self.optimum
+        offset = x.mean(axis=0) - x_opt
+        objective = least + 0.5 * float(offset @ np.dot(curvature, offset))
+        return objective, float(np.sqrt(np.square(x - x_opt).sum(axis=1).mean()))

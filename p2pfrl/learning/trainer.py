@@ -1,0 +1,222 @@
+"""The trainer: it owns what the agents learn with, and computes the updates of many of them as one batch.
+
+In virtual time an update that starts now matters only when it ends, so the life of an update has three moments:
+
+    freeze(i)      it starts: its inputs are what they are now, whatever is written later
+    compute([..])  any time before the first of them ends: all pending updates in one batch; nobody sees the results
+    commit(i)      it ends: parameters, optimizer and environments move on, and the `Update` is handed out
+
+`cancel(i)` before that (a crash) leaves no trace. `update([..])` does all three at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one local update of one agent produced, apart from the parameters themselves.
+
+    Attributes:
+        agent: whose.
+        env_steps: environment steps it took (gradients, for a learner without an environment).
+        loss: mean over its minibatches.
+        returns: undiscounted returns of the training episodes that finished, in order.
+        measures: the environment's own measures, mean over the update.
+    """
+
+    agent: int
+    env_steps: int
+    loss: float
+    returns: tuple[float, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything an agent learns with: parameters `(stride,)`, one row of every state array, updates completed."""
+
+    parameters: Vector
+    state: State
+    index: int
+
+
+class Executor(Protocol):
+    """Computes chunks, here or elsewhere: outcomes in the order of the batches. A chunk depends on its inputs alone."""
+
+    def __call__(self, update: Callable[[Batch], Outcome], batches: Iterable[Batch], /) -> Iterator[Outcome]:
+        """Yield `update(batch)` for every batch, in order."""
+
+
+def local(update: Callable[[Batch], Outcome], batches: Iterable[Batch], /) -> Iterator[Outcome]:
+    """Compute chunk after chunk in this thread."""
+    return map(update, batches)
+
+
+@dataclass(slots=True)
+class _Pending:
+    frozen: Vector | None = None  # the parameters at the start, once they have been written over
+    outcome: Outcome | None = None
+    position: int = 0  # row of the outcome
+
+
+class Trainer:
+    """Parameters, optimizer and environment state of a population, and the updates that are under way.
+
+    Attributes:
+        stack: the learner that computes.
+        agents: ids, ascending; row r of every array belongs to agents[r].
+        parameters: `(n, stride)`, aligned.
+        state: arrays with leading axis n.
+        index: `(n,)` updates committed.
+
+    Args:
+        stack: the learner that computes.
+        agents: ids of the agents that live here, or n for all of range(n).
+        same_start: whether all agents start at one point.
+        executor: computes the chunks.
+    """
+
+    def __init__(
+        self, stack: Stack, agents: Sequence[int] | int, *, same_start: bool = True, executor: Executor = local
+    ) -> None:
+        self.stack = stack
+        self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
+        self.parameters = stack.start(self.agents, same=same_start)
+        self.state = stack.init(self.agents)
+        self.index = np.zeros(len(self.agents), dtype=np.int64)
+        self._same_start = same_start
+        self._executor = executor
+        self._rows = {agent: row for row, agent in enumerate(self.agents)}
+        self._pending: dict[int, _Pending] = {}
+        self._computed = self._batches = 0
+
+    @property
+    def mean_batch(self) -> float:
+        """Mean number of updates that were computed together (0 before the first)."""
+        return self._computed / self._batches if self._batches else 0.0
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """Agents whose update has started and has neither been computed, committed nor cancelled, ascending."""
+        return tuple(sorted(agent for agent, request in self._pending.items() if request.outcome is None))
+
+    def row(self, agent: int) -> int:
+        """Return the row of `agent` in every array."""
+        return self._rows[agent]
+
+    def read(self, agent: int) -> Vector:
+        """Return a read-only view `(stride,)` of the agent's current parameters."""
+        view: Vector = self.parameters[self._rows[agent]]
+        view.flags.writeable = False
+        return view
+
+    def write(self, agent: int, values: Vector) -> None:
+        """Set the agent's parameters `(stride,)`; an update under way keeps the ones it started from."""
+        row = self.parameters[self._rows[agent]]
+        request = self._pending.get(agent)
+        if request is not None and request.frozen is None:
+            request.frozen = row.copy()
+        row[:] = values
+
+    def freeze(self, agent: int) -> None:
+        """Start an update of `agent`: fix its inputs."""
+        assert agent not in self._pending, f"agent {agent} is training already"
+        self._pending[agent] = _Pending()
+
+    def cancel(self, agent: int) -> None:
+        """Forget the agent's update, if one is under way: nothing of it has happened."""
+        self._pending.pop(agent, None)
+
+    def compute(self, agents: Iterable[int] | None = None) -> None:
+        """Compute the frozen updates of `agents`, by default all pending, as one batch in chunks of `stack.chunk`."""
+        wanted = self.pending if agents is None else tuple(sorted(agents))
+        if not wanted:
+            return
+        chunks = [wanted[i : i + self.stack.chunk] for i in range(0, len(wanted), self.stack.chunk)]
+        for chunk, outcome in zip(chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True):
+            for position, agent in enumerate(chunk):
+                request = self._pending[agent]
+                request.outcome, request.position = outcome, position
+        self._computed += len(wanted)
+        self._batches += 1
+
+    def commit(self, agent: int) -> Update:
+        """End the agent's update: let its result count, and return it (computed now if it was not yet).
+
+        Where the parameters were written while the update was under way, its change is added to what was written:
+        theta <- theta + (result - start), as in asynchronous decentralized SGD (Lian, Zhang, Zhang, Liu, Asynchronous
+        decentralized parallel stochastic gradient descent, ICML 2018, arXiv 1710.06952, Algorithm 1).
+        """
+        if self._pending[agent].outcome is None:
+            self.compute([agent])
+        request, row = self._pending.pop(agent), self._rows[agent]
+        outcome, position = request.outcome, request.position
+        assert outcome is not None
+        if request.frozen is None:
+            self.parameters[row] = outcome.parameters[position]
+        else:
+            self.parameters[row] += outcome.parameters[position] - request.frozen
+        for name, values in self.state.items():
+            values[row] = outcome.state[name][position]
+        self.index[row] += 1
+        measures = {name: float(values[position]) for name, values in outcome.measures.items()}
+        steps, loss, returns = outcome.env_steps[position], outcome.loss[position], outcome.returns[position]
+        return Update(agent, int(steps), float(loss), tuple(map(float, returns)), measures)
+
+    def update(self, agents: Iterable[int]) -> dict[int, Update]:
+        """Freeze, compute and commit one update of each of `agents`; return them in ascending order of id."""
+        wanted = sorted(agents)
+        for agent in wanted:
+            self.freeze(agent)
+        self.compute(wanted)
+        return {agent: self.commit(agent) for agent in wanted}
+
+    def reset_moments(self, agent: int) -> None:
+        """Set the agent's optimizer moments and their step counts to zero (an update under way keeps its own)."""
+        for name in (*self.stack.moments, *self.stack.counts):
+            self.state[name][self._rows[agent]] = 0
+
+    def snapshot(self, agent: int) -> Snapshot:
+        """Return a copy of everything the agent learns with; an update under way is not in it."""
+        row = self._rows[agent]
+        state = {name: values[row].copy() for name, values in self.state.items()}
+        return Snapshot(self.parameters[row].copy(), state, int(self.index[row]))
+
+    def restore(self, agent: int, snapshot: Snapshot) -> None:
+        """Put the agent back to a snapshot and forget its update under way."""
+        self.cancel(agent)
+        row = self._rows[agent]
+        self.parameters[row] = snapshot.parameters
+        self.index[row] = snapshot.index
+        for name, values in self.state.items():
+            values[row] = snapshot.state[name]
+
+    def reset(self, agent: int) -> None:
+        """Start the agent anew, with nothing learned; its update counter goes on: no random number comes twice."""
+        self.cancel(agent)
+        row = self._rows[agent]
+        self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
+        for name, values in self.stack.init([agent]).items():
+            self.state[name][row] = values[0]
+
+    def _gather(self, chunk: Sequence[int]) -> Batch:
+        """Return the inputs of `chunk` as they were when each update started, as copies."""
+        rows: NDArray[np.intp] = np.array([self._rows[agent] for agent in chunk], dtype=np.intp)
+        parameters = aligned_zeros((len(chunk), self.stack.layout.stride), self.stack.layout.dtype)
+        np.take(self.parameters, rows, axis=0, out=parameters)
+        for position, agent in enumerate(chunk):
+            frozen = self._pending[agent].frozen
+            if frozen is not None:
+                parameters[position] = frozen
+        state = {name: values[rows] for name, values in self.state.items()}
+        return Batch(chunk, self.index[rows].tolist(), parameters, state)
