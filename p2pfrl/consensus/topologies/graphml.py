@@ -1,0 +1,144 @@
+"""Read the part of GraphML that a network needs: nodes, edges and their data, with line numbers for errors.
+
+Files come from anywhere, so a document type or an entity is refused before it is expanded, and the size is limited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+from xml.parsers import expat
+
+from p2pfrl.core.errors import TopologyError
+
+MAX_BYTES = 1 << 20
+
+
+@dataclass
+class Element:
+    """A node or an edge of a file.
+
+    Attributes:
+        line: where it starts.
+        attributes: of the tag: id, or source, target and directed.
+        data: by attribute name in lower case.
+    """
+
+    line: int
+    attributes: Mapping[str, str]
+    data: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Document:
+    """What a GraphML file says.
+
+    Attributes:
+        path: of the file, for messages.
+        directed: whether edges go one way where they do not say.
+        nodes: in the order of the file.
+        edges: in the order of the file.
+    """
+
+    path: Path
+    directed: bool = False
+    nodes: list[Element] = field(default_factory=list)
+    edges: list[Element] = field(default_factory=list)
+
+    def refuse(self, line: int, problem: str) -> NoReturn:
+        """Raise `TopologyError` with the place in the file."""
+        raise TopologyError(f"{self.path}:{line}: {problem}")
+
+
+def read(path: Path) -> Document:
+    """Return what the GraphML file at `path` says.
+
+    Raises:
+        TopologyError: it is too large, is not XML, has a document type or holds something other than one plain graph.
+
+    Reference: Brandes, Eiglsperger, Herman, Himsolt, Marshall, GraphML progress report, Graph Drawing 2001.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise TopologyError(f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a graph file")
+    document = Document(path)
+    reader = _Reader(document)
+    try:
+        reader.parser.Parse(content, True)
+    except expat.ExpatError as error:
+        document.refuse(error.lineno, f"not well-formed XML: {expat.ErrorString(error.code)}")
+    except (LookupError, ValueError) as error:
+        document.refuse(1, f"an encoding that cannot be read ({error}): save the file as UTF-8")
+    if reader.root != "graphml":
+        document.refuse(1, f"the outermost element is <{reader.root}>, expected <graphml>")
+    return document
+
+
+class _Reader:
+    """Collects what expat reports into a document."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.root = ""
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartDoctypeDeclHandler = self._doctype
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._text
+        self._path: list[str] = []
+        self._names: dict[str, str] = {}
+        self._defaults: dict[tuple[str, str], str] = {}
+        self._key = ("", "")
+        self._value: list[str] = []
+
+    def _doctype(self, *_: object) -> None:
+        self._refuse(
+            "a document type is refused (it can define entities that grow without bound): remove <!DOCTYPE ...>"
+        )
+
+    def _refuse(self, problem: str) -> NoReturn:
+        self.document.refuse(self.parser.CurrentLineNumber, problem)
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        tag = tag.rpartition(":")[2]
+        self.root = self.root or tag
+        parent = self._path[-1] if self._path else ""
+        self._path.append(tag)
+        self._value = []
+        if tag == "graph":
+            if "graph" in self._path[:-1] or self.document.nodes:
+                self._refuse("a second or nested graph: a topology is one plain graph")
+            self.document.directed = attributes.get("edgedefault") == "directed"
+        elif tag == "hyperedge":
+            self._refuse("a hyperedge: an edge joins two nodes")
+        elif tag == "key":
+            self._key = (attributes.get("for", "all"), attributes.get("id", ""))
+            self._names[self._key[1]] = attributes.get("attr.name", self._key[1]).lower()
+        elif tag in ("node", "edge"):
+            elements = self.document.nodes if tag == "node" else self.document.edges
+            defaults = {name: value for (kind, name), value in self._defaults.items() if kind in (tag, "all")}
+            elements.append(Element(self.parser.CurrentLineNumber, attributes, defaults))
+        elif tag == "data" and parent in ("node", "edge"):
+            self._key = (parent, attributes.get("key", ""))
+            if self._key[1] not in self._names:
+                self._refuse(f"data with the key {self._key[1]!r}, which no <key> element declares")
+
+    def _text(self, text: str) -> None:
+        self._value.append(text)
+
+    def _end(self, tag: str) -> None:
+        tag = self._path.pop()
+        parent = self._path[-1] if self._path else ""
+        value = "".join(self._value).strip()
+        if tag == "default" and parent == "key":
+            self._defaults[self._key[0], self._names[self._key[1]]] = value
+        elif tag == "data" and parent in ("node", "edge"):
+            elements = self.document.nodes if parent == "node" else self.document.edges
+            elements[-1].data[self._names[self._key[1]]] = value

@@ -1,0 +1,33 @@
+"""Random matchings: in every round each agent has one partner."""
+
+from __future__ import annotations
+
+from p2pfrl.consensus.topologies.base import Topology
+from p2pfrl.consensus.topologies.hubs import Complete
+from p2pfrl.core.graph import Graph, undirected
+from p2pfrl.core.rng import generator
+from p2pfrl.core.rule import rule
+
+
+@rule
+class RandomMatchings(Topology):
+    """In every round the agents pair up uniformly at random; with an odd number one sits out.
+
+    Round t's pairs depend on (seed, t) and n alone. With Metropolis weights partners average, 1/2 each.
+
+    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006
+        (synchronous gossip); Wang, Sahu, Yang, Joshi, Kar, MATCHA, 2019, arXiv 1905.09435.
+    """
+
+    def period(self, n: int) -> int | None:
+        """Return None: every round is a fresh draw (1 below three agents, where there is one matching)."""
+        return None if n > 2 else 1
+
+    def at(self, n: int, seed: int, round: int) -> Graph:
+        """Return the matching of `round`."""
+        order = [int(i) for i in generator(seed, "matching", round).permutation(n)]
+        return undirected(n, zip(order[::2], order[1::2], strict=False))
+
+    def union(self, n: int, seed: int) -> Graph:
+        """Return the complete graph: every pair meets some day."""
+        return Complete().at(n, seed, 0)
