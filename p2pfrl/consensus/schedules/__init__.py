@@ -1,0 +1,7 @@
+"""The round protocols: state machines without I/O."""
+
+from p2pfrl.consensus.schedules.asynchronous import Asynchronous
+from p2pfrl.consensus.schedules.base import ScheduleRule
+from p2pfrl.consensus.schedules.synchronous import Synchronous
+
+RULES: dict[str, type[ScheduleRule]] = {"synchronous": Synchronous, "asynchronous": Asynchronous}

@@ -1,0 +1,131 @@
+"""No barrier: train, send, mix whatever has arrived since, weighted by its staleness, and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
+from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client
+from p2pfrl.consensus.staleness import Polynomial, Staleness
+from p2pfrl.core.rule import rule
+from p2pfrl.core.types import (
+    SKIP, Action, Event, Finish, Message, Mix, PeerJoined, Received, Send, Started, Train, Trained,
+)  # fmt: skip
+
+
+@rule
+class Asynchronous(ScheduleRule):
+    """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
+
+    Here an agent mixes what its neighbors pushed to it, not an atomic pair. With a coordinator this is FedAsync (Xie,
+    Koyejo, Gupta, OPT 2020, arXiv 1903.03934): the server moves toward every arriving update by s(staleness).
+
+    Attributes:
+        every: local updates per exchange.
+        max_staleness: older payloads are dropped and counted.
+        staleness: the factor s(tau) of a payload that lags tau rounds.
+    """
+
+    every: int = Field(default=1, ge=1)
+    max_staleness: int = Field(default=8, ge=0)
+    staleness: Staleness = Field(default_factory=Polynomial)
+
+    def gossip(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        order: Literal["adapt_then_combine", "combine_while_adapting"],
+        available: Available,
+    ) -> Push:
+        """Return the state machine of an agent that mixes what has arrived."""
+        return Push(self, me, neighborhood, rounds, available)
+
+    def client(self, *, rounds: int | None, available: Available) -> Client:
+        """Return the state machine of an agent that trains for a coordinator."""
+        return Client(every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False)
+
+    def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
+        """Return the coordinator's state machine."""
+        return AsynchronousCoordinator(
+            participants, rounds=rounds, max_staleness=self.max_staleness, staleness=self.staleness
+        )
+
+
+class Push:
+    """One agent's asynchronous rounds; `round` counts its own exchanges.
+
+    The staleness of a payload is the number of own updates completed since it arrived plus the rounds it lagged behind
+    us on arrival. Each payload is applied at most once, the newest of each neighbor.
+    """
+
+    def __init__(
+        self, options: Asynchronous, me: int, neighborhood: Neighborhood, rounds: int | None, available: Available
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.round = 0
+        self._options = options
+        self._me = me
+        self._neighborhood = neighborhood
+        self._rounds = rounds
+        self._available = available
+        self._updates_left = options.every
+        self._inbox: dict[int, tuple[Message, int, int]] = {}
+        self._newest: dict[int, tuple[int, int]] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message)
+        if isinstance(event, Trained):
+            return self._trained(now)
+        if isinstance(event, Started):
+            return (Train(),)
+        if isinstance(event, PeerJoined) and self.round and event.peer in self._neighborhood.successors(self.round):
+            return (Send((event.peer,), self.round - 1),)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what this agent is waiting for: never another agent."""
+        return f"agent {self._me} waits in round {self.round} for its own update"
+
+    def _received(self, message: Message) -> Sequence[Action]:
+        version = (message.incarnation, message.sequence)
+        if message.kind == SKIP or version <= self._newest.get(message.sender, (-1, -1)):
+            return ()
+        self._newest[message.sender] = version
+        lag = max(0, self.round - message.round)
+        self._inbox[message.sender] = (message, lag, self.round)
+        return ()
+
+    def _trained(self, now: int) -> Sequence[Action]:
+        self._updates_left -= 1
+        if self._updates_left:
+            return (Train(),)
+        self._updates_left = self._options.every
+        active = self._available(self.round, now)
+        actions: list[Action] = []
+        if active:
+            actions.append(Send(self._neighborhood.successors(self.round), self.round))
+        received, staleness = [], []
+        for sender in sorted(self._inbox) if active else ():
+            message, lag, arrived = self._inbox.pop(sender)
+            tau = lag + self.round - arrived
+            if tau > self._options.max_staleness:
+                self.messages_late += 1
+            else:
+                received.append(message)
+                staleness.append(tau)
+        factors = [self._options.staleness.factor(tau) for tau in staleness]
+        actions.append(Mix(self.round, received, staleness, factors, active=active))
+        self.round += 1
+        if self._rounds is not None and self.round >= self._rounds:
+            actions.append(Finish())
+        else:
+            actions.append(Train())
+        return actions

@@ -1,0 +1,82 @@
+"""The contract of schedules: a rule with the options of a round protocol, and the state machines it makes.
+
+A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock and draws nothing, so it
+runs unchanged in the simulator and on a LAN, and a test can feed it any order of events.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from p2pfrl.core.types import Schedule
+
+Available = Callable[[int, int], bool]
+"""(round, time in nanoseconds) -> whether the agent takes part in this round."""
+
+
+class Neighborhood(Protocol):
+    """Whom one agent talks to, round by round; ascending ids."""
+
+    def successors(self, round: int) -> Sequence[int]:
+        """Return whom it sends to."""
+
+    def predecessors(self, round: int) -> Sequence[int]:
+        """Return whom it hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The neighborhood of an agent without neighbors: mode `independent`."""
+
+    def successors(self, round: int) -> Sequence[int]:
+        """Return nobody."""
+        return ()
+
+    def predecessors(self, round: int) -> Sequence[int]:
+        """Return nobody."""
+        return ()
+
+
+def always(round: int, now: int) -> bool:
+    """Return True: an agent that never sits a round out."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Participants:
+    """Who takes part in a round of a coordinator.
+
+    Attributes:
+        agents: number of agents n.
+        choose: (round, present agents) -> those that are asked to train, ascending.
+    """
+
+    agents: int
+    choose: Callable[[int, Sequence[int]], Sequence[int]]
+
+
+class ScheduleRule(ABC):
+    """Options of a round protocol; makes the state machines of every role."""
+
+    @abstractmethod
+    def gossip(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        order: Literal["adapt_then_combine", "combine_while_adapting"],
+        available: Available,
+    ) -> Schedule:
+        """Return the state machine of an agent that mixes with its neighbors."""
+
+    @abstractmethod
+    def client(self, *, rounds: int | None, available: Available) -> Schedule:
+        """Return the state machine of an agent that trains for a coordinator."""
+
+    @abstractmethod
+    def coordinator(self, participants: Participants, *, rounds: int | None) -> Schedule:
+        """Return the coordinator's state machine."""

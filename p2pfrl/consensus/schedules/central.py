@@ -1,0 +1,257 @@
+"""Rounds with a coordinator: it sends a model, agents train from it and send back, it aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pfrl.consensus.schedules.base import Available, Participants
+from p2pfrl.consensus.staleness import Staleness
+from p2pfrl.core.types import (
+    COORDINATOR, FINAL, MODEL, SKIP, Action, Adopt, Event, Expired, Finish, Message, Missing, Mix, PeerJoined, PeerLost,
+    Received, Send, Started, Train, Trained, WaitUntil,
+)  # fmt: skip
+
+
+class Client:
+    """An agent that trains from every model it gets and sends the result back, synchronous or not.
+
+    A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts for the newest round.
+
+    Args:
+        every: local updates per exchange.
+        rounds: the number of the final model, where it is known.
+        patience: nanoseconds without a coordinator after which the agent finishes with what it has.
+        available: whether it takes part in a round.
+        retag: count a late update for the newest round known, instead of the one it started from.
+    """
+
+    def __init__(
+        self, *, every: int, rounds: int | None, patience: int, available: Available, retag: bool = True
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self._every = every
+        self._rounds = rounds
+        self._patience = patience
+        self._available = available
+        self._retag = retag
+        self._round = -1
+        self._models = 0
+        self._newest = (-1, -1)
+        self._updates_left = 0
+        self._next: Message | None = None
+        self._deadline: int | None = None
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message, now)
+        if isinstance(event, Trained):
+            return self._trained(now)
+        if isinstance(event, Missing):
+            if self._rounds is not None and event.round >= self._rounds:
+                return () if self._updates_left else (Finish(),)
+            return (Send((COORDINATOR,), event.round, SKIP),)
+        if isinstance(event, PeerLost):
+            self._deadline = now + self._patience
+            return (WaitUntil(self._deadline),)
+        if isinstance(event, PeerJoined):
+            self._deadline = None
+            return (WaitUntil(None),)
+        if isinstance(event, Expired) and event.deadline == self._deadline and not self._updates_left:
+            self.deadlines_expired += 1
+            return (Finish(),)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what this agent is waiting for."""
+        return "an agent waits for " + ("its own update" if self._updates_left else "the coordinator's next model")
+
+    def _received(self, message: Message, now: int) -> Sequence[Action]:
+        version = (message.incarnation, message.sequence)
+        if version <= self._newest or (self._retag and message.round <= self._round and message.kind != FINAL):
+            self.messages_late += 1
+            return ()
+        self._newest = version
+        if self._updates_left:
+            if self._next is None or message.round >= self._next.round:
+                self._next = message
+            return ()
+        return self._adopt(message, now)
+
+    def _adopt(self, message: Message, now: int) -> list[Action]:
+        self._round = message.round
+        actions: list[Action] = [Adopt(message, message.round - 1)]
+        if message.kind == FINAL:
+            return [*actions, Finish()]
+        self._models += 1
+        if not self._available(self._models - 1, now):
+            return [*actions, Send((COORDINATOR,), message.round, SKIP)]
+        self._updates_left = self._every
+        return [*actions, Train()]
+
+    def _trained(self, now: int) -> Sequence[Action]:
+        self._updates_left -= 1
+        if self._updates_left:
+            return (Train(),)
+        following, self._next = self._next, None
+        if following is None:
+            return (Send((COORDINATOR,), self._round),)
+        if following.kind == FINAL:
+            return self._adopt(following, now)
+        if self._retag:
+            actions: list[Action] = [Send((COORDINATOR,), following.round), Adopt(following, following.round - 1)]
+            self._round = following.round
+            return actions
+        return [Send((COORDINATOR,), self._round), *self._adopt(following, now)]
+
+
+class Coordinator:
+    """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
+
+    The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
+    that, lost messages and dead links are reported by the links.
+    """
+
+    def __init__(self, participants: Participants, *, rounds: int | None, deadline: int, suspect_after: int) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.round = 0
+        self._participants = participants
+        self._rounds = rounds
+        self._patience = deadline
+        self._suspect_after = suspect_after
+        self._deadline: int | None = None
+        self._box: dict[int, Message] = {}
+        self._awaited: dict[int, None] = {}
+        self._misses: dict[int, int] = {}
+        self._absent: dict[int, None] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message, now)
+        if isinstance(event, Started):
+            return self._begin(now)
+        if isinstance(event, Missing) and event.round == self.round:
+            return self._answered(event.peer, now)
+        if isinstance(event, PeerLost):
+            self._absent[event.peer] = None
+            return self._answered(event.peer, now)
+        if isinstance(event, PeerJoined):
+            return self._joined(event.peer)
+        if isinstance(event, Expired) and event.deadline == self._deadline:
+            self.deadlines_expired += 1
+            for j in self._awaited:
+                self._misses[j] = self._misses.get(j, 0) + 1
+                if self._misses[j] >= self._suspect_after:
+                    self._absent[j] = None
+            return self._close(now)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what the coordinator is waiting for."""
+        return f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
+
+    def _begin(self, now: int) -> list[Action]:
+        self._box = {}
+        if self._rounds is not None and self.round >= self._rounds:
+            return [WaitUntil(None), Send(range(self._participants.agents), self.round, FINAL), Finish()]
+        present = [i for i in range(self._participants.agents) if i not in self._absent]
+        chosen = self._participants.choose(self.round, present) if present else ()
+        self._awaited = dict.fromkeys(chosen)
+        self._deadline = None if chosen else now + self._patience
+        actions: list[Action] = [WaitUntil(self._deadline)]
+        if chosen:
+            actions.append(Send(chosen, self.round, MODEL))
+        return actions
+
+    def _joined(self, peer: int) -> Sequence[Action]:
+        self._absent.pop(peer, None)
+        self._misses.pop(peer, None)
+        self._awaited[peer] = None
+        return (Send((peer,), self.round, MODEL),)
+
+    def _received(self, message: Message, now: int) -> Sequence[Action]:
+        self._misses.pop(message.sender, None)
+        self._absent.pop(message.sender, None)
+        if message.round != self.round or message.sender not in self._awaited:
+            self.messages_late += message.kind != SKIP
+            return ()
+        first = not self._box
+        if message.kind != SKIP:
+            self._box[message.sender] = message
+        actions = self._answered(message.sender, now)
+        if first and self._box and self._awaited:
+            self._deadline = now + self._patience
+            return [WaitUntil(self._deadline)]
+        return actions
+
+    def _answered(self, peer: int, now: int) -> Sequence[Action]:
+        if peer in self._awaited:
+            del self._awaited[peer]
+            if not self._awaited:
+                return self._close(now)
+        return ()
+
+    def _close(self, now: int) -> list[Action]:
+        received = [self._box[j] for j in sorted(self._box)]
+        mix = Mix(self.round, received, [0] * len(received), [1.0] * len(received))
+        self.round += 1
+        return [mix, *self._begin(now)]
+
+
+class AsynchronousCoordinator:
+    """FedAsync: apply every arriving update at once, weighted by its staleness, and send the new model back.
+
+    Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934. The staleness of an update is the number of models made since the
+    one it started from. `rounds` times n updates are applied, then the final model goes to everyone.
+    """
+
+    def __init__(
+        self, participants: Participants, *, rounds: int | None, max_staleness: int, staleness: Staleness
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.version = 0
+        self._participants = participants
+        self._updates_left = None if rounds is None else rounds * participants.agents
+        self._max_staleness = max_staleness
+        self._staleness = staleness
+        self._newest: dict[int, tuple[int, int]] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message)
+        if isinstance(event, Started):
+            everyone = range(self._participants.agents)
+            return (Send(self._participants.choose(0, everyone), 0, MODEL),)
+        if isinstance(event, PeerJoined):
+            return (Send((event.peer,), self.version, MODEL),)
+        if isinstance(event, Missing):
+            return (Send((event.peer,), self.version, MODEL),)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what the coordinator is waiting for."""
+        return f"the coordinator waits at version {self.version} for any update"
+
+    def _received(self, message: Message) -> Sequence[Action]:
+        version = (message.incarnation, message.sequence)
+        if version <= self._newest.get(message.sender, (-1, -1)):
+            return ()
+        self._newest[message.sender] = version
+        if message.kind == SKIP:
+            return (Send((message.sender,), self.version, MODEL),)
+        tau = self.version - message.round
+        if tau > self._max_staleness:
+            self.messages_late += 1
+            return (Send((message.sender,), self.version, MODEL),)
+        mix = Mix(self.version, (message,), (tau,), (self._staleness.factor(tau),))
+        self.version += 1
+        if self._updates_left is not None:
+            self._updates_left -= 1
+            if not self._updates_left:
+                return (mix, Send(range(self._participants.agents), self.version, FINAL), Finish())
+        return (mix, Send((message.sender,), self.version, MODEL))

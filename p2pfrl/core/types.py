@@ -1,0 +1,202 @@
+"""What travels between an agent, its schedule and its world: events in, actions out, messages, and the port.
+
+Times are integer nanoseconds of the world's clock. Round numbers start at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from p2pfrl.core.parameters import Vector
+
+if TYPE_CHECKING:
+    from p2pfrl.core.wire import Frame
+
+COORDINATOR = -1
+"""The id of the coordinator, in the modes that have one."""
+
+UPDATE, MODEL, SKIP, FINAL = "update", "model", "skip", "final"
+"""Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model."""
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One decoded frame. `payload` is read-only, and shared by all who received the same frame.
+
+    Attributes:
+        incarnation: how many times the sender had been restarted.
+        sequence: the sender's frame counter within its incarnation.
+        round: the round (central: the model version) the payload belongs to.
+        weight: environment steps behind the payload.
+        encoding: name of the compressor that decodes it ("raw" for none).
+        parts: names of the parameter parts in the payload.
+    """
+
+    kind: str
+    sender: int
+    incarnation: int
+    sequence: int
+    round: int
+    weight: float
+    encoding: str
+    parts: tuple[str, ...]
+    crc32: int
+    payload: Vector
+
+
+@dataclass(slots=True, eq=False)
+class Update:
+    """What one local update of one agent produced; its new parameters are in the trainer.
+
+    Attributes:
+        env_steps: environment steps (gradients, where there is no environment) it took.
+        loss: mean over its minibatches.
+        returns: undiscounted returns of the training episodes that finished.
+        measures: the environment's own measures.
+    """
+
+    agent: int
+    env_steps: int
+    loss: float
+    returns: Sequence[float] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Started:
+    """The agent begins, or begins again after a restart."""
+
+
+@dataclass(slots=True, eq=False)
+class Trained:
+    """The local update that was asked for is done."""
+
+    update: Update
+
+
+@dataclass(slots=True, eq=False)
+class Received:
+    """A message arrived."""
+
+    message: Message
+
+
+@dataclass(slots=True, eq=False)
+class Missing:
+    """The link noticed a gap: the message of `round` from `peer` was sent and will not come."""
+
+    peer: int
+    round: int
+
+
+@dataclass(slots=True, eq=False)
+class Expired:
+    """The deadline that was waited for has passed."""
+
+    deadline: int
+
+
+@dataclass(slots=True, eq=False)
+class PeerLost:
+    """The link to `peer` is down: it crashed, left, or is unreachable."""
+
+    peer: int
+
+
+@dataclass(slots=True, eq=False)
+class PeerJoined:
+    """The link to `peer` is up (again)."""
+
+    peer: int
+
+
+Event = Started | Trained | Received | Missing | Expired | PeerLost | PeerJoined
+
+
+@dataclass(slots=True, eq=False)
+class Train:
+    """Begin a local update; `Trained` will follow."""
+
+
+@dataclass(slots=True, eq=False)
+class Send:
+    """Send the payload (or, for a `SKIP`, nothing but a header) to each of `to`."""
+
+    to: Sequence[int]
+    round: int
+    kind: str = UPDATE
+
+
+@dataclass(slots=True, eq=False)
+class Mix:
+    """Combine own parameters with what arrived for `round`.
+
+    Attributes:
+        received: messages in ascending order of sender.
+        staleness: of each message, in rounds.
+        factors: weight factor of each message, at most 1.
+        active: False when the agent sat this round out and keeps its parameters.
+    """
+
+    round: int
+    received: Sequence[Message] = ()
+    staleness: Sequence[int] = ()
+    factors: Sequence[float] = ()
+    active: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Adopt:
+    """Replace own shared parameters by the coordinator's model; it ends `round`, or begins the first (-1)."""
+
+    message: Message
+    round: int
+
+
+@dataclass(slots=True, eq=False)
+class WaitUntil:
+    """Send `Expired(time)` if nothing else has changed the deadline by then; None: no deadline."""
+
+    time: int | None
+
+
+@dataclass(slots=True, eq=False)
+class Finish:
+    """The agent is done."""
+
+
+Action = Train | Send | Mix | Adopt | WaitUntil | Finish
+
+
+class Schedule(Protocol):
+    """A round protocol: a state machine without I/O."""
+
+    messages_late: int
+    deadlines_expired: int
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event` at time `now`, in order."""
+
+    def waits_for(self) -> str:
+        """Return in words what this schedule is waiting for, for the report of a deadlock."""
+
+
+class Port(Protocol):
+    """What a world offers to one agent."""
+
+    def now(self) -> int:
+        """Return the time in nanoseconds."""
+
+    async def receive(self) -> Event:
+        """Return the next event of this agent's mailbox."""
+
+    def wait_until(self, time: int | None) -> None:
+        """Put `Expired(time)` into the mailbox at `time`, unless this is called again before."""
+
+    def train(self) -> None:
+        """Begin a local update of this agent."""
+
+    def send(self, to: Sequence[int], frame: Frame) -> None:
+        """Hand a frame to the network; never blocks."""

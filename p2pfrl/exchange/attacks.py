@@ -1,0 +1,18 @@
+"""What a Byzantine agent does instead of what it should. No attack is built yet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from p2pfrl.core.parameters import Vector
+
+
+class Attack(ABC):
+    """Replaces the payload of a Byzantine agent."""
+
+    @abstractmethod
+    def corrupt(self, payload: Vector) -> Vector:
+        """Return what is sent instead of `payload`."""
+
+
+RULES: dict[str, type[Attack]] = {}

@@ -1,0 +1,63 @@
+"""One agent's window on the trainer: the vector it shares with others, taken out and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.trainer import Trainer
+
+
+class Model:
+    """What one agent shares: chosen parts of its parameters and, where they are averaged, of its optimizer moments.
+
+    Attributes:
+        parts: names of the parts that travel.
+        size: numbers that travel.
+
+    Args:
+        trainer: owns the numbers.
+        agent: whose.
+        parts: which parts of the parameters are shared.
+        moments: what happens to optimizer moments after mixing: keep, reset or average.
+    """
+
+    def __init__(self, trainer: Trainer, agent: int, *, parts: Sequence[str], moments: str) -> None:
+        layout = trainer.stack.layout
+        self.agent = agent
+        self.parts = tuple(parts)
+        self._trainer = trainer
+        self._layout = layout
+        self._averaged = trainer.stack.moments if moments == "average" else ()
+        self._reset = moments == "reset"
+        self._width = layout.slices(self.parts)[-1][0].stop if self.parts else 0
+        self.size = self._width * (1 + len(self._averaged))
+
+    def shared(self) -> Vector:
+        """Return a new vector `(size,)` of what is shared."""
+        layout, trainer = self._layout, self._trainer
+        vector = layout.pack(trainer.read(self.agent), self.parts)
+        if not self._averaged:
+            return vector
+        row = trainer.row(self.agent)
+        moments = [layout.pack(np.asarray(trainer.state[name][row]), self.parts) for name in self._averaged]
+        return np.concatenate([vector, *moments])
+
+    def replace(self, vector: Vector) -> None:
+        """Put `(size,)` numbers back; parts that are not shared keep their values."""
+        layout, trainer = self._layout, self._trainer
+        values = trainer.read(self.agent).copy()
+        layout.unpack(vector[: self._width], values, self.parts)
+        trainer.write(self.agent, values)
+        row = trainer.row(self.agent)
+        for number, name in enumerate(self._averaged, start=1):
+            start = number * self._width
+            layout.unpack(vector[start : start + self._width], trainer.state[name][row], self.parts)
+        if self._reset:
+            trainer.reset_moments(self.agent)
+
+    def parameters(self) -> Vector:
+        """Return all parameters without padding, `(d,)`, a new vector."""
+        return self._layout.pack(self._trainer.read(self.agent))
