@@ -1,0 +1,51 @@
+"""Every axis by name, and where its table of rules stands. Tables are imported when they are first asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from functools import cache, partial
+
+from p2pfrl.core.options import Rule
+
+TABLES = {
+    "environments": "p2pfrl.learning.environments:RULES",
+    "learners": "p2pfrl.learning.learners:RULES",
+    "corrections": "p2pfrl.learning.corrections:RULES",
+    "gates": "p2pfrl.exchange.gates:RULES",
+    "compressors": "p2pfrl.exchange.compressors:RULES",
+    "privacy": "p2pfrl.exchange.privacy:RULES",
+    "attacks": "p2pfrl.exchange.attacks:RULES",
+    "topologies": "p2pfrl.consensus.topologies:RULES",
+    "mixing": "p2pfrl.consensus.mixing:RULES",
+    "aggregators": "p2pfrl.consensus.aggregators:RULES",
+    "server_optimizers": "p2pfrl.consensus.coordinator:SERVER_OPTIMIZERS",
+    "participation": "p2pfrl.consensus.coordinator:PARTICIPATION",
+    "schedules": "p2pfrl.consensus.schedules:RULES",
+    "faults": "p2pfrl.world.faults:RULES",
+    "distributions": "p2pfrl.core.distributions:RULES",
+}
+
+
+@cache
+def table(axis: str) -> Mapping[str, type]:
+    """Return the rules of `axis`: name in scenario files -> class."""
+    module, _, name = TABLES[axis].partition(":")
+    if importlib.util.find_spec(module) is None:
+        return {"none": object}
+    rules: Mapping[str, type] = getattr(importlib.import_module(module), name)
+    return rules
+
+
+def kind_of(axis: str, rule: object) -> str:
+    """Return the name of a rule in scenario files; for a rule of the user's own, where its class stands."""
+    for kind, cls in table(axis).items():
+        if type(rule) is cls:
+            return kind
+    return f"{type(rule).__module__}.{type(rule).__qualname__}"
+
+
+def choose(axis: str, default: str | None = None) -> Rule:
+    """Return the annotation of a field that holds a rule of `axis`."""
+    return Rule(axis, partial(table, axis), default)

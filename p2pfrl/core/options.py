@@ -1,0 +1,213 @@
+"""How a table of a scenario file becomes a rule: `kind` names it, its other keys are its options, types are strict.
+
+`Slot` and `Rule` annotate fields that hold a section or a rule. Both read their table with `construct`, which finds all
+problems of the table at once and words them alike: what was expected, what was got, how to fix it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+T = TypeVar("T")
+_OURS = "p2pfrl"
+_NOUNS = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "dataclass_type": "a table",
+}
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "above",
+    "less_than_equal": "at most",
+    "less_than": "below",
+}
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the closest of `names`, or the names if none is close.
+
+    >>> did_you_mean("metropoli", ["laplacian", "metropolis"])
+    "; did you mean 'metropolis'?"
+    """
+    known = sorted(names)
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else "; there is none yet"
+
+
+def show(value: object) -> str:
+    """Return how a value of the file is quoted in a message: short, whatever it is."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def problem(message: str, *loc: str | int, value: object = None) -> InitErrorDetails:
+    """Return one problem, at `loc` within the table that is being read."""
+    return InitErrorDetails(type=PydanticCustomError(_OURS, message), loc=loc, input=value)  # type: ignore[arg-type]
+
+
+def refuse(*problems: InitErrorDetails) -> ValidationError:
+    """Return the error to raise inside a validator: pydantic puts the outer location before each problem's own."""
+    return ValidationError.from_exception_data("scenario", list(problems))
+
+
+def details(error: ValidationError) -> list[InitErrorDetails]:
+    """Return the problems of an error, in our words."""
+    return [problem(phrase(found), *found["loc"], value=found["input"]) for found in error.errors(include_url=False)]
+
+
+def phrase(error: Mapping[str, Any]) -> str:
+    """Return what was expected, what was got and how to fix it, for one of pydantic's error details."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == _OURS:
+        return str(error["msg"])
+    if kind.startswith("missing"):
+        return "this key is required"
+    if kind in _NOUNS:
+        expected = _NOUNS[kind]
+        quoted = isinstance(value, str) and expected in ("an integer", "a number", "true or false")
+        return f"expected {expected}, got {show(value)}" + ("; write it without quotes" if quoted else "")
+    if kind in _BOUNDS:
+        return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {show(value)}"
+    if kind == "literal_error":
+        words = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        return f"expected {context['expected']}, got {show(value)}" + _close(value, words)
+    if kind == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
+    return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {show(value)}"
+
+
+def _close(value: object, names: list[str]) -> str:
+    hint = did_you_mean(value, names) if isinstance(value, str) else ""
+    return hint if "did you mean" in hint else ""
+
+
+@cache
+def adapter(cls: type[T]) -> TypeAdapter[T]:
+    """Return the validator of a class, made once."""
+    return TypeAdapter(cls)
+
+
+def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Return the options of a rule: its fields by name."""
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def construct(cls: type[T], options: Mapping[str, object]) -> T:
+    """Return `cls(**options)`, or raise with every problem: unknown keys, missing keys, wrong types, wrong values."""
+    known = options_of(cls)
+    problems = [
+        problem(f"unknown key{did_you_mean(name, known)}", name, value=options[name])
+        for name in options
+        if name not in known
+    ]
+    own = {name: value for name, value in options.items() if name in known}
+    try:
+        made = adapter(cls).validate_json(json.dumps(own), strict=True)
+    except ValidationError as error:
+        problems += details(error)
+    if problems:
+        raise refuse(*problems)
+    return made
+
+
+class Slot:
+    """Annotation of a field whose table is an instance of one class."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate with `read`, whatever the field's own type says."""
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema of the table."""
+        return self.json_schema()
+
+    def read(self, value: object) -> object:
+        """Return the instance that a table describes; an instance made in Python passes."""
+        if isinstance(value, Mapping):
+            return self.make(value)
+        if value is None or isinstance(value, str | int | float | list | tuple):
+            return self.short(value)
+        return value
+
+    def make(self, value: Mapping[str, object]) -> object:
+        """Return the instance that a table describes."""
+        return construct(self.cls, value)
+
+    def short(self, value: object) -> object:
+        """Return what a value that is not a table stands for."""
+        raise refuse(problem(f"expected a table, got {show(value)}", value=value))
+
+    def json_schema(self) -> JsonSchemaValue:
+        """Return the JSON schema of the table."""
+        return adapter(self.cls).json_schema()
+
+
+class Rule(Slot):
+    """Annotation of a field whose table is a rule, named by `kind`.
+
+    Args:
+        what: what the rules are called together, in messages.
+        rules: returns the rules to choose from; asked for when a table is read, not before.
+        default: the kind of a table that names none; None where it must.
+    """
+
+    def __init__(self, what: str, rules: Callable[[], Mapping[str, type]], default: str | None = None) -> None:
+        self.what = what
+        self.rules = rules
+        self.default = default
+
+    def make(self, value: Mapping[str, object]) -> object:
+        """Return the rule that `kind` names, with the other keys as its options."""
+        cls = self.choose(value)
+        return construct(cls, {name: option for name, option in value.items() if name != "kind"})
+
+    def choose(self, value: Mapping[str, object]) -> type:
+        """Return the class that `kind` names."""
+        rules = self.rules()
+        kind = value.get("kind", self.default)
+        if kind is None:
+            raise refuse(problem(f"kind is required: one of {', '.join(rules)}", value=value))
+        if not isinstance(kind, str):
+            raise refuse(problem(f"expected a string, got {show(kind)}", "kind", value=kind))
+        if kind not in rules:
+            message = f"no {show(kind)} among {self.what}{did_you_mean(kind, rules)}"
+            raise refuse(problem(message, "kind", value=kind))
+        return rules[kind]
+
+    def short(self, value: object) -> object:
+        """Refuse: a rule is a table."""
+        example = f'{{kind = "{self.default or next(iter(self.rules()), "...")}"}}'
+        raise refuse(problem(f"expected a table such as {example}, got {show(value)}", value=value))
+
+    def json_schema(self) -> JsonSchemaValue:
+        """Return one alternative per rule, told apart by `kind`."""
+        return {"oneOf": [rule_schema(kind, cls, self.default) for kind, cls in self.rules().items()]}
+
+
+def rule_schema(kind: str, cls: type, default: str | None) -> JsonSchemaValue:
+    """Return the JSON schema of a rule's table, `kind` included."""
+    schema = adapter(cls).json_schema()
+    schema["properties"] = {"kind": {"const": kind}, **schema.get("properties", {})}
+    if kind != default:
+        schema["required"] = ["kind", *schema.get("required", [])]
+    return schema

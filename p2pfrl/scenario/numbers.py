@@ -1,0 +1,75 @@
+"""Numbers of a scenario that may be distributed over agents or messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import InitErrorDetails
+
+from p2pfrl.core.distributions import RULES, Constant, Distribution, number
+from p2pfrl.core.options import Rule, construct, problem, refuse
+
+
+class Number(Rule):
+    """Annotation of a number that may be distributed: a plain one, a list with one per agent, or a table with `kind`.
+
+    Args:
+        unit: turns a value of the file into an SI number.
+        low: no value may lie below it.
+        above: every value must lie above it.
+        kinds: the distributions that make sense here.
+        more: rules beyond the distributions.
+    """
+
+    def __init__(
+        self,
+        unit: Callable[[object], float] = number,
+        *,
+        low: float = float("-inf"),
+        above: float = float("-inf"),
+        kinds: Mapping[str, type] = RULES,
+        more: Mapping[str, type] | None = None,
+    ) -> None:
+        super().__init__("distributions", lambda: {**kinds, **(more or {})})
+        self.unit, self.low, self.above = unit, low, above
+
+    def short(self, value: object) -> object:
+        """Return a constant, or the list as one value per agent."""
+        return self.make({"kind": "values", "list": value} if isinstance(value, list | tuple) else {"value": value})
+
+    def make(self, value: Mapping[str, object]) -> object:
+        """Return the distribution, its quantities in SI units and within the bounds."""
+        shorthand = "kind" not in value and set(value) == {"value"}
+        cls = Constant if shorthand else self.choose(value)
+        quantities: tuple[str, ...] = getattr(cls, "quantities", ())
+        options: dict[str, object] = {}
+        problems: list[InitErrorDetails] = []
+        for name, option in value.items():
+            try:
+                if name != "kind":
+                    options[name] = self._convert(option) if name in quantities else option
+            except ValueError as error:
+                problems.append(problem(str(error), *(() if shorthand else (name,)), value=option))
+        if problems:
+            raise refuse(*problems)
+        found = construct(cls, options)
+        if isinstance(found, Distribution):
+            least = found.bounds[0]
+            if least < self.low or least <= self.above:
+                limit = f"at least {self.low:g}" if least < self.low else f"above {self.above:g}"
+                raise refuse(problem(f"must be {limit}, but a value can be {least:g}", value=value))
+        return found
+
+    def _convert(self, option: object) -> object:
+        return [self.unit(element) for element in option] if isinstance(option, list | tuple) else self.unit(option)
+
+    def json_schema(self) -> JsonSchemaValue:
+        """Return a number (with a unit where it has one), a list, or one alternative per distribution."""
+        plain: list[JsonSchemaValue] = [{"type": "number"}]
+        if self.unit is not number:
+            plain.append({"type": "string", "examples": ["20ms" if self.unit is units.seconds else "1"]})
+        plural: list[JsonSchemaValue] = (
+            [{"type": "array", "items": {"anyOf": plain}}] if "values" in self.rules() else []
+        )
+        return {"anyOf": [*plain, *plural, super().json_schema()]}

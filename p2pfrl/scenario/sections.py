@@ -1,0 +1,240 @@
+"""The scenario: every section and key of a scenario file, as one frozen tree with SI numbers inside.
+
+A section is a dataclass; where a section is a rule (`[mixing] kind = "metropolis"`), the field holds the rule itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from p2pfrl.catalog import choose
+from p2pfrl.core import units
+from p2pfrl.core.distributions import DRAWS, Distribution, Draw
+from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.rule import rule
+from p2pfrl.core.units import Rate, Seconds
+from p2pfrl.learning.learners.base import Learner
+from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
+from p2pfrl.scenario.numbers import Number
+
+Mode = Literal["gossip", "central", "independent", "pooled"]
+MODES: tuple[Mode, ...] = ("gossip", "central", "independent", "pooled")
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _table() -> Any:
+    return Field(default_factory=dict, validate_default=True)
+
+
+@rule
+class Stop:
+    """When a run ends: at whichever comes first.
+
+    Attributes:
+        rounds: rounds of exchange (own updates of the slowest agent, when asynchronous).
+        target_return: the mean return over agents, checked at round boundaries.
+        virtual_time: virtual seconds.
+        env_steps: environment steps, summed over agents.
+    """
+
+    rounds: int | None = Field(default=None, ge=1)
+    target_return: float | None = None
+    virtual_time: Seconds | None = None
+    env_steps: int | None = Field(default=None, ge=1)
+
+
+@rule
+class Exchange:
+    """What travels.
+
+    Attributes:
+        payload: the parameters, or what the local update added to them.
+        shared: parts of the vector that travel; the rest stays personal. All when not given.
+        order: adapt_then_combine mixes what training produced; combine_while_adapting mixes what it started from and
+            adds the update.
+    """
+
+    payload: Literal["parameters", "delta"] = "parameters"
+    shared: tuple[str, ...] | None = None
+    order: Literal["adapt_then_combine", "combine_while_adapting"] = "adapt_then_combine"
+
+
+@rule
+class Coordinator:
+    """The coordinator of mode central.
+
+    Attributes:
+        aggregator: how the payloads become one.
+        server_optimizer: how the global parameters move to it.
+        participation: who takes part in a round.
+        at: with a graph file, the node it sits at; its links take shortest-path latency.
+    """
+
+    aggregator: Annotated[Any, choose("aggregators", "mean")] = _table()
+    server_optimizer: Annotated[Any, choose("server_optimizers", "replace")] = _table()
+    participation: Annotated[Any, choose("participation", "all")] = _table()
+    at: int | None = Field(default=None, ge=0)
+
+
+@rule
+class Edge:
+    """The latency of each edge as the topology gives it: a graph file's, or from positions."""
+
+
+@rule
+class Burst:
+    """Bursty loss: each link is in a good or a bad state and may change it before every message.
+
+    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal, 1960; Elliott, "Estimates of error
+    rates for codes on burst-noise channels", Bell System Technical Journal, 1963.
+
+    Attributes:
+        good_to_bad: probability to change from good to bad.
+        bad_to_good: probability to change from bad to good.
+        loss_good: probability to lose a message in the good state.
+        loss_bad: probability to lose a message in the bad state.
+    """
+
+    good_to_bad: Probability
+    bad_to_good: Probability
+    loss_good: Probability = 0.0
+    loss_bad: Probability = 1.0
+
+
+@rule
+class Independent:
+    """Each message is lost with the same probability, whatever happened to others.
+
+    Attributes:
+        probability: to lose a message.
+    """
+
+    probability: Probability = 0.0
+
+
+LOSSES: dict[str, type] = {"independent": Independent, "burst": Burst}
+
+
+class LossSlot(Rule):
+    """Annotation of a loss model: a probability, or a table with `kind`."""
+
+    def __init__(self) -> None:
+        super().__init__("loss models", lambda: LOSSES)
+
+    def short(self, value: object) -> object:
+        """Return independent loss with a probability."""
+        return self.make({"kind": "independent", "probability": value})
+
+
+@rule
+class Network:
+    """One full-duplex interface per agent and coordinator, first-in first-out at both ends, in frame bytes.
+
+    Attributes:
+        latency: of a message: a duration, a distribution, or `{kind = "edge"}`.
+        bandwidth: of an interface; an edge's own bandwidth caps it.
+        loss: probability that a message is lost, or `{kind = "burst", ...}`.
+        duplicate: probability that a message arrives twice.
+        jitter: additional delay of a message, uniform between zero and this: later messages may overtake.
+        peer_timeout: silence after which a neighbor counts as gone.
+    """
+
+    latency: Annotated[Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})] = Field(
+        default=0.001, validate_default=True
+    )  # type: ignore[assignment]
+    bandwidth: Rate = Field(default=1.25e8, gt=0)
+    loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)  # type: ignore[assignment]
+    duplicate: Probability = 0.0
+    jitter: Seconds = 0.0
+    peer_timeout: Seconds = Field(default=10.0, gt=0)
+
+
+@rule
+class Compute:
+    """Virtual seconds that local work takes.
+
+    Attributes:
+        seconds_per_env_step: of an agent of speed 1, one environment step (one gradient) with its share of learning.
+        speed: per agent; 2.0 is twice as fast.
+    """
+
+    seconds_per_env_step: Seconds = 1e-4
+    speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)  # type: ignore[assignment]
+
+
+@rule
+class Availability:
+    """Who is there.
+
+    Attributes:
+        dropout: probability that an agent sits a round out.
+        trace: a CSV file with lines `agent,from,until` (durations), while the agent is there; instead of dropout.
+    """
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    trace: str | None = None
+
+
+@rule
+class Evaluation:
+    """Greedy episodes apart from training; they cost no virtual time.
+
+    Attributes:
+        every: rounds between evaluations; the last round is always evaluated.
+        episodes: of each agent's own and of the mean parameters. 0 turns evaluation off.
+    """
+
+    every: int = Field(default=10, ge=1)
+    episodes: int = Field(default=10, ge=0)
+
+
+@rule
+class Checkpoint:
+    """When the run is saved so that it can be resumed.
+
+    Attributes:
+        every: rounds between checkpoints; none when not given.
+    """
+
+    every: int | None = Field(default=None, ge=1)
+
+
+@rule
+class Scenario:
+    """One experiment.
+
+    Attributes:
+        name: letters, digits, dot, underscore and hyphen; names the run directory.
+        seed: of all random streams.
+        agents: number of agents n.
+        mode: gossip with neighbors, central with a coordinator, independent without exchange, or pooled: transitions are
+            uploaded and one learner trains on all of them.
+        environment: what agents act in; none for a learner that needs none.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    agents: int = Field(ge=1, le=1_000_000)
+    mode: Mode = "gossip"
+    stop: Annotated[Stop, Slot(Stop)]
+    environment: Annotated[EnvironmentSection | None, EnvironmentSlot()] = None
+    learner: Annotated[Learner, choose("learners")]
+    exchange: Annotated[Exchange, Slot(Exchange)] = _table()
+    schedule: Annotated[Any, choose("schedules", "synchronous")] = _table()
+    topology: Annotated[Any, choose("topologies", "ring")] = _table()
+    mixing: Annotated[Any, choose("mixing", "metropolis")] = _table()
+    coordinator: Annotated[Coordinator, Slot(Coordinator)] = _table()
+    correction: Annotated[Any, choose("corrections", "none")] = _table()
+    gate: Annotated[Any, choose("gates", "none")] = _table()
+    compressor: Annotated[Any, choose("compressors", "none")] = _table()
+    privacy: Annotated[Any, choose("privacy", "none")] = _table()
+    network: Annotated[Network, Slot(Network)] = _table()
+    compute: Annotated[Compute, Slot(Compute)] = _table()
+    availability: Annotated[Availability, Slot(Availability)] = _table()
+    evaluation: Annotated[Evaluation, Slot(Evaluation)] = _table()
+    checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()
+    attacks: tuple[Annotated[Any, choose("attacks")], ...] = ()
+    faults: tuple[Annotated[Any, choose("faults")], ...] = ()
