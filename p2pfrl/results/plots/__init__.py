@@ -1,0 +1,96 @@
+"""Every figure of a run or of several: drawn from records alone, as SVG and PNG, only where there is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfrl.results.files import write_bytes
+from p2pfrl.results.groups import Group
+from p2pfrl.results.plots.consensus import consensus_distance
+from p2pfrl.results.plots.curves import learning_curves
+from p2pfrl.results.plots.graph import graph
+from p2pfrl.results.plots.modes import modes, problem
+from p2pfrl.results.plots.physics import return_by_physics
+from p2pfrl.results.plots.style import Drawing, render, style
+from p2pfrl.results.plots.timeline import staleness, timeline
+
+Draw = Callable[[Sequence[Group]], Drawing | None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of figure.
+
+    Attributes:
+        title: its heading in the report.
+        draw: groups -> a drawing, or None where there is nothing to draw.
+        each: drawn once per group, from its first run, instead of once over all groups.
+    """
+
+    title: str
+    draw: Draw
+    each: bool = False
+
+
+FIGURES: dict[str, Figure] = {
+    "modes": Figure("Modes side by side", modes),
+    "return": Figure("Learning curves", learning_curves),
+    "problem": Figure("Distance to the optimum", problem),
+    "consensus": Figure("Consensus distance", consensus_distance),
+    "graph": Figure("The graph", graph, each=True),
+    "physics": Figure("Return by physics", return_by_physics),
+    "staleness": Figure("Staleness", staleness, each=True),
+    "timeline": Figure("Timeline", timeline, each=True),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered figure.
+
+    Attributes:
+        name: of its files, without a suffix.
+        title: heading.
+        caption: how to read it.
+        svg: the picture.
+        png: the same.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: bytes
+    png: bytes
+
+
+def draw(groups: Sequence[Group]) -> tuple[Picture, ...]:
+    """Return every figure that `groups` have data for."""
+    pictures = []
+    with style():
+        for name, figure in FIGURES.items():
+            for suffix, title, part in _parts(figure, groups):
+                drawing = figure.draw(part)
+                if drawing is not None:
+                    svg, png = render(drawing.figure, "svg"), render(drawing.figure, "png")
+                    pictures.append(Picture(name + suffix, figure.title + title, drawing.caption, svg, png))
+    return tuple(pictures)
+
+
+def _parts(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, str, Sequence[Group]]]:
+    if not figure.each or len(groups) == 1:
+        return [("", "", groups)]
+    return [(f"_{index}_{g.mode}", f": {g.label}", [g]) for index, g in enumerate(groups)]
+
+
+def write(pictures: Sequence[Picture], folder: Path) -> tuple[Path, ...]:
+    """Write SVG and PNG of every picture into `folder` and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for picture in pictures:
+        for suffix, content in (("svg", picture.svg), ("png", picture.png)):
+            path = folder / f"{picture.name}.{suffix}"
+            write_bytes(path, content)
+            paths.append(path)
+    return tuple(paths)

@@ -1,0 +1,158 @@
+"""Consensus distance on a log scale, with the rate that theory predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from p2pfrl.results.groups import Curve, Group
+from p2pfrl.results.plots.style import (
+    DASHES,
+    GRAY,
+    INK,
+    Drawing,
+    colors,
+    draw_curve,
+    legend,
+    log_floor,
+    panels,
+    scale,
+)
+from p2pfrl.results.record import Record
+
+_NEGLIGIBLE = 1e-9  # a contraction this strong ends all disagreement in one round
+
+
+def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
+    """Draw sqrt(mean_i ||theta_i - mean||^2) against rounds, virtual time and bytes, with lambda_2^t over it."""
+    shown = [g for g in groups if g.has("round", "consensus_distance") and g.first.graph.n > 1]
+    if not shown:
+        return None
+    columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or ["round"]
+    figure, axes = panels(len(columns), size=(3.6, 3.1), sharey=True)
+    values = np.concatenate([g.curve("round", "consensus_distance").mean for g in shown])
+    floor = log_floor(values)
+    for panel, column in zip(axes, columns, strict=True):
+        unit = scale(column, _range(shown, column))
+        for g, color in zip(shown, colors(shown), strict=True):
+            curve = g.curve(column, "consensus_distance")
+            if column == "bytes_sent" and np.ptp(curve.x) == 0:
+                continue
+            draw_curve(panel, _positive(curve), unit.divisor, color, g.label if len(shown) > 1 else "measured")
+            if len(shown) == 1:
+                _parts(panel, g, column, unit.divisor, color)
+        panel.set_xlabel(unit.label)
+        panel.margins(x=0.02)
+    axes[0].set_ylabel("consensus distance")
+    if floor is None:
+        _agreed(axes)
+        return Drawing(
+            figure, "Every agent held exactly the same parameters in every round: the consensus distance is zero."
+        )
+    for panel in axes:
+        panel.set_yscale("log")
+    low, high = floor, float(np.nanmax(values))
+    if high / low < 10:
+        low, high = low / 3, high * 3
+    axes[0].set_ylim(low / 2, high * 2)
+    noted = False
+    for panel, column in zip(axes, columns, strict=True):
+        unit = scale(column, _range(shown, column))
+        for g in shown:
+            noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2)
+            _zeros(panel, g, column, unit.divisor)
+    legend(figure, axes[0])
+    return Drawing(figure, _caption(shown, predicted=noted))
+
+
+def _range(groups: Sequence[Group], column: str) -> float:
+    values = [r.metrics[column] for g in groups for r in g.records if r.has(column)]
+    return max((float(np.nanmax(v)) for v in values), default=0.0)
+
+
+def _positive(curve: Curve) -> Curve:
+    keep = curve.mean > 0
+    low = np.where(curve.low > 0, curve.low, curve.mean)
+    return Curve(
+        curve.x, np.where(keep, curve.mean, np.nan), np.where(keep, low, np.nan), np.where(keep, curve.high, np.nan)
+    )
+
+
+def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str) -> None:
+    for part, dash in (("consensus_actor", (0, (1, 1.2))), ("consensus_critic", (0, (3, 1, 1, 1)))):
+        curve = _positive(g.curve(column, part))
+        if np.isfinite(curve.mean).any():
+            label = part.removeprefix("consensus_")
+            axes.plot(
+                curve.x / divisor, curve.mean, color=color, linewidth=0.9, linestyle=dash, alpha=0.75, label=label
+            )
+
+
+def prediction(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return rounds and D_peak lambda_2^(round - peak): what mixing alone would leave of the largest disagreement."""
+    rate = record.lambda_2
+    if rate is None or not _NEGLIGIBLE < rate < 1 or not record.has("consensus_distance"):
+        return None
+    rounds, distance = record.metrics["round"], record.metrics["consensus_distance"]
+    keep = np.isfinite(rounds) & np.isfinite(distance)
+    rounds, distance = rounds[keep], distance[keep]
+    peak = int(np.argmax(distance))
+    if distance[peak] <= 0 or peak == len(rounds) - 1:
+        return None
+    after = rounds[peak:]
+    return after, distance[peak] * rate ** (after - after[0])
+
+
+def _prediction(axes: Axes, g: Group, column: str, divisor: float, *, floor: float) -> bool:
+    predicted = prediction(g.first)
+    if predicted is None:
+        return False
+    rounds, values = predicted
+    metrics = g.first.metrics
+    x = np.interp(rounds, metrics["round"], metrics[column]) / divisor
+    label = f"mixing alone, λ₂ = {g.first.lambda_2:.4g}"
+    (line,) = axes.plot(x, np.where(values >= floor, values, np.nan), color=INK, linewidth=1.1, label=label, zorder=4)
+    line.set_dashes(DASHES)
+    return True
+
+
+def _zeros(axes: Axes, g: Group, column: str, divisor: float) -> None:
+    curve = g.curve(column, "consensus_distance")
+    zeros = curve.x[curve.mean == 0] / divisor
+    if len(zeros):
+        axes.plot(
+            zeros,
+            np.full(len(zeros), 0.02),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker="v",
+            markersize=4,
+            color=GRAY,
+            label="exactly 0",
+        )
+
+
+def _agreed(axes: Sequence[Axes]) -> None:
+    for panel in axes:
+        panel.set_ylim(-0.1, 1)
+        panel.set_yticks([0])
+        panel.text(0.5, 0.5, "exactly 0 in every round", transform=panel.transAxes, ha="center", color=GRAY)
+
+
+def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
+    text = (
+        "Root mean square distance of the agents' parameters from their average, after mixing, on a log scale: a "
+        "straight line is exponential agreement. "
+    )
+    if predicted:
+        text += (
+            "Dashed: what mixing alone would leave of the largest disagreement, multiplied each round by λ₂, the "
+            "second-largest modulus of an eigenvalue of the mixing matrix. Pure consensus follows it; where training "
+            "adds new disagreement each round, the measured line settles above. "
+        )
+    rates = [g for g in groups if g.first.lambda_2 is not None and g.first.lambda_2 <= _NEGLIGIBLE]
+    if rates:
+        text += "λ₂ is 0 here: one round of mixing ends all disagreement, so no rate is drawn. "
+    return text

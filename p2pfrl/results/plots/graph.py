@@ -1,0 +1,145 @@
+"""The communication graph, colored by what its agents achieved and by how far they are from the average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from p2pfrl.core.graph import Graph
+from p2pfrl.results.groups import Group, final_rows
+from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
+
+_SPRINGS = 400  # agents; a force layout beyond takes minutes
+
+
+def graph(groups: Sequence[Group]) -> Drawing | None:
+    """Draw the graph of one run, its agents colored by final return and by disagreement."""
+    record = groups[0].first
+    rows = final_rows(record)
+    views = [
+        (title, rows[column].astype(np.float64), colors)
+        for column, title, colors in (
+            ("return", "final return", "viridis"),
+            ("disagreement", "disagreement: distance from the average", "cividis"),
+        )
+        if column in rows and np.isfinite(rows[column].astype(np.float64)).any()
+    ]
+    if not views or record.graph.n < 2:
+        return None
+    positions = layout(record.graph)
+    figure, axes = panels(len(views), size=(4.3, 4.0))
+    for panel, (title, values, colors) in zip(axes, views, strict=True):
+        _draw(figure, panel, record.graph, positions, rows["agent"], values, colors)
+        panel.set_title(title)
+    return Drawing(figure, _caption(record.graph, groups[0]))
+
+
+def layout(graph: Graph) -> NDArray[np.float64]:
+    """Return `(n, 2)` positions: the graph's own, a circle for rings and complete graphs, else one of forces."""
+    n = graph.n
+    if len(graph.positions) == n:
+        return np.array(graph.positions, dtype=np.float64)
+    degrees = {len(set(s) | set(p)) for s, p in zip(graph.successors, graph.predecessors, strict=True)}
+    if degrees == {0}:
+        side = math.ceil(math.sqrt(n))
+        return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
+    if degrees <= {2, n - 1} or n > _SPRINGS:
+        angles = math.pi / 2 - 2 * math.pi * np.arange(n) / n
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return _forces(graph)
+
+
+def _forces(graph: Graph) -> NDArray[np.float64]:
+    import networkx as nx
+
+    drawn = nx.Graph()
+    drawn.add_nodes_from(range(graph.n))
+    drawn.add_edges_from(graph.edges)
+    start = {i: (math.cos(2 * math.pi * i / graph.n), math.sin(2 * math.pi * i / graph.n)) for i in range(graph.n)}
+    if graph.n <= 150 and nx.is_connected(drawn):
+        places = nx.kamada_kawai_layout(drawn, pos=start)
+    else:
+        places = nx.spring_layout(drawn, pos=start, seed=0, iterations=60)
+    return np.array([places[i] for i in range(graph.n)], dtype=np.float64)
+
+
+def _draw(
+    figure: Figure,
+    axes: Axes,
+    graph: Graph,
+    positions: NDArray[np.float64],
+    agents: NDArray[np.int64],
+    values: NDArray[np.float64],
+    colors: str,
+) -> None:
+    n = graph.n
+    pairs = sorted({(min(i, j), max(i, j)) for i, j in graph.edges})
+    many = len(pairs)
+    axes.add_collection(
+        LineCollection(
+            [positions[list(pair)] for pair in pairs],
+            colors=GRAY,
+            linewidths=1.0 if many < 200 else 0.5,
+            alpha=max(0.08, min(0.6, 120 / max(many, 1))),
+            zorder=1,
+        )
+    )
+    by_agent = np.full(n, np.nan)
+    known = agents < n
+    by_agent[agents[known]] = values[known]
+    finite = np.isfinite(by_agent)
+    size = float(np.clip(5200 / n, 14, 330))
+    marks = axes.scatter(
+        *positions[finite].T, c=by_agent[finite], cmap=colors, s=size, edgecolors="white", linewidths=0.8, zorder=2
+    )
+    axes.scatter(*positions[~finite].T, c="white", s=size, edgecolors=GRAY, linewidths=0.8, zorder=2)
+    if n <= 40:
+        _names(axes, graph, positions, by_agent, marks.norm(by_agent))
+    axes.set_aspect("equal")
+    axes.margins(0.14)
+    axes.axis("off")
+    bar = figure.colorbar(marks, ax=axes, shrink=0.75, aspect=28, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(length=2)
+
+
+def _names(
+    axes: Axes,
+    graph: Graph,
+    positions: NDArray[np.float64],
+    values: NDArray[np.float64],
+    lightness: NDArray[np.float64],
+) -> None:
+    """Write ids into the marks, and a graph file's own names beside them."""
+    for agent, (x, y) in enumerate(positions.tolist()):
+        dark = np.isfinite(values[agent]) and lightness[agent] < 0.55
+        axes.text(x, y, str(agent), ha="center", va="center", fontsize=7, color="white" if dark else INK, zorder=3)
+        if graph.labels:
+            axes.annotate(
+                graph.labels[agent],
+                (x, y),
+                (0, -12),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=6.5,
+                color=GRAY,
+                zorder=3,
+            )
+
+
+def _caption(graph: Graph, group: Group) -> str:
+    kind = "edges" if graph.is_undirected else "directed links"
+    count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
+    text = (
+        f"Who talks to whom: {graph.n} agents, {count} {kind}. Left, an agent's color is its return at the end; "
+        "right, the distance of its parameters from the average of all. Neighbors of one color agree with each "
+        "other; a color that changes along the graph shows where information is still on its way."
+    )
+    return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")

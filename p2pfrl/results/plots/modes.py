@@ -1,0 +1,105 @@
+"""Modes side by side: what the same rounds, the same virtual time and the same bytes buy. And problems with an "
+"optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from p2pfrl.results.groups import Group
+from p2pfrl.results.plots.style import DASHES, Drawing, colors, draw_curve, label_ends, legend, panels, scale
+
+_COLUMNS = (("round", "equal rounds"), ("virtual_seconds", "equal virtual time"), ("bytes_sent", "equal bytes"))
+
+
+def modes(groups: Sequence[Group]) -> Drawing | None:
+    """Draw one line per group, at equal rounds, equal virtual time and equal bytes."""
+    for column, label, logarithmic in (("return_mean", "return, mean of agents", False), ("error", "error", True)):
+        shown = [g for g in groups if g.has("round", column)]
+        if len(shown) > 1:
+            return _side_by_side(shown, column, label, logarithmic=logarithmic)
+    return None
+
+
+def _side_by_side(groups: Sequence[Group], column: str, label: str, *, logarithmic: bool) -> Drawing:
+    figure, axes = panels(3, size=(3.6, 3.2), sharey=True)
+    for panel, (x, title) in zip(axes, _COLUMNS, strict=True):
+        curves = [g.curve(x, column) for g in groups]
+        ends = [float(c.x[-1]) for c in curves if len(c.x) and c.x[-1] > 0]
+        unit = scale(x, max(ends, default=1.0))
+        for g, curve, color in zip(groups, curves, colors(groups), strict=True):
+            if curve.is_empty:
+                continue
+            if x == "bytes_sent" and curve.x[-1] == 0:
+                _silent(panel, float(curve.mean[-1]), color, g.label)
+            else:
+                draw_curve(panel, curve, unit.divisor, color, g.label)
+        if x != "round" and len(ends) > 1 and max(ends) > 1.5 * min(ends):
+            panel.axvline(min(ends) / unit.divisor, color="#bbbbbb", linewidth=0.8, zorder=0)
+        panel.set_xlabel(unit.label)
+        panel.set_title(title)
+        panel.margins(x=0.02)
+    if logarithmic:
+        axes[0].set_yscale("log")
+    axes[0].set_ylabel(label)
+    legend(figure, axes[0])
+    seeds = max(len(g.records) for g in groups)
+    text = (
+        "The same scenario under each mode. Compare heights along one vertical: at equal rounds, at equal virtual time "
+        "(compute, latency and bandwidth included), and at equal bytes sent by all agents and the coordinator "
+        "together. A gray vertical marks where the first of them ended. A mode that sends nothing is a dashed level: "
+        "the value it ends at for free."
+    )
+    if seeds > 1:
+        text += f" Shaded: 95% bootstrap confidence over {seeds} seeds."
+    return Drawing(figure, text)
+
+
+def _silent(axes: Axes, value: float, color: str, label: str) -> None:
+    axes.axhline(value, color=color, linewidth=1.3, dashes=DASHES, zorder=2)
+    axes.annotate(
+        f"{label}: sends nothing",
+        (0.98, value),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=7.5,
+        color=color,
+    )
+
+
+def problem(groups: Sequence[Group]) -> Drawing | None:
+    """Draw the objective and the distance to the optimum of a problem that has one."""
+    views = [
+        (column, label)
+        for column, label in (("error", "distance to the optimum (RMS)"), ("objective", "objective at the average"))
+        if any(g.has("round", column) for g in groups)
+    ]
+    if not views:
+        return None
+    figure, axes = panels(len(views), size=(4.3, 3.1))
+    for panel, (column, label) in zip(axes, views, strict=True):
+        shown = [g for g in groups if g.has("round", column)]
+        ends = []
+        for g, color in zip(shown, colors(shown), strict=True):
+            curve = g.curve("round", column)
+            draw_curve(panel, curve, 1.0, color, g.label)
+            ends.append((float(curve.x[-1]), float(curve.mean[-1]), f"{curve.mean[-1]:.3g}", color))
+        values = np.concatenate([g.curve("round", column).mean for g in shown])
+        if (values > 0).all() and values.max() > 10 * values.min():
+            panel.set_yscale("log")
+        panel.set_xlabel("round")
+        panel.set_ylabel(label)
+        panel.margins(x=0.02)
+        label_ends(panel, ends)
+    if len(groups) > 1:
+        legend(figure, axes[0])
+    return Drawing(
+        figure,
+        "Left, root mean square distance of the agents' parameters from the optimum of the average objective. It falls "
+        "exponentially, a straight line, to a floor: the bias of local steps and disagreement, and gradient noise. "
+        "Right, the objective at the average of all parameters. Numbers are final values.",
+    )

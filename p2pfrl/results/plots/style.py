@@ -1,0 +1,201 @@
+"""How figures look: one place for colors, sizes, units and labels.
+
+Colors are those of Okabe and Ito (2008), told apart with any color vision; every mode has its own in all figures.
+Figures are explicit objects: pyplot and its global state are not used.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from p2pfrl.results.groups import Curve, Group
+
+INK = "#222222"
+GRAY = "#6b6b6b"
+PALE = "#d9d9d9"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MODES = {
+    "gossip": "#0072B2",
+    "central": "#D55E00",
+    "independent": "#009E73",
+    "pooled": "#CC79A7",
+    "hierarchical": "#E69F00",
+}
+ACTIONS = {"train": "#0072B2", "send": "#E69F00", "wait": "#e4e4e4"}
+PANEL = (3.5, 2.9)  # inches
+DASHES = (4.0, 2.2)
+
+_STYLE = {
+    "figure.facecolor": "white",
+    "figure.dpi": 100,
+    "savefig.dpi": 170,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "p2pfrl",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure and the sentence that says how to read it."""
+
+    figure: Figure
+    caption: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the style to what is drawn and rendered inside."""
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def panels(
+    columns: int, rows: int = 1, size: tuple[float, float] = PANEL, *, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes, row by row; `size` is the width and height of one panel in inches."""
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    return figure, [axes for row in grid for axes in row]
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """Return the figure as "svg" or "png"; the same figure gives the same bytes."""
+    out = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
+    figure.savefig(out, format=kind, metadata=metadata)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def colors(groups: Sequence[Group]) -> list[str]:
+    """Return a color per group: its mode's own while modes tell the groups apart, else the palette in order."""
+    modes = [g.mode for g in groups]
+    if len(set(modes)) == len(modes) and all(mode in MODES for mode in modes):
+        return [MODES[mode] for mode in modes]
+    return [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
+
+
+_UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
+    "round": ("round", ()),
+    "virtual_seconds": ("virtual time", ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))),
+    "bytes_sent": ("bytes sent, all agents", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))),
+    "env_steps": ("environment steps, all agents", ((1e6, "millions"), (1e3, "thousands"))),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The unit of a horizontal axis: plot `values / divisor`, label it `label`."""
+
+    divisor: float
+    label: str
+
+
+def scale(column: str, largest: float) -> Scale:
+    """Return the unit in which `largest` of `column` is a number that people read.
+
+    >>> scale("virtual_seconds", 90.0), scale("bytes_sent", 4.2e6)
+    (Scale(divisor=1.0, label='virtual time (s)'), Scale(divisor=1000000.0, label='bytes sent, all agents (MB)'))
+    """
+    name, units = _UNITS[column]
+    for divisor, unit in units:
+        if largest >= 2 * divisor:
+            return Scale(divisor, f"{name} ({unit})")
+    return (
+        Scale(units[-1][0], f"{name} ({units[-1][1]})")
+        if units and largest > 0 and column != "env_steps"
+        else Scale(1.0, name)
+    )
+
+
+def amount(value: float, column: str) -> str:
+    """Return a number of `column` with its unit, as "3.2 MB"."""
+    if not math.isfinite(value):
+        return "-"
+    for divisor, unit in _UNITS[column][1]:
+        if abs(value) >= divisor:
+            return f"{value / divisor:.3g} {unit}"
+    return f"{value:.6g}" if column in ("round", "env_steps") else f"{value:.3g} {_UNITS[column][1][-1][1]}"
+
+
+def draw_curve(axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None) -> None:
+    """Draw a mean with its confidence band; a single point as a dot."""
+    x = curve.x / divisor
+    axes.plot(x, curve.mean, color=color, label=label, marker="o" if len(x) == 1 else None, markersize=5, zorder=3)
+    if np.isfinite(curve.low).any():
+        axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each (x, y, text, color) right of its point, moved apart where they would overlap. Limits must be final."""
+    if not ends:
+        return
+    height = axes.figure.get_size_inches()[1] * axes.get_position().height * 72
+    transform = axes.transData + axes.transAxes.inverted()
+    placed = sorted(
+        (float(transform.transform((x, y))[1]), float(transform.transform((x, y))[0]), text, color)
+        for x, y, text, color in ends
+    )
+    gap, below = 11 / max(height, 1.0), -math.inf
+    positions = []
+    for y, *_ in placed:
+        below = max(y, below + gap)
+        positions.append(below)
+    excess = max(0.0, positions[-1] - 1.0)
+    for (_, x, text, color), y in zip(placed, positions, strict=True):
+        axes.text(
+            x + 0.02, y - excess, text, color=color, transform=axes.transAxes, va="center", fontsize=8.5, clip_on=False
+        )
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """Put the labels of `axes` in one row above the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=min(len(labels), 5), handlelength=1.6, columnspacing=1.6
+        )
+
+
+def log_floor(values: NDArray[np.float64]) -> float | None:
+    """Return the smallest positive finite value, or None where there is none to draw on a log scale."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    return float(positive.min()) if len(positive) else None

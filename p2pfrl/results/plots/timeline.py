@@ -1,0 +1,126 @@
+"""Where time goes: each agent's training, sending and waiting, and how old the messages were that it applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.patches import Patch
+
+from p2pfrl.results.groups import Group
+from p2pfrl.results.plots.style import ACTIONS, GRAY, INK, Drawing, panels, scale
+from p2pfrl.results.record import Interval
+
+_AGENTS = 40
+_UPDATES = 10
+_MARKED = 1.0e-3  # of the window: the shortest send that is drawn at its own length
+
+
+def timeline(groups: Sequence[Group]) -> Drawing | None:
+    """Draw the beginning of a run: what every agent did when."""
+    record = groups[0].first
+    if not record.timeline:
+        return None
+    agents = sorted({i.agent for i in record.timeline})[:_AGENTS]
+    rows = {agent: row for row, agent in enumerate(agents)}
+    end = window(record.timeline)
+    unit = scale("virtual_seconds", end)
+    figure, (axes,) = panels(1, size=(8.6, 1.0 + min(0.24 * len(agents) + 0.4, 7.0)))
+    for kind, color in ACTIONS.items():
+        height, offset = (0.3, 0.2) if kind == "send" else (0.8, 0.0)
+        shown = [i for i in record.timeline if i.kind == kind and i.agent in rows and i.start < end]
+        width = [max(min(i.end, end) - i.start, _MARKED * end if kind == "send" else 0.0) / unit.divisor for i in shown]
+        axes.barh(
+            [rows[i.agent] + offset for i in shown],
+            width,
+            height,
+            left=[i.start / unit.divisor for i in shown],
+            color=color,
+            linewidth=0,
+            zorder=3 if kind == "send" else 2,
+        )
+    axes.set_ylim(len(agents) - 0.4, -0.6)
+    axes.set_xlim(0, end / unit.divisor)
+    step = max(1, len(agents) // 20)
+    names = [f"{agent}" if agent < record.graph.n else "coordinator" for agent in agents]
+    axes.set_yticks(range(0, len(agents), step), names[::step])
+    axes.set_ylabel("agent")
+    axes.set_xlabel(unit.label)
+    axes.grid(visible=False, axis="y")
+    used = {i.kind for i in record.timeline}
+    figure.legend(
+        handles=[Patch(color=color, label=kind) for kind, color in ACTIONS.items() if kind in used],
+        loc="outside upper left",
+        ncols=3,
+        handlelength=1.2,
+        handleheight=0.9,
+    )
+    left_out = len({i.agent for i in record.timeline}) - len(agents)
+    text = (
+        "What each agent does at the beginning of the run, in virtual time: training, sending (the narrow bar; it "
+        "may overlap training) and waiting for neighbors. Wide pale stretches are time lost to slower neighbors or "
+        "to the network."
+    )
+    return Drawing(figure, text + (f" {left_out} more agents are not shown." if left_out else ""))
+
+
+def window(intervals: Sequence[Interval]) -> float:
+    """Return the time at which the typical agent has finished ten updates, or the end of the timeline."""
+    ends: dict[int, list[float]] = {}
+    for interval in intervals:
+        if interval.kind == "train":
+            ends.setdefault(interval.agent, []).append(interval.end)
+    last = max(i.end for i in intervals)
+    tenth = [sorted(times)[_UPDATES - 1] for times in ends.values() if len(times) >= _UPDATES]
+    end = float(np.median(tenth)) if tenth else last
+    return end if end > 0 else max(last, 1e-9)
+
+
+def staleness(groups: Sequence[Group]) -> Drawing | None:
+    """Draw how many messages were applied at each staleness, over all seeds of one group."""
+    counts = _total(groups[0])
+    if counts.sum() == 0:
+        return None
+    values = np.arange(len(counts))
+    share = counts / counts.sum()
+    mean = float((values * share).sum())
+    top = max(int(np.searchsorted(share.cumsum(), 0.999)) + 1, 5)
+    figure, (axes,) = panels(1, size=(5.2, 3.0))
+    shown = np.zeros(top)
+    shown[: min(top, len(share))] = share[:top]
+    bars = axes.bar(np.arange(top), 100 * shown, width=0.82, color="#0072B2", zorder=2)
+    if top <= 16:
+        texts = [f"{100 * s:.1f}%" if s >= 0.001 else "" for s in shown]
+        axes.bar_label(bars, texts, padding=2, fontsize=7.5, color=INK)
+    axes.axvline(mean, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3)
+    axes.annotate(
+        f"mean {mean:.2f}",
+        (mean, 1.0),
+        (4, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=8,
+        va="top",
+        color=INK,
+    )
+    axes.set_xlabel("staleness of an applied message (versions or rounds)")
+    axes.set_ylabel("applied messages (%)")
+    axes.set_xlim(-0.6, top - 0.4)
+    axes.set_ylim(0, min(118.0, 100 * float(shown.max()) * 1.18))
+    axes.grid(visible=False, axis="x")
+    if top <= 16:
+        axes.set_xticks(range(top))
+    axes.set_title(f"{int(counts.sum()):,} applied messages", color=GRAY, fontweight="normal", loc="right", fontsize=8)
+    return Drawing(
+        figure,
+        "How old the messages were when they were applied. Gossip: own updates completed since the payload arrived "
+        "plus the rounds it lagged on arrival; central: versions applied since the update's starting point. A "
+        "synchronous run without loss has only zeros; a long tail means that slow agents pull others back.",
+    )
+
+
+def _total(group: Group) -> np.ndarray:
+    total = np.zeros(max(len(r.staleness) for r in group.records), dtype=np.int64)
+    for record in group.records:
+        total[: len(record.staleness)] += record.staleness
+    return total
