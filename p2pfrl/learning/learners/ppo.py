@@ -1,0 +1,112 @@
+"""PPO: proximal policy optimization with the clipped objective."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Learner, Stack, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from p2pfrl.learning.learners.on_policy import Samples
+    from p2pfrl.learning.policies import Policy
+    from p2pfrl.learning.rollout import Rollout
+else:
+    torch = LazyModule("torch")
+
+
+@rule
+class PPO(Learner):
+    """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H], r = pi(a|s) / pi_old(a|s).
+
+    Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017, arXiv 1707.06347,
+    equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the field names of CleanRL. Differs from it:
+    bootstraps at truncation, scales rewards, does not clip the value loss, keeps the step size constant.
+
+    Attributes:
+        steps: of each instance per update.
+        gamma: discount.
+        gae_lambda: lambda of the advantage estimate.
+        update_epochs: passes over the rollout.
+        num_minibatches: per pass.
+        clip_coef: c.
+        ent_coef: weight of the entropy bonus.
+        vf_coef: weight of the value loss.
+        max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
+        norm_adv: normalize advantages per minibatch.
+        reward_scale: multiplies rewards while learning (reported returns are not scaled).
+        hidden: sizes of the hidden layers.
+        activation: of the hidden layers.
+        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the policy's.
+    """
+
+    lr: float = Field(default=3e-3, ge=0)
+    steps: int = Field(default=64, ge=1)
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    update_epochs: int = Field(default=4, ge=1)
+    num_minibatches: int = Field(default=4, ge=1)
+    clip_coef: float = Field(default=0.2, gt=0)
+    ent_coef: float = 0.0
+    vf_coef: float = Field(default=0.5, ge=0)
+    max_grad_norm: float = Field(default=0.5, ge=0)
+    norm_adv: bool = True
+    reward_scale: float = Field(default=0.05, gt=0)
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+    shared_trunk: bool = False
+
+    def prepare(self, task: Task) -> Stack:
+        """Bind the options to a task."""
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, Plan, build_network
+        from p2pfrl.learning.optimizers import Adam
+
+        plan = Plan(
+            steps=self.steps,
+            epochs=self.update_epochs,
+            minibatches=self.num_minibatches,
+            max_grad_norm=self.max_grad_norm,
+            norm_adv=self.norm_adv,
+            targets=self.targets,
+            loss=self.loss,
+        )
+        build = partial(build_network, self.hidden, self.activation, self.shared_trunk)
+        return OnPolicyStack(task, build, Adam(self.lr), plan)
+
+    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
+        """Return GAE advantages, and advantages + values as what the value should be."""
+        from p2pfrl.learning.rollout import advantages
+
+        advantage = advantages(
+            rollout.reward * self.reward_scale,
+            rollout.value,
+            rollout.next_value,
+            rollout.finished,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        return advantage, advantage + rollout.value
+
+    def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
+        """Return the loss `(b,)` of a minibatch.
+
+        min(r A, clip(r) A) is written as clamp(r, lo, hi) A: where A < 0 only the lower bound counts, else the upper.
+        """
+        advantage = samples.advantage
+        ratio = torch.exp(policy.log_prob(samples.head, samples.log_std, samples.action) - samples.log_prob)
+        is_bad = advantage < 0
+        low = torch.where(is_bad, 1.0 - self.clip_coef, -torch.inf)
+        high = torch.where(is_bad, torch.inf, 1.0 + self.clip_coef)
+        gain = (torch.clamp(ratio, low, high) * advantage).mean(dim=1)
+        error = (samples.value - samples.target).square().mean(dim=1)
+        loss = 0.5 * self.vf_coef * error - gain
+        if self.ent_coef:
+            loss = loss - self.ent_coef * policy.entropy(samples.head, samples.log_std).mean(dim=1)
+        return loss

@@ -1,0 +1,220 @@
+"""Multilayer perceptrons of a population: forward and backward passes of b networks as batched matrix products.
+
+Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out, B)`, B samples of each
+of b agents. Products run on views of the flat parameter rows by `np.matmul`, which multiplies item by item, so that no row
+depends on another; elementwise functions are numpy's for the same reason (torch's tanh is ten times slower, and its
+sigmoid gives other last bits at other positions). The backward pass of the layers is written here, once; the losses are
+left to autograd, which sees the few outputs only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function, in place, and its derivative in terms of its result, in place too."""
+
+    function: Callable[[Vector], None]
+    derivative: Callable[[Vector], None]
+
+
+def _tanh(x: Vector) -> None:
+    np.tanh(x, out=x)
+
+
+def _tanh_derivative(y: Vector) -> None:
+    np.multiply(y, y, out=y)
+    np.subtract(1.0, y, out=y)
+
+
+def _relu(x: Vector) -> None:
+    np.maximum(x, 0.0, out=x)
+
+
+def _relu_derivative(y: Vector) -> None:
+    np.greater(y, 0.0, out=y, casting="unsafe")
+
+
+ACTIVATIONS = {"tanh": Activation(_tanh, _tanh_derivative), "relu": Activation(_relu, _relu_derivative)}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    weight: int  # offsets within a row
+    bias: int
+    inputs: int
+    outputs: int
+
+    def views(self, rows: Vector) -> tuple[Vector, Vector]:
+        """Return weight `(b, outputs, inputs)` and bias `(b, outputs, 1)` as views of `(b, stride)` rows."""
+        weight = rows[:, self.weight : self.weight + self.outputs * self.inputs]
+        bias = rows[:, self.bias : self.bias + self.outputs]
+        return weight.reshape(len(rows), self.outputs, self.inputs), bias[:, :, None]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers one after the other; the last is linear and gives rows [first, first + outputs) of the network's output."""
+
+    layers: tuple[_Layer, ...]
+    first: int
+
+    @property
+    def rows(self) -> slice:
+        """Rows of the output."""
+        return slice(self.first, self.first + self.layers[-1].outputs)
+
+
+class Network:
+    """Actor and critic: `policy` outputs (logits or means), then the value, from one observation.
+
+    Separate networks have the parts `actor` and `critic`; with a shared trunk there is `trunk` too, and the heads lie next
+    to each other, so that one product gives all outputs. A state-independent log standard deviation belongs to the actor.
+
+    Args:
+        inputs: size of an observation.
+        policy: outputs of the actor.
+        hidden: sizes of the hidden layers.
+        activation: name in `ACTIVATIONS`.
+        shared_trunk: actor and critic share the hidden layers.
+        log_std: learn `policy` log standard deviations.
+        dtype: float32, or float64 for checks of gradients.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        policy: int,
+        *,
+        hidden: Sequence[int],
+        activation: str = "tanh",
+        shared_trunk: bool = False,
+        log_std: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        self.policy = policy
+        self.outputs = policy + 1
+        sizes = [inputs, *hidden]
+        parts = ("trunk",) if shared_trunk else ("actor", "critic")
+        tensors: list[Tensor] = []
+        for part in parts:
+            for i, (below, above) in enumerate(zip(sizes, sizes[1:], strict=False)):
+                tensors += [Tensor(f"{part}.{i}.weight", (above, below)), Tensor(f"{part}.{i}.bias", (above,))]
+            if not shared_trunk:
+                size = policy if part == "actor" else 1
+                tensors += [Tensor(f"{part}.head.weight", (size, sizes[-1])), Tensor(f"{part}.head.bias", (size,))]
+        if shared_trunk:
+            tensors += [
+                Tensor("actor.head.weight", (policy, sizes[-1])),
+                Tensor("critic.head.weight", (1, sizes[-1]), aligned=False),
+                Tensor("actor.head.bias", (policy,)),
+                Tensor("critic.head.bias", (1,), aligned=False),
+            ]
+        if log_std:
+            tensors.append(Tensor("actor.log_std", (policy,)))
+        self.layout = Layout(tuple(tensors), dtype)
+        self._offset = {t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)}
+        self._activation = ACTIVATIONS[activation]
+        trunk = {part: self._hidden(part, sizes) for part in parts}
+        if shared_trunk:
+            self.chains: tuple[Chain, ...] = (Chain((*trunk["trunk"], self._head("actor", sizes[-1], policy + 1)), 0),)
+        else:
+            self.chains = (
+                Chain((*trunk["actor"], self._head("actor", sizes[-1], policy)), 0),
+                Chain((*trunk["critic"], self._head("critic", sizes[-1], 1)), policy),
+            )
+        self._scratch: dict[tuple[int, int], Vector] = {}
+
+    def _hidden(self, part: str, sizes: Sequence[int]) -> tuple[_Layer, ...]:
+        pairs = enumerate(zip(sizes, sizes[1:], strict=False))
+        offset = self._offset
+        return tuple(_Layer(offset[f"{part}.{i}.weight"], offset[f"{part}.{i}.bias"], a, b) for i, (a, b) in pairs)
+
+    def _head(self, part: str, inputs: int, outputs: int) -> _Layer:
+        return _Layer(self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs)
+
+    def start(self, rng: np.random.Generator) -> Vector:
+        """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 for the policy and 1 for the value, zero rest.
+
+        Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural networks,
+        ICLR 2014, arXiv 1312.6120; the gains as in CleanRL.
+        """
+        row: Vector = self.layout.zeros(1)[0]
+        gains = {"actor.head.weight": 0.01, "critic.head.weight": 1.0}
+        for tensor in self.layout.tensors:
+            if tensor.name.endswith(".weight"):
+                weight = gains.get(tensor.name, math.sqrt(2.0)) * _orthogonal(rng, *tensor.shape)
+                offset = self._offset[tensor.name]
+                row[offset : offset + tensor.size] = weight.ravel()
+        return row
+
+    def log_std(self, rows: Vector) -> Vector:
+        """Return the log standard deviations, a view `(b, policy)` of `(b, stride)` rows; `(b, 0)` where there are none."""
+        offset = self._offset.get("actor.log_std")
+        return rows[:, :0] if offset is None else rows[:, offset : offset + self.policy]
+
+    def forward(self, rows: Vector, x: Vector, out: Vector, chains: Sequence[Chain] | None = None) -> None:
+        """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out` `(b, policy + 1, B)`.
+
+        The hidden activations stay in the network's scratch memory until the next call: `backward` reads them.
+        """
+        for number, chain in enumerate(self.chains if chains is None else chains):
+            h = x
+            for depth, layer in enumerate(chain.layers):
+                weight, bias = layer.views(rows)
+                is_last = depth == len(chain.layers) - 1
+                y = out[:, chain.rows] if is_last else self._buffer(number, depth, len(rows), layer.outputs, x.shape[2])
+                np.matmul(weight, h, out=y)
+                y += bias
+                if not is_last:
+                    self._activation.function(y)
+                h = y
+
+    def backward(self, rows: Vector, x: Vector, output_gradient: Vector, gradient: Vector) -> None:
+        """Write the gradient of the last `forward` (of all chains, on `rows` and `x`) into `gradient` `(b, stride)`.
+
+        Args:
+            rows: `(b, stride)` parameters.
+            x: `(b, in, B)`.
+            output_gradient: `(b, policy + 1, B)`.
+            gradient: weights and biases are overwritten, the rest is left.
+        """
+        b, samples = len(rows), x.shape[2]
+        ones = np.ones((samples, 1), dtype=rows.dtype)
+        for number, chain in enumerate(self.chains):
+            delta = output_gradient[:, chain.rows]
+            for depth in range(len(chain.layers) - 1, -1, -1):
+                layer = chain.layers[depth]
+                below = x if depth == 0 else self._buffer(number, depth - 1, b, layer.inputs, samples)
+                weight_gradient, bias_gradient = layer.views(gradient)
+                np.matmul(delta, below.transpose(0, 2, 1), out=weight_gradient)
+                np.matmul(delta, ones, out=bias_gradient)
+                if depth:
+                    under = self._buffer(-1, depth, b, layer.inputs, samples)
+                    np.matmul(layer.views(rows)[0].transpose(0, 2, 1), delta, out=under)
+                    self._activation.derivative(below)
+                    under *= below
+                    delta = under
+
+    def _buffer(self, number: int, depth: int, *shape: int) -> Vector:
+        """Return scratch memory of `shape`; kept between calls, since fresh pages cost more than the products on them."""
+        size = math.prod(shape)
+        memory = self._scratch.get((number, depth))
+        if memory is None or len(memory) < size:
+            memory = self._scratch[number, depth] = aligned_zeros((size,), self.layout.dtype)
+        return memory[:size].reshape(shape)
+
+
+def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Vector:
+    """Return a `(rows, columns)` matrix with orthonormal rows or columns, whichever are fewer."""
+    Q, R = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    Q *= np.sign(np.diag(R))
+    return Q if rows >= columns else Q.T

@@ -1,0 +1,144 @@
+"""Optimizers of a population: one step for every row, each row with its own moments and its own step count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.learning.learners.base import State
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+Apply = Callable[[], None]
+
+
+class Optimizer(Protocol):
+    """Turns gradients into steps.
+
+    Attributes:
+        moments: names of its `(b, stride)` state arrays.
+        counts: names of its `(b,)` step counts.
+    """
+
+    moments: tuple[str, ...]
+    counts: tuple[str, ...]
+
+    def init(self, layout: Layout, rows: int) -> State:
+        """Return the state before the first step."""
+
+    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+        """Return a function that does one step on these very arrays, in place, each time it is called."""
+
+
+class Adam:
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps), bias corrected per row.
+
+    Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1, through torch's fused
+    kernel with one entry per row. A row is whole vectors long and starts on 64 bytes, so its bits do not depend on others.
+    """
+
+    moments = ("adam_m", "adam_v")
+    counts = ("adam_steps",)
+
+    def __init__(self, lr: float, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.lr, self.eps, self.betas = lr, eps, betas
+
+    def init(self, layout: Layout, rows: int) -> State:
+        """Return zeros."""
+        counts = np.zeros(rows, dtype=np.float32)
+        return {"adam_m": layout.zeros(rows), "adam_v": layout.zeros(rows), "adam_steps": counts}
+
+    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+        """Return the fused step on these arrays."""
+        steps: NDArray[np.generic] = state["adam_steps"]
+        arrays = (parameters, gradient, state["adam_m"], state["adam_v"])
+        rows = [list(torch.from_numpy(array).unbind(0)) for array in arrays]
+        counts = list(torch.from_numpy(steps).unbind(0))
+        b1, b2 = self.betas
+
+        def apply() -> None:
+            np.add(steps, 1, out=steps)  # type: ignore[call-overload]
+            torch._fused_adam_(
+                *rows,
+                [],
+                counts,
+                lr=self.lr,
+                beta1=b1,
+                beta2=b2,
+                weight_decay=0.0,
+                eps=self.eps,
+                amsgrad=False,
+                maximize=False,
+            )
+
+        return apply
+
+
+class RMSprop:
+    """v <- a v + (1 - a) g^2; x -= lr g / (sqrt(v) + eps), v from 0.
+
+    Tieleman, Hinton, Lecture 6.5, COURSERA: Neural networks for machine learning, 2012; a = 0.99 as in Mnih et al.,
+    Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783.
+    """
+
+    moments = ("rmsprop_v",)
+    counts = ()
+
+    def __init__(self, lr: float, *, eps: float = 1e-5, decay: float = 0.99) -> None:
+        self.lr, self.eps, self.decay = lr, eps, decay
+
+    def init(self, layout: Layout, rows: int) -> State:
+        """Return zeros."""
+        return {"rmsprop_v": layout.zeros(rows)}
+
+    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+        """Return the step on these arrays; it overwrites the gradient."""
+        v: Vector = state["rmsprop_v"]  # type: ignore[assignment]
+        scratch = np.empty_like(v)
+
+        def apply() -> None:
+            np.multiply(gradient, gradient, out=scratch)
+            np.multiply(scratch, 1.0 - self.decay, out=scratch)
+            np.multiply(v, self.decay, out=v)
+            np.add(v, scratch, out=v)
+            np.sqrt(v, out=scratch)
+            np.add(scratch, self.eps, out=scratch)
+            np.divide(gradient, scratch, out=gradient)
+            np.multiply(gradient, self.lr, out=gradient)
+            np.subtract(parameters, gradient, out=parameters)
+
+        return apply
+
+
+class SGD:
+    """x -= lr g."""
+
+    moments = ()
+    counts = ()
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+    def init(self, layout: Layout, rows: int) -> State:
+        """Return no state."""
+        return {}
+
+    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+        """Return the step on these arrays; it overwrites the gradient."""
+
+        def apply() -> None:
+            np.multiply(gradient, self.lr, out=gradient)
+            np.subtract(parameters, gradient, out=parameters)
+
+        return apply
+
+
+OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}

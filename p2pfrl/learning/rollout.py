@@ -1,0 +1,155 @@
+"""Rollouts of a batch of agents, and what is computed from them: returns and advantages.
+
+Samples are columns: column t m + j is step t of instance j. Arrays are `(b, features, steps m)` or `(b, steps, m)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.rng import Streams
+from p2pfrl.learning.environments.base import Simulator, Step
+from p2pfrl.learning.environments.base import State as SimulatorState
+from p2pfrl.learning.networks import Network
+from p2pfrl.learning.policies import Policy
+
+_BLOCK = 64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
+
+
+@dataclass
+class Rollout:
+    """What b agents saw and did in `steps` steps of m instances each.
+
+    Attributes:
+        obs: `(b, o, steps m)` float32.
+        action: `(b, width, steps m)` float32, before clipping.
+        out: `(b, policy + 1, steps m)` the network's outputs: head, then value.
+        reward: `(b, steps, m)` float32, as the environment gave it.
+        next_value: `(b, steps, m)` value of the true successor; 0 where the episode terminated.
+        finished: `(b, steps, m)` whether the episode ended here, terminated or truncated.
+        returns: per agent, undiscounted returns of the episodes that finished, in order of step and instance.
+        measures: `(b,)` means of the environment's own.
+    """
+
+    obs: Vector
+    action: Vector
+    out: Vector
+    reward: Vector
+    next_value: Vector
+    finished: NDArray[np.bool_]
+    returns: list[list[float]]
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def value(self) -> Vector:
+        """Values of the observations, `(b, steps, m)`."""
+        return self.out[:, -1].reshape(self.reward.shape)
+
+
+def collect(
+    network: Network,
+    policy: Policy,
+    simulator: Simulator,
+    rows: Vector,
+    state: SimulatorState,
+    *,
+    seed: int,
+    agents: Sequence[int],
+    index: Sequence[int],
+    steps: int,
+) -> Rollout:
+    """Act for `steps` steps with the policies in `rows` `(b, stride)`; the simulator's `state` moves on in place."""
+    b, m, o = len(agents), simulator.instances, simulator.spec.observation
+    acting = network.chains[:1]
+    log_std = network.log_std(rows)
+    obs = aligned_zeros((b, o, steps * m), rows.dtype)
+    out = aligned_zeros((b, network.outputs, steps * m), rows.dtype)
+    action = np.empty((b, policy.width, steps * m), dtype=np.float32)
+    reward = np.empty((b, steps, m), dtype=np.float32)
+    terminated = np.empty((b, steps, m), dtype=np.bool_)
+    finished = np.empty((b, steps, m), dtype=np.bool_)
+    successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
+    returns: list[list[float]] = [[] for _ in agents]
+    totals: dict[str, NDArray[np.float64]] = {}
+    noise = policy.noise(Streams.of(seed, agents, "action", index), steps, m)
+    simulator.begin(agents, index)
+    current = simulator.observe(agents, state)
+    for t in range(steps):
+        columns = slice(t * m, (t + 1) * m)
+        obs[:, :, columns] = current.transpose(0, 2, 1)
+        network.forward(rows, obs[:, :, columns], out[:, :, columns], acting)
+        chosen = policy.sample(out[:, : policy.outputs, columns], log_std, noise[:, t])
+        action[:, :, columns] = chosen
+        step = simulator.step(state, policy.to_environment(chosen))
+        reward[:, t], terminated[:, t], finished[:, t] = step.reward, step.terminated, step.finished
+        if step.finished.any():
+            _note_returns(step, returns)
+            cut = np.flatnonzero(step.truncated.any(axis=1))
+            if len(cut):
+                successors.append((t, cut, step.next_obs[cut], step.truncated[cut]))
+        for name, values in step.measures.items():
+            totals[name] = totals.get(name, 0.0) + values.mean(axis=1)
+        current = step.obs
+    last = _values(network, rows, current)
+    _forward_blocks(network, rows, obs, out, len(acting))
+    next_value = np.concatenate([out[:, -1, m:], last], axis=1).reshape(b, steps, m)
+    next_value[terminated] = 0.0
+    for t, cut, successor, truncated in successors:
+        values = _values(network, rows[cut], successor)
+        next_value[cut, t] = np.where(truncated, values, next_value[cut, t])
+    measures = {name: total / steps for name, total in totals.items()}
+    return Rollout(obs, action, out, reward, next_value, finished, returns, measures)
+
+
+def advantages(
+    reward: Vector,
+    value: Vector,
+    next_value: Vector,
+    finished: NDArray[np.bool_],
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Vector:
+    """Return A_t = delta_t + gamma lambda A_(t+1) within an episode, delta_t = r_t + gamma V(s_(t+1)) - V(s_t).
+
+    `next_value` is 0 where the episode terminated and the true successor's value where it was truncated. All `(b, T, m)`.
+    Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional continuous control using generalized advantage estimation,
+    ICLR 2016, arXiv 1506.02438, equation 16.
+    """
+    delta = reward + np.float32(gamma) * next_value - value
+    carry = np.float32(gamma * gae_lambda) * ~finished
+    out = np.empty_like(delta)
+    tail = np.zeros_like(delta[:, 0])
+    for t in range(delta.shape[1] - 1, -1, -1):
+        tail = delta[:, t] + carry[:, t] * tail
+        out[:, t] = tail
+    return out
+
+
+def _note_returns(step: Step, returns: list[list[float]]) -> None:
+    rows, instances = np.nonzero(step.finished)
+    for row, value in zip(rows.tolist(), step.returns[rows, instances].tolist(), strict=True):
+        returns[row].append(value)
+
+
+def _values(network: Network, rows: Vector, obs: NDArray[np.float32]) -> Vector:
+    """Return the values `(b, m)` of observations `(b, m, o)`."""
+    x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
+    out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
+    network.forward(rows, x, out, network.chains[-1:])
+    value: Vector = out[:, -1]
+    return value
+
+
+def _forward_blocks(network: Network, rows: Vector, obs: Vector, out: Vector, done: int) -> None:
+    """Fill in the outputs of the chains that acting left out."""
+    if done == len(network.chains):
+        return
+    for start in range(0, obs.shape[2], _BLOCK):
+        columns = slice(start, start + _BLOCK)
+        network.forward(rows, obs[:, :, columns], out[:, :, columns], network.chains[done:])
