@@ -1,8 +1,9 @@
 """The contract of environments: pure functions on arrays, one row of physics per agent, and the loop around them.
 
-An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no state of its own and
-draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds what every environment shares: time limits,
-automatic reset, episode returns. `GymSimulator` (gym.py) gives any other Gymnasium id the same face.
+An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no state of its own
+and draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds what every environment shares: time
+limits, automatic reset, episode returns. `GymSimulator` (gym.py) gives any other Gymnasium id the same face. A
+scenario's `environment` is a `Problem`: an `Environment`, or `Gym`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.distributions import Distribution
 from p2pfrl.core.rng import Streams
 
 Array = NDArray[np.float64]
-State = dict[str, NDArray[np.generic]]
+State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,18 @@ class Spec:
     measures: tuple[str, ...] = ()
 
 
-class Environment(ABC):
-    """A family of Markov decision processes, one per row of `physics`. Subclasses are rules (frozen dataclasses).
-
-    Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is `(b, m, s)` float64.
-    Every operation must be elementwise or otherwise independent of the other rows.
-    """
+class Problem(ABC):
+    """What a scenario's `environment` names: sizes, what varies over agents, and how it is simulated."""
 
     @property
     @abstractmethod
     def spec(self) -> Spec:
         """Sizes, bounds and the names of the physics."""
+
+    @property
+    def vary(self) -> Mapping[str, Distribution]:
+        """How the physics vary over agents where the scenario does not say; those not named are the spec's defaults."""
+        return {}
 
     def physics(self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]) -> dict[str, NDArray[np.generic]]:
         """Return the physics of `agents`, `(b, ...)` each: the columns, and tables drawn from (seed, agent) if any.
@@ -70,6 +74,30 @@ class Environment(ABC):
             columns: one `(b,)` array for each name in `spec.physics`.
         """
         return dict(columns)
+
+    @abstractmethod
+    def simulator(
+        self, physics: Mapping[str, NDArray[np.generic]], instances: int, seed: int, max_steps: int | None = None
+    ) -> Simulator:
+        """Return a simulator of `instances` copies per agent; arguments as for `ArraySimulator`."""
+
+    def instance(self, physics: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Return what anyone needs to check a result: the physics; tables `P (n,S,A,S)`, `R (n,S,A)` if tabular."""
+        return dict(physics)
+
+
+class Environment(Problem):
+    """A family of Markov decision processes, one per row of `physics`. Subclasses are rules (frozen dataclasses).
+
+    Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is `(b, m, s)` float64.
+    Every operation must be elementwise or otherwise independent of the other rows.
+    """
+
+    def simulator(
+        self, physics: Mapping[str, NDArray[np.generic]], instances: int, seed: int, max_steps: int | None = None
+    ) -> Simulator:
+        """Return an `ArraySimulator`."""
+        return ArraySimulator(self, physics, instances, seed, max_steps)
 
     @abstractmethod
     def reset(self, physics: Mapping[str, NDArray[np.generic]], noise: Array) -> Array:
@@ -105,7 +133,7 @@ class Step:
         obs: `(b, m, o)` what to act on next: the successor, or the first observation of a new episode.
         reward: `(b, m)` float64.
         terminated: `(b, m)` the episode ended in a state without a future.
-        truncated: `(b, m)` the time limit cut it; the successor still has a value. Never true together with `terminated`.
+        truncated: `(b, m)` the time limit cut it; the successor still has a value. Never together with `terminated`.
         finished: `(b, m)` terminated or truncated.
         returns: `(b, m)` undiscounted return of the episode that finished here, else the return so far.
         lengths: `(b, m)` its length.
@@ -188,7 +216,7 @@ class ArraySimulator(Simulator):
 
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
         """Return the current observations."""
-        return self.environment.observe(state["state"], self._gather(agents))  # type: ignore[arg-type]
+        return self.environment.observe(state["state"], self._gather(agents))
 
     def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
         """Gather the physics of `agents` and name the random streams of this rollout."""
@@ -201,7 +229,7 @@ class ArraySimulator(Simulator):
         """Advance every instance by one step, resetting those that finish."""
         environment, physics, m = self.environment, self._rows, self.instances
         noise = self._noise.uniform(m, self.spec.step_noise) if self.spec.step_noise else np.empty((len(action), m, 0))
-        values, reward, terminated, measures = environment.step(state["state"], action, physics, noise)  # type: ignore[arg-type]
+        values, reward, terminated, measures = environment.step(state["state"], action, physics, noise)
         elapsed, returns = state["elapsed"] + 1, state["episode_return"] + reward
         truncated = ~terminated & (elapsed >= self.max_steps) if self.max_steps else np.zeros_like(terminated)
         finished = terminated | truncated

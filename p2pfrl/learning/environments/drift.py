@@ -1,0 +1,70 @@
+"""Drift: keep a drifting point near the origin; agents differ in how far their actions move it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from p2pfrl.core.distributions import Arithmetic, Distribution
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.environments.base import Array, Environment, Spec
+
+_FAR = 5.0
+
+
+@rule
+class Drift(Environment):
+    """Move every coordinate by +-0.1 difficulty per step; reward minus the mean absolute state; ends beyond 5.
+
+    Action a moves coordinate j up where bit j of a is set, else down, so there are 2^dimension actions. Then every
+    coordinate drifts by a number uniform in [-noise, noise]. Episodes start uniformly in [-1, 1] per coordinate and are
+    cut after 200 steps. Physics: difficulty, by default 0.5, 0.7, 0.9, ... over the agents, and noise. The best an
+    agent can do is to hover around 0 at about half a step, so its return falls with its difficulty; where a step is
+    long (difficulty above about 3.5) it pays to leave [-5, 5] early.
+    """
+
+    dimension: int = Field(default=2, ge=1, le=6)
+    max_steps: int = Field(default=200, ge=1)
+
+    @property
+    def spec(self) -> Spec:
+        """The state is observed; 2^dimension actions."""
+        return Spec(
+            observation=self.dimension,
+            state=self.dimension,
+            actions=2**self.dimension,
+            reset_noise=self.dimension,
+            step_noise=self.dimension,
+            max_steps=self.max_steps,
+            physics={"difficulty": 1.0, "noise": 0.05},
+        )
+
+    @property
+    def vary(self) -> Mapping[str, Distribution]:
+        """Difficulty 0.5, 0.7, 0.9, ..."""
+        return {"difficulty": Arithmetic(start=0.5, step=0.2)}
+
+    def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
+        """Return states uniform in [-1, 1]."""
+        return noise * 2.0 - 1.0
+
+    def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the state."""
+        return state.astype(np.float32)
+
+    def step(
+        self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
+    ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
+        """Move by the action, then drift."""
+        up = (action.astype(np.int64)[..., None] >> np.arange(self.dimension)) & 1
+        moved = state + (2.0 * up - 1.0) * (0.1 * physics["difficulty"][..., None])
+        out = moved + (2.0 * noise - 1.0) * physics["noise"][..., None]
+        distance = np.abs(out)
+        total = distance[..., 0]
+        for axis in range(1, self.dimension):
+            total = total + distance[..., axis]
+        return out, -total / self.dimension, (distance > _FAR).any(axis=-1), {}

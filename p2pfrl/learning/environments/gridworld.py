@@ -1,0 +1,144 @@
+"""Gridworld: walk to a goal through walls and over slippery ground; every agent may have its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.rng import generator
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.environments.base import Array, Spec
+from p2pfrl.learning.environments.tabular import Tables, Tabular
+
+_MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+_ATTEMPTS = 1000
+
+
+@rule
+class GridWorld(Tabular):
+    """Walk up (0), right (1), down (2) or left (3) to the goal on `rows` x `columns` cells; a wall or the edge stops.
+
+    State row * columns + column. With probability `slip` a step goes to one of the two perpendicular directions
+    (Russell and Norvig, Artificial Intelligence: A Modern Approach, ch. 17). Physics: slip; the goal's row and column;
+    `extra_walls`, the number of cells walled besides `walls` at random from (seed, agent) such that the goal can be
+    reached from every free cell; the rewards for entering the goal and for any step. Measure: `goals`, per step.
+
+    Attributes:
+        walls: (row, column) of the walls that all agents have.
+        start: (row, column) of the first cell; None: any free cell but the goal, uniformly.
+    """
+
+    rows: int = Field(default=5, ge=1, le=64)
+    columns: int = Field(default=5, ge=1, le=64)
+    walls: tuple[tuple[int, int], ...] = ()
+    start: tuple[int, int] | None = None
+    max_steps: int = Field(default=100, ge=1)
+
+    @property
+    def spec(self) -> Spec:
+        """One-hot cells, four actions."""
+        cells = self.rows * self.columns
+        physics = {
+            "slip": 0.1,
+            "goal_row": self.rows - 1.0,
+            "goal_column": self.columns - 1.0,
+            "extra_walls": 0.0,
+            "goal_reward": 1.0,
+            "step_reward": -0.01,
+        }
+        return Spec(
+            observation=cells,
+            state=1,
+            actions=4,
+            reset_noise=1,
+            step_noise=1,
+            max_steps=self.max_steps,
+            states=cells,
+            physics=physics,
+            measures=("goals",),
+        )
+
+    def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
+        """Return the agent's grid as tables.
+
+        Raises:
+            P2PFRLError: the goal, the start or the walls are impossible.
+        """
+        slip, goal = row["slip"], (round(row["goal_row"]), round(row["goal_column"]))
+        if not 0 <= slip <= 1:
+            raise P2PFRLError(f"gridworld: agent {agent}: slip must be a probability, got {slip:g}")
+        wall = self._walls(seed, agent, round(row["extra_walls"]), goal)
+        cells = self.rows * self.columns
+        target = goal[0] * self.columns + goal[1]
+        transition = np.zeros((cells, 4, cells))
+        for cell in range(cells):
+            ends = [self._move(wall, cell, move) for move in range(4)]
+            for action in range(4):
+                if cell == target or wall[divmod(cell, self.columns)]:
+                    transition[cell, action, cell] = 1.0
+                    continue
+                transition[cell, action, ends[action]] += 1.0 - slip
+                transition[cell, action, ends[(action + 1) % 4]] += slip / 2
+                transition[cell, action, ends[(action - 1) % 4]] += slip / 2
+        inside = np.arange(cells) == target
+        start = np.zeros(cells)
+        if self.start is None:
+            start[~(wall.ravel() | inside)] = 1.0 / np.count_nonzero(~(wall.ravel() | inside))
+        else:
+            start[self.start[0] * self.columns + self.start[1]] = 1.0
+        reward = np.where(inside | wall.ravel(), 0.0, row["step_reward"])[:, None] * np.ones(4)
+        entry = np.where(inside, row["goal_reward"], 0.0)
+        return Tables(transition, reward, entry, start, inside)
+
+    def step(
+        self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
+    ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
+        """Walk one cell."""
+        out, reward, terminated, _ = super().step(state, action, physics, noise)
+        return out, reward, terminated, {"goals": terminated.astype(np.float64)}
+
+    def _move(self, wall: NDArray[np.bool_], cell: int, move: int) -> int:
+        row, column = divmod(cell, self.columns)
+        row, column = row + _MOVES[move][0], column + _MOVES[move][1]
+        is_free = 0 <= row < self.rows and 0 <= column < self.columns and not wall[row, column]
+        return row * self.columns + column if is_free else cell
+
+    def _walls(self, seed: int, agent: int, extra: int, goal: tuple[int, int]) -> NDArray[np.bool_]:
+        fixed = np.zeros((self.rows, self.columns), dtype=np.bool_)
+        for cell in (*self.walls, goal, *([self.start] if self.start else [])):
+            if not (0 <= cell[0] < self.rows and 0 <= cell[1] < self.columns):
+                raise P2PFRLError(
+                    f"gridworld: agent {agent}: {cell} lies outside of {self.rows} x {self.columns} cells"
+                )
+        for cell in self.walls:
+            fixed[cell] = True
+        if fixed[goal] or (self.start and (fixed[self.start] or self.start == goal)):
+            raise P2PFRLError(f"gridworld: agent {agent}: goal {goal} and start {self.start} must be two free cells")
+        kept = [goal[0] * self.columns + goal[1]] + (
+            [self.start[0] * self.columns + self.start[1]] if self.start else []
+        )
+        candidates = np.setdiff1d(np.flatnonzero(~fixed), kept)
+        rng = generator(seed, agent, "problem")
+        if extra <= len(candidates) - (self.start is None):
+            for _ in range(_ATTEMPTS if extra else 1):
+                wall = fixed.copy()
+                wall.flat[rng.choice(candidates, size=extra, replace=False)] = True
+                if self._is_connected(wall, kept[0]):
+                    return wall
+        raise P2PFRLError(
+            f"gridworld: agent {agent}: found no {extra} extra walls that let every free cell reach the goal {goal}"
+        )
+
+    def _is_connected(self, wall: NDArray[np.bool_], target: int) -> bool:
+        reached, frontier = {target}, [target]
+        while frontier:
+            cell = frontier.pop()
+            ahead = [end for move in range(4) if (end := self._move(wall, cell, move)) not in reached]
+            reached.update(ahead)
+            frontier.extend(ahead)
+        return len(reached) == np.count_nonzero(~wall)

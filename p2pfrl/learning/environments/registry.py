@@ -1,0 +1,61 @@
+"""Environment ids: our own names, Gymnasium's names for the same tasks, and every other Gymnasium id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.learning.environments import RULES
+from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.gym import Gym
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What an id stands for.
+
+    Attributes:
+        rule: the class of the environment; its fields are the options that a scenario may set.
+        preset: options that the id fixes unless the scenario sets them.
+    """
+
+    rule: type[Problem]
+    preset: Mapping[str, object] = field(default_factory=dict)
+
+
+ALIASES: dict[str, Resolved] = {
+    "CartPole-v0": Resolved(RULES["cartpole"], {"max_steps": 200}),
+    "CartPole-v1": Resolved(RULES["cartpole"], {"max_steps": 500}),
+    "Pendulum-v1": Resolved(RULES["pendulum"], {"max_steps": 200}),
+    "Acrobot-v1": Resolved(RULES["acrobot"], {"max_steps": 500}),
+    "MountainCar-v0": Resolved(RULES["mountain_car"], {"max_steps": 200}),
+    "MountainCarContinuous-v0": Resolved(RULES["mountain_car_continuous"], {"max_steps": 999}),
+}
+_GYMNASIUM = re.compile(r"[\w:./-]+-v\d+|[\w.]+:[\w:./-]+|[\w.-]+/[\w.-]+")
+
+
+def resolve(id: str) -> Resolved:
+    """Return the rule class and preset options of environment `id`.
+
+    >>> resolve("CartPole-v0").preset["max_steps"], resolve("Taxi-v4").rule.__name__
+    (200, 'Gym')
+
+    Raises:
+        P2PFRLError: it is neither one of our names nor formed like a Gymnasium id.
+    """
+    if id in RULES:
+        return Resolved(RULES[id])
+    if id in ALIASES:
+        return ALIASES[id]
+    if _GYMNASIUM.fullmatch(id):
+        return Resolved(Gym, {"id": id})
+    lower = {name.lower(): name for name in (*ALIASES, *RULES)}
+    close = get_close_matches(id.lower(), lower, n=1)
+    hint = f", did you mean {lower[close[0]]!r}?" if close else ""
+    raise P2PFRLError(
+        f"environment.id: unknown environment {id!r}{hint} Expected one of {', '.join(RULES)}, "
+        "or a Gymnasium id such as 'CartPole-v1'"
+    )
