@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from p2pfrl.consensus.mixing.base import Mixing, State, Weights
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.linear import Laplacian, Lazy, Metropolis, Uniform
 
 RULES: dict[str, type[Mixing]] = {
     "metropolis": Metropolis,
+    "laplacian": Laplacian,
+    "uniform": Uniform,
+    "lazy": Lazy,
 }
 
 __all__ = ["RULES", "Mixing", "State", "Weights"]

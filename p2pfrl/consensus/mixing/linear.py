@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
+from p2pfrl.consensus.spectrum import laplacian_max
+from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.rule import rule
 
@@ -18,17 +22,117 @@ class Metropolis(Mixing):
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return the Metropolis matrix by rows."""
-        degree = [len(neighbors) for neighbors in graph.predecessors]
-        rows = []
-        for i, neighbors in enumerate(graph.predecessors):
-            row = {j: 1.0 / (1 + max(degree[i], degree[j])) for j in neighbors}
-            rows.append(with_own(row, i))
-        return tuple(rows)
+        return metropolis(graph)
 
     def check(self, graph: Graph) -> None:
         """Refuse one-way edges: there the formula is not symmetric and the mean is lost."""
         super().check(graph)
         require_undirected(graph, "mixing 'metropolis'")
+
+
+@rule
+class Laplacian(Mixing):
+    """theta_i <- theta_i + alpha sum_j (theta_j - theta_i), that is W = I - alpha L: the consensus step.
+
+    Converges for 0 < alpha < 2 / lambda_max(L), fastest at 2 / (lambda_2(L) + lambda_max(L)).
+
+    Attributes:
+        alpha: the step; None takes 1 / (1 + largest degree) of each round's graph, which is always stable.
+
+    Reference: Olfati-Saber, Fax, Murray, Consensus and cooperation in networked multi-agent systems, Proc. IEEE
+        95(1), 2007; the bound and the best constant: Xiao, Boyd, Systems & Control Letters 53, 2004.
+    """
+
+    alpha: float | None = Field(default=None, gt=0)
+
+    def weights(self, graph: Graph) -> tuple[Weights, ...]:
+        """Return I - alpha L by rows."""
+        alpha = self.step(graph)
+        return tuple(with_own(dict.fromkeys(heard, alpha), i) for i, heard in enumerate(graph.predecessors))
+
+    def check(self, graph: Graph) -> None:
+        """Refuse one-way edges, a step that diverges, and negative own weights where they would be divided by.
+
+        Raises:
+            TopologyError: with the interval that converges.
+        """
+        super().check(graph)
+        require_undirected(graph, "mixing 'laplacian'")
+        alpha = self.step(graph)
+        if not graph.edges:
+            return
+        bound = 2.0 / laplacian_max(graph)
+        if alpha >= bound * (1.0 - 1e-9):
+            raise TopologyError(
+                f"mixing.alpha: {alpha:.6g} does not converge on this graph: it must lie in (0, 2/lambda_max) = "
+                f"(0, {bound:.6g}); 1/(1 + largest degree) = {Laplacian().step(graph):.6g} always converges"
+            )
+        largest = max(len(heard) for heard in graph.predecessors)
+        if self.on_loss == "renormalize" and alpha * largest > 1.0:
+            raise TopologyError(
+                f"mixing.on_loss: 'renormalize' needs weights that are not negative, and alpha = {alpha:.6g} makes an "
+                f"own weight negative (largest degree {largest}): take alpha at most {1.0 / largest:.6g}, or 'fold'"
+            )
+
+    def step(self, graph: Graph) -> float:
+        """Return alpha on this graph."""
+        if self.alpha is not None:
+            return self.alpha
+        return 1.0 / (1 + max(len(heard) for heard in graph.predecessors))
+
+
+@rule
+class Uniform(Mixing):
+    """w_ij = 1 / (1 + d_i) for oneself and every agent that is heard: the plain average of what is at hand.
+
+    Takes one-way edges. Keeps the mean only where W is doubly stochastic: regular graphs, exponential graphs and
+    directed rings; elsewhere agents agree on an average weighted by degree.
+
+    Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform centralized algorithms?,
+        NeurIPS 2017, arXiv 1705.09056; Ying et al., NeurIPS 2021, arXiv 2110.13363 (exponential graphs).
+    """
+
+    def weights(self, graph: Graph) -> tuple[Weights, ...]:
+        """Return the uniform matrix by rows."""
+        return tuple(
+            dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard))) for i, heard in enumerate(graph.predecessors)
+        )
+
+
+@rule
+class Lazy(Mixing):
+    """W = laziness I + (1 - laziness) W', W' the Metropolis matrix: with 1/2 no eigenvalue is negative.
+
+    Attributes:
+        laziness: the part of every update that stays at home.
+
+    Reference: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review 46(4), 2004; as (I + W)/2 in
+        Shi, Ling, Wu, Yin, EXTRA, SIAM J. Optimization 25(2), 2015, arXiv 1404.6264.
+    """
+
+    laziness: float = Field(default=0.5, ge=0, lt=1)
+
+    def weights(self, graph: Graph) -> tuple[Weights, ...]:
+        """Return the lazy Metropolis matrix by rows."""
+        part = 1.0 - self.laziness
+        return tuple(
+            with_own({j: part * weight for j, weight in row.items() if j != i}, i)
+            for i, row in enumerate(metropolis(graph))
+        )
+
+    def check(self, graph: Graph) -> None:
+        """Refuse one-way edges: there the formula is not symmetric and the mean is lost."""
+        super().check(graph)
+        require_undirected(graph, "mixing 'lazy'")
+
+
+def metropolis(graph: Graph) -> tuple[Weights, ...]:
+    """Return the Metropolis matrix by rows; see `Metropolis`."""
+    degree = [len(neighbors) for neighbors in graph.predecessors]
+    return tuple(
+        with_own({j: 1.0 / (1 + max(degree[i], degree[j])) for j in neighbors}, i)
+        for i, neighbors in enumerate(graph.predecessors)
+    )
 
 
 def with_own(row: Weights, i: int) -> Weights:
