@@ -13,4 +13,6 @@ class LazyModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> object:
-        return getattr(importlib.import_module(self.__name__), name)
+        value: object = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)  # found without this method from now on
+        return value
