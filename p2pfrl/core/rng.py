@@ -77,7 +77,7 @@ class Streams:
         x = self._keys[:, :1] + counter
         x = _mix(x)
         x += self._keys[:, 1:]
-        return _mix(x).reshape(-1, *shape)
+        return _mix(x).reshape(len(x), *shape)
 
     def uniform(self, *shape: int) -> NDArray[np.float64]:
         """Return `(b, *shape)` numbers uniform in [0, 1)."""

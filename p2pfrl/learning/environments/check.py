@@ -1,0 +1,115 @@
+"""The contract of array environments as a checker that anyone can run on an environment of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.rng import Streams
+from p2pfrl.learning.environments.base import Environment, Spec
+from p2pfrl.learning.environments.vary import columns
+
+_AGENTS = (0, 1, 2, 3, 4)
+_INSTANCES = 3
+_SUBSETS: tuple[list[int], ...] = ([0], [4], [1, 3], [4, 2, 0])
+
+Row = Mapping[str, NDArray[Any]]
+
+
+def check_environment(environment: Environment, *, steps: int = 50, seed: int = 1) -> None:
+    """Raise where `environment` breaks the contract of `Environment`; return silently where it keeps it.
+
+    Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations, rewards; inputs left
+    unchanged; equal results for equal inputs; any subset or order of agents gives bit-equal rows; tables depend on the
+    agent and not on its position; measures as announced; a specification that makes sense.
+
+    Raises:
+        P2PFRLError: naming the method and what is wrong with it.
+    """
+    spec = environment.spec
+    _check_spec(spec)
+    vary = columns(environment, {}, seed, _AGENTS, len(_AGENTS))
+    physics = environment.physics(seed, _AGENTS, vary)
+    _check_physics(environment, seed, vary, physics)
+    rows = {name: values[:, None] for name, values in physics.items()}
+    streams = Streams.of(seed, _AGENTS, "check")
+    start = streams.uniform(_INSTANCES, spec.reset_noise)
+    state = _repeat("reset", (start,), lambda x, p: (environment.reset(p, x),), rows)[0]
+    _is(state, "reset", (spec.state,), np.float64)
+    for _ in range(steps):
+        obs = _repeat("observe", (state,), lambda x, p: (environment.observe(x, p),), rows)[0]
+        _is(obs, "observe", (spec.observation,), np.float32)
+        action, noise = _action(spec, streams), streams.uniform(_INSTANCES, spec.step_noise)
+        names = set(environment.step(state, action, rows, noise)[3])
+        if names != set(spec.measures):
+            raise P2PFRLError(f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}")
+        after, reward, terminated, *measures = _repeat(
+            "step", (state, action, noise), lambda s, a, u, p: _flat(environment.step(s, a, p, u), spec), rows
+        )
+        _is(after, "step: state", (spec.state,), np.float64)
+        _is(reward, "step: reward", (), np.float64)
+        _is(terminated, "step: terminated", (), np.bool_)
+        for name, values in zip(spec.measures, measures, strict=True):
+            _is(values, f"step: measure {name!r}", (), np.float64)
+        fresh = environment.reset(rows, streams.uniform(_INSTANCES, spec.reset_noise))
+        state = np.where(terminated[..., None], fresh, after)
+
+
+def _check_spec(spec: Spec) -> None:
+    if (spec.actions > 0) == bool(spec.action_low) or len(spec.action_low) != len(spec.action_high):
+        raise P2PFRLError("spec: expected either discrete actions or equally many action_low and action_high")
+    if any(not -np.inf < low < high < np.inf for low, high in zip(spec.action_low, spec.action_high, strict=True)):
+        raise P2PFRLError(f"spec: actions need finite bounds, low below high: {spec.action_low}, {spec.action_high}")
+    if spec.states and spec.observation != spec.states:
+        raise P2PFRLError(f"spec: a tabular observation is one-hot, but {spec.observation} is not {spec.states}")
+
+
+def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row) -> None:
+    for subset in _SUBSETS:
+        part = environment.physics(seed, [_AGENTS[i] for i in subset], {k: v[subset] for k, v in vary.items()})
+        for name, values in part.items():
+            if not np.array_equal(values, physics[name][subset]):
+                raise P2PFRLError(
+                    f"physics: {name!r} of agents {subset} depends on which agents are asked for together"
+                )
+
+
+def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> tuple[NDArray[Any], ...]:
+    return (*result[:3], *(result[3][name] for name in spec.measures))
+
+
+def _repeat(method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row) -> tuple[NDArray[Any], ...]:
+    """Return what `call` gives for all rows, having checked purity and that every subset gives equal rows."""
+    before = [x.copy() for x in inputs]
+    kept = {name: values.copy() for name, values in rows.items()}
+    results: tuple[NDArray[Any], ...] = call(*inputs, rows)
+    if any(not np.array_equal(x, y) for x, y in zip(inputs, before, strict=True)):
+        raise P2PFRLError(f"{method}: changed its inputs")
+    if any(not np.array_equal(values, kept[name]) for name, values in rows.items()):
+        raise P2PFRLError(f"{method}: changed the physics")
+    for subset in (list(range(len(_AGENTS))), *_SUBSETS):
+        part = call(*(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()})
+        for whole, own in zip(results, part, strict=True):
+            if not np.array_equal(whole[subset], own):
+                raise P2PFRLError(f"{method}: rows of agents {subset} depend on the batch, or on a state of its own")
+    return results
+
+
+def _is(values: NDArray[Any], what: str, tail: tuple[int, ...], dtype: type[np.generic]) -> None:
+    shape = (len(_AGENTS), _INSTANCES, *tail)
+    if values.shape != shape or values.dtype != dtype:
+        raise P2PFRLError(f"{what}: expected {dtype.__name__} {shape}, got {values.dtype} {values.shape}")
+    if not np.isfinite(values).all():
+        raise P2PFRLError(f"{what}: not finite")
+
+
+def _action(spec: Spec, streams: Streams) -> NDArray[Any]:
+    if spec.actions:
+        return (streams.uniform(_INSTANCES) * spec.actions).astype(np.int64)
+    low, high = np.array(spec.action_low), np.array(spec.action_high)
+    action: NDArray[np.float64] = low + streams.uniform(_INSTANCES, len(low)) * (high - low)
+    return action.astype(np.float32)
