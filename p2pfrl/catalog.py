@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from functools import cache, partial
 
@@ -32,8 +31,6 @@ TABLES = {
 def table(axis: str) -> Mapping[str, type]:
     """Return the rules of `axis`: name in scenario files -> class."""
     module, _, name = TABLES[axis].partition(":")
-    if importlib.util.find_spec(module) is None:
-        return {"none": object}
     rules: Mapping[str, type] = getattr(importlib.import_module(module), name)
     return rules
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from p2pfrl.core.docs import attributes, summary
 
 T = TypeVar("T")
 _OURS = "p2pfrl"
@@ -59,7 +62,7 @@ def show(value: object) -> str:
 
 def problem(message: str, *loc: str | int, value: object = None) -> InitErrorDetails:
     """Return one problem, at `loc` within the table that is being read."""
-    return InitErrorDetails(type=PydanticCustomError(_OURS, message), loc=loc, input=value)  # type: ignore[arg-type]
+    return InitErrorDetails(type=PydanticCustomError(_OURS, message), loc=loc, input=value)
 
 
 def refuse(*problems: InitErrorDetails) -> ValidationError:
@@ -99,9 +102,14 @@ def _close(value: object, names: list[str]) -> str:
 
 
 @cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
 def adapter(cls: type[T]) -> TypeAdapter[T]:
     """Return the validator of a class, made once."""
-    return TypeAdapter(cls)
+    found: TypeAdapter[T] = _adapter(cls)
+    return found
 
 
 def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
@@ -119,7 +127,7 @@ def construct(cls: type[T], options: Mapping[str, object]) -> T:
     ]
     own = {name: value for name, value in options.items() if name in known}
     try:
-        made = adapter(cls).validate_json(json.dumps(own), strict=True)
+        made: T = adapter(cls).validate_json(json.dumps(own), strict=True)
     except ValidationError as error:
         problems += details(error)
     if problems:
@@ -157,9 +165,13 @@ class Slot:
         """Return what a value that is not a table stands for."""
         raise refuse(problem(f"expected a table, got {show(value)}", value=value))
 
+    def dump(self, value: object) -> object:
+        """Return the table that would be read as `value`."""
+        return dump(value)
+
     def json_schema(self) -> JsonSchemaValue:
         """Return the JSON schema of the table."""
-        return adapter(self.cls).json_schema()
+        return schema_of(self.cls)
 
 
 class Rule(Slot):
@@ -199,6 +211,12 @@ class Rule(Slot):
         example = f'{{kind = "{self.default or next(iter(self.rules()), "...")}"}}'
         raise refuse(problem(f"expected a table such as {example}, got {show(value)}", value=value))
 
+    def dump(self, value: object) -> object:
+        """Return the table that would be read as `value`; a class of the user's own is named by its place."""
+        kinds = [kind for kind, cls in self.rules().items() if type(value) is cls]
+        kind = kinds[0] if kinds else f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"kind": kind, **(dump(value) if dataclasses.is_dataclass(value) else {})}
+
     def json_schema(self) -> JsonSchemaValue:
         """Return one alternative per rule, told apart by `kind`."""
         return {"oneOf": [rule_schema(kind, cls, self.default) for kind, cls in self.rules().items()]}
@@ -206,8 +224,48 @@ class Rule(Slot):
 
 def rule_schema(kind: str, cls: type, default: str | None) -> JsonSchemaValue:
     """Return the JSON schema of a rule's table, `kind` included."""
-    schema = adapter(cls).json_schema()
+    schema = schema_of(cls)
     schema["properties"] = {"kind": {"const": kind}, **schema.get("properties", {})}
     if kind != default:
         schema["required"] = ["kind", *schema.get("required", [])]
     return schema
+
+
+def schema_of(cls: type) -> JsonSchemaValue:
+    """Return the JSON schema of a class, with the descriptions of its docstring."""
+    schema = adapter(cls).json_schema()
+    schema["description"] = summary(cls)
+    known = attributes(cls)
+    for name, option in schema.get("properties", {}).items():
+        if name in known:
+            option["description"] = known[name]
+    return schema
+
+
+def dump(value: Any) -> dict[str, Any]:
+    """Return the options of a section or rule as a table; options that are None are left out."""
+    fields: Mapping[str, FieldInfo] = type(value).__pydantic_fields__
+    table = {}
+    for name, field in fields.items():
+        option = getattr(value, name)
+        if option is not None:
+            table[name] = _dump(option, field.annotation, field.metadata)
+    return table
+
+
+def _dump(value: Any, annotation: Any, metadata: Sequence[object]) -> Any:
+    for mark in metadata:
+        if isinstance(mark, Slot):
+            return mark.dump(value)
+    inner = get_args(annotation)
+    if isinstance(value, Mapping):
+        return {name: _dump_inner(child, inner[-1] if inner else Any) for name, child in value.items()}
+    if isinstance(value, tuple | list):
+        return [_dump_inner(child, inner[0] if inner else Any) for child in value]
+    return value
+
+
+def _dump_inner(value: Any, annotation: Any) -> Any:
+    if get_origin(annotation) is Annotated:
+        return _dump(value, annotation.__origin__, annotation.__metadata__)
+    return _dump(value, annotation, ())

@@ -1,17 +1,21 @@
-"""The `[environment]` section: an id, copies, what varies over agents, and the environment's own options beside them."""
+"""The `[environment]` section: an id, copies, what varies over agents, and the environment's own options."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
+from pydantic.json_schema import JsonSchemaValue
 
+from p2pfrl.catalog import table
 from p2pfrl.core.distributions import Distribution
-from p2pfrl.core.options import Slot, construct, details, problem, refuse, show
+from p2pfrl.core.docs import summary
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.options import Slot, construct, details, dump, problem, refuse, schema_of, show
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.environments.base import Environment
+from p2pfrl.learning.environments.base import Problem
 from p2pfrl.scenario.numbers import Number
 
 
@@ -33,7 +37,7 @@ class EnvironmentSection(_Own):
         rule: the environment with its options; these stand beside `id` in the file.
     """
 
-    rule: Annotated[Environment, Slot(Environment)]
+    rule: Annotated[Problem, Slot(Problem)]
 
 
 class EnvironmentSlot(Slot):
@@ -50,14 +54,20 @@ class EnvironmentSlot(Slot):
         """Return the section that a table describes."""
         names = [field.name for field in dataclasses.fields(_Own)]
         own = {name: option for name, option in value.items() if name in names}
+        options = {name: option for name, option in value.items() if name not in names}
         name = own.get("id")
         if not isinstance(name, str):
             got = f"got {show(name)}" if "id" in own else "it is missing"
             raise refuse(problem(f'expected the name of an environment such as "CartPole-v1", {got}', "id"))
-        cls, preset = resolve(name)
+        from p2pfrl.learning.environments.registry import resolve
+
+        try:
+            found = resolve(name)
+        except P2PFRLError as error:
+            raise refuse(problem(str(error).removeprefix("environment.id: "), "id", value=name)) from error
         problems = []
         try:
-            made = construct(cls, {**preset, **{k: option for k, option in value.items() if k not in names}})
+            made: object = construct(found.rule, {**found.preset, **options})
         except ValidationError as error:
             problems += details(error)
         try:
@@ -66,11 +76,24 @@ class EnvironmentSlot(Slot):
             problems += details(error)
         if problems:
             raise refuse(*problems)
-        return EnvironmentSection(id=section.id, rule=made, instances=section.instances, vary=section.vary)
+        return EnvironmentSection(rule=made, id=section.id, instances=section.instances, vary=section.vary)  # type: ignore[arg-type]
 
+    def dump(self, value: object) -> object:
+        """Return the table that would be read as `value`."""
+        assert isinstance(value, EnvironmentSection)
+        own = dump(value)
+        own.pop("rule")
+        options: dict[str, object] = dump(value.rule) if dataclasses.is_dataclass(value.rule) else {}
+        return {**{name: option for name, option in options.items() if name not in own}, **own}
 
-def resolve(name: str) -> tuple[type[Any], Mapping[str, object]]:
-    """Return the class that an id means, and the options that the id implies."""
-    from p2pfrl.learning.environments.cartpole import CartPole
-
-    return CartPole, {}
+    def json_schema(self) -> JsonSchemaValue:
+        """Return the section's own keys; an environment's options stand beside them."""
+        schema = schema_of(_Own)
+        schema["description"] = summary(EnvironmentSection)
+        schema["additionalProperties"] = True
+        rules = table("environments")
+        schema["anyOf"] = [
+            {"properties": {"id": {"const": name}, **schema_of(cls).get("properties", {})}, "title": name}
+            for name, cls in rules.items()
+        ] + [{"properties": {"id": {"type": "string"}}, "title": "any Gymnasium id"}]
+        return schema

@@ -59,11 +59,16 @@ def _path(values: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:
     """Return the key path that pydantic's location means: without the names of a union's alternatives."""
     path: list[str | int] = []
     for position, part in enumerate(loc):
-        if isinstance(values, dict) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
-            values = values[part]
+        child = _child(values, part)
+        if child is not None:
+            values = child
         elif position < len(loc) - 1 or not isinstance(values, dict):
             continue
         path.append(part)
     return tuple(path)
+
+
+def _child(values: object, part: str | int) -> object | None:
+    if isinstance(values, dict):
+        return values.get(part)
+    return values[part] if isinstance(values, list) and isinstance(part, int) and part < len(values) else None

@@ -53,7 +53,7 @@ class Number(Rule):
                 problems.append(problem(str(error), *(() if shorthand else (name,)), value=option))
         if problems:
             raise refuse(*problems)
-        found = construct(cls, options)
+        found: object = construct(cls, options)
         if isinstance(found, Distribution):
             least = found.bounds[0]
             if least < self.low or least <= self.above:
@@ -68,8 +68,6 @@ class Number(Rule):
         """Return a number (with a unit where it has one), a list, or one alternative per distribution."""
         plain: list[JsonSchemaValue] = [{"type": "number"}]
         if self.unit is not number:
-            plain.append({"type": "string", "examples": ["20ms" if self.unit is units.seconds else "1"]})
-        plural: list[JsonSchemaValue] = (
-            [{"type": "array", "items": {"anyOf": plain}}] if "values" in self.rules() else []
-        )
-        return {"anyOf": [*plain, *plural, super().json_schema()]}
+            plain.append({"type": "string"})
+        per_agent: list[JsonSchemaValue] = [{"type": "array", "items": {"anyOf": plain}}]
+        return {"anyOf": [*plain, *(per_agent if "values" in self.rules() else []), super().json_schema()]}

@@ -1,7 +1,7 @@
 """Where every key of a TOML file stands, and limits that hold before anything is parsed.
 
-`tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter parses in linear time and
-space and keeps positions; what it finds too deep or too long is refused before `tomllib` sees the text.
+`tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter parses in linear time
+and space and keeps positions; what it finds too deep or too long is refused before `tomllib` sees the text.
 """
 
 from __future__ import annotations

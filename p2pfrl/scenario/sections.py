@@ -5,7 +5,6 @@ A section is a dataclass; where a section is a rule (`[mixing] kind = "metropoli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -144,9 +143,9 @@ class Network:
 
     latency: Annotated[Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})] = Field(
         default=0.001, validate_default=True
-    )  # type: ignore[assignment]
+    )
     bandwidth: Rate = Field(default=1.25e8, gt=0)
-    loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)  # type: ignore[assignment]
+    loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
     duplicate: Probability = 0.0
     jitter: Seconds = 0.0
     peer_timeout: Seconds = Field(default=10.0, gt=0)
@@ -162,7 +161,7 @@ class Compute:
     """
 
     seconds_per_env_step: Seconds = 1e-4
-    speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)  # type: ignore[assignment]
+    speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)
 
 
 @rule
@@ -210,8 +209,8 @@ class Scenario:
         name: letters, digits, dot, underscore and hyphen; names the run directory.
         seed: of all random streams.
         agents: number of agents n.
-        mode: gossip with neighbors, central with a coordinator, independent without exchange, or pooled: transitions are
-            uploaded and one learner trains on all of them.
+        mode: gossip with neighbors, central with a coordinator, independent without exchange, or pooled: transitions
+            are uploaded and one learner trains on all of them.
         environment: what agents act in; none for a learner that needs none.
     """
 

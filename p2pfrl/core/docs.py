@@ -1,0 +1,52 @@
+"""What the docstring of a rule says: a summary, a reference, and a line for each option."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+_SENTENCE = re.compile(r"(?<=[.?!])(?<!al\.)(?<!vs\.)(?<!Proc\.)(?<!Trans\.)(?<! J\.)\s+(?=[A-Z(])")
+_SECTION = re.compile(r"(Attributes|Args|Returns|Raises|Yields|Examples?):\n")
+_REFERENCE = re.compile(r"References?: ")
+_CITED = re.compile(r"\b(18|19|20)\d\d\b|arXiv")
+_ENTRY = re.compile(r"^ {4}([a-z_][\w, ]*):\s")
+
+
+def summary(cls: type) -> str:
+    """Return what a rule computes: the first sentence of its docstring that is not a citation."""
+    sentences = [sentence for paragraph in _prose(cls) for sentence in _SENTENCE.split(paragraph)]
+    return next((sentence for sentence in sentences if not _CITED.search(sentence)), sentences[0] if sentences else "")
+
+
+def reference(cls: type) -> str:
+    """Return where a rule was published: the paragraph that says so, else the sentences that name a year."""
+    prose = _prose(cls)
+    for paragraph in prose:
+        if match := _REFERENCE.match(paragraph):
+            return paragraph[match.end() :]
+    return " ".join(s for paragraph in prose for s in _SENTENCE.split(paragraph) if _CITED.search(s))
+
+
+def attributes(cls: type) -> dict[str, str]:
+    """Return the description of each option, from the "Attributes:" of the class and of those it extends."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        _, _, section = text.partition("Attributes:\n")
+        names: list[str] = []
+        for line in section.split("\n"):
+            entry = _ENTRY.match(line)
+            if entry and not line.startswith(" " * 5):
+                names = [name.strip() for name in entry[1].split(",")]
+                found.update(dict.fromkeys(names, line[entry.end() :].strip()))
+            elif line.startswith(" " * 8):
+                found.update({name: f"{found[name]} {line.strip()}" for name in names})
+            elif line.strip():
+                break
+    return found
+
+
+def _prose(cls: type) -> list[str]:
+    """Return the paragraphs of a docstring that are neither sections nor examples, each on one line."""
+    blocks = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+    return [" ".join(b.split()) for b in blocks if b and not _SECTION.match(b) and not b.startswith((" ", ">>>"))]
