@@ -57,7 +57,9 @@ def record(
     returns[: min(1, rounds - 1)] = np.nan
     bytes_per_round = 18_900.0 * MESSAGES[mode] * n * (n > 1)
     floor = 0.9 if mode == "independent" else 4e-3
-    distance = np.zeros(rounds) if agree else 3.0 * (lambda_2 or 0.9) ** t + floor * (1 + 0.1 * rng.random(rounds))
+    learned = np.zeros(rounds) if quadratic else 0.4 * np.exp(-(((t - 0.3 * rounds) / (0.25 * rounds)) ** 2))
+    mixed = 3.0 * (lambda_2 or 0.9) ** t * quadratic
+    distance = np.zeros(rounds) if agree else mixed + learned + floor * (1 + 0.1 * rng.random(rounds))
     metrics = {name: np.full(rounds, np.nan) for name in METRICS}
     metrics |= {
         "round": t,
@@ -155,7 +157,10 @@ def record(
         )
     )
     return Record(
-        scenario=f'name = "ring_{n}"\nseed = {seed}\nagents = {n}\nmode = "{mode}"\n\n[stop]\nrounds = {rounds}\n',
+        scenario=(
+            f'name = "ring_{n}"\nseed = {seed}\nagents = {n}\nmode = "{mode}"\n\n'
+            f"[stop]\nrounds = {rounds}\ntarget_return = {target}\n"
+        ),
         summary=summary,
         metrics=metrics,
         agents=agents,

@@ -15,7 +15,9 @@ from p2pfrl.results.plots.style import (
     Drawing,
     colors,
     draw_curve,
+    horizontal,
     legend,
+    log_axis,
     log_floor,
     panels,
     scale,
@@ -38,25 +40,24 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         unit = scale(column, _range(shown, column))
         for g, color in zip(shown, colors(shown), strict=True):
             curve = g.curve(column, "consensus_distance")
-            if column == "bytes_sent" and np.ptp(curve.x) == 0:
+            if column == "bytes_sent" and not curve.x.any():
                 continue
             draw_curve(panel, _positive(curve), unit.divisor, color, g.label if len(shown) > 1 else "measured")
             if len(shown) == 1:
                 _parts(panel, g, column, unit.divisor, color)
-        panel.set_xlabel(unit.label)
-        panel.margins(x=0.02)
+        horizontal(panel, column, unit)
     axes[0].set_ylabel("consensus distance")
     if floor is None:
-        _agreed(axes)
+        for panel, column in zip(axes, columns, strict=True):
+            _agreed(panel, shown, column)
         return Drawing(
             figure, "Every agent held exactly the same parameters in every round: the consensus distance is zero."
         )
-    for panel in axes:
-        panel.set_yscale("log")
     low, high = floor, float(np.nanmax(values))
     if high / low < 10:
         low, high = low / 3, high * 3
-    axes[0].set_ylim(low / 2, high * 2)
+    for panel in axes:
+        log_axis(panel, low / 2, high * 2)
     noted = False
     for panel, column in zip(axes, columns, strict=True):
         unit = scale(column, _range(shown, column))
@@ -134,11 +135,13 @@ def _zeros(axes: Axes, g: Group, column: str, divisor: float) -> None:
         )
 
 
-def _agreed(axes: Sequence[Axes]) -> None:
-    for panel in axes:
-        panel.set_ylim(-0.1, 1)
-        panel.set_yticks([0])
-        panel.text(0.5, 0.5, "exactly 0 in every round", transform=panel.transAxes, ha="center", color=GRAY)
+def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:
+    unit = scale(column, _range(groups, column))
+    for g, color in zip(groups, colors(groups), strict=True):
+        draw_curve(axes, g.curve(column, "consensus_distance"), unit.divisor, color)
+    axes.set_ylim(-0.1, 1)
+    axes.set_yticks([0])
+    axes.text(0.5, 0.3, "exactly 0 in every round", transform=axes.transAxes, ha="center", color=GRAY)
 
 
 def _caption(groups: Sequence[Group], *, predicted: bool) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, draw_curve, legend, panels, scale
+from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, draw_curve, horizontal, legend, panels, scale
 from p2pfrl.results.record import Record
 
 
@@ -27,8 +27,7 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         if len(shown) == 1:
             _evaluations(axes, shown[0], column, unit.divisor)
         _target(axes, shown)
-        axes.set_xlabel(unit.label)
-        axes.margins(x=0.02)
+        horizontal(axes, column, unit)
     left.set_ylabel("return")
     legend(figure, left)
     return Drawing(figure, _caption(shown))
@@ -94,16 +93,8 @@ def _evaluations(axes: Axes, g: Group, column: str, divisor: float) -> None:
 def _target(axes: Axes, groups: Sequence[Group]) -> None:
     for target in sorted({g.target for g in groups if g.target is not None}):
         axes.axhline(target, color=GRAY, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        axes.text(
-            0.995,
-            target,
-            f"target {target:g}",
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="bottom",
-            fontsize=7.5,
-            color=GRAY,
-        )
+        x, text = 0.01, f"target {target:g}"
+        axes.text(x, target, text, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5, color=GRAY)
 
 
 def _caption(groups: Sequence[Group]) -> str:

@@ -15,6 +15,7 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.results.groups import Group, final_rows
 from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
 
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 _SPRINGS = 400  # agents; a force layout beyond takes minutes
 
 
@@ -26,7 +27,7 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         (title, rows[column].astype(np.float64), colors)
         for column, title, colors in (
             ("return", "final return", "viridis"),
-            ("disagreement", "disagreement: distance from the average", "cividis"),
+            ("disagreement", "disagreement: distance from the average", "YlOrBr"),
         )
         if column in rows and np.isfinite(rows[column].astype(np.float64)).any()
     ]
@@ -50,7 +51,8 @@ def layout(graph: Graph) -> NDArray[np.float64]:
         side = math.ceil(math.sqrt(n))
         return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
     if degrees <= {2, n - 1} or n > _SPRINGS:
-        angles = math.pi / 2 - 2 * math.pi * np.arange(n) / n
+        start = math.pi if n == 2 else math.pi / 2
+        angles = start - 2 * math.pi * np.arange(n) / n
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return _forces(graph)
 
@@ -96,16 +98,28 @@ def _draw(
     finite = np.isfinite(by_agent)
     size = float(np.clip(5200 / n, 14, 330))
     marks = axes.scatter(
-        *positions[finite].T, c=by_agent[finite], cmap=colors, s=size, edgecolors="white", linewidths=0.8, zorder=2
+        positions[finite, 0],
+        positions[finite, 1],
+        c=by_agent[finite],
+        cmap=colors,
+        s=size,
+        edgecolors=GRAY,
+        linewidths=0.8,
+        zorder=2,
     )
-    axes.scatter(*positions[~finite].T, c="white", s=size, edgecolors=GRAY, linewidths=0.8, zorder=2)
+    axes.scatter(
+        positions[~finite, 0], positions[~finite, 1], c="white", s=size, edgecolors=GRAY, linewidths=0.8, zorder=2
+    )
     if n <= 40:
-        _names(axes, graph, positions, by_agent, marks.norm(by_agent))
+        _names(axes, graph, positions, marks.to_rgba(by_agent))
     axes.set_aspect("equal")
-    axes.margins(0.14)
+    middle, half = (positions.max(axis=0) + positions.min(axis=0)) / 2, np.ptp(positions, axis=0) / 2
+    half = np.maximum(half, 0.3 * half.max()) + 0.16 * half.max()
+    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
+    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.axis("off")
     bar = figure.colorbar(marks, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
 
 
@@ -113,12 +127,11 @@ def _names(
     axes: Axes,
     graph: Graph,
     positions: NDArray[np.float64],
-    values: NDArray[np.float64],
-    lightness: NDArray[np.float64],
+    fills: NDArray[np.float64],
 ) -> None:
     """Write ids into the marks, and a graph file's own names beside them."""
     for agent, (x, y) in enumerate(positions.tolist()):
-        dark = np.isfinite(values[agent]) and lightness[agent] < 0.55
+        dark = fills[agent, 3] > 0 and float(fills[agent, :3] @ _LUMINANCE) < 0.5
         axes.text(x, y, str(agent), ha="center", va="center", fontsize=7, color="white" if dark else INK, zorder=3)
         if graph.labels:
             axes.annotate(

@@ -1,5 +1,4 @@
-"""Modes side by side: what the same rounds, the same virtual time and the same bytes buy. And problems with an "
-"optimum."""
+"""Modes side by side: what the same rounds, virtual time and bytes buy. And problems with an optimum."""
 
 from __future__ import annotations
 
@@ -9,7 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.plots.style import DASHES, Drawing, colors, draw_curve, label_ends, legend, panels, scale
+from p2pfrl.results.plots.style import (
+    DASHES,
+    Drawing,
+    colors,
+    draw_curve,
+    horizontal,
+    label_ends,
+    legend,
+    log_axis,
+    panels,
+    scale,
+)
 
 _COLUMNS = (("round", "equal rounds"), ("virtual_seconds", "equal virtual time"), ("bytes_sent", "equal bytes"))
 
@@ -38,11 +48,11 @@ def _side_by_side(groups: Sequence[Group], column: str, label: str, *, logarithm
                 draw_curve(panel, curve, unit.divisor, color, g.label)
         if x != "round" and len(ends) > 1 and max(ends) > 1.5 * min(ends):
             panel.axvline(min(ends) / unit.divisor, color="#bbbbbb", linewidth=0.8, zorder=0)
-        panel.set_xlabel(unit.label)
+        horizontal(panel, x, unit)
         panel.set_title(title)
-        panel.margins(x=0.02)
-    if logarithmic:
-        axes[0].set_yscale("log")
+    values = np.concatenate([g.curve("round", column).mean for g in groups])
+    if logarithmic and values.min() > 0:
+        log_axis(axes[0], float(values.min()) / 1.3, float(values.max()) * 1.3)
     axes[0].set_ylabel(label)
     legend(figure, axes[0])
     seeds = max(len(g.records) for g in groups)
@@ -90,10 +100,9 @@ def problem(groups: Sequence[Group]) -> Drawing | None:
             ends.append((float(curve.x[-1]), float(curve.mean[-1]), f"{curve.mean[-1]:.3g}", color))
         values = np.concatenate([g.curve("round", column).mean for g in shown])
         if (values > 0).all() and values.max() > 10 * values.min():
-            panel.set_yscale("log")
-        panel.set_xlabel("round")
+            log_axis(panel, float(values.min()) / 1.3, float(values.max()) * 1.3)
+        horizontal(panel, "round", scale("round", 1.0))
         panel.set_ylabel(label)
-        panel.margins(x=0.02)
         label_ends(panel, ends)
     if len(groups) > 1:
         legend(figure, axes[0])

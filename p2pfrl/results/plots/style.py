@@ -11,15 +11,20 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Curve, Group
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 INK = "#222222"
 GRAY = "#6b6b6b"
@@ -36,7 +41,7 @@ ACTIONS = {"train": "#0072B2", "send": "#E69F00", "wait": "#e4e4e4"}
 PANEL = (3.5, 2.9)  # inches
 DASHES = (4.0, 2.2)
 
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "savefig.dpi": 170,
@@ -83,7 +88,7 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """Apply the style to what is drawn and rendered inside."""
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(_STYLE):
         yield
 
 
@@ -101,7 +106,7 @@ def render(figure: Figure, kind: str) -> bytes:
     """Return the figure as "svg" or "png"; the same figure gives the same bytes."""
     out = io.BytesIO()
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
-    figure.savefig(out, format=kind, metadata=metadata)  # type: ignore[arg-type]
+    figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 
 
@@ -166,24 +171,17 @@ def draw_curve(axes: Axes, curve: Curve, divisor: float, color: str, label: str 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Write each (x, y, text, color) right of its point, moved apart where they would overlap. Limits must be final."""
-    if not ends:
-        return
-    height = axes.figure.get_size_inches()[1] * axes.get_position().height * 72
-    transform = axes.transData + axes.transAxes.inverted()
-    placed = sorted(
-        (float(transform.transform((x, y))[1]), float(transform.transform((x, y))[0]), text, color)
-        for x, y, text, color in ends
-    )
-    gap, below = 11 / max(height, 1.0), -math.inf
-    positions = []
+    axes.get_xlim(), axes.get_ylim()  # limits are computed when first asked for
+    to_axes = axes.transData + axes.transAxes.inverted()
+    placed = sorted((*to_axes.transform((x, y)).tolist()[::-1], text, color) for x, y, text, color in ends)
+    gap, below = 0.06, -math.inf
+    heights = []
     for y, *_ in placed:
         below = max(y, below + gap)
-        positions.append(below)
-    excess = max(0.0, positions[-1] - 1.0)
-    for (_, x, text, color), y in zip(placed, positions, strict=True):
-        axes.text(
-            x + 0.02, y - excess, text, color=color, transform=axes.transAxes, va="center", fontsize=8.5, clip_on=False
-        )
+        heights.append(below)
+    excess = max(0.0, max(heights, default=0.0) - 1.0)
+    for (_, x, text, color), y in zip(placed, heights, strict=True):
+        axes.text(x + 0.015, y - excess, text, color=color, transform=axes.transAxes, va="center", fontsize=8.5)
 
 
 def legend(figure: Figure, axes: Axes) -> None:
@@ -199,3 +197,25 @@ def log_floor(values: NDArray[np.float64]) -> float | None:
     """Return the smallest positive finite value, or None where there is none to draw on a log scale."""
     positive = values[np.isfinite(values) & (values > 0)]
     return float(positive.min()) if len(positive) else None
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """Make the vertical axis logarithmic from `low` to `high`, with ticks at 1, 2, 5 where decades are few."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    if high / low < 100:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    if high / low < 100 and low >= 1e-4 and high < 1e5:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def horizontal(axes: Axes, column: str, unit: Scale) -> None:
+    """Label the horizontal axis; rounds have whole numbers only."""
+    axes.set_xlabel(unit.label)
+    axes.margins(x=0.02)
+    if column == "round":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        first, last = axes.dataLim.intervalx
+        if first == last:
+            axes.set_xlim(first - 1, last + 1)

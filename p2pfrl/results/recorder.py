@@ -1,0 +1,326 @@
+"""The recorder: watches a run and writes its rows. Nothing of what it computes flows back to the agents.
+
+Synchronous runs get one row per round, when the last agent that is awaited has finished it; an agent that skipped a round
+counts with what it had. Asynchronous runs get one row per tick of virtual time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.types import Update
+from p2pfrl.results.record import Interval
+
+EPISODES = 20
+_MAX_INTERVALS = 20_000
+_TIMELINE_AGENTS = 32
+SECOND = 1e9
+Row = dict[str, float]
+
+
+class Judge(Protocol):
+    """Computes what only the learner can: build binds it to the stack and the trainer."""
+
+    def parameters(self, agent: int) -> Vector:
+        """Return a copy of the agent's row, `(stride,)`."""
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error of `(b, stride)`, where they are known."""
+
+    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+        """Return the mean KL divergence of the policies from that of the mean parameters."""
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return mean greedy returns."""
+
+
+class Traffic(Protocol):
+    """The network's totals."""
+
+    messages_dropped: int
+    bytes_sent: int
+    bytes_by: list[int]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One agent at the end of one of its rounds."""
+
+    parameters: Vector
+    time: int
+    returns: float
+    episodes: int
+    loss: float
+    bytes_sent: int
+    staleness: float
+    env_steps: int
+    measures: Mapping[str, float]
+
+
+class Recorder:
+    """Collects rows.
+
+    Args:
+        layout: of the parameters.
+        agents: number of agents n.
+        start: `(n, stride)` start parameters.
+        judge: computes objective, divergence and evaluation.
+        now: the clock, nanoseconds.
+        every: rounds between evaluations.
+        episodes: of an evaluation.
+        on_row: called with every new row; returns whether the run should stop here.
+        tick: nanoseconds between rows of an asynchronous run; None for one row per round.
+        shared: the parts that agents share.
+    """
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        agents: int,
+        start: Vector,
+        judge: Judge,
+        now: Callable[[], int],
+        every: int,
+        episodes: int,
+        on_row: Callable[[Row], bool],
+        tick: int | None,
+        shared: Sequence[str],
+    ) -> None:
+        self.rows: list[Row] = []
+        self.agent_rows: list[Row] = []
+        self.staleness: list[int] = []
+        self.intervals: list[Interval] = []
+        self.traffic: Traffic | None = None
+        self.current = start.copy()
+        self.env_steps = 0
+        self.updates = 0
+        self.row = 0
+        self.stopped_at_row = False
+        self._n = agents
+        self._layout = layout
+        self._judge = judge
+        self._now = now
+        self._every = every
+        self._episodes = episodes
+        self._on_row = on_row
+        self._tick = tick
+        self._next_tick = tick
+        self._shared = tuple(shared)
+        self._alive = [True] * agents
+        self._completed = [0] * agents
+        self._behind = agents
+        self._entries: dict[int, dict[int, _Entry]] = {}
+        self._latest: list[_Entry | None] = [None] * agents
+        self._returns: list[deque[float]] = [deque(maxlen=EPISODES) for _ in range(agents)]
+        self._finished = [0] * agents
+        self._updates: list[Update | None] = [None] * agents
+        self._steps = [0] * agents
+        self._lags: list[list[int]] = [[] for _ in range(agents)]
+        self._drifts: dict[int, Vector] = {}
+        self._drift = np.zeros(0)
+        self._free_since = [0] * agents
+        self.initial_distance = self._distances(self.current, range(agents))[1]
+
+    # What agents and the world tell.
+
+    def trained(self, agent: int, update: Update) -> None:
+        """A local update ended."""
+        self._returns[agent].extend(update.returns)
+        self._finished[agent] += len(update.returns)
+        self._updates[agent] = update
+        self._steps[agent] += update.env_steps
+        self.env_steps += update.env_steps
+
+    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+        """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
+        for tau in staleness.values():
+            self._lags[agent].append(tau)
+            if tau >= len(self.staleness):
+                self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
+            self.staleness[tau] += 1
+        index = round if self._tick is None else 0
+        moved = np.subtract(after, before, dtype=np.float64)
+        if index in self._drifts:
+            self._drifts[index] += moved
+        else:
+            self._drifts[index] = moved
+        self._end_round(agent, round)
+
+    def sat_out(self, agent: int, round: int) -> None:
+        """A round of `agent` ended in which it took no part."""
+        self._end_round(agent, round)
+
+    def excused(self, round: int, participants: Sequence[int]) -> None:
+        """A coordinator's model `round` went to `participants` only: nobody else is awaited for the round before."""
+        asked = set(participants)
+        for agent in range(self._n):
+            if agent not in asked:
+                self._pass(agent, round)
+        self._advance()
+
+    def live(self, agent: int, alive: bool) -> None:
+        """An agent came or went."""
+        if agent < 0 or self._alive[agent] == alive:
+            return
+        self._alive[agent] = alive
+        if self._completed[agent] <= self.row:
+            self._behind += 1 if alive else -1
+        if alive:
+            self._free_since[agent] = self._now()
+        self._advance()
+
+    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
+        """An agent trained or sent from `start` to `end`; what lies between is waiting."""
+        if not 0 <= agent < _TIMELINE_AGENTS or len(self.intervals) >= _MAX_INTERVALS:
+            return
+        free = self._free_since[agent]
+        if start > free:
+            self.intervals.append(Interval(agent, "wait", free / SECOND, start / SECOND))
+        self.intervals.append(Interval(agent, kind, start / SECOND, end / SECOND))  # type: ignore[arg-type]
+        self._free_since[agent] = max(free, end)
+
+    def finish(self) -> None:
+        """Write the last row of an asynchronous run; evaluate the end."""
+        if self._tick is not None:
+            self._write(self._now())
+        if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
+            self.rows[-1].update(self._evaluation(range(self._n)))
+
+    def tick(self) -> None:
+        """Write a row of an asynchronous run."""
+        self._write(self._now())
+
+    # Rows.
+
+    def _end_round(self, agent: int, round: int) -> None:
+        self.updates += 1
+        update, lags = self._updates[agent], self._lags[agent]
+        assert self.traffic is not None
+        entry = _Entry(
+            self._judge.parameters(agent), self._now(), self._return(agent), self._finished[agent],
+            update.loss if update else np.nan, self.traffic.bytes_by[agent],
+            sum(lags) / len(lags) if lags else np.nan, self._steps[agent], update.measures if update else {},
+        )  # fmt: skip
+        lags.clear()
+        if self._tick is not None or round < self.row:
+            self._settle(agent, entry)
+        else:
+            self._entries.setdefault(round, {})[agent] = entry
+        if self._tick is None:
+            self._pass(agent, round + 1)
+            self._advance()
+
+    def _return(self, agent: int) -> float:
+        returns = self._returns[agent]
+        return sum(returns) / len(returns) if returns else np.nan
+
+    def _settle(self, agent: int, entry: _Entry) -> None:
+        self._latest[agent] = entry
+        self.current[agent] = entry.parameters
+
+    def _pass(self, agent: int, completed: int) -> None:
+        if completed > self._completed[agent]:
+            if self._alive[agent] and self._completed[agent] <= self.row < completed:
+                self._behind -= 1
+            self._completed[agent] = completed
+
+    def _advance(self) -> None:
+        while not self._behind and not self.stopped_at_row and any(self._alive) and self._tick is None:
+            if self.row not in self._entries and not any(r > self.row for r in self._entries):
+                return
+            entries = self._entries.pop(self.row, {})
+            for agent, entry in entries.items():
+                self._settle(agent, entry)
+            self.row += 1
+            self._behind = sum(
+                alive and done <= self.row for alive, done in zip(self._alive, self._completed, strict=True)
+            )
+            self._write(self._now(), len(entries))
+
+    def _write(self, now: int, active: int | None = None) -> None:
+        alive = [i for i in range(self._n) if self._alive[i]] or list(range(self._n))
+        drift = self._drifts.pop(self.row - 1 if self._tick is None else 0, None)
+        if drift is not None:
+            self._drift = self._drift + drift / self._n if self._drift.size else drift / self._n
+        round = self.row if self._tick is None else self.updates // self._n
+        returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
+        known = returns[np.isfinite(returns)]
+        distances, distance = self._distances(self.current, alive)
+        error = self._judge.error(self.current[alive])
+        lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
+        assert self.traffic is not None
+        nan = float("nan")
+        kl = self._judge.divergence(alive, self.current[alive]) if len(alive) <= 256 else None
+        row: Row = {
+            "round": round,
+            "virtual_seconds": now / SECOND,
+            "env_steps": sum(e.env_steps for i in range(self._n) if (e := self._latest[i]) is not None),
+            "return_mean": float(known.mean()) if known.size else nan,
+            "return_min": float(known.min()) if known.size else nan,
+            "return_max": float(known.max()) if known.size else nan,
+            "objective": error[0] if error else nan,
+            "error": error[1] if error else nan,
+            "consensus_distance": distance,
+            "consensus_actor": self._part_distance("actor", alive),
+            "consensus_critic": self._part_distance("critic", alive),
+            "policy_kl": nan if kl is None else kl,
+            "mean_drift": float(np.linalg.norm(self._drift)),
+            "bytes_sent": self.traffic.bytes_sent,
+            "messages_dropped": self.traffic.messages_dropped,
+            "staleness_mean": sum(lags) / len(lags) if lags else nan,
+            "active": len(alive) if active is None else active,
+            "evaluation_own": nan,
+            "evaluation_mean_parameters": nan,
+        }
+        if (
+            self._episodes
+            and (round % self._every == 0)
+            and round
+            and (not self.rows or self.rows[-1]["round"] < round)
+        ):
+            row.update(self._evaluation(alive))
+        self.rows.append(row)
+        for agent, own in zip(alive, distances, strict=True):
+            entry = self._latest[agent]
+            if entry is not None:
+                self.agent_rows.append({
+                    "round": round, "agent": agent, "virtual_seconds": entry.time / SECOND, "return": entry.returns,
+                    "episodes": entry.episodes, "loss": entry.loss, "disagreement": own,
+                    "bytes_sent": entry.bytes_sent, "staleness": entry.staleness, **entry.measures,
+                })  # fmt: skip
+        if self._on_row(row):
+            self.stopped_at_row = True
+
+    def _distances(self, rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
+        """Return each agent's distance to the mean, and the consensus distance sqrt(mean_i ||theta_i - mean||^2)."""
+        chosen = rows if len(agents) == len(rows) else rows[list(agents)]
+        mean = chosen.mean(axis=0, dtype=np.float64)
+        squares = [float(np.square(row - mean).sum()) for row in chosen]
+        return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
+
+    def _part_distance(self, part: str, agents: Sequence[int]) -> float:
+        if part not in self._layout.parts:
+            return float("nan")
+        return self._distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
+
+    def _evaluation(self, agents: Sequence[int]) -> Row:
+        """Evaluate each agent's own parameters, and the mean parameters in each agent's environment."""
+        chosen = self.current[list(agents)]
+        own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
+        if own is None:
+            return {}
+        mean = np.empty_like(chosen)
+        mean[:] = chosen.mean(axis=0, dtype=np.float64)
+        common = self._judge.evaluate(agents, mean, self._episodes, len(self.rows))
+        assert common is not None
+        return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}

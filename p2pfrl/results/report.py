@@ -1,0 +1,241 @@
+"""Figures and one self-contained page of a run, or of several: nothing loaded from elsewhere, nothing run again."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.results.files import write_bytes
+from p2pfrl.results.groups import Group, final_rows, group, varied
+from p2pfrl.results.record import PHYSICS, Record, load
+from p2pfrl.results.statistics import Estimate, estimate
+
+_ROWS = 64  # of the table by physics
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        title: heading.
+        caption: how to read it.
+        header: column names.
+        rows: cells, text or numbers.
+    """
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tuple[Path, ...]:
+    """Draw every figure that the runs have data for, as SVG and PNG, and return the paths.
+
+    Args:
+        directories: run directories; runs that differ in nothing but the seed are drawn as one line with its confidence.
+        out: folder; else `figures` in the run directory, or beside the run directories where there are several.
+    """
+    from p2pfrl.results.plots import draw, write
+
+    records = load_all(directories)
+    folder = Path(out) if out is not None else _beside(records) / "figures"
+    return write(draw(group(records)), folder)
+
+
+def report(directories: Sequence[Path | str], out: Path | str | None = None) -> Path:
+    """Write `report.html` and the figures of the runs, and return the page's path.
+
+    Args:
+        directories: run directories.
+        out: folder that gets `report.html` and `figures/`; else the run directory, or the folder of several.
+    """
+    from p2pfrl.results.plots import draw, write
+
+    records = load_all(directories)
+    folder = Path(out) if out is not None else _beside(records)
+    groups = group(records)
+    pictures = draw(groups)
+    write(pictures, folder / "figures")
+    path = folder / "report.html"
+    write_bytes(path, _page(groups, pictures).encode())
+    return path
+
+
+def load_all(directories: Sequence[Path | str]) -> tuple[Record, ...]:
+    """Return the records of `directories`, in order; one that is given twice counts once."""
+    unique = list(dict.fromkeys(Path(d).resolve() for d in directories))
+    if not unique:
+        raise RecordError("no run directory given: expected at least one, as `p2pfrl report runs/ring_16/...`")
+    return tuple(load(directory) for directory in unique)
+
+
+def _beside(records: Sequence[Record]) -> Path:
+    folders = [record.directory for record in records if record.directory is not None]
+    return folders[0] if len(folders) == 1 else folders[0].parent
+
+
+def _page(groups: Sequence[Group], pictures: Sequence[Any]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("p2pfrl.results").joinpath("templates/report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    images = [
+        {"name": p.name, "title": p.title, "caption": p.caption, "source": base64.b64encode(p.svg).decode()}
+        for p in pictures
+    ]
+    tables = [
+        summary_table(groups),
+        *(t for t in (heterogeneity_table(groups), physics_table(groups)) if t is not None),
+    ]
+    return environment.from_string(template).render(
+        title=" and ".join(dict.fromkeys(g.first.name for g in groups)),
+        subtitle=_subtitle(groups),
+        tables=tables,
+        images=images,
+        runs=[_run(record) for g in groups for record in g.records],
+        scenario=groups[0].first.scenario.strip(),
+        versions=groups[0].first.summary.get("versions") or {},
+    )
+
+
+def _subtitle(groups: Sequence[Group]) -> str:
+    modes = ", ".join(dict.fromkeys(g.mode for g in groups))
+    seeds = max(len(g.records) for g in groups)
+    n, d = groups[0].first.parameters.shape
+    return f"{modes} · {n} agents · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _run(record: Record) -> dict[str, str]:
+    return {
+        "mode": record.mode,
+        "seed": str(record.seed),
+        "digest": str(record.summary.get("digest", "-")),
+        "directory": str(record.directory or "-"),
+    }
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: four digits, thousands set apart, "-" where undefined.
+
+    >>> number(1234567.0), number(0.00123456), number(475.0), number(float("nan"))
+    ('1,234,567', '0.001235', '475', '-')
+    """
+    if not np.isfinite(value):
+        return "-"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def interval(value: Estimate, show: Callable[[float], str] = number) -> str:
+    """Return "mean [low, high]", without the interval where there is none or it is a point."""
+    if not np.isfinite(value.low) or value.low == value.high:
+        return show(value.mean)
+    return f"{show(value.mean)} [{show(value.low)}, {show(value.high)}]"
+
+
+def dig(summary: Any, path: str) -> float:
+    """Return the number at a dotted `path` of a summary, nan where there is none."""
+    for key in path.split("."):
+        summary = summary.get(key) if isinstance(summary, dict) else None
+    return float(summary) if isinstance(summary, int | float) else float("nan")
+
+
+def _size(column: str) -> Callable[[float], str]:
+    def show(value: float) -> str:
+        from p2pfrl.results.plots.style import amount
+
+        return amount(value, column)
+
+    return show
+
+
+_SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("final return, mean of agents", "final_return.mean", number),
+    ("final return, interquartile mean", "final_return.iqm", number),
+    ("final return, worst agent", "final_return.min", number),
+    ("greedy evaluation, own parameters", "evaluation.own", number),
+    ("greedy evaluation, mean parameters", "evaluation.mean_parameters", number),
+    ("rounds", "rounds", number),
+    ("environment steps, all agents", "env_steps", number),
+    ("virtual time", "virtual_seconds", _size("virtual_seconds")),
+    ("wall time", "wall_seconds", _size("virtual_seconds")),
+    ("rounds to target", "time_to_target.rounds", number),
+    ("environment steps to target", "time_to_target.env_steps", number),
+    ("virtual time to target", "time_to_target.virtual_seconds", _size("virtual_seconds")),
+    ("bytes to target", "time_to_target.bytes", _size("bytes_sent")),
+    ("bytes sent", "bytes_sent", _size("bytes_sent")),
+    ("messages sent", "messages_sent", number),
+    ("messages delivered", "messages_delivered", number),
+    ("messages dropped", "messages_dropped", number),
+    ("messages late", "messages_late", number),
+    ("deadlines expired", "deadlines_expired", number),
+    ("consensus distance", "consensus_distance", number),
+    ("predicted contraction per round, λ₂", "lambda_2", number),
+    ("drift of the mean by mixing", "mean_drift", number),
+    ("staleness, mean", "staleness.mean", number),
+    ("staleness, 95th percentile", "staleness.p95", number),
+    ("mean training batch (agents)", "mean_batch", number),
+)
+
+
+def summary_table(groups: Sequence[Group]) -> Table:
+    """Return the summary of each group, means over seeds with 95% confidence; lines without a number are left out."""
+    rows = []
+    for title, path, show in _SUMMARY:
+        cells = [estimate([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records]) for g in groups]
+        if any(cell.count for cell in cells):
+            rows.append((title, *(interval(cell, show) for cell in cells)))
+    many = any(len(g.records) > 1 for g in groups)
+    caption = "Means over seeds, with 95% bootstrap confidence where seeds differ." if many else ""
+    return Table("Summary", caption, ("", *(g.label for g in groups)), tuple(rows))
+
+
+def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
+    """Return how different the agents are, by measure, or None where nothing was measured."""
+    measures = groups[0].first.heterogeneity
+    if not measures:
+        return None
+    rows = tuple((name.replace("_", " "), number(value)) for name, value in measures.items())
+    return Table("Heterogeneity", "How different the agents' tasks are; 0 is identical.", ("measure", "value"), rows)
+
+
+def physics_table(groups: Sequence[Group]) -> Table | None:
+    """Return the final return by the physics in which agents differ (by difficulty, say), or None where they do not."""
+    columns = varied(groups[0].first)
+    if not columns or not groups[0].has("return_mean"):
+        return None
+    values: dict[tuple[float, ...], list[list[float]]] = {}
+    for position, g in enumerate(groups):
+        for rows in map(final_rows, g.records):
+            if not set(columns) <= rows.keys():
+                continue
+            for index, value in enumerate(rows["return"].astype(np.float64).tolist()):
+                key = tuple(float(rows[c][index]) for c in columns)
+                values.setdefault(key, [[] for _ in groups])[position].append(value)
+    keys = sorted(values)
+    header = (*(c.removeprefix(PHYSICS) for c in columns), *(f"return, {g.label}" for g in groups))
+    body = tuple(
+        (*(number(v) for v in key), *(interval(estimate(cell)) for cell in values[key])) for key in _spaced(keys, _ROWS)
+    )
+    caption = (
+        "Final return of the agents with these physics: mean over agents and seeds, with 95% bootstrap confidence."
+    )
+    if len(keys) > _ROWS:
+        caption += f" {_ROWS} of {len(keys)} are shown, evenly spaced."
+    return Table("Return by physics", caption, header, body)
+
+
+def _spaced(keys: Sequence[tuple[float, ...]], count: int) -> Iterable[tuple[float, ...]]:
+    if len(keys) <= count:
+        return keys
+    return [keys[i] for i in np.linspace(0, len(keys) - 1, count).round().astype(int)]
