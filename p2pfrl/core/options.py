@@ -108,7 +108,7 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
 
 def adapter(cls: type[T]) -> TypeAdapter[T]:
     """Return the validator of a class, made once."""
-    found: TypeAdapter[T] = _adapter(cls)
+    found: TypeAdapter[T] = _adapter(cls)  # type: ignore[arg-type]
     return found
 
 

@@ -2,11 +2,189 @@
 
 from __future__ import annotations
 
-from p2pfrl.scenario.sections import Scenario
+from collections.abc import Callable, Iterator
 
-Problem = tuple[tuple[str | int, ...], str]
+from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.core.distributions import Distribution
+from p2pfrl.core.errors import P2PFRLError, ScenarioError, TopologyError
+from p2pfrl.core.graph import Graph
+from p2pfrl.core.options import did_you_mean
+from p2pfrl.scenario.bind import needs_environment, outline
+from p2pfrl.scenario.rehearsal import rehearse
+from p2pfrl.scenario.sections import Burst, Edge, Scenario
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+
+_MOST_ROUNDS = 64
+_ONE_SIDED = ("crash", "restart", "straggle", "leave", "join")
 
 
 def check(scenario: Scenario) -> list[Problem]:
     """Return every combination that means nothing, as (path of the key, reason)."""
-    return []
+    return [problem for look in CHECKS for problem in look(scenario)]
+
+
+def _stop(scenario: Scenario) -> Iterator[Problem]:
+    stop = scenario.stop
+    if stop.rounds is None and stop.virtual_time is None and stop.env_steps is None:
+        yield ("stop",), "the run might never end: set rounds, virtual_time or env_steps"
+    if stop.target_return is not None and scenario.environment is None:
+        yield ("stop", "target_return"), "there are no returns without an [environment]"
+    if scenario.compute.seconds_per_env_step == 0 and stop.rounds is None and stop.env_steps is None:
+        yield ("stop", "virtual_time"), "might never be reached, because compute.seconds_per_env_step is 0; set rounds"
+
+
+def _environment(scenario: Scenario) -> Iterator[Problem]:
+    section, learner = scenario.environment, kind_of("learners", scenario.learner)
+    if needs_environment(scenario):
+        if section is None:
+            yield ("environment",), f"learner {learner!r} needs one: add an [environment] with an id"
+            return
+    elif section is not None:
+        yield (
+            ("environment",),
+            f"learner {learner!r} has a problem of its own and uses no environment: remove this section",
+        )
+        return
+    problems = [*_vary(scenario)]
+    yield from problems
+    if not problems:
+        yield from _learner(scenario)
+
+
+def _vary(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.environment is None:
+        return
+    try:
+        known = scenario.environment.rule.spec.physics
+    except P2PFRLError as error:
+        yield ("environment", "id"), str(error).removeprefix("environment.id: ")
+        return
+    for name, distribution in scenario.environment.vary.items():
+        path = ("environment", "vary", name)
+        if name not in known:
+            yield path, f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}"
+        yield from _per_agent(distribution, scenario, path)
+
+
+def _speed(scenario: Scenario) -> Iterator[Problem]:
+    yield from _per_agent(scenario.compute.speed, scenario, ("compute", "speed"))
+
+
+def _per_agent(distribution: Distribution, scenario: Scenario, path: Path) -> Iterator[Problem]:
+    try:
+        distribution.values(scenario.seed, [0], scenario.agents, "values")
+    except P2PFRLError as error:
+        yield path, str(error).partition(": ")[2]
+
+
+def _learner(scenario: Scenario) -> Iterator[Problem]:
+    try:
+        stack = outline(scenario)
+    except ScenarioError as error:
+        yield from (_placed(line, "learner") for line in error.problems)
+        return
+    except P2PFRLError as error:
+        yield _placed(str(error), "learner")
+        return
+    if scenario.learner.moments != "keep" and not stack.moments:
+        kind = kind_of("learners", scenario.learner)
+        yield ("learner", "moments"), f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}"
+    for position, part in enumerate(scenario.exchange.shared or ()):
+        if part not in stack.layout.parts:
+            reason = f"the parameters have no part {part!r}{did_you_mean(part, stack.layout.parts)}"
+            yield ("exchange", "shared", position), reason
+    if scenario.exchange.shared == ():
+        yield ("exchange", "shared"), 'nothing would travel; mode = "independent" does that'
+
+
+def _placed(message: str, section: str) -> Problem:
+    """Return the problem of a message that may begin with its key: "mixing.alpha: ..."."""
+    key, _, reason = message.partition(": ")
+    if key == section or key.startswith(f"{section}."):
+        return tuple(key.split(".")), reason
+    return (section,), message
+
+
+def _topology(scenario: Scenario) -> Iterator[Problem]:
+    is_edge = isinstance(scenario.network.latency, Edge)
+    if scenario.mode != "gossip" and not is_edge:
+        return
+    view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+    try:
+        graphs = [view.at(round) for round in range(min(view.period or 1, _MOST_ROUNDS))]
+    except TopologyError as error:
+        yield _placed(str(error), "topology")
+        return
+    if scenario.mode == "gossip":
+        yield from _mixing(scenario, graphs)
+    if is_edge:
+        lacking = [edge for graph in graphs for edge in graph.edges if edge not in graph.latency]
+        if lacking:
+            i, j = lacking[0]
+            reason = f"the topology gives no latency from agent {graphs[0].name(i)} to {graphs[0].name(j)}"
+            yield ("network", "latency"), f"{reason}; give a duration or a distribution"
+    if is_edge and scenario.coordinator.at >= scenario.agents:
+        yield ("coordinator", "at"), f"expected a node below {scenario.agents}, got {scenario.coordinator.at}"
+
+
+def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
+    for graph in graphs:
+        try:
+            scenario.mixing.check(graph)
+        except TopologyError as error:
+            yield _placed(str(error), "mixing")
+            return
+
+
+def _exchange(scenario: Scenario) -> Iterator[Problem]:
+    order, payload = scenario.exchange.order, scenario.exchange.payload
+    schedule = kind_of("schedules", scenario.schedule)
+    if order == "combine_while_adapting" and scenario.mode == "central":
+        reason = "has no meaning in mode central: agents train from what the coordinator combined"
+        yield ("exchange", "order"), reason
+    if order == "combine_while_adapting" and scenario.mode == "gossip" and schedule == "asynchronous":
+        yield ("exchange", "order"), "needs a synchronous schedule: without rounds nothing is combined while training"
+    if payload == "delta" and scenario.mode == "gossip":
+        reason = (
+            'neighbors start from different points, so their differences do not average; use payload = "parameters"'
+        )
+        yield ("exchange", "payload"), reason
+
+
+def _on_loss(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
+        return
+    path = ("mixing", "on_loss")
+    if kind_of("schedules", scenario.schedule) == "asynchronous":
+        yield path, "symmetric needs rounds in which both ends skip: use a synchronous schedule"
+    if isinstance(scenario.network.loss, Burst):
+        yield path, "symmetric draws one independent loss per edge and round: give network.loss as a probability"
+    kinds = [kind_of("faults", fault) for fault in scenario.faults]
+    one_sided = sorted({kind for kind in kinds if kind in _ONE_SIDED})
+    if one_sided:
+        reason = "symmetric cannot hold when one end misses a deadline that the other does not know of"
+        yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
+
+
+def _availability(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.availability.trace is not None and scenario.availability.dropout > 0:
+        yield ("availability", "dropout"), "give either dropout or a trace, not both"
+
+
+def _faults(scenario: Scenario) -> Iterator[Problem]:
+    yield from rehearse(scenario.faults, scenario.agents)
+
+
+CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
+    _stop,
+    _environment,
+    _speed,
+    _topology,
+    _exchange,
+    _on_loss,
+    _availability,
+    _faults,
+)

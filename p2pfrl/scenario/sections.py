@@ -5,23 +5,33 @@ A section is a dataclass; where a section is a rule (`[mixing] kind = "metropoli
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from p2pfrl.catalog import choose
 from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS, Distribution, Draw
-from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.options import Rule, Slot, show
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.numbers import Number
+from p2pfrl.world import links
+from p2pfrl.world.links import Loss
 
 Mode = Literal["gossip", "central", "independent", "pooled"]
 MODES: tuple[Mode, ...] = ("gossip", "central", "independent", "pooled")
+NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _run_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}")
+    return name
 
 
 def _table() -> Any:
@@ -75,7 +85,7 @@ class Coordinator:
     aggregator: Annotated[Any, choose("aggregators", "mean")] = _table()
     server_optimizer: Annotated[Any, choose("server_optimizers", "replace")] = _table()
     participation: Annotated[Any, choose("participation", "all")] = _table()
-    at: int | None = Field(default=None, ge=0)
+    at: int = Field(default=0, ge=0)
 
 
 @rule
@@ -99,8 +109,14 @@ class Burst:
 
     good_to_bad: Probability
     bad_to_good: Probability
-    loss_good: Probability = 0.0
-    loss_bad: Probability = 1.0
+    loss_good: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+Probability = 0.0
+    loss_bad: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+Probability = 1.0
+
+    def links(self, seed: int) -> Loss:
+        """Return the model of all links."""
+        return links.Burst(seed, self.good_to_bad, self.bad_to_good, self.loss_good, self.loss_bad)
 
 
 @rule
@@ -111,7 +127,12 @@ class Independent:
         probability: to lose a message.
     """
 
-    probability: Probability = 0.0
+    probability: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+Probability = 0.0
+
+    def links(self, seed: int) -> Loss:
+        """Return the model of all links."""
+        return links.Independent(seed, self.probability) if self.probability else links.Never()
 
 
 LOSSES: dict[str, type] = {"independent": Independent, "burst": Burst}
@@ -146,7 +167,8 @@ class Network:
     )
     bandwidth: Rate = Field(default=1.25e8, gt=0)
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
-    duplicate: Probability = 0.0
+    duplicate: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+Probability = 0.0
     jitter: Seconds = 0.0
     peer_timeout: Seconds = Field(default=10.0, gt=0)
 
@@ -214,7 +236,7 @@ class Scenario:
         environment: what agents act in; none for a learner that needs none.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: Annotated[str, AfterValidator(_run_name)]
     seed: int = Field(default=0, ge=0, lt=2**63)
     agents: int = Field(ge=1, le=1_000_000)
     mode: Mode = "gossip"

@@ -92,7 +92,6 @@ class OnPolicyStack(Stack):
     ) -> None:
         if task.simulator is None:
             raise ScenarioError(["learner: this kind needs an environment; only quadratic has none"])
-        torch.set_num_threads(1)
         self.simulator: Simulator = task.simulator
         self.task = task
         self.plan = plan
@@ -120,7 +119,8 @@ class OnPolicyStack(Stack):
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
-        """Return the optimizer's moments and the environments, one row each."""
+        """Return the optimizer's moments and the environments, one row each. From here on torch has one thread."""
+        torch.set_num_threads(1)
         return self.optimizer.init(self.layout, len(agents)) | self.simulator.init(agents)
 
     def update(self, batch: Batch) -> Outcome:

@@ -1,0 +1,92 @@
+"""The fault timeline, played on a world without agents, to find what cannot happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from p2pfrl.world.faults import Fault
+
+
+def rehearse(faults: Sequence[Fault], agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash."""
+    newcomers = [agent for fault in faults for agent in fault.newcomers()]
+    stage = Stage(agents, newcomers)
+    if set(range(agents)) <= set(newcomers):
+        yield ("faults",), "every agent joins later, so that nobody is there at the start"
+    for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
+        stage.problems.clear()
+        faults[index].strike(stage)
+        for key, reason in stage.problems:
+            yield ("faults", index, key), reason
+
+
+class Stage:
+    """What faults strike here: it knows who is there, and collects (key, reason) of what cannot happen.
+
+    Args:
+        agents: number of agents n.
+        newcomers: those that are not there at the start.
+    """
+
+    def __init__(self, agents: int, newcomers: Sequence[int]) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(newcomers, "yet to join")
+        self._agents = agents
+        self._is_parted = False
+
+    def partition(self, groups: Sequence[Sequence[int]]) -> None:
+        """Groups are not empty, do not overlap, and leave somebody cut off."""
+        self._is_parted = True
+        seen: dict[int, int] = {}
+        for number, group in enumerate(groups):
+            for agent in group:
+                self._exists("groups", agent)
+                if agent in seen:
+                    self.problems.append(("groups", f"agent {agent} is in group {seen[agent]} and in group {number}"))
+                seen[agent] = number
+        if not all(groups):
+            self.problems.append(("groups", "a group is empty"))
+        elif len(groups) == 1 and len(seen) == self._agents:
+            self.problems.append(("groups", "one group of all agents cuts nothing"))
+
+    def heal(self) -> None:
+        """There is a partition to heal."""
+        if not self._is_parted:
+            self.problems.append(("kind", "nothing is partitioned at this time"))
+        self._is_parted = False
+
+    def crash(self, agent: int) -> None:
+        """A running agent crashes."""
+        self._turn(agent, "running", "crashed")
+
+    def restart(self, agent: int) -> None:
+        """A crashed agent restarts."""
+        self._turn(agent, "crashed", "running")
+
+    def straggle(self, agent: int, factor: float) -> None:
+        """Any agent may become slow."""
+        self._exists("agents", agent)
+
+    def lose(self, probability: float) -> None:
+        """Always possible."""
+
+    def leave(self, agent: int) -> None:
+        """A running agent leaves."""
+        self._turn(agent, "running", "gone")
+
+    def join(self, agent: int) -> None:
+        """An agent joins once."""
+        self._turn(agent, "yet to join", "running")
+
+    def _exists(self, key: str, agent: int) -> bool:
+        known = 0 <= agent < self._agents
+        if not known:
+            self.problems.append((key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}"))
+        return known
+
+    def _turn(self, agent: int, before: str, after: str) -> None:
+        if self._exists("agents", agent):
+            if self._state[agent] != before:
+                reason = f"agent {agent} is {self._state[agent]} at this time, it would have to be {before}"
+                self.problems.append(("agents", reason))
+            self._state[agent] = after

@@ -1,0 +1,70 @@
+"""A first scenario file, with comments."""
+
+from __future__ import annotations
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import show
+from p2pfrl.scenario.sections import NAME
+
+_TEXT = """\
+# What this experiment shows: say it here.
+name = "{name}"
+seed = 1                     # of all random streams
+agents = 8
+mode = "gossip"              # gossip | central | independent | pooled
+
+[stop]                       # whichever comes first
+rounds = 60
+target_return = 475.0        # mean over agents; leave out to run all rounds
+
+[environment]                # `p2pfrl list environments`, or any Gymnasium id
+id = "CartPole-v1"
+instances = 4                # parallel copies per agent
+# [environment.vary]         # heterogeneous agents: a value for each
+# gravity = {{kind = "uniform", low = 8.0, high = 12.0}}
+
+[learner]                    # `p2pfrl list learners`; the options of each are in `p2pfrl schema`
+kind = "ppo"
+same_start = true            # all agents start at one point
+
+[schedule]
+kind = "synchronous"         # or asynchronous: nobody waits
+every = 1                    # local updates per exchange
+
+[topology]                   # `p2pfrl list topologies`
+kind = "ring"
+
+[mixing]                     # `p2pfrl list mixing`
+kind = "metropolis"
+
+[network]
+latency = {{kind = "lognormal", median = "20ms", sigma = 0.5}}
+bandwidth = "100Mbit/s"      # of each agent's interface
+loss = 0.0
+
+[compute]
+seconds_per_env_step = 1e-4  # virtual time that local work takes
+speed = 1.0                  # or a list, or {{kind = "lognormal", sigma = 0.5}}: 2.0 is twice as fast
+
+[evaluation]                 # greedy, apart from training
+every = 10
+episodes = 10
+
+# [[faults]]                 # `p2pfrl list faults`
+# at = "2s"
+# kind = "crash"
+# agents = [3]
+"""
+
+
+def new(name: str) -> str:
+    """Return a commented scenario file.
+
+    Raises:
+        ScenarioError: the name cannot name a run directory.
+    """
+    if not NAME.fullmatch(name):
+        raise ScenarioError(
+            [f"name: expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"]
+        )
+    return _TEXT.format(name=name)
