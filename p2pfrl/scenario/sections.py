@@ -109,10 +109,8 @@ class Burst:
 
     good_to_bad: Probability
     bad_to_good: Probability
-    loss_good: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-Probability = 0.0
-    loss_bad: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-Probability = 1.0
+    loss_good: Probability = 0.0
+    loss_bad: Probability = 1.0
 
     def links(self, seed: int) -> Loss:
         """Return the model of all links."""
@@ -127,8 +125,7 @@ class Independent:
         probability: to lose a message.
     """
 
-    probability: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-Probability = 0.0
+    probability: Probability = 0.0
 
     def links(self, seed: int) -> Loss:
         """Return the model of all links."""
@@ -167,8 +164,7 @@ class Network:
     )
     bandwidth: Rate = Field(default=1.25e8, gt=0)
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
-    duplicate: NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-Probability = 0.0
+    duplicate: Probability = 0.0
     jitter: Seconds = 0.0
     peer_timeout: Seconds = Field(default=10.0, gt=0)
 
