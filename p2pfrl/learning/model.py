@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.trainer import Trainer
 
 
@@ -57,6 +58,11 @@ class Model:
             layout.unpack(vector[start : start + self._width], trainer.state[name][row], self.parts)
         if self._reset:
             trainer.reset_moments(self.agent)
+
+    def first(self, stack: Stack) -> Vector:
+        """Return what is shared at the common start, `(size,)`: a coordinator's first model."""
+        start = self._layout.pack(stack.start([0], same=True)[0], self.parts)
+        return np.concatenate([start, np.zeros(self.size - self._width, dtype=start.dtype)])
 
     def parameters(self) -> Vector:
         """Return all parameters without padding, `(d,)`, a new vector."""

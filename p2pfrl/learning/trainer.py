@@ -19,26 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.types import Update
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one local update of one agent produced, apart from the parameters themselves.
-
-    Attributes:
-        agent: whose.
-        env_steps: environment steps it took (gradients, for a learner without an environment).
-        loss: mean over its minibatches.
-        returns: undiscounted returns of the training episodes that finished, in order.
-        measures: the environment's own measures, mean over the update.
-    """
-
-    agent: int
-    env_steps: int
-    loss: float
-    returns: tuple[float, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +131,12 @@ class Trainer:
                 request.outcome, request.position = outcome, position
         self._computed += len(wanted)
         self._batches += 1
+
+    def steps(self, agent: int) -> int:
+        """Return the environment steps of the agent's update, which has been computed and not yet committed."""
+        request = self._pending[agent]
+        assert request.outcome is not None, f"the update of agent {agent} has not been computed"
+        return int(request.outcome.env_steps[request.position])
 
     def commit(self, agent: int) -> Update:
         """End the agent's update: let its result count, and return it (computed now if it was not yet).

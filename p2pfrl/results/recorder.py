@@ -25,6 +25,11 @@ SECOND = 1e9
 Row = dict[str, float]
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
+
 class Judge(Protocol):
     """Computes what only the learner can: build binds it to the stack and the trainer."""
 
@@ -114,7 +119,6 @@ class Recorder:
         self._episodes = episodes
         self._on_row = on_row
         self._tick = tick
-        self._next_tick = tick
         self._shared = tuple(shared)
         self._alive = [True] * agents
         self._completed = [0] * agents
@@ -129,6 +133,8 @@ class Recorder:
         self._drifts: dict[int, Vector] = {}
         self._drift = np.zeros(0)
         self._free_since = [0] * agents
+        self._max_updates: int | None = None
+        self._stop: Callable[[], None] = _nothing
         self.initial_distance = self._distances(self.current, range(agents))[1]
 
     # What agents and the world tell.
@@ -196,13 +202,28 @@ class Recorder:
         if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
             self.rows[-1].update(self._evaluation(range(self._n)))
 
-    def tick(self) -> None:
-        """Write a row of an asynchronous run."""
-        self._write(self._now())
+    def follow_clock(self, post: Callable[..., None], max_updates: int | None, stop: Callable[[], None]) -> None:
+        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents."""
+        assert self._tick is not None
+        tick = self._tick
+        self._max_updates, self._stop = max_updates, stop
+
+        def write() -> None:
+            self._write(self._now())
+            if not self.stopped_at_row:
+                post(self._now() + tick, write)
+
+        post(tick, write)
+
+    def latest(self) -> list[_Entry]:
+        """Return the last entry of every agent that has one."""
+        return [entry for entry in self._latest if entry is not None]
 
     # Rows.
 
     def _end_round(self, agent: int, round: int) -> None:
+        if self._max_updates is not None and self.updates >= self._max_updates:
+            return
         self.updates += 1
         update, lags = self._updates[agent], self._lags[agent]
         assert self.traffic is not None
@@ -219,6 +240,8 @@ class Recorder:
         if self._tick is None:
             self._pass(agent, round + 1)
             self._advance()
+        elif self.updates == self._max_updates:
+            self._stop()
 
     def _return(self, agent: int) -> float:
         returns = self._returns[agent]

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client
-from p2pfrl.consensus.staleness import Polynomial, Staleness
+from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
+from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import (
-    SKIP, Action, Event, Finish, Message, Mix, PeerJoined, Received, Send, Started, Train, Trained,
+    SKIP,
+    Action,
+    Event,
+    Finish,
+    Message,
+    Mix,
+    PeerJoined,
+    Received,
+    Send,
+    Started,
+    Train,
+    Trained,
 )  # fmt: skip
 
 
@@ -29,9 +41,10 @@ class Asynchronous(ScheduleRule):
         staleness: the factor s(tau) of a payload that lags tau rounds.
     """
 
+    is_asynchronous: ClassVar[bool] = True
     every: int = Field(default=1, ge=1)
     max_staleness: int = Field(default=8, ge=0)
-    staleness: Staleness = Field(default_factory=Polynomial)
+    staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
 
     def gossip(
         self,

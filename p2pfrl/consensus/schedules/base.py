@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from p2pfrl.core.types import Schedule
 
@@ -59,7 +59,17 @@ class Participants:
 
 
 class ScheduleRule(ABC):
-    """Options of a round protocol; makes the state machines of every role."""
+    """Options of a round protocol; makes the state machines of every role.
+
+    Attributes:
+        is_asynchronous: whether agents go on without waiting for each other.
+        every: local updates per exchange.
+        max_staleness: rounds after which a payload is too old to be used.
+    """
+
+    is_asynchronous: ClassVar[bool]
+    every: int
+    max_staleness: int
 
     @abstractmethod
     def gossip(

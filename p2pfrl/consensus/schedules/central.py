@@ -7,8 +7,26 @@ from collections.abc import Sequence
 from p2pfrl.consensus.schedules.base import Available, Participants
 from p2pfrl.consensus.staleness import Staleness
 from p2pfrl.core.types import (
-    COORDINATOR, FINAL, MODEL, SKIP, Action, Adopt, Event, Expired, Finish, Message, Missing, Mix, PeerJoined, PeerLost,
-    Received, Send, Started, Train, Trained, WaitUntil,
+    COORDINATOR,
+    FINAL,
+    MODEL,
+    SKIP,
+    Action,
+    Adopt,
+    Event,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    Train,
+    Trained,
+    WaitUntil,
 )  # fmt: skip
 
 

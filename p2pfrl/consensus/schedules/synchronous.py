@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,8 +11,22 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participant
 from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import (
-    SKIP, Action, Event, Expired, Finish, Message, Missing, Mix, PeerJoined, PeerLost, Received, Send, Started, Train,
-    Trained, WaitUntil,
+    SKIP,
+    Action,
+    Event,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    Train,
+    Trained,
+    WaitUntil,
 )  # fmt: skip
 from p2pfrl.core.units import Seconds
 
@@ -28,6 +42,7 @@ class Synchronous(ScheduleRule):
         max_staleness: rounds for which a payload may stand in for a missing one (mixing.on_loss = "last_known").
     """
 
+    is_asynchronous: ClassVar[bool] = False
     every: int = Field(default=1, ge=1)
     deadline: Seconds = Field(default=30.0, gt=0)
     suspect_after: int = Field(default=3, ge=1)

@@ -1,0 +1,66 @@
+"""Who is there when: a trace of the times at which agents are available."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.units import seconds
+
+_LIMIT = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """For each agent in the trace, the intervals (from, until), in seconds, while it is there."""
+
+    intervals: Mapping[int, Sequence[tuple[float, float]]]
+
+    @classmethod
+    def read(cls, path: str | Path, agents: int) -> Presence:
+        """Read lines `agent,from,until`; durations have units or are seconds; `#` starts a comment.
+
+        Raises:
+            P2PFRLError: with the line that cannot be read.
+        """
+        file = Path(path)
+        try:
+            if file.stat().st_size > _LIMIT:
+                raise P2PFRLError(f"{path}: an availability trace has at most {_LIMIT} bytes")
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise P2PFRLError(f"{path}: cannot read the availability trace: {error}") from error
+        intervals: dict[int, list[tuple[float, float]]] = {}
+        for number, line in enumerate(lines, start=1):
+            text = line.partition("#")[0].strip()
+            if not text or text.replace(" ", "") == "agent,from,until":
+                continue
+            try:
+                agent, start, end = (field.strip() for field in text.split(","))
+                interval = seconds(_plain(start)), seconds(_plain(end))
+                if not 0 <= int(agent) < agents or interval[1] <= interval[0]:
+                    raise ValueError
+            except ValueError as error:
+                raise P2PFRLError(
+                    f"{path}:{number}: expected `agent,from,until` with an agent below {agents} and until after from, "
+                    f"such as `3,10s,20s`, got {text!r}"
+                ) from error
+            intervals.setdefault(int(agent), []).append(interval)
+        return cls(intervals)
+
+    def has(self, agent: int) -> bool:
+        """Whether the trace says anything about `agent`; the others are always there."""
+        return agent in self.intervals
+
+    def is_there(self, agent: int, time: float) -> bool:
+        """Whether `agent` is there at `time` seconds."""
+        return any(start <= time < end for start, end in self.intervals[agent])
+
+
+def _plain(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,159 @@
+"""The network model: one full-duplex interface per node, first-in first-out at both ends, links with latency and loss.
+
+A message of s bytes on a link of rate r occupies the sender's interface for s / r, flies for the link's latency, and
+occupies the receiver's interface for s / r, both ends overlapping where the receiver is idle. So many messages to one
+coordinator queue at its interface. Every message passes the codec before it gets here; sizes are frame bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from p2pfrl.core.rng import draw
+from p2pfrl.core.types import Event, Missing, Received
+from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.world.digest import DELIVER, DROP, SEND, Log
+from p2pfrl.world.links import SECOND, Latency, Loss, Never
+from p2pfrl.world.loop import VirtualTimeLoop
+
+_DUPLICATE, _FAULT_LOSS = 4, 5
+
+
+class Network:
+    """Carries frames between nodes 0..n-1 and, at -1, the coordinator.
+
+    Attributes:
+        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates are not counted as sent.
+        bytes_by: bytes sent, per node (the coordinator last).
+
+    Args:
+        loop: the clock.
+        nodes: number of agents n.
+        decoder: checks every frame before it is delivered.
+        deliver: (receiver, event) puts an event into a mailbox.
+        log: of all events.
+        latency, loss: of the links.
+        bandwidth: of an interface, bytes per second.
+        edge_bandwidth: caps single edges.
+        duplicate: probability that a message arrives twice.
+        seed: of the draws for duplicates and for losses by faults.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualTimeLoop,
+        nodes: int,
+        *,
+        decoder: Decoder,
+        deliver: Callable[[int, Event], None],
+        log: Log,
+        latency: Latency,
+        loss: Loss,
+        bandwidth: float,
+        edge_bandwidth: Mapping[tuple[int, int], float],
+        duplicate: float,
+        seed: int,
+    ) -> None:
+        self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
+        self.bytes_by = [0] * (nodes + 1)
+        self.down: set[int] = set()
+        self.extra_loss = 0.0
+        self.group: list[int] | None = None
+        self._loop = loop
+        self._decode = decoder.decode
+        self._deliver = deliver
+        self._log = log.add
+        self._latency = latency.nanoseconds
+        self._loss = loss
+        self._is_lossless = isinstance(loss, Never)
+        self._per_byte = SECOND / bandwidth
+        self._edge_per_byte = {edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()}
+        self._duplicate = duplicate
+        self._seed = seed
+        self._sending_until = [0] * (nodes + 1)
+        self._receiving_until = [0] * (nodes + 1)
+        self._number = [0] * (nodes + 1)
+
+    def send(self, sender: int, to: Sequence[int], frame: Frame) -> int:
+        """Send one frame to each of `to`; return when the last byte leaves the sender's interface."""
+        now, size, sequence, crc = self._loop.now, frame.nbytes, frame.sequence, frame.crc32
+        log, post, latency = self._log, self._loop.post, self._latency
+        number = self._number[sender] = self._number[sender] + 1
+        start = max(now, self._sending_until[sender])
+        per_byte, edges = self._per_byte, self._edge_per_byte
+        simple = self._is_lossless and not self.extra_loss and not self._duplicate and not edges
+        for receiver in to:
+            log(now, SEND, sender, receiver, sequence, crc)
+            air = int(size * per_byte)
+            if simple:
+                start += air
+                post(start + latency(sender, receiver, number), self._arrive, sender, receiver, frame, air)
+            else:
+                air = int(size * edges.get((sender, receiver), per_byte)) if edges else air
+                start += air
+                self._launch(sender, receiver, frame, number, start, air)
+        count = len(to)
+        self.messages_sent += count
+        self.bytes_sent += size * count
+        self.bytes_by[sender] += size * count
+        self._sending_until[sender] = start
+        return start
+
+    def can_reach(self, sender: int, receiver: int) -> bool:
+        """Whether the link between two nodes works in both directions."""
+        if sender in self.down or receiver in self.down:
+            return False
+        return self.group is None or self.group[sender] == self.group[receiver]
+
+    def _launch(self, sender: int, receiver: int, frame: Frame, number: int, start: int, air: int) -> None:
+        """Send on a link that may lose or double a message."""
+        arrival = start + self._latency(sender, receiver, number)
+        lost = self._loss.is_lost(sender, receiver, number, frame.round)
+        if self.extra_loss and not lost:
+            lost = draw(self._seed, sender, receiver, number, _FAULT_LOSS)[0] < self.extra_loss
+        if lost:
+            self._drop(sender, receiver, frame)
+            self._loop.post(arrival, self._notice_gap, sender, receiver, frame)
+            return
+        self._loop.post(arrival, self._arrive, sender, receiver, frame, air)
+        if self._duplicate:
+            again, later = draw(self._seed, sender, receiver, number, _DUPLICATE)
+            if again < self._duplicate:
+                delay = round(later * (arrival - start + air)) + 1
+                self._loop.post(arrival + delay, self._arrive_again, sender, receiver, frame)
+
+    def _arrive(self, sender: int, receiver: int, frame: Frame, air: int) -> None:
+        """The last byte would be here if the receiver's interface were idle."""
+        now = self._loop.now
+        if (self.down or self.group is not None) and not self.can_reach(sender, receiver):
+            self._drop(sender, receiver, frame)
+            return
+        done = self._receiving_until[receiver] + air
+        if done <= now:
+            self._receiving_until[receiver] = now
+            self._hand_over(sender, receiver, frame)
+        else:
+            self._receiving_until[receiver] = done
+            self._loop.post(done, self._hand_over, sender, receiver, frame)
+
+    def _hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
+        if receiver in self.down:
+            self._drop(sender, receiver, frame)
+            return
+        self.messages_delivered += 1
+        self._log(self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32)
+        self._deliver(receiver, Received(self._decode(frame)))
+
+    def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
+        if self.can_reach(sender, receiver):
+            self._log(self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32)
+            self._deliver(receiver, Received(self._decode(frame)))
+
+    def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
+        self.messages_dropped += 1
+        self._log(self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32)
+
+    def _notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
+        """The link numbers its messages, so its far end notices that one is missing."""
+        if self.can_reach(sender, receiver):
+            self._deliver(receiver, Missing(sender, frame.round))

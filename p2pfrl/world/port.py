@@ -1,0 +1,80 @@
+"""The simulated port of one agent: a mailbox with one waiter, and one timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from p2pfrl.core.types import Event, Expired
+from p2pfrl.core.wire import Frame
+from p2pfrl.world.loop import VirtualTimeLoop
+
+
+class SimulatedPort:
+    """What the simulated world offers to one agent or to the coordinator.
+
+    Args:
+        loop: the clock.
+        train: begins a local update of this agent.
+        send: hands a frame to the network.
+    """
+
+    __slots__ = ("_armed", "_deadline", "_loop", "_queue", "_waiter", "send", "train")
+
+    def __init__(
+        self, loop: VirtualTimeLoop, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
+    ) -> None:
+        self.train = train
+        self.send = send
+        self._loop = loop
+        self._queue: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline: int | None = None
+        self._armed: int | None = None
+
+    def now(self) -> int:
+        """Return the virtual time in nanoseconds."""
+        return self._loop.now
+
+    async def receive(self) -> Event:
+        """Return the next event."""
+        if not self._queue:
+            self._waiter = asyncio.Future(loop=self._loop)
+            await self._waiter
+        return self._queue.popleft()
+
+    def put(self, event: Event) -> None:
+        """Add an event to the mailbox."""
+        self._queue.append(event)
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            waiter.set_result(None)
+
+    def close(self) -> None:
+        """Forget everything: the agent is gone."""
+        self._queue.clear()
+        self._waiter = self._deadline = None
+
+    def wait_until(self, time: int | None) -> None:
+        """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.
+
+        At most one timer per agent is in the heap as long as deadlines only move forward: one that comes too early is
+        put off to the deadline that holds by then.
+        """
+        self._deadline = time
+        if time is not None and (self._armed is None or self._armed > time):
+            self._armed = time
+            self._loop.post(time, self._ring, time)
+
+    def _ring(self, armed: int) -> None:
+        if self._armed == armed:
+            self._armed = None
+        if self._deadline is None:
+            return
+        if self._deadline <= self._loop.now:
+            deadline, self._deadline = self._deadline, None
+            self.put(Expired(deadline))
+        elif self._armed is None or self._armed > self._deadline:
+            self._armed = self._deadline
+            self._loop.post(self._deadline, self._ring, self._deadline)
