@@ -1,13 +1,11 @@
 """Distributions of a scenario's numbers: a latency per message, a speed per agent, each agent's physics.
 
 A distribution is a rule. The `Draw`s turn two uniform numbers into one value (`sample`), so they serve per message and
-per agent alike; the others assign values by an agent's place. In a scenario a plain number is `constant` and a list is
-`values`; strings carry the unit of the key (`latency = {kind = "lognormal", median = "20ms", sigma = 0.5}`).
+per agent alike; the others assign values by an agent's place.
 
->>> parse({"kind": "lognormal", "median": "20ms", "sigma": 0.5}, unit=seconds)
-LogNormal(median=0.02, sigma=0.5)
->>> difficulty = parse({"kind": "arithmetic", "start": 0.5, "step": 0.25})
->>> difficulty.values(seed=1, agents=[0, 2], total=3, purpose="vary").tolist()
+>>> LogNormal(median=0.02, sigma=0.5).sample(u1=0.0, u2=0.3)
+0.02
+>>> Arithmetic(start=0.5, step=0.25).values(seed=1, agents=[0, 2], total=3, purpose="vary").tolist()
 [0.5, 1.0]
 """
 
@@ -15,19 +13,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from functools import partial
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import Field
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import Streams
 from p2pfrl.core.rule import rule
-from p2pfrl.core.units import seconds
 
 _FARTHEST = math.sqrt(2.0 * 53.0 * math.log(2.0))  # of `_normal`: its first uniform number is at most 1 - 2^-53
 
@@ -242,79 +237,3 @@ def number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"expected a finite number, got {value!r}")
     return float(value)
-
-
-def parse(
-    value: object,
-    unit: Callable[[object], float] = number,
-    rules: Mapping[str, type[Distribution]] = RULES,
-    low: float = -math.inf,
-    above: float = -math.inf,
-) -> Distribution:
-    """Return the distribution that a scenario's value describes.
-
-    Args:
-        value: a number or string (`constant`), a list (`values`), a table with `kind` and options, or a distribution.
-        unit: turns a number or string of the file into an SI number, for example `units.seconds`.
-        rules: the kinds that make sense here: `DRAWS` where every message draws anew.
-        low: no value may lie below it.
-        above: every value must lie above it.
-
-    Raises:
-        ValueError: with every reason, separated by "; ".
-    """
-    found = value if isinstance(value, Distribution) else _build(value, unit, rules)
-    least = found.bounds[0]
-    if least < low or least <= above:
-        limit = f"at least {low:g}" if least < low else f"above {above:g}"
-        raise ValueError(f"values must be {limit}, but {found!r} can give {least:g}")
-    return found
-
-
-def _build(value: object, unit: Callable[[object], float], rules: Mapping[str, type[Distribution]]) -> Distribution:
-    if isinstance(value, str | int | float):
-        return Constant(value=unit(value))
-    if isinstance(value, list | tuple):
-        value = {"kind": "values", "list": value}
-    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise ValueError(f'expected a number, a list or a table such as {{kind = "uniform", ...}}, got {value!r}')
-    kind = value["kind"]
-    if kind not in rules:
-        close = get_close_matches(kind, rules, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"kind: expected one of {', '.join(rules)}, got {kind!r}{hint}")
-    problems: list[str] = []
-    options: dict[str, object] = {}
-    for name, option in value.items():
-        if name == "kind":
-            continue
-        try:
-            options[name] = _convert(option, unit) if name in rules[kind].quantities else option
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-    if not problems:
-        try:
-            return rules[kind](**options)
-        except ValidationError as error:
-            problems += [
-                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-                for e in error.errors()
-            ]
-    raise ValueError("; ".join(problems))
-
-
-def _convert(option: object, unit: Callable[[object], float]) -> object:
-    return tuple(unit(element) for element in option) if isinstance(option, list | tuple) else unit(option)
-
-
-def _schema(rules: Mapping[str, type[Distribution]]) -> WithJsonSchema:
-    table = {"type": "object", "properties": {"kind": {"enum": list(rules)}}, "required": ["kind"]}
-    return WithJsonSchema({"anyOf": [{"type": ["number", "string", "array"]}, table]})
-
-
-Latency = Annotated[Draw, PlainValidator(partial(parse, unit=seconds, rules=DRAWS, low=0.0)), _schema(DRAWS)]
-"""Field type of a duration drawn anew for every message."""
-Speed = Annotated[Distribution, PlainValidator(partial(parse, above=0.0)), _schema(RULES)]
-"""Field type of a positive factor per agent."""
-Vary = Annotated[Distribution, PlainValidator(parse), _schema(RULES)]
-"""Field type of any number per agent."""

@@ -24,7 +24,7 @@ class Drift(Environment):
     coordinate drifts by a number uniform in [-noise, noise]. Episodes start uniformly in [-1, 1] per coordinate and are
     cut after 200 steps. Physics: difficulty, by default 0.5, 0.7, 0.9, ... over the agents, and noise. The best an
     agent can do is to hover around 0 at about half a step, so its return falls with its difficulty; where a step is
-    long (difficulty above about 3.5) it pays to leave [-5, 5] early.
+    long (difficulty above about 3.6) it pays to leave [-5, 5] early.
     """
 
     dimension: int = Field(default=2, ge=1, le=6)

@@ -29,9 +29,9 @@ def heterogeneity(problem: Problem, physics: Mapping[str, NDArray[np.generic]]) 
 
     Pairs are taken among the first 32 agents. A Gymnasium environment has only its columns.
 
-    Reference: heterogeneity as max total variation and reward distance: Wang, Mitra, Hassani, Pappas, Anderson,
-    "Federated temporal difference learning with linear function approximation under environmental heterogeneity", TMLR
-    2024, arXiv 2302.02212, Definition 1 (there relative to the entries, here absolute).
+    Reference: the pair (epsilon_p, epsilon_r) after Wang, Mitra, Hassani, Pappas, Anderson, "Federated temporal
+    difference learning with linear function approximation under environmental heterogeneity", 2023, arXiv 2302.02212;
+    here as absolute distances.
 
     Args:
         problem: whose agents.

@@ -54,8 +54,7 @@ def resolve(id: str) -> Resolved:
         return Resolved(Gym, {"id": id})
     lower = {name.lower(): name for name in (*ALIASES, *RULES)}
     close = get_close_matches(id.lower(), lower, n=1)
-    hint = f", did you mean {lower[close[0]]!r}?" if close else ""
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
     raise P2PFRLError(
-        f"environment.id: unknown environment {id!r}{hint} Expected one of {', '.join(RULES)}, "
-        "or a Gymnasium id such as 'CartPole-v1'"
+        f"environment.id: expected one of {', '.join(RULES)}, or a Gymnasium id such as 'CartPole-v1', got {id!r}{hint}"
     )

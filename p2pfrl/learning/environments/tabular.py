@@ -20,7 +20,7 @@ class Tables:
     Attributes:
         transition: `(S, A, S)` probabilities of the next state; rows sum to 1.
         reward: `(S, A)` what an action earns, whatever follows.
-        entry: `(S,)` what entering a state earns besides.
+        entry: `(S,)` what entering a state earns besides, unless the episode had ended before.
         start: `(S,)` probabilities of the first state.
         terminal: `(S,)` entering it ends the episode.
     """
@@ -48,12 +48,14 @@ class Tabular(Environment):
         transition = np.stack([t.transition for t in found])
         entry = np.stack([t.entry for t in found])
         reward = np.stack([t.reward for t in found])
+        terminal = np.stack([t.terminal for t in found])
+        entering = (transition * entry[:, None, None, :]).sum(axis=-1)
         return dict(columns) | {
             "P": transition,
-            "R": reward + (transition * entry[:, None, None, :]).sum(axis=-1),
+            "R": reward + np.where(terminal[..., None], 0.0, entering),
             "action_reward": reward,
             "entry_reward": entry,
-            "terminal": np.stack([t.terminal for t in found]),
+            "terminal": terminal,
             "cumulative": _cumulative(transition),
             "start": _cumulative(np.stack([t.start for t in found])),
         }

@@ -51,8 +51,8 @@ def check_names(vary: Mapping[str, Distribution], physics: Mapping[str, float]) 
     for name in vary:
         if name not in physics:
             close = get_close_matches(name, physics, n=1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(physics) if physics else "nothing"
-            problems.append(f"environment.vary.{name}: unknown{hint} This environment can vary: {known}")
+            problems.append(f"environment.vary.{name}: this environment can vary {known}{hint}")
     if problems:
         raise P2PFRLError("\n".join(problems))
