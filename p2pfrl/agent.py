@@ -16,7 +16,20 @@ from typing import Literal, Protocol
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import (
-    SKIP, Action, Adopt, Finish, Message, Mix, Port, Schedule, Send, Started, Train, Trained, Update, WaitUntil,
+    SKIP,
+    Action,
+    Adopt,
+    Finish,
+    Message,
+    Mix,
+    Port,
+    Schedule,
+    Send,
+    Started,
+    Train,
+    Trained,
+    Update,
+    WaitUntil,
 )  # fmt: skip
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors import Compressor
@@ -80,7 +93,7 @@ class Rules:
     compressor: Compressor
     mixing: Mixing
     order: Literal["adapt_then_combine", "combine_while_adapting"]
-    max_staleness: int
+    max_staleness: int | None
 
 
 class Agent:
@@ -169,13 +182,18 @@ class Agent:
         staleness = {m.sender: tau for m, tau in zip(action.received, action.staleness, strict=True)}
         self._end_round(action.round, staleness, own, mixed)
 
-    def _stand_in(self, action: Mix, row: dict[int, float], factors: dict[int, float], received: dict[int, Vector]) -> None:
+    def _stand_in(
+        self, action: Mix, row: dict[int, float], factors: dict[int, float], received: dict[int, Vector]
+    ) -> None:
         """Let the last payload of a neighbor stand in for a missing one while it is fresh enough."""
         for message in action.received:
             self._known[message.sender] = message
         for sender in row:
             known = self._known.get(sender)
-            if sender not in received and known is not None and action.round - known.round <= self._rules.max_staleness:
+            if sender in received or known is None:
+                continue
+            limit = self._rules.max_staleness
+            if limit is None or action.round - known.round <= limit:
                 received[sender] = self._rules.compressor.decode(known.payload)
                 factors[sender] = 1.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,7 +31,7 @@ from p2pfrl.scenario import Scenario, sections
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.digest import Log
 from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
-from p2pfrl.world.loop import VirtualTimeLoop
+from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import SimulatedPort
 from p2pfrl.world.simulation import Actor, Simulation
@@ -157,7 +157,7 @@ def build(
     seconds = (scenario.compute.seconds_per_env_step / speeds).tolist()
     mean_update = stack.min_steps * scenario.schedule.every * sum(seconds) / n
 
-    loop, log = VirtualTimeLoop(), Log(trace=trace)
+    loop, log = virtual_time(), Log(trace=trace)
     recorder = Recorder(
         layout=stack.layout, agents=n, start=trainer.parameters, judge=StackJudge(trainer), now=lambda: loop.now,
         every=scenario.evaluation.every, episodes=scenario.evaluation.episodes if scenario.environment else 0,
@@ -222,7 +222,7 @@ def build(
         body = Coordinator(
             Model(trainer, 0, parts=parts, moments=scenario.learner.moments).first(stack), payload=rules.payload,
             aggregator=section.aggregator, optimizer=section.server_optimizer, parts=parts, port=port,
-            encoder=Encoder(scenario.name, COORDINATOR), sent=recorder.excused,
+            encoder=Encoder(scenario.name, COORDINATOR), witness=recorder,
         )  # fmt: skip
         choose = section.participation.choose
         participants = Participants(n, lambda round, present: choose(scenario.seed, round, present))
@@ -285,7 +285,7 @@ class _Saving:
         self._simulation = simulation
         self._every = every
 
-    def mixed(self, agent: int, round: int, staleness: dict[int, int], before: Vector, after: Vector) -> None:
+    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round ended."""
         self._recorder.mixed(agent, round, staleness, before, after)
         if (round + 1) % self._every == 0:

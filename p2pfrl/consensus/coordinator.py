@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field
@@ -86,6 +87,16 @@ def round_half_up(x: float) -> int:
 PARTICIPATION: dict[str, type[Participation]] = {"all": All, "uniform": UniformParticipation}
 
 
+class Witness(Protocol):
+    """Whoever writes the record. Nothing flows back from it."""
+
+    def excused(self, round: int, participants: Sequence[int]) -> None:
+        """Model `round` goes out to `participants` only: nobody else ends the round before."""
+
+    def applied(self, agent: int, tau: int) -> None:
+        """An update of `agent`, of staleness `tau`, was applied."""
+
+
 class Coordinator:
     """Carries out what a coordinator's schedule decides: aggregate, step, send the model.
 
@@ -95,7 +106,7 @@ class Coordinator:
         encoder: makes its frames.
         parts: names of the parts in the model.
         port: its world.
-        left_out: told (round, participants) when a model goes out, so that the record does not wait for the others.
+        witness: writes the record.
     """
 
     def __init__(
@@ -108,7 +119,7 @@ class Coordinator:
         encoder: Encoder,
         parts: tuple[str, ...],
         port: Port,
-        sent: Callable[[int, Sequence[int]], None],
+        witness: Witness,
     ) -> None:
         self.model = model
         self._payload = payload
@@ -117,7 +128,7 @@ class Coordinator:
         self._encoder = encoder
         self._parts = parts
         self._port = port
-        self._sent = sent
+        self._witness = witness
 
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
@@ -127,7 +138,7 @@ class Coordinator:
             assert action.kind != SKIP, f"agent {COORDINATOR} always has something to say"
             model = np.array(self.model)
             frame = self._encoder.encode(model, kind=action.kind, round=action.round, parts=self._parts)
-            self._sent(action.round, action.to)
+            self._witness.excused(action.round, action.to)
             self._port.send(action.to, frame)
 
     def _aggregate(self, action: Mix) -> None:
@@ -138,3 +149,5 @@ class Coordinator:
             target = self._payload.target(self.model, aggregate)
             factor = sum(action.factors) / len(action.factors)
             self.model = self._optimizer.step(self.model, target, factor)
+            for message, tau in zip(action.received, action.staleness, strict=True):
+                self._witness.applied(message.sender, tau)

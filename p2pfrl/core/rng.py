@@ -90,7 +90,7 @@ class Streams:
         Do not mix with the sequential methods on one object: both count from zero.
         """
         counter = (positions.astype(np.uint64) * np.uint64(size))[:, None] + np.arange(1, size + 1, dtype=np.uint64)
-        x = self._keys[rows, :1] + counter * _GOLDEN
+        x: NDArray[np.uint64] = self._keys[rows, :1] + counter * _GOLDEN
         x = _mix(x)
         x += self._keys[rows, 1:]
         return (_mix(x) >> np.uint64(11)).astype(np.float64) * _TO_UNIT

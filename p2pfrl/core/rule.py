@@ -13,5 +13,5 @@ T = TypeVar("T")
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def rule(cls: type[T]) -> type[T]:
     """Make `cls` a rule: frozen, keyword-only, validated, unknown options refused, infinity and nan too."""
-    config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=False, validate_default=False)
-    return dataclass(frozen=True, kw_only=True, config=config)(cls)
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=False, validate_default=False, defer_build=True)
+    return dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]  # adds to cls

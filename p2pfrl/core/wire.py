@@ -159,7 +159,9 @@ class Decoder:
 
     def _header(self, raw: bytes) -> dict[str, Any]:
         try:
-            header = msgpack.unpackb(raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0)
+            header = msgpack.unpackb(
+                raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0
+            )
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
         if not isinstance(header, dict) or header.keys() != _FIELDS.keys():

@@ -1,0 +1,1 @@
+"""What leaves an agent: payloads, gates, privacy, compression, attacks."""

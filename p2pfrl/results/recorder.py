@@ -1,7 +1,7 @@
 """The recorder: watches a run and writes its rows. Nothing of what it computes flows back to the agents.
 
-Synchronous runs get one row per round, when the last agent that is awaited has finished it; an agent that skipped a round
-counts with what it had. Asynchronous runs get one row per tick of virtual time.
+Synchronous runs get one row per round, when the last agent that is awaited has finished it; an agent that skipped a
+round counts with what it had. Asynchronous runs get one row per tick of virtual time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ Row = dict[str, float]
 
 def _nothing() -> None:
     """Do nothing."""
-
 
 
 class Judge(Protocol):
@@ -150,10 +149,7 @@ class Recorder:
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
         for tau in staleness.values():
-            self._lags[agent].append(tau)
-            if tau >= len(self.staleness):
-                self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
-            self.staleness[tau] += 1
+            self.applied(agent, tau)
         index = round if self._tick is None else 0
         moved = np.subtract(after, before, dtype=np.float64)
         if index in self._drifts:
@@ -162,12 +158,21 @@ class Recorder:
             self._drifts[index] = moved
         self._end_round(agent, round)
 
+    def applied(self, agent: int, tau: int) -> None:
+        """A payload of staleness `tau` was applied: by `agent`, or by the coordinator to an update of `agent`."""
+        self._lags[agent].append(tau)
+        if tau >= len(self.staleness):
+            self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
+        self.staleness[tau] += 1
+
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
         self._end_round(agent, round)
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
         """A coordinator's model `round` went to `participants` only: nobody else is awaited for the round before."""
+        if self._tick is not None:
+            return
         asked = set(participants)
         for agent in range(self._n):
             if agent not in asked:

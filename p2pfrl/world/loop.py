@@ -1,7 +1,7 @@
 """A deterministic asyncio event loop in virtual time: it jumps to the next event and never sleeps.
 
-The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's. This one is a heap of
-(integer nanoseconds, sequence) and a first-in first-out queue; agents on it are ordinary asyncio tasks. It has no I/O.
+The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's. This one is a heap
+of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it are ordinary asyncio tasks. It has no I/O.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from heapq import heappop, heappush
 from typing import Any, TypeVar
@@ -44,13 +44,13 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self._sequence += 1
         heappush(self._heap, (when, self._sequence, callback, args))
 
-    def run_until_complete(self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:  # type: ignore[override]
+    def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]  # asyncio's own type is generic
         """Run until `future` is done and return its result.
 
         Raises:
             DeadlockError: the future is not done, nothing is ready and no timer is left.
         """
-        task = asyncio.ensure_future(future, loop=self)
+        task: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)
         task.add_done_callback(lambda _: self.stop())
         self.run_forever()
         return task.result()
@@ -116,13 +116,17 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self._ready.append((callback, args, context))
         return None  # type: ignore[return-value]  # asyncio's tasks and futures ignore it, and it would cost 0.3 us
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.TimerHandle:  # type: ignore[override]
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """Run `callback` at `when` seconds."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self.post(max(self.now, round(when * SECOND)), self._run_handle, handle)
         return handle
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.TimerHandle:  # type: ignore[override]
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """Run `callback` after `delay` seconds."""
         return self.call_at(self.now / SECOND + delay, callback, *args, context=context)
 
@@ -145,3 +149,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def _run_handle(handle: asyncio.TimerHandle) -> None:
         if not handle.cancelled():
             handle._run()
+
+
+def virtual_time() -> VirtualTimeLoop:
+    """Return a new loop."""
+    return VirtualTimeLoop()  # type: ignore[abstract]  # it has no I/O: asyncio's base raises NotImplementedError there

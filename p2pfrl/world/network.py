@@ -23,7 +23,7 @@ class Network:
     """Carries frames between nodes 0..n-1 and, at -1, the coordinator.
 
     Attributes:
-        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates are not counted as sent.
+        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates count as nothing.
         bytes_by: bytes sent, per node (the coordinator last).
 
     Args:

@@ -1,4 +1,4 @@
-"""The simulated world: real agents as asyncio tasks on virtual time, a network model, a trainer, and what goes wrong."""
+"""The simulated world: agents as asyncio tasks on virtual time, a network model, a trainer, and what goes wrong."""
 
 from __future__ import annotations
 

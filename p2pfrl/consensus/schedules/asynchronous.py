@@ -37,13 +37,13 @@ class Asynchronous(ScheduleRule):
 
     Attributes:
         every: local updates per exchange.
-        max_staleness: older payloads are dropped and counted.
+        max_staleness: older payloads are dropped and counted; none is when not given.
         staleness: the factor s(tau) of a payload that lags tau rounds.
     """
 
     is_asynchronous: ClassVar[bool] = True
     every: int = Field(default=1, ge=1)
-    max_staleness: int = Field(default=8, ge=0)
+    max_staleness: int | None = Field(default=None, ge=0)
     staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
 
     def gossip(
@@ -107,6 +107,9 @@ class Push:
         """Return in words what this agent is waiting for: never another agent."""
         return f"agent {self._me} waits in round {self.round} for its own update"
 
+    def _too_old(self, tau: int) -> bool:
+        return self._options.max_staleness is not None and tau > self._options.max_staleness
+
     def _received(self, message: Message) -> Sequence[Action]:
         version = (message.incarnation, message.sequence)
         if message.kind == SKIP or version <= self._newest.get(message.sender, (-1, -1)):
@@ -129,7 +132,7 @@ class Push:
         for sender in sorted(self._inbox) if active else ():
             message, lag, arrived = self._inbox.pop(sender)
             tau = lag + self.round - arrived
-            if tau > self._options.max_staleness:
+            if self._too_old(tau):
                 self.messages_late += 1
             else:
                 received.append(message)

@@ -64,12 +64,12 @@ class ScheduleRule(ABC):
     Attributes:
         is_asynchronous: whether agents go on without waiting for each other.
         every: local updates per exchange.
-        max_staleness: rounds after which a payload is too old to be used.
+        max_staleness: rounds after which a payload is too old to be used; None: never.
     """
 
     is_asynchronous: ClassVar[bool]
     every: int
-    max_staleness: int
+    max_staleness: int | None
 
     @abstractmethod
     def gossip(

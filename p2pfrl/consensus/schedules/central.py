@@ -227,7 +227,7 @@ class AsynchronousCoordinator:
     """
 
     def __init__(
-        self, participants: Participants, *, rounds: int | None, max_staleness: int, staleness: Staleness
+        self, participants: Participants, *, rounds: int | None, max_staleness: int | None, staleness: Staleness
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
@@ -263,7 +263,7 @@ class AsynchronousCoordinator:
         if message.kind == SKIP:
             return (Send((message.sender,), self.version, MODEL),)
         tau = self.version - message.round
-        if tau > self._max_staleness:
+        if self._max_staleness is not None and tau > self._max_staleness:
             self.messages_late += 1
             return (Send((message.sender,), self.version, MODEL),)
         mix = Mix(self.version, (message,), (tau,), (self._staleness.factor(tau),))

@@ -39,14 +39,15 @@ class Synchronous(ScheduleRule):
         every: local updates per exchange.
         deadline: how long to wait for neighbors, from the end of one's own update; a later arrival counts as late.
         suspect_after: misses in a row after which a neighbor is not awaited until it is heard again.
-        max_staleness: rounds for which a payload may stand in for a missing one (mixing.on_loss = "last_known").
+        max_staleness: rounds for which a payload may stand in for a missing one (mixing.on_loss = "last_known");
+            any number when not given.
     """
 
     is_asynchronous: ClassVar[bool] = False
     every: int = Field(default=1, ge=1)
     deadline: Seconds = Field(default=30.0, gt=0)
     suspect_after: int = Field(default=3, ge=1)
-    max_staleness: int = Field(default=8, ge=0)
+    max_staleness: int | None = Field(default=None, ge=0)
 
     def gossip(
         self,
