@@ -83,6 +83,14 @@ def test_episodes_are_cut_at_the_limit_with_the_true_successor_at_hand(name: str
         assert np.array_equal(step.obs[~step.finished], step.next_obs[~step.finished])
 
 
+def test_every_episode_of_a_rollout_starts_elsewhere() -> None:
+    made = simulator(RULES["pendulum"](), max_steps=2)
+    _, steps = roll(made, [0, 1], 10)
+    starts = np.concatenate([step.obs[step.finished] for step in steps])
+    assert len(starts) == 5 * 2 * 3
+    assert len(np.unique(starts, axis=0)) == len(starts)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_every_option_and_every_physical_quantity_is_described(name: str) -> None:
     text = inspect.getdoc(RULES[name]) or ""

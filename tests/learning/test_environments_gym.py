@@ -85,6 +85,16 @@ def test_truncation_is_not_termination_and_keeps_the_true_successor() -> None:
         assert not np.array_equal(steps[t].obs, steps[t].next_obs)
 
 
+def test_an_episode_that_ends_at_the_time_limit_by_itself_is_terminated_only() -> None:
+    free = made(Gym(id="CartPole-v1"), instances=1)
+    length = next(s.lengths[0, 0] for s in go(free, [0], free.init([0]), 200) if s.terminated.any())
+    cut = made(Gym(id="CartPole-v1"), instances=1, max_steps=int(length))
+    ends = [s for s in go(cut, [0], cut.init([0]), int(length)) if s.finished.any()]
+    assert len(ends) == 1
+    assert ends[0].terminated[0, 0]
+    assert not ends[0].truncated[0, 0]
+
+
 def test_rollouts_continue_episodes_and_updates_name_new_ones() -> None:
     simulator = made(Gym(id="CartPole-v1"))
     state = simulator.init([0, 1])
@@ -100,6 +110,10 @@ def test_a_discarded_update_starts_new_episodes_instead_of_going_on_in_a_lost_fu
     go(simulator, [0, 1], state, 5)
     kept = {name: values.copy() for name, values in state.items()}
     go(simulator, [0], {name: values[:1].copy() for name, values in state.items()}, 3, index=1)
+    last = kept["obs"].copy()
+    obs = simulator.observe([0, 1], kept)
+    assert np.abs(obs[0]).max() <= 0.05
+    assert np.array_equal(obs[1], last[1])
     steps = go(simulator, [0, 1], kept, 1, index=1)
     assert steps[0].lengths[0].tolist() == [1, 1]
     assert steps[0].lengths[1].tolist() == [6, 6]

@@ -93,6 +93,20 @@ def test_whole_cartpole_episodes_equal_gymnasiums_bit_for_bit() -> None:
         assert np.array_equal(state[0, 0], np.array(env.unwrapped.state))
 
 
+@pytest.mark.parametrize("id", ["MountainCar-v0", "MountainCarContinuous-v0"])
+def test_a_car_stops_at_the_left_wall_as_gymnasiums_does(id: str) -> None:
+    environment = ALIASES[id].rule()
+    physics = {name: np.full((1, 1), value) for name, value in environment.spec.physics.items()}
+    env, state = gymnasium.make(id), np.array([[[np.float32(-1.19), np.float32(-0.05)]]], dtype=np.float64)
+    env.reset(seed=1)
+    start(env, state[0, 0])
+    action = 0 if environment.spec.actions else np.array([-1.0], dtype=np.float32)
+    env.unwrapped.step(action)
+    after, *_ = environment.step(state, np.array([[action]]), physics, np.empty((1, 1, 0)))
+    assert after[0, 0, 1] == 0.0
+    assert np.array_equal(after[0, 0], np.array(env.unwrapped.state, dtype=np.float64))
+
+
 @pytest.mark.parametrize("id", IDS)
 def test_start_states_lie_in_the_same_box_as_gymnasiums(id: str) -> None:
     environment = ALIASES[id].rule()
