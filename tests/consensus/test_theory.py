@@ -126,6 +126,12 @@ def test_sparse_eigenvalues_agree_with_dense_ones(kind, mixing, monkeypatch):
     assert theory.laplacian_max(view(kind, 300).at(0)) == pytest.approx(largest, abs=1e-7)
 
 
+def test_a_thin_graph_is_resolved_where_lanczos_alone_does_not_converge(monkeypatch):
+    monkeypatch.setattr(spectrum, "DENSE", 10)
+    expected = 1 / 3 + 2 / 3 * math.cos(math.pi / 2000)
+    assert theory.lambda_2(rows("path", 2000)) == pytest.approx(expected, abs=1e-11)
+
+
 def test_a_sequence_contracts_by_the_modulus_of_its_product():
     mixing = MIXING["metropolis"]()
     sequence = [mixing.weights(view(kind, 9).at(0)) for kind in ("path", "star")]

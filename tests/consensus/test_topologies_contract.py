@@ -71,6 +71,8 @@ def test_fresh_draws_differ_from_round_to_round_and_are_cached():
     view = TopologyView(RULES["random_matchings"](), 16, 3)
     assert len({view.at(round).successors for round in range(20)}) == 20
     assert view.at(100) is view.at(100)
+    periodic = TopologyView(RULES["one_peer_exponential"](), 16, 3)
+    assert periodic.at(1) is periodic.at(1_000_001)
 
 
 @pytest.mark.parametrize("n", [15, 16])
@@ -124,6 +126,12 @@ def test_graphs_have_their_number_of_edges(kind, n, edges):
 def test_a_size_that_does_not_fit_is_refused_saying_what_would(kind, options, n, says):
     with pytest.raises(TopologyError, match=says):
         RULES[kind](**options).at(n, 0, 0)
+
+
+def test_a_tree_gives_every_agent_its_parent():
+    for branching, parents in ((1, [0, 1, 2, 3, 4, 5]), (2, [0, 0, 1, 1, 2, 2]), (3, [0, 0, 0, 1, 1, 1])):
+        graph = RULES["tree"](branching=branching).at(7, 0, 0)
+        assert [graph.successors[i][0] for i in range(1, 7)] == parents
 
 
 def test_exponential_graphs_hear_powers_of_two_ahead():

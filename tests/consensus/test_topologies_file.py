@@ -91,7 +91,7 @@ def test_directed_files_and_single_directed_edges_go_one_way(tmp_path):
 def test_parallel_links_count_once_with_the_least_latency_and_largest_bandwidth(tmp_path):
     links = "".join(
         f'<edge source="a" target="b"><data key="d2">{ms}ms</data><data key="d3">{size}</data></edge>'
-        for ms, size in [(7, 100), (3, 50)]
+        for ms, size in [(7, 100), (3, 50), (5, 70)]
     )
     graph = load(write(tmp_path, links, nodes="ab"))
     assert graph.edges == ((0, 1), (1, 0))
