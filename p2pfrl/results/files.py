@@ -111,6 +111,23 @@ def encode_csv(table: Mapping[str, NDArray[Any]], whole: Sequence[str] = ()) -> 
     return out.getvalue().encode()
 
 
+def encode_rows(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return rows of words and numbers as CSV; a cell without a value, or that is nan, is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(row.get(name)) for name in header] for row in rows)
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value)
+
+
 def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
     """Return the columns of a CSV: int64 where every cell is a whole number without a point, else float64.
 

@@ -41,7 +41,7 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
     """Draw every figure that the runs have data for, as SVG and PNG, and return the paths.
 
     Args:
-        directories: run directories; runs that differ in nothing but the seed are drawn as one line with its confidence.
+        directories: run directories; runs that differ in nothing but the seed become one line with its confidence.
         out: folder; else `figures` in the run directory, or beside the run directories where there are several.
     """
     from p2pfrl.results.plots import draw, write

@@ -80,14 +80,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Estimate:
 def improvement(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     """Return P(second > first), ties counted half, and the two-sided p-value of the Mann-Whitney test.
 
+    Only order counts: infinities are values like others, nan is left out.
+
     P = U / (len(first) len(second)) with the U statistic of Mann and Whitney, Annals of Mathematical Statistics 1947.
     """
     from scipy.stats import mannwhitneyu
 
-    a, b = _finite(first), _finite(second)
+    a, b = (np.asarray(values, dtype=np.float64).ravel() for values in (first, second))
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     if not len(a) or not len(b):
         return float("nan"), float("nan")
-    if np.ptp(np.concatenate([a, b])) == 0:
+    if len(np.unique(np.concatenate([a, b]))) == 1:
         return 0.5, 1.0
     result = mannwhitneyu(b, a, alternative="two-sided")
     return float(result.statistic) / (len(a) * len(b)), float(result.pvalue)

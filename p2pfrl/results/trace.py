@@ -71,17 +71,17 @@ def decode_events(content: bytes) -> tuple[Event, ...]:
 
 
 def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int) -> bytes:
-    """Return a Chrome trace of the timeline's slices, and every event with arrows from sends to deliveries."""
-    tracks = max([agents, *(e.sender + 1 for e in events), *(e.receiver + 1 for e in events)])
+    """Return a Chrome trace of the timeline's slices, every event, and arrows from sends to deliveries."""
+    names = {agent: f"agent {agent}" for agent in range(agents)} | {agents: "coordinator"}
     rows: list[dict[str, Any]] = [
         {
             "ph": "M",
             "name": "thread_name",
             "pid": 0,
-            "tid": agent,
-            "args": {"name": f"agent {agent}" if agent < agents else "coordinator"},
+            "tid": track,
+            "args": {"name": name},
         }
-        for agent in range(tracks)
+        for track, name in names.items()
     ]
     rows.extend(
         {
@@ -89,15 +89,15 @@ def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int
             "name": i.kind,
             "cat": "timeline",
             "pid": 0,
-            "tid": i.agent,
+            "tid": i.agent if i.agent >= 0 else agents,
             "ts": i.start * 1e6,
             "dur": max(i.end - i.start, 0.0) * 1e6,
         }
         for i in timeline
     )
     for event in events:
-        track = event.receiver if event.kind in _AT_RECEIVER else event.sender
-        place = {"pid": 0, "tid": track, "ts": event.time_ns / 1e3}
+        who = event.receiver if event.kind in _AT_RECEIVER else event.sender
+        place = {"pid": 0, "tid": who if who >= 0 else agents, "ts": event.time_ns / 1e3}
         detail = {"from": event.sender, "to": event.receiver, "sequence": event.sequence, "crc32": event.crc}
         rows.append({"ph": "X", "name": event.kind, "cat": "event", "dur": 0.5, "args": detail, **place})
         if arrow := _ARROWS.get(event.kind):

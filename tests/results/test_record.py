@@ -156,7 +156,7 @@ def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
     ends = {r["id"] for r in rows if r["ph"] == "f"}
     assert starts == ends
     assert len(starts) == 8
-    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {f"agent {i}" for i in range(4)}
+    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {*(f"agent {i}" for i in range(4)), "coordinator"}
     assert all(r["dur"] >= 0 for r in rows if r["ph"] == "X")
     assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
 

@@ -40,7 +40,7 @@ FIGURES: dict[str, Figure] = {
     "problem": Figure("Distance to the optimum", problem),
     "consensus": Figure("Consensus distance", consensus_distance),
     "graph": Figure("The graph", graph, each=True),
-    "physics": Figure("Return by physics", return_by_physics),
+    "physics": Figure("Return against physics", return_by_physics),
     "staleness": Figure("Staleness", staleness, each=True),
     "timeline": Figure("Timeline", timeline, each=True),
 }

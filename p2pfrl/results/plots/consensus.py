@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,7 +30,11 @@ _NEGLIGIBLE = 1e-9  # a contraction this strong ends all disagreement in one rou
 
 def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     """Draw sqrt(mean_i ||theta_i - mean||^2) against rounds, virtual time and bytes, with lambda_2^t over it."""
-    shown = [g for g in groups if g.has("round", "consensus_distance") and g.first.graph.n > 1]
+    shown = [
+        replace(g, records=tuple(map(with_start, g.records)))
+        for g in groups
+        if g.has("round", "consensus_distance") and g.first.graph.n > 1
+    ]
     if not shown:
         return None
     columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or ["round"]
@@ -66,6 +71,17 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
             _zeros(panel, g, column, unit.divisor)
     legend(figure, axes[0])
     return Drawing(figure, _caption(shown, predicted=noted))
+
+
+def with_start(record: Record) -> Record:
+    """Return `record` with a row for round 0, where the summary says how far apart the agents started."""
+    initial = record.summary.get("initial_consensus_distance")
+    rounds = record.metrics["round"]
+    if not isinstance(initial, int | float) or not len(rounds) or not rounds[0] > 0:
+        return record
+    known = {"consensus_distance": float(initial)} | dict.fromkeys(("round", "virtual_seconds", "bytes_sent"), 0.0)
+    metrics = {name: np.insert(values, 0, known.get(name, np.nan)) for name, values in record.metrics.items()}
+    return replace(record, metrics=metrics)
 
 
 def _range(groups: Sequence[Group], column: str) -> float:

@@ -93,7 +93,7 @@ def _draw(
         )
     )
     by_agent = np.full(n, np.nan)
-    known = agents < n
+    known = (agents >= 0) & (agents < n)
     by_agent[agents[known]] = values[known]
     finite = np.isfinite(by_agent)
     size = float(np.clip(5200 / n, 14, 330))

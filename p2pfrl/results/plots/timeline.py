@@ -21,7 +21,7 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     record = groups[0].first
     if not record.timeline:
         return None
-    agents = sorted({i.agent for i in record.timeline})[:_AGENTS]
+    agents = sorted({i.agent for i in record.timeline}, key=lambda agent: (agent >= 0, agent))[:_AGENTS]
     rows = {agent: row for row, agent in enumerate(agents)}
     end = window(record.timeline)
     unit = scale("virtual_seconds", end)
@@ -42,7 +42,7 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     axes.set_ylim(len(agents) - 0.4, -0.6)
     axes.set_xlim(0, end / unit.divisor)
     step = max(1, len(agents) // 20)
-    names = [f"{agent}" if agent < record.graph.n else "coordinator" for agent in agents]
+    names = [f"{agent}" if agent >= 0 else "coordinator" for agent in agents]
     axes.set_yticks(range(0, len(agents), step), names[::step])
     axes.set_ylabel("agent")
     axes.set_xlabel(unit.label)

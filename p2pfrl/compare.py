@@ -1,0 +1,269 @@
+"""One scenario under several modes with paired seeds: a table side by side, and every difference besides the mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.differences import differences
+from p2pfrl.jobs import Execute, Job, Progress, execute, run_all
+from p2pfrl.results.files import encode_json, plain, write_bytes
+from p2pfrl.results.record import Record, load
+from p2pfrl.results.report import dig, interval, number
+from p2pfrl.results.statistics import Estimate, estimate, improvement, paired
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared.
+
+    Attributes:
+        name: dotted path in a summary.
+        title: in the table.
+        better: 1 where more is better, -1 where less is, 0 where neither.
+        per: dotted path of a divisor, as in bytes per round.
+    """
+
+    name: str
+    title: str
+    better: int = 0
+    per: str | None = None
+
+    def of(self, record: Record) -> float:
+        """Return its value in one run, nan where it has none."""
+        value = dig(record.summary, self.name)
+        divisor = dig(record.summary, self.per) if self.per else 1.0
+        return value / divisor if divisor else float("nan")
+
+
+MEASURES = (
+    Measure("final_return.iqm", "final return, interquartile mean of agents", 1),
+    Measure("final_return.mean", "final return, mean of agents", 1),
+    Measure("evaluation.own", "greedy evaluation, own parameters", 1),
+    Measure("evaluation.mean_parameters", "greedy evaluation, mean parameters", 1),
+    Measure("time_to_target.rounds", "rounds to target", -1),
+    Measure("time_to_target.env_steps", "environment steps to target", -1),
+    Measure("time_to_target.virtual_seconds", "virtual seconds to target", -1),
+    Measure("time_to_target.bytes", "bytes to target", -1),
+    Measure("final_error", "error at the end", -1),
+    Measure("consensus_distance", "consensus distance at the end", -1),
+    Measure("bytes_sent", "bytes sent", -1),
+    Measure("env_steps", "environment steps"),
+    Measure("virtual_seconds", "virtual seconds"),
+    Measure("rounds", "rounds"),
+    Measure("bytes_sent", "bytes per round", per="rounds"),
+    Measure("messages_sent", "messages per round", per="rounds"),
+    Measure("virtual_seconds", "virtual seconds per round", per="rounds"),
+    Measure("env_steps", "environment steps per round", per="rounds"),
+    Measure("mean_batch", "mean training batch (agents)"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measure under one mode.
+
+    Attributes:
+        values: one per seed, in the order of the seeds; nan where undefined (a target that was not reached).
+        mean: over the seeds in which it is defined, with 95% bootstrap confidence.
+        difference: to the first mode on the same seeds; None for the first mode itself.
+        improvement: probability that a run under this mode does better than one under the first; None where neither
+            direction is better. A target that was not reached counts as worse than any that was.
+        p_value: two-sided, Mann-Whitney.
+    """
+
+    values: tuple[float, ...]
+    mean: Estimate
+    difference: Estimate | None
+    improvement: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Modes side by side.
+
+    Attributes:
+        modes: the first is what the others are compared with.
+        seeds: the same for every mode.
+        rows: (measure, one cell per mode).
+        differences: per mode, what differs beyond the mode.
+        directories: run directories, mode by mode.
+    """
+
+    modes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: tuple[tuple[Measure, tuple[Cell, ...]], ...]
+    differences: dict[str, tuple[str, ...]]
+    directories: dict[str, tuple[Path, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; undefined numbers are null."""
+        table = [
+            {
+                "measure": measure.title,
+                "modes": {
+                    mode: {
+                        "values": cell.values,
+                        "mean": cell.mean.mean,
+                        "confidence": [cell.mean.low, cell.mean.high],
+                        "defined": cell.mean.count,
+                        "difference": None
+                        if cell.difference is None
+                        else {
+                            "mean": cell.difference.mean,
+                            "confidence": [cell.difference.low, cell.difference.high],
+                        },
+                        "improvement": cell.improvement,
+                        "p_value": cell.p_value,
+                    }
+                    for mode, cell in zip(self.modes, cells, strict=True)
+                },
+            }
+            for measure, cells in self.rows
+        ]
+        whole = {
+            "modes": self.modes,
+            "seeds": self.seeds,
+            "table": table,
+            "differences": self.differences,
+            "directories": {mode: [str(path) for path in paths] for mode, paths in self.directories.items()},
+        }
+        return dict(plain(whole))
+
+    def to_rich(self) -> Group:
+        """Return the tables and the differences for a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        values = Table(title=f"{len(self.seeds)} paired seeds, mean [95% confidence]", title_justify="left")
+        values.add_column("")
+        against = Table(title=f"Against {self.modes[0]}, same seeds", title_justify="left")
+        against.add_column("")
+        for mode in self.modes:
+            values.add_column(mode)
+        for mode in self.modes[1:]:
+            against.add_column(f"{mode}: difference")
+            against.add_column("P(better)")
+            against.add_column("p")
+        for measure, cells in self.rows:
+            values.add_row(measure.title, *(_text(cell, len(self.seeds)) for cell in cells))
+            if measure.better and any(cell.difference is not None and cell.difference.count for cell in cells[1:]):
+                against.add_row(measure.title, *(word for cell in cells[1:] for word in _against(cell)))
+        parts: list[Any] = [values]
+        if against.row_count:
+            parts += [Text(), against]
+        parts += [Text(), Text("What differs between the modes, beyond the mode:", style="bold")]
+        parts += [Text(f"  {mode}: {fact}") for mode, facts in self.differences.items() for fact in facts]
+        return Group(*parts)
+
+
+def _text(cell: Cell, seeds: int) -> str:
+    if not cell.mean.count:
+        return "-"
+    return interval(cell.mean) + (f" ({cell.mean.count} of {seeds})" if cell.mean.count < seeds else "")
+
+
+def _against(cell: Cell) -> tuple[str, str, str]:
+    if cell.difference is None:
+        return "-", "-", "-"
+    chance = "-" if cell.improvement is None else f"{cell.improvement:.2f}"
+    return interval(cell.difference), chance, "-" if cell.p_value is None else number(round(cell.p_value, 4))
+
+
+def compare(
+    scenario: str | Path,
+    modes: Sequence[str],
+    seeds: Sequence[int],
+    out: Path | str,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    run: Execute = execute,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run a scenario under each mode with the same seeds, and compare.
+
+    Writes `comparison.json` into `out`, beside the run directories `<mode>-s<seed>`.
+
+    Args:
+        scenario: file or name.
+        modes: at least one; the others are compared with the first.
+        seeds: at least one; the same for every mode.
+        out: folder of the run directories.
+        overrides: values by dotted key, for all modes.
+        jobs: processes.
+        resume: keep runs that are complete in `out` and were made from the same scenario.
+        run: runs one job.
+        progress: called after every run.
+    """
+    if not modes or len(set(modes)) != len(modes):
+        raise P2PFRLError("--modes: expected different modes, as gossip,central,independent")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise P2PFRLError("--seeds: expected different seeds, as 0-4 or 1,2,3")
+    folder = Path(out)
+    planned = {
+        (mode, seed): Job(
+            str(scenario),
+            (*(overrides or {}).items(), ("mode", mode), ("seed", seed)),
+            folder / f"{mode}-s{seed}",
+        )
+        for mode in modes
+        for seed in seeds
+    }
+    finished = run_all(list(planned.values()), workers=jobs, resume=resume, execute=run, progress=progress)
+    failures = [f"{result.job.directory}: {result.error}" for result in finished if result.error is not None]
+    if failures:
+        raise P2PFRLError("\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures]))
+    records = {mode: [load(planned[mode, seed].directory) for seed in seeds] for mode in modes}
+    facts = {mode: differences(planned[mode, seeds[0]].load()) for mode in modes}
+    comparison = Comparison(
+        modes=tuple(modes),
+        seeds=tuple(seeds),
+        rows=tabulate([records[mode] for mode in modes]),
+        differences=facts,
+        directories={mode: tuple(planned[mode, seed].directory for seed in seeds) for mode in modes},
+    )
+    write_bytes(folder / "comparison.json", encode_json(comparison.to_json()))
+    return comparison
+
+
+def tabulate(records: Sequence[Sequence[Record]]) -> tuple[tuple[Measure, tuple[Cell, ...]], ...]:
+    """Return every measure that some run has, under each mode; `records` holds the runs of a mode by the same seeds."""
+    rows = []
+    for measure in MEASURES:
+        values = [tuple(_value(measure, record) for record in runs) for runs in records]
+        cells = tuple(_cell(measure, values[0], own, first=own is values[0]) for own in values)
+        if any(cell.mean.count for cell in cells):
+            rows.append((measure, cells))
+    return tuple(rows)
+
+
+def _value(measure: Measure, record: Record) -> float:
+    if measure.name == "final_error":
+        errors = record.metrics.get("error", np.empty(0))
+        return float(errors[-1]) if len(errors) else float("nan")
+    return measure.of(record)
+
+
+def _cell(measure: Measure, base: tuple[float, ...], own: tuple[float, ...], *, first: bool) -> Cell:
+    mean = estimate(own)
+    if first:
+        return Cell(own, mean, None, None, None)
+    difference = paired(base, own)
+    if not measure.better or not (mean.count or estimate(base).count):
+        return Cell(own, mean, difference, None, None)
+    ranks = [[measure.better * v if math.isfinite(v) else -math.inf for v in values] for values in (base, own)]
+    chance, p_value = improvement(ranks[0], ranks[1])
+    return Cell(own, mean, difference, chance, p_value)

@@ -1,0 +1,144 @@
+"""Many runs of one scenario: in this process or in several, each in its own directory, resumable after any crash."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.results.record import load_summary
+from p2pfrl.scenario.load import load, loads
+from p2pfrl.scenario.sections import Scenario
+
+Progress = Callable[[int, int, str], None]  # finished, of how many, the directory that was finished last
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do; a value that another process can be sent.
+
+    Attributes:
+        scenario: the scenario's file or name.
+        overrides: values by dotted key, `seed` and `mode` among them.
+        directory: the run directory it fills.
+    """
+
+    scenario: str
+    overrides: tuple[tuple[str, object], ...]
+    directory: Path
+
+    def load(self) -> Scenario:
+        """Return its scenario; a `ScenarioError` if it is not valid."""
+        return load(self.scenario, dict(self.overrides))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that is done, or that failed with `error`; `skipped` if an earlier run was found complete."""
+
+    job: Job
+    error: str | None = None
+    skipped: bool = False
+
+
+Execute = Callable[[Job], None]
+
+
+def execute(job: Job) -> None:
+    """Run one job and save its record."""
+    import p2pfrl
+
+    p2pfrl.run(job.load(), out=job.directory)
+
+
+def is_complete(job: Job) -> bool:
+    """Whether the job's directory holds a finished run of exactly its scenario."""
+    try:
+        load_summary(job.directory)
+        done = loads((job.directory / "scenario.toml").read_bytes(), source=str(job.directory / "scenario.toml"))
+    except (RecordError, ScenarioError, OSError):
+        return False
+    return done == job.load()
+
+
+def run_all(
+    jobs: Sequence[Job],
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    execute: Execute = execute,
+    progress: Progress | None = None,
+) -> tuple[Finished, ...]:
+    """Run `jobs` and return how each ended, in the order given; one that fails does not stop the others.
+
+    Every scenario is validated before the first one starts.
+
+    Args:
+        jobs: with directories of their own.
+        workers: processes; 1 runs them here, one after the other.
+        resume: skip jobs whose directory holds a finished run of the same scenario.
+        execute: runs one job; a function that another process can import.
+        progress: called after every job.
+    """
+    if len({job.directory for job in jobs}) != len(jobs):
+        raise P2PFRLError("two runs would share a directory: every combination of settings and seed must differ")
+    for job in jobs:
+        job.load()
+    finished = {job: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)}
+    todo = [job for job in jobs if job not in finished]
+    runs = _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)
+    for result in runs:
+        finished[result.job] = result
+        if progress is not None:
+            progress(len(finished), len(jobs), str(result.job.directory))
+    return tuple(finished[job] for job in jobs)
+
+
+def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
+    for job in jobs:
+        try:
+            execute(job)
+        except P2PFRLError as error:
+            yield Finished(job, error=str(error))
+        else:
+            yield Finished(job)
+
+
+def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
+    """Run jobs in processes of their own; an interrupt or a killed process leaves finished runs complete."""
+    threads = {
+        name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    }
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), os.environ.update, (threads,))
+    pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
+    try:
+        for future in as_completed(pending):
+            yield _outcome(future, pending[future])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(future: Future[None], job: Job) -> Finished:
+    try:
+        future.result()
+    except BrokenProcessPool:
+        return Finished(job, error="its process was killed (out of memory?); run again with --resume to do the rest")
+    except P2PFRLError as error:
+        return Finished(job, error=str(error))
+    return Finished(job)
+
+
+def slug(settings: Mapping[str, object]) -> str:
+    """Return a directory name for some settings, as "lr-0.001_topology-ring".
+
+    >>> slug({"learner.lr": 0.001, "mode": "central"})
+    'lr-0.001_mode-central'
+    """
+    words = (f"{key.rpartition('.')[2]}-{value}" for key, value in settings.items())
+    return "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", word).strip("-.") for word in words)

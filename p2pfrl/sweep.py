@@ -1,0 +1,131 @@
+"""A grid of settings times seeds: every run in its own directory, one table of results, resumable."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.jobs import Execute, Finished, Job, Progress, execute, run_all, slug
+from p2pfrl.results.files import encode_rows, write_bytes
+from p2pfrl.results.record import load_summary
+from p2pfrl.results.report import dig
+
+COLUMNS = (
+    "final_return.mean",
+    "final_return.iqm",
+    "evaluation.own",
+    "evaluation.mean_parameters",
+    "target_reached",
+    "time_to_target.rounds",
+    "time_to_target.env_steps",
+    "time_to_target.virtual_seconds",
+    "time_to_target.bytes",
+    "consensus_distance",
+    "rounds",
+    "env_steps",
+    "virtual_seconds",
+    "bytes_sent",
+    "messages_sent",
+    "staleness.mean",
+    "mean_batch",
+    "wall_seconds",
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The results of a sweep.
+
+    Attributes:
+        keys: the settings that vary.
+        rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS` of its summary.
+        table: the CSV file with the same rows.
+        failed: how many runs failed; their state says why.
+    """
+
+    keys: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    table: Path
+    failed: int
+
+
+def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
+    """Return every combination of values; the last key varies fastest.
+
+    >>> grid({"learner.lr": [1e-3, 3e-4], "agents": [4]})
+    ({'learner.lr': 0.001, 'agents': 4}, {'learner.lr': 0.0003, 'agents': 4})
+    """
+    for key, values in settings.items():
+        if not values:
+            raise P2PFRLError(f"--set {key}: expected at least one value")
+    return tuple(dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values()))
+
+
+def plan(
+    scenario: str, settings: Mapping[str, Sequence[object]], seeds: Sequence[int], out: Path
+) -> tuple[tuple[dict[str, object], Job], ...]:
+    """Return the settings and the job of every run; a run's directory depends on its own settings and seed alone."""
+    planned = []
+    for point in grid(settings):
+        digest = blake2b(repr(sorted(point.items())).encode(), digest_size=3).hexdigest()
+        name = f"{slug(point)[:80]}-{digest}" if point else "run"
+        for seed in seeds:
+            job = Job(scenario, (*point.items(), ("seed", seed)), out / f"{name}-s{seed}")
+            planned.append(({**point, "seed": seed}, job))
+    return tuple(planned)
+
+
+def sweep(
+    scenario: str | Path,
+    settings: Mapping[str, Sequence[object]],
+    seeds: Sequence[int],
+    out: Path | str,
+    *,
+    jobs: int = 1,
+    resume: bool = False,
+    run: Execute = execute,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Run a scenario at every combination of `settings` and `seeds`, and write `sweep.csv` into `out`.
+
+    Args:
+        scenario: file or name.
+        settings: values by dotted key, as {"learner.lr": [1e-3, 3e-4]}; may be empty.
+        seeds: run at every point of the grid.
+        out: folder of the run directories.
+        jobs: processes.
+        resume: keep the runs that are complete in `out` and were made from the same scenario.
+        run: runs one job.
+        progress: called after every run.
+    """
+    if not seeds:
+        raise P2PFRLError("--seeds: expected at least one seed, as 0-9 or 1,2,3")
+    folder = Path(out)
+    planned = plan(str(scenario), settings, seeds, folder)
+    results = run_all([job for _, job in planned], workers=jobs, resume=resume, execute=run, progress=progress)
+    rows = tuple(_row(point, result) for (point, _), result in zip(planned, results, strict=True))
+    header = [*settings, "seed", "state", "directory", *COLUMNS]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "sweep.csv", encode_rows(header, rows))
+    failed = sum(not row["state"].startswith(("done", "kept")) for row in rows)
+    return Sweep(tuple(settings), rows, folder / "sweep.csv", failed)
+
+
+def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **point,
+        "state": "kept" if result.skipped else "done",
+        "directory": str(result.job.directory),
+    }
+    if result.error is not None:
+        return row | {"state": f"failed: {result.error}"}
+    try:
+        summary = load_summary(result.job.directory)
+    except RecordError as error:
+        return row | {"state": f"failed: {error}"}
+    return row | {column: dig(summary, column) for column in COLUMNS}

@@ -1,0 +1,114 @@
+"""The report is one page that needs nothing else, and says what the records say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factory import record
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.results.groups import group
+from p2pfrl.results.record import Record, save
+from p2pfrl.results.report import dig, interval, number, physics_table, plot, report, summary_table
+from p2pfrl.results.statistics import Estimate
+
+
+def saved(runs: list[Record], folder: Path) -> list[Path]:
+    return [save(run, folder / f"{run.mode}-{run.seed}").directory or folder for run in runs]
+
+
+def test_the_report_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    runs = [record(4, rounds=4, mode=mode, vary=True) for mode in ("gossip", "central")]
+    page = report(saved(runs, tmp_path), tmp_path / "out").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith(("data:image/svg+xml;base64,", "#")) for source in sources)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -> None:
+    run = record(4, rounds=5, vary=True)
+    (directory,) = saved([run], tmp_path)
+    page = report([directory]).read_text()
+    assert (directory / "report.html").exists()
+    for text in (run.summary["digest"], f"p2pfrl verify {directory.resolve()}", "Return by physics", "difficulty cv"):
+        assert text in page, text
+    assert "rounds = 5" in page
+    names = {p.name for p in (directory / "figures").iterdir()}
+    assert {"return.svg", "return.png", "consensus.svg", "physics.png"} <= names
+    anchors, ids = set(re.findall(r'href="#([^"]*)"', page)), set(re.findall(r' id="([^"]*)"', page))
+    assert anchors <= ids
+
+
+def test_every_tag_of_the_report_is_closed(tmp_path: Path) -> None:
+    open_tags: list[str] = []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in ("meta", "img", "br"):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Checker().feed(report(saved([record(4, rounds=3)], tmp_path)).read_text())
+    assert open_tags == []
+
+
+def test_names_from_a_record_cannot_inject_markup(tmp_path: Path) -> None:
+    run = record(2, rounds=2)
+    evil = replace(run, summary=run.summary | {"name": "<b>x</b>"}, scenario=run.scenario + "# <script>1</script>\n")
+    page = report(saved([evil], tmp_path)).read_text()
+    assert "<b>x" not in page
+    assert "<script>" not in page
+
+
+def test_the_table_by_physics_averages_agents_of_equal_physics() -> None:
+    run = record(4, rounds=1, vary=True)
+    table = run.agents | {
+        "physics_difficulty": np.array([0.5, 0.5, 0.9, 0.9]),
+        "return": np.array([100.0, 200.0, 10.0, 30.0]),
+    }
+    metrics = run.metrics | {"return_mean": np.array([85.0])}
+    found = physics_table(group([replace(run, agents=table, metrics=metrics)]))
+    assert found is not None
+    assert found.header == ("difficulty", "return, gossip")
+    assert [row[0] for row in found.rows] == ["0.5", "0.9"]
+    assert [row[1].split()[0] for row in found.rows] == ["150", "20"]
+
+
+def test_the_summary_leaves_out_what_no_run_has() -> None:
+    titles = [row[0] for row in summary_table(group([record(4, rounds=3, quadratic=True)])).rows]
+    assert "bytes sent" in titles
+    assert "final return, mean of agents" not in titles
+    assert "rounds to target" not in titles
+
+
+def test_several_runs_need_at_least_one_and_count_twins_once(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no run directory given"):
+        plot([])
+    (directory,) = saved([record(2, rounds=2)], tmp_path)
+    paths = plot([directory, directory], tmp_path / "figures")
+    assert {path.parent for path in paths} == {tmp_path / "figures"}
+    assert not any(path.name.startswith("modes") for path in paths)
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert [number(x) for x in (0.0, 12345.0, 12345.67, 0.00012345, -3.0)] == [
+        "0",
+        "12,345",
+        "12,345.7",
+        "0.0001234",
+        "-3",
+    ]
+    assert interval(Estimate(2.0, 1.0, 3.0, 4)) == "2 [1, 3]"
+    assert interval(Estimate(2.0, float("nan"), float("nan"), 1)) == "2"
+    assert dig({"a": {"b": 3}}, "a.b") == 3.0
+    assert np.isnan(dig({"a": None}, "a.b"))
