@@ -50,6 +50,11 @@ class Garnet(Tabular):
             physics={"perturbation": 0.0, "reward_perturbation": 0.0},
         )
 
+    @property
+    def successors(self) -> int:
+        """Those of the common process and the agent's own."""
+        return min(2 * self.branching, self.states)
+
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's mixture of the common MDP and its own.
 

@@ -33,8 +33,8 @@ class GridWorld(Tabular):
         start: (row, column) of the first cell; None: any free cell but the goal, uniformly.
     """
 
-    rows: int = Field(default=5, ge=1, le=64)
-    columns: int = Field(default=5, ge=1, le=64)
+    rows: int = Field(default=5, ge=1, le=32)
+    columns: int = Field(default=5, ge=1, le=32)
     walls: tuple[tuple[int, int], ...] = ()
     start: tuple[int, int] | None = None
     max_steps: int = Field(default=100, ge=1)
@@ -62,6 +62,11 @@ class GridWorld(Tabular):
             physics=physics,
             measures=("goals",),
         )
+
+    @property
+    def successors(self) -> int:
+        """Ahead and to both sides."""
+        return 3
 
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's grid as tables.

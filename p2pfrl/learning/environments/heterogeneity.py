@@ -15,7 +15,7 @@ _MOST_AGENTS = 32
 
 
 def heterogeneity(problem: Problem, physics: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
-    """Return how much the agents differ; empty where they are alike and there is nothing to compare.
+    """Return how much the agents' environments differ; distances are 0 where they are alike.
 
     Entries:
         `variation_NAME`: for each column that varies, its coefficient of variation: standard deviation over |mean|

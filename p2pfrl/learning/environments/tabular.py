@@ -35,6 +35,11 @@ class Tables:
 class Tabular(Environment):
     """An environment given by tables; the state is a number, observed one-hot."""
 
+    @property
+    @abstractmethod
+    def successors(self) -> int:
+        """The most states that one action may lead to, for any agent."""
+
     @abstractmethod
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the tables of `agent`, from its own column values and the stream (seed, agent, "problem")."""
@@ -49,6 +54,8 @@ class Tabular(Environment):
         entry = np.stack([t.entry for t in found])
         reward = np.stack([t.reward for t in found])
         terminal = np.stack([t.terminal for t in found])
+        after, cumulative = _outcomes(transition, self.successors)
+        first, start = _outcomes(np.stack([t.start for t in found]), self.spec.states)
         entering = (transition * entry[:, None, None, :]).sum(axis=-1)
         return dict(columns) | {
             "P": transition,
@@ -56,8 +63,10 @@ class Tabular(Environment):
             "action_reward": reward,
             "entry_reward": entry,
             "terminal": terminal,
-            "cumulative": _cumulative(transition),
-            "start": _cumulative(np.stack([t.start for t in found])),
+            "after": after,
+            "cumulative": cumulative,
+            "first": first,
+            "start": start,
         }
 
     def instance(self, physics: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -66,7 +75,7 @@ class Tabular(Environment):
 
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Draw first states."""
-        return _search(physics["start"], noise)
+        return _search(physics["first"], physics["start"], noise)
 
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state one-hot."""
@@ -79,21 +88,29 @@ class Tabular(Environment):
         """Draw the next state from row (state, action) of the agent's own table."""
         rows = np.arange(len(state))[:, None]
         before = state[..., 0].astype(np.intp)
-        out = _search(physics["cumulative"][rows, 0, before, action], noise)
+        place = (rows, 0, before, action)
+        out = _search(physics["after"][place], physics["cumulative"][place], noise)
         after = out[..., 0].astype(np.intp)
-        reward = physics["action_reward"][rows, 0, before, action] + physics["entry_reward"][rows, 0, after]
+        reward = physics["action_reward"][place] + physics["entry_reward"][rows, 0, after]
         return out, reward, physics["terminal"][rows, 0, after], {}
 
 
-def _cumulative(probabilities: Array) -> Array:
-    """Return running sums along the last axis that end in exactly 1 from the last possible outcome on."""
-    sums = np.cumsum(probabilities, axis=-1)
-    last = probabilities.shape[-1] - 1 - np.argmax(probabilities[..., ::-1] > 0, axis=-1)
-    out: Array = np.where(np.arange(probabilities.shape[-1]) >= last[..., None], 1.0, sums)
-    return out
+def _outcomes(probabilities: Array, most: int) -> tuple[NDArray[np.int32], Array]:
+    """Return the possible outcomes `(..., most)` in ascending order, and the running sums of their probabilities.
+
+    The sums are exactly 1 from the last possible outcome on, so that no noise below 1 reaches an impossible one.
+    """
+    is_possible = probabilities > 0
+    count = is_possible.sum(axis=-1, keepdims=True)
+    assert count.max() <= most
+    order = np.argsort(~is_possible, axis=-1, kind="stable")[..., :most]
+    sums = np.cumsum(np.take_along_axis(probabilities, order, axis=-1), axis=-1)
+    return order.astype(np.int32), np.where(np.arange(1, most + 1) >= count, 1.0, sums)
 
 
-def _search(cumulative: Array, noise: Array) -> Array:
-    """Return `(b, m, 1)`: the first outcome whose running sum `(b, m, S)` is above the uniform `noise` `(b, m, 1)`."""
-    found: NDArray[np.intp] = np.argmax(cumulative > noise, axis=-1)
-    return found[..., None].astype(np.float64)
+def _search(outcomes: NDArray[np.int32], cumulative: Array, noise: Array) -> Array:
+    """Return `(b, m, 1)`: the first outcome whose running sum `(b, m, k)` is above the uniform `noise` `(b, m, 1)`."""
+    place: NDArray[np.intp] = np.argmax(cumulative > noise, axis=-1)[..., None]
+    shape = (*place.shape[:-1], outcomes.shape[-1])
+    found: NDArray[np.int32] = np.take_along_axis(np.broadcast_to(outcomes, shape), place, axis=-1)
+    return found.astype(np.float64)
