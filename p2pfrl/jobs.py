@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2pfrl.results.record import load_summary
 from p2pfrl.scenario.load import load, loads
 from p2pfrl.scenario.sections import Scenario
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Progress = Callable[[int, int, str], None]  # finished, of how many, the directory that was finished last
 
 
@@ -112,16 +114,28 @@ def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
     """Run jobs in processes of their own; an interrupt or a killed process leaves finished runs complete."""
-    threads = {
-        name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    }
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), os.environ.update, (threads,))
-    pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
+        pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
+        try:
+            for future in as_completed(pending):
+                yield _outcome(future, pending[future])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let the processes that are started inside use one thread for linear algebra, unless the user said otherwise.
+
+    The libraries read this from the environment when they are loaded: in the new process that is too late to set it.
+    """
+    added = {name for name in _THREADS if name not in os.environ}
+    os.environ.update(dict.fromkeys(added, "1"))
     try:
-        for future in as_completed(pending):
-            yield _outcome(future, pending[future])
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _outcome(future: Future[None], job: Job) -> Finished:

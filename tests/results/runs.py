@@ -1,0 +1,59 @@
+"""What stands in for a simulation when only the bookkeeping around it is tested; other processes import it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from factory import record
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.jobs import Job
+from p2pfrl.results.record import save
+from p2pfrl.scenario.render import resolved
+
+SCENARIO = """name = "bowl"
+agents = 4
+[stop]
+rounds = 6
+[learner]
+kind = "quadratic"
+dimension = 2
+lr = 0.05
+"""
+
+
+def write_scenario(folder: Path) -> Path:
+    path = folder / "bowl.toml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def fake(job: Job) -> None:
+    """Save a synthetic record of the job's scenario, and note in the job's folder that it was executed."""
+    scenario = job.load()
+    run = record(scenario.agents, rounds=6, mode=scenario.mode, seed=scenario.seed, target=100.0)
+    job.directory.parent.mkdir(parents=True, exist_ok=True)
+    with (job.directory.parent / "executed.log").open("a") as log:
+        log.write(f"{job.directory.name} {os.getpid()}\n")
+    save(replace(run, scenario=resolved(scenario)), job.directory)
+
+
+def fails_on_seed_2(job: Job) -> None:
+    """Like `fake`, but seed 2 fails."""
+    if job.load().seed == 2:
+        raise P2PFRLError("it went wrong")
+    fake(job)
+
+
+def dies_on_seed_2(job: Job) -> None:
+    """Like `fake`, but at seed 2 the process is gone without a word, as when memory runs out."""
+    if job.load().seed == 2:
+        os._exit(9)
+    fake(job)
+
+
+def executed(folder: Path) -> list[str]:
+    log = folder / "executed.log"
+    return sorted(line.split()[0] for line in log.read_text().splitlines()) if log.exists() else []
