@@ -55,6 +55,7 @@ class Update:
         loss: mean over its minibatches.
         returns: undiscounted returns of the training episodes that finished.
         measures: the environment's own measures.
+        transitions: `(k,)` what was gathered, where the update did not learn (mode pooled).
     """
 
     agent: int
@@ -62,6 +63,7 @@ class Update:
     loss: float
     returns: Sequence[float] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
+    transitions: Vector | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,10 +1,10 @@
 """Multilayer perceptrons of a population: forward and backward passes of b networks as batched matrix products.
 
-Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out, B)`, B samples of each
-of b agents. Products run on views of the flat parameter rows by `np.matmul`, which multiplies item by item, so that no row
-depends on another; elementwise functions are numpy's for the same reason (torch's tanh is ten times slower, and its
-sigmoid gives other last bits at other positions). The backward pass of the layers is written here, once; the losses are
-left to autograd, which sees the few outputs only.
+Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out, B)`, B samples of
+each of b agents. Products run on views of the flat parameter rows by `np.matmul`, which multiplies item by item, so
+that no row depends on another; elementwise functions are numpy's for the same reason (torch's tanh is ten times slower,
+and its sigmoid gives other last bits at other positions). The backward pass of the layers is written here, once; the
+losses are left to autograd, which sees the few outputs only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers one after the other; the last is linear and gives rows [first, first + outputs) of the network's output."""
+    """Layers one after the other; the last is linear and gives rows `first`, first + 1, ... of the network's output."""
 
     layers: tuple[_Layer, ...]
     first: int
@@ -76,8 +77,16 @@ class Chain:
 class Network:
     """Actor and critic: `policy` outputs (logits or means), then the value, from one observation.
 
-    Separate networks have the parts `actor` and `critic`; with a shared trunk there is `trunk` too, and the heads lie next
-    to each other, so that one product gives all outputs. A state-independent log standard deviation belongs to the actor.
+    Separate networks have the parts `actor` and `critic`; with a shared trunk there is `trunk` too, and the heads lie
+    next to each other, so that one product gives all outputs. State-independent log standard deviations belong to the
+    actor. Without a critic there is the part `actor` alone and no value.
+
+    Attributes:
+        policy: outputs of the actor.
+        outputs: all of them.
+        has_critic: whether the last output is a value.
+        layout: of the parameters.
+        chains: of layers, the one that acts first, the one that gives the value last.
 
     Args:
         inputs: size of an observation.
@@ -85,6 +94,7 @@ class Network:
         hidden: sizes of the hidden layers.
         activation: name in `ACTIVATIONS`.
         shared_trunk: actor and critic share the hidden layers.
+        critic: whether there is one.
         log_std: learn `policy` log standard deviations.
         dtype: float32, or float64 for checks of gradients.
     """
@@ -97,16 +107,19 @@ class Network:
         hidden: Sequence[int],
         activation: str = "tanh",
         shared_trunk: bool = False,
+        critic: bool = True,
         log_std: bool = False,
         dtype: str = "float32",
     ) -> None:
+        assert critic or not shared_trunk
         self.policy = policy
-        self.outputs = policy + 1
+        self.outputs = policy + critic
+        self.has_critic = critic
         sizes = [inputs, *hidden]
-        parts = ("trunk",) if shared_trunk else ("actor", "critic")
+        parts = ("trunk",) if shared_trunk else ("actor", "critic")[: 1 + critic]
         tensors: list[Tensor] = []
         for part in parts:
-            for i, (below, above) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            for i, (below, above) in enumerate(pairwise(sizes)):
                 tensors += [Tensor(f"{part}.{i}.weight", (above, below)), Tensor(f"{part}.{i}.bias", (above,))]
             if not shared_trunk:
                 size = policy if part == "actor" else 1
@@ -127,22 +140,24 @@ class Network:
         if shared_trunk:
             self.chains: tuple[Chain, ...] = (Chain((*trunk["trunk"], self._head("actor", sizes[-1], policy + 1)), 0),)
         else:
-            self.chains = (
-                Chain((*trunk["actor"], self._head("actor", sizes[-1], policy)), 0),
-                Chain((*trunk["critic"], self._head("critic", sizes[-1], 1)), policy),
+            heads = {"actor": (policy, 0), "critic": (1, policy)}
+            self.chains = tuple(
+                Chain((*trunk[part], self._head(part, sizes[-1], heads[part][0])), heads[part][1]) for part in parts
             )
         self._scratch: dict[tuple[int, int], Vector] = {}
 
     def _hidden(self, part: str, sizes: Sequence[int]) -> tuple[_Layer, ...]:
-        pairs = enumerate(zip(sizes, sizes[1:], strict=False))
         offset = self._offset
-        return tuple(_Layer(offset[f"{part}.{i}.weight"], offset[f"{part}.{i}.bias"], a, b) for i, (a, b) in pairs)
+        return tuple(
+            _Layer(offset[f"{part}.{i}.weight"], offset[f"{part}.{i}.bias"], below, above)
+            for i, (below, above) in enumerate(pairwise(sizes))
+        )
 
     def _head(self, part: str, inputs: int, outputs: int) -> _Layer:
         return _Layer(self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs)
 
     def start(self, rng: np.random.Generator) -> Vector:
-        """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 for the policy and 1 for the value, zero rest.
+        """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 (policy), 1 (value); all else is zero.
 
         Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural networks,
         ICLR 2014, arXiv 1312.6120; the gains as in CleanRL.
@@ -157,12 +172,12 @@ class Network:
         return row
 
     def log_std(self, rows: Vector) -> Vector:
-        """Return the log standard deviations, a view `(b, policy)` of `(b, stride)` rows; `(b, 0)` where there are none."""
+        """Return log standard deviations, a view `(b, policy)` of `(b, stride)` rows; `(b, 0)` where there are none."""
         offset = self._offset.get("actor.log_std")
         return rows[:, :0] if offset is None else rows[:, offset : offset + self.policy]
 
     def forward(self, rows: Vector, x: Vector, out: Vector, chains: Sequence[Chain] | None = None) -> None:
-        """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out` `(b, policy + 1, B)`.
+        """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out` `(b, outputs, B)`.
 
         The hidden activations stay in the network's scratch memory until the next call: `backward` reads them.
         """
@@ -184,7 +199,7 @@ class Network:
         Args:
             rows: `(b, stride)` parameters.
             x: `(b, in, B)`.
-            output_gradient: `(b, policy + 1, B)`.
+            output_gradient: `(b, outputs, B)`.
             gradient: weights and biases are overwritten, the rest is left.
         """
         b, samples = len(rows), x.shape[2]
@@ -205,7 +220,7 @@ class Network:
                     delta = under
 
     def _buffer(self, number: int, depth: int, *shape: int) -> Vector:
-        """Return scratch memory of `shape`; kept between calls, since fresh pages cost more than the products on them."""
+        """Return scratch memory of `shape`, kept between calls: fresh pages cost more than small products."""
         size = math.prod(shape)
         memory = self._scratch.get((number, depth))
         if memory is None or len(memory) < size:

@@ -39,14 +39,15 @@ class Optimizer(Protocol):
 
 
 class Adam:
-    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps), bias corrected per row.
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps); each row counts its steps.
 
-    Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1, through torch's fused
-    kernel with one entry per row. A row is whole vectors long and starts on 64 bytes, so its bits do not depend on others.
+    Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1, through torch's
+    fused kernel with one entry per row: a row starts on 64 bytes and is whole vectors long, so its bits depend on no
+    other.
     """
 
-    moments = ("adam_m", "adam_v")
-    counts = ("adam_steps",)
+    moments: tuple[str, ...] = ("adam_m", "adam_v")
+    counts: tuple[str, ...] = ("adam_steps",)
 
     def __init__(self, lr: float, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self.lr, self.eps, self.betas = lr, eps, betas
@@ -60,14 +61,17 @@ class Adam:
         """Return the fused step on these arrays."""
         steps: NDArray[np.generic] = state["adam_steps"]
         arrays = (parameters, gradient, state["adam_m"], state["adam_v"])
-        rows = [list(torch.from_numpy(array).unbind(0)) for array in arrays]
+        own, gradients, m, v = (list(torch.from_numpy(array).unbind(0)) for array in arrays)
         counts = list(torch.from_numpy(steps).unbind(0))
         b1, b2 = self.betas
 
         def apply() -> None:
-            np.add(steps, 1, out=steps)  # type: ignore[call-overload]
+            np.add(steps, 1, out=steps)
             torch._fused_adam_(
-                *rows,
+                own,
+                gradients,
+                m,
+                v,
                 [],
                 counts,
                 lr=self.lr,
@@ -89,8 +93,8 @@ class RMSprop:
     Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783.
     """
 
-    moments = ("rmsprop_v",)
-    counts = ()
+    moments: tuple[str, ...] = ("rmsprop_v",)
+    counts: tuple[str, ...] = ()
 
     def __init__(self, lr: float, *, eps: float = 1e-5, decay: float = 0.99) -> None:
         self.lr, self.eps, self.decay = lr, eps, decay
@@ -121,8 +125,8 @@ class RMSprop:
 class SGD:
     """x -= lr g."""
 
-    moments = ()
-    counts = ()
+    moments: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
         self.lr = lr

@@ -1,7 +1,7 @@
 """Policies as distributions over actions: sampling by numpy, what is differentiated by torch.
 
-A head's outputs are `(b, k, B)`, features first. Sums over k and means over B stay within a row; the elementwise functions
-used here give the same bits at any position (measured: torch exp and log_softmax do, sigmoid and softplus do not).
+A head's outputs are `(b, k, B)`, features first. Sums over k and means over B stay within a row; the elementwise
+functions used here give the same bits at any position (torch's exp and log_softmax do, sigmoid and softplus do not).
 """
 
 from __future__ import annotations
@@ -78,11 +78,13 @@ class Categorical:
         weights = np.exp(head - head.max(axis=1, keepdims=True))
         cumulated = np.add.accumulate(weights, axis=1)
         action = (cumulated[:, :-1] <= noise * cumulated[:, -1:]).sum(axis=1, keepdims=True)
-        return action.astype(head.dtype)
+        result: Vector = action.astype(head.dtype)
+        return result
 
     def greedy(self, head: Vector) -> Vector:
         """Return the argmax, the first where several are equal."""
-        return head.argmax(axis=1, keepdims=True).astype(head.dtype)
+        action: Vector = head.argmax(axis=1, keepdims=True).astype(head.dtype)
+        return action
 
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
         """Return integers."""
@@ -105,7 +107,7 @@ class Categorical:
 
 
 class Gaussian:
-    """Continuous actions: N(head, exp(2 log_std)) per coordinate; clipped to the bounds on the way to the environment."""
+    """Continuous actions: N(head, exp(2 log_std)) per coordinate, clipped to the bounds for the environment alone."""
 
     has_log_std = True
 

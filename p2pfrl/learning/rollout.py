@@ -18,6 +18,7 @@ from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
 
+_LONGEST = 10_000
 _BLOCK = 64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
 
 
@@ -28,10 +29,12 @@ class Rollout:
     Attributes:
         obs: `(b, o, steps m)` float32.
         action: `(b, width, steps m)` float32, before clipping.
-        out: `(b, policy + 1, steps m)` the network's outputs: head, then value.
+        out: `(b, outputs, steps m)` the network's outputs: head, then value if there is a critic.
+        value: `(b, steps, m)` of the observations; 0 without a critic.
         reward: `(b, steps, m)` float32, as the environment gave it.
-        next_value: `(b, steps, m)` value of the true successor; 0 where the episode terminated.
+        next_value: `(b, steps, m)` of the true successors; 0 where the episode terminated, or without a critic.
         finished: `(b, steps, m)` whether the episode ended here, terminated or truncated.
+        elapsed: `(b, steps, m)` steps since the episode began; 0 at its first.
         returns: per agent, undiscounted returns of the episodes that finished, in order of step and instance.
         measures: `(b,)` means of the environment's own.
     """
@@ -39,16 +42,13 @@ class Rollout:
     obs: Vector
     action: Vector
     out: Vector
+    value: Vector
     reward: Vector
     next_value: Vector
     finished: NDArray[np.bool_]
+    elapsed: NDArray[np.int64]
     returns: list[list[float]]
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    @property
-    def value(self) -> Vector:
-        """Values of the observations, `(b, steps, m)`."""
-        return self.out[:, -1].reshape(self.reward.shape)
 
 
 def collect(
@@ -62,8 +62,13 @@ def collect(
     agents: Sequence[int],
     index: Sequence[int],
     steps: int,
+    episodes: int | None = None,
 ) -> Rollout:
-    """Act for `steps` steps with the policies in `rows` `(b, stride)`; the simulator's `state` moves on in place."""
+    """Act for `steps` steps with the policies in `rows` `(b, stride)`; the simulator's `state` moves on in place.
+
+    With `episodes`, stop as soon as so many have finished; for one agent, since others would stop elsewhere.
+    """
+    assert episodes is None or len(agents) == 1
     b, m, o = len(agents), simulator.instances, simulator.spec.observation
     acting = network.chains[:1]
     log_std = network.log_std(rows)
@@ -73,9 +78,10 @@ def collect(
     reward = np.empty((b, steps, m), dtype=np.float32)
     terminated = np.empty((b, steps, m), dtype=np.bool_)
     finished = np.empty((b, steps, m), dtype=np.bool_)
+    elapsed = np.empty((b, steps, m), dtype=np.int64)
     successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
     returns: list[list[float]] = [[] for _ in agents]
-    totals: dict[str, NDArray[np.float64]] = {}
+    totals = {name: np.zeros((2, b)) for name in simulator.spec.measures}
     noise = policy.noise(Streams.of(seed, agents, "action", index), steps, m)
     simulator.begin(agents, index)
     current = simulator.observe(agents, state)
@@ -87,23 +93,35 @@ def collect(
         action[:, :, columns] = chosen
         step = simulator.step(state, policy.to_environment(chosen))
         reward[:, t], terminated[:, t], finished[:, t] = step.reward, step.terminated, step.finished
+        elapsed[:, t] = step.lengths - 1
         if step.finished.any():
             _note_returns(step, returns)
             cut = np.flatnonzero(step.truncated.any(axis=1))
             if len(cut):
                 successors.append((t, cut, step.next_obs[cut], step.truncated[cut]))
         for name, values in step.measures.items():
-            totals[name] = totals.get(name, 0.0) + values.mean(axis=1)
+            is_there = ~np.isnan(values)
+            totals[name] += np.where(is_there, values, 0.0).sum(axis=1), is_there.sum(axis=1)
         current = step.obs
-    last = _values(network, rows, current)
-    _forward_blocks(network, rows, obs, out, len(acting))
-    next_value = np.concatenate([out[:, -1, m:], last], axis=1).reshape(b, steps, m)
-    next_value[terminated] = 0.0
-    for t, cut, successor, truncated in successors:
-        values = _values(network, rows[cut], successor)
-        next_value[cut, t] = np.where(truncated, values, next_value[cut, t])
-    measures = {name: total / steps for name, total in totals.items()}
-    return Rollout(obs, action, out, reward, next_value, finished, returns, measures)
+        if episodes is not None and len(returns[0]) >= episodes:
+            break
+    taken = t + 1
+    obs, action, out = obs[:, :, : taken * m], action[:, :, : taken * m], out[:, :, : taken * m]
+    reward, terminated, finished = reward[:, :taken], terminated[:, :taken], finished[:, :taken]
+    elapsed = elapsed[:, :taken]
+    measures = {name: _mean(total, count) for name, (total, count) in totals.items()}
+    value, next_value = np.zeros_like(reward), np.zeros_like(reward)
+    if network.has_critic:
+        _forward_blocks(network, rows, obs, out, len(acting))
+        value[:] = out[:, -1].reshape(reward.shape)
+        next_value[:, :-1], next_value[:, -1] = value[:, 1:], _values(network, rows, current)
+        next_value[terminated] = 0.0
+        for t, cut, successor, truncated in successors:
+            own = aligned_zeros((len(cut), rows.shape[1]), rows.dtype)
+            np.take(rows, cut, axis=0, out=own)
+            ahead = _values(network, own, successor)
+            next_value[cut, t] = np.where(truncated, ahead, next_value[cut, t])
+    return Rollout(obs, action, out, value, reward, next_value, finished, elapsed, returns, measures)
 
 
 def advantages(
@@ -117,9 +135,9 @@ def advantages(
 ) -> Vector:
     """Return A_t = delta_t + gamma lambda A_(t+1) within an episode, delta_t = r_t + gamma V(s_(t+1)) - V(s_t).
 
-    `next_value` is 0 where the episode terminated and the true successor's value where it was truncated. All `(b, T, m)`.
-    Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional continuous control using generalized advantage estimation,
-    ICLR 2016, arXiv 1506.02438, equation 16.
+    `next_value` is 0 where the episode terminated, the true successor's value where it was truncated. All `(b, T, m)`.
+    Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional continuous control using generalized advantage
+    estimation, ICLR 2016, arXiv 1506.02438, equation 16.
     """
     delta = reward + np.float32(gamma) * next_value - value
     carry = np.float32(gamma * gae_lambda) * ~finished
@@ -135,6 +153,11 @@ def _note_returns(step: Step, returns: list[list[float]]) -> None:
     rows, instances = np.nonzero(step.finished)
     for row, value in zip(rows.tolist(), step.returns[rows, instances].tolist(), strict=True):
         returns[row].append(value)
+
+
+def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return total / count, nan where nothing was counted."""
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def _values(network: Network, rows: Vector, obs: NDArray[np.float32]) -> Vector:
@@ -153,3 +176,41 @@ def _forward_blocks(network: Network, rows: Vector, obs: Vector, out: Vector, do
     for start in range(0, obs.shape[2], _BLOCK):
         columns = slice(start, start + _BLOCK)
         network.forward(rows, obs[:, :, columns], out[:, :, columns], network.chains[done:])
+
+
+def evaluate(
+    network: Network,
+    policy: Policy,
+    simulator: Simulator,
+    rows: Vector,
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> NDArray[np.float64]:
+    """Return the mean undiscounted return `(b,)` of greedy episodes, ceil(episodes / instances) of each instance.
+
+    Start states and noise are named by (seed, agent, index). An episode without end counts as it stands after 10,000
+    steps, or the environment's own limit if that is longer.
+    """
+    b, m, spec = len(agents), simulator.instances, simulator.spec
+    wanted = -(-episodes // m)
+    total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
+    state = simulator.init(agents, purpose=f"evaluation-{index}")
+    simulator.begin(agents, [index] * b, purpose="evaluation")
+    obs = simulator.observe(agents, state)
+    out = np.empty((b, network.outputs, m), dtype=rows.dtype)
+    for _ in range(wanted * max(_LONGEST, spec.max_steps or 0)):
+        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
+        network.forward(rows, x, out, network.chains[:1])
+        step = simulator.step(state, policy.to_environment(policy.greedy(out[:, : policy.outputs])))
+        counts = step.finished & (count < wanted)
+        total += np.where(counts, step.returns, 0.0)
+        count += counts
+        if (count >= wanted).all():
+            break
+        obs = step.obs
+    is_open = (count < wanted) & ~step.finished
+    total += np.where(is_open, step.returns, 0.0)
+    mean: NDArray[np.float64] = (total / (count + is_open)).mean(axis=1)
+    return mean

@@ -11,8 +11,8 @@ In virtual time an update that starts now matters only when it ends, so the life
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -159,7 +159,8 @@ class Trainer:
         self.index[row] += 1
         measures = {name: float(values[position]) for name, values in outcome.measures.items()}
         steps, loss, returns = outcome.env_steps[position], outcome.loss[position], outcome.returns[position]
-        return Update(agent, int(steps), float(loss), tuple(map(float, returns)), measures)
+        transitions = None if outcome.transitions is None else outcome.transitions[position].copy()
+        return Update(agent, int(steps), float(loss), tuple(map(float, returns)), measures, transitions)
 
     def update(self, agents: Iterable[int]) -> dict[int, Update]:
         """Freeze, compute and commit one update of each of `agents`; return them in ascending order of id."""

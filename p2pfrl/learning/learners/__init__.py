@@ -1,7 +1,9 @@
 """Learners: what one local update of an agent is."""
 
+from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
+from p2pfrl.learning.learners.reinforce import REINFORCE
 
-RULES: dict[str, type[Learner]] = {"quadratic": Quadratic, "ppo": PPO}
+RULES: dict[str, type[Learner]] = {"quadratic": Quadratic, "reinforce": REINFORCE, "a2c": A2C, "ppo": PPO}

@@ -1,7 +1,7 @@
 """The contract of learners: one update of a batch of agents is a pure function of their rows.
 
-A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which computes. The leading axis of
-every array is the agent. A row of the result must not depend on the other rows, nor on how many there are: only
+A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which computes. The leading axis
+of every array is the agent. A row of the result must not depend on the other rows, nor on how many there are: only
 row-independent operations, one random stream per (seed, agent, purpose, index), reductions within a row.
 """
 
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]
+
+_NOT_POOLED = "mode: pooled is not possible with this learner"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Outcome:
         loss: `(b,)` mean loss over the update's minibatches.
         returns: per agent, the undiscounted returns of the training episodes that finished, in order.
         measures: the environment's own measures, mean over the update, `(b,)` each.
+        transitions: `(b, k)` what `learn` takes, where the update collected instead of learning.
     """
 
     parameters: Vector
@@ -76,6 +80,7 @@ class Outcome:
     loss: NDArray[np.float64]
     returns: Sequence[Sequence[float]]
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    transitions: Vector | None = None
 
 
 class Stack(ABC):
@@ -105,14 +110,41 @@ class Stack(ABC):
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of `agents` before their first update: optimizer moments and environments, one row each."""
 
+    def optimizer_state(self, rows: int) -> State:
+        """Return the arrays named in `moments` and `counts` before the first step, `rows` of each."""
+        return {}
+
     @abstractmethod
     def update(self, batch: Batch) -> Outcome:
         """Compute one local update of every agent of the batch."""
 
+    def collect(self, batch: Batch) -> Outcome:
+        """Gather one update's experience without learning: parameters and moments stay, `transitions` is set.
+
+        For the centralized baseline: agents upload transitions, one learner trains on all of them.
+
+        Raises:
+            ScenarioError: this learner has no such form.
+        """
+        raise ScenarioError([_NOT_POOLED])
+
+    def learn(self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int) -> float:
+        """Take one update's optimizer steps on the transitions of all agents; return the loss.
+
+        As many steps as one agent alone would take, on minibatches larger by the number of agents.
+
+        Args:
+            parameters: `(1, stride)`, aligned; changed in place.
+            state: one row of every array in `moments` and `counts`, as `init` made them; changed in place.
+            transitions: `(k,)` of every agent, in order of id.
+            index: updates completed: names the random streams.
+        """
+        raise ScenarioError([_NOT_POOLED])
+
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of each row of parameters in its agent's environment; None if it has none.
+        """Return the mean greedy return `(b,)` of each row of parameters in its agent's environment; None without one.
 
         Args:
             agents: whose environments, `(b,)`.

@@ -15,7 +15,7 @@ from p2pfrl.learning.learners.base import Learner, Stack, Task
 if TYPE_CHECKING:
     import torch
 
-    from p2pfrl.learning.learners.on_policy import Samples
+    from p2pfrl.learning.descent import Samples
     from p2pfrl.learning.policies import Policy
     from p2pfrl.learning.rollout import Rollout
 else:
@@ -27,8 +27,8 @@ class PPO(Learner):
     """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H], r = pi(a|s) / pi_old(a|s).
 
     Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017, arXiv 1707.06347,
-    equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the field names of CleanRL. Differs from it:
-    bootstraps at truncation, scales rewards, does not clip the value loss, keeps the step size constant.
+    equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the field names of CleanRL. Differs from
+    it: bootstraps at truncation, scales rewards, does not clip the value loss, keeps the step size constant.
 
     Attributes:
         steps: of each instance per update.
@@ -44,7 +44,7 @@ class PPO(Learner):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
-        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the policy's.
+        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the other.
     """
 
     lr: float = Field(default=3e-3, ge=0)
@@ -65,7 +65,8 @@ class PPO(Learner):
 
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task."""
-        from p2pfrl.learning.learners.on_policy import OnPolicyStack, Plan, build_network
+        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import Adam
 
         plan = Plan(
@@ -77,7 +78,7 @@ class PPO(Learner):
             targets=self.targets,
             loss=self.loss,
         )
-        build = partial(build_network, self.hidden, self.activation, self.shared_trunk)
+        build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, Adam(self.lr), plan)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
@@ -99,6 +100,7 @@ class PPO(Learner):
 
         min(r A, clip(r) A) is written as clamp(r, lo, hi) A: where A < 0 only the lower bound counts, else the upper.
         """
+        assert samples.value is not None
         advantage = samples.advantage
         ratio = torch.exp(policy.log_prob(samples.head, samples.log_std, samples.action) - samples.log_prob)
         is_bad = advantage < 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Streams, generator
 from p2pfrl.core.rule import rule
@@ -115,21 +117,46 @@ class QuadraticStack(Stack):
 
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` gradient steps; the loss is f_i where each step began, mean over the steps."""
-        learner, d = self.learner, self.learner.dimension
+        x, loss = batch.parameters[:, : self.learner.dimension], np.zeros(len(batch.agents))
+        for gradient, value in self._gradients(batch, x):
+            loss += value
+            x -= self.learner.lr * gradient
+        return self._outcome(batch, loss / self.learner.steps)
+
+    def collect(self, batch: Batch) -> Outcome:
+        """Gather each agent's gradient at its parameters, `(b, d)`.
+
+        Raises:
+            ScenarioError: with several steps: only the agents know their later gradients.
+        """
+        if self.learner.steps != 1:
+            raise ScenarioError([f"learner.steps: must be 1 in mode pooled, got {self.learner.steps}"])
+        ((gradient, loss),) = self._gradients(batch, batch.parameters[:, : self.learner.dimension])
+        return replace(self._outcome(batch, loss), transitions=gradient)
+
+    def learn(self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int) -> float:
+        """Take one step along the mean of the agents' gradients; the loss is not known here: nan."""
+        parameters[0, : self.learner.dimension] -= self.learner.lr * np.mean(transitions, axis=0)
+        return float("nan")
+
+    def _gradients(self, batch: Batch, x: Vector) -> Iterator[tuple[_Matrix, _Matrix]]:
+        """Yield `steps` times the gradients `(b, d)` and values `(b,)` of f_i at x, which may change in between."""
+        learner = self.learner
         agents = np.asarray(batch.agents, dtype=np.intp)
-        x, x_star = batch.parameters[:, :d], self.x_star[agents]
+        x_star = self.x_star[agents]
         scale, A = (1.0, self.A[agents]) if self._scalar is None else (self._scalar, None)
         streams = Streams.of(self.task.seed, batch.agents, "gradient", batch.index) if learner.noise else None
-        loss = np.zeros(len(agents))
         for _ in range(learner.steps):
             difference = x - x_star
             gradient = scale * difference if A is None else np.matmul(A, difference[:, :, None])[:, :, 0]
-            loss += 0.5 * (difference * gradient).sum(axis=1)
+            value = 0.5 * (difference * gradient).sum(axis=1)
             if streams is not None:
-                gradient = gradient + learner.noise * streams.normal(d)
-            x -= learner.lr * gradient
-        steps = np.full(len(agents), learner.steps, dtype=np.int64)
-        return Outcome(batch.parameters, batch.state, steps, loss / learner.steps, [()] * len(agents))
+                gradient = gradient + learner.noise * streams.normal(learner.dimension)
+            yield gradient, value
+
+    def _outcome(self, batch: Batch, loss: _Matrix) -> Outcome:
+        steps = np.full(len(loss), self.learner.steps, dtype=np.int64)
+        return Outcome(batch.parameters, batch.state, steps, loss, [()] * len(loss))
 
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return `A` `(n, d, d)`, left out beyond 1e8 numbers, and `x_star` `(n, d)`."""

@@ -1,0 +1,162 @@
+"""Minibatch descent: from samples and a loss to optimizer steps, for every agent of a batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.rng import Streams
+from p2pfrl.learning.learners.base import State
+from p2pfrl.learning.networks import Network
+from p2pfrl.learning.optimizers import Optimizer
+from p2pfrl.learning.policies import Policy
+from p2pfrl.learning.rollout import Rollout
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A minibatch of every agent, as torch sees it: B samples, features first.
+
+    Attributes:
+        head: `(b, k, B)` the actor's outputs now.
+        log_std: `(b, k)` log standard deviations, `(b, 0)` for discrete actions.
+        value: `(b, B)` the critic's output now; None where there is no critic.
+        action: `(b, width, B)`.
+        log_prob: `(b, B)` log pi(a|s) when the action was taken.
+        advantage: `(b, B)`.
+        target: `(b, B)` what the value should be.
+    """
+
+    head: torch.Tensor
+    log_std: torch.Tensor
+    value: torch.Tensor | None
+    action: torch.Tensor
+    log_prob: torch.Tensor
+    advantage: torch.Tensor
+    target: torch.Tensor
+
+
+Targets = Callable[[Rollout], tuple[Vector, Vector]]
+Loss = Callable[[Policy, Samples], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an update uses its rollout.
+
+    Attributes:
+        steps: of each instance per update.
+        epochs: passes over the rollout.
+        minibatches: per pass; with one, samples keep their order.
+        max_grad_norm: bound on the norm of an agent's gradient, 0 for none.
+        norm_adv: normalize advantages per minibatch.
+        targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
+        loss: `(b,)` of a minibatch.
+        episodes: stop an update's rollout after so many episodes; `steps` only bounds it then. Needs one instance.
+    """
+
+    steps: int
+    epochs: int
+    minibatches: int
+    max_grad_norm: float
+    norm_adv: bool
+    targets: Targets
+    loss: Loss
+    episodes: int | None = None
+
+
+class Descent:
+    """Takes the steps of a plan.
+
+    Args:
+        network: forward and backward passes.
+        policy: what the network's head means.
+        optimizer: of all parameters.
+        plan: epochs, minibatches and loss.
+    """
+
+    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan) -> None:
+        self.network = network
+        self.policy = policy
+        self.optimizer = optimizer
+        self.plan = plan
+
+    def learn(self, rows: Vector, state: State, packed: Vector, streams: Streams) -> NDArray[np.float64]:
+        """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
+
+        Args:
+            rows: `(b, stride)` parameters, aligned.
+            state: with the optimizer's arrays.
+            packed: `(b, size, features)` samples as (obs, action, log prob, advantage, value target).
+            streams: for the order of the samples.
+        """
+        plan, (b, size, _) = self.plan, packed.shape
+        gradient = self.network.layout.zeros(b)
+        step = self.optimizer.bind(rows, gradient, state)
+        out = aligned_zeros((b, self.network.outputs, size // plan.minibatches), rows.dtype)
+        total = np.zeros(b)
+        for _ in range(plan.epochs):
+            order = streams.permutation(size) if plan.minibatches > 1 else None
+            for columns in self._minibatches(packed, order):
+                total += self._gradient(rows, columns, out, gradient)
+                self._clip(gradient)
+                step()
+        return total / (plan.epochs * plan.minibatches)
+
+    def _minibatches(self, packed: Vector, order: NDArray[np.int64] | None) -> Vector:
+        """Return one epoch's minibatches `(minibatches, b, features, B)`, every one contiguous."""
+        b, size, features = packed.shape
+        if order is not None:
+            packed = packed[np.arange(b)[:, None], order]
+        parts = packed.reshape(b, self.plan.minibatches, size // self.plan.minibatches, features)
+        columns = aligned_zeros((parts.shape[1], b, features, parts.shape[2]), packed.dtype)
+        columns[:] = parts.transpose(1, 0, 3, 2)
+        if self.plan.norm_adv:
+            advantage = columns[:, :, -2]
+            advantage -= advantage.mean(axis=-1, keepdims=True)
+            advantage /= advantage.std(axis=-1, keepdims=True) + np.float32(1e-8)
+        return columns
+
+    def _gradient(self, rows: Vector, columns: Vector, out: Vector, gradient: Vector) -> Vector:
+        """Write the loss's gradient into `gradient`; return the loss `(b,)`. Autograd sees the outputs only."""
+        k, w = self.policy.outputs, self.policy.width
+        o = columns.shape[1] - w - 3
+        x = columns[:, :o]
+        self.network.forward(rows, x, out)
+        leaf = torch.from_numpy(out).requires_grad_()
+        log_std = torch.from_numpy(self.network.log_std(rows).copy()).requires_grad_()
+        data = torch.from_numpy(columns)
+        samples = Samples(
+            leaf[:, :k],
+            log_std,
+            leaf[:, k] if self.network.has_critic else None,
+            data[:, o : o + w],
+            data[:, o + w],
+            data[:, o + w + 1],
+            data[:, o + w + 2],
+        )
+        loss = self.plan.loss(self.policy, samples)
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        self.network.backward(rows, x, leaf.grad.numpy(), gradient)
+        if log_std.grad is not None:
+            self.network.log_std(gradient)[:] = log_std.grad.numpy()
+        result: Vector = loss.detach().numpy()
+        return result
+
+    def _clip(self, gradient: Vector) -> None:
+        """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""
+        if self.plan.max_grad_norm:
+            norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
+            gradient *= np.minimum(self.plan.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0))

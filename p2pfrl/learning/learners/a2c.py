@@ -1,0 +1,100 @@
+"""A2C: synchronous advantage actor-critic."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Learner, Stack, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from p2pfrl.learning.descent import Samples
+    from p2pfrl.learning.policies import Policy
+    from p2pfrl.learning.rollout import Rollout
+
+
+@rule
+class A2C(Learner):
+    """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one gradient step per rollout; A, R without gradient.
+
+    Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu, Asynchronous methods for deep reinforcement
+    learning, ICML 2016, arXiv 1602.01783, section 4, run synchronously. With gae_lambda = 1 the advantages are its
+    n-step ones. Differs: Adam (eps 1e-5) by default, RMSprop (their optimizer; decay 0.99) on request; scaled rewards;
+    and bootstraps at truncation.
+
+    Attributes:
+        steps: of each instance per update.
+        gamma: discount.
+        gae_lambda: lambda of the advantage estimate.
+        ent_coef: weight of the entropy bonus.
+        vf_coef: weight of the value loss.
+        max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
+        norm_adv: normalize advantages per update.
+        optimizer: adam, rmsprop or sgd.
+        reward_scale: multiplies rewards while learning (reported returns are not scaled).
+        hidden: sizes of the hidden layers.
+        activation: of the hidden layers.
+        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the other.
+    """
+
+    lr: float = Field(default=1.5e-3, ge=0)
+    steps: int = Field(default=16, ge=1)
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    ent_coef: float = 0.0
+    vf_coef: float = Field(default=0.5, ge=0)
+    max_grad_norm: float = Field(default=0.5, ge=0)
+    norm_adv: bool = False
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    reward_scale: float = Field(default=0.1, gt=0)
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+    shared_trunk: bool = False
+
+    def prepare(self, task: Task) -> Stack:
+        """Bind the options to a task."""
+        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
+        from p2pfrl.learning.optimizers import OPTIMIZERS
+
+        plan = Plan(
+            steps=self.steps,
+            epochs=1,
+            minibatches=1,
+            max_grad_norm=self.max_grad_norm,
+            norm_adv=self.norm_adv,
+            targets=self.targets,
+            loss=self.loss,
+        )
+        build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
+        return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan)
+
+    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
+        """Return GAE advantages, and advantages + values as what the value should be."""
+        from p2pfrl.learning.rollout import advantages
+
+        advantage = advantages(
+            rollout.reward * self.reward_scale,
+            rollout.value,
+            rollout.next_value,
+            rollout.finished,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        return advantage, advantage + rollout.value
+
+    def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
+        """Return the loss `(b,)` of a minibatch."""
+        assert samples.value is not None
+        log_prob = policy.log_prob(samples.head, samples.log_std, samples.action)
+        error = (samples.value - samples.target).square().mean(dim=1)
+        loss = 0.5 * self.vf_coef * error - (log_prob * samples.advantage).mean(dim=1)
+        if self.ent_coef:
+            loss = loss - self.ent_coef * policy.entropy(samples.head, samples.log_std).mean(dim=1)
+        return loss

@@ -1,0 +1,120 @@
+"""REINFORCE: policy gradients from whole returns, as GPOMDP computes them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Learner, Stack, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from p2pfrl.learning.descent import Samples
+    from p2pfrl.learning.policies import Policy
+    from p2pfrl.learning.rollout import Rollout
+
+
+@rule
+class REINFORCE(Learner):
+    """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h, one step per rollout.
+
+    Williams, Simple statistical gradient-following algorithms for connectionist reinforcement learning, Machine
+    Learning 8, 1992; Baxter, Bartlett, Infinite-horizon policy-gradient estimation, JAIR 15, 2001. w_t = gamma^t (t
+    from the start of the episode) gives the unbiased gradient of the discounted return, w_t = 1 the usual variant. With
+    `steps` an episode cut by the end of the rollout or by the time limit is continued by the baseline's value there, if
+    it has one, and E is the mean over steps; with `episodes` rollouts are whole episodes and E is the mean over
+    episodes. Actor and critic are separate networks; the critic's loss is (V - G)^2 / 2, mean over steps.
+
+    Attributes:
+        steps: of each instance per update; not with `episodes`.
+        episodes: per update; needs environment.instances = 1 and an environment with a time limit.
+        gamma: discount.
+        discounted: w_t = gamma^t (True) or 1 (False).
+        baseline: b: none, or the learned value of the state.
+        ent_coef: weight of the entropy bonus, mean over steps.
+        max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
+        norm_adv: normalize G - b per update.
+        optimizer: adam, rmsprop or sgd.
+        reward_scale: multiplies rewards while learning (reported returns are not scaled).
+        hidden: sizes of the hidden layers.
+        activation: of the hidden layers.
+    """
+
+    lr: float = Field(default=3e-3, ge=0)
+    steps: int = Field(default=64, ge=1)
+    episodes: int | None = Field(default=None, ge=1)
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    discounted: bool = False
+    baseline: Literal["none", "value"] = "value"
+    ent_coef: float = 0.0
+    max_grad_norm: float = Field(default=0.5, ge=0)
+    norm_adv: bool = False
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    reward_scale: float = Field(default=0.1, gt=0)
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+
+    def prepare(self, task: Task) -> Stack:
+        """Bind the options to a task.
+
+        Raises:
+            ScenarioError: `episodes` where episodes have no time limit, or with several instances.
+        """
+        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
+        from p2pfrl.learning.optimizers import OPTIMIZERS
+
+        steps = self.steps
+        if self.episodes is not None and task.simulator is not None:
+            limit = task.simulator.spec.max_steps
+            if limit is None:
+                raise ScenarioError(["learner.episodes: needs an environment with a time limit, set max_steps"])
+            steps = self.episodes * limit
+        plan = Plan(
+            steps=steps,
+            epochs=1,
+            minibatches=1,
+            max_grad_norm=self.max_grad_norm,
+            norm_adv=self.norm_adv,
+            targets=self.targets,
+            loss=self.loss,
+            episodes=self.episodes,
+        )
+        build = partial(build_network, self.hidden, self.activation, False, self.baseline == "value")
+        return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan)
+
+    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
+        """Return w (G - b), scaled to a mean over episodes where the rollout is made of them; and G."""
+        from p2pfrl.learning.rollout import advantages
+
+        advantage = advantages(
+            rollout.reward * self.reward_scale,
+            rollout.value,
+            rollout.next_value,
+            rollout.finished,
+            gamma=self.gamma,
+            gae_lambda=1.0,
+        )
+        target = advantage + rollout.value
+        if self.discounted:
+            advantage = advantage * np.float32(self.gamma) ** rollout.elapsed
+        if self.episodes is not None:
+            advantage = advantage * np.float32(advantage.shape[1] / self.episodes)
+        return advantage, target
+
+    def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
+        """Return the loss `(b,)` of an update."""
+        log_prob = policy.log_prob(samples.head, samples.log_std, samples.action)
+        loss = -(log_prob * samples.advantage).mean(dim=1)
+        if samples.value is not None:
+            loss = loss + 0.5 * (samples.value - samples.target).square().mean(dim=1)
+        if self.ent_coef:
+            loss = loss - self.ent_coef * policy.entropy(samples.head, samples.log_std).mean(dim=1)
+        return loss
