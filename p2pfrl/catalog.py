@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from functools import cache, partial
 
+from p2pfrl.core.docs import reference, summary
 from p2pfrl.core.options import Rule
 
 TABLES = {
@@ -46,3 +47,8 @@ def kind_of(axis: str, rule: object) -> str:
 def choose(axis: str, default: str | None = None) -> Rule:
     """Return the annotation of a field that holds a rule of `axis`."""
     return Rule(axis, partial(table, axis), default)
+
+
+def entries(axis: str) -> list[dict[str, str]]:
+    """Return name, summary and reference of every rule of `axis`."""
+    return [{"name": name, "summary": summary(cls), "reference": reference(cls)} for name, cls in table(axis).items()]

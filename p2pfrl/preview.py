@@ -1,0 +1,112 @@
+"""What a scenario will cost and how fast its agents will agree, before anything runs. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from p2pfrl.consensus.theory import Prediction, predict
+from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.core.parameters import Layout
+from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE
+from p2pfrl.core.wire import Encoder
+from p2pfrl.learning.environments.heterogeneity import heterogeneity
+from p2pfrl.learning.environments.vary import columns
+from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.bind import outline
+
+
+def preview(scenario: Scenario) -> dict[str, Any]:
+    """Return sizes, bytes and rates: the keys of `validate --json`.
+
+    `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when every payload is
+    sent. `lambda_2` and what follows from it are those of gossip; None in other modes.
+    """
+    stack, n = outline(scenario), scenario.agents
+    layout, every = stack.layout, scenario.schedule.every
+    view = TopologyView(scenario.topology, n, scenario.seed) if scenario.mode == "gossip" else None
+    prediction = predict(view, scenario.mixing) if view else None
+    messages = MESSAGES[scenario.mode](scenario, view)
+    frame = frame_bytes(scenario, layout, stack.min_steps * every)
+    return {
+        "name": scenario.name,
+        "hash": hash8(scenario),
+        "mode": scenario.mode,
+        "agents": n,
+        "parameters": layout.size,
+        "parts": {part: layout.slices([part])[-1][0].stop for part in layout.parts},
+        "dtype": layout.dtype,
+        "env_steps_per_round": n * stack.min_steps * every,
+        "update_seconds": stack.min_steps * scenario.compute.seconds_per_env_step,
+        "bytes_per_message": frame,
+        "messages_per_round": messages,
+        "bytes_per_round": None if messages is None else round(messages * frame),
+        **_agreement(prediction),
+        **_graph(view),
+        "heterogeneity": _heterogeneity(scenario),
+    }
+
+
+def frame_bytes(scenario: Scenario, layout: Layout, env_steps: int) -> int:
+    """Return the bytes on the wire of one message with a full payload, header included."""
+    parts = tuple(scenario.exchange.shared or layout.parts)
+    vector = layout.pack(layout.zeros(1)[0], parts)
+    encoding, payload = scenario.compressor.encode(vector)
+    kind = MODEL if scenario.mode == "central" else UPDATE
+    sender = COORDINATOR if scenario.mode == "central" else 0
+    encoder = Encoder(scenario.name, sender)
+    return encoder.encode(payload, kind=kind, round=0, weight=float(env_steps), encoding=encoding, parts=parts).nbytes
+
+
+def _gossip(scenario: Scenario, view: TopologyView | None) -> float:
+    assert view is not None
+    rounds = view.period or 1
+    return sum(len(view.at(round).edges) for round in range(rounds)) / rounds
+
+
+def _central(scenario: Scenario, view: TopologyView | None) -> float:
+    everyone = range(scenario.agents)
+    return 2.0 * len(scenario.coordinator.participation.choose(scenario.seed, 0, everyone))
+
+
+def _none(scenario: Scenario, view: TopologyView | None) -> float:
+    return 0.0
+
+
+def _unknown(scenario: Scenario, view: TopologyView | None) -> None:
+    return None
+
+
+MESSAGES: dict[str, Callable[[Scenario, TopologyView | None], float | None]] = {
+    "gossip": _gossip,
+    "central": _central,
+    "independent": _none,
+    "pooled": _unknown,
+}
+"""Messages per round by mode; unknown where what travels is not a vector of parameters."""
+
+
+def _agreement(prediction: Prediction | None) -> dict[str, Any]:
+    if prediction is None:
+        return {"lambda_2": None, "spectral_gap": None, "rounds_to_1e-6": None, "keeps_mean": None}
+    return {
+        "lambda_2": prediction.lambda_2,
+        "spectral_gap": prediction.spectral_gap,
+        "rounds_to_1e-6": prediction.rounds_to(1e-6),
+        "keeps_mean": prediction.doubly_stochastic,
+    }
+
+
+def _graph(view: TopologyView | None) -> dict[str, Any]:
+    if view is None:
+        return {"edges": None, "degree": None}
+    degrees = [len(receivers) for receivers in view.union.successors]
+    return {"edges": len(view.union.edges), "degree": {"min": min(degrees), "max": max(degrees)}}
+
+
+def _heterogeneity(scenario: Scenario) -> dict[str, float]:
+    section, agents = scenario.environment, range(scenario.agents)
+    if section is None:
+        return {}
+    physics = columns(section.rule, section.vary, scenario.seed, agents, scenario.agents)
+    return heterogeneity(section.rule, section.rule.physics(scenario.seed, agents, physics))

@@ -1,0 +1,109 @@
+"""What the command line says beside the file: `--set a.b=value`, grids of values, ranges of seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import did_you_mean, show
+from p2pfrl.scenario.positions import parse
+from p2pfrl.scenario.sections import MODES
+
+_MOST_SEEDS = 10_000
+_SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+_PIECE = re.compile(r"""(?:[^,\[\]{}"']|"[^"]*"|'[^']*')""")
+
+
+def overrides(settings: Sequence[str]) -> dict[str, object]:
+    """Return values by dotted key; a value is TOML, or else a plain string.
+
+    >>> overrides(["learner.lr=1e-3", "mixing.kind=uniform", "faults=[]"])
+    {'learner.lr': 0.001, 'mixing.kind': 'uniform', 'faults': []}
+
+    Raises:
+        ScenarioError: a setting has no key or no value.
+    """
+    return {key: value(text) for key, text in map(_split, settings)}
+
+
+def grid(settings: Sequence[str]) -> dict[str, list[object]]:
+    """Return several values by dotted key, separated by commas outside of brackets and quotes.
+
+    >>> grid(["learner.lr=1e-3,3e-4", "environment.vary.gravity=[8, 9],9.8"])
+    {'learner.lr': [0.001, 0.0003], 'environment.vary.gravity': [[8, 9], 9.8]}
+
+    Raises:
+        ScenarioError: a setting has no key or no value.
+    """
+    return {key: [value(piece) for piece in _pieces(text)] for key, text in map(_split, settings)}
+
+
+def value(text: str) -> object:
+    """Return what a text means as a TOML value, or the text itself.
+
+    Raises:
+        ScenarioError: it is too long, too deep, or holds too long a number.
+    """
+    try:
+        found = parse(f"value = {text}".encode(), "--set").values
+    except ScenarioError as error:
+        if "limit" in str(error) or "longer than" in str(error):
+            raise
+        return text
+    return found["value"] if list(found) == ["value"] else text
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of "0-4" or "1,2,7-9".
+
+    >>> seeds("1,7-9")
+    (1, 7, 8, 9)
+
+    Raises:
+        ScenarioError: it is neither, or names a seed twice.
+    """
+    found: list[int] = []
+    for piece in text.split(","):
+        match = _SEEDS.fullmatch(piece.strip())
+        if not match or int(match[2] or match[1]) - int(match[1]) not in range(_MOST_SEEDS):
+            raise ScenarioError([f"--seeds: expected seeds such as 0-4 or 1,2,7, got {show(text)}"])
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(found)) < len(found):
+        raise ScenarioError([f"--seeds: a seed appears twice in {show(text)}"])
+    return tuple(found)
+
+
+def modes(text: str) -> tuple[str, ...]:
+    """Return the modes of "gossip,central".
+
+    Raises:
+        ScenarioError: there is no such mode, or one appears twice.
+    """
+    found = tuple(piece.strip() for piece in text.split(","))
+    for mode in found:
+        if mode not in MODES:
+            raise ScenarioError([f"--modes: there is no mode {show(mode)}{did_you_mean(mode, MODES)}"])
+    if len(set(found)) < len(found):
+        raise ScenarioError([f"--modes: a mode appears twice in {show(text)}"])
+    return found
+
+
+def _split(setting: str) -> tuple[str, str]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip() or not text.strip():
+        raise ScenarioError([f"--set {show(setting)}: expected key=value, such as learner.lr=1e-3"])
+    return key.strip(), text.strip()
+
+
+def _pieces(text: str) -> list[str]:
+    pieces, depth, start, position = [], 0, 0, 0
+    while position < len(text):
+        match = _PIECE.match(text, position)
+        character = text[position]
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth <= 0:
+            pieces.append(text[start:position].strip())
+            start = position + 1
+        position = match.end() if match else position + 1
+    return [*pieces, text[start:].strip()]

@@ -1,0 +1,164 @@
+"""Running a scenario for someone who watches: progress on stderr, then a summary on stdout, figures and a report."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from p2pfrl import run
+from p2pfrl.results.files import plain
+from p2pfrl.results.report import report
+from p2pfrl.scenario import Scenario, hash8
+
+INTERVAL = 5.0
+"""Seconds between plain lines of progress."""
+
+
+class Watcher(Protocol):
+    """Is told every new row of metrics."""
+
+    def __call__(self, row: Mapping[str, float], /) -> None:
+        """Show it, or not."""
+
+
+def run_scenario(scenario: Scenario, out: Path | None, *, trace: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+    """Run a scenario, write its record, figures and report, print the summary, and return it.
+
+    Args:
+        scenario: what to run.
+        out: the run directory; a new one below ./runs where it is None.
+        trace: keep every event.
+        quiet: show no progress.
+        as_json: print the summary as JSON.
+    """
+    directory = out or run_directory(scenario)
+    with watching(scenario, quiet=quiet) as watcher:
+        record = run(scenario, out=directory, progress=watcher, trace=trace)
+    summary = record.summary
+    page = report([directory]) if summary["stopped_by"] != "interrupt" else None
+    if as_json:
+        print(json.dumps(plain(summary), indent=2))
+        return summary
+    for name, text in describe(summary).items():
+        print(f"{name:20}  {text}")
+    print(f"{'run directory':20}  {directory}")
+    print(f"{'report':20}  {page or 'not written: interrupted'}")
+    return summary
+
+
+def run_directory(scenario: Scenario) -> Path:
+    """Return `runs/<name>/<utc>-<mode>-s<seed>-<hash8>`, a path that does not exist yet."""
+    utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    base = Path("runs") / scenario.name / f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
+    path, count = base, 1
+    while path.exists():
+        count += 1
+        path = base.with_name(f"{base.name}-{count}")
+    return path
+
+
+@contextmanager
+def watching(scenario: Scenario, *, quiet: bool) -> Iterator[Watcher | None]:
+    """Give what shows the progress of a run: a live display on a terminal, a plain line now and then elsewhere."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        yield from _live(scenario)
+    else:
+        yield Lines(scenario.stop.rounds)
+
+
+def counting(finished: int, total: int, last: str) -> None:
+    """Print how many of several runs are done."""
+    print(f"{finished} of {total} runs done: {last}", file=sys.stderr, flush=True)
+
+
+class Lines:
+    """Prints one line of progress at the first row and then every few seconds.
+
+    Args:
+        goal: the number of the last round, where it is known.
+        interval: seconds.
+    """
+
+    def __init__(self, goal: int | None = None, interval: float = INTERVAL) -> None:
+        self._goal = goal
+        self._interval = interval
+        self._printed: float | None = None
+
+    def __call__(self, row: Mapping[str, float], /) -> None:
+        """Print the row if the last line is old enough."""
+        now = time.monotonic()
+        if self._printed is None or now - self._printed >= self._interval or row["round"] == self._goal:
+            self._printed = now
+            goal = f"/{self._goal}" if self._goal else ""
+            print(f"round {row['round']:.0f}{goal}  {line(row)}", file=sys.stderr, flush=True)
+
+
+def _live(scenario: Scenario) -> Iterator[Watcher]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total}" if scenario.stop.rounds else "round {task.completed:.0f}"),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
+        task = progress.add_task(f"{scenario.name} ({scenario.mode})", total=scenario.stop.rounds, text="")
+
+        def watch(row: Mapping[str, float], /) -> None:
+            progress.update(task, completed=row["round"], text=line(row))
+
+        yield watch
+
+
+def line(row: Mapping[str, float]) -> str:
+    """Return what matters of a row of metrics."""
+    shown = [
+        ("return", row["return_mean"], ".1f"),
+        ("error", row["error"], ".3g"),
+        ("consensus distance", row["consensus_distance"], ".3g"),
+        ("virtual seconds", row["virtual_seconds"], ".2f"),
+    ]
+    return "  ".join(f"{name} {value:{style}}" for name, value, style in shown if math.isfinite(value))
+
+
+def describe(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the summary for people: what is known, in words."""
+    final, evaluation, target = summary["final_return"], summary["evaluation"], summary["time_to_target"]
+    lines = {
+        "scenario": f"{summary['name']}, {summary['mode']}, seed {summary['seed']}",
+        "stopped by": summary["stopped_by"].replace("_", " "),
+        "rounds": f"{summary['rounds']:,}",
+        "environment steps": f"{summary['env_steps']:,}",
+        "virtual time": f"{summary['virtual_seconds']:,.2f} s",
+        "wall time": f"{summary['wall_seconds']:,.2f} s",
+    }
+    if final["mean"] is not None:
+        lines["final return"] = f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
+    if evaluation["own"] is not None:
+        lines["greedy evaluation"] = f"{evaluation['own']:.1f}"
+    if evaluation["mean_parameters"] is not None:
+        lines["of the mean"] = f"{evaluation['mean_parameters']:.1f}"
+    if target is not None:
+        steps = f"{target['env_steps']:,} environment steps"
+        lines["target reached"] = f"round {target['rounds']}, {steps}, {target['virtual_seconds']:.2f} virtual seconds"
+    elif summary["target_reached"] is False:
+        lines["target reached"] = "no"
+    if summary["consensus_distance"] is not None:
+        lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
+    counts = f"{summary['messages_sent']:,} sent, {summary['messages_dropped']:,} dropped, {summary['messages_late']:,}"
+    lines["messages"] = f"{counts} late"
+    lines["bytes sent"] = f"{summary['bytes_sent']:,}"
+    lines["digest"] = summary["digest"]
+    return lines

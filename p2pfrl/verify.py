@@ -1,0 +1,54 @@
+"""Prove that a run replays: run its scenario again and compare the digests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfrl import run
+from p2pfrl.core.errors import RecordError
+from p2pfrl.results.record import load_summary
+from p2pfrl.scenario import loads
+from p2pfrl.show import Watcher
+from p2pfrl.simulate import versions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What running a scenario again gave.
+
+    Attributes:
+        recorded: the digest of the run directory.
+        replayed: the digest of the new run.
+        changed: versions that differ from those of the recorded run: name -> (then, now).
+    """
+
+    recorded: str
+    replayed: str
+    changed: dict[str, tuple[str, str]]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the run replayed exactly."""
+        return self.recorded == self.replayed
+
+
+def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
+    """Run the scenario of a run directory again and compare.
+
+    Raises:
+        RecordError: the directory is not a finished run, or it was interrupted.
+    """
+    folder = Path(directory)
+    summary = load_summary(folder)
+    if summary["stopped_by"] == "interrupt":
+        raise RecordError(f"{folder}: the run was interrupted, so that it cannot be compared with a whole one")
+    path = folder / "scenario.toml"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    replayed = run(loads(text, source=str(path)), progress=progress).summary["digest"]
+    then, now = summary["versions"], versions()
+    changed = {name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]}
+    return Verdict(summary["digest"], replayed, changed)
