@@ -17,6 +17,7 @@ from p2pfrl.results.record import load_summary
 from p2pfrl.scenario.load import load, loads
 from p2pfrl.scenario.sections import Scenario
 
+_INTERRUPT = "interrupt"  # what a summary says stopped a run that is not whole
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Progress = Callable[[int, int, str], None]  # finished, of how many, the directory that was finished last
 
@@ -53,20 +54,22 @@ Execute = Callable[[Job], None]
 
 
 def execute(job: Job) -> None:
-    """Run one job and save its record."""
+    """Run one job and save its record; a `KeyboardInterrupt` where the user stopped it half way."""
     import p2pfrl
 
-    p2pfrl.run(job.load(), out=job.directory)
+    record = p2pfrl.run(job.load(), out=job.directory)
+    if record.summary.get("stopped_by") == _INTERRUPT:
+        raise KeyboardInterrupt
 
 
 def is_complete(job: Job) -> bool:
     """Whether the job's directory holds a finished run of exactly its scenario."""
     try:
-        load_summary(job.directory)
+        summary = load_summary(job.directory)
         done = loads((job.directory / "scenario.toml").read_bytes(), source=str(job.directory / "scenario.toml"))
     except (RecordError, ScenarioError, OSError):
         return False
-    return done == job.load()
+    return summary.get("stopped_by") != _INTERRUPT and done == job.load()
 
 
 def run_all(

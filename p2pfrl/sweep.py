@@ -121,6 +121,7 @@ def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:
         **point,
         "state": "kept" if result.skipped else "done",
         "directory": str(result.job.directory),
+        **dict.fromkeys(COLUMNS),
     }
     if result.error is not None:
         return row | {"state": f"failed: {result.error}"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from runs import dies_on_seed_2, executed, fails_on_seed_2, fake, write_scenario
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.results.record import load, save
 from p2pfrl.sweep import grid, sweep
 
 GRID = {"learner.lr": [0.1, 0.01], "agents": [4, 8]}
@@ -57,6 +59,14 @@ def test_resume_does_not_keep_runs_of_another_scenario(tmp_path: Path) -> None:
     assert len(executed(out)) == 2
 
 
+def test_resume_does_not_keep_interrupted_runs(tmp_path: Path) -> None:
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    directory = Path(sweep(scenario, {}, [0], out, run=fake).rows[0]["directory"])
+    run = load(directory)
+    save(replace(run, summary=run.summary | {"stopped_by": "interrupt"}), directory)
+    assert sweep(scenario, {}, [0], out, resume=True, run=fake).rows[0]["state"] == "done"
+
+
 def test_without_resume_everything_runs_again(tmp_path: Path) -> None:
     scenario, out = write_scenario(tmp_path), tmp_path / "out"
     for _ in range(2):
@@ -68,6 +78,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     result = sweep(write_scenario(tmp_path), {}, [1, 2, 3], tmp_path / "out", run=fails_on_seed_2)
     assert [row["state"] for row in result.rows] == ["done", "failed: it went wrong", "done"]
     assert result.failed == 1
+    assert [row["final_return.mean"] is None for row in result.rows] == [False, True, False]
 
 
 def test_processes_share_the_work_and_give_the_same_table(tmp_path: Path) -> None:
