@@ -199,8 +199,8 @@ class Arithmetic(Distribution):
         return (self.start, math.inf) if self.step >= 0 else (-math.inf, self.start)
 
     def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
-        """Return start + i step."""
-        return self.start + self.step * np.asarray(agents, dtype=np.float64)
+        """Return start + i step, rounded to 12 decimals so that 0.5 + 6 * 0.2 is the 1.7 that a file would say."""
+        return np.round(self.start + self.step * np.asarray(agents, dtype=np.float64), 12)
 
 
 @rule

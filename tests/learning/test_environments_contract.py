@@ -71,6 +71,16 @@ def test_an_agents_rollout_does_not_depend_on_who_shares_the_batch(name: str) ->
 
 
 @pytest.mark.parametrize("name", MEMBERS)
+def test_chunks_of_any_size_give_the_rows_of_the_whole_population(name: str) -> None:
+    made = simulator(MEMBERS[name], agents=130, max_steps=10)
+    state, steps = roll(made, list(range(130)), 12)
+    for agents in ([129], list(range(64)), list(range(64, 128)), list(range(129, 0, -3))):
+        own, chunk = roll(made, agents, 12)
+        assert np.array_equal(own["state"], state["state"][agents])
+        assert np.array_equal(chunk[-1].reward, steps[-1].reward[agents])
+
+
+@pytest.mark.parametrize("name", MEMBERS)
 def test_episodes_are_cut_at_the_limit_with_the_true_successor_at_hand(name: str) -> None:
     made = simulator(MEMBERS[name], max_steps=7)
     _, steps = roll(made, list(range(6)), 30)
