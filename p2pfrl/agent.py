@@ -3,8 +3,8 @@
     train -> gate -> privacy -> compress -> send        (Train, Send)
     receive -> decompress -> mix                         (Mix, Adopt)
 
-The schedule says when, the rules of the other axes say what, the port is the world: simulated or real. Nothing here, nor
-in schedules and rules, knows which. An agent that trains still answers its neighbors, since `Train` returns at once.
+The schedule says when, the rules of the other axes say what, the port is the world: simulated or real. Nothing here,
+nor in schedules and rules, knows which. An agent that trains still answers its neighbors, since `Train` returns at once.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Agent:
                 encoding, payload = rules.compressor.encode(rules.privacy.release(payload))
                 frame = self._encoder.encode(
                     payload, kind=action.kind, round=action.round, weight=float(self._env_steps),
-                    encoding=encoding, parts=self._model.parts,
+                    encoding=encoding, parts=rules.payload.parts(self._model.parts),
                 )  # fmt: skip
         if frame is None:
             frame = self._encoder.encode(None, kind=SKIP, round=action.round)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +26,7 @@ from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.world.availability import Presence
@@ -149,9 +150,9 @@ def build(
     view = TopologyView(scenario.topology, n, scenario.seed)
     parts_of = learning(scenario)
     stack = parts_of.stack
-    trainer = Trainer(stack, n, same_start=scenario.learner.same_start)
-    parts = tuple(scenario.exchange.shared or stack.layout.parts)
     mode = MODES[scenario.mode]
+    trainer = Trainer(Collecting(stack) if mode.pools else stack, n, same_start=scenario.learner.same_start)
+    parts = tuple(scenario.exchange.shared or stack.layout.parts)
     is_central, is_asynchronous = mode.coordinator, scenario.schedule.is_asynchronous
     speeds = scenario.compute.speed.values(scenario.seed, range(n), n, "speed")
     seconds = (scenario.compute.seconds_per_env_step / speeds).tolist()
@@ -161,10 +162,11 @@ def build(
     recorder = Recorder(
         layout=stack.layout, agents=n, start=trainer.parameters, judge=StackJudge(trainer), now=lambda: loop.now,
         every=scenario.evaluation.every, episodes=scenario.evaluation.episodes if scenario.environment else 0,
-        on_row=on_row, tick=max(1, round(mean_update * SECOND)) if is_asynchronous else None, shared=parts,
+        on_row=on_row, mixes=not mode.pools, shared=parts,
+        tick=max(1, round(mean_update * SECOND)) if is_asynchronous else None,
     )  # fmt: skip
     size = Model(trainer, 0, parts=parts, moments=scenario.learner.moments).size
-    decoder = Decoder(scenario.name, agents=n, parts=parts, size=size, dtype=stack.layout.dtype)
+    decoder = Decoder(scenario.name, agents=n, parts=parts, size=size, dtype=stack.layout.dtype, uploads=mode.pools)
     worlds: list[Simulation] = []
     network = Network(
         loop, n, decoder=decoder, deliver=lambda to, event: worlds[0].deliver(to, event), log=log,
@@ -203,8 +205,10 @@ def build(
     def spawn(agent: int, incarnation: int, port: SimulatedPort) -> Actor:
         model = Model(trainer, agent, parts=parts, moments=scenario.learner.moments)
         observer = _Saving(recorder, worlds[0], scenario.checkpoint.every or 1)
+        own_rules = replace(rules, payload=Upload(trainer, agent)) if mode.pools else rules
         body = Agent(
-            agent, model=model, rules=rules, weights=lambda round: weights(agent, round), port=port, observer=observer,
+            agent, model=model, rules=own_rules, port=port, observer=observer,
+            weights=lambda round: weights(agent, round),
             encoder=Encoder(scenario.name, agent, incarnation),
         )  # fmt: skip
         if is_central:
@@ -220,8 +224,9 @@ def build(
     def coordinate(port: SimulatedPort) -> Actor:
         section = scenario.coordinator
         body = Coordinator(
-            Model(trainer, 0, parts=parts, moments=scenario.learner.moments).first(stack), payload=rules.payload,
-            aggregator=section.aggregator, optimizer=section.server_optimizer, parts=parts, port=port,
+            Model(trainer, 0, parts=parts, moments=scenario.learner.moments).first(stack), parts=parts, port=port,
+            aggregator=Pool(stack) if mode.pools else section.aggregator, optimizer=section.server_optimizer,
+            payload=Upload(trainer, COORDINATOR) if mode.pools else rules.payload,
             encoder=Encoder(scenario.name, COORDINATOR), witness=recorder,
         )  # fmt: skip
         choose = section.participation.choose
@@ -248,11 +253,13 @@ class Mode:
     Attributes:
         mixes: agents mix with their neighbors on the topology.
         coordinator: there is one, and agents talk to it alone.
+        pools: agents upload transitions, and the coordinator learns.
         neighbors: per agent and, last, the coordinator: whom it talks to.
     """
 
     mixes: bool
     coordinator: bool
+    pools: bool
     neighbors: Callable[[Graph], list[Sequence[int]]]
 
 
@@ -270,9 +277,10 @@ def _nobody(graph: Graph) -> list[Sequence[int]]:
 
 
 MODES: dict[str, Mode] = {
-    "gossip": Mode(mixes=True, coordinator=False, neighbors=_on_graph),
-    "central": Mode(mixes=False, coordinator=True, neighbors=_around_coordinator),
-    "independent": Mode(mixes=False, coordinator=False, neighbors=_nobody),
+    "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
+    "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
+    "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
+    "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
 }
 
 

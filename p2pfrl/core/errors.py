@@ -16,6 +16,10 @@ class ScenarioError(P2PFRLError):
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[str, ...]]]:
+        """Pickle the list: another process may have found the problems."""
+        return type(self), (self.problems,)
+
 
 class TopologyError(P2PFRLError):
     """A graph is not what a rule needs (disconnected, wrong size, one-way edges, ...)."""

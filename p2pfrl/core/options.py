@@ -22,6 +22,7 @@ from p2pfrl.core.docs import attributes, summary
 
 T = TypeVar("T")
 _OURS = "p2pfrl"
+_MOST_NAMES = 32
 _NOUNS = {
     "int_type": "an integer",
     "int_from_float": "an integer",
@@ -51,12 +52,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else "; there is none yet"
+    shown = [*known[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]
+    return f"; known: {', '.join(shown)}" if known else "; there is none yet"
 
 
 def show(value: object) -> str:
     """Return how a value of the file is quoted in a message: short, whatever it is."""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

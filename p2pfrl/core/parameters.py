@@ -2,7 +2,8 @@
 
 An agent's parameters are one row of `stride` numbers. Every tensor starts on 64 bytes within the row, and every row on
 64 bytes in memory, because matrix kernels give slightly different results at other alignments: then an agent's result
-does not depend on its position. The padding never travels: `pack` gives the `d` numbers that count, `unpack` puts them back.
+does not depend on its position. The padding never travels: `pack` gives the `d` numbers that count, `unpack` puts them
+back.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Layout:
         return key(0, repr((self.tensors, self.dtype))).hex()[:16]
 
     def slices(self, parts: Sequence[str] | None = None) -> tuple[tuple[slice, slice], ...]:
-        """Return (slice of the compact vector, slice of the row) pairs for `parts` (all when None), merged where adjacent."""
+        """Return (slice of the compact vector, slice of the row) of `parts` (all when None), merged where adjacent."""
         wanted = self.parts if parts is None else tuple(parts)
         pairs: list[tuple[slice, slice]] = []
         end = 0

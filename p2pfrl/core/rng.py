@@ -1,8 +1,8 @@
 """Random streams that depend on (seed, path) alone, never on who shares a batch or on the order of events.
 
 Three kinds. `generator` is an ordinary numpy generator for draws made once, when a world is built. `Streams` holds one
-counter-based stream per agent and draws for a whole batch at once; row i is the same whatever the other rows are. `draw`
-gives two numbers for one message. None of them has state that must survive a crash: a stream is named by what it is for.
+counter-based stream per agent and draws for a whole batch at once; row i is the same whatever the other rows are.
+`draw` gives two numbers for one message. None has state that must survive a crash: a stream is named by its purpose.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class Streams:
-    """One counter-based random stream per row: number c of row i is mix(mix(a_i + c g) + b_i), (a_i, b_i) the row's key.
+    """One counter-based random stream per row: number c of row i is mix(mix(a_i + c g) + b_i), with row key (a_i, b_i).
 
     Every operation is elementwise on integers or numpy floats, so row i never depends on the other rows.
 
@@ -61,7 +61,7 @@ class Streams:
 
     @classmethod
     def of(cls, seed: int, agents: Sequence[int], purpose: str, index: Sequence[int] | int = 0) -> Streams:
-        """Return streams for `agents`, keyed (seed, agent, purpose, index): index names the update, round or episode."""
+        """Return streams for `agents`, keyed (seed, agent, purpose, index); index names the update or episode."""
         indices = [index] * len(agents) if isinstance(index, int) else index
         raw = b"".join(key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True))
         return cls(np.frombuffer(raw, dtype="<u8").reshape(-1, 2))

@@ -20,6 +20,9 @@ COORDINATOR = -1
 UPDATE, MODEL, SKIP, FINAL = "update", "model", "skip", "final"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model."""
 
+TRANSITIONS = "transitions"
+"""The part that a payload of raw experience names, in place of parts of the parameters."""
+
 
 @dataclass(slots=True, eq=False)
 class Message:

@@ -22,7 +22,7 @@ import numpy as np
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Message
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Message
 
 VERSION = 1
 MAGIC = b"p2p" + bytes([VERSION])
@@ -110,15 +110,19 @@ class Decoder:
         parts: the parts every payload must carry.
         size: numbers in a payload; None: any (transitions).
         dtype: of a payload.
+        uploads: agents send transitions, of any number, instead of those parts.
     """
 
-    def __init__(self, run: str, *, agents: int, parts: tuple[str, ...], size: int | None, dtype: str) -> None:
+    def __init__(
+        self, run: str, *, agents: int, parts: tuple[str, ...], size: int | None, dtype: str, uploads: bool = False
+    ) -> None:
         self._run = run
         self._agents = agents
-        self._parts = list(parts)
-        self._size = size
+        self._forms = dict.fromkeys((UPDATE, MODEL, FINAL), (list(parts), size))
+        if uploads:
+            self._forms[UPDATE] = ([TRANSITIONS], None)
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._limit = MAX_PAYLOAD if size is None else size * self._dtype.itemsize + 5
+        self._limit = MAX_PAYLOAD if size is None or uploads else size * self._dtype.itemsize + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
         """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
@@ -187,14 +191,15 @@ class Decoder:
             if len(payload):
                 raise WireError("bad_length", f"a skip carries no payload, got {len(payload)} bytes")
             return np.empty(0, dtype=self._dtype)
-        if header["parts"] != self._parts:
-            raise WireError("wrong_layout", f"expected parts {self._parts}, got {header['parts']}")
+        parts, size = self._forms[header["kind"]]
+        if header["parts"] != parts:
+            raise WireError("wrong_layout", f"expected parts {parts}, got {header['parts']}")
         if header["encoding"] != "raw":
             raise WireError("bad_field", f"encoding: expected 'raw', got {header['encoding']!r}")
         if len(payload) % self._dtype.itemsize or (
-            self._size is not None and len(payload) != self._size * self._dtype.itemsize
+            size is not None and len(payload) != size * self._dtype.itemsize
         ):
-            raise WireError("wrong_layout", f"expected {self._size} numbers of {self._dtype}, got {len(payload)} bytes")
+            raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
         vector = np.frombuffer(payload, dtype=self._dtype)
         if not np.isfinite(vector).all():
             raise WireError("not_finite", "the payload holds NaN or infinity")

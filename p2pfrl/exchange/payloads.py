@@ -15,6 +15,10 @@ class Payload(ABC):
     def extract(self, start: Vector, own: Vector) -> Vector:
         """Return the vector to send, `(k,)`: a new array or an input that is not written to again."""
 
+    def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of what travels, given the shared parts of the parameters."""
+        return shared
+
     @abstractmethod
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return where a coordinator at `model` should go, given the aggregate of what it received."""

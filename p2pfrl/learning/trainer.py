@@ -60,6 +60,7 @@ class Trainer:
         parameters: `(n, stride)`, aligned.
         state: arrays with leading axis n.
         index: `(n,)` updates committed.
+        transitions: agent -> what its last update collected, where it collected instead of learning.
 
     Args:
         stack: the learner that computes.
@@ -76,6 +77,7 @@ class Trainer:
         self.parameters = stack.start(self.agents, same=same_start)
         self.state = stack.init(self.agents)
         self.index = np.zeros(len(self.agents), dtype=np.int64)
+        self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
         self._executor = executor
         self._rows = {agent: row for row, agent in enumerate(self.agents)}
@@ -157,6 +159,8 @@ class Trainer:
         for name, values in self.state.items():
             values[row] = outcome.state[name][position]
         self.index[row] += 1
+        if outcome.transitions is not None:
+            self.transitions[agent] = outcome.transitions[position].copy()
         measures = {name: float(values[position]) for name, values in outcome.measures.items()}
         steps, loss, returns = outcome.env_steps[position], outcome.loss[position], outcome.returns[position]
         transitions = None if outcome.transitions is None else outcome.transitions[position].copy()

@@ -82,6 +82,7 @@ class Recorder:
         every: rounds between evaluations.
         episodes: of an evaluation.
         on_row: called with every new row; returns whether the run should stop here.
+        mixes: whether what happens between training and the next round is mixing, so that the mean can drift by it.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
         shared: the parts that agents share.
     """
@@ -97,6 +98,7 @@ class Recorder:
         every: int,
         episodes: int,
         on_row: Callable[[Row], bool],
+        mixes: bool,
         tick: int | None,
         shared: Sequence[str],
     ) -> None:
@@ -117,6 +119,7 @@ class Recorder:
         self._every = every
         self._episodes = episodes
         self._on_row = on_row
+        self._mixes = mixes
         self._tick = tick
         self._shared = tuple(shared)
         self._alive = [True] * agents
@@ -302,7 +305,7 @@ class Recorder:
             "consensus_actor": self._part_distance("actor", alive),
             "consensus_critic": self._part_distance("critic", alive),
             "policy_kl": nan if kl is None else kl,
-            "mean_drift": float(np.linalg.norm(self._drift)),
+            "mean_drift": float(np.linalg.norm(self._drift)) if self._mixes else nan,
             "bytes_sent": self.traffic.bytes_sent,
             "messages_dropped": self.traffic.messages_dropped,
             "staleness_mean": sum(lags) / len(lags) if lags else nan,

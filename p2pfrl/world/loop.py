@@ -1,7 +1,7 @@
 """A deterministic asyncio event loop in virtual time: it jumps to the next event and never sleeps.
 
 The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's. This one is a heap
-of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it are ordinary asyncio tasks. It has no I/O.
+of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it are ordinary asyncio tasks. No I/O.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from heapq import heappop, heappush
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from p2pfrl.core.errors import DeadlockError
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SECOND = 1_000_000_000
 
 
@@ -117,7 +118,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return None  # type: ignore[return-value]  # asyncio's tasks and futures ignore it, and it would cost 0.3 us
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run `callback` at `when` seconds."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
@@ -125,7 +126,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run `callback` after `delay` seconds."""
         return self.call_at(self.now / SECOND + delay, callback, *args, context=context)

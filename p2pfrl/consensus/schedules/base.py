@@ -1,7 +1,7 @@
 """The contract of schedules: a rule with the options of a round protocol, and the state machines it makes.
 
-A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock and draws nothing, so it
-runs unchanged in the simulator and on a LAN, and a test can feed it any order of events.
+A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock and draws nothing, so
+it runs unchanged in the simulator and on a LAN, and a test can feed it any order of events.
 """
 
 from __future__ import annotations

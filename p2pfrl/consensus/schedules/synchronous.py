@@ -75,12 +75,12 @@ class Synchronous(ScheduleRule):
 class Gossip:
     """One agent's synchronous rounds.
 
-    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one has, train meanwhile,
-    wait, mix what was sent and add one's own progress.
+    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one has, train
+    meanwhile, wait, mix what was sent and add one's own progress.
 
-    A neighbor that is behind is caught up with: when one that hears us is already past our round, it went on without us,
-    and our update counts for its round. A neighbor whose link is down, or that missed `suspect_after` deadlines in a row,
-    is not awaited until it is heard again.
+    An agent that is behind catches up: when a neighbor that hears us is already past our round, it went on without us,
+    and our update counts for its round. A neighbor whose link is down, or that missed `suspect_after` deadlines in a
+    row, is not awaited until it is heard again.
     """
 
     def __init__(

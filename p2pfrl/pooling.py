@@ -1,0 +1,106 @@
+"""The centralized baseline: agents only collect and upload transitions, one learner trains on all of them.
+
+Part of the composition root: it joins a learner to the exchange and consensus axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.consensus.aggregators import Aggregator
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import TRANSITIONS
+from p2pfrl.exchange.payloads import Payload
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+from p2pfrl.learning.trainer import Trainer
+
+
+class Collecting(Stack):
+    """A stack whose update gathers experience and learns nothing: the agents' side of pooled training.
+
+    Args:
+        stack: the learner whose experience it gathers.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.layout = stack.layout
+        self.chunk = stack.chunk
+        self.min_steps = stack.min_steps
+        self.fixed_steps = stack.fixed_steps
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return the learner's start parameters."""
+        return self._stack.start(agents, same=same)
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return the learner's state."""
+        return self._stack.init(agents)
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the learner's evaluation."""
+        return self._stack.evaluate(agents, parameters, episodes, index)
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
+        """Return the learner's divergence."""
+        return self._stack.divergence(agents, parameters, state)
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return the learner's objective and error."""
+        return self._stack.error(parameters)
+
+    def update(self, batch: Batch) -> Outcome:
+        """Return the outcome of `collect`."""
+        return self._stack.collect(batch)
+
+
+class Pool(Aggregator):
+    """The learner of pooled training: an aggregator whose aggregate of transitions is the model they taught.
+
+    Args:
+        stack: the learner.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._row = stack.start([0], same=True)
+        kept = (*stack.moments, *stack.counts)
+        self._state: State = {name: values for name, values in stack.init([0]).items() if name in kept}
+        self._updates = 0
+
+    def aggregate(self, vectors: Sequence[Vector], samples: Sequence[float]) -> Vector:
+        """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
+        self._stack.learn(self._row, self._state, vectors, self._updates)
+        self._updates += 1
+        model: Vector = self._stack.layout.pack(self._row)[0]
+        return model
+
+
+class Upload(Payload):
+    """The payload of pooled training: what the agent's last update collected.
+
+    Args:
+        trainer: holds it.
+        agent: whose.
+    """
+
+    def __init__(self, trainer: Trainer, agent: int) -> None:
+        self._trainer = trainer
+        self._agent = agent
+
+    def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the name of raw experience."""
+        return (TRANSITIONS,)
+
+    def extract(self, start: Vector, own: Vector) -> Vector:
+        """Return the transitions, `(k,)`."""
+        return self._trainer.transitions[self._agent]
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return the aggregate: the pool's model."""
+        return aggregate
