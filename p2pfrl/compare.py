@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.differences import differences
 from p2pfrl.jobs import Execute, Job, Progress, execute, run_all
 from p2pfrl.results.files import encode_json, plain, write_bytes
+from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
-from p2pfrl.results.report import dig, interval, number
 from p2pfrl.results.statistics import Estimate, estimate, improvement, paired
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class Measure:
         title: in the table.
         better: 1 where more is better, -1 where less is, 0 where neither.
         per: dotted path of a divisor, as in bytes per round.
+        show: writes one value.
     """
 
     name: str
     title: str
     better: int = 0
     per: str | None = None
+    show: Callable[[float], str] = number
 
     def of(self, record: Record) -> float:
         """Return its value in one run, nan where it has none."""
@@ -52,17 +54,17 @@ MEASURES = (
     Measure("evaluation.mean_parameters", "greedy evaluation, mean parameters", 1),
     Measure("time_to_target.rounds", "rounds to target", -1),
     Measure("time_to_target.env_steps", "environment steps to target", -1),
-    Measure("time_to_target.virtual_seconds", "virtual seconds to target", -1),
-    Measure("time_to_target.bytes", "bytes to target", -1),
+    Measure("time_to_target.virtual_seconds", "virtual time to target", -1, show=duration),
+    Measure("time_to_target.bytes", "bytes to target", -1, show=size),
     Measure("final_error", "error at the end", -1),
-    Measure("consensus_distance", "consensus distance at the end", -1),
-    Measure("bytes_sent", "bytes sent", -1),
+    Measure("consensus_distance", "consensus distance at the end"),
+    Measure("bytes_sent", "bytes sent", -1, show=size),
     Measure("env_steps", "environment steps"),
-    Measure("virtual_seconds", "virtual seconds"),
+    Measure("virtual_seconds", "virtual time", show=duration),
     Measure("rounds", "rounds"),
-    Measure("bytes_sent", "bytes per round", per="rounds"),
+    Measure("bytes_sent", "bytes per round", per="rounds", show=size),
     Measure("messages_sent", "messages per round", per="rounds"),
-    Measure("virtual_seconds", "virtual seconds per round", per="rounds"),
+    Measure("virtual_seconds", "virtual time per round", per="rounds", show=duration),
     Measure("env_steps", "environment steps per round", per="rounds"),
     Measure("mean_batch", "mean training batch (agents)"),
 )
@@ -157,9 +159,9 @@ class Comparison:
             against.add_column("P(better)")
             against.add_column("p")
         for measure, cells in self.rows:
-            values.add_row(measure.title, *(_text(cell, len(self.seeds)) for cell in cells))
-            if measure.better and any(cell.difference is not None and cell.difference.count for cell in cells[1:]):
-                against.add_row(measure.title, *(word for cell in cells[1:] for word in _against(cell)))
+            values.add_row(measure.title, *(_text(measure, cell, len(self.seeds)) for cell in cells))
+            if measure.per is None and any(cell.difference is not None and cell.difference.count for cell in cells[1:]):
+                against.add_row(measure.title, *(word for cell in cells[1:] for word in _against(measure, cell)))
         parts: list[Any] = [values]
         if against.row_count:
             parts += [Text(), against]
@@ -168,17 +170,21 @@ class Comparison:
         return Group(*parts)
 
 
-def _text(cell: Cell, seeds: int) -> str:
+def _text(measure: Measure, cell: Cell, seeds: int) -> str:
     if not cell.mean.count:
         return "-"
-    return interval(cell.mean) + (f" ({cell.mean.count} of {seeds})" if cell.mean.count < seeds else "")
+    return interval(cell.mean, measure.show) + (f" ({cell.mean.count} of {seeds})" if cell.mean.count < seeds else "")
 
 
-def _against(cell: Cell) -> tuple[str, str, str]:
+def _against(measure: Measure, cell: Cell) -> tuple[str, str, str]:
     if cell.difference is None:
         return "-", "-", "-"
     chance = "-" if cell.improvement is None else f"{cell.improvement:.2f}"
-    return interval(cell.difference), chance, "-" if cell.p_value is None else number(round(cell.p_value, 4))
+    return (
+        interval(cell.difference, measure.show),
+        chance,
+        "-" if cell.p_value is None else number(round(cell.p_value, 4)),
+    )
 
 
 def compare(

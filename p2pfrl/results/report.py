@@ -14,8 +14,9 @@ import numpy as np
 from p2pfrl.core.errors import RecordError
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
+from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import PHYSICS, Record, load
-from p2pfrl.results.statistics import Estimate, estimate
+from p2pfrl.results.statistics import estimate
 
 _ROWS = 64  # of the table by physics
 
@@ -123,42 +124,6 @@ def _run(record: Record) -> dict[str, str]:
     }
 
 
-def number(value: float) -> str:
-    """Return a number as people read it: four digits, thousands set apart, "-" where undefined.
-
-    >>> number(1234567.0), number(0.00123456), number(475.0), number(float("nan"))
-    ('1,234,567', '0.001235', '475', '-')
-    """
-    if not np.isfinite(value):
-        return "-"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def interval(value: Estimate, show: Callable[[float], str] = number) -> str:
-    """Return "mean [low, high]", without the interval where there is none or it is a point."""
-    if not np.isfinite(value.low) or value.low == value.high:
-        return show(value.mean)
-    return f"{show(value.mean)} [{show(value.low)}, {show(value.high)}]"
-
-
-def dig(summary: Any, path: str) -> float:
-    """Return the number at a dotted `path` of a summary, nan where there is none."""
-    for key in path.split("."):
-        summary = summary.get(key) if isinstance(summary, dict) else None
-    return float(summary) if isinstance(summary, int | float) else float("nan")
-
-
-def _size(column: str) -> Callable[[float], str]:
-    def show(value: float) -> str:
-        from p2pfrl.results.plots.style import amount
-
-        return amount(value, column)
-
-    return show
-
-
 _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("final return, mean of agents", "final_return.mean", number),
     ("final return, interquartile mean", "final_return.iqm", number),
@@ -167,13 +132,13 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("greedy evaluation, mean parameters", "evaluation.mean_parameters", number),
     ("rounds", "rounds", number),
     ("environment steps, all agents", "env_steps", number),
-    ("virtual time", "virtual_seconds", _size("virtual_seconds")),
-    ("wall time", "wall_seconds", _size("virtual_seconds")),
+    ("virtual time", "virtual_seconds", duration),
+    ("wall time", "wall_seconds", duration),
     ("rounds to target", "time_to_target.rounds", number),
     ("environment steps to target", "time_to_target.env_steps", number),
-    ("virtual time to target", "time_to_target.virtual_seconds", _size("virtual_seconds")),
-    ("bytes to target", "time_to_target.bytes", _size("bytes_sent")),
-    ("bytes sent", "bytes_sent", _size("bytes_sent")),
+    ("virtual time to target", "time_to_target.virtual_seconds", duration),
+    ("bytes to target", "time_to_target.bytes", size),
+    ("bytes sent", "bytes_sent", size),
     ("messages sent", "messages_sent", number),
     ("messages delivered", "messages_delivered", number),
     ("messages dropped", "messages_dropped", number),

@@ -8,7 +8,8 @@ import numpy as np
 from factory import record
 
 from p2pfrl.results.groups import final_rows, group, varied
-from p2pfrl.results.plots.style import amount, colors, scale
+from p2pfrl.results.numbers import amount, scale
+from p2pfrl.results.plots.style import colors
 
 
 def test_seeds_are_grouped_and_modes_are_not() -> None:

@@ -13,8 +13,9 @@ from factory import record
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.results.groups import group
+from p2pfrl.results.numbers import dig, interval, number
 from p2pfrl.results.record import Record, save
-from p2pfrl.results.report import dig, interval, number, physics_table, plot, report, summary_table
+from p2pfrl.results.report import physics_table, plot, report, summary_table
 from p2pfrl.results.statistics import Estimate
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Curve, Group
+from p2pfrl.results.numbers import scale
 from p2pfrl.results.plots.style import (
     DASHES,
     GRAY,
@@ -21,7 +22,6 @@ from p2pfrl.results.plots.style import (
     log_axis,
     log_floor,
     panels,
-    scale,
 )
 from p2pfrl.results.record import Record
 
@@ -60,7 +60,7 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         )
     low, high = floor, float(np.nanmax(values))
     if high / low < 10:
-        low, high = low / 3, high * 3
+        low, high = low / 3, high * 1.5
     for panel in axes:
         log_axis(panel, low / 2, high * 2)
     noted = False
@@ -68,16 +68,16 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         unit = scale(column, _range(shown, column))
         for g in shown:
             noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2)
-            _zeros(panel, g, column, unit.divisor)
+        _zeros(panel, shown, column, unit.divisor)
     legend(figure, axes[0])
     return Drawing(figure, _caption(shown, predicted=noted))
 
 
 def with_start(record: Record) -> Record:
-    """Return `record` with a row for round 0, where the summary says how far apart the agents started."""
+    """Return `record` with a row for round 0, where the summary says that the agents started apart."""
     initial = record.summary.get("initial_consensus_distance")
     rounds = record.metrics["round"]
-    if not isinstance(initial, int | float) or not len(rounds) or not rounds[0] > 0:
+    if not isinstance(initial, int | float) or not initial > 0 or not len(rounds) or not rounds[0] > 0:
         return record
     known = {"consensus_distance": float(initial)} | dict.fromkeys(("round", "virtual_seconds", "bytes_sent"), 0.0)
     metrics = {name: np.insert(values, 0, known.get(name, np.nan)) for name, values in record.metrics.items()}
@@ -135,20 +135,22 @@ def _prediction(axes: Axes, g: Group, column: str, divisor: float, *, floor: flo
     return True
 
 
-def _zeros(axes: Axes, g: Group, column: str, divisor: float) -> None:
-    curve = g.curve(column, "consensus_distance")
-    zeros = curve.x[curve.mean == 0] / divisor
-    if len(zeros):
-        axes.plot(
-            zeros,
-            np.full(len(zeros), 0.02),
-            transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="v",
-            markersize=4,
-            color=GRAY,
-            label="exactly 0",
-        )
+def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> None:
+    """Mark rounds of exact agreement, which a log scale cannot show; name the groups that agree throughout."""
+    always = []
+    label: str | None = "exactly 0"
+    for g, color in zip(groups, colors(groups), strict=True):
+        curve = g.curve(column, "consensus_distance")
+        zeros = curve.x[curve.mean == 0] / divisor
+        if len(zeros) == len(curve.x):
+            always.append((f"{g.label}: exactly 0", color))
+        elif len(zeros):
+            bottom = np.full(len(zeros), 0.02)
+            axes.plot(zeros, bottom, "v", transform=axes.get_xaxis_transform(), markersize=4, color=color, label=label)
+            label = None
+    for line, (text, color) in enumerate(always):
+        height = 0.03 + 0.07 * line
+        axes.text(0.98, height, text, transform=axes.transAxes, ha="right", fontsize=7.5, color=color)
 
 
 def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, draw_curve, horizontal, legend, panels, scale
+from p2pfrl.results.numbers import scale
+from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, draw_curve, horizontal, legend, panels
 from p2pfrl.results.record import Record
 
 

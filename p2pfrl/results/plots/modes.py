@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
+from p2pfrl.results.numbers import scale
 from p2pfrl.results.plots.style import (
     DASHES,
     Drawing,
@@ -18,7 +19,6 @@ from p2pfrl.results.plots.style import (
     legend,
     log_axis,
     panels,
-    scale,
 )
 
 _COLUMNS = (("round", "equal rounds"), ("virtual_seconds", "equal virtual time"), ("bytes_sent", "equal bytes"))

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Curve, Group
+from p2pfrl.results.numbers import Scale
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -116,49 +117,6 @@ def colors(groups: Sequence[Group]) -> list[str]:
     if len(set(modes)) == len(modes) and all(mode in MODES for mode in modes):
         return [MODES[mode] for mode in modes]
     return [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
-
-
-_UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
-    "round": ("round", ()),
-    "virtual_seconds": ("virtual time", ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))),
-    "bytes_sent": ("bytes sent, all agents", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))),
-    "env_steps": ("environment steps, all agents", ((1e6, "millions"), (1e3, "thousands"))),
-}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The unit of a horizontal axis: plot `values / divisor`, label it `label`."""
-
-    divisor: float
-    label: str
-
-
-def scale(column: str, largest: float) -> Scale:
-    """Return the unit in which `largest` of `column` is a number that people read.
-
-    >>> scale("virtual_seconds", 90.0), scale("bytes_sent", 4.2e6)
-    (Scale(divisor=1.0, label='virtual time (s)'), Scale(divisor=1000000.0, label='bytes sent, all agents (MB)'))
-    """
-    name, units = _UNITS[column]
-    for divisor, unit in units:
-        if largest >= 2 * divisor:
-            return Scale(divisor, f"{name} ({unit})")
-    return (
-        Scale(units[-1][0], f"{name} ({units[-1][1]})")
-        if units and largest > 0 and column != "env_steps"
-        else Scale(1.0, name)
-    )
-
-
-def amount(value: float, column: str) -> str:
-    """Return a number of `column` with its unit, as "3.2 MB"."""
-    if not math.isfinite(value):
-        return "-"
-    for divisor, unit in _UNITS[column][1]:
-        if abs(value) >= divisor:
-            return f"{value / divisor:.3g} {unit}"
-    return f"{value:.6g}" if column in ("round", "env_steps") else f"{value:.3g} {_UNITS[column][1][-1][1]}"
 
 
 def draw_curve(axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.plots.style import ACTIONS, GRAY, INK, Drawing, panels, scale
+from p2pfrl.results.numbers import scale
+from p2pfrl.results.plots.style import ACTIONS, GRAY, INK, Drawing, panels
 from p2pfrl.results.record import Interval
 
 _AGENTS = 40
@@ -92,17 +93,18 @@ def staleness(groups: Sequence[Group]) -> Drawing | None:
     if top <= 16:
         texts = [f"{100 * s:.1f}%" if s >= 0.001 else "" for s in shown]
         axes.bar_label(bars, texts, padding=2, fontsize=7.5, color=INK)
-    axes.axvline(mean, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3)
-    axes.annotate(
-        f"mean {mean:.2f}",
-        (mean, 1.0),
-        (4, -2),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        fontsize=8,
-        va="top",
-        color=INK,
-    )
+    if mean > 0:
+        axes.axvline(mean, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3)
+        axes.annotate(
+            f"mean {mean:.2f}",
+            (mean, 1.0),
+            (4, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=8,
+            va="top",
+            color=INK,
+        )
     axes.set_xlabel("staleness of an applied message (versions or rounds)")
     axes.set_ylabel("applied messages (%)")
     axes.set_xlim(-0.6, top - 0.4)
