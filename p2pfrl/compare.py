@@ -180,11 +180,8 @@ def _against(measure: Measure, cell: Cell) -> tuple[str, str, str]:
     if cell.difference is None:
         return "-", "-", "-"
     chance = "-" if cell.improvement is None else f"{cell.improvement:.2f}"
-    return (
-        interval(cell.difference, measure.show),
-        chance,
-        "-" if cell.p_value is None else number(round(cell.p_value, 4)),
-    )
+    p_value = "-" if cell.p_value is None else f"{cell.p_value:.3g}"
+    return interval(cell.difference, measure.show), chance, p_value
 
 
 def compare(

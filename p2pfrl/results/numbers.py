@@ -64,7 +64,9 @@ def number(value: float) -> str:
         return "-"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}"
+    return f"{value:.4g}"
 
 
 def interval(value: Estimate, show: Callable[[float], str] = number) -> str:

@@ -8,8 +8,6 @@ without a readable `summary.json` is an unfinished run; one whose checksums diff
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,6 +27,14 @@ from p2pfrl.results.files import (
     read_bytes,
     refusing,
     write_bytes,
+)
+from p2pfrl.results.formats import (
+    Layout,
+    decode_parameters,
+    decode_tensors,
+    encode_tensors,
+    graph_from_json,
+    graph_to_json,
 )
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
@@ -119,7 +125,7 @@ class Record:
     metrics: dict[str, NDArray[np.float64]]
     agents: dict[str, NDArray[Any]]
     parameters: NDArray[np.floating]
-    layout: tuple[tuple[str, tuple[int, ...]], ...]
+    layout: Layout
     problem: dict[str, NDArray[Any]]
     graph: Graph
     lambda_2: float | None
@@ -170,9 +176,6 @@ def save(record: Record, directory: Path | str) -> Record:
 
 
 def _contents(record: Record) -> dict[str, bytes]:
-    from safetensors.numpy import save as tensors
-
-    layout = json.dumps([[name, list(shape)] for name, shape in record.layout])
     timeline: Table = {
         "agent": np.array([i.agent for i in record.timeline], dtype=np.int64),
         "kind": np.array([i.kind for i in record.timeline], dtype=str),
@@ -183,15 +186,15 @@ def _contents(record: Record) -> dict[str, bytes]:
         "scenario.toml": record.scenario.encode(),
         "metrics.csv": encode_csv(record.metrics, _WHOLE),
         "agents.csv": encode_csv(record.agents),
-        "parameters.safetensors": tensors({"parameters": np.ascontiguousarray(record.parameters)}, {"layout": layout}),
-        "graph.json": encode_json(_graph_to_json(record.graph)),
+        "parameters.safetensors": encode_tensors({"parameters": record.parameters}, record.layout),
+        "graph.json": encode_json(graph_to_json(record.graph)),
         "staleness.csv": encode_csv(
             {"staleness": np.arange(len(record.staleness)), "messages": np.asarray(record.staleness, dtype=np.int64)}
         ),
         "timeline.csv": encode_csv(timeline),
     }
     if record.problem:
-        contents["problem.safetensors"] = tensors({k: np.ascontiguousarray(v) for k, v in record.problem.items()})
+        contents["problem.safetensors"] = encode_tensors(record.problem)
     if record.events is not None:
         contents["events.jsonl"] = encode_events(record.events)
         contents["trace.json"] = encode_trace(record.events, record.timeline, record.graph.n)
@@ -230,13 +233,13 @@ def load(directory: Path | str) -> Record:
     with refusing(folder / "agents.csv"):
         agents = decode_csv(content("agents.csv"))
     with refusing(folder / "parameters.safetensors"):
-        parameters, layout = _parameters(content("parameters.safetensors"))
+        parameters, layout = decode_parameters(content("parameters.safetensors"))
     problem: dict[str, NDArray[Any]] = {}
     if "problem.safetensors" in contents:
         with refusing(folder / "problem.safetensors"):
-            problem = _tensors(contents["problem.safetensors"])
+            problem = decode_tensors(contents["problem.safetensors"])
     with refusing(folder / "graph.json"):
-        graph = _graph_from_json(json.loads(content("graph.json")))
+        graph = graph_from_json(json.loads(content("graph.json")))
     with refusing(folder / "staleness.csv"):
         staleness = decode_csv(content("staleness.csv"))["messages"].astype(np.int64)
     with refusing(folder / "timeline.csv"):
@@ -273,49 +276,6 @@ def _checked(folder: Path, name: str, expected: str) -> bytes:
     if checksum(content) != expected:
         raise RecordError(f"{path}: changed since the run wrote it (its checksum differs from the one in summary.json)")
     return content
-
-
-def _tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as tensors
-
-    try:
-        return dict(sorted(tensors(content).items()))
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
-def _parameters(content: bytes) -> tuple[NDArray[np.floating], tuple[tuple[str, tuple[int, ...]], ...]]:
-    parameters = _tensors(content)["parameters"]
-    (length,) = struct.unpack("<Q", content[:8])
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    layout = tuple((str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"]))
-    return parameters, layout
-
-
-def _graph_to_json(graph: Graph) -> dict[str, Any]:
-    return {
-        "agents": graph.n,
-        "successors": [list(receivers) for receivers in graph.successors],
-        "latency": [[i, j, value] for (i, j), value in sorted(graph.latency.items())],
-        "bandwidth": [[i, j, value] for (i, j), value in sorted(graph.bandwidth.items())],
-        "positions": [list(position) for position in graph.positions],
-        "labels": list(graph.labels),
-    }
-
-
-def _graph_from_json(value: Mapping[str, Any]) -> Graph:
-    n = int(value["agents"])
-    successors = tuple(tuple(int(j) for j in receivers) for receivers in value["successors"])
-    if len(successors) != n or any(not 0 <= j < n for receivers in successors for j in receivers):
-        raise ValueError("its edges do not fit the number of agents")
-    return Graph(
-        successors=successors,
-        latency={(int(i), int(j)): float(v) for i, j, v in value["latency"]},
-        bandwidth={(int(i), int(j)): float(v) for i, j, v in value["bandwidth"]},
-        positions=tuple((float(x), float(y)) for x, y in value["positions"]),
-        labels=tuple(str(label) for label in value["labels"]),
-    )
 
 
 __all__ = ["AGENTS", "METRICS", "PHYSICS", "Event", "Interval", "Record", "load", "load_summary", "plain", "save"]

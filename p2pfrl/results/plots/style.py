@@ -173,7 +173,7 @@ def horizontal(axes: Axes, column: str, unit: Scale) -> None:
     axes.set_xlabel(unit.label)
     axes.margins(x=0.02)
     if column == "round":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 5, 10]))
         first, last = axes.dataLim.intervalx
         if first == last:
             axes.set_xlim(first - 1, last + 1)

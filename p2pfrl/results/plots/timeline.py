@@ -37,7 +37,8 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
             height,
             left=[i.start / unit.divisor for i in shown],
             color=color,
-            linewidth=0,
+            linewidth=0.5 if kind == "train" else 0,
+            edgecolor="white",
             zorder=3 if kind == "send" else 2,
         )
     axes.set_ylim(len(agents) - 0.4, -0.6)

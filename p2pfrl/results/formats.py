@@ -1,0 +1,70 @@
+"""Parts of a record as files hold them: tensors with their layout, and graphs."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.graph import Graph
+
+Layout = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def encode_tensors(arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None) -> bytes:
+    """Return arrays as safetensors, with the names and shapes of `layout` as metadata; equal input, equal bytes."""
+    from safetensors.numpy import save
+
+    metadata = None if layout is None else {"layout": json.dumps([[name, list(shape)] for name, shape in layout])}
+    return save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata)
+
+
+def decode_tensors(content: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a safetensors file, by name; a `ValueError` where it is none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as tensors
+
+    try:
+        return dict(sorted(tensors(content).items()))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def decode_parameters(content: bytes) -> tuple[NDArray[np.floating], Layout]:
+    """Return the tensor named `parameters` and the layout in the metadata."""
+    parameters = decode_tensors(content)["parameters"]
+    (length,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    layout = tuple((str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"]))
+    return parameters, layout
+
+
+def graph_to_json(graph: Graph) -> dict[str, Any]:
+    """Return a graph as JSON can hold it."""
+    return {
+        "agents": graph.n,
+        "successors": [list(receivers) for receivers in graph.successors],
+        "latency": [[i, j, value] for (i, j), value in sorted(graph.latency.items())],
+        "bandwidth": [[i, j, value] for (i, j), value in sorted(graph.bandwidth.items())],
+        "positions": [list(position) for position in graph.positions],
+        "labels": list(graph.labels),
+    }
+
+
+def graph_from_json(value: Mapping[str, Any]) -> Graph:
+    """Return the graph of `graph_to_json`; a `ValueError` where the edges do not fit."""
+    n = int(value["agents"])
+    successors = tuple(tuple(int(j) for j in receivers) for receivers in value["successors"])
+    if len(successors) != n or any(not 0 <= j < n for receivers in successors for j in receivers):
+        raise ValueError("its edges do not fit the number of agents")
+    return Graph(
+        successors=successors,
+        latency={(int(i), int(j)): float(v) for i, j, v in value["latency"]},
+        bandwidth={(int(i), int(j)): float(v) for i, j, v in value["bandwidth"]},
+        positions=tuple((float(x), float(y)) for x, y in value["positions"]),
+        labels=tuple(str(label) for label in value["labels"]),
+    )
