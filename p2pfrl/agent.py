@@ -4,7 +4,7 @@
     receive -> decompress -> mix                         (Mix, Adopt)
 
 The schedule says when, the rules of the other axes say what, the port is the world: simulated or real. Nothing here,
-nor in schedules and rules, knows which. An agent that trains still answers its neighbors, since `Train` returns at once.
+nor in schedules and rules, knows which. An agent that trains still answers its neighbors: `Train` returns at once.
 """
 
 from __future__ import annotations

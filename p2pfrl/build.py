@@ -238,7 +238,7 @@ def build(
     simulation = Simulation(
         loop, network, trainer, agents=n, spawn=spawn, coordinator=coordinate if is_central else None,
         seconds_per_step=seconds, neighbors=mode.neighbors(union), faults=scenario.faults, log=log, witness=recorder,
-        peer_timeout=round(scenario.network.peer_timeout * SECOND),
+        peer_timeout=round((scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND),
     )  # fmt: skip
     worlds.append(simulation)
     if is_asynchronous:

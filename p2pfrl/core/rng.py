@@ -89,9 +89,8 @@ class Streams:
         For draws at moments that depend on the data (an episode that ends), so that they cannot shift other draws.
         Do not mix with the sequential methods on one object: both count from zero.
         """
-        counter = (positions.astype(np.uint64) * np.uint64(size))[:, None] + np.arange(1, size + 1, dtype=np.uint64)
-        x: NDArray[np.uint64] = self._keys[rows, :1] + counter * _GOLDEN
-        x = _mix(x)
+        counter = np.arange(1, size + 1, dtype=np.uint64) + np.asarray(positions * size, dtype=np.uint64)[:, None]
+        x = _mix(self._keys[rows, :1] + counter * _GOLDEN)
         x += self._keys[rows, 1:]
         return (_mix(x) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 

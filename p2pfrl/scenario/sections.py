@@ -156,7 +156,8 @@ class Network:
         loss: probability that a message is lost, or `{kind = "burst", ...}`.
         duplicate: probability that a message arrives twice.
         jitter: additional delay of a message, uniform between zero and this: later messages may overtake.
-        peer_timeout: silence after which a neighbor counts as gone.
+        peer_timeout: silence after which both ends of a dead link are told; half the schedule's deadline when not
+            given.
     """
 
     latency: Annotated[Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})] = Field(
@@ -166,7 +167,7 @@ class Network:
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
     duplicate: Probability = 0.0
     jitter: Seconds = 0.0
-    peer_timeout: Seconds = Field(default=10.0, gt=0)
+    peer_timeout: Annotated[Seconds, Field(gt=0)] | None = None
 
 
 @rule

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from heapq import heappop, heappush
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 from p2pfrl.core.errors import DeadlockError
 
@@ -60,11 +60,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Handle events in order of time until `stop`."""
         previous = events._get_running_loop()
         events._set_running_loop(self)
-        self._running, self._stopping = True, False
+        self._running = True
         ready, heap = self._ready, self._heap
         pop = ready.popleft
         try:
-            while not self._stopping:
+            while True:
                 while ready:
                     callback, args, context = pop()
                     if context is None:
@@ -74,13 +74,13 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
                 if self._failure is not None:
                     raise self._failure
                 if self._stopping:
-                    break
+                    return
                 if not heap:
                     raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
                 self.now, _, callback, args = heappop(heap)
                 callback(*args)
         finally:
-            self._running = False
+            self._running = self._stopping = False
             events._set_running_loop(previous)
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return None  # type: ignore[return-value]  # asyncio's tasks and futures ignore it, and it would cost 0.3 us
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run `callback` at `when` seconds."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
@@ -126,7 +126,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run `callback` after `delay` seconds."""
         return self.call_at(self.now / SECOND + delay, callback, *args, context=context)

@@ -46,6 +46,11 @@ class Asynchronous(ScheduleRule):
     max_staleness: int | None = Field(default=None, ge=0)
     staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
 
+    @property
+    def link_timeout(self) -> float:
+        """One second: nobody waits for a dead neighbor."""
+        return 1.0
+
     def gossip(
         self,
         me: int,

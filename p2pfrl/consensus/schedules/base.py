@@ -71,6 +71,11 @@ class ScheduleRule(ABC):
     every: int
     max_staleness: int | None
 
+    @property
+    @abstractmethod
+    def link_timeout(self) -> float:
+        """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
+
     @abstractmethod
     def gossip(
         self,

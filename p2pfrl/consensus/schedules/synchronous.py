@@ -49,6 +49,11 @@ class Synchronous(ScheduleRule):
     suspect_after: int = Field(default=3, ge=1)
     max_staleness: int | None = Field(default=None, ge=0)
 
+    @property
+    def link_timeout(self) -> float:
+        """Half the deadline: a dead neighbor is noticed before those who wait for us give us up too."""
+        return self.deadline / 2
+
     def gossip(
         self,
         me: int,
@@ -80,7 +85,7 @@ class Gossip:
 
     An agent that is behind catches up: when a neighbor that hears us is already past our round, it went on without us,
     and our update counts for its round. A neighbor whose link is down, or that missed `suspect_after` deadlines in a
-    row, is not awaited until it is heard again.
+    row, is not awaited until it is heard again; if that comes too late, one more miss is enough.
     """
 
     def __init__(
@@ -175,13 +180,15 @@ class Gossip:
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender = message.sender
-        self._misses.pop(sender, None)
         self._absent.pop(sender, None)
         if message.round > self._newest.get(sender, -1):
             self._newest[sender] = message.round
         if message.round < self.round:
             self.messages_late += message.kind != SKIP
+            if sender in self._misses:
+                self._misses[sender] = min(self._misses[sender], self._suspect_after - 1)
             return ()
+        self._misses.pop(sender, None)
         return self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
