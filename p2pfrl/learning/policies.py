@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
+_BELOW_ONE = np.nextafter(np.float32(1.0), np.float32(0.0))
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -70,8 +71,8 @@ class Categorical:
         self.outputs = actions
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
-        """Return uniform numbers."""
-        return streams.uniform(steps, 1, instances).astype(np.float32)
+        """Return uniform numbers below 1, in float32 too."""
+        return np.minimum(streams.uniform(steps, 1, instances).astype(np.float32), _BELOW_ONE)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
         """Return the number of actions whose cumulated probability lies at or below the uniform number."""
