@@ -337,6 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         return _fail(str(error), FAILED)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}", FAILED)
     return code if isinstance(code, int) else DONE
 
 

@@ -46,7 +46,7 @@ def value(text: str) -> object:
         ScenarioError: it is too long, too deep, or holds too long a number.
     """
     try:
-        found = parse(f"value = {text}".encode(), "--set").values
+        found = parse(f"value = {text}".encode("utf-8", "surrogateescape"), "--set").values
     except ScenarioError as error:
         if "limit" in str(error) or "longer than" in str(error):
             raise

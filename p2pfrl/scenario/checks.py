@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.distributions import Distribution
 from p2pfrl.core.errors import P2PFRLError, ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.options import did_you_mean
+from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.rehearsal import rehearse
 from p2pfrl.scenario.sections import Burst, Edge, Scenario
@@ -32,8 +35,9 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
         yield ("stop",), "the run might never end: set rounds, virtual_time or env_steps"
     if stop.target_return is not None and scenario.environment is None:
         yield ("stop", "target_return"), "there are no returns without an [environment]"
-    if scenario.compute.seconds_per_env_step == 0 and stop.rounds is None and stop.env_steps is None:
-        yield ("stop", "virtual_time"), "might never be reached, because compute.seconds_per_env_step is 0; set rounds"
+    never_moves = scenario.mode == "independent" and scenario.compute.seconds_per_env_step == 0
+    if never_moves and stop.rounds is None and stop.env_steps is None:
+        yield ("stop",), "virtual time stands still while compute.seconds_per_env_step is 0: set rounds or env_steps"
 
 
 def _environment(scenario: Scenario) -> Iterator[Problem]:
@@ -43,15 +47,10 @@ def _environment(scenario: Scenario) -> Iterator[Problem]:
             yield ("environment",), f"learner {learner!r} needs one: add an [environment] with an id"
             return
     elif section is not None:
-        yield (
-            ("environment",),
-            f"learner {learner!r} has a problem of its own and uses no environment: remove this section",
-        )
+        yield ("environment",), f"learner {learner!r} has a problem of its own: remove this section"
         return
     problems = [*_vary(scenario)]
-    yield from problems
-    if not problems:
-        yield from _learner(scenario)
+    yield from problems or _learner(scenario)
 
 
 def _vary(scenario: Scenario) -> Iterator[Problem]:
@@ -89,6 +88,9 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
     except P2PFRLError as error:
         yield _placed(str(error), "learner")
         return
+    size = stack.layout.size * np.dtype(stack.layout.dtype).itemsize
+    if size > MAX_PAYLOAD:
+        yield ("learner",), f"{stack.layout.size:,} parameters are {size:,} bytes; a message holds {MAX_PAYLOAD:,}"
     if scenario.learner.moments != "keep" and not stack.moments:
         kind = kind_of("learners", scenario.learner)
         yield ("learner", "moments"), f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}"
@@ -117,6 +119,9 @@ def _topology(scenario: Scenario) -> Iterator[Problem]:
         graphs = [view.at(round) for round in range(min(view.period or 1, _MOST_ROUNDS))]
     except TopologyError as error:
         yield _placed(str(error), "topology")
+        return
+    except OSError as error:
+        yield ("topology",), f"its file cannot be read: {error.strerror}"
         return
     if scenario.mode == "gossip":
         yield from _mixing(scenario, graphs)

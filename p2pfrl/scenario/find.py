@@ -30,11 +30,19 @@ def find(name: str, kind: str, suffix: str) -> Path:
     places = [Path(), *folders(kind)]
     for place in places:
         for candidate in (place / name, place / f"{name}{suffix}"):
-            if candidate.is_file():
+            if is_file(candidate):
                 return candidate
     known = {path.name for place in places if place.is_dir() for path in place.glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
     raise ScenarioError([f"{name}: no such file ({looked}){did_you_mean(Path(name).name, known)}"])
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file; False too for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def recipes() -> dict[str, Path]:

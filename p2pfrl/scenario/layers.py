@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import did_you_mean, options_of, show
 from p2pfrl.scenario import positions
-from p2pfrl.scenario.find import find, recipes
+from p2pfrl.scenario.find import find, is_file, recipes
 from p2pfrl.scenario.positions import Document
 
 MAX_EXTENDS = 8
+MAX_PROBLEMS = 100
 
 RULE_SECTIONS: dict[tuple[str, ...], str] = {
     ("learner",): "learners",
@@ -54,10 +55,11 @@ class Layers:
         """Return the error that lists problems (path of the key, message), each with its place, in order of place."""
         placed = sorted({(self.place(path), ".".join(map(str, path)), message) for path, message in problems})
         lines = []
-        for (source, line, column), key, message in placed:
+        hidden = len(placed) - MAX_PROBLEMS
+        for (source, line, column), key, message in placed[:MAX_PROBLEMS]:
             where = f"--set {key}" if source == OVERRIDES else f"{source}:{line}:{column}: {key}"
             lines.append(f"{where}: {message}" if key else f"{where}{message}")
-        return ScenarioError(lines)
+        return ScenarioError([*lines, f"... and {hidden} more"] if hidden > 0 else lines)
 
 
 OVERRIDES = "--set"
@@ -73,7 +75,17 @@ def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Lay
     Raises:
         ScenarioError: a file is missing, is not TOML, exceeds a limit, or extends itself.
     """
-    return stack([*_chain(find(str(path), "scenarios", ".toml"))], overrides)
+    found = find(str(path), "scenarios", ".toml")
+    return stack(_chain(_read(found), found), overrides)
+
+
+def read_text(text: bytes, source: str, overrides: Mapping[str, object] | None = None) -> Layers:
+    """Return the layers of a TOML text; files that it extends are looked for in the working directory.
+
+    Raises:
+        ScenarioError: as `read`.
+    """
+    return stack(_chain(positions.parse(text, source), Path(source)), overrides)
 
 
 def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None = None) -> Layers:
@@ -85,44 +97,53 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
         merged = _merge(merged, document.values, ())
     merged.pop("extends", None)
     layers = Layers(tuple(documents), merged)
-    problems = [
-        (path, f"expected a finite number, got {value}")
-        for path, value in positions.walk(merged)
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    problems += [
-        (path, f"dates and times are not used, got {show(value)}")
-        for path, value in positions.walk(merged)
-        if isinstance(value, datetime.date | datetime.time)
-    ]
+    problems = [(path, reason) for path, value in positions.walk(merged) if (reason := _unfit(value))]
     if problems:
         raise layers.say(problems)
     return layers
 
 
-def _chain(path: Path) -> list[Document]:
-    documents: list[Document] = []
-    seen: list[Path] = []
-    while True:
-        seen.append(path.resolve())
-        try:
-            with path.open("rb") as file:
-                text = file.read(positions.MAX_BYTES + 1)
-        except OSError as error:
-            raise ScenarioError([f"{path}: cannot be read: {error.strerror}"]) from error
-        document = positions.parse(text, str(path))
-        documents.append(document)
-        if "extends" not in document.values:
-            return documents
-        base = document.values["extends"]
-        path = _base(base, path, lambda message, d=document: Layers((d,), {}).say([(("extends",), message)]))
+def _unfit(value: object) -> str:
+    """Return why a value can stand for nothing in a scenario, or nothing."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected a finite number, got {value}"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "an integer of more than 64 bits"
+    if isinstance(value, datetime.date | datetime.time):
+        return f"dates and times are not used, got {value}"
+    if value is None or isinstance(value, str | int | float | dict | list):
+        return ""
+    return f"expected a value that TOML can hold, got {show(value)}"
+
+
+def _read(path: Path) -> Document:
+    try:
+        with path.open("rb") as file:
+            return positions.parse(file.read(positions.MAX_BYTES + 1), str(path))
+    except OSError as error:
+        raise ScenarioError([f"{path}: cannot be read: {error.strerror}"]) from error
+
+
+def _chain(document: Document, path: Path) -> list[Document]:
+    """Return a document and all that it extends, one after the other."""
+    documents, seen = [document], [path.resolve()]
+    while "extends" in document.values:
+
+        def refuse(reason: str, here: Document = document) -> ScenarioError:
+            return Layers((here,), {}).say([(("extends",), reason)])
+
+        path = _base(document.values["extends"], path, refuse)
         if path.resolve() in seen or len(seen) > MAX_EXTENDS:
             what = "in a circle" if path.resolve() in seen else f"through more than {MAX_EXTENDS} files"
             chain = " -> ".join([*(d.source for d in documents), str(path)])
-            raise Layers((document,), {}).say([(("extends",), f"scenarios extend each other {what}: {chain}")])
+            raise refuse(f"scenarios extend each other {what}: {chain}")
+        seen.append(path.resolve())
+        document = _read(path)
+        documents.append(document)
+    return documents
 
 
-def _base(name: object, beside: Path, refuse: Any) -> Path:
+def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) -> Path:
     """Return the file that `extends` names: a recipe, or a scenario file beside the one that names it."""
     known = recipes()
     if not isinstance(name, str) or "\0" in name:
@@ -130,7 +151,7 @@ def _base(name: object, beside: Path, refuse: Any) -> Path:
     if name in known:
         return known[name]
     for candidate in (beside.parent / name, beside.parent / f"{name}.toml"):
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     near = [path.name for path in beside.parent.glob("*.toml")]
     raise refuse(f"no recipe and no file beside this one is called {show(name)}{did_you_mean(name, [*known, *near])}")

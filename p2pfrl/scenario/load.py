@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from p2pfrl.core.options import construct, phrase
 from p2pfrl.scenario.checks import check
-from p2pfrl.scenario.layers import Layers, read, stack
-from p2pfrl.scenario.positions import parse
+from p2pfrl.scenario.layers import Layers, read, read_text
 from p2pfrl.scenario.sections import Scenario
 
 
@@ -30,12 +29,12 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
 
 
 def loads(text: str | bytes, overrides: Mapping[str, object] | None = None, source: str = "<text>") -> Scenario:
-    """Return the scenario of a TOML text; it cannot extend another.
+    """Return the scenario of a TOML text.
 
     Raises:
         ScenarioError: with every problem and its line and column.
     """
-    return validate(stack([parse(text.encode() if isinstance(text, str) else text, source)], overrides))
+    return validate(read_text(text.encode() if isinstance(text, str) else text, source, overrides))
 
 
 def validate(layers: Layers) -> Scenario:

@@ -76,7 +76,7 @@ def _syntax(message: str, text: str, source: str) -> str:
     what = match[1] if match else message
     if match and match[2]:
         return f"{source}:{match[2]}:{match[3]}: {what}"
-    return f"{source}:{text.count(chr(10)) + 1}:1: {what}"
+    return f"{source}:{text.count(chr(10)) + 1}:{len(text) - text.rfind(chr(10))}: {what}"
 
 
 def _limit(root: tree_sitter.Node, source: str) -> None:
