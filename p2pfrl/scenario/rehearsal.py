@@ -89,4 +89,5 @@ class Stage:
             if self._state[agent] != before:
                 reason = f"agent {agent} is {self._state[agent]} at this time, it would have to be {before}"
                 self.problems.append(("agents", reason))
-            self._state[agent] = after
+            else:
+                self._state[agent] = after
