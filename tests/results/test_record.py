@@ -16,7 +16,8 @@ from factory import record
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
-from p2pfrl.results.record import Record, load, save
+from p2pfrl.results.record import Event, Interval, Record, load, save
+from p2pfrl.results.trace import encode_trace
 
 
 def equal(a: Record, b: Record) -> None:
@@ -159,6 +160,15 @@ def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
     assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {*(f"agent {i}" for i in range(4)), "coordinator"}
     assert all(r["dur"] >= 0 for r in rows if r["ph"] == "X")
     assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
+
+
+def test_the_coordinator_has_a_track_of_its_own() -> None:
+    sent = Event(1_000, "send", -1, 0, 3, 9)
+    heard = Event(2_000, "deliver", -1, 0, 3, 9)
+    rows = json.loads(encode_trace([sent, heard], [Interval(-1, "wait", 0.0, 1e-6)], agents=2))["traceEvents"]
+    (track,) = {r["tid"] for r in rows if r["ph"] == "M" and r["args"]["name"] == "coordinator"}
+    assert [r["tid"] for r in rows if r["name"] in ("wait", "send")] == [track, track]
+    assert [r["tid"] for r in rows if r["name"] == "deliver"] == [0]
 
 
 def test_reading_a_record_imports_neither_torch_nor_matplotlib() -> None:

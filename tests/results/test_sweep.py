@@ -106,6 +106,19 @@ def test_a_killed_process_is_reported_and_resume_does_the_rest(tmp_path: Path) -
         assert executed(out).count(name) == before.count(name) + (name not in complete), name
 
 
+def test_real_runs_are_the_same_in_one_process_and_in_several(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path)
+    digests = [
+        [
+            load(row["directory"]).summary["digest"]
+            for row in sweep(scenario, {}, [0, 1], tmp_path / str(n), jobs=n).rows
+        ]
+        for n in (1, 2)
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 2
+
+
 def test_a_bad_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="lr"):
         sweep(write_scenario(tmp_path), {"learner.lr": [0.1, -1.0]}, [0], tmp_path / "out", run=fake)
