@@ -40,7 +40,7 @@ Set = Annotated[
 Seed = Annotated[int | None, Parameter(help="In place of the scenario's seed.")]
 Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="No progress.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
 Seeds = Annotated[str, Parameter(help="Seeds, as 0-4 or 1,2,7.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
 Target = Annotated[bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")]
@@ -98,8 +98,10 @@ def scenario(
 
 
 @app.command
-def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False) -> int:
+def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False, quiet: Quiet = False) -> int:
     """Check a scenario and predict what it costs: parameters, bytes, lambda_2, rounds to consensus.
+
+    With --quiet the exit code alone tells.
 
     Parameters
     ----------
@@ -108,7 +110,9 @@ def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False)
     """
     from p2pfrl.preview import preview
 
-    _print(preview(Told(set, seed).load(file)), json)
+    found = preview(Told(set, seed).load(file))
+    if json or not quiet:
+        _print(found, json)
     return DONE
 
 
@@ -271,6 +275,7 @@ def sweep(
         A scenario file or name.
     """
     from p2pfrl import settings
+    from p2pfrl.results.files import plain
     from p2pfrl.show import counting
     from p2pfrl.sweep import sweep as run_all
 
@@ -286,7 +291,7 @@ def sweep(
         progress=None if quiet else counting,
     )
     if json:
-        _print(list(found.rows), json)
+        _print(plain(list(found.rows)), json)
     else:
         for row in found.rows:
             print("  ".join(f"{key}={_text(row[key])}" for key in (*found.keys, "seed", "state", "final_return.mean")))
