@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from learner_worlds import CONTINUOUS, DISCRETE, Constant, stack, task
+from learner_worlds import CONTINUOUS, DISCRETE, Constant, Target, stack, task
 
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Batch
@@ -65,6 +65,14 @@ def test_termination_has_no_future():
     tail = 1 + GAMMA * 5
     expected = [1 + GAMMA * 5 + GAMMA, 1.0, tail + GAMMA * tail, tail]
     np.testing.assert_allclose(got[0, :, 0], expected, rtol=1e-6)
+
+
+def test_nothing_comes_after_a_terminal_state_of_a_rollout():
+    bound = stack(PPO(hidden=(16,), steps=5), Target(), 2)
+    rollout = roll(bound, constant_value(bound, 7.0), 5)
+    assert rollout.finished.all()
+    np.testing.assert_allclose(rollout.value, 7.0, rtol=1e-6)
+    assert not rollout.next_value.any()
 
 
 def test_advantages_are_the_sums_of_the_paper():

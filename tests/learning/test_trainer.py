@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from learner_worlds import DISCRETE, stack
 
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.trainer import Trainer
-from learner_worlds import DISCRETE, stack
 
 
 def quadratic(agents: int = 4, **options) -> Trainer:
