@@ -1,75 +1,28 @@
-"""The composition root: a scenario becomes a world. The only module that sees every axis."""
+"""The composition root: a scenario becomes a simulated world."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.agent import Agent, Rules, follow
-from p2pfrl.consensus.coordinator import Coordinator
+from p2pfrl.blueprint import Blueprint
 from p2pfrl.consensus.mixing import Mixing
-from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
-from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.distributions import Draw
 from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR
-from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.heterogeneity import heterogeneity
-from p2pfrl.learning.environments.vary import columns
-from p2pfrl.learning.learners.base import Stack, Task
-from p2pfrl.learning.model import Model
+from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
-from p2pfrl.world.availability import Presence
 from p2pfrl.world.digest import Log
 from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import SimulatedPort
 from p2pfrl.world.simulation import Actor, Simulation
-
-_AVAILABILITY = 6
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Everything about learning that a scenario describes.
-
-    Attributes:
-        stack: the learner, bound to the environments.
-        physics: `(n, ...)` per name; empty without an environment.
-        instance: what `problem.safetensors` holds.
-        heterogeneity: how different the agents are.
-    """
-
-    stack: Stack
-    physics: dict[str, NDArray[np.generic]]
-    instance: dict[str, NDArray[np.generic]]
-    heterogeneity: dict[str, float]
-
-
-def learning(scenario: Scenario) -> Learning:
-    """Return the learner and environments of a scenario."""
-    n, seed, section = scenario.agents, scenario.seed, scenario.environment
-    if section is None:
-        stack = scenario.learner.prepare(Task(seed, n))
-        return Learning(stack, {}, stack.problem(), {})
-    problem = section.rule
-    table = problem.physics(seed, range(n), columns(problem, section.vary, seed, range(n), n))
-    simulator = problem.simulator(table, section.instances, seed)
-    episodes = scenario.evaluation.episodes
-    evaluator = problem.simulator(table, episodes, seed) if episodes else None
-    stack = scenario.learner.prepare(Task(seed, n, simulator, evaluator))
-    return Learning(stack, table, problem.instance(table) | stack.problem(), heterogeneity(problem, table))
 
 
 class StackJudge:
@@ -103,32 +56,13 @@ class StackJudge:
 class World:
     """A built simulation and what belongs to its record."""
 
+    blueprint: Blueprint
     loop: VirtualTimeLoop
     simulation: Simulation
     network: Network
     trainer: Trainer
     recorder: Recorder
     log: Log
-    learning: Learning
-    graph: Graph
-    view: TopologyView
-    mixing: Mixing
-
-
-@dataclass(frozen=True)
-class _Links:
-    """One agent's neighborhood on a topology."""
-
-    view: TopologyView
-    me: int
-
-    def successors(self, round: int) -> Sequence[int]:
-        """Return whom it sends to."""
-        return self.view.at(round).successors[self.me]
-
-    def predecessors(self, round: int) -> Sequence[int]:
-        """Return whom it hears."""
-        return self.view.at(round).predecessors[self.me]
 
 
 def build(
@@ -146,152 +80,86 @@ def build(
         TopologyError: the mixing rule does not fit the graph.
     """
     n, rounds = scenario.agents, scenario.stop.rounds
-    mix = mixing or scenario.mixing
-    view = TopologyView(scenario.topology, n, scenario.seed)
-    parts_of = learning(scenario)
-    stack = parts_of.stack
-    mode = MODES[scenario.mode]
-    trainer = Trainer(Collecting(stack) if mode.pools else stack, n, same_start=scenario.learner.same_start)
-    parts = tuple(scenario.exchange.shared or stack.layout.parts)
-    is_central, is_asynchronous = mode.coordinator, scenario.schedule.is_asynchronous
-    speeds = scenario.compute.speed.values(scenario.seed, range(n), n, "speed")
-    seconds = (scenario.compute.seconds_per_env_step / speeds).tolist()
-    mean_update = stack.min_steps * scenario.schedule.every * sum(seconds) / n
-
+    blueprint = Blueprint(scenario, mixing)
+    trainer = blueprint.trainer(range(n))
     loop, log = virtual_time(), Log(trace=trace)
     recorder = Recorder(
-        layout=stack.layout, agents=n, start=trainer.parameters, judge=StackJudge(trainer), now=lambda: loop.now,
-        every=scenario.evaluation.every, episodes=scenario.evaluation.episodes if scenario.environment else 0,
-        on_row=on_row, mixes=not mode.pools, shared=parts,
-        tick=max(1, round(mean_update * SECOND)) if is_asynchronous else None,
-    )  # fmt: skip
-    size = Model(trainer, 0, parts=parts, moments=scenario.learner.moments).size
-    decoder = Decoder(scenario.name, agents=n, parts=parts, size=size, dtype=stack.layout.dtype, uploads=mode.pools)
+        layout=blueprint.learning.stack.layout,
+        agents=n,
+        start=trainer.parameters,
+        judge=StackJudge(trainer),
+        now=lambda: loop.now,
+        every=scenario.evaluation.every,
+        episodes=scenario.evaluation.episodes if scenario.environment else 0,
+        on_row=on_row,
+        mixes=not blueprint.mode.pools,
+        tick=_tick(blueprint) if scenario.schedule.is_asynchronous else None,
+        shared=blueprint.parts,
+    )
     worlds: list[Simulation] = []
+    union = blueprint.view.union
     network = Network(
-        loop, n, decoder=decoder, deliver=lambda to, event: worlds[0].deliver(to, event), log=log,
-        latency=_latency(scenario, view.union), loss=_loss(scenario, mix), bandwidth=scenario.network.bandwidth,
-        edge_bandwidth=view.union.bandwidth, duplicate=scenario.network.duplicate, seed=scenario.seed,
-    )  # fmt: skip
+        loop,
+        n,
+        decoder=blueprint.decoder,
+        deliver=lambda to, event: worlds[0].deliver(to, event),
+        log=log,
+        latency=_latency(scenario, union),
+        loss=_loss(scenario, blueprint.mixing),
+        bandwidth=scenario.network.bandwidth,
+        edge_bandwidth=union.bandwidth,
+        duplicate=scenario.network.duplicate,
+        seed=scenario.seed,
+    )
     recorder.traffic = network
-    rules = Rules(
-        PAYLOADS[scenario.exchange.payload](), scenario.gate, scenario.privacy, scenario.compressor, mix,
-        scenario.exchange.order, scenario.schedule.max_staleness,
-    )  # fmt: skip
-
-    @lru_cache(maxsize=64)
-    def matrix(index: int) -> tuple[dict[int, float], ...]:
-        graph = view.at(index)
-        mix.check(graph)
-        return mix.weights(graph)
-
-    def weights(agent: int, round: int) -> dict[int, float]:
-        return matrix(round % view.period if view.period else round)[agent] if mode.mixes else {agent: 1.0}
-
-    if mode.mixes:
-        matrix(0)
-
-    trace_file = scenario.availability.trace
-    presence = Presence.read(trace_file, n) if trace_file else Presence({})
-
-    def available(agent: int) -> Available:
-        dropout = scenario.availability.dropout
-        if presence.has(agent):
-            return lambda round, now: presence.is_there(agent, now / SECOND)
-        if dropout:
-            return lambda round, now: draw(scenario.seed, agent, agent, round, _AVAILABILITY)[0] >= dropout
-        return always
 
     def spawn(agent: int, incarnation: int, port: SimulatedPort) -> Actor:
-        model = Model(trainer, agent, parts=parts, moments=scenario.learner.moments)
         observer = _Saving(recorder, worlds[0], scenario.checkpoint.every or 1)
-        own_rules = replace(rules, payload=Upload(trainer, agent)) if mode.pools else rules
-        body = Agent(
-            agent, model=model, rules=own_rules, port=port, observer=observer,
-            weights=lambda round: weights(agent, round),
-            encoder=Encoder(scenario.name, agent, incarnation),
-        )  # fmt: skip
-        if is_central:
-            last = rounds * n if rounds is not None and is_asynchronous else rounds
-            schedule = scenario.schedule.client(rounds=last, available=available(agent))
-        else:
-            own: Neighborhood = _Links(view, agent) if mode.mixes else Alone()
-            schedule = scenario.schedule.gossip(
-                agent, own, rounds=None if is_asynchronous else rounds, order=rules.order, available=available(agent)
-            )
-        return Actor(schedule, lambda: body.run(schedule))
+        return blueprint.agent(agent, incarnation, port, trainer, observer)
 
     def coordinate(port: SimulatedPort) -> Actor:
-        section = scenario.coordinator
-        body = Coordinator(
-            Model(trainer, 0, parts=parts, moments=scenario.learner.moments).first(stack), parts=parts, port=port,
-            aggregator=Pool(stack) if mode.pools else section.aggregator, optimizer=section.server_optimizer,
-            payload=Upload(trainer, COORDINATOR) if mode.pools else rules.payload,
-            encoder=Encoder(scenario.name, COORDINATOR), witness=recorder,
-        )  # fmt: skip
-        choose = section.participation.choose
-        participants = Participants(n, lambda round, present: choose(scenario.seed, round, present))
-        schedule = scenario.schedule.coordinator(participants, rounds=rounds)
-        return Actor(schedule, lambda: follow(schedule, port, body.perform))
+        return blueprint.coordinator(port, trainer, recorder)
 
-    union = view.union
     simulation = Simulation(
-        loop, network, trainer, agents=n, spawn=spawn, coordinator=coordinate if is_central else None,
-        seconds_per_step=seconds, neighbors=mode.neighbors(union), faults=scenario.faults, log=log, witness=recorder,
+        loop,
+        network,
+        trainer,
+        agents=n,
+        spawn=spawn,
+        coordinator=coordinate if blueprint.mode.coordinator else None,
+        seconds_per_step=blueprint.seconds_per_step(),
+        neighbors=blueprint.mode.neighbors(union),
         peer_timeout=round((scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND),
-    )  # fmt: skip
+        faults=scenario.faults,
+        log=log,
+        witness=recorder,
+    )
     worlds.append(simulation)
-    if is_asynchronous:
-        recorder.follow_clock(loop.post, None if rounds is None or is_central else rounds * n, simulation.stop)
-    return World(loop, simulation, network, trainer, recorder, log, parts_of, union, view, mix)
+    if scenario.schedule.is_asynchronous:
+        counted = rounds is not None and not blueprint.mode.coordinator
+        recorder.follow_clock(loop.post, rounds * n if rounds is not None and counted else None, simulation.stop)
+    return World(blueprint, loop, simulation, network, trainer, recorder, log)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """What sets one mode apart from the others.
-
-    Attributes:
-        mixes: agents mix with their neighbors on the topology.
-        coordinator: there is one, and agents talk to it alone.
-        pools: agents upload transitions, and the coordinator learns.
-        neighbors: per agent and, last, the coordinator: whom it talks to.
-    """
-
-    mixes: bool
-    coordinator: bool
-    pools: bool
-    neighbors: Callable[[Graph], list[Sequence[int]]]
-
-
-def _on_graph(graph: Graph) -> list[Sequence[int]]:
-    both = zip(graph.successors, graph.predecessors, strict=True)
-    return [*(sorted({*out, *into}) for out, into in both), ()]
-
-
-def _around_coordinator(graph: Graph) -> list[Sequence[int]]:
-    return [*((COORDINATOR,) for _ in range(graph.n)), range(graph.n)]
-
-
-def _nobody(graph: Graph) -> list[Sequence[int]]:
-    return [() for _ in range(graph.n + 1)]
-
-
-MODES: dict[str, Mode] = {
-    "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
-    "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
-    "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
-    "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
-}
+def _tick(blueprint: Blueprint) -> int:
+    """Return the nanoseconds that a round of updates takes on average: one row of an asynchronous run."""
+    seconds = blueprint.seconds_per_step()
+    steps = blueprint.learning.stack.min_steps * blueprint.scenario.schedule.every
+    mean: float = steps * sum(seconds) / len(seconds)
+    return max(1, round(mean * SECOND))
 
 
 class _Saving:
     """An observer that also keeps what a restart resumes from."""
 
     def __init__(self, recorder: Recorder, simulation: Simulation, every: int) -> None:
-        self.trained = recorder.trained
         self._recorder = recorder
         self._simulation = simulation
         self._every = every
+
+    def trained(self, agent: int, update: Update) -> None:
+        """A local update ended."""
+        self._recorder.trained(agent, update)
 
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round ended."""

@@ -112,12 +112,12 @@ def _fewer_collections() -> Iterator[None]:
 
 
 def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Record:
-    recorder, stack = world.recorder, world.learning.stack
+    recorder, stack = world.recorder, world.blueprint.learning.stack
     rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
     parameters = stack.layout.pack(rows)
     physics = {
         PHYSICS + name: values.astype(np.float64)
-        for name, values in world.learning.physics.items()
+        for name, values in world.blueprint.learning.physics.items()
         if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
     }
     events = None
@@ -125,7 +125,7 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         events = tuple(Event(t, NAMES[kind], *rest) for t, kind, *rest in world.log.events)
     lambda_2 = None
     if scenario.mode == "gossip":
-        lambda_2 = predict(world.view, world.mixing).lambda_2
+        lambda_2 = predict(world.blueprint.view, world.blueprint.mixing).lambda_2
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, world, reason, wall, world.log.digest(parameters)),
@@ -133,12 +133,12 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         agents=_agent_columns(recorder.agent_rows, physics),
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in stack.layout.tensors),
-        problem=world.learning.instance,
-        graph=world.graph,
+        problem=world.blueprint.learning.instance,
+        graph=world.blueprint.view.union,
         lambda_2=lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),
-        heterogeneity=world.learning.heterogeneity,
+        heterogeneity=world.blueprint.learning.heterogeneity,
         events=events,
     )
 
@@ -173,7 +173,7 @@ def _summary(scenario: Scenario, world: World, reason: str, wall: float, digest:
         "mode": scenario.mode,
         "seed": scenario.seed,
         "agents": scenario.agents,
-        "parameters": world.learning.stack.layout.size,
+        "parameters": world.blueprint.learning.stack.layout.size,
         "digest": digest,
         "stopped_by": reason,
         "rounds": int(last.get("round", 0)),

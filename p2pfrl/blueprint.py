@@ -1,0 +1,256 @@
+"""What a scenario describes, apart from the world it runs in: the same agents for the simulator and for a LAN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.agent import Agent, Observer, Rules, follow
+from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
+from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.core.graph import Graph
+from p2pfrl.core.rng import draw
+from p2pfrl.core.types import COORDINATOR, Port
+from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.environments.heterogeneity import heterogeneity
+from p2pfrl.learning.environments.vary import columns
+from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.model import Model
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.pooling import Collecting, Pool, Upload
+from p2pfrl.scenario import Scenario
+from p2pfrl.world.availability import Presence
+from p2pfrl.world.loop import SECOND
+from p2pfrl.world.simulation import Actor
+
+_AVAILABILITY = 6
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Everything about learning that a scenario describes.
+
+    Attributes:
+        stack: the learner, bound to the environments.
+        physics: `(n, ...)` per name; empty without an environment.
+        instance: what `problem.safetensors` holds.
+        heterogeneity: how different the agents are.
+    """
+
+    stack: Stack
+    physics: dict[str, NDArray[np.generic]]
+    instance: dict[str, NDArray[np.generic]]
+    heterogeneity: dict[str, float]
+
+
+def learning(scenario: Scenario) -> Learning:
+    """Return the learner and environments of a scenario."""
+    n, seed, section = scenario.agents, scenario.seed, scenario.environment
+    if section is None:
+        stack = scenario.learner.prepare(Task(seed, n))
+        return Learning(stack, {}, stack.problem(), {})
+    problem = section.rule
+    table = problem.physics(seed, range(n), columns(problem, section.vary, seed, range(n), n))
+    simulator = problem.simulator(table, section.instances, seed)
+    episodes = scenario.evaluation.episodes
+    evaluator = problem.simulator(table, episodes, seed) if episodes else None
+    stack = scenario.learner.prepare(Task(seed, n, simulator, evaluator))
+    return Learning(stack, table, problem.instance(table) | stack.problem(), heterogeneity(problem, table))
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What sets one mode apart from the others.
+
+    Attributes:
+        mixes: agents mix with their neighbors on the topology.
+        coordinator: there is one, and agents talk to it alone.
+        pools: agents upload transitions, and the coordinator learns.
+        neighbors: per agent and, last, the coordinator: whom it talks to.
+    """
+
+    mixes: bool
+    coordinator: bool
+    pools: bool
+    neighbors: Callable[[Graph], list[Sequence[int]]]
+
+
+def _on_graph(graph: Graph) -> list[Sequence[int]]:
+    both = zip(graph.successors, graph.predecessors, strict=True)
+    return [*(sorted({*out, *into}) for out, into in both), ()]
+
+
+def _around_coordinator(graph: Graph) -> list[Sequence[int]]:
+    return [*((COORDINATOR,) for _ in range(graph.n)), range(graph.n)]
+
+
+def _nobody(graph: Graph) -> list[Sequence[int]]:
+    return [() for _ in range(graph.n + 1)]
+
+
+MODES: dict[str, Mode] = {
+    "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
+    "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
+    "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
+    "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
+}
+
+
+@dataclass(frozen=True)
+class _Links:
+    """One agent's neighborhood on a topology."""
+
+    view: TopologyView
+    me: int
+
+    def successors(self, round: int) -> Sequence[int]:
+        """Return whom it sends to."""
+        return self.view.at(round).successors[self.me]
+
+    def predecessors(self, round: int) -> Sequence[int]:
+        """Return whom it hears."""
+        return self.view.at(round).predecessors[self.me]
+
+
+class Blueprint:
+    """Makes the agents and the coordinator of a scenario, for any world.
+
+    Attributes:
+        scenario: what is built.
+        mode: what sets its mode apart.
+        mixing: the mixing rule.
+        view: the topology.
+        learning: learner and environments.
+        parts: the parts of the parameters that are shared.
+        decoder: checks the frames of this run.
+
+    Args:
+        scenario: what to build.
+        mixing: a rule of the user's own, in place of the scenario's.
+
+    Raises:
+        TopologyError: the mixing rule does not fit the graph.
+    """
+
+    def __init__(self, scenario: Scenario, mixing: Mixing | None = None) -> None:
+        self.scenario = scenario
+        self.mode = MODES[scenario.mode]
+        self.mixing = mixing or scenario.mixing
+        self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+        self.learning = learning(scenario)
+        stack = self.learning.stack
+        self.parts = tuple(scenario.exchange.shared or stack.layout.parts)
+        self._rules = Rules(
+            payload=PAYLOADS[scenario.exchange.payload](),
+            gate=scenario.gate,
+            privacy=scenario.privacy,
+            compressor=scenario.compressor,
+            mixing=self.mixing,
+            order=scenario.exchange.order,
+            max_staleness=scenario.schedule.max_staleness,
+        )
+        self._matrix = lru_cache(maxsize=64)(self._weights)
+        if self.mode.mixes:
+            self._matrix(0)
+        width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in self.parts)
+        averaged = len(stack.moments) if scenario.learner.moments == "average" else 0
+        self.decoder = Decoder(
+            scenario.name,
+            agents=scenario.agents,
+            parts=self.parts,
+            size=width * (1 + averaged),
+            dtype=stack.layout.dtype,
+            uploads=self.mode.pools,
+        )
+        trace = scenario.availability.trace
+        self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
+
+    def trainer(self, agents: Sequence[int]) -> Trainer:
+        """Return the trainer of `agents`."""
+        stack = self.learning.stack
+        return Trainer(
+            Collecting(stack) if self.mode.pools else stack, agents, same_start=self.scenario.learner.same_start
+        )
+
+    def seconds_per_step(self) -> list[float]:
+        """Return the virtual seconds that one environment step takes each agent."""
+        n = self.scenario.agents
+        speeds = self.scenario.compute.speed.values(self.scenario.seed, range(n), n, "speed")
+        return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
+
+    def agent(self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer) -> Actor:
+        """Return one life of an agent."""
+        scenario = self.scenario
+        rules = replace(self._rules, payload=Upload(trainer, agent)) if self.mode.pools else self._rules
+        body = Agent(
+            agent,
+            model=self._model(trainer, agent),
+            rules=rules,
+            weights=lambda round: self._row(agent, round),
+            encoder=Encoder(scenario.name, agent, incarnation),
+            port=port,
+            observer=observer,
+        )
+        rounds, available = scenario.stop.rounds, self._available(agent)
+        if self.mode.coordinator:
+            last = rounds * scenario.agents if rounds is not None and scenario.schedule.is_asynchronous else rounds
+            schedule = scenario.schedule.client(rounds=last, available=available)
+        else:
+            links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
+            schedule = scenario.schedule.gossip(
+                agent,
+                links,
+                rounds=None if scenario.schedule.is_asynchronous else rounds,
+                order=scenario.exchange.order,
+                available=available,
+            )
+        return Actor(schedule, lambda: body.run(schedule))
+
+    def coordinator(self, port: Port, trainer: Trainer, witness: Witness) -> Actor:
+        """Return the coordinator's life."""
+        scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
+        body = Coordinator(
+            self._model(trainer, 0).first(stack),
+            payload=Upload(trainer, COORDINATOR) if self.mode.pools else self._rules.payload,
+            aggregator=Pool(stack) if self.mode.pools else section.aggregator,
+            optimizer=section.server_optimizer,
+            encoder=Encoder(scenario.name, COORDINATOR),
+            parts=self.parts,
+            port=port,
+            witness=witness,
+        )
+        choose = section.participation.choose
+        participants = Participants(scenario.agents, lambda round, present: choose(scenario.seed, round, present))
+        schedule = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
+        return Actor(schedule, lambda: follow(schedule, port, body.perform))
+
+    def _model(self, trainer: Trainer, agent: int) -> Model:
+        return Model(trainer, agent, parts=self.parts, moments=self.scenario.learner.moments)
+
+    def _weights(self, index: int) -> tuple[dict[int, float], ...]:
+        graph = self.view.at(index)
+        self.mixing.check(graph)
+        return self.mixing.weights(graph)
+
+    def _row(self, agent: int, round: int) -> dict[int, float]:
+        """Return the agent's row of the mixing matrix of `round`."""
+        if not self.mode.mixes:
+            return {agent: 1.0}
+        return self._matrix(round % self.view.period if self.view.period else round)[agent]
+
+    def _available(self, agent: int) -> Available:
+        """Return whether the agent takes part in a round."""
+        scenario, presence = self.scenario, self._presence
+        dropout = scenario.availability.dropout
+        if presence.has(agent):
+            return lambda round, now: presence.is_there(agent, now / SECOND)
+        if dropout:
+            return lambda round, now: draw(scenario.seed, agent, agent, round, _AVAILABILITY)[0] >= dropout
+        return always
