@@ -20,7 +20,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     """Return sizes, bytes and rates: the keys of `validate --json`.
 
     `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when every payload is
-    sent. `lambda_2` and what follows from it are those of gossip; None in other modes.
+    sent; no bytes are told for mode pooled, where experience travels. `lambda_2` and what follows from it are those
+    of gossip, None in other modes.
     """
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every
@@ -40,7 +41,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "update_seconds": stack.min_steps * scenario.compute.seconds_per_env_step,
         "bytes_per_message": frame,
         "messages_per_round": messages,
-        "bytes_per_round": None if messages is None else round(messages * frame),
+        "bytes_per_round": None if scenario.mode == "pooled" else round(messages * frame),
         **_agreement(prediction),
         **_graph(view),
         "heterogeneity": _heterogeneity(scenario),
@@ -73,17 +74,17 @@ def _none(scenario: Scenario, view: TopologyView | None) -> float:
     return 0.0
 
 
-def _unknown(scenario: Scenario, view: TopologyView | None) -> None:
-    return None
+def _pooled(scenario: Scenario, view: TopologyView | None) -> float:
+    return 2.0 * scenario.agents
 
 
-MESSAGES: dict[str, Callable[[Scenario, TopologyView | None], float | None]] = {
+MESSAGES: dict[str, Callable[[Scenario, TopologyView | None], float]] = {
     "gossip": _gossip,
     "central": _central,
     "independent": _none,
-    "pooled": _unknown,
+    "pooled": _pooled,
 }
-"""Messages per round by mode; unknown where what travels is not a vector of parameters."""
+"""Messages per round by mode."""
 
 
 def _agreement(prediction: Prediction | None) -> dict[str, Any]:

@@ -103,21 +103,21 @@ class Lines:
 
 
 def _live(scenario: Scenario) -> Iterator[Watcher]:
-    from rich.console import Console
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total}" if scenario.stop.rounds else "round {task.completed:.0f}"),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        task = progress.add_task(f"{scenario.name} ({scenario.mode})", total=scenario.stop.rounds, text="")
+    goal = scenario.stop.rounds
+    count = TextColumn("round {task.completed:.0f} of {task.total}" if goal else "round {task.completed:.0f}")
+    bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), count, TimeElapsedColumn(), expand=True)
+    task = bar.add_task(f"{scenario.name}, {scenario.mode}", total=goal)
+    numbers = Text("", overflow="fold")
+    with Live(Group(bar, numbers), console=Console(stderr=True), refresh_per_second=8):
 
         def watch(row: Mapping[str, float], /) -> None:
-            progress.update(task, completed=row["round"], text=line(row))
+            bar.update(task, completed=row["round"])
+            numbers.plain = line(row)
 
         yield watch
 
@@ -128,9 +128,12 @@ def line(row: Mapping[str, float]) -> str:
         ("return", row["return_mean"], ".1f"),
         ("error", row["error"], ".3g"),
         ("consensus distance", row["consensus_distance"], ".3g"),
-        ("virtual seconds", row["virtual_seconds"], ".2f"),
+        ("virtual time", row["virtual_seconds"], ".2f"),
+        ("steps", row["env_steps"], ",.0f"),
     ]
-    return "  ".join(f"{name} {value:{style}}" for name, value, style in shown if math.isfinite(value))
+    units = {"virtual time": " s"}
+    known = ((name, f"{value:{style}}{units.get(name, '')}") for name, value, style in shown if math.isfinite(value))
+    return "  ".join(f"{name} {text}" for name, text in known)
 
 
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -142,8 +142,15 @@ def test_symmetric_loss_needs_both_ends_to_know():
     assert "give network.loss as a probability" in refused(QUADRATIC, **symmetric, **{"network.loss": burst})[0]
 
 
-def test_availability_is_a_dropout_or_a_trace():
-    assert "not both" in refused(QUADRATIC, availability={"dropout": 0.1, "trace": "x.csv"})[0]
+def test_availability_is_a_dropout_or_a_trace_that_can_be_read(tmp_path):
+    trace = tmp_path / "there.csv"
+    trace.write_text("agent,from,until\n3,10s,20s\n")
+    loads(QUADRATIC, {"availability.trace": str(trace)})
+    assert "not both" in refused(QUADRATIC, availability={"dropout": 0.1, "trace": str(trace)})[0]
+    trace.write_text("4,10s,20s")
+    (problem,) = refused(QUADRATIC, **{"availability.trace": str(trace)})
+    assert problem.startswith(f"availability.trace: {trace}:1: ")
+    assert "cannot read" in refused(QUADRATIC, **{"availability.trace": "nosuch.csv"})[0]
 
 
 @pytest.mark.parametrize(

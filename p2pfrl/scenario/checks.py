@@ -16,6 +16,7 @@ from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.rehearsal import rehearse
 from p2pfrl.scenario.sections import Burst, Edge, Scenario
+from p2pfrl.world.availability import Presence
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -175,8 +176,15 @@ def _on_loss(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _availability(scenario: Scenario) -> Iterator[Problem]:
-    if scenario.availability.trace is not None and scenario.availability.dropout > 0:
+    section = scenario.availability
+    if section.trace is None:
+        return
+    if section.dropout > 0:
         yield ("availability", "dropout"), "give either dropout or a trace, not both"
+    try:
+        Presence.read(section.trace, scenario.agents)
+    except P2PFRLError as error:
+        yield ("availability", "trace"), str(error)
 
 
 def _faults(scenario: Scenario) -> Iterator[Problem]:
