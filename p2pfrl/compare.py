@@ -16,6 +16,7 @@ from p2pfrl.jobs import Execute, Job, Progress, execute, run_all
 from p2pfrl.results.files import encode_json, plain, write_bytes
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
+from p2pfrl.results.report import Table
 from p2pfrl.results.statistics import Estimate, estimate, improvement, paired
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ MEASURES = (
     Measure("virtual_seconds", "virtual time per round", per="rounds", show=duration),
     Measure("env_steps", "environment steps per round", per="rounds"),
     Measure("mean_batch", "mean training batch (agents)"),
+)
+
+
+_AGAINST = (
+    "Differences on the same seeds, the probability that a run does better than one of the first mode, and the "
+    "two-sided p-value of the Mann-Whitney test."
 )
 
 
@@ -142,31 +149,38 @@ class Comparison:
         }
         return dict(plain(whole))
 
+    def tables(self) -> tuple[Table, ...]:
+        """Return the values, the paired differences to the first mode, and what differs beyond the mode."""
+        seeds, others = len(self.seeds), self.modes[1:]
+        values = tuple(
+            (measure.title, *(_text(measure, cell, seeds) for cell in cells)) for measure, cells in self.rows
+        )
+        against = tuple(
+            (measure.title, *(word for cell in cells[1:] for word in _against(measure, cell)))
+            for measure, cells in self.rows
+            if measure.per is None and any(cell.difference is not None and cell.difference.count for cell in cells[1:])
+        )
+        header = ("", *(word for mode in others for word in (f"{mode}: difference", "P(better)", "p")))
+        facts = tuple((mode, fact) for mode, found in self.differences.items() for fact in found)
+        caption = f"Means over {seeds} paired seeds [95% bootstrap confidence]."
+        return (
+            Table("Comparison", caption, ("", *self.modes), values),
+            *([Table(f"Against {self.modes[0]}", _AGAINST, header, against)] if against else []),
+            Table("Beyond the mode", "What else differs between the modes.", ("mode", "difference"), facts),
+        )
+
     def to_rich(self) -> Group:
-        """Return the tables and the differences for a terminal."""
+        """Return the tables for a terminal."""
         from rich.console import Group
-        from rich.table import Table
+        from rich.table import Table as RichTable
         from rich.text import Text
 
-        values = Table(title=f"{len(self.seeds)} paired seeds, mean [95% confidence]", title_justify="left")
-        values.add_column("")
-        against = Table(title=f"Against {self.modes[0]}, same seeds", title_justify="left")
-        against.add_column("")
-        for mode in self.modes:
-            values.add_column(mode)
-        for mode in self.modes[1:]:
-            against.add_column(f"{mode}: difference")
-            against.add_column("P(better)")
-            against.add_column("p")
-        for measure, cells in self.rows:
-            values.add_row(measure.title, *(_text(measure, cell, len(self.seeds)) for cell in cells))
-            if measure.per is None and any(cell.difference is not None and cell.difference.count for cell in cells[1:]):
-                against.add_row(measure.title, *(word for cell in cells[1:] for word in _against(measure, cell)))
-        parts: list[Any] = [values]
-        if against.row_count:
-            parts += [Text(), against]
-        parts += [Text(), Text("What differs between the modes, beyond the mode:", style="bold")]
-        parts += [Text(f"  {mode}: {fact}") for mode, facts in self.differences.items() for fact in facts]
+        parts: list[Any] = []
+        for table in self.tables():
+            shown = RichTable(*table.header, title=f"{table.title}. {table.caption}", title_justify="left")
+            for row in table.rows:
+                shown.add_row(*map(Text, row))
+            parts += [shown, Text()]
         return Group(*parts)
 
 

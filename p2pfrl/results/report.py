@@ -52,12 +52,13 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
     return write(draw(group(records)), folder)
 
 
-def report(directories: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def report(directories: Sequence[Path | str], out: Path | str | None = None, tables: Sequence[Table] = ()) -> Path:
     """Write `report.html` and the figures of the runs, and return the page's path.
 
     Args:
         directories: run directories.
         out: folder that gets `report.html` and `figures/`; else the run directory, or the folder of several.
+        tables: shown first, as those of a comparison.
     """
     from p2pfrl.results.plots import draw, write
 
@@ -67,7 +68,7 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
     pictures = draw(groups)
     write(pictures, folder / "figures")
     path = folder / "report.html"
-    write_bytes(path, _page(groups, pictures).encode())
+    write_bytes(path, _page(groups, pictures, tables).encode())
     return path
 
 
@@ -84,7 +85,7 @@ def _beside(records: Sequence[Record]) -> Path:
     return folders[0] if len(folders) == 1 else folders[0].parent
 
 
-def _page(groups: Sequence[Group], pictures: Sequence[Any]) -> str:
+def _page(groups: Sequence[Group], pictures: Sequence[Any], first: Sequence[Table]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     template = resources.files("p2pfrl.results").joinpath("templates/report.html").read_text(encoding="utf-8")
@@ -94,6 +95,7 @@ def _page(groups: Sequence[Group], pictures: Sequence[Any]) -> str:
         for p in pictures
     ]
     tables = [
+        *first,
         summary_table(groups),
         *(t for t in (heterogeneity_table(groups), physics_table(groups)) if t is not None),
     ]

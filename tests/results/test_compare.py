@@ -16,6 +16,7 @@ from runs import executed, fails_on_seed_2, fake, write_scenario
 from p2pfrl.compare import Comparison, compare, tabulate
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.results.record import Record
+from p2pfrl.results.report import report
 
 MODES = ("gossip", "central", "independent")
 
@@ -70,13 +71,21 @@ def test_measures_that_no_run_has_are_left_out() -> None:
 
 
 def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparison) -> None:
-    console = Console(file=io.StringIO(), width=220)
+    console = Console(file=io.StringIO(), width=260)
     console.print(comparison.to_rich())
     text = console.file.getvalue()
     assert "P(better)" in text
     for mode in MODES:
         assert comparison.differences[mode]
-        assert all(f"{mode}: {fact}" in text for fact in comparison.differences[mode])
+        assert all(fact in text for fact in comparison.differences[mode])
+
+
+def test_the_report_can_show_the_comparison(comparison: Comparison, tmp_path: Path) -> None:
+    paths = [path for found in comparison.directories.values() for path in found]
+    page = report(paths, tmp_path, comparison.tables()).read_text()
+    for title in ("Comparison", "Against gossip", "Beyond the mode", "Summary"):
+        assert f"<h2>{title}</h2>" in page
+    assert "Nothing is sent" in page
 
 
 def test_what_differs_names_messages_and_interfaces(comparison: Comparison) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factory import record, ring
+from factory import record, ring, scatter
 from matplotlib.collections import PathCollection
 
 from p2pfrl.core.graph import Graph
@@ -123,6 +123,13 @@ def test_agents_are_drawn_apart(n: int) -> None:
     assert np.isfinite(positions).all()
     distances = np.linalg.norm(positions - np.roll(positions, 1, axis=0), axis=1)
     assert distances.min() > 1.0 / n
+
+
+def test_thousands_of_agents_fill_a_disk() -> None:
+    positions = layout(scatter(2000, 1))
+    nearest = [np.sort(np.linalg.norm(positions - p, axis=1))[1] for p in positions[::50]]
+    assert min(nearest) > 0.5 * np.sqrt(np.pi / 2000)
+    assert np.linalg.norm(positions, axis=1).max() <= 1.0
 
 
 def test_a_graph_without_edges_and_one_in_two_parts_can_be_drawn() -> None:

@@ -15,8 +15,14 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.results.groups import Group, final_rows
 from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
 
+_MEANINGS = {
+    "return": "Final return: each agent's own.",
+    "disagreement": "Disagreement: the distance of an agent's parameters from the average of all.",
+}
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
-_SPRINGS = 400  # agents; a force layout beyond takes minutes
+_SPRINGS = 1500  # agents; a layout by forces takes minutes beyond
+_VECTORS = 400  # agents; beyond, marks and edges are pixels in the SVG too
+_OUTLINED = 200  # agents whose marks have an outline
 
 
 def graph(groups: Sequence[Group]) -> Drawing | None:
@@ -24,7 +30,7 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
     record = groups[0].first
     rows = final_rows(record)
     views = [
-        (title, rows[column].astype(np.float64), colors)
+        (column, title, rows[column].astype(np.float64), colors)
         for column, title, colors in (
             ("return", "final return", "viridis"),
             ("disagreement", "disagreement: distance from the average", "YlOrBr"),
@@ -35,14 +41,18 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         return None
     positions = layout(record.graph)
     figure, axes = panels(len(views), size=(4.3, 4.0))
-    for panel, (title, values, colors) in zip(axes, views, strict=True):
+    for panel, (_, title, values, colors) in zip(axes, views, strict=True):
         _draw(figure, panel, record.graph, positions, rows["agent"], values, colors)
         panel.set_title(title)
-    return Drawing(figure, _caption(record.graph, groups[0]))
+    return Drawing(figure, _caption(record.graph, groups[0], [column for column, *_ in views]))
 
 
 def layout(graph: Graph) -> NDArray[np.float64]:
-    """Return `(n, 2)` positions: the graph's own, a circle for rings and complete graphs, else one of forces."""
+    """Return `(n, 2)` positions: the graph's own, a circle for rings and complete graphs, else by forces.
+
+    Beyond 1500 agents they lie on Fermat's spiral in the order of their ids (Vogel, "A better way to construct the
+    sunflower head", Mathematical Biosciences, 1979), which fills a disk evenly.
+    """
     n = graph.n
     if len(graph.positions) == n:
         return np.array(graph.positions, dtype=np.float64)
@@ -50,10 +60,13 @@ def layout(graph: Graph) -> NDArray[np.float64]:
     if degrees == {0}:
         side = math.ceil(math.sqrt(n))
         return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
-    if degrees <= {2, n - 1} or n > _SPRINGS:
+    if degrees <= {2, n - 1}:
         start = math.pi if n == 2 else math.pi / 2
         angles = start - 2 * math.pi * np.arange(n) / n
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    if n > _SPRINGS:
+        turns, radii = math.pi * (3 - math.sqrt(5)) * np.arange(n), np.sqrt(np.arange(n) / n)
+        return np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=1)
     return _forces(graph)
 
 
@@ -90,6 +103,7 @@ def _draw(
             linewidths=1.0 if many < 200 else 0.5,
             alpha=max(0.08, min(0.6, 120 / max(many, 1))),
             zorder=1,
+            rasterized=n > _VECTORS,
         )
     )
     by_agent = np.full(n, np.nan)
@@ -104,11 +118,19 @@ def _draw(
         cmap=colors,
         s=size,
         edgecolors=GRAY,
-        linewidths=0.8,
+        linewidths=0.8 if n <= _OUTLINED else 0,
         zorder=2,
+        rasterized=n > _VECTORS,
     )
     axes.scatter(
-        positions[~finite, 0], positions[~finite, 1], c="white", s=size, edgecolors=GRAY, linewidths=0.8, zorder=2
+        positions[~finite, 0],
+        positions[~finite, 1],
+        c="white",
+        s=size,
+        edgecolors=GRAY,
+        linewidths=0.8 if n <= _OUTLINED else 0,
+        zorder=2,
+        rasterized=n > _VECTORS,
     )
     if n <= 40:
         _names(axes, graph, positions, marks.to_rgba(by_agent))
@@ -147,12 +169,11 @@ def _names(
             )
 
 
-def _caption(graph: Graph, group: Group) -> str:
+def _caption(graph: Graph, group: Group, columns: Sequence[str]) -> str:
     kind = "edges" if graph.is_undirected else "directed links"
     count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
-    text = (
-        f"Who talks to whom: {graph.n} agents, {count} {kind}. Left, an agent's color is its return at the end; "
-        "right, the distance of its parameters from the average of all. Neighbors of one color agree with each "
-        "other; a color that changes along the graph shows where information is still on its way."
-    )
+    text = f"Who talks to whom: {graph.n:,} agents, {count:,} {kind}. " + " ".join(_MEANINGS[c] for c in columns)
+    text += " A color that changes along the graph shows where information is still on its way."
+    if len(graph.positions) != graph.n and graph.n > _SPRINGS:
+        text += " Agents lie on a spiral in the order of their ids."
     return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")

@@ -28,7 +28,16 @@ def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
             y = np.concatenate([r["return"] for r in rows]).astype(np.float64)
             size = 34 if len(x) <= 40 else 14
             panel.scatter(
-                x, y, s=size, color=color, alpha=0.8, linewidths=0.6, edgecolors="white", label=g.label, zorder=3
+                x,
+                y,
+                s=size,
+                color=color,
+                alpha=0.8,
+                linewidths=0.6,
+                edgecolors="white",
+                label=g.label,
+                zorder=3,
+                rasterized=len(x) > 2000,
             )
         panel.set_xlabel(column.removeprefix(PHYSICS).replace("_", " "))
         panel.margins(0.06)
