@@ -170,8 +170,8 @@ def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
     if predicted:
         text += (
             "Dashed: what mixing alone would leave of the largest disagreement, multiplied each round by λ₂, the "
-            "second-largest modulus of an eigenvalue of the mixing matrix. Pure consensus follows it; where training "
-            "adds new disagreement each round, the measured line settles above. "
+            "second-largest modulus of an eigenvalue of the mixing matrix, in synchronous rounds. Pure consensus "
+            "follows it; where training adds new disagreement each round, the measured line settles above. "
         )
     rates = [g for g in groups if g.first.lambda_2 is not None and g.first.lambda_2 <= _NEGLIGIBLE]
     if rates:
