@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from learner_worlds import CONTINUOUS, DISCRETE, Constant, Target, stack
 from pydantic import ValidationError
 
@@ -113,6 +114,21 @@ def test_divergence_is_zero_for_equal_policies_and_grows_with_the_distance():
         small, large = (bound.divergence(range(4), rows + scale * noise, state) for scale in (0.01, 0.1))
         assert bound.divergence(range(4), rows, state) == pytest.approx(0.0, abs=1e-9)
         assert 0 < small < large
+
+
+def test_divergence_is_the_mean_kl_to_the_policy_of_the_mean_parameters():
+    bound = stack(PPO(hidden=(16,)), DISCRETE, 3)
+    state, rows = bound.init(range(3)), bound.start(range(3), same=False)
+    mean, log_pi = bound.layout.zeros(3), []
+    rows *= 3.0
+    mean[:] = rows.mean(axis=0)
+    for parameters in (rows, mean):
+        out = np.empty((3, 3, 4), dtype=np.float32)
+        x = np.ascontiguousarray(bound.simulator.observe(range(3), state).transpose(0, 2, 1))
+        bound.network.forward(parameters, x, out)
+        log_pi.append(torch.log_softmax(torch.from_numpy(out[:, :2]).double(), dim=1))
+    want = (log_pi[0].exp() * (log_pi[0] - log_pi[1])).sum(dim=1).mean()
+    assert bound.divergence(range(3), rows, state) == pytest.approx(float(want), rel=1e-6)
 
 
 def test_learners_without_an_environment_to_learn_in_are_refused():

@@ -23,9 +23,9 @@ def constant_value(bound, value):
     return rows
 
 
-def roll(bound, rows, steps):
+def roll(bound, rows, steps, index=0):
     state = bound.simulator.init([0, 1])
-    options = {"seed": 1, "agents": [0, 1], "index": [0, 0], "steps": steps}
+    options = {"seed": 1, "agents": [0, 1], "index": [index, index], "steps": steps}
     return collect(bound.network, bound.policy, bound.simulator, rows, state, **options)
 
 
@@ -135,3 +135,13 @@ def test_the_first_minibatch_has_ratio_one_so_its_gradient_is_that_of_a2c(proble
         bound = learner.prepare(task(problem, 2))
         results.append(bound.update(Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1]))))
     np.testing.assert_allclose(results[0].state["adam_m"], results[1].state["adam_m"], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("problem", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+def test_every_agent_and_every_update_draws_its_own_actions(problem):
+    bound = stack(PPO(hidden=(16,)), problem, 2)
+    rows = bound.start([0, 1], same=True)
+    first, again, later = (roll(bound, rows, 16, index) for index in (0, 0, 1))
+    assert np.array_equal(first.action, again.action)
+    assert not np.array_equal(first.action, later.action)
+    assert not np.array_equal(first.action[0], first.action[1])
