@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from p2pfrl import settings
 from p2pfrl.catalog import TABLES
 from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.scenario import loads
+from p2pfrl.scenario import hash8, loads
+from p2pfrl.show import run_directory
 
 QUADRATIC = """
 name = "q"
@@ -93,6 +95,21 @@ def test_runs_without_out_get_a_directory_of_their_own(file, capsys):
     names = sorted(path.name for path in Path("runs/q").iterdir())
     assert len(names) == 2
     assert all("-gossip-s0-" in name for name in names)
+
+
+def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("p2pfrl.show.datetime", Stopped)
+    scenario = loads(QUADRATIC)
+    first = run_directory(scenario)
+    assert str(first) == f"runs/q/20260102T030405Z-gossip-s0-{hash8(scenario)}"
+    first.mkdir(parents=True)
+    assert run_directory(scenario) == first.with_name(f"{first.name}-2")
 
 
 def test_a_missed_target_is_code_3_only_when_required(tmp_path, monkeypatch, capsys):

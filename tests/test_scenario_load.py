@@ -208,6 +208,7 @@ def test_a_missing_file_or_recipe_offers_the_nearest(tmp_path):
 def test_none_removes_a_key_and_a_key_under_a_value_is_refused():
     scenario = loads(QUADRATIC, {"stop.rounds": None, "stop.env_steps": 100})
     assert (scenario.stop.rounds, scenario.stop.env_steps) == (None, 100)
+    assert loads(QUADRATIC, {"learner.lr": None}) == loads(QUADRATIC)
     assert "is set to a value as well" in problems(QUADRATIC, **{"learner.lr": 1.0, "learner.lr.x": 2})[0]
     assert "expected a key such as" in problems(QUADRATIC, **{"learner..lr": 1.0})[0]
 

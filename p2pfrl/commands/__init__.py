@@ -1,0 +1,1 @@
+"""What the command line offers, one function per command: it parses, calls and prints."""

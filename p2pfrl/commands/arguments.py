@@ -1,0 +1,69 @@
+"""Arguments that commands share, their exit codes, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from p2pfrl.scenario import Scenario
+
+DONE, FAILED, BAD_USAGE, MISSED_TARGET, INTERRUPTED = 0, 1, 2, 3, 130
+
+Set = Annotated[
+    tuple[str, ...], Parameter(name="--set", negative=(), help="A key of the scenario, as learner.lr=1e-3; repeatable.")
+]
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), help="A key and its values, as learner.lr=1e-3,3e-4; repeatable."),
+]
+Seed = Annotated[int | None, Parameter(help="In place of the scenario's seed.")]
+Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
+Seeds = Annotated[str, Parameter(help="Seeds, as 0-4 or 1,2,7.")]
+Only = Annotated[int | None, Parameter(help="One seed, in place of --seeds.")]
+Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
+Target = Annotated[bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")]
+Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.jsonl, trace.json.")]
+Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
+Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete.")]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the command line says beside the file."""
+
+    set: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def load(self, file: str) -> Scenario:
+        """Return the scenario of `file` with everything on top."""
+        from p2pfrl.scenario import load
+        from p2pfrl.settings import overrides
+
+        values = overrides(self.set)
+        return load(file, values if self.seed is None else {**values, "seed": self.seed})
+
+
+def show(value: Any, as_json: bool) -> None:
+    """Print a table of results, or JSON."""
+    if as_json:
+        print(json.dumps(value, indent=2, allow_nan=False))
+        return
+    width = max(map(len, value))
+    for name, entry in value.items():
+        print(f"{name:{width}}  {text(entry)}")
+
+
+def text(value: Any) -> str:
+    """Return a result for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text(entry)}" for name, entry in value.items()) or "-"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)

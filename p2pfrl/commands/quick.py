@@ -1,0 +1,80 @@
+"""Commands that answer at once: they import neither torch nor gymnasium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2pfrl.commands.arguments import DONE, Json, Out, Quiet, Seed, Set, Told, show
+from p2pfrl.core.errors import P2PFRLError
+
+
+def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False, quiet: Quiet = False) -> int:
+    """Check a scenario and predict what it costs: parameters, bytes, lambda_2, rounds to consensus.
+
+    With --quiet the exit code alone tells.
+
+    Parameters
+    ----------
+    file
+        A scenario file or name.
+    """
+    from p2pfrl.preview import preview
+
+    found = preview(Told(set, seed).load(file))
+    if json or not quiet:
+        show(found, json)
+    return DONE
+
+
+def list_(axis: str = "", /, *, json: Json = False) -> int:
+    """List the rules of an axis, or the axes.
+
+    Parameters
+    ----------
+    axis
+        environments, learners, topologies, mixing, ...; recipes; scenarios.
+    """
+    from p2pfrl.listing import entries
+
+    found = entries(axis)
+    if json:
+        show(found, json)
+    elif not found:
+        print(f"no {axis} yet")
+    else:
+        width = max((len(entry["name"]) for entry in found), default=0)
+        for entry in found:
+            print(f"{entry['name']:{width}}  {entry['summary']}")
+            if entry["reference"]:
+                print(f"{'':{width}}  {entry['reference']}")
+    return DONE
+
+
+def schema() -> int:
+    """Print the JSON schema of scenario files, for editors."""
+    from p2pfrl.scenario import schema as describe
+
+    show(describe(), as_json=True)
+    return DONE
+
+
+def new(name: str, *, out: Out = None) -> int:
+    """Write a commented scenario file.
+
+    Parameters
+    ----------
+    name
+        Of the scenario; the file is NAME.toml, in the working directory or in --out.
+    """
+    from p2pfrl.scenario import new as template
+
+    path = (out or Path()) / f"{name}.toml"
+    text = template(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise P2PFRLError(f"{path} exists already; choose another name or --out") from error
+    print(path)
+    return DONE

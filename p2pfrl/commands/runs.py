@@ -1,0 +1,187 @@
+"""Commands that run scenarios."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2pfrl.commands.arguments import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MISSED_TARGET,
+    Jobs,
+    Json,
+    Modes,
+    Only,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Seeds,
+    Set,
+    Settings,
+    Target,
+    Told,
+    Trace,
+    show,
+    text,
+)  # fmt: skip
+from p2pfrl.core.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def scenario(
+    file: str,
+    *,
+    set: Set = (),
+    seed: Seed = None,
+    out: Out = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    trace: Trace = False,
+    require_target: Target = False,
+) -> int:
+    """Run a scenario: live progress, then a summary, figures and a report.
+
+    Parameters
+    ----------
+    file
+        A scenario file: a path, or a name in ./scenarios or among those that come with the package.
+    """
+    from p2pfrl.show import run_scenario
+
+    chosen = Told(set, seed).load(file)
+    if require_target and chosen.stop.target_return is None:
+        raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
+    summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
+    if summary["stopped_by"] == "interrupt":
+        return INTERRUPTED
+    return MISSED_TARGET if require_target and not summary["target_reached"] else DONE
+
+
+def compare(
+    file: str,
+    *,
+    modes: Modes = "gossip,central,independent",
+    seeds: Seeds = "0-4",
+    seed: Only = None,
+    set: Set = (),
+    out: Out = None,
+    jobs: Jobs = 1,
+    resume: Resume = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run a scenario under several modes with paired seeds, and put the results side by side.
+
+    Parameters
+    ----------
+    file
+        A scenario file or name.
+    """
+    from p2pfrl import settings
+    from p2pfrl.compare import compare as run_all
+    from p2pfrl.results.report import report as write
+    from p2pfrl.show import counting
+
+    values, chosen = settings.overrides(set), settings.modes(modes)
+    folder = out or _below_runs(Path(file).stem, "compare")
+    found = run_all(
+        file,
+        chosen,
+        settings.seeds(seeds) if seed is None else (seed,),
+        folder,
+        overrides=values,
+        jobs=jobs,
+        resume=resume,
+        progress=None if quiet else counting,
+    )
+    page = write([path for paths in found.directories.values() for path in paths], folder)
+    if json:
+        show(found.to_json(), json)
+    else:
+        _rich(found.to_rich())
+        print(f"report: {page}")
+    return DONE
+
+
+def sweep(
+    file: str,
+    *,
+    seeds: Seeds = "0-4",
+    seed: Only = None,
+    set: Settings = (),
+    out: Out = None,
+    jobs: Jobs = 1,
+    resume: Resume = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run a scenario at every combination of settings and seeds.
+
+    Parameters
+    ----------
+    file
+        A scenario file or name.
+    """
+    from p2pfrl import settings
+    from p2pfrl.results.files import plain
+    from p2pfrl.show import counting
+    from p2pfrl.sweep import sweep as run_all
+
+    grid = settings.grid(set)
+    folder = out or _below_runs(Path(file).stem, "sweep")
+    found = run_all(
+        file,
+        grid,
+        settings.seeds(seeds) if seed is None else (seed,),
+        folder,
+        jobs=jobs,
+        resume=resume,
+        progress=None if quiet else counting,
+    )
+    if json:
+        show(plain(list(found.rows)), json)
+    else:
+        for row in found.rows:
+            print("  ".join(f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", "final_return.mean")))
+        print(f"table: {found.table}")
+    return FAILED if found.failed else DONE
+
+
+def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
+    """Run a recorded scenario again and compare the digests.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    """
+    from p2pfrl.show import Lines
+    from p2pfrl.verify import verify as replay
+
+    verdict = replay(run, None if quiet else Lines())
+    if json:
+        show({"equal": verdict.is_equal, "recorded": verdict.recorded, "replayed": verdict.replayed}, json)
+    elif verdict.is_equal:
+        print(f"equal: {verdict.replayed}")
+    else:
+        print(f"different: recorded {verdict.recorded}, replayed {verdict.replayed}")
+    for name, (then, now) in verdict.changed.items():
+        print(f"{name} was {then}, is {now}", file=sys.stderr)
+    return DONE if verdict.is_equal else FAILED
+
+
+def _below_runs(name: str, what: str) -> Path:
+    return Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}"
+
+
+def _rich(value: RenderableType) -> None:
+    from rich.console import Console
+
+    Console().print(value)
