@@ -102,7 +102,6 @@ def build(
         loop,
         n,
         decoder=blueprint.decoder,
-        deliver=lambda to, event: worlds[0].deliver(to, event),
         log=log,
         latency=_latency(scenario, union),
         loss=_loss(scenario, blueprint.mixing),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -34,6 +35,10 @@ _FIELDS: dict[str, type] = {
     "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
     "weight": float, "encoding": str, "parts": list, "crc32": int,
 }  # fmt: skip
+_TYPES = tuple(_FIELDS.values())
+_NAMES = tuple(_FIELDS)
+_in_order = itemgetter(*_FIELDS)
+_MAX_COUNT = 2**62
 _BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
 
@@ -122,6 +127,7 @@ class Decoder:
         if uploads:
             self._forms[UPDATE] = ([TRANSITIONS], None)
         self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._itemsize = self._dtype.itemsize
         self._limit = MAX_PAYLOAD if size is None or uploads else size * self._dtype.itemsize + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
@@ -150,58 +156,59 @@ class Decoder:
         header_length, payload_length = self.lengths(head[:12])
         if len(head) + len(payload) != 12 + header_length + payload_length:
             raise WireError("bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths")
-        header = self._header(head[12 : 12 + header_length])
+        kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = self._header(
+            head[12 : 12 + header_length]
+        )
         if head[12 + header_length :] != _bin_prefix(len(payload)):
             raise WireError("malformed", "the payload is not one msgpack bin of the announced length")
-        if crc32(payload) != header["crc32"]:
+        if crc32(payload) != crc:
             raise WireError("corrupt", "the checksum of the payload does not match")
-        return Message(
-            header["kind"], header["from"], header["incarnation"], header["sequence"], header["round"],
-            header["weight"], header["encoding"], tuple(header["parts"]), header["crc32"],
-            self._numbers(header, payload),
-        )  # fmt: skip
+        numbers = self._numbers(kind, encoding, parts, payload)
+        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers)
 
-    def _header(self, raw: bytes) -> dict[str, Any]:
+    def _header(self, raw: bytes) -> tuple[str, int, int, int, int, float, str, list[str], int]:
+        """Return the fields but `run`, checked, in the order of `Message`."""
         try:
             header = msgpack.unpackb(
                 raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0
             )
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
-        if not isinstance(header, dict) or header.keys() != _FIELDS.keys():
+        if type(header) is not dict or (tuple(header) != _NAMES and header.keys() != _FIELDS.keys()):
             raise WireError("malformed", "the header is not a map of exactly the agreed keys")
-        for name, kind in _FIELDS.items():
-            if type(header[name]) is not kind:
-                raise WireError("bad_field", f"{name}: expected {kind.__name__}, got {type(header[name]).__name__}")
-        if header["run"] != self._run:
-            raise WireError("wrong_run", f"expected run {self._run!r}, got {header['run']!r}")
-        if header["kind"] not in KINDS:
-            raise WireError("bad_field", f"kind: expected one of {KINDS}, got {header['kind']!r}")
-        if not COORDINATOR <= header["from"] < self._agents:
-            raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {header['from']}")
-        for name in ("incarnation", "sequence", "round", "crc32"):
-            if not 0 <= header[name] < 2**62:
-                raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {header[name]}")
-        if not (math.isfinite(header["weight"]) and header["weight"] >= 0):
-            raise WireError("bad_field", f"weight: expected a finite number >= 0, got {header['weight']}")
-        return header
+        values = _in_order(header)
+        if tuple(map(type, values)) != _TYPES:
+            for name, value in zip(_FIELDS, values, strict=True):
+                if type(value) is not _FIELDS[name]:
+                    expected, got = _FIELDS[name].__name__, type(value).__name__
+                    raise WireError("bad_field", f"{name}: expected {expected}, got {got}")
+        run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = values
+        if run != self._run:
+            raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
+        if kind not in KINDS:
+            raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
+        if not COORDINATOR <= sender < self._agents:
+            raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {sender}")
+        for name, count in (("incarnation", incarnation), ("sequence", sequence), ("round", round), ("crc32", crc)):
+            if not 0 <= count < _MAX_COUNT:
+                raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
+        if not 0.0 <= weight < math.inf:
+            raise WireError("bad_field", f"weight: expected a finite number >= 0, got {weight}")
+        return kind, sender, incarnation, sequence, round, weight, encoding, parts, crc
 
-    def _numbers(self, header: dict[str, Any], payload: memoryview) -> Vector:
-        if header["kind"] == SKIP:
+    def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
+        if kind == SKIP:
             if len(payload):
                 raise WireError("bad_length", f"a skip carries no payload, got {len(payload)} bytes")
             return np.empty(0, dtype=self._dtype)
-        parts, size = self._forms[header["kind"]]
-        if header["parts"] != parts:
-            raise WireError("wrong_layout", f"expected parts {parts}, got {header['parts']}")
-        if header["encoding"] != "raw":
-            raise WireError("bad_field", f"encoding: expected 'raw', got {header['encoding']!r}")
-        if len(payload) % self._dtype.itemsize or (
-            size is not None and len(payload) != size * self._dtype.itemsize
-        ):
+        parts, size = self._forms[kind]
+        if names != parts:
+            raise WireError("wrong_layout", f"expected parts {parts}, got {names}")
+        if encoding != "raw":
+            raise WireError("bad_field", f"encoding: expected 'raw', got {encoding!r}")
+        if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
             raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
-        vector = np.frombuffer(payload, dtype=self._dtype)
-        if not np.isfinite(vector).all():
+        vector = np.frombuffer(payload.toreadonly(), dtype=self._dtype)
+        if not (math.isfinite(vector.dot(vector)) or np.isfinite(vector).all()):  # a finite square proves it at once
             raise WireError("not_finite", "the payload holds NaN or infinity")
-        vector.flags.writeable = False
         return vector

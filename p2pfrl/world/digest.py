@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from itertools import starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +16,43 @@ _EVENT = struct.Struct("<qBiiqI")
 _BLOCK = 4096
 
 
+Entry = tuple[int, int, int, int, int, int]
+"""Time in ns, kind, from, to, sequence, crc32 of the payload."""
+
+
 class Log:
-    """Hashes events (time in ns, kind, from, to, sequence, crc32 of the payload) and, with `trace`, keeps them.
+    """Hashes events and, with `trace`, keeps them.
+
+    Attributes:
+        append: adds one event without looking whether a block is full: the network's fast path. Whoever uses it calls
+            `extend` now and then.
 
     Args:
-        trace: keep every event in `events`.
+        trace: keep every event.
     """
 
     def __init__(self, *, trace: bool) -> None:
-        self.events: list[tuple[int, int, int, int, int, int]] | None = [] if trace else None
+        self._events: list[Entry] | None = [] if trace else None
         self._hash = blake2b(digest_size=16)
-        self._block: list[bytes] = []
-        self._append = self._block.append
+        self._block: list[Entry] = []
+        self.append: Callable[[Entry], None] = self._block.append
+
+    @property
+    def events(self) -> list[Entry] | None:
+        """All events so far, in order; None without `trace`."""
+        self._flush()
+        return self._events
 
     def add(self, time: int, kind: int, sender: int, receiver: int, sequence: int, crc: int) -> None:
-        """Append one event."""
-        self._append(_EVENT.pack(time, kind, sender, receiver, sequence, crc))
-        if len(self._block) >= _BLOCK:
+        """Add one event."""
+        self.extend(((time, kind, sender, receiver, sequence, crc),))
+
+    def extend(self, events: Iterable[Entry]) -> None:
+        """Add events, and hash the block if it is full."""
+        block = self._block
+        block += events
+        if len(block) >= _BLOCK:
             self._flush()
-        if self.events is not None:
-            self.events.append((time, kind, sender, receiver, sequence, crc))
 
     def digest(self, parameters: NDArray[np.floating]) -> str:
         """Return the digest, in hexadecimal, of the events so far and the final parameters `(n, d)`."""
@@ -43,5 +62,8 @@ class Log:
         return final.hexdigest()
 
     def _flush(self) -> None:
-        self._hash.update(b"".join(self._block))
-        self._block.clear()
+        block = self._block
+        self._hash.update(b"".join(starmap(_EVENT.pack, block)))
+        if self._events is not None:
+            self._events += block
+        block.clear()

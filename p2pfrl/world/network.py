@@ -30,7 +30,6 @@ class Network:
         loop: the clock.
         nodes: number of agents n.
         decoder: checks every frame before it is delivered.
-        deliver: (receiver, event) puts an event into a mailbox.
         log: of all events.
         latency, loss: of the links.
         bandwidth: of an interface, bytes per second.
@@ -45,7 +44,6 @@ class Network:
         nodes: int,
         *,
         decoder: Decoder,
-        deliver: Callable[[int, Event], None],
         log: Log,
         latency: Latency,
         loss: Loss,
@@ -61,8 +59,8 @@ class Network:
         self.group: list[int] | None = None
         self._loop = loop
         self._decode = decoder.decode
-        self._deliver = deliver
-        self._log = log.add
+        self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + 1)
+        self._log = log
         self._latency = latency.nanoseconds
         self._loss = loss
         self._is_lossless = isinstance(loss, Never)
@@ -74,22 +72,27 @@ class Network:
         self._receiving_until = [0] * (nodes + 1)
         self._number = [0] * (nodes + 1)
 
+    def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
+        """Deliver what arrives at `node` to `mailbox`."""
+        self._mailboxes[node] = mailbox
+
     def send(self, sender: int, to: Sequence[int], frame: Frame) -> int:
         """Send one frame to each of `to`; return when the last byte leaves the sender's interface."""
         now, size, sequence, crc = self._loop.now, frame.nbytes, frame.sequence, frame.crc32
-        log, post, latency = self._log, self._loop.post, self._latency
         number = self._number[sender] = self._number[sender] + 1
         start = max(now, self._sending_until[sender])
         per_byte, edges = self._per_byte, self._edge_per_byte
-        simple = self._is_lossless and not self.extra_loss and not self._duplicate and not edges
-        for receiver in to:
-            log(now, SEND, sender, receiver, sequence, crc)
-            air = int(size * per_byte)
-            if simple:
+        air = int(size * per_byte)
+        if self._is_lossless and not self.extra_loss and not self._duplicate and not edges:
+            self._log.extend([(now, SEND, sender, receiver, sequence, crc) for receiver in to])
+            post, latency, arrive = self._loop.post, self._latency, self._arrive
+            for receiver in to:
                 start += air
-                post(start + latency(sender, receiver, number), self._arrive, sender, receiver, frame, air)
-            else:
-                air = int(size * edges.get((sender, receiver), per_byte)) if edges else air
+                post(start + latency(sender, receiver, number), arrive, sender, receiver, frame, air)
+        else:
+            for receiver in to:
+                self._log.add(now, SEND, sender, receiver, sequence, crc)
+                air = int(size * edges.get((sender, receiver), per_byte))
                 start += air
                 self._launch(sender, receiver, frame, number, start, air)
         count = len(to)
@@ -141,19 +144,23 @@ class Network:
             self._drop(sender, receiver, frame)
             return
         self.messages_delivered += 1
-        self._log(self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32)
-        self._deliver(receiver, Received(self._decode(frame)))
+        self._log.append((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+        self._mailboxes[receiver](Received(frame.message or self._decode(frame)))
 
     def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         if self.can_reach(sender, receiver):
-            self._log(self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32)
-            self._deliver(receiver, Received(self._decode(frame)))
+            self._log.append((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+            self._mailboxes[receiver](Received(self._decode(frame)))
 
     def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
         self.messages_dropped += 1
-        self._log(self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32)
+        self._log.append((self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32))
 
     def _notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
         """The link numbers its messages, so its far end notices that one is missing."""
         if self.can_reach(sender, receiver):
-            self._deliver(receiver, Missing(sender, frame.round))
+            self._mailboxes[receiver](Missing(sender, frame.round))
+
+
+def _nowhere(event: Event) -> None:
+    """Drop what arrives at a node that nobody has connected."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from p2pfrl.core.types import COORDINATOR, Event, PeerJoined, PeerLost, Schedule, Trained
+from p2pfrl.core.types import COORDINATOR, PeerJoined, PeerLost, Schedule, Trained
 from p2pfrl.core.wire import Frame
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.world.digest import FAULT, TRAIN, Log
@@ -129,10 +129,6 @@ class Simulation:
         """Return every state machine that ever ran, for their counters."""
         return [schedule for life in self._lives.values() for schedule in life.schedules]
 
-    def deliver(self, receiver: int, event: Event) -> None:
-        """Put an event into a mailbox."""
-        self._lives[receiver].port.put(event)
-
     def save(self, agent: int) -> None:
         """Remember the agent as it is now: what a restart resumes from."""
         self._lives[agent].saved = self._trainer.snapshot(agent)
@@ -212,7 +208,9 @@ class Simulation:
             end = self._network.send(agent, to, frame)
             self._witness.interval(agent, "send", self._loop.now, end)
 
-        return SimulatedPort(self._loop, train, send)
+        port = SimulatedPort(self._loop, train, send)
+        self._network.connect(agent, port.put)
+        return port
 
     def _begin(self, agent: int) -> None:
         life = self._lives[agent]
