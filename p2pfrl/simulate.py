@@ -124,7 +124,7 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
     if world.log.events is not None:
         events = tuple(Event(t, NAMES[kind], *rest) for t, kind, *rest in world.log.events)
     lambda_2 = None
-    if scenario.mode == "gossip":
+    if world.blueprint.mode.mixes and not scenario.schedule.is_asynchronous:
         lambda_2 = predict(world.blueprint.view, world.blueprint.mixing).lambda_2
     return Record(
         scenario=resolved(scenario),
