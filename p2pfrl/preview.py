@@ -21,7 +21,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
 
     `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when every payload is
     sent; no bytes are told for mode pooled, where experience travels. `lambda_2` and what follows from it are those
-    of gossip, None in other modes.
+    of gossip, None in other modes. `edges` and `degree` are those of all rounds together; of the first, where every
+    round is a fresh draw.
     """
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every
@@ -101,8 +102,9 @@ def _agreement(prediction: Prediction | None) -> dict[str, Any]:
 def _graph(view: TopologyView | None) -> dict[str, Any]:
     if view is None:
         return {"edges": None, "degree": None}
-    degrees = [len(receivers) for receivers in view.union.successors]
-    return {"edges": len(view.union.edges), "degree": {"min": min(degrees), "max": max(degrees)}}
+    graph = view.at(0) if view.period is None else view.union
+    degrees = [len(receivers) for receivers in graph.successors]
+    return {"edges": len(graph.edges), "degree": {"min": min(degrees), "max": max(degrees)}}
 
 
 def _heterogeneity(scenario: Scenario) -> dict[str, float]:

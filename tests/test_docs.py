@@ -1,0 +1,51 @@
+"""What is read out of docstrings."""
+
+from p2pfrl.core.docs import attributes, reference, summary
+
+
+class Base:
+    """A base.
+
+    Attributes:
+        first: what it is,
+            on two lines.
+    """
+
+
+class Rule(Base):
+    """x <- x + y for i.e. everyone. Author, Other et al., A title, IEEE Trans. Something 3(4), 2001, arXiv 0101.00001.
+
+    More words that nobody cites.
+
+    Attributes:
+        second, third: numbers.
+        first: now this.
+    """
+
+
+class Late:
+    """Does it.
+
+    Attributes:
+        option: that.
+
+    Reference: Someone, Proc. IEEE, 1999 (equation 3. of it).
+    """
+
+
+def test_the_summary_is_the_first_sentence_without_a_citation():
+    assert summary(Rule) == "x <- x + y for i.e. everyone."
+    assert summary(Late) == "Does it."
+    assert summary(type("Silent", (), {})) == ""
+
+
+def test_the_reference_is_the_sentence_with_a_year_or_the_paragraph_that_says_so():
+    assert reference(Rule).startswith("Author, Other et al., A title, IEEE Trans. Something")
+    assert reference(Late) == "Someone, Proc. IEEE, 1999 (equation 3. of it)."
+    assert reference(Base) == ""
+
+
+def test_attributes_are_inherited_joined_and_overridden():
+    assert attributes(Base) == {"first": "what it is, on two lines."}
+    assert attributes(Rule) == {"first": "now this.", "second": "numbers.", "third": "numbers."}
+    assert attributes(Late) == {"option": "that."}
