@@ -1,0 +1,83 @@
+"""Runs for the laws: scenarios from tables, always through loader, agents, codec and virtual network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+import p2pfrl
+from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.results.record import Record
+from p2pfrl.scenario import loads
+
+Array = NDArray[np.float64]
+Table = Mapping[str, object]
+FLAT: Table = {"lr": 0.0, "initial_spread": 1.0}
+"""A learner that stays where it is put: what moves is mixing."""
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML; tables inline."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def text(
+    agents: int,
+    rounds: int | None,
+    *,
+    mode: str = "gossip",
+    seed: int = 1,
+    faults: tuple[Table, ...] = (),
+    **tables: Table,
+) -> str:
+    """Return a scenario file; the learner is a quadratic of 8 dimensions where nothing else is said."""
+    head: dict[str, object] = {"name": "law", "seed": seed, "agents": agents, "mode": mode}
+    if faults:
+        head["faults"] = faults
+    learner = {"kind": "quadratic", **tables.pop("learner", {})}
+    if learner["kind"] == "quadratic":
+        learner.setdefault("dimension", 8)
+    tables["stop"] = {**({} if rounds is None else {"rounds": rounds}), **tables.get("stop", {})}
+    tables["learner"] = learner
+    lines = [f"{key} = {toml(value)}" for key, value in head.items()]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def play(
+    agents: int,
+    rounds: int | None,
+    *,
+    mode: str = "gossip",
+    seed: int = 1,
+    faults: tuple[Table, ...] = (),
+    trace: bool = False,
+    mixing_rule: Mixing | None = None,
+    **tables: Table,
+) -> Record:
+    """Run a scenario of these tables and return its record."""
+    scenario = loads(text(agents, rounds, mode=mode, seed=seed, faults=faults, **tables))
+    return p2pfrl.run(scenario, trace=trace, mixing=mixing_rule)
+
+
+def slope(record: Record, skip: int) -> float:
+    """Return the factor per round by which the consensus distance changes, fitted to its logarithm after `skip`."""
+    rounds, distance = record.metrics["round"][skip:], record.metrics["consensus_distance"][skip:]
+    return float(np.exp(np.polyfit(rounds, np.log(distance), 1)[0]))
+
+
+def start(record: Record, seed: int, spread: float = 1.0, dimension: int = 8) -> Array:
+    """Return the start points `(n, d)` of a quadratic run."""
+    from p2pfrl.core.rng import generator
+
+    common = generator(seed, "start").standard_normal(dimension)
+    agents = len(record.parameters)
+    return np.array([common + spread * generator(seed, i, "start").standard_normal(dimension) for i in range(agents)])
