@@ -38,7 +38,9 @@ _FIELDS: dict[str, type] = {
 _TYPES = tuple(_FIELDS.values())
 _NAMES = tuple(_FIELDS)
 _in_order = itemgetter(*_FIELDS)
+_MAP = 0x80 | len(_FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
 _MAX_COUNT = 2**62
+_MAX_WEIGHT = 2.0**53
 _BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
 
@@ -70,6 +72,10 @@ def _bin_prefix(size: int) -> bytes:
     if size < 2**16:
         return _BIN16.pack(0xC5, size)
     return _BIN32.pack(0xC6, size)
+
+
+def _refuse_extension(code: int, data: bytes) -> object:
+    raise ValueError(f"extension {code}")
 
 
 class Encoder:
@@ -132,6 +138,8 @@ class Decoder:
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
         """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
+        if len(prefix) != _PREFIX.size:
+            raise WireError("bad_length", f"a frame begins with {_PREFIX.size} bytes, got {len(prefix)}")
         magic, header, payload = _PREFIX.unpack(prefix)
         if magic != MAGIC:
             raise WireError("bad_magic", f"expected {MAGIC!r} (protocol version {VERSION}), got {magic!r}")
@@ -170,11 +178,12 @@ class Decoder:
         """Return the fields but `run`, checked, in the order of `Message`."""
         try:
             header = msgpack.unpackb(
-                raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0
-            )
+                raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0,
+                ext_hook=_refuse_extension,
+            )  # fmt: skip
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
-        if type(header) is not dict or (tuple(header) != _NAMES and header.keys() != _FIELDS.keys()):
+        if raw[0] != _MAP or (tuple(header) != _NAMES and header.keys() != _FIELDS.keys()):
             raise WireError("malformed", "the header is not a map of exactly the agreed keys")
         values = _in_order(header)
         if tuple(map(type, values)) != _TYPES:
@@ -192,20 +201,26 @@ class Decoder:
         for name, count in (("incarnation", incarnation), ("sequence", sequence), ("round", round), ("crc32", crc)):
             if not 0 <= count < _MAX_COUNT:
                 raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
-        if not 0.0 <= weight < math.inf:
-            raise WireError("bad_field", f"weight: expected a finite number >= 0, got {weight}")
+        if not 0.0 <= weight <= _MAX_WEIGHT:
+            raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
+        if (sender == COORDINATOR) is not (kind in (MODEL, FINAL)):
+            raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
         return kind, sender, incarnation, sequence, round, weight, encoding, parts, crc
 
     def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
+        if encoding != "raw":
+            raise WireError("bad_field", f"encoding: expected 'raw', got {encoding!r}")
         if kind == SKIP:
+            if names:
+                raise WireError("bad_field", f"parts: a skip has none, got {names}")
             if len(payload):
                 raise WireError("bad_length", f"a skip carries no payload, got {len(payload)} bytes")
             return np.empty(0, dtype=self._dtype)
         parts, size = self._forms[kind]
         if names != parts:
+            if not all(type(name) is str for name in names):
+                raise WireError("bad_field", f"parts: expected names, got {names}")
             raise WireError("wrong_layout", f"expected parts {parts}, got {names}")
-        if encoding != "raw":
-            raise WireError("bad_field", f"encoding: expected 'raw', got {encoding!r}")
         if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
             raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
         vector = np.frombuffer(payload.toreadonly(), dtype=self._dtype)
