@@ -21,7 +21,7 @@ from p2pfrl.world.digest import Log
 from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
-from p2pfrl.world.port import SimulatedPort
+from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.simulation import Actor, Simulation
 
 
@@ -112,11 +112,11 @@ def build(
     )
     recorder.traffic = network
 
-    def spawn(agent: int, incarnation: int, port: SimulatedPort) -> Actor:
+    def spawn(agent: int, incarnation: int, port: MailboxPort) -> Actor:
         observer = _Saving(recorder, worlds[0], scenario.checkpoint.every or 1)
         return blueprint.agent(agent, incarnation, port, trainer, observer)
 
-    def coordinate(port: SimulatedPort) -> Actor:
+    def coordinate(port: MailboxPort) -> Actor:
         return blueprint.coordinator(port, trainer, recorder)
 
     simulation = Simulation(

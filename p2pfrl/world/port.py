@@ -1,46 +1,60 @@
-"""The simulated port of one agent: a mailbox with one waiter, and one timer."""
+"""The port of one agent, in both worlds: a mailbox with one waiter, and one timer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from p2pfrl.core.types import Event, Expired
 from p2pfrl.core.wire import Frame
-from p2pfrl.world.loop import VirtualTimeLoop
 
 
-class SimulatedPort:
-    """What the simulated world offers to one agent or to the coordinator.
+class Clock(Protocol):
+    """Virtual time, or the machine's."""
+
+    @property
+    def now(self) -> int:
+        """Nanoseconds since the start."""
+
+    def post(self, when: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call `callback(*args)` at `when`."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future."""
+
+
+class MailboxPort:
+    """What a world offers to one agent or to the coordinator.
 
     Args:
-        loop: the clock.
+        clock: the world's.
         train: begins a local update of this agent.
         send: hands a frame to the network.
     """
 
-    __slots__ = ("_armed", "_deadline", "_loop", "_queue", "_waiter", "send", "train")
+    __slots__ = ("_armed", "_deadline", "_clock", "_queue", "_waiter", "send", "train")
 
     def __init__(
-        self, loop: VirtualTimeLoop, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
+        self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
     ) -> None:
         self.train = train
         self.send = send
-        self._loop = loop
+        self._clock = clock
         self._queue: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._deadline: int | None = None
         self._armed: int | None = None
 
     def now(self) -> int:
-        """Return the virtual time in nanoseconds."""
-        return self._loop.now
+        """Return the time in nanoseconds."""
+        return self._clock.now
 
     async def receive(self) -> Event:
         """Return the next event."""
         if not self._queue:
-            self._waiter = asyncio.Future(loop=self._loop)
+            self._waiter = self._clock.create_future()
             await self._waiter
         return self._queue.popleft()
 
@@ -65,16 +79,16 @@ class SimulatedPort:
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):
             self._armed = time
-            self._loop.post(time, self._ring, time)
+            self._clock.post(time, self._ring, time)
 
     def _ring(self, armed: int) -> None:
         if self._armed == armed:
             self._armed = None
         if self._deadline is None:
             return
-        if self._deadline <= self._loop.now:
+        if self._deadline <= self._clock.now:
             deadline, self._deadline = self._deadline, None
             self.put(Expired(deadline))
         elif self._armed is None or self._armed > self._deadline:
             self._armed = self._deadline
-            self._loop.post(self._deadline, self._ring, self._deadline)
+            self._clock.post(self._deadline, self._ring, self._deadline)

@@ -14,7 +14,7 @@ from p2pfrl.world.digest import FAULT, TRAIN, Log
 from p2pfrl.world.faults import Fault
 from p2pfrl.world.loop import SECOND, VirtualTimeLoop
 from p2pfrl.world.network import Network
-from p2pfrl.world.port import SimulatedPort
+from p2pfrl.world.port import MailboxPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Witness(Protocol):
 class _Life:
     """The state of one agent in the world."""
 
-    port: SimulatedPort
+    port: MailboxPort
     actor: Actor | None = None
     task: asyncio.Task[None] | None = None
     incarnation: int = -1
@@ -74,8 +74,8 @@ class Simulation:
         trainer: Trainer,
         *,
         agents: int,
-        spawn: Callable[[int, int, SimulatedPort], Actor],
-        coordinator: Callable[[SimulatedPort], Actor] | None,
+        spawn: Callable[[int, int, MailboxPort], Actor],
+        coordinator: Callable[[MailboxPort], Actor] | None,
         seconds_per_step: Sequence[float],
         neighbors: Sequence[Sequence[int]],
         peer_timeout: int,
@@ -200,7 +200,7 @@ class Simulation:
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
 
-    def _port(self, agent: int) -> SimulatedPort:
+    def _port(self, agent: int) -> MailboxPort:
         def train() -> None:
             self._train(agent)
 
@@ -208,7 +208,7 @@ class Simulation:
             end = self._network.send(agent, to, frame)
             self._witness.interval(agent, "send", self._loop.now, end)
 
-        port = SimulatedPort(self._loop, train, send)
+        port = MailboxPort(self._loop, train, send)
         self._network.connect(agent, port.put)
         return port
 

@@ -62,9 +62,10 @@ class Synchronous(ScheduleRule):
         rounds: int | None,
         order: Literal["adapt_then_combine", "combine_while_adapting"],
         available: Available,
+        first: int = 0,
     ) -> Gossip:
         """Return the state machine of an agent that mixes with its neighbors."""
-        return Gossip(self, me, neighborhood, rounds, order == "combine_while_adapting", available)
+        return Gossip(self, me, neighborhood, rounds, order == "combine_while_adapting", available, first)
 
     def client(self, *, rounds: int | None, available: Available) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
@@ -96,10 +97,11 @@ class Gossip:
         rounds: int | None,
         combine_first: bool,
         available: Available,
+        first: int = 0,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
-        self.round = 0
+        self.round = first
         self._me = me
         self._neighborhood = neighborhood
         self._rounds = rounds
