@@ -34,11 +34,9 @@ class MailboxPort:
         send: hands a frame to the network.
     """
 
-    __slots__ = ("_armed", "_deadline", "_clock", "_queue", "_waiter", "send", "train")
+    __slots__ = ("_armed", "_clock", "_deadline", "_queue", "_waiter", "send", "train")
 
-    def __init__(
-        self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
-    ) -> None:
+    def __init__(self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]) -> None:
         self.train = train
         self.send = send
         self._clock = clock

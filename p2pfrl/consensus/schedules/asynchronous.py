@@ -83,7 +83,13 @@ class Push:
     """
 
     def __init__(
-        self, options: Asynchronous, me: int, neighborhood: Neighborhood, rounds: int | None, available: Available, first: int
+        self,
+        options: Asynchronous,
+        me: int,
+        neighborhood: Neighborhood,
+        rounds: int | None,
+        available: Available,
+        first: int,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0

@@ -1,0 +1,268 @@
+"""One process of a deployment: find the others, run the agents that live here, write down what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from p2pfrl.blueprint import Blueprint
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.types import COORDINATOR
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.results.journal import Journal
+from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.render import resolved
+from p2pfrl.simulate import versions
+from p2pfrl.world.checkpoint import Checkpoints
+from p2pfrl.world.fleet import Address, Fleet, show_agents
+from p2pfrl.world.greeting import Identity
+from p2pfrl.world.mesh import Security, Timing
+from p2pfrl.world.node import Node, listen
+from p2pfrl.world.port import MailboxPort
+from p2pfrl.world.rendezvous import Lobby, join
+from p2pfrl.world.simulation import Actor
+
+JOURNAL = "journal.bin"
+SUMMARY = "peer.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands in the deployment.
+
+    Attributes:
+        agents: ids it wants; none: any `count`.
+        count: number of agents, where `agents` is empty.
+        bind: where it listens for frames; port 0: a free one.
+        lead: whether it hands out the ids; it listens for the others at `rendezvous`.
+        rendezvous: where the lead listens; None with an explicit fleet.
+        fleet: who lives where; None: ask the lead.
+    """
+
+    agents: tuple[int, ...]
+    count: int = 1
+    bind: Address = ("127.0.0.1", 0)
+    lead: bool = False
+    rendezvous: Address | None = None
+    fleet: Fleet | None = None
+
+
+@dataclass
+class Voice:
+    """Says on stderr what happens, and keeps it as lines of JSON."""
+
+    path: Path
+    quiet: bool
+    lines: int = field(default=0)
+
+    def say(self, text: str) -> None:
+        """Tell whoever watches."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def note(self, what: str, **details: object) -> None:
+        """Write one line to the log; the first hundred are shown too."""
+        self.lines += 1
+        line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if what in ("lost", "up", "refused") and self.lines < 100:
+            agents = details.get("agents")
+            who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
+            self.say(f"{what}{who}{': ' + str(details['detail']) if 'detail' in details else ''}")
+
+
+def deploy(
+    scenario: Scenario, place: Place, out: Path, *, security: Security, timing: Timing, quiet: bool = False,
+    announce: Callable[[Address], None] = lambda address: None,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Run one process to its end; return its summary.
+
+    Args:
+        scenario: the same in every process.
+        place: where this one stands.
+        out: its run directory; one that holds checkpoints of this scenario is resumed.
+        security: of the links.
+        timing: of the links.
+        quiet: say nothing.
+        announce: the lead is told where it listens for the others.
+
+    Raises:
+        P2PFRLError: not everyone was there in time, or something was refused.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    main = _deploy(scenario, place, out, security, timing, Voice(out / "log.jsonl", quiet), announce)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+async def _deploy(
+    scenario: Scenario, place: Place, out: Path, security: Security, timing: Timing, voice: Voice,
+    announce: Callable[[Address], None],
+) -> Mapping[str, Any]:  # fmt: skip
+    began = time.perf_counter()
+    text = resolved(scenario)
+    blueprint = Blueprint(scenario)
+    checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
+    incarnation = checkpoints.incarnation()
+    listener, address = await listen(place.bind, security.server)
+    own = Identity(
+        scenario.name, hash8(scenario), blueprint.learning.stack.layout.signature, place.agents, incarnation, b"",
+        address, settings(text),
+    )  # fmt: skip
+    fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
+    own = replace(own, agents=ids)
+    local = [agent for agent in ids if agent != COORDINATOR]
+    trainer = blueprint.trainer(local)
+    first = {agent: checkpoints.restore(agent, trainer) for agent in local}
+    nodes: list[Node] = []
+
+    def save(agent: int, round: int) -> None:
+        checkpoints.save(agent, round, trainer)
+
+    layout = blueprint.learning.stack.layout
+    journal = Journal(
+        out / JOURNAL, model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
+        every=scenario.checkpoint.every or 1, save=save,
+    )  # fmt: skip
+
+    def spawn(agent: int, port: MailboxPort) -> Actor:
+        if agent == COORDINATOR:
+            return blueprint.coordinator(port, trainer, journal)
+        return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent])
+
+    node = Node(
+        own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,
+        trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
+    )  # fmt: skip
+    nodes.append(node)
+    journal.traffic = node.counters
+    (out / "scenario.toml").write_text(text, encoding="utf-8")
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        node.loop.add_signal_handler(number, task.cancel)
+    watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, voice))
+    reason = "rounds"
+    try:
+        async with asyncio.timeout(scenario.stop.virtual_time):
+            await node.run(listener)
+    except TimeoutError:
+        reason = "wall_time"
+    except asyncio.CancelledError:
+        reason = "interrupt"
+    finally:
+        watching.cancel()
+        journal.close()
+        listener.server.close()
+    summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
+    _write(out / SUMMARY, json.dumps(summary, indent=2))
+    return summary
+
+
+async def _find(
+    scenario: Scenario, place: Place, own: Identity, blueprint: Blueprint, security: Security, timing: Timing,
+    voice: Voice, announce: Callable[[Address], None],
+) -> tuple[Fleet, tuple[int, ...]]:  # fmt: skip
+    """Return who lives where, and who lives here."""
+    if place.fleet is not None:
+        missing = place.fleet.missing(scenario.agents, coordinator=blueprint.mode.coordinator)
+        if missing:
+            raise P2PFRLError(f"--peers: no address for agents {show_agents(missing)}")
+        return place.fleet, place.agents
+    if place.lead:
+        assert place.rendezvous is not None
+        meeting, where = await listen(place.rendezvous, security.server)
+        announce(where)
+        lobby = Lobby(
+            own, own.address, agents=scenario.agents, coordinator=blueprint.mode.coordinator, decoder=blueprint.decoder,
+            security=security, timing=timing, progress=voice.say,
+        )  # fmt: skip
+        try:
+            return await lobby.gather(meeting), own.agents
+        finally:
+            meeting.server.close()
+    assert place.rendezvous is not None, "the command line asks for one"
+    return await join(
+        replace(own, agents=()), place.rendezvous, wanted=place.agents, count=place.count, decoder=blueprint.decoder,
+        security=security, timing=timing, progress=voice.say,
+    )  # fmt: skip
+
+
+async def _watch(journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, voice: Voice) -> None:
+    """Say one line about this process now and then."""
+    while True:
+        await asyncio.sleep(5.0)
+        done = min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0)
+        returns = [r for values in journal.returns.values() for r in values]
+        mean = f"  return {sum(returns) / len(returns):.1f}" if returns else ""
+        expired = sum(schedule.deadlines_expired for schedule in node.schedules)
+        voice.say(
+            f"agents {show_agents(ids)}  round {done}/{rounds or '?'}{mean}"
+            f"  sent {node.counters.bytes_sent / 1e6:.1f} MB  deadlines expired {expired}"
+        )
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return the keys and values of a resolved scenario as flat text."""
+    import tomllib
+
+    flat: dict[str, str] = {}
+
+    def walk(value: object, path: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}" if path else key)
+        else:
+            flat[path] = str(value)[:120]
+
+    walk(tomllib.loads(text), "")
+    return flat
+
+
+def _summary(
+    scenario: Scenario, ids: Sequence[int], node: Node, trainer: Trainer, journal: Journal, reason: str,
+    incarnation: int, wall: float,
+) -> dict[str, Any]:  # fmt: skip
+    counters = node.counters
+    digest = blake2b(digest_size=16)
+    for agent in trainer.agents:
+        digest.update(trainer.stack.layout.pack(trainer.read(agent)).tobytes())
+    return {
+        "name": scenario.name,
+        "mode": scenario.mode,
+        "agents": list(ids),
+        "incarnation": incarnation,
+        "stopped_by": reason,
+        "rounds": max(journal.rounds.values(), default=0),
+        "parameters_digest": digest.hexdigest(),
+        "wall_seconds": wall,
+        "run_seconds": node.clock.now / 1e9,
+        "messages_sent": counters.messages_sent,
+        "messages_delivered": counters.messages_delivered,
+        "messages_dropped": counters.messages_dropped,
+        "messages_late": sum(schedule.messages_late for schedule in node.schedules),
+        "deadlines_expired": sum(schedule.deadlines_expired for schedule in node.schedules),
+        "bytes_sent": counters.bytes_sent,
+        "refusals": node.mesh.refusals,
+        "mean_batch": trainer.mean_batch,
+        "versions": versions(),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,133 @@
+"""Who lives where: the table of agents, processes and addresses that all peers of a run share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.types import COORDINATOR
+
+Address = tuple[str, int]
+COORDINATOR_NAME = "coordinator"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Agents by process.
+
+    Attributes:
+        processes: address -> ids that live there, ascending; -1 is the coordinator.
+    """
+
+    processes: Mapping[Address, tuple[int, ...]]
+
+    def address(self, agent: int) -> Address:
+        """Return where `agent` lives."""
+        return next(address for address, agents in self.processes.items() if agent in agents)
+
+    def missing(self, agents: int, *, coordinator: bool) -> list[int]:
+        """Return who lives nowhere yet."""
+        there = {agent for members in self.processes.values() for agent in members}
+        wanted = [*([COORDINATOR] if coordinator else []), *range(agents)]
+        return [agent for agent in wanted if agent not in there]
+
+    def rows(self) -> list[list[object]]:
+        """Return the table as plain lists, for a control message."""
+        return [[host, port, list(agents)] for (host, port), agents in sorted(self.processes.items())]
+
+    @classmethod
+    def of(cls, rows: object) -> Fleet:
+        """Return the fleet that `rows` describe.
+
+        Raises:
+            P2PFRLError: it is not a table.
+        """
+        try:
+            table = {(str(host), int(port)): tuple(map(int, agents)) for host, port, agents in rows}  # type: ignore[attr-defined]
+        except (TypeError, ValueError) as error:
+            raise P2PFRLError(f"expected a table of [host, port, agents], got {str(rows)[:200]}") from error
+        return cls(table)
+
+    @classmethod
+    def parse(cls, text: str) -> Fleet:
+        """Return the fleet of "0-3=10.0.0.1:7000,4-7=10.0.0.2:7000,coordinator=10.0.0.3:7000".
+
+        Raises:
+            P2PFRLError: it cannot be read; the message says where.
+        """
+        table: dict[Address, tuple[int, ...]] = {}
+        for entry in text.split(","):
+            ids, equals, where = entry.strip().partition("=")
+            if not equals:
+                raise P2PFRLError(f"--peers: expected AGENTS=HOST:PORT, such as 0-3=10.0.0.1:7000, got {entry!r}")
+            address = parse_address(where)
+            table[address] = tuple(sorted({*table.get(address, ()), *parse_agents(ids)}))
+        return cls(table)
+
+
+def parse_agents(text: str) -> tuple[int, ...]:
+    """Return the ids of "0-3", "1+5" or "coordinator", ascending.
+
+    >>> parse_agents("0-2+7"), parse_agents("coordinator")
+    ((0, 1, 2, 7), (-1,))
+    """
+    found: set[int] = set()
+    for piece in text.strip().split("+"):
+        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", piece)
+        if piece == COORDINATOR_NAME:
+            found.add(COORDINATOR)
+        elif match and (match[2] is None or int(match[2]) >= int(match[1])):
+            found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        else:
+            raise P2PFRLError(f"expected agents such as 0-3, 5, 0-3+7 or coordinator, got {text!r}")
+    return tuple(sorted(found))
+
+
+def parse_address(text: str) -> Address:
+    """Return host and port of "10.0.0.1:7000" or "[::1]:7000".
+
+    Raises:
+        P2PFRLError: it is not an address.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", text.strip())
+    if not match or int(match[3]) > 65535:
+        raise P2PFRLError(f"expected HOST:PORT, such as 10.0.0.1:7000 or [::1]:7000, got {text!r}")
+    return match[1] or match[2], int(match[3])
+
+
+def show_agents(agents: Iterable[int]) -> str:
+    """Return ids as `parse_agents` reads them.
+
+    >>> show_agents([0, 1, 2, 7])
+    '0-2+7'
+    """
+    runs: list[list[int]] = []
+    for agent in sorted(agents):
+        if runs and agent == runs[-1][1] + 1 and agent > 0:
+            runs[-1][1] = agent
+        else:
+            runs.append([agent, agent])
+    names = [COORDINATOR_NAME if a < 0 else str(a) if a == b else f"{a}-{b}" for a, b in runs]
+    return "+".join(names)
+
+
+def assign(wanted: Sequence[int], count: int, taken: Iterable[int], agents: int) -> tuple[int, ...]:
+    """Return the ids for a process that asked for `wanted`, or for any `count`.
+
+    Raises:
+        P2PFRLError: they are taken, out of range, or there are not enough left.
+    """
+    used = set(taken)
+    if wanted:
+        clash = [a for a in wanted if a in used]
+        outside = [a for a in wanted if not COORDINATOR <= a < agents]
+        if clash or outside:
+            reason = f"{show_agents(clash)} live elsewhere already" if clash else f"there are {agents} agents"
+            raise P2PFRLError(f"--agents {show_agents(wanted)}: {reason}")
+        return tuple(wanted)
+    free = [a for a in range(agents) if a not in used]
+    if len(free) < count:
+        raise P2PFRLError(f"{count} agents were asked for, {len(free)} of {agents} are left")
+    return tuple(free[:count])

@@ -1,0 +1,247 @@
+"""The links of one process to the processes of its neighbors: dialing, accepting, heartbeats, who is up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.world.fleet import Address, show_agents
+from p2pfrl.world.greeting import Identity
+from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.world.tcp import Link
+
+TICK = 0.25
+_BACKOFF = (0.05, 1.0)
+
+
+@dataclass(frozen=True)
+class Security:
+    """How a process knows who it talks to.
+
+    Attributes:
+        secret: shared by all processes of the run; empty for none.
+        server: TLS context of accepted connections; None for plain TCP.
+        client: TLS context of own connections; None for plain TCP.
+        names: a connection's TLS object -> agents named by the peer's certificate.
+    """
+
+    secret: bytes = b""
+    server: ssl.SSLContext | None = None
+    client: ssl.SSLContext | None = None
+    names: Callable[[ssl.SSLObject], tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: between heartbeats, until a silent peer is dead, and until everyone must be there at the start."""
+
+    heartbeat: float = 1.0
+    timeout: float = 3.0
+    start: float = 120.0
+
+
+class Ear(Protocol):
+    """Whoever is told what happens: the record, the live line."""
+
+    def note(self, what: str, **details: object) -> None:
+        """Something worth a line in the log happened."""
+
+
+class Mesh:
+    """The links of one process.
+
+    Attributes:
+        refusals: count by reason.
+
+    Args:
+        own: what this process says of itself.
+        others: the processes to be linked to, by address: the agents that live there.
+        decoder: checks frames.
+        security: of the links.
+        timing: of the links.
+        receive: called with every frame that arrived.
+        report: called with (agents, up) when a process comes back or is lost.
+        ear: is told what happens.
+    """
+
+    def __init__(
+        self,
+        own: Identity,
+        others: Mapping[Address, tuple[int, ...]],
+        *,
+        decoder: Decoder,
+        security: Security,
+        timing: Timing,
+        receive: Callable[[Delivered], None],
+        report: Callable[[tuple[int, ...], bool], None],
+        ear: Ear,
+    ) -> None:
+        self.refusals: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._own = own
+        self._others = dict(others)
+        self._decoder = decoder
+        self._security = security
+        self._timing = timing
+        self._receive = receive
+        self._report = report
+        self._ear = ear
+        self._links: dict[Address, Link] = {}
+        self._all: list[Link] = []
+        self._up: dict[Address, bool] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._events: dict[type, Callable[..., None]] = {
+            Opened: self._opened, Delivered: self._delivered, Refused: self._refused, Closed: self._closed,
+            Told: self._told,
+        }  # fmt: skip
+
+    async def open(self) -> None:
+        """Connect to everyone, and wait until all links are open.
+
+        Raises:
+            P2PFRLError: not everyone was there in time; the message names who was missing.
+        """
+        self._start(self._keep_time())
+        for address, agents in self._others.items():
+            if min(self._own.agents) < min(agents):
+                self._start(self._keep_dialing(address))
+        try:
+            async with asyncio.timeout(self._timing.start):
+                while not all(self._up.get(address) for address in self._others):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            absent = [
+                f"agents {show_agents(a)} at {h}:{p}" for (h, p), a in self._others.items() if not self._up.get((h, p))
+            ]
+            raise P2PFRLError(f"not there within {self._timing.start:g} s: {'; '.join(absent)}") from None
+
+    async def drain(self) -> None:
+        """Wait until what was sent is on its way, at most one timeout."""
+        deadline = self._loop.time() + self._timing.timeout
+        while any(link.pending for link in self._links.values()) and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Say goodbye on every link and close it."""
+        for task in self._tasks:
+            task.cancel()
+        for link in list(self._all):
+            link.close("bye")
+        await asyncio.sleep(0)
+
+    def send(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> bool:
+        """Send a frame to agents at `address`; return whether the link is open."""
+        link = self._links.get(address)
+        if link is None or not link.session.is_open:
+            return False
+        link.send(to, frame, sender)
+        return True
+
+    def accept(self) -> Link:
+        """Return the protocol of a connection that someone made to us."""
+        return self._link(dialer=False)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._loop.create_task(coroutine))
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            for link in list(self._all):
+                link.tick()
+
+    async def _keep_dialing(self, address: Address) -> None:
+        """Connect to a process, again and again whenever the connection is lost, with jittered backoff."""
+        backoff, jitter, context = _BACKOFF[0], random.SystemRandom(), self._security.client
+        while True:
+            try:
+                async with asyncio.timeout(self._timing.timeout):
+                    _, link = await self._loop.create_connection(
+                        lambda: self._link(dialer=True), *address, ssl=context, server_hostname="" if context else None
+                    )
+                await link.closed.wait()
+                backoff = _BACKOFF[0] if link.session.was_open else min(2 * backoff, _BACKOFF[1])
+            except (OSError, TimeoutError, ssl.SSLError) as error:
+                self._ear.note("unreachable", address=address, error=str(error))
+                backoff = min(2 * backoff, _BACKOFF[1])
+            await asyncio.sleep(backoff * jitter.uniform(0.5, 1.0))
+
+    def _link(self, *, dialer: bool) -> Link:
+        def session(link: Link, transport: asyncio.Transport) -> Session:
+            self._all.append(link)
+            tls, names = transport.get_extra_info("ssl_object"), self._security.names
+            return Session(
+                self._own.fresh(),
+                self._decoder,
+                secret=self._security.secret,
+                dialer=dialer,
+                now=self._loop.time(),
+                heartbeat=self._timing.heartbeat,
+                timeout=self._timing.timeout,
+                allowed=names(cast(ssl.SSLObject, tls)) if tls is not None and names is not None else None,
+                check=self._check,
+            )
+
+        return Link(session, self._happened, self._loop.time, self._timing.timeout)
+
+    def _check(self, peer: Identity) -> tuple[str, str] | None:
+        """Return why a process may not connect, or None."""
+        for address, agents in self._others.items():
+            if agents == peer.agents:
+                link = self._links.get(address)
+                newest = link.session.peer.incarnation if link is not None and link.session.peer else -1
+                if peer.incarnation < newest:
+                    return "stale_incarnation", f"agents {agents} have joined as incarnation {newest} already"
+                return None
+        return "unknown_peer", f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}"
+
+    def _happened(self, link: Link, events: list[Event]) -> None:
+        for event in events:
+            self._events[type(event)](link, event)
+
+    def _opened(self, link: Link, event: Opened) -> None:
+        address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
+        previous = self._links.get(address)
+        self._links[address] = link
+        if previous is not None and previous is not link:
+            previous.abort()
+        self._ear.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
+        known = address in self._up
+        self._up[address] = True
+        self._changed.set()
+        if known:
+            self._ear.note("up", agents=event.peer.agents)
+            self._report(event.peer.agents, True)
+
+    def _delivered(self, link: Link, event: Delivered) -> None:
+        self._receive(event)
+
+    def _refused(self, link: Link, event: Refused) -> None:
+        self.refusals[event.reason] = self.refusals.get(event.reason, 0) + 1
+        self._ear.note("refused", reason=event.reason, detail=event.detail, agents=event.agents)
+
+    def _told(self, link: Link, event: Told) -> None:
+        """Neighbors say nothing to each other but frames."""
+        self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
+
+    def _closed(self, link: Link, event: Closed) -> None:
+        if link in self._all:
+            self._all.remove(link)
+        peer = link.session.peer
+        if event.reason not in ("closed", "bye"):
+            self._refused(link, Refused(event.reason, event.detail, peer.agents if peer else ()))
+        for address, current in self._links.items():
+            if current is link and self._up.get(address):
+                self._up[address] = False
+                self._ear.note("lost", agents=self._others[address], detail=event.detail)
+                self._report(self._others[address], False)
+        link.flush()
+        link.shut()

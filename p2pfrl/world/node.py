@@ -1,0 +1,209 @@
+"""One process of a deployment: the mailboxes of its agents, its trainer thread, and its links to other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.types import PeerJoined, PeerLost, Received, Schedule, Trained
+from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.world.clock import WallClock
+from p2pfrl.world.fleet import Address, Fleet
+from p2pfrl.world.greeting import Identity
+from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
+from p2pfrl.world.port import MailboxPort
+from p2pfrl.world.session import Delivered
+from p2pfrl.world.simulation import Actor
+from p2pfrl.world.tcp import Link
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of one process; a frame to k agents counts k times, as in the simulator."""
+
+    messages_sent: int = 0
+    messages_delivered: int = 0
+    messages_dropped: int = 0
+    bytes_sent: int = 0
+    bytes_by: dict[int, int] = field(default_factory=dict)
+
+
+class Node:
+    """One process.
+
+    Attributes:
+        counters: totals.
+        clock: nanoseconds since it began.
+        mesh: its links.
+        schedules: the state machines of its agents.
+
+    Args:
+        own: what this process says of itself; its agents live here.
+        fleet: who lives where.
+        neighbors: per agent (the coordinator last), whom it talks to.
+        decoder: checks frames.
+        trainer: of the agents that live here.
+        spawn: (id, port) -> a life of that agent or of the coordinator.
+        security: of the links.
+        timing: of the links.
+        ear: is told what happens.
+    """
+
+    def __init__(
+        self,
+        own: Identity,
+        fleet: Fleet,
+        *,
+        neighbors: Sequence[Sequence[int]],
+        decoder: Decoder,
+        trainer: Trainer,
+        spawn: Callable[[int, MailboxPort], Actor],
+        security: Security,
+        timing: Timing,
+        ear: Ear,
+    ) -> None:
+        self.counters = Counters()
+        self.loop = asyncio.get_running_loop()
+        self.clock = WallClock(self.loop)
+        self.schedules: list[Schedule] = []
+        self._decoder = decoder
+        self._trainer = trainer
+        self._spawn = spawn
+        self._neighbors = neighbors
+        self._address = {agent: address for address, agents in fleet.processes.items() for agent in agents}
+        mine = self._address[own.agents[0]]
+        near = {self._address[peer] for agent in own.agents for peer in neighbors[agent]}
+        others = {address: fleet.processes[address] for address in sorted(near) if address != mine}
+        self.mesh = Mesh(
+            own, others, decoder=decoder, security=security, timing=timing, receive=self._receive, report=self._report,
+            ear=ear,
+        )  # fmt: skip
+        self._ports = {agent: self._port(agent) for agent in own.agents}
+        self._queued: dict[int, None] = {}
+        self._is_computing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+
+    async def run(self, listener: Listener) -> None:
+        """Connect, let the agents run to their end, and leave.
+
+        Raises:
+            P2PFRLError: not everyone was there in time.
+        """
+        listener.accept = self.mesh.accept
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self.mesh.open()
+            actors = {agent: self._spawn(agent, port) for agent, port in self._ports.items()}
+            self.schedules = [actor.schedule for actor in actors.values()]
+            tasks = [self.loop.create_task(actor.run(), name=f"agent {agent}") for agent, actor in actors.items()]
+            await asyncio.gather(*tasks)
+            await self.mesh.drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self.mesh.close()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _receive(self, event: Delivered) -> None:
+        for agent in event.to:
+            if agent in self._ports:
+                self.counters.messages_delivered += 1
+                self._ports[agent].put(Received(event.message))
+
+    def _report(self, agents: tuple[int, ...], up: bool) -> None:
+        """Tell the agents here that those of another process are there again, or not any more."""
+        event = PeerJoined if up else PeerLost
+        for agent, port in self._ports.items():
+            for peer in agents:
+                if peer in self._neighbors[agent]:
+                    port.put(event(peer))
+
+    def _port(self, agent: int) -> MailboxPort:
+        def train() -> None:
+            self._train(agent)
+
+        def send(to: Sequence[int], frame: Frame) -> None:
+            self._send(agent, to, frame)
+
+        return MailboxPort(self.clock, train, send)
+
+    def _send(self, sender: int, to: Sequence[int], frame: Frame) -> None:
+        counters = self.counters
+        counters.messages_sent += len(to)
+        counters.bytes_sent += frame.nbytes * len(to)
+        counters.bytes_by[sender] = counters.bytes_by.get(sender, 0) + frame.nbytes * len(to)
+        remote: dict[Address, list[int]] = {}
+        for agent in to:
+            if agent in self._ports:
+                counters.messages_delivered += 1
+                self._ports[agent].put(Received(self._decoder.decode(frame)))
+            else:
+                remote.setdefault(self._address[agent], []).append(agent)
+        for address, agents in remote.items():
+            if not self.mesh.send(address, agents, frame, sender):
+                counters.messages_dropped += len(agents)
+
+    def _train(self, agent: int) -> None:
+        self._trainer.freeze(agent)
+        self._queued[agent] = None
+        if not self._is_computing:
+            self._is_computing = True
+            self.loop.call_soon(self._compute)
+
+    def _compute(self) -> None:
+        """Compute all queued updates as one batch in the trainer's thread, so that the links stay alive."""
+        batch = sorted(self._queued)
+        self._queued.clear()
+        done = self.loop.run_in_executor(self._thread, self._trainer.compute, batch)
+        done.add_done_callback(lambda future: self._computed(batch, future))
+
+    def _computed(self, batch: list[int], future: asyncio.Future[None]) -> None:
+        if future.cancelled():
+            return
+        future.result()
+        for agent in batch:
+            self._ports[agent].put(Trained(self._trainer.commit(agent)))
+        if self._queued:
+            self._compute()
+        else:
+            self._is_computing = False
+
+
+class Listener:
+    """A listening socket whose connections are made by whoever sets `accept`."""
+
+    def __init__(self) -> None:
+        self.accept: Callable[[], Link] | None = None
+        self.server: asyncio.Server
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """Return the protocol of a new connection."""
+        return _Busy() if self.accept is None else self.accept()
+
+
+class _Busy(asyncio.Protocol):
+    """Closes a connection that came before anyone was ready; the other side tries again."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
+async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[Listener, Address]:
+    """Listen on `address`; return the listener and the address it got (port 0 asks for a free one).
+
+    Raises:
+        P2PFRLError: the port is in use, or the host is not ours.
+    """
+    listener = Listener()
+    try:
+        listener.server = await asyncio.get_running_loop().create_server(listener, *address, ssl=context)
+    except OSError as error:
+        raise P2PFRLError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
+    port: int = listener.server.sockets[0].getsockname()[1]
+    return listener, (address[0], port)

@@ -1,0 +1,207 @@
+"""How processes find each other: all ask the lead, who hands out ids and, once everyone is there, the table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.wire import Decoder
+from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
+from p2pfrl.world.greeting import Identity
+from p2pfrl.world.mesh import TICK, Security, Timing
+from p2pfrl.world.node import Listener
+from p2pfrl.world.session import Closed, Event, Opened, Session, Told
+from p2pfrl.world.tcp import Link
+
+Progress = Callable[[str], None]
+
+
+class Lobby:
+    """The lead's side.
+
+    Args:
+        own: what the lead says of itself.
+        address: where the lead listens for frames, as the others reach it.
+        agents: number of agents n.
+        coordinator: whether there is one.
+        decoder, security, timing: of the links.
+        progress: is told who came.
+    """
+
+    def __init__(
+        self, own: Identity, address: Address, *, agents: int, coordinator: bool, decoder: Decoder, security: Security,
+        timing: Timing, progress: Progress,
+    ) -> None:  # fmt: skip
+        self._own = own
+        self._agents = agents
+        self._coordinator = coordinator
+        self._decoder = decoder
+        self._security = security
+        self._timing = timing
+        self._progress = progress
+        self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
+        self._guests: dict[Link, Address | None] = {}
+        self._complete = asyncio.Event()
+
+    async def gather(self, listener: Listener) -> Fleet:
+        """Wait until every agent has a process; tell everyone the table.
+
+        Raises:
+            P2PFRLError: not everyone came in time.
+        """
+        listener.accept = self._accept
+        ticking = asyncio.get_running_loop().create_task(self._keep_time())
+        self._look()
+        try:
+            async with asyncio.timeout(self._timing.start):
+                await self._complete.wait()
+        except TimeoutError:
+            missing = show_agents(Fleet(self._table).missing(self._agents, coordinator=self._coordinator))
+            raise P2PFRLError(f"no process took agents {missing} within {self._timing.start:g} s") from None
+        finally:
+            ticking.cancel()
+        fleet = Fleet(dict(self._table))
+        for link, address in self._guests.items():
+            if address is not None and link.session.is_open:
+                link.session.say("table", rows=fleet.rows(), yours=list(self._table[address]))
+                link.close()
+        return fleet
+
+    def _accept(self) -> Link:
+        loop = asyncio.get_running_loop()
+        return Link(
+            lambda link, transport: _session(self._own, self._decoder, self._security, self._timing, dialer=False),
+            self._happened, loop.time, self._timing.timeout,
+        )  # fmt: skip
+
+    def _happened(self, link: Link, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Opened):
+                self._guests[link] = None
+            elif isinstance(event, Told) and event.say == "join":
+                self._admit(link, event)
+            elif isinstance(event, Closed):
+                address = self._guests.pop(link, None)
+                if address is not None and not self._complete.is_set():
+                    self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
+                if event.reason not in ("closed", "bye"):
+                    self._progress(f"refused: {event.detail}")
+                link.flush()
+                link.shut()
+
+    def _admit(self, link: Link, event: Told) -> None:
+        taken = [agent for members in self._table.values() for agent in members]
+        try:
+            wanted, count, port = _join(event)
+            ids = assign(wanted, count, taken, self._agents)
+        except P2PFRLError as error:
+            link.session.say("sorry", detail=str(error))
+            link.close()
+            return
+        address = link.peer_host(), port
+        self._table[address] = ids
+        self._guests[link] = address
+        self._progress(f"agents {show_agents(ids)} joined from {address[0]}:{address[1]}")
+        self._look()
+
+    def _look(self) -> None:
+        if not Fleet(self._table).missing(self._agents, coordinator=self._coordinator):
+            self._complete.set()
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            for link in list(self._guests):
+                link.tick()
+
+
+async def join(
+    own: Identity, lead: Address, *, wanted: Sequence[int], count: int, decoder: Decoder, security: Security,
+    timing: Timing, progress: Progress,
+) -> tuple[Fleet, tuple[int, ...]]:  # fmt: skip
+    """Ask the lead for ids and for the table.
+
+    Args:
+        own: what this process says of itself; its address is where it listens for frames.
+        lead: where the lead listens.
+        wanted: ids, or none for any `count`.
+        count: number of agents, where `wanted` is empty.
+        decoder: of the links.
+        security: of the links.
+        timing: of the links.
+        progress: is told what happens.
+
+    Returns:
+        who lives where, and the ids that live here.
+
+    Raises:
+        P2PFRLError: the lead refused, or could not be reached in time.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[tuple[Fleet, tuple[int, ...]]] = loop.create_future()
+
+    def happened(link: Link, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Opened):
+                progress("connected to the lead; waiting until everyone is there")
+                link.session.say("join", agents=list(wanted), count=count, port=own.address[1])
+                link.flush()
+            elif answer.done():
+                continue
+            elif isinstance(event, Told) and event.say == "table":
+                answer.set_result((Fleet.of(event.body.get("rows")), tuple(event.body.get("yours", ()))))
+            elif isinstance(event, Told) and event.say == "sorry":
+                answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
+            elif isinstance(event, Closed):
+                answer.set_exception(P2PFRLError(f"the lead closed the connection: {event.reason}: {event.detail}"))
+
+    def protocol() -> Link:
+        return Link(
+            lambda link, transport: _session(own, decoder, security, timing, dialer=True),
+            happened,
+            loop.time,
+            timing.timeout,
+        )
+
+    deadline = loop.time() + timing.start
+    link: Link | None = None
+    while link is None:
+        try:
+            _, link = await loop.create_connection(
+                protocol, *lead, ssl=security.client, server_hostname="" if security.client else None
+            )
+        except OSError as error:
+            if loop.time() > deadline:
+                raise P2PFRLError(f"cannot reach the lead at {lead[0]}:{lead[1]}: {error}") from error
+            await asyncio.sleep(0.2)
+    try:
+        async with asyncio.timeout(timing.start):
+            while not answer.done():
+                await asyncio.wait([answer], timeout=TICK)
+                link.tick()
+        return answer.result()
+    except TimeoutError:
+        raise P2PFRLError(f"the lead did not hand out the table within {timing.start:g} s") from None
+    finally:
+        link.shut()
+
+
+def _session(own: Identity, decoder: Decoder, security: Security, timing: Timing, *, dialer: bool) -> Session:
+    return Session(
+        own.fresh(), decoder, secret=security.secret, dialer=dialer, now=asyncio.get_running_loop().time(),
+        heartbeat=timing.heartbeat, timeout=timing.timeout,
+    )  # fmt: skip
+
+
+def _join(event: Told) -> tuple[list[int], int, int]:
+    agents, count, port = (event.body.get(name) for name in ("agents", "count", "port"))
+    if (
+        not isinstance(agents, list)
+        or not all(type(agent) is int for agent in agents)
+        or type(count) is not int
+        or type(port) is not int
+        or not 0 < port < 65536
+    ):
+        raise P2PFRLError("the request to join is malformed")
+    return sorted(agents), count, port

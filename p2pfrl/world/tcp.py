@@ -1,0 +1,192 @@
+"""A TCP connection that carries one session: bytes are received where they belong and sent in pieces.
+
+Frames wait in one slot per (sender, kind), the newest wins: a slow reader costs memory for what is on the wire and one
+frame per slot, never a growing queue. Pieces of 256 KB let control messages, heartbeats among them, pass between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from p2pfrl.core.wire import Frame
+from p2pfrl.world.greeting import envelope
+from p2pfrl.world.session import Event, Session
+
+PIECE = 256 * 1024
+STAGE = 64 * 1024
+_KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
+
+
+class Link(asyncio.BufferedProtocol):
+    """One connection.
+
+    Attributes:
+        session: the state machine.
+        closed: the connection is gone.
+        frames_replaced: frames that a newer one of the same sender and kind replaced before they were sent.
+        bytes_sent: bytes handed to the transport.
+
+    Args:
+        session: (link, transport) -> its session, made when the connection is: it needs the peer's certificate.
+        on_events: called with (link, events) in order.
+        clock: monotonic seconds.
+        timeout: seconds after which the kernel gives up an unacknowledged segment.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[Link, asyncio.Transport], Session],
+        on_events: Callable[[Link, list[Event]], None],
+        clock: Callable[[], float],
+        timeout: float,
+    ) -> None:
+        self.session: Session
+        self.closed = asyncio.Event()
+        self.frames_replaced = 0
+        self.bytes_sent = 0
+        self._make = session
+        self._on_events = on_events
+        self._clock = clock
+        self._timeout = timeout
+        self._transport: asyncio.Transport
+        self._paused = False
+        self._stage = memoryview(bytearray(STAGE))
+        self._direct: memoryview | None = None
+        self._control: deque[bytes] = deque()
+        self._slots: dict[tuple[int, str], tuple[tuple[int, ...], Frame]] = {}
+        self._sending: deque[memoryview | bytes] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Frames that wait in slots."""
+        return len(self._slots)
+
+    def peer_host(self) -> str:
+        """Return the host at the other end."""
+        host: str = self._transport.get_extra_info("peername")[0]
+        return host
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket's options and greet."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass
+        self._transport.set_write_buffer_limits(high=2 * PIECE, low=PIECE // 2)
+        _tune(self._transport.get_extra_info("socket"), self._timeout)
+        self.session = self._make(self, self._transport)
+        self.flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes belong: a large payload's own buffer, so that it is never copied."""
+        self._direct = self.session.buffer()
+        if len(self._direct) < STAGE // 2:
+            self._direct = None
+            return self._stage
+        return self._direct
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what `nbytes` received bytes mean."""
+        if self._direct is None:
+            self._handle(self.session.feed(self._stage[:nbytes], self._clock()))
+        else:
+            self._handle(self.session.filled(nbytes, self._clock()))
+
+    def eof_received(self) -> bool:
+        """Close."""
+        self._handle(self.session.ended())
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the session."""
+        self._handle(self.session.ended())
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        """Stop sending pieces."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on sending pieces."""
+        self._paused = False
+        self.flush()
+
+    def tick(self) -> None:
+        """Let the session look at the time."""
+        self._handle(self.session.tick(self._clock()))
+
+    def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
+        """Send a frame to agents at the other end; a frame of the same sender and kind that still waits is replaced."""
+        slot = (sender, frame.kind)
+        if slot in self._slots:
+            self.frames_replaced += 1
+        self._slots[slot] = tuple(to), frame
+        self.flush()
+
+    def close(self, say: str | None = None) -> None:
+        """Close the connection once what was said has been sent."""
+        if say is not None and self.session.is_open:
+            self.session.say(say)
+        self.flush()
+        self.shut()
+
+    def shut(self) -> None:
+        """Close the connection after what is being sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._transport.abort()
+
+    def flush(self) -> None:
+        """Send control messages, then pieces of frames, as long as the transport takes them."""
+        session, transport = self.session, self._transport
+        if session.outgoing:
+            self._control.extend(session.outgoing)
+            session.outgoing.clear()
+        if transport.is_closing():
+            return
+        sent = 0
+        while not self._paused:
+            if self._control and not self._sending:
+                piece: memoryview | bytes = self._control.popleft()
+            elif self._sending:
+                piece = self._sending.popleft()
+            elif self._slots and session.is_open:
+                self._load(*self._slots.pop(next(iter(self._slots))))
+                continue
+            else:
+                break
+            sent += len(piece)
+            transport.write(piece)
+        if sent:
+            self.bytes_sent += sent
+            session.spoke(self._clock())
+
+    def _load(self, to: tuple[int, ...], frame: Frame) -> None:
+        """Cut a frame into pieces."""
+        self._sending.append(envelope(to) + frame.head)
+        payload = frame.payload
+        self._sending.extend(payload[i : i + PIECE] for i in range(0, len(payload), PIECE))
+
+    def _handle(self, events: list[Event]) -> None:
+        if self.session.outgoing:
+            self.flush()
+        if events:
+            self._on_events(self, events)
+
+
+def _tune(sock: socket.socket | None, timeout: float) -> None:
+    """Send at once, and let the kernel find a dead link: keepalive when idle, TCP_USER_TIMEOUT when busy."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout * 1000))

@@ -1,0 +1,230 @@
+"""Mutual TLS 1.3 between peers: who the other end is, its certificate says, and no field of a message.
+
+The names in the certificate (subjectAltName) `agent-3.p2pfrl` and `coordinator.p2pfrl` are the identity; host names and
+addresses play no part in it, since a peer may move. Only certificates of the run's own authority count, never those of
+the machine. In TLS 1.3 a client has finished its handshake before the server has looked at the client's certificate
+(E. Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined nothing yet, and what
+counts is the "joined" of the session.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.types import COORDINATOR
+
+DOMAIN = "p2pfrl"
+MAX_AGENT = 2**31 - 1
+_AGENT = re.compile(r"agent-(0|[1-9][0-9]{0,9})\." + DOMAIN)
+_COORDINATOR = f"coordinator.{DOMAIN}"
+
+_VERIFY = {
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    18: "wrong_authority",  # self-signed
+    19: "wrong_authority",  # a chain to a root that we do not know
+    20: "wrong_authority",  # the issuer is not ours
+    21: "wrong_authority",
+}
+"""Reason of a failed check by OpenSSL's X509_V_ERR code."""
+
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no_certificate",
+    "ALERT_CERTIFICATE_REQUIRED": "no_certificate",
+    "ALERT_CERTIFICATE_EXPIRED": "certificate_expired",
+    "ALERT_UNKNOWN_CA": "wrong_authority",
+    "ALERT_BAD_CERTIFICATE": "bad_certificate",
+    "ALERT_UNSUPPORTED_CERTIFICATE": "bad_certificate",
+    "ALERT_CERTIFICATE_UNKNOWN": "bad_certificate",
+    "ALERT_PROTOCOL_VERSION": "wrong_tls_version",
+    "UNSUPPORTED_PROTOCOL": "wrong_tls_version",
+    "HTTP_REQUEST": "not_tls",
+    "WRONG_VERSION_NUMBER": "not_tls",
+    "PACKET_LENGTH_TOO_LONG": "not_tls",
+    "RECORD_LAYER_FAILURE": "not_tls",
+}
+"""Reason of a failed handshake by the end of OpenSSL's own name of it; an ALERT is what the other side said of us."""
+
+_MEANINGS = {
+    "certificate_expired": "expected a certificate that is valid today, got one that has expired; issue a new one",
+    "certificate_not_yet_valid": "expected a certificate that is valid today, got one whose time has not begun; "
+    "compare the clocks of the machines, or issue a new one",
+    "wrong_authority": "expected a certificate of the run's authority, got one of another; "
+    "issue all certificates from one directory",
+    "no_certificate": "expected a certificate, got none; pass the certificate and key that were issued for the peer",
+    "bad_certificate": "expected a certificate that p2pfrl issued for a peer and that is valid today, got another",
+    "wrong_tls_version": "expected TLS 1.3, got an older version",
+    "not_tls": "expected TLS, got something else; both sides must use certificates, or neither",
+    "tls_failed": "expected a TLS handshake, got an error",
+}
+
+
+class CertificateError(P2PFRLError):
+    """A certificate or key cannot be used or made; the message says where, what was expected and got, and the fix."""
+
+
+def name_of(agent: int) -> str:
+    """Return the name that a certificate carries for `agent`.
+
+    >>> name_of(3), name_of(COORDINATOR)
+    ('agent-3.p2pfrl', 'coordinator.p2pfrl')
+    """
+    assert COORDINATOR <= agent <= MAX_AGENT, f"{agent} is no agent id"
+    return _COORDINATOR if agent == COORDINATOR else f"agent-{agent}.{DOMAIN}"
+
+
+def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
+    """Return the ids, ascending, that the certificate of the other side names; -1 is the coordinator.
+
+    Empty where it names none, or where the handshake has not verified a certificate: such a peer may claim no agent.
+
+    Args:
+        ssl_object: `transport.get_extra_info("ssl_object")` of a connection with one of our contexts.
+    """
+    certificate = ssl_object.getpeercert() or {}
+    agents: set[int] = set()
+    for entry in certificate.get("subjectAltName", ()):
+        kind, name = entry[0], entry[1]
+        if kind != "DNS" or not isinstance(name, str):
+            continue
+        match = _AGENT.fullmatch(name)
+        if match is not None and int(match[1]) <= MAX_AGENT:
+            agents.add(int(match[1]))
+        elif name == _COORDINATOR:
+            agents.add(COORDINATOR)
+    return tuple(sorted(agents))
+
+
+def refusal(error: ssl.SSLError) -> tuple[str, str]:
+    """Return (reason, detail) of a failed handshake, or of the alert by which the other side ended a connection.
+
+    `reason` is one of: certificate_expired, certificate_not_yet_valid, wrong_authority, no_certificate,
+    bad_certificate, wrong_tls_version, not_tls, tls_failed. The alerts of TLS do not tell a certificate that is not yet
+    valid from a bad one: the refused side hears `bad_certificate`.
+    """
+    name = error.reason or ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = _VERIFY.get(error.verify_code, "bad_certificate")
+        return reason, f"the other side's certificate: {_MEANINGS[reason]} ({error.verify_message})"
+    reason = next((reason for end, reason in _REASONS.items() if name.endswith(end)), "tls_failed")
+    whose = "the other side refused us: " if "ALERT" in name else ""
+    return reason, f"{whose}{_MEANINGS[reason]} ({name or error})"
+
+
+def contexts(
+    authority: Path,
+    certificate: Path,
+    key: Path,
+    *,
+    on_refused: Callable[[str, str], None] = lambda reason, detail: None,
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of (server, client): TLS 1.3 alone, both sides show a certificate of `authority`.
+
+    The peer first greets itself in memory, so that a certificate which every other peer would refuse is found here.
+    Tickets are off: a resumed connection would skip the look at the certificate. Whoever opens a server with this
+    should set `ssl_handshake_timeout`, 60 s in asyncio, to what it grants a greeting.
+
+    Args:
+        authority: PEM certificate of the authority.
+        certificate: PEM certificate of this process.
+        key: PEM private key of `certificate`, without a passphrase.
+        on_refused: called with (reason, detail) for each handshake that the server refuses; see `refusal`.
+
+    Raises:
+        CertificateError: a file is missing or damaged, or peers would refuse this certificate.
+    """
+    server = _context(ssl.PROTOCOL_TLS_SERVER, authority, certificate, key)
+    server.num_tickets = 0
+    client = _context(ssl.PROTOCOL_TLS_CLIENT, authority, certificate, key)
+    try:
+        agents = own_agents((server, client))
+    except ssl.SSLError as error:
+        reason, _ = refusal(error)
+        why = getattr(error, "verify_message", error.reason)
+        raise CertificateError(f"{certificate}: {_MEANINGS[reason]} ({why}; the authority is {authority})") from error
+    if not agents:
+        raise CertificateError(
+            f"{certificate}: expected the name of an agent such as {name_of(0)}, got none; is it a peer's certificate?"
+        )
+    server.sslobject_class = _telling(on_refused)
+    return server, client
+
+
+def own_agents(pair: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[int, ...]:
+    """Return the ids that our own certificate names, as another peer would read them.
+
+    Args:
+        pair: the contexts of (server, client).
+    """
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    dialer = pair[1].wrap_bio(to_client, to_server)
+    acceptor = pair[0].wrap_bio(to_server, to_client, server_side=True)
+    for side in (dialer, acceptor, dialer, acceptor):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    return agents_of(dialer)
+
+
+def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET
+    for path, what in ((authority, "authority's certificate"), (certificate, "certificate"), (key, "private key")):
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise CertificateError(f"{path}: expected the {what}, got: {error.strerror}; see p2pfrl pki") from error
+    try:
+        context.load_verify_locations(cafile=authority)
+    except ssl.SSLError as error:
+        raise CertificateError(
+            f"{authority}: expected the authority's certificate in PEM, got something else"
+        ) from error
+
+    def refuse_passphrase() -> str:
+        raise CertificateError(f"{key}: expected a private key without a passphrase, got an encrypted one")
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse_passphrase)
+    except ssl.SSLError as error:
+        if (error.reason or "").endswith("MISMATCH"):
+            problem = f"{key}: expected the key of {certificate}, got the key of another certificate"
+        else:
+            problem = f"{certificate}, {key}: expected a certificate and its key in PEM, got: {error.reason or error}"
+        raise CertificateError(problem) from error
+    return context
+
+
+def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
+    """Return a server's end of a TLS connection that reports a refusal and lets the alert go out before it fails.
+
+    asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still unsent, and report
+    nothing; the other side would read a bare end of stream. They do send what is there when a handshake asks for more.
+    """
+
+    class Telling(ssl.SSLObject):
+        _error: ssl.SSLError | None = None
+
+        def do_handshake(self) -> None:
+            if self._error is not None:
+                raise self._error
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._error = error
+                on_refused(*refusal(error))
+                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert goes out first") from error
+
+    return Telling
