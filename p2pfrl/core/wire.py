@@ -11,7 +11,6 @@ Both lengths are checked before anything is allocated. Any msgpack library can r
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable
 from operator import itemgetter
