@@ -92,7 +92,7 @@ def test_the_first_of_two_payloads_for_one_round_counts():
     g.handle(Received(second), 0)
     (mix, *_) = g.handle(Received(message(2, 0)), 0)
     assert isinstance(mix, Mix)
-    assert list(mix.received)[0] is first
+    assert mix.received[0] is first
 
 
 def test_a_skip_is_waited_for_and_not_mixed():
