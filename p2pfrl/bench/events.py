@@ -11,7 +11,7 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from heapq import heappop, heappush
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from p2pfrl.bench.measure import Result, Work, rates
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import UPDATE, Received
-from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.world.digest import TRAIN, Log
 from p2pfrl.world.links import Latency, Never, PerEdge
 from p2pfrl.world.loop import virtual_time
@@ -73,8 +73,6 @@ def edge_latency(n: int) -> Latency:
 def simulated(n: int, rounds: int) -> Work:
     """Return the pattern in the simulated world; it returns how many messages were delivered."""
     loop, log = virtual_time(), Log(trace=False)
-    ports: list[SimulatedPort] = []
-
     network = Network(
         loop,
         n,
@@ -87,22 +85,20 @@ def simulated(n: int, rounds: int) -> Work:
         duplicate=0.0,
         seed=1,
     )
-    for i in range(n):
-        ports.append(SimulatedPort(loop, lambda: None, lambda to, frame, i=i: network.send(i, to, frame)))
-        network.connect(i, ports[i].put)
-    circle, numbers = neighbors(n), np.arange(NUMBERS, dtype=np.float64)
-    lives = [
-        _live(
-            ports[i],
-            Encoder("bench", i),
-            circle[i],
-            numbers,
-            rounds,
-            work_of(i),
-            lambda i=i: log.add(loop.now, TRAIN, i, i, 1, 0),
-        )
-        for i in range(n)
-    ]
+    numbers = np.arange(NUMBERS, dtype=np.float64)
+
+    def life(agent: int, near: tuple[int, ...]) -> Coroutine[None, None, None]:
+        def send(to: Sequence[int], frame: Frame) -> None:
+            network.send(agent, to, frame)
+
+        def note() -> None:
+            log.add(loop.now, TRAIN, agent, agent, 1, 0)
+
+        port = SimulatedPort(loop, lambda: None, send)
+        network.connect(agent, port.put)
+        return _live(port, Encoder("bench", agent), near, numbers, rounds, work_of(agent), note)
+
+    lives = [life(agent, near) for agent, near in enumerate(neighbors(n))]
 
     async def everyone() -> None:
         for task in [loop.create_task(life) for life in lives]:

@@ -1,8 +1,9 @@
 """The naive loop that the stacked learner is measured against: a module and a Gymnasium environment per agent.
 
-Written as one would write a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022), with the same settings as
-the stacked one: a shared tanh trunk of two layers of 64, Adam, clipped objective, normalized advantages, bootstrap at
-truncation, scaled rewards.
+Written as one would write a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022): `get_action_and_value`
+with torch's Categorical, wrapped environments that note episode returns, one optimizer step per minibatch. Settings are
+those of the stacked learner: a shared tanh trunk of two layers of 64, Adam, clipped objective, normalized advantages,
+bootstrap at truncation, scaled rewards. What CleanRL logs and ours does not (KL, clipped share) is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.wrappers import RecordEpisodeStatistics
 from torch import nn
+from torch.distributions import Categorical
 
 INSTANCES, STEPS, EPOCHS, MINIBATCHES = 4, 64, 4, 4
 GAMMA, LAMBDA, CLIP, VALUE, NORM, SCALE, RATE = 0.99, 0.95, 0.2, 0.5, 0.5, 0.05, 3e-3
@@ -29,10 +32,20 @@ class ActorCritic(nn.Module):
             nn.init.orthogonal_(layer.weight, gain)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log probabilities `(B, 2)` and values `(B,)`."""
+    def get_value(self, obs: torch.Tensor) -> torch.Tensor:
+        """Return values `(B,)`."""
+        value: torch.Tensor = self.critic(self.trunk(obs))[:, 0]
+        return value
+
+    def get_action_and_value(
+        self, obs: torch.Tensor, action: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return actions (drawn unless given), their log probabilities, entropies and values, `(B,)` each."""
         hidden = self.trunk(obs)
-        return torch.log_softmax(self.actor(hidden), dim=1), self.critic(hidden)[:, 0]
+        policy = Categorical(logits=self.actor(hidden))
+        if action is None:
+            action = policy.sample()
+        return action, policy.log_prob(action), policy.entropy(), self.critic(hidden)[:, 0]
 
 
 @dataclass
@@ -48,7 +61,10 @@ class NaiveAgent:
 
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, eps=1e-5)
-        self.environments = [gymnasium.make("CartPole-v1", disable_env_checker=True) for _ in range(INSTANCES)]
+        self.environments = [
+            RecordEpisodeStatistics(gymnasium.make("CartPole-v1", disable_env_checker=True)) for _ in range(INSTANCES)
+        ]
+        self.returns: list[float] = []
         resets = [env.reset(seed=self.seed * INSTANCES + i)[0] for i, env in enumerate(self.environments)]
         self.obs = torch.from_numpy(np.stack(resets))
 
@@ -66,21 +82,20 @@ class NaiveAgent:
         finished = torch.zeros(STEPS, INSTANCES)
         for t in range(STEPS):
             obs[t] = self.obs
-            log_prob, values[t] = self.model(self.obs)
-            actions[t] = torch.multinomial(log_prob.exp(), 1)[:, 0]
-            log_probs[t] = log_prob.gather(1, actions[t, :, None])[:, 0]
+            actions[t], log_probs[t], _, values[t] = self.model.get_action_and_value(self.obs)
             following = []
             for i, env in enumerate(self.environments):
-                after, reward, terminated, truncated, _ = env.step(int(actions[t, i]))
+                after, reward, terminated, truncated, info = env.step(int(actions[t, i]))
                 rewards[t, i] = float(reward) * SCALE
                 if terminated or truncated:
                     finished[t, i] = 1.0
+                    self.returns.append(float(info["episode"]["r"]))
                     if truncated and not terminated:
-                        next_values[t, i] = self.model(torch.from_numpy(after)[None])[1][0]
+                        next_values[t, i] = self.model.get_value(torch.from_numpy(after)[None])[0]
                     after = env.reset()[0]
                 following.append(after)
             self.obs = torch.from_numpy(np.stack(following))
-        ahead = torch.cat([values[1:], self.model(self.obs)[1][None]])
+        ahead = torch.cat([values[1:], self.model.get_value(self.obs)[None]])
         next_values = torch.where(finished.bool(), next_values, ahead)
         delta = rewards + GAMMA * next_values - values
         advantages, tail = torch.zeros_like(delta), torch.zeros(INSTANCES)
@@ -104,13 +119,13 @@ class NaiveAgent:
     ) -> None:
         for _ in range(EPOCHS):
             for index in torch.randperm(STEPS * INSTANCES).chunk(MINIBATCHES):
-                log_prob, value = self.model(obs[index])
-                ratio = (log_prob.gather(1, actions[index, None])[:, 0] - old_log_probs[index]).exp()
+                _, log_prob, _, value = self.model.get_action_and_value(obs[index], actions[index])
+                ratio = (log_prob - old_log_probs[index]).exp()
                 advantage = advantages[index]
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
                 gain = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
                 loss = 0.5 * VALUE * (value - targets[index]).square().mean() - gain
                 self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(self.model.parameters(), NORM)
                 self.optimizer.step()
