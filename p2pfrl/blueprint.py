@@ -27,8 +27,8 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.scenario import Scenario
 from p2pfrl.world.availability import Presence
+from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
-from p2pfrl.world.simulation import Actor
 
 _AVAILABILITY = 6
 

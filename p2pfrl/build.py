@@ -18,11 +18,12 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.world.digest import Log
+from p2pfrl.world.life import Actor
 from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import MailboxPort
-from p2pfrl.world.simulation import Actor, Simulation
+from p2pfrl.world.simulation import Simulation
 
 
 class StackJudge:

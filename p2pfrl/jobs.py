@@ -117,7 +117,7 @@ def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
     """Run jobs in processes of their own; an interrupt or a killed process leaves finished runs complete."""
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
+    with one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
         pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
         try:
             for future in as_completed(pending):
@@ -127,7 +127,7 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let the processes that are started inside use one thread for linear algebra, unless the user said otherwise.
 
     The libraries read this from the environment when they are loaded: in the new process that is too late to set it.

@@ -39,6 +39,7 @@ _NAMES = tuple(_FIELDS)
 _in_order = itemgetter(*_FIELDS)
 _MAP = 0x80 | len(_FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
 _MAX_COUNT = 2**62
+_HEADER_ROOM = 512  # bytes a packer holds at first; msgpack's default would take 256 KiB of every agent
 _MAX_WEIGHT = 2.0**53
 _BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
@@ -88,7 +89,7 @@ class Encoder:
 
     def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
         self.sequence = 0
-        self._pack: Callable[[object], bytes] = msgpack.Packer().pack
+        self._pack: Callable[[object], bytes] = msgpack.Packer(buf_size=_HEADER_ROOM).pack
         self._header: dict[str, Any] = {"run": run, "kind": "", "from": sender, "incarnation": incarnation}
 
     def encode(self, vector: Vector | None, *, kind: str, round: int, weight: float = 0.0,

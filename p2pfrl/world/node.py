@@ -16,10 +16,10 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.world.clock import WallClock
 from p2pfrl.world.fleet import Address, Fleet
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.life import Actor
 from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.session import Delivered
-from p2pfrl.world.simulation import Actor
 from p2pfrl.world.tcp import Link
 
 

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 from p2pfrl.core.types import COORDINATOR, PeerJoined, PeerLost, Schedule, Trained
 from p2pfrl.core.wire import Frame
-from p2pfrl.learning.trainer import Snapshot, Trainer
+from p2pfrl.learning.trainer import Trainer
 from p2pfrl.world.digest import FAULT, TRAIN, Log
 from p2pfrl.world.faults import Fault
+from p2pfrl.world.life import Actor, Life, Witness
 from p2pfrl.world.loop import SECOND, VirtualTimeLoop
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import MailboxPort
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """One life of an agent or of the coordinator: a state machine, and the coroutine that follows it."""
-
-    schedule: Schedule
-    run: Callable[[], Coroutine[Any, Any, None]]
-
-
-class Witness(Protocol):
-    """Whoever keeps the timeline of the record."""
-
-    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
-        """An agent did `kind` (train or send) from `start` to `end`, nanoseconds."""
-
-    def live(self, agent: int, alive: bool) -> None:
-        """An agent came or went."""
-
-
-@dataclass(slots=True)
-class _Life:
-    """The state of one agent in the world."""
-
-    port: MailboxPort
-    actor: Actor | None = None
-    task: asyncio.Task[None] | None = None
-    incarnation: int = -1
-    training: int = 0
-    slowness: float = 1.0
-    saved: Snapshot | None = None
-    schedules: list[Schedule] = field(default_factory=list)
 
 
 class Simulation:
@@ -94,13 +61,14 @@ class Simulation:
         self._witness = witness
         self._queued: dict[int, None] = {}
         self._running = 0
-        self._lives = {i: _Life(self._port(i)) for i in range(agents)}
+        self._lives = {i: Life(self._port(i)) for i in range(agents)}
         self._coordinator = coordinator
         self._done: asyncio.Future[None] = loop.create_future()
         if coordinator is not None:
-            self._lives[COORDINATOR] = _Life(self._port(COORDINATOR))
+            self._lives[COORDINATOR] = Life(self._port(COORDINATOR))
         loop.explain = self._explain
         self._faults = faults
+        self._faults_left = len(faults)
         self._late = {agent for fault in faults for agent in fault.newcomers()}
 
     def run(self) -> None:
@@ -117,7 +85,7 @@ class Simulation:
             if agent not in self._late:
                 self._begin(agent)
         for fault in self._faults:
-            self._loop.post(round(fault.at * SECOND), fault.strike, self)
+            self._loop.post(round(fault.at * SECOND), self._strike, fault)
         self._loop.run_until_complete(self._wait())
 
     def stop(self) -> None:
@@ -142,27 +110,17 @@ class Simulation:
         for number, members in enumerate(groups):
             for agent in members:
                 group[agent] = number
-        self._network.group = group
-        self._note_fault(COORDINATOR)
-        for agent in self._lives:
-            for peer in self._neighbors[agent]:
-                if group[agent] != group[peer]:
-                    self._loop.post(self._loop.now + self._peer_timeout, self._report_lost, agent, peer)
+        self._regroup(group)
 
     def heal(self) -> None:
         """Restore all links."""
-        group, self._network.group = self._network.group, None
-        self._note_fault(COORDINATOR)
-        for agent in self._lives:
-            for peer in self._neighbors[agent]:
-                if group is not None and group[agent] != group[peer]:
-                    self._report_joined(agent, peer)
+        self._regroup(None)
 
     def crash(self, agent: int) -> None:
         """Kill an agent."""
         if self._end(agent):
             for peer in self._neighbors[agent]:
-                self._loop.post(self._loop.now + self._peer_timeout, self._report_lost, peer, agent)
+                self._notice_loss(peer, agent)
 
     def restart(self, agent: int) -> None:
         """Start a crashed agent from what it had saved."""
@@ -200,6 +158,24 @@ class Simulation:
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
 
+    def _strike(self, fault: Fault) -> None:
+        self._faults_left -= 1
+        fault.strike(self)
+        if not self._running and not self._faults_left:
+            self.stop()
+
+    def _regroup(self, group: list[int] | None) -> None:
+        """Cut the links between different groups, and restore those that were cut before and no longer are."""
+        before, self._network.group = self._network.group, group
+        self._note_fault(COORDINATOR)
+        for agent in self._lives:
+            for peer in self._neighbors[agent]:
+                was_cut = before is not None and before[agent] != before[peer]
+                if group is not None and group[agent] != group[peer]:
+                    self._notice_loss(agent, peer)
+                elif was_cut:
+                    self._report_joined(agent, peer)
+
     def _port(self, agent: int) -> MailboxPort:
         def train() -> None:
             self._train(agent)
@@ -225,6 +201,9 @@ class Simulation:
         life.task = self._loop.create_task(actor.run(), name=f"agent {agent}")
         life.task.add_done_callback(self._finished)
         self._running += 1
+        for peer in self._neighbors[agent]:
+            if self._is_over(peer) or not self._network.can_reach(agent, peer):
+                self._notice_loss(agent, peer)
 
     def _end(self, agent: int) -> bool:
         """Stop an agent's life; return whether it was there."""
@@ -246,7 +225,7 @@ class Simulation:
         self._running -= 1
         if not task.cancelled() and task.exception() is not None and not self._done.done():
             self._done.set_exception(task.exception())  # type: ignore[arg-type]
-        elif not self._running:
+        elif not self._running and not (task.cancelled() and self._faults_left):
             self.stop()
 
     async def _wait(self) -> None:
@@ -291,13 +270,21 @@ class Simulation:
     def _note_fault(self, agent: int) -> None:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
 
+    def _is_over(self, agent: int) -> bool:
+        """Whether the agent has finished: it sends and answers nothing any more."""
+        task = self._lives[agent].task
+        return task is not None and task.done()
+
+    def _notice_loss(self, to: int, about: int) -> None:
+        self._loop.post(self._loop.now + self._peer_timeout, self._report_lost, to, about)
+
     def _report_lost(self, to: int, about: int) -> None:
-        if not self._network.can_reach(to, about):
+        if to not in self._network.down and (self._is_over(about) or not self._network.can_reach(to, about)):
             self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:
         if self._network.can_reach(to, about):
-            self._lives[to].port.put(PeerJoined(about))
+            self._lives[to].port.put(PeerLost(about) if self._is_over(about) else PeerJoined(about))
 
     def _explain(self) -> str:
         waiting = [

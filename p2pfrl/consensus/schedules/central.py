@@ -11,6 +11,7 @@ from p2pfrl.core.types import (
     FINAL,
     MODEL,
     SKIP,
+    UPDATE,
     Action,
     Adopt,
     Event,
@@ -34,6 +35,8 @@ class Client:
     """An agent that trains from every model it gets and sends the result back, synchronous or not.
 
     A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts for the newest round.
+    Without it there is no round to wait for: it takes the model that comes in answer to its update and no other, so
+    that one update of it is under way however often a coordinator that lost sight of it sends the model again.
 
     Args:
         every: local updates per exchange.
@@ -59,6 +62,9 @@ class Client:
         self._updates_left = 0
         self._next: Message | None = None
         self._deadline: int | None = None
+        self._answer = SKIP
+        self._over = False
+        self._is_alone = False
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
@@ -68,6 +74,7 @@ class Client:
             return self._trained(now)
         if isinstance(event, Missing):
             if self._rounds is not None and event.round >= self._rounds:
+                self._over = True
                 return () if self._updates_left else (Finish(),)
             return (Send((COORDINATOR,), event.round, SKIP),)
         if isinstance(event, PeerLost):
@@ -75,10 +82,12 @@ class Client:
             return (WaitUntil(self._deadline),)
         if isinstance(event, PeerJoined):
             self._deadline = None
+            self._is_alone = False
             return (WaitUntil(None),)
-        if isinstance(event, Expired) and event.deadline == self._deadline and not self._updates_left:
+        if isinstance(event, Expired) and event.deadline == self._deadline:
             self.deadlines_expired += 1
-            return (Finish(),)
+            self._is_alone = True
+            return () if self._updates_left else (Finish(),)
         return ()
 
     def waits_for(self) -> str:
@@ -87,10 +96,12 @@ class Client:
 
     def _received(self, message: Message, now: int) -> Sequence[Action]:
         version = (message.incarnation, message.sequence)
-        if version <= self._newest or (self._retag and message.round <= self._round and message.kind != FINAL):
+        if version <= self._newest or (self._retag and message.round < self._round and message.kind != FINAL):
             self.messages_late += 1
             return ()
         self._newest = version
+        if self._retag and message.round == self._round and message.kind != FINAL:
+            return () if self._updates_left else (Send((COORDINATOR,), self._round, self._answer),)
         if self._updates_left:
             if self._next is None or message.round >= self._next.round:
                 self._next = message
@@ -104,6 +115,7 @@ class Client:
             return [*actions, Finish()]
         self._models += 1
         if not self._available(self._models - 1, now):
+            self._answer = SKIP
             return [*actions, Send((COORDINATOR,), message.round, SKIP)]
         self._updates_left = self._every
         return [*actions, Train()]
@@ -113,15 +125,16 @@ class Client:
         if self._updates_left:
             return (Train(),)
         following, self._next = self._next, None
-        if following is None:
-            return (Send((COORDINATOR,), self._round),)
-        if following.kind == FINAL:
+        if following is not None and following.kind == FINAL:
             return self._adopt(following, now)
-        if self._retag:
-            actions: list[Action] = [Send((COORDINATOR,), following.round), Adopt(following, following.round - 1)]
-            self._round = following.round
-            return actions
-        return [Send((COORDINATOR,), self._round), *self._adopt(following, now)]
+        if self._over or self._is_alone:
+            return (Finish(),)
+        if following is None or not self._retag:
+            self._answer = UPDATE
+            return (Send((COORDINATOR,), self._round),)
+        self._round = following.round
+        self._answer = SKIP
+        return [Send((COORDINATOR,), following.round), Adopt(following, following.round - 1)]
 
 
 class Coordinator:

@@ -182,6 +182,9 @@ class Gossip:
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender = message.sender
+        if self._rounds is not None and message.round >= self._rounds:
+            self.messages_late += 1
+            return ()
         self._absent.pop(sender, None)
         if message.round > self._newest.get(sender, -1):
             self._newest[sender] = message.round

@@ -1,0 +1,60 @@
+"""Benchmarks: every speed that is promised is a ratio measured in one run, so that the machine cancels out.
+
+Each family runs in a process of its own, with one thread for linear algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from difflib import get_close_matches
+from importlib import import_module
+from multiprocessing import get_context
+
+from p2pfrl.bench.measure import Result
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.jobs import one_thread_each
+
+BENCHMARKS: dict[str, str] = {
+    "ppo_vs_naive_n64": "ppo:versus_naive",
+    "ppo_flatness_n64_n1024": "ppo:flatness",
+    "async_vs_serial_n256": "asynchrony:bench",
+    "events_vs_heap_n256": "events:small",
+    "events_vs_heap_n10000": "events:large",
+    "bytes_per_agent": "population:memory",
+    "gossip_round_vs_copy_n10000": "population:gossip",
+    "agent_rounds_per_second_n256": "agents:bench",
+}
+"""Name -> where it is measured."""
+
+
+def run(names: Sequence[str] = (), quick: bool = False) -> Iterator[Result]:
+    """Measure `names` (all when empty) and yield the results as they come; a benchmark may give more than one.
+
+    Args:
+        names: of `BENCHMARKS`.
+        quick: make everything small, to see that it runs; the values mean nothing then.
+
+    Raises:
+        ScenarioError: a name is not known.
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            close = get_close_matches(name, BENCHMARKS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(BENCHMARKS)}"
+            raise ScenarioError([f"bench: unknown benchmark {name!r}: {hint}"])
+    return _run(names or tuple(BENCHMARKS), quick)
+
+
+def _run(names: Sequence[str], quick: bool) -> Iterator[Result]:
+    with one_thread_each():
+        for name in names:
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                yield from process.submit(measure, name, quick).result()
+
+
+def measure(name: str, quick: bool) -> list[Result]:
+    """Return the results of one benchmark, measured in this process."""
+    module, _, function = BENCHMARKS[name].partition(":")
+    bench: Callable[[bool], Iterator[Result]] = getattr(import_module(f"p2pfrl.bench.{module}"), function)
+    return list(bench(quick))

@@ -1,0 +1,231 @@
+"""Ten thousand complete agents without a learner: what mailbox, task, schedule, codec, network and mixing cost.
+
+Agents, schedules, rules, ports, network, codec and event loop are those of every run. Training is a timer and changes
+nothing; nobody writes a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2pfrl.agent import Agent, Rules
+from p2pfrl.bench.events import DEGREE, MILLISECOND, edge_latency, neighbors, work_of
+from p2pfrl.bench.measure import Result, Work, rates
+from p2pfrl.consensus.mixing import Weights
+from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.schedules.base import always
+from p2pfrl.consensus.schedules.synchronous import Synchronous
+from p2pfrl.core.graph import undirected
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import Trained, Update
+from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.exchange.compressors import Raw
+from p2pfrl.exchange.gates import Always
+from p2pfrl.exchange.payloads import Parameters
+from p2pfrl.exchange.privacy import Plain
+from p2pfrl.world.digest import Log
+from p2pfrl.world.links import Never
+from p2pfrl.world.loop import virtual_time
+from p2pfrl.world.network import Network
+from p2pfrl.world.port import MailboxPort
+
+_MOST = 3072
+
+
+class Silent:
+    """An observer that writes nothing."""
+
+    def trained(self, agent: int, update: Update) -> None:
+        """A local update ended."""
+
+    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+        """A round ended."""
+
+    def sat_out(self, agent: int, round: int) -> None:
+        """A round ended without taking part."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One agent's row of the parameters of a population."""
+
+    vector: Vector
+    parts: tuple[str, ...] = ("x",)
+
+    def shared(self) -> Vector:
+        """Return a copy."""
+        return self.vector.copy()
+
+    def replace(self, vector: Vector) -> None:
+        """Write it back."""
+        self.vector[:] = vector
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """One agent's neighborhood."""
+
+    near: tuple[int, ...]
+
+    def successors(self, round: int) -> tuple[int, ...]:
+        """Return its neighbors."""
+        return self.near
+
+    def predecessors(self, round: int) -> tuple[int, ...]:
+        """Return its neighbors."""
+        return self.near
+
+
+RULES = Rules(
+    payload=Parameters(), gate=Always(), privacy=Plain(), compressor=Raw(), mixing=Metropolis(),
+    order="adapt_then_combine", max_staleness=None,
+)  # fmt: skip
+
+
+class Population:
+    """n agents on the circulant graph C_n(1, 2), in virtual time.
+
+    Attributes:
+        loop: the clock.
+        network: with its counters.
+
+    Args:
+        parameters: `(n, d)`; each agent owns a row and changes it by mixing alone.
+        rounds: after which everyone has finished.
+        work: nanoseconds of a local update, per agent.
+    """
+
+    def __init__(self, parameters: Vector, *, rounds: int, work: Sequence[int]) -> None:
+        self.loop = virtual_time()
+        self._parameters = parameters
+        self._options = Synchronous()
+        self._rounds = rounds
+        self._work = work
+        n, d = parameters.shape
+        self._near = neighbors(n)
+        self._weights = RULES.mixing.weights(undirected(n, ((i, j) for i, near in enumerate(self._near) for j in near)))
+        self._update = Trained(Update(0, 1, 0.0))
+        self.network = Network(
+            self.loop,
+            n,
+            decoder=Decoder("bench", agents=n, parts=("x",), size=d, dtype=parameters.dtype.name),
+            log=Log(trace=False),
+            latency=edge_latency(n),
+            loss=Never(),
+            bandwidth=1.25e8,
+            edge_bandwidth={},
+            duplicate=0.0,
+            seed=1,
+        )
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Make the agents and their tasks."""
+        return [self._begin(agent) for agent in range(len(self._near))]
+
+    def run(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Run until all tasks are done."""
+
+        async def everyone() -> None:
+            for task in tasks:
+                await task
+
+        self.loop.run_until_complete(everyone())
+
+    def _begin(self, agent: int) -> asyncio.Task[None]:
+        loop, work = self.loop, self._work[agent]
+
+        def train() -> None:
+            loop.post(loop.now + work, port.put, self._update)
+
+        def send(to: Sequence[int], frame: Frame) -> None:
+            self.network.send(agent, to, frame)
+
+        def weights(round: int) -> Weights:
+            return self._weights[agent]
+
+        port = MailboxPort(loop, train, send)
+        self.network.connect(agent, port.put)
+        schedule = self._options.gossip(
+            agent, Circle(self._near[agent]), rounds=self._rounds, order=RULES.order, available=always
+        )
+        body = Agent(
+            agent, model=Row(self._parameters[agent]), rules=RULES, weights=weights,
+            encoder=Encoder("bench", agent), port=port, observer=_NOBODY,
+        )  # fmt: skip
+        return loop.create_task(body.run(schedule))
+
+
+_NOBODY = Silent()
+
+
+def memory(quick: bool) -> Iterator[Result]:
+    """Yield the bytes of one agent's loop timer, mailbox, task, coroutines, schedule, encoder and agent object.
+
+    Traced on 10,000 agents in their third round, while everyone trains. Not counted: the graph, the mixing matrix and
+    the parameters, which exist before; counted, since it is small: the copy of its start that an agent keeps (d = 8).
+    """
+    n = 200 if quick else 10_000
+    used: list[int] = []
+    _traced(50, [])
+    _traced(n, used)
+    against = f"n = {n:,}, traced while everyone trains; at most {_MOST}"
+    yield Result("bytes_per_agent", used[0] / n, "bytes", against)
+
+
+def _traced(n: int, used: list[int]) -> None:
+    """Append the bytes that n agents take in their third round."""
+    parameters = np.arange(n * 8, dtype=np.float64).reshape(n, 8)
+    population = Population(parameters, rounds=3, work=[10 * MILLISECOND] * n)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        tasks = population.start()
+
+        def measure() -> None:
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
+
+        population.loop.post(27 * MILLISECOND, measure)
+        population.run(tasks)
+    finally:
+        tracemalloc.stop()
+
+
+def gossip(quick: bool) -> Iterator[Result]:
+    """Yield bytes per CPU second of synchronous rounds, d = 4675, against copying what every agent receives."""
+    n, rounds = (100 if quick else 10_000), 2
+    parameters = np.ones((n, 4675), dtype=np.float32)
+    nbytes = float(n * DEGREE * parameters[0].nbytes * rounds)
+
+    def agents() -> Work:
+        population = Population(parameters, rounds=rounds, work=[work_of(i) for i in range(n)])
+        tasks = population.start()
+
+        def work() -> float:
+            population.run(tasks)
+            return nbytes
+
+        return work
+
+    def copies() -> Work:
+        near, into = neighbors(n), np.empty_like(parameters)
+
+        def work() -> float:
+            for _ in range(rounds):
+                for i, row in enumerate(into):
+                    for j in near[i]:
+                        row[:] = parameters[j]
+            return nbytes
+
+        return work
+
+    ours, bare = rates(agents, copies, turns=1 if quick else 3)
+    against = f"copying what is received, {bare / 1e9:.2f} GB/s"
+    yield Result("gossip_round_vs_copy_n10000", ours / bare, "x", against)
+    yield Result("gossip_round_seconds_n10000", nbytes / rounds / ours, "s", "CPU time of one core, for one round")

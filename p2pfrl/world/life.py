@@ -1,0 +1,44 @@
+"""The lives of the simulated agents: what runs, what is saved, and who keeps their timeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from p2pfrl.core.types import Schedule
+from p2pfrl.learning.trainer import Snapshot
+from p2pfrl.world.port import MailboxPort
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One life of an agent or of the coordinator: a state machine, and the coroutine that follows it."""
+
+    schedule: Schedule
+    run: Callable[[], Coroutine[Any, Any, None]]
+
+
+class Witness(Protocol):
+    """Whoever keeps the timeline of the record."""
+
+    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
+        """An agent did `kind` (train or send) from `start` to `end`, nanoseconds."""
+
+    def live(self, agent: int, alive: bool) -> None:
+        """An agent came or went."""
+
+
+@dataclass(slots=True)
+class Life:
+    """The state of one agent in the world."""
+
+    port: MailboxPort
+    actor: Actor | None = None
+    task: asyncio.Task[None] | None = None
+    incarnation: int = -1
+    training: int = 0
+    slowness: float = 1.0
+    saved: Snapshot | None = None
+    schedules: list[Schedule] = field(default_factory=list)

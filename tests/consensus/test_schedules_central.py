@@ -1,0 +1,458 @@
+"""Client, coordinator and the asynchronous machines: the test is the world, and feeds any order of events."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import SECOND, Neighbors, feed, message, model, received, trained
+
+from p2pfrl.consensus.schedules.asynchronous import Asynchronous, Push
+from p2pfrl.consensus.schedules.base import Participants, always
+from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client, Coordinator
+from p2pfrl.consensus.schedules.synchronous import Synchronous
+from p2pfrl.consensus.staleness import Hinge
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    SKIP,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    Train,
+    WaitUntil,
+)  # fmt: skip
+
+
+def client(*, every: int = 1, rounds: int | None = 5, retag: bool = True, available: object = always) -> Client:
+    return Client(every=every, rounds=rounds, patience=10 * SECOND, available=available, retag=retag)  # type: ignore[arg-type]
+
+
+def final(round: int, sequence: int = 99) -> Received:
+    return model(round, kind=FINAL, sequence=sequence)
+
+
+def everyone(round: int, present: Sequence[int]) -> Sequence[int]:
+    return present
+
+
+def coordinator(
+    agents: int = 3,
+    rounds: int | None = 5,
+    choose: Callable[[int, Sequence[int]], Sequence[int]] = everyone,
+    suspect_after: int = 2,
+) -> Coordinator:
+    return Coordinator(Participants(agents, choose), rounds=rounds, deadline=SECOND, suspect_after=suspect_after)
+
+
+def test_a_client_trains_from_every_model_and_answers():
+    c = client()
+    assert feed(c, Started()) == []
+    assert feed(c, model(0)) == ["adopt 0", "train"]
+    assert feed(c, trained()) == ["send update 0 to -1"]
+    assert feed(c, model(1), trained()) == ["adopt 1", "train", "send update 1 to -1"]
+    assert feed(c, final(2)) == ["adopt 2", "finish"]
+
+
+def test_the_first_model_begins_and_every_later_one_ends_a_round():
+    c = client()
+    (first, _) = c.handle(model(0), 0)
+    assert first.round == -1
+    c.handle(trained(), 0)
+    (second, _) = c.handle(model(1), 0)
+    assert second.round == 0
+
+
+def test_a_client_makes_all_its_local_updates_before_it_answers():
+    c = client(every=3)
+    assert feed(c, model(0), trained(), trained()) == ["adopt 0", "train", "train", "train"]
+    assert feed(c, trained()) == ["send update 0 to -1"]
+
+
+def test_a_duplicate_of_a_model_changes_nothing():
+    c = client()
+    assert feed(c, model(0), model(0), model(0)) == ["adopt 0", "train"]
+    feed(c, trained())
+    assert feed(c, model(0)) == []
+    feed(c, model(1))
+    assert feed(c, model(0), trained()) == ["send update 1 to -1"]
+
+
+def test_a_model_that_is_sent_anew_is_answered_again():
+    c = client()
+    feed(c, model(0, sequence=1), trained())
+    assert feed(c, model(0, sequence=2)) == ["send update 0 to -1"]
+    assert feed(c, model(0, sequence=2)) == []
+    assert feed(c, model(1, sequence=3)) == ["adopt 1", "train"]
+    assert feed(c, model(1, sequence=4)) == []
+    assert feed(c, trained()) == ["send update 1 to -1"]
+
+
+def test_whoever_sits_out_skips_and_says_so_again_when_asked_again():
+    c = client(available=lambda round, now: round != 1)
+    feed(c, model(0, sequence=1), trained())
+    assert feed(c, model(1, sequence=2)) == ["adopt 1", "send skip 1 to -1"]
+    assert feed(c, model(1, sequence=3)) == ["send skip 1 to -1"]
+    assert feed(c, model(2, sequence=4)) == ["adopt 2", "train"]
+
+
+def test_a_straggler_s_update_counts_for_the_newest_round():
+    c = client()
+    feed(c, model(0), model(1), model(3), model(2, sequence=2))
+    assert feed(c, trained()) == ["send update 3 to -1", "adopt 3"]
+    assert feed(c, model(4)) == ["adopt 4", "train"]
+
+
+def test_a_straggler_that_gets_the_final_model_finishes_with_it():
+    c = client()
+    feed(c, model(0), final(5))
+    assert feed(c, trained()) == ["adopt 5", "finish"]
+
+
+def test_a_lost_model_is_answered_with_a_skip_so_that_nobody_waits():
+    c = client()
+    feed(c, model(0), trained())
+    assert feed(c, Missing(COORDINATOR, 1)) == ["send skip 1 to -1"]
+    assert feed(c, model(2)) == ["adopt 2", "train"]
+
+
+def test_a_lost_final_model_ends_the_client_too():
+    c = client(rounds=5)
+    feed(c, model(4), trained())
+    assert feed(c, Missing(COORDINATOR, 5)) == ["finish"]
+
+
+@pytest.mark.parametrize("retag", [True, False])
+def test_a_final_model_that_is_lost_while_the_client_trains_ends_it_after_its_update(retag):
+    c = client(rounds=5, every=2, retag=retag)
+    feed(c, model(4))
+    assert feed(c, Missing(COORDINATOR, 5), trained()) == ["train"]
+    assert feed(c, trained()) == ["finish"]
+
+
+def test_a_client_without_a_coordinator_finishes_when_its_patience_ends():
+    c = client()
+    feed(c, model(0), trained())
+    (wait,) = c.handle(PeerLost(COORDINATOR), 3 * SECOND)
+    assert isinstance(wait, WaitUntil)
+    assert wait.time == 13 * SECOND
+    assert feed(c, Expired(12 * SECOND)) == []
+    assert feed(c, Expired(13 * SECOND)) == ["finish"]
+    assert c.deadlines_expired == 1
+
+
+def test_a_client_whose_patience_ends_while_it_trains_finishes_after_its_update():
+    c = client()
+    feed(c, model(0), PeerLost(COORDINATOR))
+    assert feed(c, Expired(10 * SECOND)) == []
+    assert feed(c, trained()) == ["finish"]
+
+
+def test_a_coordinator_that_comes_back_makes_the_client_go_on():
+    c = client()
+    feed(c, model(0), PeerLost(COORDINATOR), Expired(10 * SECOND))
+    assert feed(c, PeerJoined(COORDINATOR)) == ["no deadline"]
+    assert feed(c, trained()) == ["send update 0 to -1"]
+    feed(c, PeerLost(COORDINATOR), PeerJoined(COORDINATOR))
+    assert feed(c, Expired(10 * SECOND)) == []
+
+
+def test_an_asynchronous_client_has_one_update_under_way_however_often_the_model_comes():
+    c = client(retag=False)
+    feed(c, model(0, sequence=1))
+    assert feed(c, model(0, sequence=2), model(3, sequence=3), trained()) == ["send update 0 to -1"]
+    assert feed(c, model(4, sequence=4), trained()) == ["adopt 4", "train", "send update 4 to -1"]
+
+
+def test_an_asynchronous_client_finishes_with_a_final_model_that_came_meanwhile():
+    c = client(retag=False)
+    feed(c, model(0), final(5))
+    assert feed(c, trained()) == ["adopt 5", "finish"]
+
+
+def test_the_coordinator_sends_waits_aggregates_in_order_and_ends_with_the_final_model():
+    c = coordinator(rounds=1)
+    assert feed(c, Started()) == ["no deadline", "send model 0 to 0 1 2"]
+    assert feed(c, received(2, 0)) == ["wait"]
+    assert feed(c, received(0, 0)) == []
+    assert feed(c, received(1, 0)) == ["mix 0 of 0 1 2", "no deadline", "send final 1 to 0 1 2", "finish"]
+    assert (c.messages_late, c.deadlines_expired) == (0, 0)
+
+
+def test_the_coordinator_s_deadline_counts_from_the_first_answer():
+    c = coordinator()
+    feed(c, Started())
+    (wait,) = c.handle(received(2, 0), 5 * SECOND)
+    assert isinstance(wait, WaitUntil)
+    assert wait.time == 6 * SECOND
+    assert feed(c, Expired(5 * SECOND)) == []
+    assert feed(c, Expired(6 * SECOND)) == ["mix 0 of 2", "no deadline", "send model 1 to 0 1 2"]
+    assert feed(c, Expired(6 * SECOND)) == []
+
+
+def test_whoever_misses_k_deadlines_is_not_asked_until_it_is_heard_again():
+    c = coordinator(agents=2)
+    feed(c, Started())
+    feed(c, received(0, 0), Expired(SECOND))
+    assert feed(c, received(0, 1), Expired(SECOND)) == ["wait", "mix 1 of 0", "no deadline", "send model 2 to 0"]
+    assert feed(c, received(1, 0)) == []
+    assert feed(c, received(0, 2)) == ["mix 2 of 0", "no deadline", "send model 3 to 0 1"]
+    assert c.messages_late == 1
+
+
+def test_skips_and_losses_answer_too_and_a_round_without_any_update_still_ends():
+    c = coordinator()
+    feed(c, Started(), received(0, 0, kind=SKIP))
+    assert feed(c, Missing(1, 0), Missing(1, 0)) == []
+    assert feed(c, PeerLost(2)) == ["mix 0 of", "no deadline", "send model 1 to 0 1"]
+    assert c.messages_late == 0
+
+
+def test_only_the_participants_are_asked_and_awaited():
+    c = coordinator(agents=4, choose=lambda round, present: [i for i in present if i % 2 == round % 2])
+    assert feed(c, Started()) == ["no deadline", "send model 0 to 0 2"]
+    assert feed(c, received(1, 0)) == []
+    assert c.messages_late == 1
+    assert feed(c, received(0, 0), received(2, 0)) == ["wait", "mix 0 of 0 2", "no deadline", "send model 1 to 1 3"]
+
+
+def test_duplicates_and_answers_of_other_rounds_are_not_aggregated():
+    c = coordinator(agents=2)
+    feed(c, Started())
+    first = message(0, 0, sequence=1)
+    feed(c, Received(first), received(0, 0, sequence=2), received(1, 1), received(1, 2**61))
+    (mix, *_) = c.handle(received(1, 0), 0)
+    assert mix.received[0] is first
+    assert feed(c, received(0, 0), received(1, 0)) == []
+
+
+def test_whoever_joins_is_sent_the_model_of_this_round_and_awaited():
+    c = coordinator()
+    feed(c, Started(), PeerLost(1), received(0, 0))
+    assert feed(c, PeerJoined(1)) == ["send model 0 to 1"]
+    assert feed(c, received(2, 0)) == []
+    assert feed(c, received(1, 0)) == ["mix 0 of 0 1 2", "no deadline", "send model 1 to 0 1 2"]
+
+
+def test_a_coordinator_that_everyone_left_waits_a_deadline_at_a_time_and_ends():
+    c = coordinator(agents=1, rounds=3)
+    feed(c, Started())
+    assert feed(c, PeerLost(0)) == ["mix 0 of", "wait"]
+    assert feed(c, Expired(SECOND)) == ["mix 1 of", "wait"]
+    assert feed(c, Expired(SECOND)) == ["mix 2 of", "no deadline", "send final 3 to 0", "finish"]
+
+
+def test_the_coordinator_says_whom_it_waits_for():
+    c = coordinator()
+    feed(c, Started(), received(1, 0))
+    assert c.waits_for() == "the coordinator waits in round 0 for 0, 2"
+
+
+def asynchronous(rounds: int | None = 4, max_staleness: int | None = None) -> AsynchronousCoordinator:
+    options = Asynchronous(max_staleness=max_staleness, staleness=Hinge(slope=1.0, grace=1))
+    machine = options.coordinator(Participants(2, everyone), rounds=rounds)
+    assert isinstance(machine, AsynchronousCoordinator)
+    return machine
+
+
+def test_every_update_is_applied_at_once_with_its_staleness_and_answered():
+    c = asynchronous()
+    assert feed(c, Started()) == ["send model 0 to 0 1"]
+    assert feed(c, received(0, 0, sequence=1), received(0, 1, sequence=2), received(0, 2, sequence=3))[-2:] == [
+        "mix 2 of 0", "send model 3 to 0",
+    ]  # fmt: skip
+    (mix, send) = c.handle(received(1, 0), 0)
+    assert isinstance(mix, Mix)
+    assert list(mix.staleness) == [3]
+    assert list(mix.factors) == [1.0 / 3.0]
+    assert send.round == 4
+
+
+def test_rounds_times_n_updates_end_an_asynchronous_run():
+    c = asynchronous(rounds=2)
+    feed(c, Started(), received(0, 0, sequence=1), received(1, 0), received(0, 1, sequence=2))
+    assert feed(c, received(1, 1)) == ["mix 3 of 1", "send final 4 to 0 1", "finish"]
+
+
+def test_duplicates_are_applied_once_and_a_restarted_agent_counts_anew():
+    c = asynchronous()
+    feed(c, Started())
+    assert feed(c, received(0, 0, sequence=5)) == ["mix 0 of 0", "send model 1 to 0"]
+    assert feed(c, received(0, 0, sequence=5), received(0, 0, sequence=4)) == []
+    assert feed(c, received(0, 0, sequence=1, incarnation=1)) == ["mix 1 of 0", "send model 2 to 0"]
+    assert feed(c, received(0, 0, sequence=6)) == []
+    assert c.version == 2
+
+
+def test_updates_that_are_too_stale_are_counted_and_answered_but_not_applied():
+    c = asynchronous(max_staleness=1)
+    feed(c, Started(), received(0, 0, sequence=1), received(0, 1, sequence=2))
+    assert feed(c, received(1, 0)) == ["send model 2 to 1"]
+    assert c.messages_late == 1
+
+
+def test_skips_losses_and_newcomers_get_the_model():
+    c = asynchronous()
+    feed(c, Started())
+    assert feed(c, received(0, 0, kind=SKIP), Missing(1, 0), PeerJoined(0)) == [
+        "send model 0 to 0", "send model 0 to 1", "send model 0 to 0",
+    ]  # fmt: skip
+    assert c.waits_for() == "the coordinator waits at version 0 for any update"
+
+
+def push(out: Sequence[int] = (1, 2), **options: object) -> Push:
+    machine = Asynchronous(**options).gossip(
+        0, Neighbors(out), rounds=4, order="adapt_then_combine", available=lambda round, now: round != 1
+    )  # type: ignore[arg-type]
+    assert isinstance(machine, Push)
+    return machine
+
+
+def test_pushing_sends_mixes_what_is_there_and_goes_on():
+    p = push()
+    assert feed(p, Started(), received(2, 0), received(1, 0)) == ["train"]
+    assert feed(p, trained()) == ["send update 0 to 1 2", "mix 0 of 1 2", "train"]
+    assert feed(p, trained()) == ["sit out 1", "train"]
+    assert feed(p, trained()) == ["send update 2 to 1 2", "mix 2 of", "train"]
+    assert feed(p, trained()) == ["send update 3 to 1 2", "mix 3 of", "finish"]
+
+
+def test_staleness_is_the_lag_on_arrival_plus_own_updates_since():
+    p = push(staleness=Hinge(slope=1.0, grace=0))
+    feed(p, Started(), trained(), received(1, 0), trained())
+    feed(p, received(2, 7))
+    (_, mix, _) = p.handle(trained(), 0)
+    assert isinstance(mix, Mix)
+    assert [m.sender for m in mix.received] == [1, 2]
+    assert list(mix.staleness) == [2, 0]
+    assert list(mix.factors) == [1.0 / 3.0, 1.0]
+
+
+def test_the_newest_payload_of_a_neighbor_counts_once_whatever_the_order_of_arrival():
+    p = push(out=(1,))
+    newest = message(1, 3, sequence=4)
+    feed(p, Started(), received(1, 1, sequence=2))
+    p.handle(Received(newest), 0)
+    feed(p, received(1, 2, sequence=3), received(1, 3, sequence=4), received(1, 9, kind=SKIP, sequence=9))
+    (_, mix, _) = p.handle(trained(), 0)
+    assert isinstance(mix, Mix)
+    assert list(mix.received) == [newest]
+    feed(p, received(1, 3, sequence=4), trained())
+    (_, mix, _) = p.handle(trained(), 0)
+    assert list(mix.received) == []
+
+
+def test_payloads_beyond_the_bound_are_dropped_and_counted():
+    p = push(out=(1,), max_staleness=0)
+    feed(p, Started(), trained(), received(1, 0))
+    feed(p, trained())
+    assert feed(p, trained()) == ["send update 2 to 1", "mix 2 of", "train"]
+    assert p.messages_late == 1
+
+
+def test_a_neighbor_that_joins_gets_what_one_has():
+    p = push()
+    assert feed(p, Started(), PeerJoined(1)) == ["train"]
+    feed(p, trained())
+    assert feed(p, PeerJoined(1), PeerJoined(5), PeerLost(1), Missing(1, 0), Expired(1)) == ["send update 0 to 1"]
+
+
+class Federation:
+    """A coordinator and its clients; the test picks what happens next, links may fail and heal."""
+
+    def __init__(self, n: int, rounds: int, *, asynchronous: bool) -> None:
+        options = Asynchronous() if asynchronous else Synchronous(deadline=1.0, suspect_after=2)
+        last = rounds * n if asynchronous else rounds
+        self.machines = {i: options.client(rounds=last, available=always) for i in range(n)}
+        self.machines[COORDINATOR] = options.coordinator(Participants(n, everyone), rounds=rounds)
+        self.flights: list[tuple[int, Message]] = []
+        self.training: set[int] = set()
+        self.deadlines: dict[int, int] = {}
+        self.finished: set[int] = set()
+        self.sequence = dict.fromkeys(self.machines, 0)
+        self.applied: set[tuple[int, int]] = set()
+        self.cut: set[int] = set()
+        self.now = 0
+        for i in self.machines:
+            self.feed(i, Started())
+
+    def feed(self, i: int, event: object) -> None:
+        if i in self.finished:
+            return
+        for action in self.machines[i].handle(event, self.now):  # type: ignore[arg-type]
+            if isinstance(action, Train):
+                assert i not in self.training
+                self.training.add(i)
+            elif isinstance(action, Send):
+                self.sequence[i] += 1
+                m = message(i, action.round, kind=action.kind, sequence=self.sequence[i])
+                self.flights += [(to, m) for to in action.to]
+            elif isinstance(action, WaitUntil):
+                self.deadlines.pop(i, None)
+                if action.time is not None:
+                    self.deadlines[i] = action.time
+            elif isinstance(action, Mix):
+                for m in action.received:
+                    assert (m.sender, m.sequence) not in self.applied, "no update is applied twice"
+                    self.applied.add((m.sender, m.sequence))
+            elif isinstance(action, Finish):
+                self.finished.add(i)
+                self.deadlines.pop(i, None)
+
+    def step(self, random: object) -> None:
+        options = [("train", i) for i in sorted(self.training)] + [("deliver", k) for k in range(len(self.flights))]
+        if not options:
+            options = [("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])[:1]]
+        what, k = random.choice(options)  # type: ignore[attr-defined]
+        if what == "train":
+            self.training.remove(k)
+            self.feed(k, trained(k))
+        elif what == "expire":
+            self.now = max(self.now, self.deadlines[k])
+            self.feed(k, Expired(self.deadlines.pop(k)))
+        else:
+            to, m = self.flights.pop(k)
+            if to in self.cut or m.sender in self.cut:
+                return
+            fate = random.choice(("deliver", "deliver", "deliver", "notice", "double"))  # type: ignore[attr-defined]
+            if fate == "double":
+                self.flights.append((to, m))
+            self.feed(to, Missing(m.sender, m.round) if fate == "notice" else Received(m))
+
+    def heal(self) -> None:
+        for i in sorted(self.cut):
+            over = COORDINATOR in self.finished
+            self.feed(i, PeerLost(COORDINATOR) if over else PeerJoined(COORDINATOR))
+            self.feed(COORDINATOR, PeerJoined(i))
+        self.cut.clear()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    n=st.integers(1, 4),
+    rounds=st.integers(1, 5),
+    asynchronous=st.booleans(),
+    cuts=st.lists(st.integers(0, 60), max_size=3),
+    random=st.randoms(use_true_random=False),
+)
+def test_whatever_links_do_everyone_finishes_and_no_update_is_applied_twice(n, rounds, asynchronous, cuts, random):
+    f = Federation(n, rounds, asynchronous=asynchronous)
+    for number in range(4000):
+        if len(f.finished) == n + 1:
+            break
+        if number in cuts:
+            f.heal()
+            f.cut = {i for i in range(n) if random.random() < 0.6}
+        elif number - 12 in cuts:
+            f.heal()
+        if not (f.training or f.flights or f.deadlines):
+            f.heal()
+        f.step(random)
+    assert len(f.finished) == n + 1

@@ -1,0 +1,35 @@
+"""Every scenario that comes with the project runs, and says what it shows and how long it takes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import p2pfrl
+
+FILES = sorted((Path(p2pfrl.__file__).parents[1] / "scenarios").glob("*.toml"))
+pytestmark = pytest.mark.skipif(not FILES, reason="scenarios are found in a source checkout")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_shipped_scenario_runs_two_rounds(file):
+    overrides = {"stop.rounds": 2, "evaluation.episodes": 1}
+    record = p2pfrl.run(p2pfrl.load(file, overrides=overrides))
+    scenario = p2pfrl.load(file)
+    assert record.summary["name"] == scenario.name
+    assert record.summary["rounds"] >= 2
+    assert record.summary["env_steps"] > 0
+    assert record.parameters.shape[0] == scenario.agents
+    assert np.isfinite(record.parameters).all()
+    assert (record.summary["bytes_sent"] > 0) == (scenario.mode != "independent")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows_and_how_long_it_takes(file):
+    text = file.read_text("utf-8")
+    comment = text[: text.index("\nname = ")]
+    assert all(line.startswith("#") for line in comment.splitlines())
+    assert re.search(r"\b[Aa]bout[\s#]+\d+[\s#]+(s|min)\b", comment), "how long it takes"
+    assert len(comment) > 100
+    assert p2pfrl.load(file).name == file.stem
