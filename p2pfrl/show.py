@@ -42,15 +42,19 @@ def run_scenario(scenario: Scenario, out: Path | None, *, trace: bool, quiet: bo
     with watching(scenario, quiet=quiet) as watcher:
         record = run(scenario, out=directory, progress=watcher, trace=trace)
     summary = record.summary
-    page = report([directory]) if summary["stopped_by"] != "interrupt" else None
+    conclude(summary, directory, report([directory]) if summary["stopped_by"] != "interrupt" else None, as_json=as_json)
+    return summary
+
+
+def conclude(summary: Mapping[str, Any], directory: Path, page: Path | None, *, as_json: bool) -> None:
+    """Print the summary of a run and where its results are."""
     if as_json:
         print(json.dumps(plain(summary), indent=2))
-        return summary
+        return
     for name, text in describe(summary).items():
         print(f"{name:20}  {text}")
     print(f"{'run directory':20}  {directory}")
     print(f"{'report':20}  {page or 'not written: interrupted'}")
-    return summary
 
 
 def run_directory(scenario: Scenario) -> Path:

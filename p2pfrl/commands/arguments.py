@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +30,9 @@ Only = Annotated[int | None, Parameter(help="One seed, in place of --seeds.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
 Target = Annotated[bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")]
 Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.jsonl, trace.json.")]
+Transport = Annotated[
+    Literal["memory", "tcp"], Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time.")
+]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
 Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete.")]
 

@@ -26,6 +26,7 @@ from p2pfrl.commands.arguments import (
     Target,
     Told,
     Trace,
+    Transport,
     show,
     text,
 )  # fmt: skip
@@ -45,6 +46,8 @@ def scenario(
     quiet: Quiet = False,
     trace: Trace = False,
     require_target: Target = False,
+    transport: Transport = "memory",
+    jobs: Jobs = 4,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -58,7 +61,14 @@ def scenario(
     chosen = Told(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
-    summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
+    if transport == "tcp":
+        from p2pfrl.local import run_processes
+
+        if trace:
+            raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
+        summary = run_processes(chosen, out, jobs, quiet=quiet, as_json=json)
+    else:
+        summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
     if summary["stopped_by"] == "interrupt":
         return INTERRUPTED
     return MISSED_TARGET if require_target and not summary["target_reached"] else DONE

@@ -1,0 +1,201 @@
+"""Commands that run agents as processes over TCP."""
+
+from __future__ import annotations
+
+import json as encoder
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from p2pfrl.commands.arguments import DONE, INTERRUPTED, Json, Out, Quiet, Seed, Set, Told
+from p2pfrl.core.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from p2pfrl.deploy import Place
+    from p2pfrl.world.fleet import Address
+    from p2pfrl.world.mesh import Security
+
+Lead = Annotated[bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")]
+Rendezvous = Annotated[str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")]
+Agents = Annotated[str, Parameter(help="Agents that live here, as 0-3, 5 or 0-3+coordinator; none: any --count.")]
+Count = Annotated[int, Parameter(help="Number of agents that live here, where --agents does not say which.")]
+Peers = Annotated[str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")]
+Bind = Annotated[str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any that is free.")]
+Secret = Annotated[
+    Path | None,
+    Parameter(help="A file with a secret that all peers share: it proves who belongs, it encrypts nothing."),
+]
+Tls = Annotated[
+    Path | None, Parameter(help="Certificate of this process, from pki issue; its key and ca.crt stand beside it.")
+]
+Insecure = Annotated[bool, Parameter(negative=(), help="Allow plain TCP on an address that others can reach.")]
+Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def peer(
+    file: str,
+    *,
+    lead: Lead = False,
+    rendezvous: Rendezvous = "",
+    agents: Agents = "",
+    count: Count = 1,
+    peers: Peers = "",
+    bind: Bind = "127.0.0.1:0",
+    secret: Secret = None,
+    tls: Tls = None,
+    insecure: Insecure = False,
+    start_timeout: Start = 120.0,
+    set: Set = (),
+    seed: Seed = None,
+    out: Out = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run the agents of one host as a process over TCP; the same scenario file on every host.
+
+    Parameters
+    ----------
+    file
+        A scenario file or name.
+    """
+    from p2pfrl.deploy import deploy
+    from p2pfrl.show import run_directory
+    from p2pfrl.world.fleet import show_agents
+    from p2pfrl.world.mesh import Timing
+
+    chosen = Told(set, seed).load(file)
+    place = _place(lead, rendezvous, agents, count, peers, bind)
+    security = _security(place, secret, tls, insecure)
+    name = show_agents(place.agents) if place.agents else f"{count}-more"
+    directory = out or run_directory(chosen).parent / f"peer-{name}"
+
+    def announce(address: Address) -> None:
+        host, port = address
+        if not quiet:
+            print(f"Run on each of the others:\n\n  p2pfrl peer {file} --rendezvous {host}:{port}\n", flush=True)
+        elif json:
+            print(encoder.dumps({"rendezvous": f"{host}:{port}"}), flush=True)
+
+    summary = deploy(
+        chosen, place, directory, security=security, timing=Timing(start=start_timeout), quiet=quiet, announce=announce
+    )
+    if json:
+        print(encoder.dumps(dict(summary), indent=None if quiet else 2))
+    else:
+        for key in ("agents", "stopped_by", "rounds", "run_seconds", "messages_sent", "messages_dropped",
+                    "messages_late", "deadlines_expired", "refusals", "parameters_digest"):  # fmt: skip
+            print(f"{key:20}  {summary[key]}")
+        print(f"{'directory':20}  {directory}")
+    print(f"p2pfrl collect makes one record of all peers' directories, this one is {directory}", file=sys.stderr)
+    return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
+
+
+def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
+    """Make one record of what all peers of a run wrote: the same figures, report and compare work on it.
+
+    Parameters
+    ----------
+    directories
+        The peers' run directories, brought to one host.
+    """
+    from p2pfrl.collect import collect as gather
+    from p2pfrl.results.report import report
+    from p2pfrl.show import conclude
+
+    if not directories:
+        raise ScenarioError(["RUN: expected the run directories of all peers"])
+    target = out or directories[0].parent / "collected"
+    record = gather(directories, target)
+    conclude(record.summary, target, report([target]), as_json=json)
+    return DONE
+
+
+def pki_init(directory: Path) -> int:
+    """Make a private certificate authority for one fleet.
+
+    Parameters
+    ----------
+    directory
+        Where its certificate and key go; the key stays there.
+    """
+    from p2pfrl.pki import init
+
+    print(init(directory).said)
+    return DONE
+
+
+def pki_issue(
+    agents: str,
+    *,
+    authority: Annotated[Path, Parameter(help="Directory of the authority, as pki init made it.")],
+    days: Annotated[int, Parameter(help="Days the certificate is valid.")] = 365,
+) -> int:
+    """Issue the certificate of a process: it names the agents that may live there.
+
+    Parameters
+    ----------
+    agents
+        As 0-3, 5 or coordinator.
+    """
+    from p2pfrl.pki import issue
+    from p2pfrl.world.fleet import parse_agents
+
+    print(issue(authority, parse_agents(agents), days=days).said)
+    return DONE
+
+
+def _place(lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str) -> Place:
+    """Return where this process stands.
+
+    Raises:
+        ScenarioError: the options contradict each other.
+    """
+    from p2pfrl.deploy import Place
+    from p2pfrl.world.fleet import Fleet, parse_address, parse_agents
+
+    ids = parse_agents(agents) if agents else ()
+    if peers:
+        if lead or rendezvous:
+            raise ScenarioError(["--peers: an explicit table needs neither --lead nor --rendezvous"])
+        if not ids:
+            raise ScenarioError(["--agents: with --peers, say which agents live here"])
+        fleet = Fleet.parse(peers)
+        return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
+    if not lead and not rendezvous:
+        raise ScenarioError(["--rendezvous HOST:PORT: expected the address of the lead, or --lead, or --peers"])
+    if lead and not ids:
+        raise ScenarioError(["--agents: the lead says which agents live with it, such as --agents 0-3"])
+    meeting = parse_address(rendezvous) if rendezvous else (parse_address(bind)[0], 0)
+    return Place(ids, count, parse_address(bind), lead, meeting)
+
+
+def _security(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
+    """Return how this process knows who it talks to.
+
+    Raises:
+        ScenarioError: an address that others can reach, and nothing to protect it.
+    """
+    from p2pfrl.world.mesh import Security
+
+    word = b""
+    if secret is not None:
+        word = secret.read_bytes().strip()
+        if len(word) < 16:
+            raise ScenarioError([f"{secret}: expected a secret of at least 16 bytes, got {len(word)}"])
+    if tls is None and not insecure and not place.bind[0].startswith(LOOPBACK):
+        raise ScenarioError([
+            f"--bind {place.bind[0]}: others can reach this address: give --tls DIR (see p2pfrl pki), "
+            "or --insecure for a network that you trust"
+        ])  # fmt: skip
+    if tls is None:
+        return Security(word)
+    if not place.agents:
+        raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
+    from p2pfrl.world.tls import agents_of, contexts
+
+    server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"))
+    return Security(word, server, client, agents_of)

@@ -1,0 +1,104 @@
+"""A deployment on this machine: the quickest way to see the agents of a scenario as processes over TCP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from p2pfrl.blueprint import MODES
+from p2pfrl.collect import collect
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.types import COORDINATOR
+from p2pfrl.results.report import report
+from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.render import resolved
+from p2pfrl.show import conclude, run_directory
+from p2pfrl.world.fleet import show_agents
+
+_PATIENCE = 10.0
+
+
+def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+    """Run a scenario as processes on loopback, collect their records, print the summary, and return it.
+
+    Args:
+        scenario: what to run; its stop conditions are rounds and, as real time, virtual_time.
+        out: the run directory; a new one below ./runs where it is None.
+        jobs: processes with agents; a coordinator is one more.
+        quiet: show no progress.
+        as_json: print the summary as JSON.
+
+    Raises:
+        P2PFRLError: a process failed.
+    """
+    directory = out or run_directory(scenario)
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "deployed.toml"
+    file.write_text(resolved(scenario), encoding="utf-8")
+    groups = share(scenario.agents, jobs, coordinator=MODES[scenario.mode].coordinator)
+    homes = [directory / "peers" / show_agents(agents) for agents in groups]
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        lead = _start(file, groups[0], homes[0], ["--lead", "--json"], quiet=quiet)
+        processes.append(lead)
+        assert lead.stdout is not None
+        address = _rendezvous(lead.stdout)
+        for agents, home in zip(groups[1:], homes[1:], strict=True):
+            processes.append(_start(file, agents, home, ["--rendezvous", address, "--json"], quiet=quiet))
+        for process, agents in zip(processes, groups, strict=True):
+            process.communicate()
+            if process.returncode:
+                raise P2PFRLError(f"the process of agents {show_agents(agents)} ended with code {process.returncode}")
+    finally:
+        _end(processes)
+    record = collect(homes, directory)
+    conclude(record.summary, directory, report([directory]), as_json=as_json)
+    return record.summary
+
+
+def share(agents: int, jobs: int, *, coordinator: bool) -> list[tuple[int, ...]]:
+    """Return who lives in which process: neighbors by number together, the coordinator alone and first.
+
+    >>> share(8, 3, coordinator=True)
+    [(-1,), (0, 1, 2), (3, 4, 5), (6, 7)]
+    """
+    count = max(1, min(jobs, agents))
+    bounds = [round(i * agents / count) for i in range(count + 1)]
+    groups = [tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(COORDINATOR,), *groups] if coordinator else groups
+
+
+def _start(
+    file: Path, agents: Sequence[int], home: Path, options: Sequence[str], *, quiet: bool
+) -> subprocess.Popen[str]:
+    command = [
+        sys.executable, "-m", "p2pfrl", "peer", str(file), "--agents", show_agents(agents), "--out", str(home), "--quiet",
+        *options,
+    ]  # fmt: skip
+    error = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=error, stdin=subprocess.DEVNULL, text=True)
+
+
+def _rendezvous(output: IO[str]) -> str:
+    """Return where the lead listens: its first line."""
+    line = output.readline()
+    try:
+        return str(json.loads(line)["rendezvous"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise P2PFRLError(f"the lead did not start; it said {line!r}") from error
+
+
+def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
