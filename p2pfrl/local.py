@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,17 +69,15 @@ def share(agents: int, jobs: int, *, coordinator: bool) -> list[tuple[int, ...]]
     """
     count = max(1, min(jobs, agents))
     bounds = [round(i * agents / count) for i in range(count + 1)]
-    groups = [tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    groups = [tuple(range(a, b)) for a, b in pairwise(bounds)]
     return [(COORDINATOR,), *groups] if coordinator else groups
 
 
 def _start(
     file: Path, agents: Sequence[int], home: Path, options: Sequence[str], *, quiet: bool
 ) -> subprocess.Popen[str]:
-    command = [
-        sys.executable, "-m", "p2pfrl", "peer", str(file), "--agents", show_agents(agents), "--out", str(home), "--quiet",
-        *options,
-    ]  # fmt: skip
+    here = ["--agents", show_agents(agents), "--out", str(home)]
+    command = [sys.executable, "-m", "p2pfrl", "peer", str(file), *here, "--quiet", *options]
     error = subprocess.DEVNULL if quiet else None
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=error, stdin=subprocess.DEVNULL, text=True)
 
