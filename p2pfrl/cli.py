@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
-from p2pfrl.commands import quick, records, runs
+from p2pfrl.commands import benchmarks, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -33,6 +33,7 @@ app.command(quick.new)
 app.command(records.plot)
 app.command(records.report)
 app.command(runs.verify)
+app.command(benchmarks.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
