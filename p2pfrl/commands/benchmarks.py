@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from p2pfrl.commands.arguments import DONE, Json, Quiet
 
-Quick = Annotated[bool, Parameter(negative=(), help="Make everything small: see that it runs; the values mean nothing.")]
+Quick = Annotated[bool, Parameter(negative=(), help="Make everything small, to see that it runs.")]
 
 
 def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = False) -> int:
