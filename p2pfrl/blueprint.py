@@ -185,8 +185,10 @@ class Blueprint:
         speeds = self.scenario.compute.speed.values(self.scenario.seed, range(n), n, "speed")
         return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
 
-    def agent(self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer) -> Actor:
-        """Return one life of an agent."""
+    def agent(
+        self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer, *, first: int = 0
+    ) -> Actor:
+        """Return one life of an agent; `first` is the round at which a restarted one goes on."""
         scenario = self.scenario
         rules = replace(self._rules, payload=Upload(trainer, agent)) if self.mode.pools else self._rules
         body = Agent(
@@ -210,6 +212,7 @@ class Blueprint:
                 rounds=None if scenario.schedule.is_asynchronous else rounds,
                 order=scenario.exchange.order,
                 available=available,
+                first=first,
             )
         return Actor(schedule, lambda: body.run(schedule))
 

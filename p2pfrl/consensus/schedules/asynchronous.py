@@ -59,9 +59,10 @@ class Asynchronous(ScheduleRule):
         rounds: int | None,
         order: Literal["adapt_then_combine", "combine_while_adapting"],
         available: Available,
+        first: int = 0,
     ) -> Push:
         """Return the state machine of an agent that mixes what has arrived."""
-        return Push(self, me, neighborhood, rounds, available)
+        return Push(self, me, neighborhood, rounds, available, first)
 
     def client(self, *, rounds: int | None, available: Available) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
@@ -82,11 +83,17 @@ class Push:
     """
 
     def __init__(
-        self, options: Asynchronous, me: int, neighborhood: Neighborhood, rounds: int | None, available: Available
+        self,
+        options: Asynchronous,
+        me: int,
+        neighborhood: Neighborhood,
+        rounds: int | None,
+        available: Available,
+        first: int = 0,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
-        self.round = 0
+        self.round = first
         self._options = options
         self._me = me
         self._neighborhood = neighborhood

@@ -85,8 +85,9 @@ class ScheduleRule(ABC):
         rounds: int | None,
         order: Literal["adapt_then_combine", "combine_while_adapting"],
         available: Available,
+        first: int = 0,
     ) -> Schedule:
-        """Return the state machine of an agent that mixes with its neighbors."""
+        """Return the state machine of an agent that mixes with its neighbors; `first` is where a restart goes on."""
 
     @abstractmethod
     def client(self, *, rounds: int | None, available: Available) -> Schedule:
