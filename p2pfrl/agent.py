@@ -9,9 +9,9 @@ nor in schedules and rules, knows which. An agent that trains still answers its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.parameters import Vector
@@ -19,6 +19,7 @@ from p2pfrl.core.types import (
     SKIP,
     Action,
     Adopt,
+    Event,
     Finish,
     Message,
     Mix,
@@ -40,22 +41,27 @@ from p2pfrl.exchange.privacy import Privacy
 
 async def follow(schedule: Schedule, port: Port, perform: Callable[[Action], None]) -> None:
     """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes."""
-    actions = schedule.handle(Started(), port.now())
-    while True:
-        for action in actions:
-            if type(action) is Train:
-                perform(action)
-                port.train()
-            elif type(action) is WaitUntil:
-                port.wait_until(action.time)
-            elif type(action) is Finish:
-                return
-            else:
-                perform(action)
-        event = await port.receive()
-        if type(event) is Trained:
-            perform(event)  # type: ignore[arg-type]
-        actions = schedule.handle(event, port.now())
+    has_finished = _carry_out(Started(), schedule, port, perform)
+    while not has_finished:  # no event is kept while the next is awaited
+        has_finished = _carry_out(await port.receive(), schedule, port, perform)
+
+
+def _carry_out(event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]) -> bool:
+    """Do what `schedule` makes of `event`; return whether it finished."""
+    if type(event) is Trained:
+        perform(event)  # type: ignore[arg-type]
+    for action in schedule.handle(event, port.now()):
+        kind = type(action)
+        if kind is Train:
+            perform(action)
+            port.train()
+        elif kind is WaitUntil:
+            port.wait_until(action.time)  # type: ignore[union-attr]
+        elif kind is Finish:
+            return True
+        else:
+            perform(action)
+    return False
 
 
 class Observer(Protocol):
@@ -109,6 +115,11 @@ class Agent:
         observer: writes the record.
     """
 
+    __slots__ = (
+        "_encoder", "_env_steps", "_known", "_model", "_observer", "_port", "_rules", "_start", "_state", "_weights",
+        "id",
+    )  # fmt: skip
+
     def __init__(
         self,
         id: int,
@@ -131,16 +142,13 @@ class Agent:
         self._state = rules.mixing.init(self._start)
         self._env_steps = 0
         self._known: dict[int, Message] = {}
-        self._actions: dict[type, Callable[..., None]] = {
-            Train: self._train, Trained: self._trained, Send: self._send, Mix: self._mix, Adopt: self._adopt,
-        }  # fmt: skip
 
-    async def run(self, schedule: Schedule) -> None:
-        """Take part until the schedule finishes."""
-        await follow(schedule, self._port, self._perform)
+    def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
+        """Return the coroutine that takes part until the schedule finishes."""
+        return follow(schedule, self._port, self._perform)
 
     def _perform(self, action: Action) -> None:
-        self._actions[type(action)](action)
+        _ACTIONS[type(action)](self, action)
 
     def _train(self, action: Train) -> None:
         """Training itself is the port's; its result arrives as `Trained`."""
@@ -210,3 +218,8 @@ class Agent:
         self._start = after
         self._env_steps = 0
         self._observer.mixed(self.id, round, staleness, before, after)
+
+
+_ACTIONS: dict[type, Callable[[Agent, Any], None]] = {
+    Train: Agent._train, Trained: Agent._trained, Send: Agent._send, Mix: Agent._mix, Adopt: Agent._adopt,
+}  # fmt: skip

@@ -188,7 +188,7 @@ class Blueprint:
     def agent(
         self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer, *, first: int = 0
     ) -> Actor:
-        """Return one life of an agent, which begins with round `first`."""
+        """Return one life of an agent; `first` is the round at which a restarted one goes on."""
         scenario = self.scenario
         rules = replace(self._rules, payload=Upload(trainer, agent)) if self.mode.pools else self._rules
         body = Agent(

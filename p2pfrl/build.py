@@ -113,9 +113,9 @@ def build(
     )
     recorder.traffic = network
 
-    def spawn(agent: int, incarnation: int, port: MailboxPort) -> Actor:
+    def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
         observer = _Saving(recorder, worlds[0], scenario.checkpoint.every or 1)
-        return blueprint.agent(agent, incarnation, port, trainer, observer)
+        return blueprint.agent(agent, incarnation, port, trainer, observer, first=first)
 
     def coordinate(port: MailboxPort) -> Actor:
         return blueprint.coordinator(port, trainer, recorder)
@@ -165,7 +165,7 @@ class _Saving:
         """A round ended."""
         self._recorder.mixed(agent, round, staleness, before, after)
         if (round + 1) % self._every == 0:
-            self._simulation.save(agent)
+            self._simulation.save(agent, round + 1)
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended without taking part."""

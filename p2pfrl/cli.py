@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
-from p2pfrl.commands import lan, quick, records, runs
+from p2pfrl.commands import benchmarks, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -39,6 +39,7 @@ pki = App(name="pki", help="Make certificates for peers.", help_format="plaintex
 pki.command(lan.pki_init, name="init")
 pki.command(lan.pki_issue, name="issue")
 app.command(pki)
+app.command(benchmarks.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.privacy import Plain
 from p2pfrl.world.digest import Log
 from p2pfrl.world.links import Never
-from p2pfrl.world.loop import virtual_time
+from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import MailboxPort
 
@@ -49,37 +49,6 @@ class Silent:
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended without taking part."""
-
-
-@dataclass(slots=True)
-class Row:
-    """One agent's row of the parameters of a population."""
-
-    vector: Vector
-    parts: tuple[str, ...] = ("x",)
-
-    def shared(self) -> Vector:
-        """Return a copy."""
-        return self.vector.copy()
-
-    def replace(self, vector: Vector) -> None:
-        """Write it back."""
-        self.vector[:] = vector
-
-
-@dataclass(frozen=True, slots=True)
-class Circle:
-    """One agent's neighborhood."""
-
-    near: tuple[int, ...]
-
-    def successors(self, round: int) -> tuple[int, ...]:
-        """Return its neighbors."""
-        return self.near
-
-    def predecessors(self, round: int) -> tuple[int, ...]:
-        """Return its neighbors."""
-        return self.near
 
 
 RULES = Rules(
@@ -103,14 +72,11 @@ class Population:
 
     def __init__(self, parameters: Vector, *, rounds: int, work: Sequence[int]) -> None:
         self.loop = virtual_time()
-        self._parameters = parameters
         self._options = Synchronous()
         self._rounds = rounds
-        self._work = work
         n, d = parameters.shape
-        self._near = neighbors(n)
-        self._weights = RULES.mixing.weights(undirected(n, ((i, j) for i, near in enumerate(self._near) for j in near)))
-        self._update = Trained(Update(0, 1, 0.0))
+        near = neighbors(n)
+        matrix = RULES.mixing.weights(undirected(n, ((i, j) for i, heard in enumerate(near) for j in heard)))
         self.network = Network(
             self.loop,
             n,
@@ -123,10 +89,11 @@ class Population:
             duplicate=0.0,
             seed=1,
         )
+        self._seats = [_Seat(i, self.loop, self.network, parameters[i], near[i], matrix[i], work[i]) for i in range(n)]
 
     def start(self) -> list[asyncio.Task[None]]:
         """Make the agents and their tasks."""
-        return [self._begin(agent) for agent in range(len(self._near))]
+        return [self._begin(seat) for seat in self._seats]
 
     def run(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Run until all tasks are done."""
@@ -137,30 +104,62 @@ class Population:
 
         self.loop.run_until_complete(everyone())
 
-    def _begin(self, agent: int) -> asyncio.Task[None]:
-        loop, work = self.loop, self._work[agent]
-
-        def train() -> None:
-            loop.post(loop.now + work, port.put, self._update)
-
-        def send(to: Sequence[int], frame: Frame) -> None:
-            self.network.send(agent, to, frame)
-
-        def weights(round: int) -> Weights:
-            return self._weights[agent]
-
-        port = MailboxPort(loop, train, send)
-        self.network.connect(agent, port.put)
-        schedule = self._options.gossip(
-            agent, Circle(self._near[agent]), rounds=self._rounds, order=RULES.order, available=always
-        )
+    def _begin(self, seat: _Seat) -> asyncio.Task[None]:
+        port = seat.port = MailboxPort(self.loop, seat.train, seat.send)
+        self.network.connect(seat.agent, port.put)
+        schedule = self._options.gossip(seat.agent, seat, rounds=self._rounds, order=RULES.order, available=always)
         body = Agent(
-            agent, model=Row(self._parameters[agent]), rules=RULES, weights=weights,
-            encoder=Encoder("bench", agent), port=port, observer=_NOBODY,
+            seat.agent, model=seat, rules=RULES, weights=seat.weights, encoder=Encoder("bench", seat.agent), port=port,
+            observer=_NOBODY,
         )  # fmt: skip
-        return loop.create_task(body.run(schedule))
+        return self.loop.create_task(body.run(schedule))
 
 
+@dataclass(slots=True)
+class _Seat:
+    """What stands in for trainer, model and topology of one agent: its update takes `work` and changes nothing."""
+
+    agent: int
+    loop: VirtualTimeLoop
+    network: Network
+    parameters: Vector
+    near: tuple[int, ...]
+    row: Weights
+    work: int
+    parts: tuple[str, ...] = ("x",)
+    port: MailboxPort | None = None
+
+    def train(self) -> None:
+        """Be trained after a while."""
+        assert self.port is not None
+        self.loop.post(self.loop.now + self.work, self.port.put, _TRAINED)
+
+    def send(self, to: Sequence[int], frame: Frame) -> None:
+        """Hand a frame to the network."""
+        self.network.send(self.agent, to, frame)
+
+    def weights(self, round: int) -> Weights:
+        """Return the row of the mixing matrix."""
+        return self.row
+
+    def shared(self) -> Vector:
+        """Return a copy of the parameters."""
+        return self.parameters.copy()
+
+    def replace(self, vector: Vector) -> None:
+        """Write the parameters."""
+        self.parameters[:] = vector
+
+    def successors(self, round: int) -> tuple[int, ...]:
+        """Return the neighbors."""
+        return self.near
+
+    def predecessors(self, round: int) -> tuple[int, ...]:
+        """Return the neighbors."""
+        return self.near
+
+
+_TRAINED = Trained(Update(0, 1, 0.0))
 _NOBODY = Silent()
 
 

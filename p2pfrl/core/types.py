@@ -5,7 +5,7 @@ Times are integer nanoseconds of the world's clock. Round numbers start at 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -194,8 +194,8 @@ class Port(Protocol):
     def now(self) -> int:
         """Return the time in nanoseconds."""
 
-    async def receive(self) -> Event:
-        """Return the next event of this agent's mailbox."""
+    def receive(self) -> Awaitable[Event]:
+        """Return the next event of this agent's mailbox, to be awaited."""
 
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before."""

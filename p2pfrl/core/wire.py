@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
 from zlib import crc32
 
 import msgpack
@@ -39,7 +38,7 @@ _NAMES = tuple(_FIELDS)
 _in_order = itemgetter(*_FIELDS)
 _MAP = 0x80 | len(_FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
 _MAX_COUNT = 2**62
-_HEADER_ROOM = 512  # bytes a packer holds at first; msgpack's default would take 256 KiB of every agent
+_pack: Callable[[object], bytes] = msgpack.Packer().pack  # keeps nothing between calls but its 256 KiB buffer
 _MAX_WEIGHT = 2.0**53
 _BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
@@ -87,10 +86,13 @@ class Encoder:
         incarnation: how many times it was restarted.
     """
 
+    __slots__ = ("_incarnation", "_run", "_sender", "sequence")
+
     def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
         self.sequence = 0
-        self._pack: Callable[[object], bytes] = msgpack.Packer(buf_size=_HEADER_ROOM).pack
-        self._header: dict[str, Any] = {"run": run, "kind": "", "from": sender, "incarnation": incarnation}
+        self._run = run
+        self._sender = sender
+        self._incarnation = incarnation
 
     def encode(self, vector: Vector | None, *, kind: str, round: int, weight: float = 0.0,
                encoding: str = "raw", parts: tuple[str, ...] = ()) -> Frame:  # fmt: skip
@@ -98,15 +100,11 @@ class Encoder:
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc = crc32(payload)
         self.sequence += 1
-        header = self._header
-        header["kind"] = kind
-        header["sequence"] = self.sequence
-        header["round"] = round
-        header["weight"] = weight
-        header["encoding"] = encoding
-        header["parts"] = parts
-        header["crc32"] = crc
-        packed = self._pack(header)
+        packed = _pack({
+            "run": self._run, "kind": kind, "from": self._sender, "incarnation": self._incarnation,
+            "sequence": self.sequence, "round": round, "weight": weight, "encoding": encoding, "parts": parts,
+            "crc32": crc,
+        })  # fmt: skip
         prefix = _bin_prefix(len(payload))
         head = _PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
         return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)

@@ -41,4 +41,5 @@ class Life:
     training: int = 0
     slowness: float = 1.0
     saved: Snapshot | None = None
+    completed: int = 0
     schedules: list[Schedule] = field(default_factory=list)

@@ -24,7 +24,7 @@ class Simulation:
         network: carries frames.
         trainer: computes local updates, of all pending agents at once.
         agents: number of agents n.
-        spawn: (id, incarnation, port) -> a new life of that agent.
+        spawn: (id, incarnation, first round, port) -> a new life of that agent.
         coordinator: port -> the coordinator's life; None without one.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         neighbors: per agent, whom it talks to: they notice when it is gone. The coordinator is -1.
@@ -41,7 +41,7 @@ class Simulation:
         trainer: Trainer,
         *,
         agents: int,
-        spawn: Callable[[int, int, MailboxPort], Actor],
+        spawn: Callable[[int, int, int, MailboxPort], Actor],
         coordinator: Callable[[MailboxPort], Actor] | None,
         seconds_per_step: Sequence[float],
         neighbors: Sequence[Sequence[int]],
@@ -97,9 +97,10 @@ class Simulation:
         """Return every state machine that ever ran, for their counters."""
         return [schedule for life in self._lives.values() for schedule in life.schedules]
 
-    def save(self, agent: int) -> None:
-        """Remember the agent as it is now: what a restart resumes from."""
-        self._lives[agent].saved = self._trainer.snapshot(agent)
+    def save(self, agent: int, completed: int) -> None:
+        """Remember the agent as it is now, after `completed` rounds: what a restart resumes from."""
+        life = self._lives[agent]
+        life.saved, life.completed = self._trainer.snapshot(agent), completed
 
     # The verbs of faults.
 
@@ -195,7 +196,7 @@ class Simulation:
             assert self._coordinator is not None
             actor = self._coordinator(life.port)
         else:
-            actor = self._spawn(agent, life.incarnation, life.port)
+            actor = self._spawn(agent, life.incarnation, life.completed, life.port)
         life.actor = actor
         life.schedules.append(actor.schedule)
         life.task = self._loop.create_task(actor.run(), name=f"agent {agent}")

@@ -13,7 +13,7 @@ from law_runs import play
 
 from p2pfrl.agent import Agent
 from p2pfrl.consensus.coordinator import Coordinator
-from p2pfrl.core.types import COORDINATOR, Adopt, Mix
+from p2pfrl.core.types import COORDINATOR, Action, Adopt, Mix
 from p2pfrl.results.record import Record
 
 N, ROUNDS = 6, 12
@@ -36,23 +36,22 @@ class Watch:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Stand between agents and what they do."""
-        mix, adopt, aggregate = Agent._mix, Agent._adopt, Coordinator._aggregate
+        perform, carry_out = Agent._perform, Coordinator.perform
 
-        def agent_mix(agent: Agent, action: Mix) -> None:
-            self.mix(agent.id, action)
-            mix(agent, action)
+        def of_agent(agent: Agent, action: Action) -> None:
+            if isinstance(action, Mix):
+                self.mix(agent.id, action)
+            elif isinstance(action, Adopt):
+                self.rounds[agent.id].append(action.round)
+            perform(agent, action)
 
-        def agent_adopt(agent: Agent, action: Adopt) -> None:
-            self.rounds[agent.id].append(action.round)
-            adopt(agent, action)
+        def of_coordinator(coordinator: Coordinator, action: Action) -> None:
+            if isinstance(action, Mix):
+                self.mix(COORDINATOR, action)
+            carry_out(coordinator, action)
 
-        def coordinator_aggregate(coordinator: Coordinator, action: Mix) -> None:
-            self.mix(COORDINATOR, action)
-            aggregate(coordinator, action)
-
-        patch.setattr(Agent, "_mix", agent_mix)
-        patch.setattr(Agent, "_adopt", agent_adopt)
-        patch.setattr(Coordinator, "_aggregate", coordinator_aggregate)
+        patch.setattr(Agent, "_perform", of_agent)
+        patch.setattr(Coordinator, "perform", of_coordinator)
 
 
 @st.composite
@@ -145,7 +144,7 @@ def there_at_the_end(faults: tuple[dict[str, Any], ...], end: float) -> set[int]
 
 
 @given(world=worlds())
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=80, derandomize=True, deadline=None)
 def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:

@@ -89,7 +89,7 @@ class Push:
         neighborhood: Neighborhood,
         rounds: int | None,
         available: Available,
-        first: int,
+        first: int = 0,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0

@@ -87,7 +87,7 @@ class ScheduleRule(ABC):
         available: Available,
         first: int = 0,
     ) -> Schedule:
-        """Return the state machine of an agent that mixes with its neighbors, beginning with round `first`."""
+        """Return the state machine of an agent that mixes with its neighbors; `first` is where a restart goes on."""
 
     @abstractmethod
     def client(self, *, rounds: int | None, available: Available) -> Schedule:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -89,6 +89,12 @@ class Gossip:
     row, is not awaited until it is heard again; if that comes too late, one more miss is enough.
     """
 
+    __slots__ = (
+        "_absent", "_active", "_available", "_awaited", "_combine_first", "_deadline", "_every", "_inbox", "_me",
+        "_misses", "_neighborhood", "_newest", "_patience", "_rounds", "_suspect_after", "_updates_left", "_waiting",
+        "deadlines_expired", "messages_late", "round",
+    )  # fmt: skip
+
     def __init__(
         self,
         options: Synchronous,
@@ -119,14 +125,10 @@ class Gossip:
         self._newest: dict[int, int] = {}
         self._misses: dict[int, int] = {}
         self._absent: dict[int, None] = {}
-        self._handlers = {
-            Started: self._started, Trained: self._trained, Received: self._received, Missing: self._missing,
-            Expired: self._expired, PeerLost: self._lost, PeerJoined: self._joined,
-        }  # fmt: skip
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
-        return self._handlers[type(event)](event, now)  # type: ignore[operator,no-any-return]
+        return _HANDLERS[type(event)](self, event, now)
 
     def waits_for(self) -> str:
         """Return in words what this agent is waiting for."""
@@ -234,7 +236,10 @@ class Gossip:
 
     def _mix(self, now: int) -> list[Action]:
         self._waiting = False
+        self._awaited = {}  # a dict that was emptied would keep its table
         box = self._inbox.pop(self.round, {})
+        if not self._inbox:
+            self._inbox = {}
         received = [m for j in self._neighborhood.predecessors(self.round) if (m := box.get(j)) is not None]
         mix = Mix(self.round, received, [0] * len(received), [1.0] * len(received), active=self._active)
         actions: list[Action] = [mix]
@@ -244,3 +249,9 @@ class Gossip:
         self.round += 1
         actions += self._begin(now)
         return actions
+
+
+_HANDLERS: dict[type, Callable[[Gossip, Any, int], Sequence[Action]]] = {
+    Started: Gossip._started, Trained: Gossip._trained, Received: Gossip._received, Missing: Gossip._missing,
+    Expired: Gossip._expired, PeerLost: Gossip._lost, PeerJoined: Gossip._joined,
+}  # fmt: skip
