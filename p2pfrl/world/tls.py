@@ -210,6 +210,7 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
 
     asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still unsent, and report
     nothing; the other side would read a bare end of stream. They do send what is there when a handshake asks for more.
+    Whoever does not speak TLS would not understand, and is closed at once.
     """
 
     class Telling(ssl.SSLObject):
@@ -223,8 +224,11 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as error:
+                reason, detail = refusal(error)
+                on_refused(reason, detail)
+                if reason == "not_tls":
+                    raise
                 self._error = error
-                on_refused(*refusal(error))
                 raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert goes out first") from error
 
     return Telling
