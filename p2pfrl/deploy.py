@@ -117,6 +117,9 @@ async def _deploy(
     blueprint = Blueprint(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
     incarnation = checkpoints.incarnation()
+    if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
+        port, ids, fleet = known
+        place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
     listener, address = await listen(place.bind, security.server)
     own = Identity(
         scenario.name, hash8(scenario), blueprint.learning.stack.layout.signature, place.agents, incarnation, b"",
@@ -124,6 +127,7 @@ async def _deploy(
     )  # fmt: skip
     fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
     own = replace(own, agents=ids)
+    checkpoints.keep_whereabouts(address[1], ids, fleet)
     local = [agent for agent in ids if agent != COORDINATOR]
     trainer = blueprint.trainer(local)
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
@@ -158,7 +162,7 @@ async def _deploy(
     reason = "rounds"
     try:
         async with asyncio.timeout(scenario.stop.virtual_time):
-            await node.run(listener)
+            await node.run(listener, resuming=incarnation > 0)
     except TimeoutError:
         reason = "wall_time"
     except asyncio.CancelledError:

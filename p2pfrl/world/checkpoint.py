@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.learning.trainer import Snapshot, Trainer
+from p2pfrl.world.fleet import Fleet
 
 _PARAMETERS = "parameters"
 _LIMIT = 2**31
@@ -56,6 +58,26 @@ class Checkpoints:
                 )
         _write(path, json.dumps({"scenario": self._scenario, "starts": count + 1}).encode())
         return count
+
+    def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:
+        """Remember where this process listens, who lives here and who lives where: the lead tells it only once."""
+        table = {"port": port, "agents": list(agents), "fleet": fleet.rows()}
+        _write(self._directory / "fleet.json", json.dumps(table).encode())
+
+    def whereabouts(self) -> tuple[int, tuple[int, ...], Fleet] | None:
+        """Return (port, agents, fleet) as an earlier start kept them, or None.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        path = self._directory / "fleet.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return int(found["port"]), tuple(map(int, found["agents"])), Fleet.of(found["fleet"])
+        except (ValueError, KeyError, TypeError, P2PFRLError) as error:
+            raise RecordError(f"{path}: not a table of addresses: {error}") from error
 
     def save(self, agent: int, round: int, trainer: Trainer) -> None:
         """Save an agent at the end of `round`."""

@@ -102,8 +102,11 @@ class Mesh:
             Told: self._told,
         }  # fmt: skip
 
-    async def open(self) -> None:
+    async def open(self, *, resuming: bool = False) -> None:
         """Connect to everyone, and wait until all links are open.
+
+        Args:
+            resuming: those who are not there in time count as lost: they may have finished, or be down themselves.
 
         Raises:
             P2PFRLError: not everyone was there in time; the message names who was missing.
@@ -118,9 +121,14 @@ class Mesh:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            absent = [
-                f"agents {show_agents(a)} at {h}:{p}" for (h, p), a in self._others.items() if not self._up.get((h, p))
-            ]
+            missing = [address for address in self._others if not self._up.get(address)]
+            if resuming:
+                for address in missing:
+                    self._up[address] = False
+                    self._ear.note("lost", agents=self._others[address], detail="not there when we came back")
+                    self._report(self._others[address], False)
+                return
+            absent = [f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing]
             raise P2PFRLError(f"not there within {self._timing.start:g} s: {'; '.join(absent)}") from None
 
     async def drain(self) -> None:

@@ -89,8 +89,12 @@ class Node:
         self._is_computing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
 
-    async def run(self, listener: Listener) -> None:
+    async def run(self, listener: Listener, *, resuming: bool = False) -> None:
         """Connect, let the agents run to their end, and leave.
+
+        Args:
+            listener: of connections to this process.
+            resuming: the process was started before: it goes on without those who are not there in time.
 
         Raises:
             P2PFRLError: not everyone was there in time.
@@ -98,7 +102,7 @@ class Node:
         listener.accept = self.mesh.accept
         tasks: list[asyncio.Task[None]] = []
         try:
-            await self.mesh.open()
+            await self.mesh.open(resuming=resuming)
             actors = {agent: self._spawn(agent, port) for agent, port in self._ports.items()}
             self.schedules = [actor.schedule for actor in actors.values()]
             tasks = [self.loop.create_task(actor.run(), name=f"agent {agent}") for agent, actor in actors.items()]

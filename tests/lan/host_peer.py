@@ -1,0 +1,33 @@
+"""One peer as a process of its own, for the tests: `python host_peer.py '{"scenario": ..., ...}'`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from p2pfrl.deploy import Place, deploy
+from p2pfrl.scenario import load
+from p2pfrl.world.fleet import Fleet, parse_address
+from p2pfrl.world.mesh import Security, Timing
+
+
+def main() -> int:
+    task = json.loads(sys.argv[1])
+    scenario = load(task["scenario"], overrides=task["overrides"])
+    lead = task.get("rendezvous")
+    place = Place(
+        tuple(task["agents"]),
+        bind=parse_address(task["bind"]),
+        lead=task.get("lead", False),
+        rendezvous=parse_address(lead) if lead else None,
+        fleet=None if lead else Fleet.parse(task["peers"]),
+    )
+    summary = deploy(
+        scenario, place, Path(task["out"]), security=Security(), timing=Timing(**task["timing"]), quiet=True
+    )
+    return 130 if summary["stopped_by"] == "interrupt" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
