@@ -177,7 +177,6 @@ def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ss
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.options |= ssl.OP_NO_TICKET
     for path, what in ((authority, "authority's certificate"), (certificate, "certificate"), (key, "private key")):
         try:
             with path.open("rb"):

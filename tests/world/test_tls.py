@@ -54,7 +54,9 @@ def make_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(root / "home", good, bad)
 
 
-def signed(home: Path, to: Path, names: list[str], purposes: list[x509.ObjectIdentifier]) -> pki.Paths:
+def signed(
+    home: Path, to: Path, names: list[str], purposes: list[x509.ObjectIdentifier], *, names_issuer: bool = True
+) -> pki.Paths:
     """Sign what `pki` would not."""
     authority = x509.load_pem_x509_certificate((home / "ca.crt").read_bytes())
     authority_key = serialization.load_pem_private_key((home / "ca.key").read_bytes(), password=None)
@@ -62,15 +64,16 @@ def signed(home: Path, to: Path, names: list[str], purposes: list[x509.ObjectIde
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
-    certificate = (
+    builder = (
         x509.CertificateBuilder(authority.subject, x509.Name([]), key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(issuer, critical=False)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=True)
-        .sign(authority_key, hashes.SHA256())
     )
+    if names_issuer:
+        builder = builder.add_extension(issuer, critical=False)
+    certificate = builder.sign(authority_key, hashes.SHA256())
     paths = pki.Paths(home / "ca.crt", to.with_suffix(".crt"), to.with_suffix(".key"), "")
     paths.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -161,8 +164,7 @@ async def meet(
         acceptors.append(Side((0,), dialer=False))
         return acceptors[-1]
 
-    limit = {} if server is None else {"ssl_handshake_timeout": 5.0}
-    listener = await loop.create_server(accept, "127.0.0.1", 0, ssl=server, **limit)
+    listener = await loop.create_server(accept, "127.0.0.1", 0, ssl=server)
     dialer = Side(claims, dialer=True)
     failure: BaseException | None = None
     try:
@@ -182,8 +184,12 @@ async def meet(
                 if hasattr(side, "session"):
                     await side.gone
     finally:
+        for side in (*acceptors, dialer):
+            if hasattr(side, "session") and not side.gone.done():
+                side.abort()
         listener.close()
-        await listener.wait_closed()
+        async with asyncio.timeout(10):
+            await listener.wait_closed()
     return Meeting(acceptors, dialer, failure)
 
 
@@ -337,6 +343,7 @@ def test_unusable_files_are_found_before_anyone_is_called(files: Files, tmp_path
     locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
     both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
     nameless = signed(files.home, tmp_path / "nameless", ["lab-3"], both)
+    loose = signed(files.home, tmp_path / "loose", ["agent-1.p2pfrl"], both, names_issuer=False)
     bad = files.bad
     cases = [
         (missing, ours.certificate, ours.key, r"missing\.pem: expected the authority's certificate, got: No such file"),
@@ -351,6 +358,7 @@ def test_unusable_files_are_found_before_anyone_is_called(files: Files, tmp_path
         (home, bad["early"].certificate, bad["early"].key, r"early\.crt: .* time has not begun; compare the clocks"),
         (home, bad["wrong authority"].certificate, bad["wrong authority"].key, "agent-1.crt: .*got one of another"),
         (home, bad["no purpose"].certificate, bad["no purpose"].key, r"purpose\.crt: .*certificate purpose"),
+        (home, loose.certificate, loose.key, r"loose\.crt: expected a certificate that p2pfrl issued"),
         (home, nameless.certificate, nameless.key, r"nameless\.crt: expected the name of an agent"),
     ]
     for authority, certificate, private, message in cases:
