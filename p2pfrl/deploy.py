@@ -21,7 +21,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
-from p2pfrl.simulate import versions
+from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.fleet import Address, Fleet, show_agents
 from p2pfrl.world.greeting import Identity

@@ -10,7 +10,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.results.record import load_summary
 from p2pfrl.scenario import loads
 from p2pfrl.show import Watcher
-from p2pfrl.simulate import versions
+from p2pfrl.summary import versions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,194 @@
+"""The record of a run, made from what its recorder saw: the same for the simulator and for processes on a LAN."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl import __version__
+from p2pfrl.blueprint import Blueprint
+from p2pfrl.consensus.theory import predict
+from p2pfrl.core.parameters import Vector
+from p2pfrl.results.record import PHYSICS, Record
+from p2pfrl.results.recorder import Recorder, Row
+from p2pfrl.results.trace import Event
+from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.render import resolved
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a world counts and a recorder does not see.
+
+    Attributes:
+        stopped_by: why the run ended.
+        virtual_seconds: of the world's clock.
+        wall_seconds: that it took.
+        messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k agents counts k.
+        messages_late, deadlines_expired: of all schedules.
+        mean_batch: mean number of updates that were computed together.
+        more: further keys of the summary.
+    """
+
+    stopped_by: str
+    virtual_seconds: float
+    wall_seconds: float
+    messages_sent: int
+    messages_delivered: int
+    messages_dropped: int
+    messages_late: int
+    deadlines_expired: int
+    bytes_sent: int
+    mean_batch: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parameters_digest(parameters: Vector) -> str:
+    """Return blake2b, 32 hexadecimal digits, of the parameters `(n, d)`: equal where they are equal bit for bit."""
+    return blake2b(np.ascontiguousarray(parameters).tobytes(), digest_size=16).hexdigest()
+
+
+def compose(
+    blueprint: Blueprint,
+    recorder: Recorder,
+    parameters: Vector,
+    *,
+    digest: str,
+    totals: Totals,
+    events: tuple[Event, ...] | None = None,
+) -> Record:
+    """Return the record of a run.
+
+    Args:
+        blueprint: of the scenario that was run.
+        recorder: what watched it, finished.
+        parameters: `(n, d)`, the final ones.
+        digest: of the run.
+        totals: what the world counted.
+        events: every one, where they were kept.
+    """
+    scenario = blueprint.scenario
+    physics = {
+        PHYSICS + name: values.astype(np.float64)
+        for name, values in blueprint.learning.physics.items()
+        if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
+    }
+    lambda_2 = None
+    if blueprint.mode.mixes and not scenario.schedule.is_asynchronous:
+        lambda_2 = predict(blueprint.view, blueprint.mixing).lambda_2
+    digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
+    layout = blueprint.learning.stack.layout
+    return Record(
+        scenario=resolved(scenario),
+        summary=_summary(scenario, recorder, totals, {"parameters": layout.size, **digests}),
+        metrics=_columns(recorder.rows),
+        agents=_agent_columns(recorder.agent_rows, physics),
+        parameters=parameters,
+        layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
+        problem=blueprint.learning.instance,
+        graph=blueprint.view.union,
+        lambda_2=lambda_2,
+        staleness=np.array(recorder.staleness, dtype=np.int64),
+        timeline=tuple(recorder.intervals),
+        heterogeneity=blueprint.learning.heterogeneity,
+        events=events,
+    )
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+    names = list(rows[0]) if rows else []
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def _agent_columns(rows: Sequence[Row], physics: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    table: dict[str, NDArray[Any]] = {}
+    for name in names:
+        kind = np.int64 if name in ("round", "agent", "episodes", "bytes_sent") else np.float64
+        table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=kind)
+    first = [name for name in table if name in ("round", "agent", "virtual_seconds", "return", "episodes", "loss",
+                                                "disagreement", "bytes_sent", "staleness")]  # fmt: skip
+    own = {name: values[table["agent"]] for name, values in physics.items()} if rows else {}
+    return {name: table[name] for name in first} | own | {n: c for n, c in table.items() if n not in first}
+
+
+def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapping[str, Any]) -> dict[str, Any]:
+    last = recorder.rows[-1] if recorder.rows else {}
+    returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
+    target = scenario.stop.target_return
+    reached = next((row for row in recorder.rows if target is not None and row["return_mean"] >= target), None)
+    lags = np.repeat(np.arange(len(recorder.staleness)), recorder.staleness)
+    return {
+        "name": scenario.name,
+        "mode": scenario.mode,
+        "seed": scenario.seed,
+        "agents": scenario.agents,
+        **facts,
+        "stopped_by": totals.stopped_by,
+        "rounds": int(last.get("round", 0)),
+        "virtual_seconds": totals.virtual_seconds,
+        "wall_seconds": totals.wall_seconds,
+        "env_steps": recorder.env_steps,
+        "messages_sent": totals.messages_sent,
+        "messages_delivered": totals.messages_delivered,
+        "messages_dropped": totals.messages_dropped,
+        "messages_late": totals.messages_late,
+        "deadlines_expired": totals.deadlines_expired,
+        "bytes_sent": totals.bytes_sent,
+        "final_return": {
+            "mean": _finite(returns.mean()) if returns.size else None,
+            "min": _finite(returns.min()) if returns.size else None,
+            "max": _finite(returns.max()) if returns.size else None,
+            "iqm": _interquartile_mean(returns) if returns.size else None,
+        },
+        "evaluation": {
+            "own": _finite(last.get("evaluation_own")),
+            "mean_parameters": _finite(last.get("evaluation_mean_parameters")),
+        },
+        "target_reached": None if target is None else reached is not None,
+        "time_to_target": None if reached is None else {
+            "rounds": int(reached["round"]),
+            "env_steps": int(reached["env_steps"]),
+            "virtual_seconds": reached["virtual_seconds"],
+            "bytes": int(reached["bytes_sent"]),
+        },
+        "initial_consensus_distance": recorder.initial_distance,
+        "consensus_distance": _finite(last.get("consensus_distance")),
+        "mean_drift": _finite(last.get("mean_drift")),
+        "staleness": {
+            "mean": float(lags.mean()) if lags.size else 0.0,
+            "p95": float(np.percentile(lags, 95)) if lags.size else 0.0,
+            "max": int(lags.max()) if lags.size else 0,
+        },
+        "mean_batch": totals.mean_batch,
+        "versions": versions(),
+        **totals.more,
+    }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return what a digest depends on besides the scenario: package versions and the processor type."""
+    from importlib.metadata import version
+
+    return {
+        "p2pfrl": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "torch", "gymnasium", "msgpack")},
+        "machine": platform.machine(),
+    }
+
+
+def _finite(value: float | np.floating | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _interquartile_mean(values: NDArray[np.float64]) -> float:
+    """Return the mean without the lowest and highest quarter: scipy's `trim_mean(values, 0.25)`."""
+    cut = int(0.25 * len(values))
+    return float(np.sort(values)[cut : len(values) - cut].mean())
