@@ -131,6 +131,9 @@ async def _deploy(
     local = [agent for agent in ids if agent != COORDINATOR]
     trainer = blueprint.trainer(local)
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
+    for problem in checkpoints.problems:
+        voice.note("checkpoint", detail=problem)
+        voice.say(problem)
     nodes: list[Node] = []
 
     def save(agent: int, round: int) -> None:
@@ -138,11 +141,13 @@ async def _deploy(
 
     layout = blueprint.learning.stack.layout
     journal = Journal(
-        out / JOURNAL, model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
+        out / JOURNAL, agents=ids, incarnation=incarnation, seed=scenario.seed, layout=layout,
+        model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
         every=scenario.checkpoint.every or 1, save=save,
     )  # fmt: skip
 
     def spawn(agent: int, port: MailboxPort) -> Actor:
+        journal.begin()
         if agent == COORDINATOR:
             return blueprint.coordinator(port, trainer, journal)
         return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent])

@@ -1,13 +1,19 @@
 """What one process of a deployment writes down, round by round, so that one record can be made of all.
 
-An append-only file of msgpack maps, each behind its length; a file that ends inside an entry is read up to there.
+    file     magic, then entries
+    entry    u32 length, u32 crc32, then a msgpack map
+
+Append-only: a process that is started again on its directory goes on in the same file. An end that was torn by a crash
+is read up to there, and cut off by the next start; damage before the end is refused. The parameters of every round are
+in it or, above 16,384 numbers, their projections (results/projection.py); the final parameters always in full.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -15,145 +21,227 @@ import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import Update
+from p2pfrl.results.entries import Item, parse
+from p2pfrl.results.projection import LARGE, Projection
 
-_LENGTH = struct.Struct("<I")
-_LIMIT = 2**30
+MAGIC = b"p2pfrl-journal-2"
+_PREFIX = struct.Struct("<II")
+_LIMIT = 2**31
+_LATEST = 20
 
 
 class Traffic(Protocol):
     """A process's totals."""
 
+    messages_sent: int
+    messages_delivered: int
     messages_dropped: int
     bytes_sent: int
     bytes_by: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One agent at the end of one of its rounds.
-
-    Attributes:
-        round: counted from 0.
-        time: nanoseconds since the process began.
-        updates: local updates since the previous entry: environment steps, loss, returns, measures.
-        staleness: by sender.
-        bytes_sent: by this agent, so far.
-        before: the shared vector before mixing, raw bytes; empty where the agent sat out.
-        shared: the shared vector after mixing.
-        parameters: all parameters after mixing, raw bytes.
-    """
-
-    agent: int
-    round: int
-    time: int
-    updates: Sequence[Update]
-    staleness: Mapping[int, int]
-    bytes_sent: int
-    before: bytes
-    shared: bytes
-    parameters: bytes
-
-
 class Journal:
     """Writes entries. It is the observer of its agents and the witness of a coordinator.
 
+    Attributes:
+        traffic: the process's totals; set before anything happens.
+        rounds: agent -> rounds completed.
+        returns: agent -> returns of its last 20 training episodes.
+
     Args:
         path: of the file; appended to.
+        agents: ids that live here; -1 is the coordinator.
+        incarnation: how many times the process was started before.
+        seed: the run's; names the projection.
+        layout: of the parameters.
         model: agent -> all its parameters without padding.
-        now: nanoseconds.
+        now: nanoseconds of the process's clock.
         every: rounds between checkpoints.
         save: called with (agent, round) when a checkpoint is due.
+
+    Raises:
+        RecordError: the file is not a journal, or is damaged.
     """
 
-    def __init__(self, path: Path, *, model: Any, now: Any, every: int, save: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        agents: Sequence[int],
+        incarnation: int,
+        seed: int,
+        layout: Layout,
+        model: Callable[[int], Vector],
+        now: Callable[[], int],
+        every: int,
+        save: Callable[[int, int], None],
+    ) -> None:
         self.traffic: Traffic | None = None
         self.rounds: dict[int, int] = {}
         self.returns: dict[int, list[float]] = {}
-        self._file: BinaryIO = path.open("ab")
+        self._agents = tuple(agents)
+        self._incarnation = incarnation
+        self._projection = Projection(seed, layout) if layout.size > LARGE else None
         self._model = model
         self._now = now
         self._every = every
         self._save = save
-        self._updates: dict[int, list[Update]] = {}
+        self._updates: dict[int, list[list[Any]]] = {}
+        self._has_begun = False
+        self._file = _reopen(path)
+
+    def begin(self) -> None:
+        """Note the moment at which the agents here begin; later calls do nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._append({
+                "begin": self._incarnation, "agents": list(self._agents), "time": self._now(), "wall": time.time_ns(),
+                "projected": self._projection is not None,
+            })  # fmt: skip
 
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""
-        self._updates.setdefault(agent, []).append(update)
-        self.returns[agent] = [*self.returns.get(agent, []), *update.returns][-20:]
+        row = [update.env_steps, update.loss, list(update.returns), dict(update.measures), self._now()]
+        self._updates.setdefault(agent, []).append(row)
+        self.returns[agent] = [*self.returns.get(agent, []), *update.returns][-_LATEST:]
 
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round of `agent` ended."""
-        self._write(agent, round, staleness, before.tobytes(), after.tobytes())
+        model = self._model(agent)
+        if self._projection is not None:
+            change = self._projection.change(before, after).tobytes()
+            self._write(agent, round, staleness, b"", change, self._projection.parameters(model).tobytes())
+            return
+        shared, parameters = after.tobytes(), model.tobytes()
+        self._write(agent, round, staleness, before.tobytes(), b"" if shared == parameters else shared, parameters)
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
-        self._write(agent, round, {}, b"", b"")
+        model = self._model(agent)
+        row = model if self._projection is None else self._projection.parameters(model)
+        self._write(agent, round, None, b"", b"", row.tobytes())
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
         """A coordinator's model went out."""
-        self._append({"excused": round, "participants": list(participants)})
+        self._append({"excused": round, "time": self._now(), "totals": self._totals()})
 
     def applied(self, agent: int, tau: int) -> None:
         """The coordinator applied an update."""
-        self._append({"applied": agent, "tau": tau})
+        self._append({"applied": agent, "tau": tau, "time": self._now()})
 
     def close(self) -> None:
-        """Close the file."""
+        """Write the final parameters, and close the file."""
+        if self._has_begun:
+            for agent in self._agents:
+                if agent >= 0:
+                    self._append({"final": agent, "parameters": self._model(agent).tobytes()})
+            self._append({"end": self._now(), "totals": self._totals()})
         self._file.close()
 
-    def _write(self, agent: int, round: int, staleness: Mapping[int, int], before: bytes, after: bytes) -> None:
+    def _write(
+        self, agent: int, round: int, staleness: Mapping[int, int] | None, before: bytes, shared: bytes,
+        parameters: bytes,
+    ) -> None:  # fmt: skip
         assert self.traffic is not None
-        updates = [[u.env_steps, u.loss, list(u.returns), dict(u.measures)] for u in self._updates.pop(agent, [])]
         self.rounds[agent] = round + 1
         self._append({
-            "agent": agent, "round": round, "time": self._now(), "updates": updates,
-            "staleness": {str(j): tau for j, tau in staleness.items()},
-            "bytes_sent": self.traffic.bytes_by.get(agent, 0), "before": before, "shared": after,
-            "parameters": self._model(agent).tobytes(),
+            "agent": agent, "round": round, "time": self._now(), "updates": self._updates.pop(agent, []),
+            "active": staleness is not None, "staleness": list((staleness or {}).items()),
+            "bytes_sent": self.traffic.bytes_by.get(agent, 0), "totals": self._totals(),
+            "before": before, "shared": shared, "parameters": parameters,
         })  # fmt: skip
         if (round + 1) % self._every == 0:
             self._save(agent, round)
 
+    def _totals(self) -> list[int]:
+        traffic = self.traffic
+        assert traffic is not None
+        return [traffic.messages_sent, traffic.messages_delivered, traffic.messages_dropped, traffic.bytes_sent]
+
     def _append(self, entry: dict[str, Any]) -> None:
-        packed = msgpack.packb(entry)
-        self._file.write(_LENGTH.pack(len(packed)) + packed)
+        packed: bytes = msgpack.packb(entry)
+        self._file.write(_PREFIX.pack(len(packed), zlib.crc32(packed)) + packed)
         self._file.flush()
 
 
-def read(path: Path) -> Iterator[Entry | dict[str, Any]]:
-    """Yield what a journal holds: entries, and a coordinator's notes as maps.
+class Reader:
+    """Reads a journal.
 
-    Raises:
-        RecordError: it is not a journal.
+    Args:
+        path: of the file.
     """
-    try:
-        with path.open("rb") as file:
-            while prefix := file.read(_LENGTH.size):
-                if len(prefix) < _LENGTH.size:
-                    return
-                (size,) = _LENGTH.unpack(prefix)
-                if size > _LIMIT:
-                    raise RecordError(f"{path}: an entry of {size} bytes; the file is damaged")
-                raw = file.read(size)
-                if len(raw) < size:
-                    return
-                found = msgpack.unpackb(raw, max_ext_len=0, max_bin_len=_LIMIT)
-                yield _entry(found) if "agent" in found else found
-    except (OSError, ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
-        raise RecordError(f"{path}: not a journal: {error}") from error
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.end = len(MAGIC)
+
+    def scan(self) -> Iterator[tuple[int, Item]]:
+        """Yield (position, item) in the order of writing, up to a torn end; `end` is where what is whole ends.
+
+        Raises:
+            RecordError: it is not a journal, or is damaged before its end.
+        """
+        try:
+            with self._path.open("rb") as file:
+                found = file.read(len(MAGIC))
+                if found != MAGIC:
+                    if MAGIC.startswith(found):
+                        return
+                    raise RecordError(f"{self._path}: not a journal: it starts with {found!r}")
+                size = self._path.stat().st_size
+                while (packed := self._next(file, size)) is not None:
+                    position, self.end = self.end, file.tell()
+                    yield position, self._parse(packed, position)
+        except OSError as error:
+            raise RecordError(f"{self._path}: cannot be read: {error.strerror}") from error
+
+    def at(self, position: int) -> Item:
+        """Return the item at a position that `scan` gave."""
+        with self._path.open("rb") as file:
+            file.seek(position)
+            length, _ = _PREFIX.unpack(file.read(_PREFIX.size))
+            return self._parse(file.read(length), position)
+
+    def _next(self, file: BinaryIO, size: int) -> bytes | None:
+        """Return the next entry, or None at the end, whole or torn."""
+        prefix = file.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size:
+            return None
+        length, crc = _PREFIX.unpack(prefix)
+        left = size - file.tell()
+        if length > left:
+            if length > _LIMIT:
+                raise RecordError(f"{self._path}: damaged at byte {self.end}: an entry of {length} bytes")
+            return None
+        packed = file.read(length)
+        if zlib.crc32(packed) != crc:
+            if length == left:
+                return None
+            raise RecordError(f"{self._path}: damaged at byte {self.end}: its checksum differs")
+        return packed
+
+    def _parse(self, packed: bytes, position: int) -> Item:
+        try:
+            return parse(msgpack.unpackb(packed, max_ext_len=0))
+        except (ValueError, KeyError, TypeError, msgpack.UnpackException, RecursionError) as error:
+            raise RecordError(f"{self._path}: damaged at byte {position}: {type(error).__name__}: {error}") from error
 
 
-def _entry(found: dict[str, Any]) -> Entry:
-    updates = [
-        Update(found["agent"], steps, loss, returns, measures) for steps, loss, returns, measures in found["updates"]
-    ]
-    staleness = {int(j): tau for j, tau in found["staleness"].items()}
-    return Entry(
-        found["agent"], found["round"], found["time"], updates, staleness, found["bytes_sent"], found["before"],
-        found["shared"], found["parameters"],
-    )  # fmt: skip
+def _reopen(path: Path) -> BinaryIO:
+    """Open a journal to go on behind its last whole entry."""
+    if not path.exists():
+        path.write_bytes(MAGIC)
+    reader = Reader(path)
+    for _ in reader.scan():
+        pass
+    file = path.open("r+b")
+    file.truncate(reader.end)
+    file.seek(0)
+    file.write(MAGIC)
+    file.seek(reader.end)
+    return file
 
 
 def vector(raw: bytes, dtype: str) -> Vector:

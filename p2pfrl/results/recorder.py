@@ -70,6 +70,32 @@ class _Entry:
     measures: Mapping[str, float]
 
 
+class _Sum:
+    """A sum of vectors with the rounding error of every addition, so that their order does not matter.
+
+    A collected run then equals a simulated one in which agents finished a round in another order. Knuth, The art of
+    computer programming 2, section 4.2.2, theorem B.
+    """
+
+    __slots__ = ("_error", "_high")
+
+    def __init__(self, first: NDArray[np.float64]) -> None:
+        self._high = first
+        self._error = np.zeros_like(first)
+
+    def add(self, x: NDArray[np.float64]) -> None:
+        """Add a vector."""
+        high = self._high + x
+        part = high - self._high
+        self._error += (self._high - (high - part)) + (x - part)
+        self._high = high
+
+    def total(self) -> NDArray[np.float64]:
+        """Return the sum, rounded once."""
+        total: NDArray[np.float64] = self._high + self._error
+        return total
+
+
 class Recorder:
     """Collects rows.
 
@@ -132,7 +158,7 @@ class Recorder:
         self._updates: list[Update | None] = [None] * agents
         self._steps = [0] * agents
         self._lags: list[list[int]] = [[] for _ in range(agents)]
-        self._drifts: dict[int, Vector] = {}
+        self._drifts: dict[int, _Sum] = {}
         self._drift = np.zeros(0)
         self._free_since = [0] * agents
         self._max_updates: int | None = None
@@ -156,9 +182,9 @@ class Recorder:
         index = round if self._tick is None else 0
         moved = np.subtract(after, before, dtype=np.float64)
         if index in self._drifts:
-            self._drifts[index] += moved
+            self._drifts[index].add(moved)
         else:
-            self._drifts[index] = moved
+            self._drifts[index] = _Sum(moved)
         self._end_round(agent, round)
 
     def applied(self, agent: int, tau: int) -> None:
@@ -280,9 +306,10 @@ class Recorder:
 
     def _write(self, now: int, active: int | None = None) -> None:
         alive = [i for i in range(self._n) if self._alive[i]] or list(range(self._n))
-        drift = self._drifts.pop(self.row - 1 if self._tick is None else 0, None)
-        if drift is not None:
-            self._drift = self._drift + drift / self._n if self._drift.size else drift / self._n
+        moved = self._drifts.pop(self.row - 1 if self._tick is None else 0, None)
+        if moved is not None:
+            drift = moved.total() / self._n
+            self._drift = self._drift + drift if self._drift.size else drift
         round = self.row if self._tick is None else self.updates // self._n
         returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
         known = returns[np.isfinite(returns)]

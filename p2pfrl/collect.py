@@ -1,0 +1,127 @@
+"""One record of all peers: read what each process wrote, replay it, and save what a simulated run would have left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pfrl.blueprint import Blueprint
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import COORDINATOR
+from p2pfrl.peers import Peer, read_peers
+from p2pfrl.replay import SECOND, Replay, totals_of
+from p2pfrl.results.projection import DIMENSION, Projection
+from p2pfrl.results.record import Record, save
+from p2pfrl.results.recorder import Row
+from p2pfrl.summary import Totals, compose, parameters_digest
+
+
+def collect(directories: Sequence[Path], out: Path) -> Record:
+    """Make one record of what all processes of a run wrote, save it in `out`, and return it.
+
+    Rows have the columns of a simulated run: for a synchronous run without expired deadlines the same numbers, except
+    times (here seconds since the processes began), bytes on the way and what needs observations (`policy_kl`, nan).
+    Where peers logged projections, distances are estimates, and the summary says so under `projection`.
+
+    Args:
+        directories: of all peers.
+        out: of the record.
+
+    Raises:
+        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents are missing.
+    """
+    if not directories:
+        raise RecordError("expected the run directories of all peers")
+    scenario, peers = read_peers(directories)
+    blueprint = Blueprint(scenario)
+    layout = blueprint.learning.stack.layout
+    kinds = {life.begin.is_projected for peer in peers for life in peer.lives}
+    if len(kinds) > 1:
+        raise RecordError("some journals hold parameters and some projections: give one run's peers")
+    projection = Projection(scenario.seed, layout) if kinds.pop() else None
+    replay = Replay(blueprint, peers, projection)
+    replay.run()
+    parameters = _final(blueprint, peers)
+    if projection is not None and replay.recorder.rows:
+        replay.recorder.rows[-1].update(_evaluation(blueprint, parameters, len(replay.recorder.rows)))
+    record = compose(
+        blueprint,
+        replay.recorder,
+        parameters,
+        digest=parameters_digest(parameters),
+        totals=_totals(peers, replay.now / SECOND, projection),
+    )
+    return save(record, out)
+
+
+def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
+    """Return the final parameters `(n, d)`; of who never got anywhere, the start parameters."""
+    scenario, stack = blueprint.scenario, blueprint.learning.stack
+    parameters = stack.layout.pack(stack.start(range(scenario.agents), same=scenario.learner.same_start))
+    for peer in peers:
+        for agent in peer.agents:
+            found = None if agent == COORDINATOR else peer.final(agent, stack.layout)
+            if found is not None:
+                parameters[agent] = found
+    return parameters
+
+
+def _evaluation(blueprint: Blueprint, parameters: Vector, index: int) -> Row:
+    """Return the final evaluation, which projections do not allow."""
+    scenario, stack = blueprint.scenario, blueprint.learning.stack
+    episodes = scenario.evaluation.episodes if scenario.environment else 0
+    if not episodes:
+        return {}
+    rows = stack.layout.zeros(scenario.agents)
+    stack.layout.unpack(parameters, rows)
+    own = stack.evaluate(range(scenario.agents), rows, episodes, index)
+    rows[:] = rows.mean(axis=0, dtype=np.float64)
+    common = stack.evaluate(range(scenario.agents), rows, episodes, index)
+    if own is None or common is None:
+        return {}
+    return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}
+
+
+def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None) -> Totals:
+    counted = totals_of([life for peer in peers for life in peer.lives])
+    reasons = [peer.stopped_by for peer in peers]
+    batches = [peer.number("mean_batch") for peer in peers if peer.agents != (COORDINATOR,)]
+    estimated = None if projection is None else {
+        "dimension": DIMENSION,
+        "estimates": ["consensus_distance", "consensus_actor", "consensus_critic", "mean_drift", "disagreement"],
+    }  # fmt: skip
+    return Totals(
+        stopped_by=next((reason for reason in reasons if reason != "rounds"), "rounds"),
+        virtual_seconds=seconds,
+        wall_seconds=max(peer.number("wall_seconds") for peer in peers),
+        messages_sent=counted.messages_sent,
+        messages_delivered=counted.messages_delivered,
+        messages_dropped=counted.messages_dropped,
+        messages_late=int(sum(peer.number("messages_late") for peer in peers)),
+        deadlines_expired=int(sum(peer.number("deadlines_expired") for peer in peers)),
+        bytes_sent=counted.bytes_sent,
+        mean_batch=float(np.mean(batches)) if batches else 0.0,
+        more={"transport": "tcp", "projection": estimated, "peers": [_describe(peer) for peer in peers]},
+    )
+
+
+def _describe(peer: Peer) -> dict[str, Any]:
+    totals = totals_of(peer.lives)
+    return {
+        "directory": peer.directory.name,
+        "agents": list(peer.agents),
+        "incarnation": peer.lives[-1].begin.incarnation,
+        "stopped_by": peer.stopped_by,
+        "rounds": max((step.round + 1 for life in peer.lives for step in life.steps), default=0),
+        "seconds": peer.lives[-1].last / SECOND,
+        "messages_sent": totals.messages_sent,
+        "messages_delivered": totals.messages_delivered,
+        "messages_dropped": totals.messages_dropped,
+        "bytes_sent": totals.bytes_sent,
+        "deadlines_expired": peer.summary.get("deadlines_expired"),
+        "refusals": peer.summary.get("refusals"),
+    }

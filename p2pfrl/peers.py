@@ -1,0 +1,249 @@
+"""What the processes of one run left behind, read and checked: their journals, summaries and scenario."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.types import COORDINATOR
+from p2pfrl.deploy import JOURNAL, SUMMARY, settings
+from p2pfrl.results.entries import Applied, Begin, End, Entry, Excused, Final, Totals
+from p2pfrl.results.files import read_bytes, refusing
+from p2pfrl.results.journal import Reader, vector
+from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario.render import resolved
+from p2pfrl.world.fleet import show_agents
+
+SCENARIO = "scenario.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where an entry stands: the end of one round of one agent.
+
+    Attributes:
+        time: nanoseconds since the process began for the first time.
+        start: when its process had begun last.
+    """
+
+    agent: int
+    round: int
+    time: int
+    start: int
+    peer: Peer
+    life: Life
+    position: int
+
+    def read(self) -> Entry:
+        """Return the entry."""
+        entry = self.peer.reader.at(self.position)
+        assert isinstance(entry, Entry)
+        return entry
+
+
+@dataclass(slots=True)
+class Life:
+    """A process from one start to its end.
+
+    Attributes:
+        begin: its first item.
+        offset: add to a time of its clock to get nanoseconds since the process began for the first time.
+        steps: entries in the order of writing.
+        notes: of a coordinator, in the order of writing.
+        final: agent -> where its final parameters stand.
+        totals: the last ones known.
+        last: the latest time known, with the offset.
+        has_ended: whether it ended in good order.
+    """
+
+    begin: Begin
+    offset: int
+    steps: list[Step] = field(default_factory=list)
+    notes: list[Applied | Excused] = field(default_factory=list)
+    final: dict[int, int] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+    last: int = 0
+    has_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peer:
+    """One process.
+
+    Attributes:
+        directory: its run directory.
+        reader: of its journal.
+        lives: at least one.
+        summary: of its last life; empty where that was killed.
+    """
+
+    directory: Path
+    reader: Reader
+    lives: list[Life]
+    summary: Mapping[str, Any]
+
+    @property
+    def agents(self) -> tuple[int, ...]:
+        """Ids that live there; -1 is the coordinator."""
+        return self.lives[-1].begin.agents
+
+    @property
+    def stopped_by(self) -> str:
+        """Why it ended; "died" where it could not say."""
+        return str(self.summary.get("stopped_by", "died"))
+
+    def number(self, key: str) -> float:
+        """Return a number of its summary, 0 where it is not known."""
+        value = self.summary.get(key, 0)
+        return value if isinstance(value, int | float) else 0
+
+    def final(self, agent: int, layout: Layout) -> Vector | None:
+        """Return the agent's last parameters `(d,)`: those at the end, or else of its last round; None: none known."""
+        life = self.lives[-1]
+        if agent in life.final:
+            item = self.reader.at(life.final[agent])
+            assert isinstance(item, Final)
+            return _numbers(self, item.parameters, layout)
+        steps = [step for life in self.lives for step in life.steps if step.agent == agent]
+        if steps and not life.begin.is_projected:
+            return _numbers(self, steps[-1].read().parameters, layout)
+        return _checkpoint(self.directory / "checkpoints" / f"agent-{agent}.safetensors", layout)
+
+
+def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
+    """Return the scenario that all directories share, and what is in them, by ascending agents.
+
+    Raises:
+        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents are missing.
+    """
+    folders = list({folder.resolve(): folder for folder in directories}.values())
+    scenario = _scenario(folders)
+    peers = sorted((_read(folder) for folder in folders), key=lambda peer: peer.agents)
+    owners: dict[int, Peer] = {}
+    for peer in peers:
+        for agent in peer.agents:
+            if agent >= scenario.agents:
+                raise RecordError(f"{peer.directory / JOURNAL}: agent {agent}; the scenario has {scenario.agents}")
+            if agent in owners:
+                raise RecordError(
+                    f"agent {agent} lives in {owners[agent].directory} and in {peer.directory}: give one run's peers"
+                )
+            owners[agent] = peer
+    missing = [agent for agent in range(scenario.agents) if agent not in owners]
+    if missing:
+        raise RecordError(f"no directory holds agents {show_agents(missing)}: give those of all peers")
+    return scenario, peers
+
+
+def check_size(step: Step, entry: Entry, layout: Layout) -> None:
+    """Refuse an entry whose vectors are not the layout's.
+
+    Raises:
+        RecordError: they are not.
+    """
+    expected = layout.size * np.dtype(layout.dtype).itemsize
+    if len(entry.parameters) != expected:
+        raise RecordError(
+            f"{step.peer.directory / JOURNAL}: round {entry.round} of agent {entry.agent}: expected {expected} bytes "
+            f"of parameters, got {len(entry.parameters)}"
+        )
+
+
+def _scenario(folders: Sequence[Path]) -> Scenario:
+    scenario = load(_existing(folders[0] / SCENARIO))
+    own = resolved(scenario)
+    for folder in folders[1:]:
+        other = resolved(load(_existing(folder / SCENARIO)))
+        if other != own:
+            a, b = settings(own), settings(other)
+            keys = [key for key in sorted({**a, **b}) if a.get(key) != b.get(key)]
+            shown = "; ".join(f"{key}: {a.get(key, 'none')} and {b.get(key, 'none')}" for key in keys[:5])
+            raise RecordError(f"{folders[0] / SCENARIO} and {folder / SCENARIO} differ ({shown}): give one run's peers")
+    return scenario
+
+
+def _existing(path: Path) -> Path:
+    read_bytes(path)
+    return path
+
+
+def _read(folder: Path) -> Peer:
+    path = folder / JOURNAL
+    read_bytes(folder / SCENARIO)
+    reader = Reader(path)
+    peer = Peer(folder, reader, [], _summary(folder))
+    for position, item in reader.scan():
+        if isinstance(item, Begin):
+            peer.lives.append(_life(item, peer.lives))
+        elif not peer.lives:
+            raise RecordError(f"{path}: damaged at byte {position}: expected the start of a process")
+        else:
+            _add(peer, peer.lives[-1], position, item)
+    if not peer.lives:
+        raise RecordError(f"{path}: the process never began")
+    if peer.summary and peer.summary.get("incarnation") != peer.lives[-1].begin.incarnation:
+        return Peer(folder, reader, peer.lives, {})
+    return peer
+
+
+def _life(begin: Begin, before: Sequence[Life]) -> Life:
+    """Return a new life. The first begins at 0; a later one when the machine's clock says, but after the one before."""
+    start = 0 if not before else max(before[-1].last, begin.wall - before[0].begin.wall)
+    return Life(begin, start - begin.time, last=start)
+
+
+def _add(peer: Peer, life: Life, position: int, item: Entry | Excused | Applied | Final | End) -> None:
+    if isinstance(item, Final):
+        life.final[item.agent] = position
+        return
+    life.last = max(life.last, item.time + life.offset)
+    if isinstance(item, Entry):
+        if item.agent not in life.begin.agents or item.agent == COORDINATOR:
+            raise RecordError(f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}")
+        start = life.begin.time + life.offset
+        life.steps.append(Step(item.agent, item.round, item.time + life.offset, start, peer, life, position))
+    elif isinstance(item, End):
+        life.has_ended = True
+    else:
+        life.notes.append(item)
+    if not isinstance(item, Applied):
+        life.totals = item.totals
+
+
+def _summary(folder: Path) -> Mapping[str, Any]:
+    path = folder / SUMMARY
+    if not path.exists():
+        return {}
+    with refusing(path):
+        found = json.loads(read_bytes(path))
+        if not isinstance(found, dict):
+            raise TypeError("expected a table")
+        return found
+
+
+def _numbers(peer: Peer, raw: bytes, layout: Layout) -> Vector:
+    expected = layout.size * np.dtype(layout.dtype).itemsize
+    if len(raw) != expected:
+        raise RecordError(f"{peer.directory / JOURNAL}: expected {expected} bytes of parameters, got {len(raw)}")
+    return vector(raw, layout.dtype)
+
+
+def _checkpoint(path: Path, layout: Layout) -> Vector | None:
+    """Return the parameters of the last good checkpoint of a process that was killed."""
+    for candidate in (path, path.with_suffix(".previous")):
+        try:
+            with safe_open(candidate, framework="numpy") as file:
+                row = file.get_tensor("parameters")
+        except (SafetensorError, OSError, ValueError):
+            continue
+        if row.shape == (layout.stride,) and str(row.dtype) == layout.dtype:
+            return layout.pack(row)
+    return None

@@ -1,0 +1,270 @@
+"""What processes logged, told to a recorder again in the order in which a simulated world would have told it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.blueprint import Blueprint
+from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.peers import Life, Peer, Step, check_size
+from p2pfrl.results.entries import Applied, Entry, Excused, Totals
+from p2pfrl.results.journal import vector
+from p2pfrl.results.projection import Projection
+from p2pfrl.results.recorder import Recorder, Row
+
+SECOND = 1e9
+_Event = tuple[int, int, int, Callable[[], object]]
+"""Time, agent, rank among simultaneous ones of the agent, and what tells it."""
+_OUT = ("interrupt", "died")
+
+
+class Logged:
+    """A judge that returns the logged parameters.
+
+    Args:
+        rows: `(n, stride)`, the start parameters or their projections.
+        stack: evaluates; None where only projections are known.
+    """
+
+    def __init__(self, rows: Vector, stack: Stack | None) -> None:
+        self.rows = rows
+        self._stack = stack
+
+    def parameters(self, agent: int) -> Vector:
+        """Return a copy of the agent's row."""
+        row: Vector = self.rows[agent].copy()
+        return row
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error, where they are known."""
+        return self._stack.error(parameters) if self._stack else None
+
+    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+        """Return None: observations are not logged."""
+        return None
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return mean greedy returns."""
+        return self._stack.evaluate(agents, parameters, episodes, index) if self._stack else None
+
+
+class _Traffic:
+    """Totals of all processes over all their lives, as far as they have been told."""
+
+    def __init__(self, agents: int) -> None:
+        self.messages_dropped = 0
+        self.bytes_sent = 0
+        self.bytes_by = [0] * agents
+        self._lives: dict[int, Totals] = {}
+        self._agents: dict[tuple[int, int], int] = {}
+
+    def tell(self, life: Life, totals: Totals) -> None:
+        """Count what a process says; it counts from zero in every life."""
+        before, self._lives[id(life)] = self._lives.get(id(life), Totals()), totals
+        self.messages_dropped += totals.messages_dropped - before.messages_dropped
+        self.bytes_sent += totals.bytes_sent - before.bytes_sent
+
+    def tell_agent(self, life: Life, entry: Entry) -> None:
+        """Count what one agent says."""
+        self.tell(life, entry.totals)
+        place = id(life), entry.agent
+        self.bytes_by[entry.agent] += entry.bytes_sent - self._agents.get(place, 0)
+        self._agents[place] = entry.bytes_sent
+
+
+def totals_of(lives: Sequence[Life]) -> Totals:
+    """Return the sum of all lives' totals."""
+    names = ("messages_sent", "messages_delivered", "messages_dropped", "bytes_sent")
+    return Totals(*(sum(getattr(life.totals, name) for life in lives) for name in names))
+
+
+class Replay:
+    """Tells a recorder what peers logged.
+
+    Attributes:
+        recorder: sees it all.
+        now: nanoseconds since the processes began.
+
+    Args:
+        blueprint: of the scenario.
+        peers: all of them.
+        projection: where rounds hold projections.
+    """
+
+    def __init__(self, blueprint: Blueprint, peers: Sequence[Peer], projection: Projection | None) -> None:
+        scenario, stack = blueprint.scenario, blueprint.learning.stack
+        self._n = scenario.agents
+        self._peers = peers
+        self._is_projected = projection is not None
+        self._layout = projection.layout if projection else stack.layout
+        start = stack.start(range(self._n), same=scenario.learner.same_start)
+        if projection:
+            packed = stack.layout.pack(start)
+            start = np.array([projection.parameters(row) for row in packed])
+        self._judge = Logged(start.copy(), None if projection else stack)
+        self._traffic = _Traffic(self._n)
+        self._steps = [step for peer in peers for life in peer.lives for step in life.steps]
+        self._trained_until = [0] * self._n
+        self.now = 0
+        is_asynchronous = scenario.schedule.is_asynchronous
+        self.recorder = Recorder(
+            layout=self._layout,
+            agents=self._n,
+            start=start,
+            judge=self._judge,
+            now=lambda: self.now,
+            every=scenario.evaluation.every,
+            episodes=scenario.evaluation.episodes if scenario.environment and not projection else 0,
+            on_row=_go_on,
+            mixes=not blueprint.mode.pools,
+            tick=self._tick() if is_asynchronous else None,
+            shared=blueprint.parts,
+        )
+        self.recorder.traffic = self._traffic
+        self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round
+
+    def run(self) -> None:
+        """Tell everything."""
+        self._run()
+        self.now = max(self.now, *(life.last for peer in self._peers for life in peer.lives))
+        self.recorder.finish()
+
+    def _by_round(self) -> None:
+        """Round after round, each agent when it finished it; who went on without finishing it is not awaited."""
+        recorder = self.recorder
+        rounds: dict[int, dict[int, list[Step]]] = defaultdict(lambda: defaultdict(list))
+        for step in self._steps:
+            rounds[step.round][step.agent].append(step)
+        absent = {agent: gaps for peer in self._peers for agent, gaps in _absences(peer).items()}
+        applied, sent = self._applied(), self._sent()
+        for round in sorted(rounds):
+            present = rounds[round]
+            for agent in range(self._n):
+                recorder.live(agent, agent in present or not any(a <= round < b for a, b in absent[agent]))
+            for note in applied.get(round, ()):
+                recorder.applied(note.agent, note.tau)
+            for life, totals in sent.get(round, ()):
+                self._traffic.tell(life, totals)
+            previous = self.now
+            order = sorted(present.values(), key=lambda steps: (steps[-1].time, steps[-1].agent))
+            for steps in order:
+                for step in steps[:-1]:
+                    self._train(step, step.read())
+                self.now = steps[-1].time if steps is not order[-1] else max(steps[-1].time, previous)
+                self._end_round(steps[-1])
+            recorder.excused(round + 1, sorted(present))
+
+    def _by_time(self) -> None:
+        """One event after the other by the clocks of all processes."""
+        recorder = self.recorder
+        due: list[tuple[int, Callable[[], None]]] = []
+
+        def post(when: int, write: Callable[[], None]) -> None:
+            due.append((when, write))
+
+        recorder.follow_clock(post, None, _nothing)
+        events: list[_Event] = [(step.time, step.agent, 1, partial(self._end_round, step)) for step in self._steps]
+        for peer in self._peers:
+            for life in peer.lives:
+                start, is_last = life.begin.time + life.offset, life is peer.lives[-1]
+                for agent in peer.agents:
+                    events.append((start, agent, 0, partial(recorder.live, agent, True)))
+                    if not is_last or peer.stopped_by in _OUT:
+                        events.append((life.last, agent, 2, partial(recorder.live, agent, False)))
+                for note in life.notes:
+                    if isinstance(note, Applied):
+                        tell_lag = partial(recorder.applied, note.agent, note.tau)
+                        events.append((note.time + life.offset, note.agent, 0, tell_lag))
+        for when, _, _, tell in sorted(events, key=lambda event: event[:3]):
+            while due and due[0][0] <= when:
+                self.now, write = due.pop(0)
+                write()
+            self.now = when
+            tell()
+
+    def _train(self, step: Step, entry: Entry) -> None:
+        agent = entry.agent
+        self._trained_until[agent] = max(self._trained_until[agent], step.start)
+        for end, update in entry.updates:
+            end += step.life.offset
+            self.recorder.interval(agent, "train", self._trained_until[agent], end)
+            self._trained_until[agent] = end
+            self.recorder.trained(agent, update)
+
+    def _end_round(self, step: Step) -> None:
+        entry = step.read()
+        check_size(step, entry, self._layout)
+        self._train(step, entry)
+        self._trained_until[entry.agent] = step.time
+        self._traffic.tell_agent(step.life, entry)
+        dtype = self._layout.dtype
+        parameters = vector(entry.parameters, dtype)
+        self._layout.unpack(parameters, self._judge.rows[entry.agent])
+        if not entry.is_active:
+            self.recorder.sat_out(entry.agent, entry.round)
+            return
+        after = vector(entry.shared, dtype) if entry.shared else parameters
+        before = np.zeros_like(after) if self._is_projected else vector(entry.before, dtype)
+        self.recorder.mixed(entry.agent, entry.round, entry.staleness, before, after)
+
+    def _applied(self) -> dict[int, list[Applied]]:
+        """Return what a coordinator applied, by round: before it sent the next model."""
+        found: dict[int, list[Applied]] = {}
+        for peer in self._peers:
+            for life in peer.lives:
+                round = 0
+                for note in life.notes:
+                    if isinstance(note, Applied):
+                        found.setdefault(round, []).append(note)
+                    else:
+                        round = note.round
+        return found
+
+    def _sent(self) -> dict[int, list[tuple[Life, Totals]]]:
+        """Return what a coordinator had counted when the model that ends a round was out: before it sent the next."""
+        found: dict[int, list[tuple[Life, Totals]]] = {}
+        for peer in self._peers:
+            for life in peer.lives:
+                models = [note for note in life.notes if isinstance(note, Excused)]
+                following = [*(note.totals for note in models[1:]), life.totals]
+                for note, totals in zip(models, following, strict=False):
+                    found.setdefault(note.round - 1, []).append((life, totals))
+        return found
+
+    def _tick(self) -> int:
+        """Return the nanoseconds that a round took on average."""
+        spent = sum(life.last - life.begin.time - life.offset for peer in self._peers for life in peer.lives
+                    for agent in peer.agents if agent >= 0)  # fmt: skip
+        return max(1, spent // max(1, len(self._steps)))
+
+
+def _absences(peer: Peer) -> dict[int, list[tuple[int, float]]]:
+    """Return per agent the rounds [a, b) in which its process was not there."""
+    gaps: dict[int, list[tuple[int, float]]] = {agent: [] for agent in peer.agents}
+    for agent in peer.agents:
+        following = 0
+        for number, life in enumerate(peer.lives):
+            rounds = [step.round for step in life.steps if step.agent == agent]
+            if number and rounds:
+                gaps[agent].append((following, min(rounds)))
+            following = max([following, *(round + 1 for round in rounds)])
+        if peer.stopped_by in _OUT:
+            gaps[agent].append((following, float("inf")))
+    return gaps
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _go_on(row: Row) -> bool:
+    """Return False: what was run is told to its end."""
+    return False

@@ -1,0 +1,180 @@
+"""What stands in a journal, as values: checked where it is read, so that nobody behind has to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from p2pfrl.core.types import COORDINATOR, Update
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a process had counted since it was started."""
+
+    messages_sent: int = 0
+    messages_delivered: int = 0
+    messages_dropped: int = 0
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The agents of a process begin, for the first time or after it was started again.
+
+    Attributes:
+        incarnation: how many times it was started before.
+        agents: ids that live there.
+        time: nanoseconds of the process's clock, as everywhere here.
+        wall: nanoseconds since 1970 by the machine's clock at `time`.
+        is_projected: whether rounds hold projections instead of parameters.
+    """
+
+    incarnation: int
+    agents: tuple[int, ...]
+    time: int
+    wall: int
+    is_projected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One agent at the end of one of its rounds.
+
+    Attributes:
+        round: counted from 0.
+        updates: (end, update): local updates since the previous entry.
+        is_active: False where it sat the round out.
+        staleness: by sender.
+        bytes_sent: by this agent, since its process was started.
+        totals: of its process.
+        before: the shared vector before mixing, raw bytes; empty in a projection: zero.
+        shared: the shared vector after mixing; empty: all parameters. In a projection, what mixing added.
+        parameters: all parameters after mixing.
+    """
+
+    agent: int
+    round: int
+    time: int
+    updates: Sequence[tuple[int, Update]]
+    is_active: bool
+    staleness: Mapping[int, int]
+    bytes_sent: int
+    totals: Totals
+    before: bytes
+    shared: bytes
+    parameters: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Excused:
+    """The coordinator sent the model of `round`."""
+
+    round: int
+    time: int
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The coordinator applied an update of `agent` of staleness `tau`."""
+
+    agent: int
+    tau: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """All parameters of an agent when its process ended."""
+
+    agent: int
+    parameters: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The process ended in good order."""
+
+    time: int
+    totals: Totals
+
+
+Item = Begin | Entry | Excused | Applied | Final | End
+
+
+def parse(found: object) -> Item:
+    """Return the item that a map describes.
+
+    Raises:
+        ValueError, KeyError, TypeError: it describes none.
+    """
+    if not isinstance(found, dict) or not found:
+        raise TypeError("expected a map")
+    return _ITEMS[next(iter(found))](found)
+
+
+def _begin(found: dict[str, Any]) -> Item:
+    agents = tuple(_count(agent, COORDINATOR) for agent in found["agents"])
+    return Begin(
+        _count(found["begin"]), agents, _count(found["time"]), _count(found["wall"]), _is(found["projected"], bool)
+    )
+
+
+def _entry(found: dict[str, Any]) -> Item:
+    agent = _count(found["agent"])
+    updates = [(_count(end), _update(agent, *row)) for *row, end in found["updates"]]
+    staleness = {_count(sender): _count(tau) for sender, tau in found["staleness"]}
+    raw = [_is(found[name], bytes) for name in ("before", "shared", "parameters")]
+    return Entry(
+        agent, _count(found["round"]), _count(found["time"]), updates, _is(found["active"], bool), staleness,
+        _count(found["bytes_sent"]), _totals(found["totals"]), *raw,
+    )  # fmt: skip
+
+
+def _excused(found: dict[str, Any]) -> Item:
+    return Excused(_count(found["excused"]), _count(found["time"]), _totals(found["totals"]))
+
+
+def _applied(found: dict[str, Any]) -> Item:
+    return Applied(_count(found["applied"]), _count(found["tau"]), _count(found["time"]))
+
+
+def _final(found: dict[str, Any]) -> Item:
+    return Final(_count(found["final"]), _is(found["parameters"], bytes))
+
+
+def _end(found: dict[str, Any]) -> Item:
+    return End(_count(found["end"]), _totals(found["totals"]))
+
+
+_ITEMS: dict[str, Callable[[dict[str, Any]], Item]] = {
+    "begin": _begin, "agent": _entry, "excused": _excused, "applied": _applied, "final": _final, "end": _end,
+}  # fmt: skip
+
+
+def _update(agent: int, steps: Any, loss: Any, returns: Any, measures: Any) -> Update:
+    return Update(
+        agent, _count(steps), _is(loss, float), tuple(_is(r, float) for r in returns),
+        {_is(name, str): _is(value, float) for name, value in measures.items()},
+    )  # fmt: skip
+
+
+def _totals(found: Any) -> Totals:
+    sent, delivered, dropped, size = map(_count, found)
+    return Totals(sent, delivered, dropped, size)
+
+
+def _count(value: Any, least: int = 0) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"expected a whole number of at least {least}, got {str(value)[:40]!r}")
+    return value
+
+
+def _is(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value

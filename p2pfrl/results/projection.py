@@ -1,0 +1,68 @@
+"""A seeded projection to few numbers that keeps distances: what is logged of parameters too large to log in full."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.core.rng import generator
+
+DIMENSION = 1024
+LARGE = 16_384
+"""Parameters of more numbers than this are logged as projections."""
+_NONZEROS = 4
+_WIDTH = DIMENSION // _NONZEROS
+_BLOCK = 65_536
+
+
+def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
+    """Return P x: `(d,)` -> `(1024,)`, with E ||P x||^2 = ||x||^2 and standard deviation at most sqrt(2/1024) ||x||^2.
+
+    P has 4 entries of +-1/2 per column, one in every quarter of the rows, drawn from (seed, "projection", name, block
+    of 65,536 columns) and made anew for each block. Linear, so that P x - P y = P (x - y) up to rounding.
+
+    Reference: Kane, Nelson, "Sparser Johnson-Lindenstrauss transforms", Journal of the ACM 61(1), 2014, arXiv
+    1012.1577, the block construction.
+    """
+    out = np.zeros((_NONZEROS, _WIDTH))
+    for block, start in enumerate(range(0, len(vector), _BLOCK)):
+        x = vector[start : start + _BLOCK].astype(np.float64)
+        drawn = generator(seed, "projection", name, block).integers(
+            0, 2 * _WIDTH, size=(_NONZEROS, len(x)), dtype=np.uint16
+        )
+        for row, numbers in zip(out, drawn, strict=True):
+            row += np.bincount(numbers >> 1, weights=np.where(numbers & 1, x, -x), minlength=_WIDTH)
+    out /= _NONZEROS**0.5
+    return out.reshape(-1)
+
+
+class Projection:
+    """Projects parameters, each part apart, so that distances within a part are known too.
+
+    Args:
+        seed: the run's.
+        layout: of the parameters.
+    """
+
+    def __init__(self, seed: int, layout: Layout) -> None:
+        self._seed = seed
+        self._layout = layout
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the parts lie in a projected row."""
+        return Layout(tuple(Tensor(f"{part}.projection", (DIMENSION,)) for part in self._layout.parts), "float64")
+
+    def parameters(self, vector: Vector) -> NDArray[np.float64]:
+        """Return the projections of all parts of `(d,)` parameters, one behind the other."""
+        row = np.zeros(self._layout.stride, dtype=self._layout.dtype)
+        self._layout.unpack(vector, row)
+        parts = self._layout.parts
+        return np.concatenate([project(self._seed, part, self._layout.pack(row, (part,))) for part in parts])
+
+    def change(self, before: Vector, after: Vector) -> NDArray[np.float64]:
+        """Return the projection of after - before."""
+        return project(self._seed, "change", np.subtract(after, before, dtype=np.float64))
