@@ -44,11 +44,16 @@ class Fleet:
         Raises:
             P2PFRLError: it is not a table.
         """
-        try:
-            table = {(str(host), int(port)): tuple(map(int, agents)) for host, port, agents in rows}  # type: ignore[attr-defined]
-        except (TypeError, ValueError) as error:
-            raise P2PFRLError(f"expected a table of [host, port, agents], got {str(rows)[:200]}") from error
-        return cls(table)
+        table: dict[Address, tuple[int, ...]] = {}
+        for row in rows if isinstance(rows, list) else [None]:
+            match row:
+                case [str(host), int(port), list(agents)] if 0 < port < 2**16 and all(
+                    type(agent) is int and agent >= COORDINATOR for agent in agents
+                ):
+                    table[host, port] = tuple(sorted(agents))
+                case _:
+                    raise P2PFRLError("the table of who lives where: expected a list of [host, port, agents]")
+        return cls(_disjoint(table))
 
     @classmethod
     def parse(cls, text: str) -> Fleet:
@@ -64,7 +69,26 @@ class Fleet:
                 raise P2PFRLError(f"--peers: expected AGENTS=HOST:PORT, such as 0-3=10.0.0.1:7000, got {entry!r}")
             address = parse_address(where)
             table[address] = tuple(sorted({*table.get(address, ()), *parse_agents(ids)}))
-        return cls(table)
+        try:
+            return cls(_disjoint(table))
+        except P2PFRLError as error:
+            raise P2PFRLError(f"--peers: {error}") from None
+
+
+def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int, ...]]:
+    """Return `table` as it is.
+
+    Raises:
+        P2PFRLError: an agent lives twice.
+    """
+    homes: dict[int, Address] = {}
+    for address, agents in table.items():
+        for agent in agents:
+            if agent in homes:
+                first = "{}:{}".format(*homes[agent])
+                raise P2PFRLError(f"agents {show_agents([agent])} live at {first} and at {address[0]}:{address[1]}")
+            homes[agent] = address
+    return table
 
 
 def parse_agents(text: str) -> tuple[int, ...]:
@@ -126,7 +150,9 @@ def assign(wanted: Sequence[int], count: int, taken: Iterable[int], agents: int)
         if clash or outside:
             reason = f"{show_agents(clash)} live elsewhere already" if clash else f"there are {agents} agents"
             raise P2PFRLError(f"--agents {show_agents(wanted)}: {reason}")
-        return tuple(wanted)
+        return tuple(sorted(set(wanted)))
+    if count < 1:
+        raise P2PFRLError(f"{count} agents were asked for")
     free = [a for a in range(agents) if a not in used]
     if len(free) < count:
         raise P2PFRLError(f"{count} agents were asked for, {len(free)} of {agents} are left")

@@ -108,8 +108,13 @@ def differences(own: Identity, peer: Identity) -> str:
 
 
 def plain_text(value: object) -> str:
-    """Return a text of the other side, cut short."""
-    return value[:500] if isinstance(value, str) else "no reason given"
+    """Return a text of the other side, cut short and without what a terminal would obey."""
+    return printable(value, 500) if isinstance(value, str) else "no reason given"
+
+
+def printable(text: str, limit: int) -> str:
+    """Return the first `limit` characters of `text`, those that cannot be printed as "?"."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
 _HELLO: dict[str, type] = {
@@ -133,10 +138,13 @@ def parse_hello(body: dict[str, Any]) -> Identity:
         raise WireError("wrong_version", f"expected protocol version {VERSION}, got {body['version']}")
     if len(body["nonce"]) != _NONCE or not 0 <= body["incarnation"] < 2**62 or not 0 <= body["port"] < 2**16:
         raise WireError("bad_field", "hello: nonce, incarnation or port out of range")
+    # Nested values are refused unseen: Python cannot even print a list that is nested a thousand deep.
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in body["settings"].items()):
+        raise WireError("bad_field", "hello.settings: expected texts")
     agents = body["agents"]
     if not all(type(a) is int and -1 <= a < 2**31 for a in agents) or sorted(set(agents)) != agents:
         raise WireError("bad_field", "hello.agents: expected ascending agent ids")
     return Identity(
         body["run"], body["scenario"], body["layout"], tuple(agents), body["incarnation"], body["nonce"],
-        (body["host"], body["port"]), {str(k)[:100]: str(v)[:200] for k, v in body["settings"].items()},
+        (body["host"], body["port"]), {printable(k, 100): printable(v, 200) for k, v in body["settings"].items()},
     )  # fmt: skip

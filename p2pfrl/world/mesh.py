@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +14,20 @@ from typing import Any, Protocol, cast
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.world.fleet import Address, show_agents
+from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
 from p2pfrl.world.tcp import Link
 
 TICK = 0.25
-_BACKOFF = (0.05, 1.0)
+_BACKOFF = (0.05, 0.4)
+_CONNECT = 0.5
+"""Seconds for a TCP connection: the kernel would repeat its request after 1 s and 3 s only, and a link that works again
+is to be found within a second. With the longest pause between two attempts that is 0.9 s."""
+_DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
+"""Reasons after which nothing more is sent: whoever does not read would hold the connection, and us from a new one."""
+_LINES = 8
+"""Refusals of one sender and reason that are all noted; then every power of two is, or a flood would fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,8 @@ class Mesh:
         self._ear = ear
         self._links: dict[Address, Link] = {}
         self._all: list[Link] = []
+        self._gate = Gate(len(others), self._happened)
+        self._noted: dict[tuple[str, tuple[int, ...]], int] = {}
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -141,9 +153,13 @@ class Mesh:
         """Say goodbye on every link and close it."""
         for task in self._tasks:
             task.cancel()
-        for link in list(self._all):
+        links = list(self._all)
+        for link in links:
             link.close("bye")
-        await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.timeout):
+                for link in links:
+                    await link.closed.wait()
 
     def send(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> bool:
         """Send a frame to agents at `address`; return whether the link is open."""
@@ -161,29 +177,52 @@ class Mesh:
         self._tasks.append(self._loop.create_task(coroutine))
 
     async def _keep_time(self) -> None:
+        before = self._loop.time()
         while True:
             await asyncio.sleep(TICK)
+            away = self._loop.time() - before - TICK
+            before += away + TICK
             for link in list(self._all):
+                if away > self._timing.timeout / 2:
+                    link.excuse(away)
                 link.tick()
 
     async def _keep_dialing(self, address: Address) -> None:
         """Connect to a process, again and again whenever the connection is lost, with jittered backoff."""
-        backoff, jitter, context = _BACKOFF[0], random.SystemRandom(), self._security.client
+        backoff, jitter = _BACKOFF[0], random.SystemRandom()
         while True:
             try:
-                async with asyncio.timeout(self._timing.timeout):
-                    _, link = await self._loop.create_connection(
-                        lambda: self._link(dialer=True), *address, ssl=context, server_hostname="" if context else None
-                    )
+                link = await self._dial(address)
                 await link.closed.wait()
                 backoff = _BACKOFF[0] if link.session.was_open else min(2 * backoff, _BACKOFF[1])
             except (OSError, TimeoutError, ssl.SSLError) as error:
-                self._ear.note("unreachable", address=address, error=str(error))
+                if self._is_worth_a_line("unreachable", self._others[address]):
+                    self._ear.note("unreachable", address=address, error=str(error))
                 backoff = min(2 * backoff, _BACKOFF[1])
             await asyncio.sleep(backoff * jitter.uniform(0.5, 1.0))
 
+    async def _dial(self, address: Address) -> Link:
+        found = await self._loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        sock = socket.socket(family, kind, protocol)
+        context = self._security.client
+        try:
+            sock.setblocking(False)
+            async with asyncio.timeout(_CONNECT):
+                await self._loop.sock_connect(sock, where)
+            async with asyncio.timeout(self._timing.timeout):
+                _, link = await self._loop.create_connection(
+                    lambda: self._link(dialer=True), sock=sock, ssl=context, server_hostname="" if context else None
+                )
+        except BaseException:
+            sock.close()
+            raise
+        return link
+
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
+            if not dialer:
+                self._gate.admit(link)
             self._all.append(link)
             tls, names = transport.get_extra_info("ssl_object"), self._security.names
             return Session(
@@ -202,6 +241,8 @@ class Mesh:
 
     def _check(self, peer: Identity) -> tuple[str, str] | None:
         """Return why a process may not connect, or None."""
+        if set(peer.agents) & set(self._own.agents):
+            return "self_connection", f"agents {show_agents(peer.agents)} live in this process: is it started twice?"
         for address, agents in self._others.items():
             if agents == peer.agents:
                 link = self._links.get(address)
@@ -216,8 +257,12 @@ class Mesh:
             self._events[type(event)](link, event)
 
     def _opened(self, link: Link, event: Opened) -> None:
+        self._gate.leave(link)
         address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
         previous = self._links.get(address)
+        if previous is not None and cast(Identity, previous.session.peer).incarnation > event.peer.incarnation:
+            self._happened(link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile"))
+            return
         self._links[address] = link
         if previous is not None and previous is not link:
             previous.abort()
@@ -232,24 +277,38 @@ class Mesh:
     def _delivered(self, link: Link, event: Delivered) -> None:
         self._receive(event)
 
+    def refuse(self, reason: str, detail: str, agents: tuple[int, ...], where: str = "") -> None:
+        """Count a refusal; note the first few of each sender and reason, then those whose count is a power of two."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        if count := self._is_worth_a_line(reason, agents):
+            self._ear.note("refused", reason=reason, detail=detail, agents=agents, where=where, count=count)
+
+    def _is_worth_a_line(self, what: str, agents: tuple[int, ...]) -> int:
+        """Return how often it happened, or 0 where that is no news."""
+        count = self._noted[what, agents] = self._noted.get((what, agents), 0) + 1
+        return count if count <= _LINES or count & (count - 1) == 0 else 0
+
     def _refused(self, link: Link, event: Refused) -> None:
-        self.refusals[event.reason] = self.refusals.get(event.reason, 0) + 1
-        self._ear.note("refused", reason=event.reason, detail=event.detail, agents=event.agents)
+        self.refuse(event.reason, event.detail, event.agents, link.where())
 
     def _told(self, link: Link, event: Told) -> None:
         """Neighbors say nothing to each other but frames."""
         self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
 
     def _closed(self, link: Link, event: Closed) -> None:
+        self._gate.leave(link)
         if link in self._all:
             self._all.remove(link)
-        peer = link.session.peer
+        peer = link.session.peer if link.session.was_open else None  # before, it is only what it says it is
         if event.reason not in ("closed", "bye"):
-            self._refused(link, Refused(event.reason, event.detail, peer.agents if peer else ()))
+            self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
         for address, current in self._links.items():
             if current is link and self._up.get(address):
                 self._up[address] = False
                 self._ear.note("lost", agents=self._others[address], detail=event.detail)
                 self._report(self._others[address], False)
-        link.flush()
-        link.shut()
+        if event.reason in _DEAD:
+            link.abort()
+        else:
+            link.flush()
+            link.shut()

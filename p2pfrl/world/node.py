@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import PeerJoined, PeerLost, Received, Schedule, Trained
+from p2pfrl.core.types import Event, PeerJoined, PeerLost, Received, Schedule, Trained
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.world.clock import WallClock
@@ -21,6 +21,9 @@ from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.session import Delivered
 from p2pfrl.world.tcp import Link
+
+_MAILBOX = 1024
+"""Events that wait for one agent: it takes all of them whenever the loop comes round, so more is a flood."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class Node:
             ear=ear,
         )  # fmt: skip
         self._ports = {agent: self._port(agent) for agent in own.agents}
+        self._finished: dict[int, None] = {}
         self._queued: dict[int, None] = {}
         self._is_computing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
@@ -105,28 +109,46 @@ class Node:
             await self.mesh.open(resuming=resuming)
             actors = {agent: self._spawn(agent, port) for agent, port in self._ports.items()}
             self.schedules = [actor.schedule for actor in actors.values()]
-            tasks = [self.loop.create_task(actor.run(), name=f"agent {agent}") for agent, actor in actors.items()]
+            for agent, actor in actors.items():
+                tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
+                tasks[-1].add_done_callback(lambda _, agent=agent: self._finish(agent))  # type: ignore[misc]
             await asyncio.gather(*tasks)
             await self.mesh.drain()
         finally:
+            for agent in self._ports:
+                self._finish(agent)
             for task in tasks:
                 task.cancel()
             await self.mesh.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _receive(self, event: Delivered) -> None:
+        sender = event.message.sender
         for agent in event.to:
-            if agent in self._ports:
+            if sender not in self._neighbors[agent]:
+                self.mesh.refuse("not_a_neighbor", f"agent {sender} is no neighbor of agent {agent}", (sender,))
+            elif len(self._ports[agent]) >= _MAILBOX:
+                self.mesh.refuse("flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,))
+            else:
                 self.counters.messages_delivered += 1
-                self._ports[agent].put(Received(event.message))
+                self._put(agent, Received(event.message))
+
+    def _put(self, agent: int, event: Event) -> None:
+        """Add an event to a mailbox, unless nobody empties it any more."""
+        if agent not in self._finished:
+            self._ports[agent].put(event)
+
+    def _finish(self, agent: int) -> None:
+        self._finished[agent] = None
+        self._ports[agent].close()
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
         """Tell the agents here that those of another process are there again, or not any more."""
         event = PeerJoined if up else PeerLost
-        for agent, port in self._ports.items():
+        for agent in self._ports:
             for peer in agents:
                 if peer in self._neighbors[agent]:
-                    port.put(event(peer))
+                    self._put(agent, event(peer))
 
     def _port(self, agent: int) -> MailboxPort:
         def train() -> None:
@@ -146,7 +168,7 @@ class Node:
         for agent in to:
             if agent in self._ports:
                 counters.messages_delivered += 1
-                self._ports[agent].put(Received(self._decoder.decode(frame)))
+                self._put(agent, Received(self._decoder.decode(frame)))
             else:
                 remote.setdefault(self._address[agent], []).append(agent)
         for address, agents in remote.items():
@@ -172,11 +194,14 @@ class Node:
             return
         future.result()
         for agent in batch:
-            self._ports[agent].put(Trained(self._trainer.commit(agent)))
+            self._put(agent, Trained(self._trainer.commit(agent)))
         if self._queued:
             self._compute()
         else:
             self._is_computing = False
+
+
+_HANDSHAKE = 5.0
 
 
 class Listener:
@@ -206,7 +231,9 @@ async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[List
     """
     listener = Listener()
     try:
-        listener.server = await asyncio.get_running_loop().create_server(listener, *address, ssl=context)
+        listener.server = await asyncio.get_running_loop().create_server(
+            listener, *address, ssl=context, ssl_handshake_timeout=_HANDSHAKE if context else None
+        )
     except OSError as error:
         raise P2PFRLError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
     port: int = listener.server.sockets[0].getsockname()[1]

@@ -48,6 +48,10 @@ class MailboxPort:
         """Return the time in nanoseconds."""
         return self._clock.now
 
+    def __len__(self) -> int:
+        """Return how many events wait."""
+        return len(self._queue)
+
     def receive(self) -> asyncio.Future[Event]:
         """Return the next event, to be awaited: a bare future is faster and smaller than a coroutine around it."""
         future: asyncio.Future[Event] = self._clock.create_future()

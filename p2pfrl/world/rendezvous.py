@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
 from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
+from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.mesh import TICK, Security, Timing
 from p2pfrl.world.node import Listener
@@ -42,6 +43,7 @@ class Lobby:
         self._progress = progress
         self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
         self._guests: dict[Link, Address | None] = {}
+        self._gate = Gate(agents, self._happened)
         self._complete = asyncio.Event()
 
     async def gather(self, listener: Listener) -> Fleet:
@@ -69,19 +71,21 @@ class Lobby:
         return fleet
 
     def _accept(self) -> Link:
-        loop = asyncio.get_running_loop()
-        return Link(
-            lambda link, transport: _session(self._own, self._decoder, self._security, self._timing, dialer=False),
-            self._happened, loop.time, self._timing.timeout,
-        )  # fmt: skip
+        def session(link: Link, transport: asyncio.Transport) -> Session:
+            self._gate.admit(link)
+            return _session(self._own, self._decoder, self._security, self._timing, dialer=False)
+
+        return Link(session, self._happened, asyncio.get_running_loop().time, self._timing.timeout)
 
     def _happened(self, link: Link, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Opened):
+                self._gate.leave(link)
                 self._guests[link] = None
             elif isinstance(event, Told) and event.say == "join":
                 self._admit(link, event)
             elif isinstance(event, Closed):
+                self._gate.leave(link)
                 address = self._guests.pop(link, None)
                 if address is not None and not self._complete.is_set():
                     self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
@@ -93,8 +97,13 @@ class Lobby:
     def _admit(self, link: Link, event: Told) -> None:
         taken = [agent for members in self._table.values() for agent in members]
         try:
+            if self._guests.get(link) is not None:
+                raise P2PFRLError("a process joins once")
             wanted, count, port = _join(event)
             ids = assign(wanted, count, taken, self._agents)
+            tls, names = link.tls(), self._security.names
+            if tls is not None and names is not None and not set(ids) <= set(names(tls)):
+                raise P2PFRLError(f"the certificate names agents {show_agents(names(tls))}, not {show_agents(ids)}")
         except P2PFRLError as error:
             link.session.say("sorry", detail=str(error))
             link.close()
@@ -112,7 +121,7 @@ class Lobby:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            for link in list(self._guests):
+            for link in [*self._gate, *self._guests]:
                 link.tick()
 
 
@@ -150,7 +159,10 @@ async def join(
             elif answer.done():
                 continue
             elif isinstance(event, Told) and event.say == "table":
-                answer.set_result((Fleet.of(event.body.get("rows")), tuple(event.body.get("yours", ()))))
+                try:
+                    answer.set_result(_table(event))
+                except P2PFRLError as error:
+                    answer.set_exception(error)
             elif isinstance(event, Told) and event.say == "sorry":
                 answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
             elif isinstance(event, Closed):
@@ -192,6 +204,13 @@ def _session(own: Identity, decoder: Decoder, security: Security, timing: Timing
         own.fresh(), decoder, secret=security.secret, dialer=dialer, now=asyncio.get_running_loop().time(),
         heartbeat=timing.heartbeat, timeout=timing.timeout,
     )  # fmt: skip
+
+
+def _table(event: Told) -> tuple[Fleet, tuple[int, ...]]:
+    yours = event.body.get("yours")
+    if not isinstance(yours, list) or not all(type(agent) is int for agent in yours):
+        raise P2PFRLError("the lead's table is malformed")
+    return Fleet.of(event.body.get("rows")), tuple(yours)
 
 
 def _join(event: Told) -> tuple[list[int], int, int]:

@@ -33,10 +33,14 @@ from p2pfrl.world.greeting import (
     parse_control,
     parse_hello,
     plain_text,
+    printable,
 )  # fmt: skip
 
 _PREFIX = 12
 _WINDOW = 256
+_ROUNDS = 8
+_FLOOR = 1024.0
+"""Bytes per second below which a record is given up: a 9600 baud line; no LAN is slower, and a dripping sender is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,10 @@ class Session:
         self._prefix = b""
         self._head = b""
         self._reading = self._expect(self._envelope, ENVELOPE.size)
+        self._begun = now
+        self._got = 0
         self._newest: dict[int, tuple[int, set[int]]] = {}
+        self._contents: dict[tuple[int, str], dict[int, int]] = {}
         self._say(
             "hello", version=VERSION, run=own.run, scenario=own.scenario, layout=own.layout, agents=list(own.agents),
             incarnation=own.incarnation, nonce=own.nonce, host=own.address[0], port=own.address[1],
@@ -168,6 +175,9 @@ class Session:
         if self.is_closed:
             return []
         self._heard = now
+        if not self._got:
+            self._begun = now
+        self._got += count
         reading = self._reading
         reading.have += count
         events: list[Event] = []
@@ -193,10 +203,12 @@ class Session:
             events += self.filled(count, now)
         return events
 
-    def ended(self) -> list[Event]:
-        """Return what follows from the end of the stream."""
+    def ended(self, refused: tuple[str, str] | None = None) -> list[Event]:
+        """Return what follows from the end of the stream; `refused` is (reason, detail) where TLS gave one."""
         if self.is_closed:
             return []
+        if refused is not None:
+            return self._close(*refused)
         inside = self._reading.have > 0 or self._reading.step != self._envelope
         return self._close("truncated" if inside else "closed", "the other side closed the connection")
 
@@ -210,19 +222,32 @@ class Session:
             return self._close("greeting_timeout", f"no greeting within {self._timeout} s")
         if now - self._heard > self._timeout:
             return self._close("silent", f"nothing heard for {self._timeout} s")
+        if self._got and self._got < _FLOOR * (now - self._begun - self._timeout):
+            return self._close("too_slow", f"{self._got} bytes of a record in {now - self._begun:.1f} s")
         if self.is_open and now - self._spoke > self._heartbeat:
             self._say("alive")
             self._spoke = now
         return []
+
+    def excuse(self, seconds: float) -> None:
+        """Do not hold time against the other side in which this process did not run itself."""
+        self._began += seconds
+        self._heard += seconds
+        self._begun += seconds
+
+    def give_up(self, reason: str, detail: str) -> list[Event]:
+        """Return what follows from the transport's decision to go on no longer."""
+        return [] if self.is_closed else self._close(reason, detail)
 
     def spoke(self, now: float) -> None:
         """Note that something was sent at `now`."""
         self._spoke = now
 
     def say(self, say: str, **body: Any) -> None:
-        """Send a control message of the application."""
-        assert self.is_open, "nothing is said before both have joined"
-        self._say(say, **body)
+        """Send a control message of the application; to nobody, where the connection was closed meanwhile."""
+        assert self.was_open, "nothing is said before both have joined"
+        if self.is_open:
+            self._say(say, **body)
 
     # Steps of reading.
 
@@ -248,7 +273,7 @@ class Session:
 
     def _control(self) -> list[Event]:
         raw = bytes(self._reading.buffer)
-        self._reading = self._expect(self._envelope, ENVELOPE.size)
+        self._next()
         return self._obey(parse_control(raw))
 
     def _to(self) -> list[Event]:
@@ -277,8 +302,12 @@ class Session:
     def _payload(self) -> list[Event]:
         return self._frame(self._reading.buffer)
 
-    def _frame(self, payload: memoryview) -> list[Event]:
+    def _next(self) -> None:
         self._reading = self._expect(self._envelope, ENVELOPE.size)
+        self._got = 0
+
+    def _frame(self, payload: memoryview) -> list[Event]:
+        self._next()
         assert self.peer is not None
         try:
             message = self._decoder.parse(self._head, payload)
@@ -286,7 +315,9 @@ class Session:
                 raise WireError("spoofed_sender", f"agent {message.sender} does not live at the other end")
             if message.incarnation != self.peer.incarnation:
                 raise WireError("stale_incarnation", f"{message.incarnation}, joined as {self.peer.incarnation}")
+            self._for_us()
             self._once(message)
+            self._consistent(message)
         except WireError as error:
             return self._refuse(error.reason, str(error))
         frame = Frame(
@@ -304,6 +335,20 @@ class Session:
         seen.add(message.sequence)
         self._newest[message.sender] = highest, {s for s in seen if s > highest - _WINDOW} if len(seen) > 512 else seen
 
+    def _for_us(self) -> None:
+        """Refuse recipients that do not live here, or that are named twice."""
+        to = self._recipients
+        if len(set(to)) != len(to) or not set(to) <= set(self._own.agents):
+            raise WireError("unknown_recipient", f"{len(to)} recipients, not all of them different agents of ours")
+
+    def _consistent(self, message: Message) -> None:
+        """Refuse a second content for the same round. A new connection may repeat a round with newer parameters."""
+        known = self._contents.setdefault((message.sender, message.kind), {})
+        if known.setdefault(message.round, message.crc32) != message.crc32:
+            raise WireError("equivocation", f"agent {message.sender} sent two contents for round {message.round}")
+        if len(known) > _ROUNDS:
+            del known[next(iter(known))]
+
     # Control messages.
 
     def _obey(self, body: dict[str, Any]) -> list[Event]:
@@ -317,7 +362,7 @@ class Session:
             return self._close("bye", "the other side left")
         if not self.is_open:
             raise WireError("not_joined", f"{say!r} before both have joined")
-        return [] if say == "alive" else [Told(say, body)]
+        return [] if say == "alive" else [Told(printable(say, 50), body)]
 
     def _hello(self, body: dict[str, Any]) -> list[Event]:
         if self.peer is not None:
@@ -356,6 +401,8 @@ class Session:
         return self._open_if_ready()
 
     def _on_joined(self, body: dict[str, Any]) -> list[Event]:
+        if self.peer is None or self._joined:
+            raise WireError("malformed", "joined before hello, or for the second time")
         self._joined = True
         return self._open_if_ready()
 
@@ -377,6 +424,7 @@ class Session:
         return [Refused(reason, detail, self.peer.agents if self.peer else ())]
 
     def _refuse_peer(self, reason: str, detail: str) -> list[Event]:
+        detail = printable(detail, 1000)  # it quotes the other side, which may have said a lot
         self._say("refused", reason=reason, detail=detail)
         return self._close(reason, detail)
 

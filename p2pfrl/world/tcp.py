@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -16,6 +17,7 @@ from typing import cast
 from p2pfrl.core.wire import Frame
 from p2pfrl.world.greeting import envelope
 from p2pfrl.world.session import Event, Session
+from p2pfrl.world.tls import refusal
 
 PIECE = 256 * 1024
 STAGE = 64 * 1024
@@ -55,6 +57,7 @@ class Link(asyncio.BufferedProtocol):
         self._timeout = timeout
         self._transport: asyncio.Transport
         self._paused = False
+        self._stuck: tuple[float, int] | None = None
         self._stage = memoryview(bytearray(STAGE))
         self._direct: memoryview | None = None
         self._control: deque[bytes] = deque()
@@ -63,13 +66,21 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def pending(self) -> int:
-        """Frames that wait in slots."""
-        return len(self._slots)
+        """Frames in slots and pieces of frames that the transport has not taken yet."""
+        return len(self._slots) + len(self._sending)
+
+    def tls(self) -> ssl.SSLObject | None:
+        """Return the connection's TLS object; None over plain TCP."""
+        return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
     def peer_host(self) -> str:
-        """Return the host at the other end."""
-        host: str = self._transport.get_extra_info("peername")[0]
-        return host
+        """Return the host at the other end; nothing where the connection was gone before it was looked at."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
+
+    def where(self) -> str:
+        """Return host and port at the other end, for the log."""
+        return ":".join(map(str, (self._transport.get_extra_info("peername") or ("gone",))[:2]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket's options and greet."""
@@ -101,8 +112,8 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session."""
-        self._handle(self.session.ended())
         self.closed.set()
+        self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
 
     def pause_writing(self) -> None:
         """Stop sending pieces."""
@@ -114,8 +125,23 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def tick(self) -> None:
-        """Let the session look at the time."""
-        self._handle(self.session.tick(self._clock()))
+        """Let the session look at the time; give up a reader that has taken nothing for one timeout."""
+        now = self._clock()
+        self._handle(self.session.tick(now))
+        waiting = self._transport.get_write_buffer_size() if self._paused else 0
+        taken = self.bytes_sent - waiting
+        if not waiting:
+            self._stuck = None
+        elif self._stuck is None or taken > self._stuck[1]:
+            self._stuck = now, taken
+        elif now - self._stuck[0] > self._timeout:
+            self._handle(self.session.give_up("slow_reader", f"{waiting} bytes not read for {self._timeout} s"))
+
+    def excuse(self, seconds: float) -> None:
+        """Do not hold time against the other side in which this process did not run itself."""
+        self.session.excuse(seconds)
+        if self._stuck is not None:
+            self._stuck = self._stuck[0] + seconds, self._stuck[1]
 
     def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
         """Send a frame to agents at the other end; a frame of the same sender and kind that still waits is replaced."""
@@ -133,8 +159,11 @@ class Link(asyncio.BufferedProtocol):
         self.shut()
 
     def shut(self) -> None:
-        """Close the connection after what is being sent."""
-        self._transport.close()
+        """Close the connection after what is being sent; whoever does not read it within one timeout is cut off."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            if not self.closed.is_set():
+                asyncio.get_running_loop().call_later(self._timeout, self.abort)
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -148,7 +177,7 @@ class Link(asyncio.BufferedProtocol):
             session.outgoing.clear()
         if transport.is_closing():
             return
-        sent = 0
+        before = self.bytes_sent
         while not self._paused:
             if self._control and not self._sending:
                 piece: memoryview | bytes = self._control.popleft()
@@ -159,10 +188,9 @@ class Link(asyncio.BufferedProtocol):
                 continue
             else:
                 break
-            sent += len(piece)
+            self.bytes_sent += len(piece)
             transport.write(piece)
-        if sent:
-            self.bytes_sent += sent
+        if self.bytes_sent > before:
             session.spoke(self._clock())
 
     def _load(self, to: tuple[int, ...], frame: Frame) -> None:

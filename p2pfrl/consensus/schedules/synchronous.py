@@ -30,6 +30,11 @@ from p2pfrl.core.types import (
 )  # fmt: skip
 from p2pfrl.core.units import Seconds
 
+_AHEAD = 16
+"""Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
+_HORIZON = 2**20
+"""Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
+
 
 @rule
 class Synchronous(ScheduleRule):
@@ -184,7 +189,7 @@ class Gossip:
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender = message.sender
-        if self._rounds is not None and message.round >= self._rounds:
+        if message.round >= self.round + _HORIZON or (self._rounds is not None and message.round >= self._rounds):
             self.messages_late += 1
             return ()
         self._absent.pop(sender, None)
@@ -203,11 +208,23 @@ class Gossip:
 
     def _arrived(self, sender: int, round: int, message: Message | None, now: int) -> Sequence[Action]:
         self._inbox.setdefault(round, {}).setdefault(sender, message)
+        if len(self._inbox) > _AHEAD:
+            self._trim(sender)
         if self._waiting and round == self.round and sender in self._awaited:
             del self._awaited[sender]
             if not self._awaited:
                 return self._mix(now)
         return ()
+
+    def _trim(self, sender: int) -> None:
+        """Keep what will be of use: we jump to the rounds of whoever hears us, and come to the others' in turn."""
+        later = [r for r, box in self._inbox.items() if sender in box and r != self.round]
+        if len(later) > _AHEAD:
+            surplus = min(later) if sender in self._neighborhood.successors(self.round) else max(later)
+            box = self._inbox[surplus]
+            self.messages_late += box.pop(sender) is not None
+            if not box:
+                del self._inbox[surplus]
 
     def _expired(self, event: Expired, now: int) -> Sequence[Action]:
         if not self._waiting or event.deadline != self._deadline:
