@@ -1,18 +1,20 @@
 """Checkpoints of a process: one file per agent, written so that a crash at any moment leaves a good one.
 
 A checkpoint is a safetensors file: parameters, every state array, and in its metadata the round, the update counter and
-the scenario's hash. It is written beside its place, synced, and renamed; the previous one is kept until then, and one
-more before it. Nothing is unpickled.
+the scenario's hash and a checksum of everything. It is written beside its place, synced, and renamed; the one before it
+is kept. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -20,12 +22,19 @@ from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.world.fleet import Fleet
 
-_PARAMETERS = "parameters"
+_PARAMETERS, _STATE = "parameters", "state."
+_NAMES = {
+    "float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64",
+    "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
 _LIMIT = 2**31
 
 
 class Checkpoints:
     """The checkpoints of one process.
+
+    Attributes:
+        problems: why checkpoints were refused where an older one was good.
 
     Args:
         directory: where they are.
@@ -33,6 +42,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, scenario: str) -> None:
+        self.problems: list[str] = []
         self._directory = directory
         self._scenario = scenario
 
@@ -50,7 +60,7 @@ class Checkpoints:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 count = int(found["starts"])
                 other = str(found["scenario"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RecordError(f"{path}: not a process file: {error}") from error
             if other != self._scenario:
                 raise RecordError(
@@ -76,27 +86,34 @@ class Checkpoints:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return int(found["port"]), tuple(map(int, found["agents"])), Fleet.of(found["fleet"])
-        except (ValueError, KeyError, TypeError, P2PFRLError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, P2PFRLError) as error:
             raise RecordError(f"{path}: not a table of addresses: {error}") from error
 
     def save(self, agent: int, round: int, trainer: Trainer) -> None:
-        """Save an agent at the end of `round`."""
-        snapshot = trainer.snapshot(agent)
-        tensors = {_PARAMETERS: snapshot.parameters, **{f"state.{k}": np.asarray(v) for k, v in snapshot.state.items()}}
-        metadata = {"round": str(round), "index": str(snapshot.index), "scenario": self._scenario, "agent": str(agent)}
+        """Save an agent at the end of `round`.
+
+        Raises:
+            RecordError: it cannot be written; what was saved before is intact.
+        """
+        tensors = _tensors(trainer.snapshot(agent))
+        metadata = {
+            "round": str(round), "index": str(trainer.snapshot(agent).index), "scenario": self._scenario,
+            "agent": str(agent),
+        }  # fmt: skip
         path = self._path(agent)
-        if path.exists():
-            os.replace(path, path.with_suffix(".previous"))
-        _write(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
+        data = save(tensors, metadata | {"digest": _digest(tensors, metadata)})
+        _write(path, data, keep=path.with_suffix(".previous"))
 
     def restore(self, agent: int, trainer: Trainer) -> int:
         """Put an agent back to its last good checkpoint; return the round to go on with, 0 where there is none.
+
+        A damaged file is set aside as `.damaged`, so that it never takes the place of a good one; `problems` says why.
 
         Raises:
             RecordError: there are checkpoints, and none is good.
         """
         path = self._path(agent)
-        problems = []
+        problems: list[str] = []
         for candidate in (path, path.with_suffix(".previous")):
             if not candidate.exists():
                 continue
@@ -105,6 +122,9 @@ class Checkpoints:
             except RecordError as error:
                 problems.append(str(error))
                 continue
+            if problems:
+                os.replace(path, path.with_suffix(".damaged"))
+                self.problems.append(f"{problems[0]}; going on from round {round} as {candidate.name} has it")
             trainer.restore(agent, snapshot)
             return round + 1
         if problems:
@@ -115,36 +135,76 @@ class Checkpoints:
         return self._directory / f"agent-{agent}.safetensors"
 
     def _read(self, path: Path, agent: int, trainer: Trainer) -> tuple[Snapshot, int]:
-        if path.stat().st_size > _LIMIT:
-            raise RecordError(f"{path}: {path.stat().st_size} bytes; at most {_LIMIT}")
         own = trainer.snapshot(agent)
+        expected = _tensors(own)
         try:
+            size = path.stat().st_size
+            if size > _LIMIT:
+                raise RecordError(f"{path}: {size} bytes; at most {_LIMIT}")
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+                metadata = dict(file.metadata() or {})
+                self._check(path, agent, metadata)
+                for name, value in expected.items():
+                    found = file.get_slice(name) if name in file.keys() else None  # noqa: SIM118  # not a dict
+                    shape, dtype = (tuple(found.get_shape()), found.get_dtype()) if found else (None, None)
+                    if shape != value.shape or dtype != _NAMES.get(value.dtype.name):
+                        raise RecordError(f"{path}: {name}: expected {value.shape} {value.dtype}, got {shape} {dtype}")
+                tensors = {name: file.get_tensor(name) for name in expected}
         except (SafetensorError, OSError, ValueError) as error:
             raise RecordError(f"{path}: not a checkpoint: {error}") from error
-        if metadata.get("scenario") != self._scenario or metadata.get("agent") != str(agent):
-            raise RecordError(f"{path}: a checkpoint of agent {metadata.get('agent')} of another scenario")
-        expected = {_PARAMETERS: own.parameters, **{f"state.{k}": np.asarray(v) for k, v in own.state.items()}}
-        for name, value in expected.items():
-            found = tensors.get(name)
-            if found is None or found.shape != value.shape or found.dtype != value.dtype:
-                raise RecordError(f"{path}: {name}: expected {value.shape} {value.dtype}, got {found}")
-        state = {name: tensors[f"state.{name}"] for name in own.state}
+        digest = metadata.pop("digest", "")
+        if digest != _digest(tensors, metadata):
+            raise RecordError(f"{path}: damaged: its contents do not have the checksum {digest or '(none)'}")
+        state = {name: tensors[_STATE + name] for name in own.state}
         return Snapshot(tensors[_PARAMETERS], state, int(metadata["index"])), int(metadata["round"])
 
+    def _check(self, path: Path, agent: int, metadata: Mapping[str, str]) -> None:
+        found = metadata.get("scenario"), metadata.get("agent")
+        if found != (self._scenario, str(agent)):
+            raise RecordError(
+                f"{path}: expected agent {agent} of scenario {self._scenario}, got agent {found[1]} of {found[0]}"
+            )
 
-def _write(path: Path, data: bytes) -> None:
-    """Write beside, sync, rename, sync the directory."""
+
+def _tensors(snapshot: Snapshot) -> dict[str, NDArray[np.generic]]:
+    state = {_STATE + name: np.ascontiguousarray(value) for name, value in snapshot.state.items()}
+    # ascontiguousarray makes a single number a vector of one; the file keeps the shape that the trainer has.
+    return {_PARAMETERS: snapshot.parameters} | {
+        name: value.reshape(np.shape(snapshot.state[name.removeprefix(_STATE)])) for name, value in state.items()
+    }
+
+
+def _digest(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
+    """Return the checksum of everything in a checkpoint."""
+    total = blake2b(digest_size=16)
+    for key in sorted(metadata):
+        total.update(f"{key}={metadata[key]};".encode())
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name])
+        total.update(f"{name}:{value.dtype}:{np.shape(tensors[name])};".encode())
+        total.update(value.data)
+    return total.hexdigest()
+
+
+def _write(path: Path, data: bytes, *, keep: Path | None = None) -> None:
+    """Write beside, sync, rename, sync the directory; what was there before becomes `keep`.
+
+    Raises:
+        RecordError: the disk is full, or the like.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -7,9 +7,22 @@ import sys
 from pathlib import Path
 
 from p2pfrl.deploy import Place, deploy
+from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import load
+from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.fleet import Fleet, parse_address
 from p2pfrl.world.mesh import Security, Timing
+
+
+def _stop_saving_after(last: int) -> None:
+    """Save no round after `last`, so that a test can kill everyone at the same one."""
+    save = Checkpoints.save
+
+    def until(self: Checkpoints, agent: int, round: int, trainer: Trainer) -> None:
+        if round <= last:
+            save(self, agent, round, trainer)
+
+    Checkpoints.save = until  # type: ignore[method-assign]
 
 
 def main() -> int:
@@ -23,6 +36,8 @@ def main() -> int:
         rendezvous=parse_address(lead) if lead else None,
         fleet=None if lead else Fleet.parse(task["peers"]),
     )
+    if "saves_until" in task:
+        _stop_saving_after(task["saves_until"])
     summary = deploy(
         scenario, place, Path(task["out"]), security=Security(), timing=Timing(**task["timing"]), quiet=True
     )

@@ -15,7 +15,8 @@ import pytest
 from hosts import Hosts, Unavailable
 
 import p2pfrl
-from p2pfrl.results.journal import Entry, read
+from p2pfrl.results.entries import Entry
+from p2pfrl.results.journal import Reader
 from p2pfrl.scenario import load
 
 HERE = Path(__file__).parent
@@ -70,7 +71,7 @@ class Run:
 
     def entries(self, host: int) -> list[Entry]:
         path = self.directory(host) / "journal.bin"
-        return [entry for entry in read(path) if isinstance(entry, Entry)] if path.exists() else []
+        return [item for _, item in Reader(path).scan() if isinstance(item, Entry)] if path.exists() else []
 
     def round(self, host: int) -> int:
         entries = self.entries(host)
@@ -186,6 +187,25 @@ def test_a_killed_peer_comes_back_from_its_checkpoint_and_catches_up(distant: Ho
     for host in (0, 2, 3):
         check_entries(run, host)
     assert all(s["refusals"].get("replay", 0) == 0 for s in summaries)
+
+
+@pytest.mark.slow
+def test_everyone_killed_in_one_round_and_started_again_ends_as_if_nothing_had_happened(
+    distant: Hosts, tmp_path: Path
+) -> None:
+    overrides = {"stop.rounds": 30, "stop.target_return": None}
+    run = Run(distant, tmp_path / "run", overrides, "ring_16.toml", saves_until=6)
+    run.until("everyone has saved round 6", lambda: all(run.round(host) >= 7 for host in range(4)))
+    for host in range(4):
+        kill(run, host)
+        assert run.round(host) < 29, "it was killed too late to show anything"
+    for host in range(4):
+        run.restart(host)
+    summaries = run.end(range(4))
+    assert [s["incarnation"] for s in summaries] == [1] * 4
+    assert [s["deadlines_expired"] for s in summaries] == [0] * 4
+    assert [s["parameters_digest"] for s in summaries] == digests("ring_16.toml", overrides, 4)
+    assert all(7 in [entry.round for entry in run.entries(host)][8:] for host in range(4)), "it went on from round 7"
 
 
 @pytest.mark.slow
