@@ -401,8 +401,8 @@ class Session:
         return self._open_if_ready()
 
     def _on_joined(self, body: dict[str, Any]) -> list[Event]:
-        if self.peer is None or self._joined:
-            raise WireError("malformed", "joined before hello, or for the second time")
+        if not self._proved or self._joined:
+            raise WireError("malformed", "joined before the proof, or for the second time")
         self._joined = True
         return self._open_if_ready()
 
