@@ -47,7 +47,7 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     replay.run()
     parameters = _final(blueprint, peers)
     if projection is not None and replay.recorder.rows:
-        replay.recorder.rows[-1].update(_evaluation(blueprint, parameters, len(replay.recorder.rows)))
+        replay.recorder.rows[-1].update(_evaluation(blueprint, parameters, replay.recorder.rows))
     record = compose(
         blueprint,
         replay.recorder,
@@ -70,17 +70,19 @@ def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
     return parameters
 
 
-def _evaluation(blueprint: Blueprint, parameters: Vector, index: int) -> Row:
-    """Return the final evaluation, which projections do not allow."""
+def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -> Row:
+    """Return the final evaluation, which projections do not allow, with the random streams that a recorder takes."""
     scenario, stack = blueprint.scenario, blueprint.learning.stack
+    index = len(rows) - (rows[-1]["round"] % scenario.evaluation.every == 0)
     episodes = scenario.evaluation.episodes if scenario.environment else 0
     if not episodes:
         return {}
-    rows = stack.layout.zeros(scenario.agents)
-    stack.layout.unpack(parameters, rows)
-    own = stack.evaluate(range(scenario.agents), rows, episodes, index)
-    rows[:] = rows.mean(axis=0, dtype=np.float64)
-    common = stack.evaluate(range(scenario.agents), rows, episodes, index)
+    own_rows = stack.layout.zeros(scenario.agents)
+    stack.layout.unpack(parameters, own_rows)
+    own = stack.evaluate(range(scenario.agents), own_rows, episodes, index)
+    mean_rows = np.empty_like(own_rows)
+    mean_rows[:] = own_rows.mean(axis=0, dtype=np.float64)
+    common = stack.evaluate(range(scenario.agents), mean_rows, episodes, index)
     if own is None or common is None:
         return {}
     return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.peers import Life, Peer, Step, check_size
 from p2pfrl.results.entries import Applied, Entry, Excused, Totals
@@ -183,6 +184,9 @@ class Replay:
                     if isinstance(note, Applied):
                         tell_lag = partial(recorder.applied, note.agent, note.tau)
                         events.append((note.time + life.offset, note.agent, 0, tell_lag))
+                    else:
+                        tell_totals = partial(self._traffic.tell, life, note.totals)
+                        events.append((note.time + life.offset, COORDINATOR, 0, tell_totals))
         for when, _, _, tell in sorted(events, key=lambda event: event[:3]):
             while due and due[0][0] <= when:
                 self.now, write = due.pop(0)

@@ -1,7 +1,7 @@
 """What one process of a deployment writes down, round by round, so that one record can be made of all.
 
     file     magic, then entries
-    entry    u32 length, u32 crc32, then a msgpack map
+    entry    u32 length, u32 crc32 of the map, u32 crc32 of these eight bytes, then a msgpack map
 
 Append-only: a process that is started again on its directory goes on in the same file. An end that was torn by a crash
 is read up to there, and cut off by the next start; damage before the end is refused. The parameters of every round are
@@ -27,8 +27,8 @@ from p2pfrl.results.entries import Item, parse
 from p2pfrl.results.projection import LARGE, Projection
 
 MAGIC = b"p2pfrl-journal-2"
-_PREFIX = struct.Struct("<II")
-_LIMIT = 2**31
+_HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
+_PREFIX = _HEAD.size + _CHECK.size
 _LATEST = 20
 
 
@@ -162,8 +162,14 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> None:
         packed: bytes = msgpack.packb(entry)
-        self._file.write(_PREFIX.pack(len(packed), zlib.crc32(packed)) + packed)
+        self._file.write(framed(packed))
         self._file.flush()
+
+
+def framed(packed: bytes) -> bytes:
+    """Return an entry as it stands in the file."""
+    head = _HEAD.pack(len(packed), zlib.crc32(packed))
+    return head + _CHECK.pack(zlib.crc32(head)) + packed
 
 
 class Reader:
@@ -201,19 +207,26 @@ class Reader:
         """Return the item at a position that `scan` gave."""
         with self._path.open("rb") as file:
             file.seek(position)
-            length, _ = _PREFIX.unpack(file.read(_PREFIX.size))
+            length, _ = _HEAD.unpack(file.read(_PREFIX)[: _HEAD.size])
             return self._parse(file.read(length), position)
 
     def _next(self, file: BinaryIO, size: int) -> bytes | None:
-        """Return the next entry, or None at the end, whole or torn."""
-        prefix = file.read(_PREFIX.size)
-        if len(prefix) < _PREFIX.size:
+        """Return the next entry, or None at the end, whole or torn.
+
+        Raises:
+            RecordError: it is damaged, and was not the last one.
+        """
+        prefix = file.read(_PREFIX)
+        if len(prefix) < _PREFIX:
             return None
-        length, crc = _PREFIX.unpack(prefix)
+        head, check = prefix[: _HEAD.size], prefix[_HEAD.size :]
+        if _CHECK.unpack(check)[0] != zlib.crc32(head):
+            if any(prefix) or not _is_blank(file):
+                raise RecordError(f"{self._path}: damaged at byte {self.end}: the checksum of its length differs")
+            return None
+        length, crc = _HEAD.unpack(head)
         left = size - file.tell()
         if length > left:
-            if length > _LIMIT:
-                raise RecordError(f"{self._path}: damaged at byte {self.end}: an entry of {length} bytes")
             return None
         packed = file.read(length)
         if zlib.crc32(packed) != crc:
@@ -227,6 +240,14 @@ class Reader:
             return parse(msgpack.unpackb(packed, max_ext_len=0))
         except (ValueError, KeyError, TypeError, msgpack.UnpackException, RecursionError) as error:
             raise RecordError(f"{self._path}: damaged at byte {position}: {type(error).__name__}: {error}") from error
+
+
+def _is_blank(file: BinaryIO) -> bool:
+    """Return whether nothing but zeros follows: what a power cut leaves of blocks that were never written."""
+    while block := file.read(65_536):
+        if any(block):
+            return False
+    return True
 
 
 def _reopen(path: Path) -> BinaryIO:

@@ -1,0 +1,69 @@
+"""Real processes of one deployment on loopback, all forked from one server that has imported what they need."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from p2pfrl import pki
+from p2pfrl.deploy import Place, deploy
+from p2pfrl.scenario import Scenario, loads
+from p2pfrl.scenario.render import resolved
+from p2pfrl.world.fleet import show_agents
+from p2pfrl.world.mesh import Security, Timing
+from p2pfrl.world.tls import agents_of, contexts
+
+DEADLINE = 120.0
+TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
+
+
+def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False) -> list[Path]:
+    """Run one process per group to its end; return their directories."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "p2pfrl.deploy", "p2pfrl.pki"])
+    homes = [root / show_agents(agents) for agents in groups]
+    certificates: list[pki.Paths | None] = [None] * len(groups)
+    if tls:
+        pki.init(root / "pki")
+        certificates = [pki.issue(root / "pki", agents) for agents in groups]
+    text, processes = resolved(scenario), list[BaseProcess]()
+    hears, says = context.Pipe(duplex=False)
+
+    def start(index: int, rendezvous: tuple[str, int], lead: bool) -> None:
+        arguments = (text, tuple(groups[index]), homes[index], rendezvous, lead, certificates[index], says)
+        process = context.Process(target=_peer, args=arguments, daemon=True)
+        process.start()
+        processes.append(process)
+
+    try:
+        start(0, ("127.0.0.1", 0), lead=True)
+        assert hears.poll(DEADLINE), "the lead did not say where it listens"
+        address = hears.recv()
+        for index in range(1, len(groups)):
+            start(index, address, lead=False)
+        for process, agents in zip(processes, groups, strict=True):
+            process.join(DEADLINE)
+            assert process.exitcode == 0, f"the process of agents {agents} ended with {process.exitcode}"
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+            process.join(DEADLINE)
+        hears.close()
+        says.close()
+    return homes
+
+
+def _peer(
+    text: str, agents: tuple[int, ...], out: Path, rendezvous: tuple[str, int], lead: bool, paths: pki.Paths | None,
+    says: Connection,
+) -> None:  # fmt: skip
+    security = Security()
+    if paths is not None:
+        server, client = contexts(paths.authority, paths.certificate, paths.key)
+        security = Security(b"", server, client, agents_of)
+    place = Place(agents, lead=lead, rendezvous=rendezvous)
+    deploy(loads(text), place, out, security=security, timing=TIMING, quiet=True, announce=says.send)
