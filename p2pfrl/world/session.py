@@ -432,4 +432,6 @@ class Session:
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         self.is_closed = True
         self.is_open = False
+        # A session refers to itself through its step: without this its buffer would live until the next collection.
+        self._reading = _Reading(list, memoryview(b""))
         return [Closed(reason, detail)]
