@@ -186,9 +186,21 @@ class Blueprint:
         return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
 
     def agent(
-        self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer, *, first: int = 0
-    ) -> Actor:
-        """Return one life of an agent; `first` is the round at which a restarted one goes on."""
+        self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer, *, first: int = 0,
+        counts_own: bool = False,
+    ) -> Actor:  # fmt: skip
+        """Return one life of an agent.
+
+        Args:
+            agent: its id.
+            incarnation: how many times it was started before.
+            port: its world.
+            trainer: holds what it learns with.
+            observer: writes the record.
+            first: the round at which a restarted one goes on.
+            counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no world counts the
+                updates of all.
+        """
         scenario = self.scenario
         rules = replace(self._rules, payload=Upload(trainer, agent)) if self.mode.pools else self._rules
         body = Agent(
@@ -209,7 +221,7 @@ class Blueprint:
             schedule = scenario.schedule.gossip(
                 agent,
                 links,
-                rounds=None if scenario.schedule.is_asynchronous else rounds,
+                rounds=None if scenario.schedule.is_asynchronous and not counts_own else rounds,
                 order=scenario.exchange.order,
                 available=available,
                 first=first,

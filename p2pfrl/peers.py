@@ -61,7 +61,6 @@ class Life:
         final: agent -> where its final parameters stand.
         totals: the last ones known.
         last: the latest time known, with the offset.
-        has_ended: whether it ended in good order.
     """
 
     begin: Begin
@@ -71,7 +70,6 @@ class Life:
     final: dict[int, int] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     last: int = 0
-    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,9 +208,7 @@ def _add(peer: Peer, life: Life, position: int, item: Entry | Excused | Applied 
             raise RecordError(f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}")
         start = life.begin.time + life.offset
         life.steps.append(Step(item.agent, item.round, item.time + life.offset, start, peer, life, position))
-    elif isinstance(item, End):
-        life.has_ended = True
-    else:
+    elif not isinstance(item, End):
         life.notes.append(item)
     if not isinstance(item, Applied):
         life.totals = item.totals

@@ -22,6 +22,7 @@ from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
+from p2pfrl.verify import verify
 
 RING_4 = [[0], [1], [2], [3]]
 RING_8 = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -76,6 +77,16 @@ def test_a_ring_of_processes_leaves_the_record_of_the_simulator(tmp_path: Path) 
     assert report([tmp_path / "out"]).exists()
 
 
+def test_a_collected_run_is_verified_by_its_final_parameters(tmp_path: Path) -> None:
+    scenario = quadratic(4)
+    collect(processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers"), tmp_path / "out")
+    assert verify(tmp_path / "out").is_equal
+    dead = [Written(quadratic(), tmp_path / str(agent), agent).rounds(0, 2).dies() for agent in (0, 1)]
+    collect(dead, tmp_path / "dead")
+    with pytest.raises(RecordError, match="ended by died"):
+        verify(tmp_path / "dead")
+
+
 def digest(parameters: np.ndarray) -> str:
     return blake2b(parameters.tobytes(), digest_size=16).hexdigest()
 
@@ -126,15 +137,18 @@ def test_large_parameters_are_logged_as_projections_that_keep_distances(tmp_path
 
 
 def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
-    changes: dict[str, object] = {"schedule": {"kind": "asynchronous"}, "stop.virtual_time": "2s"}
-    scenario = quadratic(4, **changes)
+    scenario = quadratic(4, **{"schedule": {"kind": "asynchronous"}, "stop.rounds": 200})
     record = collect(processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers"), tmp_path / "out")
     seconds = record.metrics["virtual_seconds"]
     assert len(seconds) > 5
     assert np.all(np.diff(seconds) >= 0)
     assert np.all(np.diff(record.metrics["round"]) >= 0)
-    assert record.metrics["consensus_distance"][-1] < record.metrics["consensus_distance"].max()
+    away = record.parameters - record.parameters.mean(axis=0)
+    assert record.metrics["consensus_distance"][-1] == pytest.approx(np.square(away).sum(axis=1).mean() ** 0.5)
     assert record.staleness.sum() > 0
+    assert record.summary["stopped_by"] == "rounds"
+    assert [peer["rounds"] for peer in record.summary["peers"]] == [200, 200]
+    assert record.summary["env_steps"] == 800
     assert load(tmp_path / "out").summary["mode"] == "gossip"
 
 
