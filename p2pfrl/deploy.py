@@ -150,7 +150,7 @@ async def _deploy(
         journal.begin()
         if agent == COORDINATOR:
             return blueprint.coordinator(port, trainer, journal)
-        return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent])
+        return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
 
     node = Node(
         own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,

@@ -51,8 +51,8 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
     if is_real and (summary["stopped_by"] != "rounds" or summary["deadlines_expired"] or summary["messages_dropped"]):
         counts = f"{summary['deadlines_expired']} expired deadlines, {summary['messages_dropped']} dropped messages"
         raise RecordError(
-            f"{folder}: a run of processes that ended by {summary['stopped_by']}, with {counts}, cannot be compared with "
-            "a simulated one"
+            f"{folder}: a run of processes that ended by {summary['stopped_by']}, with {counts}, cannot be compared "
+            "with a simulated one"
         )
     digest = "parameters_digest" if is_real else "digest"
     path = folder / "scenario.toml"
