@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import Update
 from p2pfrl.results.record import Interval
+from p2pfrl.results.witness import Entry, Judge, Traffic, distances
 
 EPISODES = 20
 _MAX_INTERVALS = 20_000
@@ -27,47 +25,6 @@ Row = dict[str, float]
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-class Judge(Protocol):
-    """Computes what only the learner can: build binds it to the stack and the trainer."""
-
-    def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's row, `(stride,)`."""
-
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error of `(b, stride)`, where they are known."""
-
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
-        """Return the mean KL divergence of the policies from that of the mean parameters."""
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
-
-
-class Traffic(Protocol):
-    """The network's totals."""
-
-    messages_dropped: int
-    bytes_sent: int
-    bytes_by: list[int]
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One agent at the end of one of its rounds."""
-
-    parameters: Vector
-    time: int
-    returns: float
-    episodes: int
-    loss: float
-    bytes_sent: int
-    staleness: float
-    env_steps: int
-    measures: Mapping[str, float]
 
 
 class Recorder:
@@ -125,8 +82,8 @@ class Recorder:
         self._alive = [True] * agents
         self._completed = [0] * agents
         self._behind = agents
-        self._entries: dict[int, dict[int, _Entry]] = {}
-        self._latest: list[_Entry | None] = [None] * agents
+        self._entries: dict[int, dict[int, Entry]] = {}
+        self._latest: list[Entry | None] = [None] * agents
         self._returns: list[deque[float]] = [deque(maxlen=EPISODES) for _ in range(agents)]
         self._finished = [0] * agents
         self._updates: list[Update | None] = [None] * agents
@@ -137,7 +94,7 @@ class Recorder:
         self._free_since = [0] * agents
         self._max_updates: int | None = None
         self._stop: Callable[[], None] = _nothing
-        self.initial_distance = self._distances(self.current, range(agents))[1]
+        self.initial_distance = distances(self.current, range(agents))[1]
 
     # What agents and the world tell.
 
@@ -223,7 +180,7 @@ class Recorder:
 
         post(tick, write)
 
-    def latest(self) -> list[_Entry]:
+    def latest(self) -> list[Entry]:
         """Return the last entry of every agent that has one."""
         return [entry for entry in self._latest if entry is not None]
 
@@ -235,7 +192,7 @@ class Recorder:
         self.updates += 1
         update, lags = self._updates[agent], self._lags[agent]
         assert self.traffic is not None
-        entry = _Entry(
+        entry = Entry(
             self._judge.parameters(agent), self._now(), self._return(agent), self._finished[agent],
             update.loss if update else np.nan, self.traffic.bytes_by[agent],
             sum(lags) / len(lags) if lags else np.nan, self._steps[agent], update.measures if update else {},
@@ -286,7 +243,7 @@ class Recorder:
         round = self.row if self._tick is None else self.updates // self._n
         returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
         known = returns[np.isfinite(returns)]
-        distances, distance = self._distances(self.current, alive)
+        disagreements, distance = distances(self.current, alive)
         error = self._judge.error(self.current[alive])
         lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
         assert self.traffic is not None
@@ -321,7 +278,7 @@ class Recorder:
         ):
             row.update(self._evaluation(alive))
         self.rows.append(row)
-        for agent, own in zip(alive, distances, strict=True):
+        for agent, own in zip(alive, disagreements, strict=True):
             entry = self._latest[agent]
             if entry is not None:
                 self.agent_rows.append({
@@ -332,17 +289,10 @@ class Recorder:
         if self._on_row(row):
             self.stopped_at_row = True
 
-    def _distances(self, rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
-        """Return each agent's distance to the mean, and the consensus distance sqrt(mean_i ||theta_i - mean||^2)."""
-        chosen = rows if len(agents) == len(rows) else rows[list(agents)]
-        mean = chosen.mean(axis=0, dtype=np.float64)
-        squares = [float(np.square(row - mean).sum()) for row in chosen]
-        return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
-
     def _part_distance(self, part: str, agents: Sequence[int]) -> float:
         if part not in self._layout.parts:
             return float("nan")
-        return self._distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
+        return distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own parameters, and the mean parameters in each agent's environment."""
