@@ -23,10 +23,6 @@ SECOND = 1e9
 Row = dict[str, float]
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class Recorder:
     """Collects rows.
 
@@ -93,7 +89,7 @@ class Recorder:
         self._drift = np.zeros(0)
         self._free_since = [0] * agents
         self._max_updates: int | None = None
-        self._stop: Callable[[], None] = _nothing
+        self._stop: Callable[[], None] = lambda: None
         self.initial_distance = distances(self.current, range(agents))[1]
 
     # What agents and the world tell.
@@ -212,7 +208,7 @@ class Recorder:
         returns = self._returns[agent]
         return sum(returns) / len(returns) if returns else np.nan
 
-    def _settle(self, agent: int, entry: _Entry) -> None:
+    def _settle(self, agent: int, entry: Entry) -> None:
         self._latest[agent] = entry
         self.current[agent] = entry.parameters
 
@@ -270,12 +266,8 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        if (
-            self._episodes
-            and (round % self._every == 0)
-            and round
-            and (not self.rows or self.rows[-1]["round"] < round)
-        ):
+        is_new = not self.rows or self.rows[-1]["round"] < round
+        if self._episodes and round and round % self._every == 0 and is_new:
             row.update(self._evaluation(alive))
         self.rows.append(row)
         for agent, own in zip(alive, disagreements, strict=True):
