@@ -1,4 +1,4 @@
-"""What lost messages do to the mean: symmetric links keep it; fold and renormalize drift as a plain Monte-Carlo says."""
+"""What lost messages do to the mean: symmetric links keep it; fold and renormalize drift as plain Monte-Carlo."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> f
         for _ in range(rounds):
             left, right = (rng.random((n, 1)) >= loss for _ in range(2))
             total = left * np.roll(x, 1, axis=0) + right * np.roll(x, -1, axis=0)
-            if on_loss == "fold":
-                x = (total + (3 - left - right) * x) / 3
-            else:
-                x = (total + x) / (1.0 + left + right)
+            x = (total + (3 - left - right) * x) / 3 if on_loss == "fold" else (total + x) / (1.0 + left + right)
         drifts.append(x.mean(axis=0) - before)
     return float(np.sqrt(np.mean(np.square(drifts))))
 

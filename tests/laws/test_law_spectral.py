@@ -125,5 +125,3 @@ def test_the_mean_is_lost_where_the_matrix_is_not_doubly_stochastic() -> None:
     run = play(6, 400, learner=FLAT, topology={"kind": "star"}, mixing={"kind": "uniform"})
     begin, weight = start(run, 1), np.array([6.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     assert np.abs(run.parameters - weight @ begin / weight.sum()).max() < 1e-12
-
-
