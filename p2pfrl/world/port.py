@@ -68,10 +68,10 @@ class SimulatedPort:
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):
             self._armed = time
-            self._loop.post(time, self._ring, time)
+            self._loop.post(time, self._ring)
 
-    def _ring(self, armed: int) -> None:
-        if self._armed == armed:
+    def _ring(self) -> None:
+        if self._armed == self._loop.now:
             self._armed = None
         if self._deadline is None:
             return
@@ -80,4 +80,4 @@ class SimulatedPort:
             self.put(Expired(deadline))
         elif self._armed is None or self._armed > self._deadline:
             self._armed = self._deadline
-            self._loop.post(self._deadline, self._ring, self._deadline)
+            self._loop.post(self._deadline, self._ring)
