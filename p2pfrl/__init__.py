@@ -1,6 +1,6 @@
 """Decentralized federated reinforcement learning: simulate it exactly, then deploy it unchanged.
 
-    import p2pfrl
+Example:
     scenario = p2pfrl.load("ring_16.toml", overrides={"stop.rounds": 20})
     record = p2pfrl.run(scenario, seed=3)
     record.metrics["consensus_distance"]
