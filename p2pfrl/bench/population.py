@@ -11,13 +11,14 @@ import gc
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import getfile
 
 import numpy as np
 
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.bench.events import DEGREE, MILLISECOND, edge_latency, neighbors, work_of
 from p2pfrl.bench.measure import Result, Work, rates
-from p2pfrl.consensus.mixing import Weights, base
+from p2pfrl.consensus.mixing import Mixing, Weights
 from p2pfrl.consensus.mixing.linear import Metropolis
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
@@ -29,7 +30,6 @@ from p2pfrl.exchange.compressors import Raw
 from p2pfrl.exchange.gates import Always
 from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.privacy import Plain
-from p2pfrl.world import network
 from p2pfrl.world.digest import Log
 from p2pfrl.world.links import Never
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
@@ -37,7 +37,7 @@ from p2pfrl.world.network import Network
 from p2pfrl.world.port import SimulatedPort
 
 _MOST = 3072
-_NOT_COUNTED = [tracemalloc.Filter(False, module.__file__) for module in (base, network, tracemalloc)]
+_NOT_COUNTED = [tracemalloc.Filter(False, getfile(what)) for what in (Mixing, Network, tracemalloc)]
 
 
 class Silent:
