@@ -1,8 +1,8 @@
 """x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (2 (2 tau + 1))): delay through injected latency.
 
 A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant). With n = tau + 1
-agents on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of the ids:
-when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
+agents on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of
+the ids: when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
 """
 
 from __future__ import annotations

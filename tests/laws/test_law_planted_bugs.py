@@ -32,7 +32,6 @@ LAWS: dict[str, Law] = {
         "complete", 6, 6.0, 0.99, 0.98
     ),
     "one_peer": lambda: spectral.test_one_peer_exponential_averages_exactly_after_log2_rounds(8, 3),
-    "one_peer_of_twelve": spectral.test_one_peer_exponential_of_twelve_is_not_exact,
     "matchings": lambda: spectral.test_random_matchings_keep_the_mean_and_reach_it(7, 1),
     "noise_floor": lambda: noise_floor.test_noise_floor_on_other_graphs(ATC, "star", 6, 0.05, 2.0, 2),
     "noise_floor_awc": lambda: noise_floor.test_noise_floor_on_other_graphs(AWC, "star", 6, 0.2, 0.1, 5),
