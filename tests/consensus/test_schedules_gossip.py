@@ -224,6 +224,18 @@ def test_who_sits_out_says_so_waits_and_keeps_its_parameters():
     assert feed(g, received(1, 1), received(2, 1)) == ["sit out 1", "no deadline", "train"]
 
 
+def test_nothing_is_kept_of_rounds_that_are_over():
+    g = machine(rounds=None, out=(1,))
+    feed(g, Started())
+    for round in range(100):
+        feed(g, trained(), received(1, round), received(1, round), Missing(1, round))
+    assert g.round == 100
+    assert not g._inbox
+    feed(g, *(received(1, round) for round in range(100, 200)))
+    assert feed(g, trained()) == ["send update 199 to 1", "mix 199 of 1", "train"]
+    assert not g._inbox
+
+
 def test_the_report_of_a_deadlock_names_who_is_awaited():
     g = machine()
     feed(g, Started())
