@@ -41,7 +41,7 @@ def recursion(start: Array, product: float, tau: int, updates: int) -> Array:
 @pytest.mark.parametrize("part", [0.95, 1.05])
 def test_a_delay_of_tau_is_stable_below_the_threshold_and_unstable_above(tau: int, part: float) -> None:
     curvature, latency, per_step = [(1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s")][tau % 3]
-    updates = 600 + 400 * tau
+    updates = 300 + 250 * tau
     product = part * delay_threshold(tau)
     run = delayed(
         tau, product, curvature=curvature, latency=latency, per_step=per_step, updates=updates, seed=tau
