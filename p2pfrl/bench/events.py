@@ -129,13 +129,15 @@ async def _live(
         box, boxes[round + 1] = boxes[round], {}
         port.wait_until(port.now() + work)
         while type(event := await port.receive()) is Received:
-            boxes[event.message.round][event.message.sender] = event.message.payload
+            message = event.message
+            boxes[message.round][message.sender] = message.payload
         note()
         port.send(to, encoder.encode(numbers.copy(), kind=UPDATE, round=round, parts=("x",)))
         while len(box) < DEGREE:
             event = await port.receive()
             assert type(event) is Received
-            boxes[event.message.round][event.message.sender] = event.message.payload
+            message = event.message
+            boxes[message.round][message.sender] = message.payload
         del boxes[round]
 
 
