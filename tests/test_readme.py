@@ -1,6 +1,6 @@
 """What the README says is so: its commands run and print what it shows, its programs run, its lists are complete.
 
-Long commands run with fewer rounds. Installing is not repeated here: .ci/run does it from nothing.
+Long commands run with fewer rounds and seeds. Installing is not repeated here: .ci/run does it from nothing.
 """
 
 import re
@@ -56,7 +56,8 @@ def test_every_console_command_runs_and_prints_what_the_readme_shows(tmp_path):
     assert {command.words[0] for command in found} >= {"new", "validate", "scenario", "verify", "sweep", "compare"}
     for words, shown in ((command.words, list(command.shown)) for command in found):
         less = ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"] if words[0] in RUNNING else []
-        program = [sys.executable, "-m", "p2pfrl", *words, *less]
+        fewer = ["0" if word == "0-2" else word for word in words]
+        program = [sys.executable, "-m", "p2pfrl", *fewer, *less]
         done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
         if done.returncode == 2:
             assert done.stderr.splitlines() == shown, words
