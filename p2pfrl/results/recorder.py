@@ -37,7 +37,6 @@ class Recorder:
         on_row: called with every new row; returns whether the run should stop here.
         mixes: whether what happens between training and the next round is mixing, so that the mean can drift by it.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
-        shared: the parts that agents share.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Recorder:
         on_row: Callable[[Row], bool],
         mixes: bool,
         tick: int | None,
-        shared: Sequence[str],
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -74,7 +72,6 @@ class Recorder:
         self._on_row = on_row
         self._mixes = mixes
         self._tick = tick
-        self._shared = tuple(shared)
         self._alive = [True] * agents
         self._completed = [0] * agents
         self._behind = agents
@@ -164,17 +161,20 @@ class Recorder:
             self.rows[-1].update(self._evaluation(range(self._n)))
 
     def follow_clock(self, post: Callable[..., None], max_updates: int | None, stop: Callable[[], None]) -> None:
-        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents."""
+        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
+
+        Ticks double where less than a quarter of the agents ended a round in one: messages take longer than training.
+        """
         assert self._tick is not None
-        tick = self._tick
         self._max_updates, self._stop = max_updates, stop
 
-        def write() -> None:
+        def write(tick: int, before: int) -> None:
             self._write(self._now())
+            longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
             if not self.stopped_at_row:
-                post(self._now() + tick, write)
+                post(self._now() + longer, write, longer, self.updates)
 
-        post(tick, write)
+        post(self._tick, write, self._tick, 0)
 
     def latest(self) -> list[Entry]:
         """Return the last entry of every agent that has one."""
