@@ -1,9 +1,9 @@
 """Decentralized federated reinforcement learning: simulate it exactly, then deploy it unchanged.
 
-import p2pfrl
-scenario = p2pfrl.load("ring_16.toml", overrides={"stop.rounds": 20})
-record = p2pfrl.run(scenario, seed=3)
-record.metrics["consensus_distance"]
+Example:
+    scenario = p2pfrl.load("ring_16.toml", overrides={"stop.rounds": 20})
+    record = p2pfrl.run(scenario, seed=3)
+    record.metrics["consensus_distance"]
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
-from p2pfrl.world.digest import Log
+from p2pfrl.world.digest import MIX, Log
 from p2pfrl.world.life import Actor
 from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
@@ -95,7 +95,6 @@ def build(
         on_row=on_row,
         mixes=not blueprint.mode.pools,
         tick=_tick(blueprint) if scenario.schedule.is_asynchronous else None,
-        shared=blueprint.parts,
     )
     worlds: list[Simulation] = []
     union = blueprint.view.union
@@ -114,7 +113,7 @@ def build(
     recorder.traffic = network
 
     def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
-        observer = _Saving(recorder, worlds[0], scenario.checkpoint.every or 1)
+        observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.every or 1)
         return blueprint.agent(agent, incarnation, port, trainer, observer, first=first)
 
     def coordinate(port: MailboxPort) -> Actor:
@@ -152,8 +151,10 @@ def _tick(blueprint: Blueprint) -> int:
 class _Saving:
     """An observer that also keeps what a restart resumes from."""
 
-    def __init__(self, recorder: Recorder, simulation: Simulation, every: int) -> None:
+    def __init__(self, recorder: Recorder, simulation: Simulation, log: Log, loop: VirtualTimeLoop, every: int) -> None:
         self._recorder = recorder
+        self._log = log
+        self._loop = loop
         self._simulation = simulation
         self._every = every
 
@@ -163,6 +164,7 @@ class _Saving:
 
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round ended."""
+        self._log.add(self._loop.now, MIX, agent, agent, round, 0)
         self._recorder.mixed(agent, round, staleness, before, after)
         if (round + 1) % self._every == 0:
             self._simulation.save(agent, round + 1)

@@ -28,12 +28,15 @@ BENCHMARKS: dict[str, str] = {
 """Name -> where it is measured."""
 
 
-def run(names: Sequence[str] = (), quick: bool = False) -> Iterator[Result]:
-    """Measure `names` (all when empty) and yield the results as they come; a benchmark may give more than one.
+def run(
+    names: Sequence[str] = (), quick: bool = False, progress: Callable[[Result], object] | None = None
+) -> list[Result]:
+    """Measure `names` (all when empty), each in a new process; a benchmark may give more than one result.
 
     Args:
         names: of `BENCHMARKS`.
         quick: make everything small, to see that it runs; the values mean nothing then.
+        progress: called with every result as it comes.
 
     Raises:
         ScenarioError: a name is not known.
@@ -43,14 +46,15 @@ def run(names: Sequence[str] = (), quick: bool = False) -> Iterator[Result]:
             close = get_close_matches(name, BENCHMARKS, 1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(BENCHMARKS)}"
             raise ScenarioError([f"bench: unknown benchmark {name!r}: {hint}"])
-    return _run(names or tuple(BENCHMARKS), quick)
-
-
-def _run(names: Sequence[str], quick: bool) -> Iterator[Result]:
+    results: list[Result] = []
     with one_thread_each():
-        for name in names:
+        for name in names or tuple(BENCHMARKS):
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                yield from process.submit(measure, name, quick).result()
+                for result in process.submit(measure, name, quick).result():
+                    results.append(result)
+                    if progress is not None:
+                        progress(result)
+    return results
 
 
 def measure(name: str, quick: bool) -> list[Result]:

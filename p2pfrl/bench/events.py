@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
 
@@ -122,18 +123,22 @@ async def _live(
     work: int,
     note: Callable[[], None],
 ) -> None:
-    """Work, send, wait for everyone; a neighbor is at most one round ahead."""
-    heard = [0] * (rounds + 1)
+    """Work, send, wait until all have sent theirs; a neighbor is at most one round ahead."""
+    boxes: dict[int, dict[int, Vector]] = {0: {}}
     for round in range(rounds):
+        box, boxes[round + 1] = boxes[round], {}
         port.wait_until(port.now() + work)
         while type(event := await port.receive()) is Received:
-            heard[event.message.round] += 1
+            message = event.message
+            boxes[message.round][message.sender] = message.payload
         note()
         port.send(to, encoder.encode(numbers.copy(), kind=UPDATE, round=round, parts=("x",)))
-        while heard[round] < DEGREE:
+        while len(box) < DEGREE:
             event = await port.receive()
             assert type(event) is Received
-            heard[event.message.round] += 1
+            message = event.message
+            boxes[message.round][message.sender] = message.payload
+        del boxes[round]
 
 
 def on_heap(n: int, rounds: int) -> Work:
@@ -141,36 +146,39 @@ def on_heap(n: int, rounds: int) -> Work:
     circle = neighbors(n)
     flight = {(i, j): latency_of(i, j) for i, near in enumerate(circle) for j in near}
     work = [work_of(i) for i in range(n)]
-    heard = [[0] * (rounds + 1) for _ in range(n)]
+    numbers = np.arange(NUMBERS, dtype=np.float64)
+    boxes: list[dict[int, dict[int, Vector]]] = [{0: {}} for _ in range(n)]
     current = [0] * n
     is_waiting = [False] * n
-    heap: list[tuple[int, int, Callable[..., None], tuple[int, ...]]] = []
+    heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
     now = sequence = delivered = 0
 
     def begin(agent: int) -> None:
         nonlocal sequence
         is_waiting[agent] = False
+        boxes[agent][current[agent] + 1] = {}
         sequence += 1
         heappush(heap, (now + work[agent], sequence, worked, (agent,)))
 
     def worked(agent: int) -> None:
         nonlocal sequence
-        round = current[agent]
+        round, sent = current[agent], numbers.copy()
         for receiver in circle[agent]:
             sequence += 1
-            heappush(heap, (now + flight[agent, receiver], sequence, arrive, (receiver, round)))
+            heappush(heap, (now + flight[agent, receiver], sequence, arrive, (agent, receiver, round, sent)))
         is_waiting[agent] = True
         advance(agent)
 
-    def arrive(agent: int, round: int) -> None:
+    def arrive(sender: int, agent: int, round: int, sent: Vector) -> None:
         nonlocal delivered
         delivered += 1
-        heard[agent][round] += 1
+        boxes[agent][round][sender] = sent
         if is_waiting[agent]:
             advance(agent)
 
     def advance(agent: int) -> None:
-        if heard[agent][current[agent]] == DEGREE:
+        if len(boxes[agent][current[agent]]) == DEGREE:
+            del boxes[agent][current[agent]]
             current[agent] += 1
             if current[agent] < rounds:
                 begin(agent)

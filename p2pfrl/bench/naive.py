@@ -44,8 +44,9 @@ class ActorCritic(nn.Module):
         hidden = self.trunk(obs)
         policy = Categorical(logits=self.actor(hidden))
         if action is None:
-            action = policy.sample()
-        return action, policy.log_prob(action), policy.entropy(), self.critic(hidden)[:, 0]
+            action = policy.sample()  # type: ignore[no-untyped-call]
+        log_prob, entropy = policy.log_prob(action), policy.entropy()  # type: ignore[no-untyped-call]
+        return action, log_prob, entropy, self.critic(hidden)[:, 0]
 
 
 @dataclass
@@ -126,6 +127,6 @@ class NaiveAgent:
                 gain = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
                 loss = 0.5 * VALUE * (value - targets[index]).square().mean() - gain
                 self.optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.model.parameters(), NORM)
                 self.optimizer.step()

@@ -23,14 +23,15 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
         Benchmarks, as they are printed; all when none is given.
     """
     from p2pfrl.bench import BENCHMARKS, run
+    from p2pfrl.bench.measure import Result
+
+    def show(result: Result) -> None:
+        if not json:
+            print(f"{result.name:32}  {result.value:>12,.6g} {result.unit:14}  {result.against}", flush=True)
 
     if not quiet:
         print(f"measuring {', '.join(names or BENCHMARKS)}", file=sys.stderr, flush=True)
-    results = []
-    for result in run(names, quick):
-        results.append(asdict(result))
-        if not json:
-            print(f"{result.name:32}  {result.value:>12,.6g} {result.unit:24}  against {result.against}", flush=True)
+    results = run(names, quick, progress=show)
     if json:
-        print(encoder.dumps(results, indent=2, allow_nan=False))
+        print(encoder.dumps([asdict(result) for result in results], indent=2, allow_nan=False))
     return DONE

@@ -103,6 +103,17 @@ class Layout:
     def slices(self, parts: Sequence[str] | None = None) -> tuple[tuple[slice, slice], ...]:
         """Return (slice of the compact vector, slice of the row) of `parts` (all when None), merged where adjacent."""
         wanted = self.parts if parts is None else tuple(parts)
+        found = self._found.get(wanted)
+        if found is None:
+            found = self._found[wanted] = self._slices(wanted)
+        return found
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, ...], tuple[tuple[slice, slice], ...]]:
+        """The slices that were asked for before: every message needs them."""
+        return {}
+
+    def _slices(self, wanted: tuple[str, ...]) -> tuple[tuple[slice, slice], ...]:
         pairs: list[tuple[slice, slice]] = []
         end = 0
         for tensor, offset in zip(self.tensors, self.offsets, strict=True):

@@ -8,92 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import Update
 from p2pfrl.results.record import Interval
+from p2pfrl.results.witness import Entry, Judge, Sum, Traffic, distances
 
 EPISODES = 20
 _MAX_INTERVALS = 20_000
 _TIMELINE_AGENTS = 32
 SECOND = 1e9
 Row = dict[str, float]
-
-
-def _nothing() -> None:
-    """Do nothing."""
-
-
-class Judge(Protocol):
-    """Computes what only the learner can: build binds it to the stack and the trainer."""
-
-    def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's row, `(stride,)`."""
-
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error of `(b, stride)`, where they are known."""
-
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
-        """Return the mean KL divergence of the policies from that of the mean parameters."""
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
-
-
-class Traffic(Protocol):
-    """The network's totals."""
-
-    messages_dropped: int
-    bytes_sent: int
-    bytes_by: list[int]
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One agent at the end of one of its rounds."""
-
-    parameters: Vector
-    time: int
-    returns: float
-    episodes: int
-    loss: float
-    bytes_sent: int
-    staleness: float
-    env_steps: int
-    measures: Mapping[str, float]
-
-
-class _Sum:
-    """A sum of vectors with the rounding error of every addition, so that their order does not matter.
-
-    A collected run then equals a simulated one in which agents finished a round in another order. Knuth, The art of
-    computer programming 2, section 4.2.2, theorem B.
-    """
-
-    __slots__ = ("_error", "_high")
-
-    def __init__(self, first: NDArray[np.float64]) -> None:
-        self._high = first
-        self._error = np.zeros_like(first)
-
-    def add(self, x: NDArray[np.float64]) -> None:
-        """Add a vector."""
-        high = self._high + x
-        part = high - self._high
-        self._error += (self._high - (high - part)) + (x - part)
-        self._high = high
-
-    def total(self) -> NDArray[np.float64]:
-        """Return the sum, rounded once."""
-        total: NDArray[np.float64] = self._high + self._error
-        return total
 
 
 class Recorder:
@@ -110,7 +37,6 @@ class Recorder:
         on_row: called with every new row; returns whether the run should stop here.
         mixes: whether what happens between training and the next round is mixing, so that the mean can drift by it.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
-        shared: the parts that agents share.
     """
 
     def __init__(
@@ -126,7 +52,6 @@ class Recorder:
         on_row: Callable[[Row], bool],
         mixes: bool,
         tick: int | None,
-        shared: Sequence[str],
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -147,23 +72,22 @@ class Recorder:
         self._on_row = on_row
         self._mixes = mixes
         self._tick = tick
-        self._shared = tuple(shared)
         self._alive = [True] * agents
         self._completed = [0] * agents
         self._behind = agents
-        self._entries: dict[int, dict[int, _Entry]] = {}
-        self._latest: list[_Entry | None] = [None] * agents
+        self._entries: dict[int, dict[int, Entry]] = {}
+        self._latest: list[Entry | None] = [None] * agents
         self._returns: list[deque[float]] = [deque(maxlen=EPISODES) for _ in range(agents)]
         self._finished = [0] * agents
         self._updates: list[Update | None] = [None] * agents
         self._steps = [0] * agents
         self._lags: list[list[int]] = [[] for _ in range(agents)]
-        self._drifts: dict[int, _Sum] = {}
+        self._drifts: dict[int, Sum] = {}
         self._drift = np.zeros(0)
         self._free_since = [0] * agents
         self._max_updates: int | None = None
-        self._stop: Callable[[], None] = _nothing
-        self.initial_distance = self._distances(self.current, range(agents))[1]
+        self._stop: Callable[[], None] = lambda: None
+        self.initial_distance = distances(self.current, range(agents))[1]
 
     # What agents and the world tell.
 
@@ -184,7 +108,7 @@ class Recorder:
         if index in self._drifts:
             self._drifts[index].add(moved)
         else:
-            self._drifts[index] = _Sum(moved)
+            self._drifts[index] = Sum(moved)
         self._end_round(agent, round)
 
     def applied(self, agent: int, tau: int) -> None:
@@ -237,19 +161,22 @@ class Recorder:
             self.rows[-1].update(self._evaluation(range(self._n)))
 
     def follow_clock(self, post: Callable[..., None], max_updates: int | None, stop: Callable[[], None]) -> None:
-        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents."""
+        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
+
+        Ticks double where less than a quarter of the agents ended a round in one: messages take longer than training.
+        """
         assert self._tick is not None
-        tick = self._tick
         self._max_updates, self._stop = max_updates, stop
 
-        def write() -> None:
+        def write(tick: int, before: int) -> None:
             self._write(self._now())
+            longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
             if not self.stopped_at_row:
-                post(self._now() + tick, write)
+                post(self._now() + longer, write, longer, self.updates)
 
-        post(tick, write)
+        post(self._tick, write, self._tick, 0)
 
-    def latest(self) -> list[_Entry]:
+    def latest(self) -> list[Entry]:
         """Return the last entry of every agent that has one."""
         return [entry for entry in self._latest if entry is not None]
 
@@ -261,7 +188,7 @@ class Recorder:
         self.updates += 1
         update, lags = self._updates[agent], self._lags[agent]
         assert self.traffic is not None
-        entry = _Entry(
+        entry = Entry(
             self._judge.parameters(agent), self._now(), self._return(agent), self._finished[agent],
             update.loss if update else np.nan, self.traffic.bytes_by[agent],
             sum(lags) / len(lags) if lags else np.nan, self._steps[agent], update.measures if update else {},
@@ -281,7 +208,7 @@ class Recorder:
         returns = self._returns[agent]
         return sum(returns) / len(returns) if returns else np.nan
 
-    def _settle(self, agent: int, entry: _Entry) -> None:
+    def _settle(self, agent: int, entry: Entry) -> None:
         self._latest[agent] = entry
         self.current[agent] = entry.parameters
 
@@ -313,7 +240,7 @@ class Recorder:
         round = self.row if self._tick is None else self.updates // self._n
         returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
         known = returns[np.isfinite(returns)]
-        distances, distance = self._distances(self.current, alive)
+        disagreements, distance = distances(self.current, alive)
         error = self._judge.error(self.current[alive])
         lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
         assert self.traffic is not None
@@ -340,15 +267,11 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        if (
-            self._episodes
-            and (round % self._every == 0)
-            and round
-            and (not self.rows or self.rows[-1]["round"] < round)
-        ):
+        is_new = not self.rows or self.rows[-1]["round"] < round
+        if self._episodes and round and round % self._every == 0 and is_new:
             row.update(self._evaluation(alive))
         self.rows.append(row)
-        for agent, own in zip(alive, distances, strict=True):
+        for agent, own in zip(alive, disagreements, strict=True):
             entry = self._latest[agent]
             if entry is not None:
                 self.agent_rows.append({
@@ -359,17 +282,10 @@ class Recorder:
         if self._on_row(row):
             self.stopped_at_row = True
 
-    def _distances(self, rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
-        """Return each agent's distance to the mean, and the consensus distance sqrt(mean_i ||theta_i - mean||^2)."""
-        chosen = rows if len(agents) == len(rows) else rows[list(agents)]
-        mean = chosen.mean(axis=0, dtype=np.float64)
-        squares = [float(np.square(row - mean).sum()) for row in chosen]
-        return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
-
     def _part_distance(self, part: str, agents: Sequence[int]) -> float:
         if part not in self._layout.parts:
             return float("nan")
-        return self._distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
+        return distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own parameters, and the mean parameters in each agent's environment."""

@@ -28,7 +28,14 @@ class WallClock:
 
     def post(self, when: int, callback: Callable[..., object], *args: Any) -> None:
         """Call `callback(*args)` at `when`."""
-        self._loop.call_later(max(0, when - self.now) / SECOND, callback, *args)
+        self._loop.call_later(max(0, when - self.now) / SECOND, self._fire, when, callback, *args)
+
+    def _fire(self, when: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call back, or wait on: an event loop's timers are coarse, and may come a little early."""
+        if self.now < when:
+            self._loop.call_later(1e-3, self._fire, when, callback, *args)
+        else:
+            callback(*args)
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of the loop."""

@@ -45,7 +45,9 @@ class Log:
 
     def add(self, time: int, kind: int, sender: int, receiver: int, sequence: int, crc: int) -> None:
         """Add one event."""
-        self.extend(((time, kind, sender, receiver, sequence, crc),))
+        self.append((time, kind, sender, receiver, sequence, crc))
+        if len(self._block) >= _BLOCK:
+            self._flush()
 
     def extend(self, events: Iterable[Entry]) -> None:
         """Add events, and hash the block if it is full."""

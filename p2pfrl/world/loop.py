@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from heapq import heappop, heappush
+from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
 
 from p2pfrl.core.errors import DeadlockError
@@ -34,7 +35,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self.explain = explain
         self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
-        self._sequence = 0
+        self._next = count().__next__
         self._stopping = False
         self._running = False
         self._closed = False
@@ -42,8 +43,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
     def post(self, when: int, callback: Callable[..., object], *args: Any) -> None:
         """Call `callback(*args)` at `when` (nanoseconds); equal times in the order of posting. Cannot be cancelled."""
-        self._sequence += 1
-        heappush(self._heap, (when, self._sequence, callback, args))
+        heappush(self._heap, (when, self._next(), callback, args))
 
     def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]  # asyncio's own type is generic
         """Run until `future` is done and return its result.
@@ -73,9 +73,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
                         callback(*args)
                     else:
                         context.run(callback, *args)
-                if self._failure is not None:
-                    raise self._failure
                 if self._stopping:
+                    if self._failure is not None:
+                        raise self._failure
                     return
                 if not heap:
                     raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
@@ -148,6 +148,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Stop with the exception: nothing that fails in a simulation may pass unseen."""
         self._failure = self._failure or context.get("exception") or RuntimeError(context["message"])
+        self.stop()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Asyncio tells us; a cancelled handle is skipped when its time comes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import Event, Missing, Received
+from p2pfrl.core.types import Event, Missing
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.world.digest import DELIVER, DROP, SEND, Log
 from p2pfrl.world.links import SECOND, Latency, Loss, Never
@@ -58,9 +58,10 @@ class Network:
         self.extra_loss = 0.0
         self.group: list[int] | None = None
         self._loop = loop
-        self._decode = decoder.decode
+        self._receive = decoder.receive
         self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + 1)
         self._log = log
+        self._note = log.append
         self._latency = latency.nanoseconds
         self._loss = loss
         self._is_lossless = isinstance(loss, Never)
@@ -132,29 +133,31 @@ class Network:
             self._drop(sender, receiver, frame)
             return
         done = self._receiving_until[receiver] + air
-        if done <= now:
-            self._receiving_until[receiver] = now
-            self._hand_over(sender, receiver, frame)
-        else:
+        if done > now:
             self._receiving_until[receiver] = done
             self._loop.post(done, self._hand_over, sender, receiver, frame)
+            return
+        self._receiving_until[receiver] = now
+        self.messages_delivered += 1
+        self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+        self._mailboxes[receiver](frame.received or self._receive(frame))
 
     def _hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
         if receiver in self.down:
             self._drop(sender, receiver, frame)
             return
         self.messages_delivered += 1
-        self._log.append((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-        self._mailboxes[receiver](Received(frame.message or self._decode(frame)))
+        self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+        self._mailboxes[receiver](self._receive(frame))
 
     def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         if self.can_reach(sender, receiver):
-            self._log.append((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-            self._mailboxes[receiver](Received(self._decode(frame)))
+            self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+            self._mailboxes[receiver](self._receive(frame))
 
     def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
         self.messages_dropped += 1
-        self._log.append((self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32))
+        self._note((self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32))
 
     def _notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
         """The link numbers its messages, so its far end notices that one is missing."""

@@ -84,10 +84,10 @@ class MailboxPort:
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):
             self._armed = time
-            self._clock.post(time, self._ring, time)
+            self._clock.post(time, self._ring)
 
-    def _ring(self, armed: int) -> None:
-        if self._armed == armed:
+    def _ring(self) -> None:
+        if self._armed is not None and self._armed <= self._clock.now:
             self._armed = None
         if self._deadline is None:
             return
@@ -96,4 +96,4 @@ class MailboxPort:
             self.put(Expired(deadline))
         elif self._armed is None or self._armed > self._deadline:
             self._armed = self._deadline
-            self._clock.post(self._deadline, self._ring, self._deadline)
+            self._clock.post(self._deadline, self._ring)

@@ -137,9 +137,9 @@ def test_another_deadline_than_the_one_that_holds_changes_nothing():
 def test_whoever_misses_k_deadlines_in_a_row_is_suspected_until_it_is_heard():
     g = machine(deadline=1.0, suspect_after=2)
     feed(g, Started())
-    for round in range(2):
+    for round, patience in enumerate((SECOND, SECOND // 2)):
         feed(g, trained(), received(1, round))
-        assert feed(g, Expired(SECOND))[0] == f"mix {round} of 1"
+        assert feed(g, Expired(patience))[0] == f"mix {round} of 1"
     assert feed(g, trained(), received(1, 2)) == ["send update 2 to 1 2", "wait", "mix 2 of 1", "no deadline", "train"]
     assert feed(g, received(2, 3), trained()) == ["send update 3 to 1 2", "wait"]
     assert feed(g, received(1, 3)) == ["mix 3 of 1 2", "no deadline", "train"]
@@ -160,13 +160,13 @@ def test_misses_that_are_not_in_a_row_suspect_nobody():
 def test_a_suspect_that_is_heard_too_late_is_given_up_after_one_more_miss():
     g = machine(out=(1,), deadline=1.0, suspect_after=3)
     feed(g, Started())
-    for _ in range(3):
-        feed(g, trained(), Expired(SECOND))
+    for patience in (SECOND, SECOND // 2, SECOND // 2):
+        feed(g, trained(), Expired(patience))
     assert feed(g, trained()) == ["send update 3 to 1", "mix 3 of", "train"]
     feed(g, received(1, 1))
     assert g.messages_late == 1
     assert feed(g, trained()) == ["send update 4 to 1", "wait"]
-    feed(g, Expired(SECOND))
+    assert feed(g, Expired(SECOND // 2))[0] == "mix 4 of 1", "what came late counts, once"
     assert feed(g, trained()) == ["send update 5 to 1", "mix 5 of", "train"]
     assert g.deadlines_expired == 4
 
@@ -224,6 +224,18 @@ def test_who_sits_out_says_so_waits_and_keeps_its_parameters():
     assert feed(g, received(1, 1), received(2, 1)) == ["sit out 1", "no deadline", "train"]
 
 
+def test_nothing_is_kept_of_rounds_that_are_over():
+    g = machine(rounds=None, out=(1,))
+    feed(g, Started())
+    for round in range(100):
+        feed(g, trained(), received(1, round), received(1, round), Missing(1, round))
+    assert g.round == 100
+    assert not g._inbox
+    feed(g, *(received(1, round) for round in range(100, 200)))
+    assert feed(g, trained()) == ["send update 199 to 1", "mix 199 of 1", "train"]
+    assert not g._inbox
+
+
 def test_the_report_of_a_deadlock_names_who_is_awaited():
     g = machine()
     feed(g, Started())
@@ -278,8 +290,8 @@ class Crowd:
         self.rounds[i] = mix.round
         senders = [m.sender for m in mix.received]
         assert senders == sorted(set(senders))
-        for m in mix.received:
-            assert m.round == mix.round
+        for m, tau in zip(mix.received, mix.staleness, strict=True):
+            assert tau == mix.round - m.round >= 0
             assert m.kind != SKIP
             self.mixed[i][m.sender, m.round] += 1
             assert self.mixed[i][m.sender, m.round] == 1, "no message is mixed twice"
@@ -391,3 +403,34 @@ def test_one_dead_neighbor_costs_its_neighbors_suspect_after_deadlines_and_no_mo
     assert len(c.finished) == 4
     expired = [c.machines[i].deadlines_expired for i in range(3)]
     assert max(expired) == 2
+
+
+def test_a_neighbor_that_missed_the_last_deadline_gets_half_of_the_next_and_the_others_all_of_it():
+    g = machine(deadline=1.0)
+    feed(g, Started(), trained(), received(1, 0), Expired(SECOND))
+    (_, wait) = g.handle(trained(), 10 * SECOND)
+    assert isinstance(wait, WaitUntil)
+    assert wait.time == 10 * SECOND + SECOND // 2
+    (longer,) = g.handle(Expired(wait.time), wait.time)
+    assert isinstance(longer, WaitUntil)
+    assert longer.time == 11 * SECOND, "agent 1 missed nothing before"
+    assert feed(g, received(1, 1)) == ["mix 1 of 1", "no deadline", "train"]
+
+
+def test_a_late_payload_counts_once_and_says_how_stale_it_is():
+    g = machine(out=(1,), deadline=1.0)
+    feed(g, Started(), trained(), Expired(SECOND), received(1, 0))
+    g.handle(trained(), 0)
+    (mix, *_) = g.handle(Expired(SECOND // 2), 0)
+    assert isinstance(mix, Mix)
+    assert [(m.sender, m.round) for m in mix.received] == [(1, 0)]
+    assert mix.staleness == [1]
+    assert feed(g, received(1, 0), trained(), Expired(SECOND // 2))[-3] == "mix 2 of", (
+        "a duplicate is not applied again"
+    )
+
+
+def test_a_late_payload_beyond_the_bound_is_not_used():
+    g = machine(out=(1,), deadline=1.0, max_staleness=0)
+    feed(g, Started(), trained(), Expired(SECOND), received(1, 0), trained())
+    assert feed(g, Expired(SECOND // 2))[0] == "mix 1 of"

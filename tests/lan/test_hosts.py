@@ -99,13 +99,13 @@ def made(number: int, **options: Any) -> Iterator[Hosts]:
         hosts.__exit__(None, None, None)
 
 
-@pytest.fixture()
+@pytest.fixture
 def bridged() -> Iterator[Hosts]:
     """Four hosts on a bridge of the kernel."""
     yield from made(4)
 
 
-@pytest.fixture()
+@pytest.fixture
 def distant() -> Iterator[Hosts]:
     """Four hosts 30 ms apart: a round takes at least that, so there is time to do things to them."""
     yield from made(4, delay=0.03)
@@ -252,5 +252,3 @@ def test_a_peer_that_is_told_to_leave_says_so_and_the_others_do_not_wait(distant
 def kill(run: Run, host: int) -> None:
     run.peers[host].send_signal(signal.SIGKILL)
     assert run.peers[host].wait(30) == -signal.SIGKILL
-
-

@@ -1,8 +1,8 @@
 """x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (2 (2 tau + 1))): delay through injected latency.
 
-A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant). With n = tau + 1 agents
-on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of the ids:
-when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
+A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant). With n = tau + 1
+agents on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of
+the ids: when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from p2pfrl.core.rng import generator
 from p2pfrl.results.record import Record
 
 
-def delayed(tau: int, product: float, *, curvature: float, latency: str, per_step: str, updates: int, seed: int) -> Record:
+def delayed(
+    tau: int, product: float, *, curvature: float, latency: str, per_step: str, updates: int, seed: int
+) -> Record:
     """Return the run of n = tau + 1 agents with lr a = `product`."""
     n = tau + 1
     return play(
@@ -39,7 +41,7 @@ def recursion(start: Array, product: float, tau: int, updates: int) -> Array:
 @pytest.mark.parametrize("part", [0.95, 1.05])
 def test_a_delay_of_tau_is_stable_below_the_threshold_and_unstable_above(tau: int, part: float) -> None:
     curvature, latency, per_step = [(1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s")][tau % 3]
-    updates = 600 + 400 * tau
+    updates = 300 + 250 * tau
     product = part * delay_threshold(tau)
     run = delayed(
         tau, product, curvature=curvature, latency=latency, per_step=per_step, updates=updates, seed=tau

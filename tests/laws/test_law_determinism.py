@@ -40,7 +40,8 @@ WORLDS = {
 }  # fmt: skip
 WORLDS["ppo"] = text(
     6, 4, learner={"kind": "ppo", "steps": 16, "hidden": [16]}, environment={"id": "CartPole-v1", "instances": 2},
-    network={"loss": 0.2, "latency": {"kind": "lognormal", "median": "20ms", "sigma": 0.5}}, schedule={"kind": "asynchronous"},
+    network={"loss": 0.2, "latency": {"kind": "lognormal", "median": "20ms", "sigma": 0.5}},
+    schedule={"kind": "asynchronous"},
 )  # fmt: skip
 WORLDS["matchings"] = text(9, 30, topology={"kind": "random_matchings"}, **ROUGH)
 
@@ -55,7 +56,8 @@ for scenario in sys.stdin.read().split("-----"):
 def digests_in_a_fresh_process(hash_seed: str) -> list[str]:
     """Return the digests of all worlds from a new interpreter under this PYTHONHASHSEED."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input="-----".join(WORLDS.values()), capture_output=True, text=True, check=True,
+        [sys.executable, "-c", PROGRAM], input="-----".join(WORLDS.values()), text=True,
+        capture_output=True, check=True,
         env={**os.environ, "PYTHONHASHSEED": hash_seed}, timeout=120,
     )  # fmt: skip
     return done.stdout.split()

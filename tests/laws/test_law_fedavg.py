@@ -36,7 +36,9 @@ def test_fedavg_ends_at_its_closed_form(
     learner = {"dimension": d, "steps": steps, "lr": lr}
     run = play(n, rounds, mode=mode, seed=seed, learner=learner, **COMPLETE)
     expected = fixed_point(run, lr, steps)
-    optimum = np.linalg.solve(run.problem["A"].sum(axis=0), np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"]))
+    optimum = np.linalg.solve(
+        run.problem["A"].sum(axis=0), np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"])
+    )
     assert np.abs(run.parameters - expected).max() < 1e-10
     assert (np.abs(expected - optimum).max() > 1e-3) == (steps > 1)
 
@@ -48,6 +50,7 @@ def test_gossip_on_the_complete_graph_is_fedavg(n: int, steps: int, every: int, 
     runs = {mode: play(n, 25, mode=mode, seed=n, **tables) for mode in ("gossip", "central")}
     gossip, central = runs["gossip"], runs["central"]
     assert np.abs(gossip.parameters - central.parameters).max() <= 1e-12
+    assert gossip.metrics.keys() == central.metrics.keys()
     for column in ("error", "objective"):
         np.testing.assert_allclose(gossip.metrics[column], central.metrics[column], rtol=1e-12)
     assert np.ptp(gossip.parameters, axis=0).max() <= 1e-14
@@ -59,11 +62,13 @@ def test_gossip_on_the_complete_graph_is_fedavg(n: int, steps: int, every: int, 
 def test_gossip_on_the_complete_graph_is_fedavg_for_ppo(shared_trunk: bool) -> None:
     learner = {"kind": "ppo", "moments": "keep", "steps": 16, "hidden": [16], "shared_trunk": shared_trunk}
     tables = {
-        "environment": {"id": "CartPole-v1", "instances": 2}, "learner": learner, "evaluation": {"episodes": 0}, **COMPLETE,
+        "environment": {"id": "CartPole-v1", "instances": 2}, "learner": learner, "evaluation": {"episodes": 0},
+        **COMPLETE,
     }  # fmt: skip
     gossip, central = (play(5, 4, mode=mode, **tables) for mode in ("gossip", "central"))
     first = play(5, 1, **tables)
     assert np.abs(gossip.parameters - central.parameters).max() <= 1e-12
+    assert gossip.metrics.keys() == central.metrics.keys()
     np.testing.assert_array_equal(gossip.metrics["return_mean"], central.metrics["return_mean"])
     assert np.abs(gossip.parameters - first.parameters).max() > 1e-3
 

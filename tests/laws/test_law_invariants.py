@@ -17,6 +17,7 @@ from p2pfrl.core.types import COORDINATOR, Action, Adopt, Mix
 from p2pfrl.results.record import Record
 
 N, ROUNDS = 6, 12
+TOPOLOGIES = ["ring", "star", "complete", "one_peer_exponential", "random_matchings"]
 
 
 class Watch:
@@ -98,10 +99,11 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         "mode": draw(st.sampled_from(["gossip", "gossip", "central"])),
         "seed": draw(st.integers(0, 10**6)),
         "schedule": schedule,
-        "topology": {"kind": draw(st.sampled_from(["ring", "star", "complete", "one_peer_exponential", "random_matchings"]))},
+        "topology": {"kind": draw(st.sampled_from(TOPOLOGIES))},
         "mixing": {"kind": "uniform", "on_loss": draw(st.sampled_from(["fold", "renormalize", "last_known"]))},
         "network": {
-            "latency": {"kind": "uniform", "low": "1ms", "high": "20ms"}, "jitter": draw(st.sampled_from(["0s", "30ms"])),
+            "latency": {"kind": "uniform", "low": "1ms", "high": "20ms"},
+            "jitter": draw(st.sampled_from(["0s", "30ms"])),
             "loss": draw(st.sampled_from([0.0, 0.0, 0.2])), "duplicate": draw(st.sampled_from([0.0, 0.3])),
             "peer_timeout": draw(st.sampled_from(["20ms", "1h"])), "bandwidth": "10Mbit/s",
         },
@@ -119,7 +121,11 @@ def count(run: Record, duplicates: bool) -> None:
     summary = run.summary
     assert kinds["send"] == summary["messages_sent"]
     assert kinds["drop"] == summary["messages_dropped"]
-    assert kinds["deliver"] >= summary["messages_delivered"] if duplicates else kinds["deliver"] == summary["messages_delivered"]
+    assert (
+        kinds["deliver"] >= summary["messages_delivered"]
+        if duplicates
+        else kinds["deliver"] == summary["messages_delivered"]
+    )
     open_sends: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(list)
     for event in run.events:
         key = (event.sender, event.receiver, event.sequence, event.crc)
@@ -144,7 +150,7 @@ def there_at_the_end(faults: tuple[dict[str, Any], ...], end: float) -> set[int]
 
 
 @given(world=worlds())
-@settings(max_examples=80, derandomize=True, deadline=None)
+@settings(max_examples=35, derandomize=True, deadline=None)
 def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:
@@ -154,10 +160,10 @@ def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
     assert run.summary["stopped_by"] == "rounds"
     assert np.isfinite(run.parameters).all()
     assert not watch.applied or max(watch.applied.values()) == 1
-    bound = world["schedule"].get("max_staleness")
-    assert max(watch.lags, default=0) <= (0 if bound is None else bound)
+    bound = world["schedule"].get("max_staleness", ROUNDS)
+    assert max(watch.lags, default=0) <= bound
     assert run.staleness.sum() == len(watch.lags)
-    assert len(run.staleness) <= (1 if bound is None else bound + 1)
+    assert len(run.staleness) <= bound + 1
     for rounds in watch.rounds.values():
         assert rounds == sorted(rounds if world["mode"] == "central" else set(rounds))
     if world["schedule"]["kind"] == "synchronous" and world["mode"] == "gossip":

@@ -21,7 +21,9 @@ def floor(W: Array, lr: float, sigma: float, order: str, curvature: float = 0.0)
     adapt_then_combine: d <- l_k ((1 - lr a) d - lr z); combine_while_adapting: d <- (l_k - lr a) d - lr z.
     """
     modes = np.sort(np.linalg.eigvalsh(W))[:-1]
-    gain, factor = (modes, modes * (1 - lr * curvature)) if order == "adapt_then_combine" else (1, modes - lr * curvature)
+    gain, factor = (
+        (modes, modes * (1 - lr * curvature)) if order == "adapt_then_combine" else (1, modes - lr * curvature)
+    )
     return float(lr**2 * sigma**2 * np.sum(gain**2 / (1 - factor**2)))
 
 

@@ -11,7 +11,9 @@ STAR = {i: tuple(range(1, 7)) if i == 0 else (0,) for i in range(7)}
 GRID = {
     i: tuple(j for j in range(12) if abs(i // 4 - j // 4) + abs(i % 4 - j % 4) == 1) for i in range(12)
 }  # fmt: skip
-TREE = {i: tuple(j for j in range(10) if (j > 0 and (j - 1) // 2 == i) or (i > 0 and (i - 1) // 2 == j)) for i in range(10)}
+TREE = {
+    i: tuple(j for j in range(10) if (j > 0 and (j - 1) // 2 == i) or (i > 0 and (i - 1) // 2 == j)) for i in range(10)
+}
 DIRECTED = {i: ((i - 1) % 8,) for i in range(8)}
 TIMINGS = [
     {},
@@ -60,10 +62,21 @@ def reference(x: Array, A: Array, x_star: Array, rows: list[dict[int, float]], o
 @pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
 @pytest.mark.parametrize(
     ("kind", "heard", "every", "steps"),
-    [("ring", RING, 1, 1), ("star", STAR, 3, 1), ("grid", GRID, 1, 2), ("tree", TREE, 3, 2), ("directed_ring", DIRECTED, 1, 1)],
+    [
+        ("ring", RING, 1, 1),
+        ("star", STAR, 3, 1),
+        ("grid", GRID, 1, 2),
+        ("tree", TREE, 3, 2),
+        ("directed_ring", DIRECTED, 1, 1),
+    ],
 )
 def test_a_fault_free_run_is_the_plain_reference(
-    kind: str, heard: dict[int, tuple[int, ...]], every: int, steps: int, order: str, timing: dict[str, dict[str, object]]
+    kind: str,
+    heard: dict[int, tuple[int, ...]],
+    every: int,
+    steps: int,
+    order: str,
+    timing: dict[str, dict[str, object]],
 ) -> None:
     n, rounds, lr = len(heard), 20, 0.03
     directed = kind == "directed_ring"
@@ -81,7 +94,10 @@ def test_a_fault_free_run_is_the_plain_reference(
 
 @pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
 def test_timing_changes_when_but_not_what(order: str) -> None:
-    runs = [play(9, 15, learner={"noise": 1.0}, exchange={"order": order}, schedule={"deadline": "1h"}, **t) for t in TIMINGS]
+    runs = [
+        play(9, 15, learner={"noise": 1.0}, exchange={"order": order}, schedule={"deadline": "1h"}, **t)
+        for t in TIMINGS
+    ]
     np.testing.assert_array_equal(runs[0].parameters, runs[1].parameters)
     assert runs[0].summary["digest"] != runs[1].summary["digest"]
     assert runs[0].summary["virtual_seconds"] < runs[1].summary["virtual_seconds"]

@@ -12,7 +12,8 @@ NEARLY_NOTHING = {"latency": "1us", "bandwidth": "100Gbit/s"}
 def rate(mode: str, kind: str, times: list[float], steps: int) -> float:
     """Return updates per STEP, within `steps`, of agents that take `times` STEPs; and check that they exchanged."""
     run = play(
-        len(times), None, mode=mode, stop={"virtual_time": (steps + 0.5) * STEP}, learner=FLAT, schedule={"kind": kind}, topology={"kind": "complete"},
+        len(times), None, mode=mode, stop={"virtual_time": (steps + 0.5) * STEP}, learner=FLAT,
+        schedule={"kind": kind}, topology={"kind": "complete"},
         compute={"seconds_per_env_step": STEP, "speed": [1.0 / t for t in times]}, network=NEARLY_NOTHING,
     )  # fmt: skip
     assert run.metrics["consensus_distance"][-1] < 1e-3 * run.summary["initial_consensus_distance"]

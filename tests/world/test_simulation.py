@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 
 import p2pfrl
+from p2pfrl.consensus.schedules.synchronous import Gossip
 from p2pfrl.core.errors import DeadlockError
+from p2pfrl.core.types import Expired, PeerLost
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
 
@@ -204,5 +206,13 @@ def test_same_seed_same_digest_with_everything_going_wrong_at_once():
     check_books(first)
 
 
-def test_deadlocks_are_errors():
-    assert issubclass(DeadlockError, p2pfrl.core.errors.P2PFRLError)
+def test_a_deadlock_names_who_waits_for_whom(monkeypatch):
+    """With two bugs planted: neither deadlines nor lost links end a wait."""
+    handle = Gossip.handle
+    monkeypatch.setattr(
+        Gossip,
+        "handle",
+        lambda self, event, now: () if type(event) in (Expired, PeerLost) else handle(self, event, now),
+    )
+    with pytest.raises(DeadlockError, match="agent 1 waits in round 9 for 2; agent 3 waits in round 9 for 2"):
+        play(fault("crash", 1.05, agents=[2]))

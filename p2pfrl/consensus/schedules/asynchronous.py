@@ -76,7 +76,10 @@ class Asynchronous(ScheduleRule):
 
 
 class Push:
-    """One agent's asynchronous rounds; `round` counts its own exchanges.
+    """One agent's asynchronous rounds.
+
+    `round` counts its own exchanges, but keeps up with what it mixes: a slow agent, or one that came late, would
+    otherwise fall behind without bound, and what it sends would count for nothing.
 
     The staleness of a payload is the number of own updates completed since it arrived plus the rounds it lagged behind
     us on arrival. Each payload is applied at most once, the newest of each neighbor.
@@ -94,6 +97,7 @@ class Push:
         self.messages_late = 0
         self.deadlines_expired = 0
         self.round = first
+        self._mixed = 0
         self._options = options
         self._me = me
         self._neighborhood = neighborhood
@@ -128,7 +132,7 @@ class Push:
             return ()
         self._newest[message.sender] = version
         lag = max(0, self.round - message.round)
-        self._inbox[message.sender] = (message, lag, self.round)
+        self._inbox[message.sender] = (message, lag, self._mixed)
         return ()
 
     def _trained(self, now: int) -> Sequence[Action]:
@@ -143,7 +147,7 @@ class Push:
         received, staleness = [], []
         for sender in sorted(self._inbox) if active else ():
             message, lag, arrived = self._inbox.pop(sender)
-            tau = lag + self.round - arrived
+            tau = lag + self._mixed - arrived
             if self._too_old(tau):
                 self.messages_late += 1
             else:
@@ -151,7 +155,8 @@ class Push:
                 staleness.append(tau)
         factors = [self._options.staleness.factor(tau) for tau in staleness]
         actions.append(Mix(self.round, received, staleness, factors, active=active))
-        self.round += 1
+        self._mixed += 1
+        self.round = max(self.round + 1, *(message.round for message in received), 0)
         if self._rounds is not None and self.round >= self._rounds:
             actions.append(Finish())
         else:

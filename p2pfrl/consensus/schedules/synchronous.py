@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client, Coordinator
+from p2pfrl.consensus.schedules.gossip import Gossip
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import (
-    SKIP,
-    Action,
-    Event,
-    Expired,
-    Finish,
-    Message,
-    Missing,
-    Mix,
-    PeerJoined,
-    PeerLost,
-    Received,
-    Send,
-    Started,
-    Train,
-    Trained,
-    WaitUntil,
-)  # fmt: skip
 from p2pfrl.core.units import Seconds
-
-_AHEAD = 16
-"""Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
-_HORIZON = 2**20
-"""Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
 
 
 @rule
@@ -44,8 +21,8 @@ class Synchronous(ScheduleRule):
         every: local updates per exchange.
         deadline: how long to wait for neighbors, from the end of one's own update; a later arrival counts as late.
         suspect_after: misses in a row after which a neighbor is not awaited until it is heard again.
-        max_staleness: rounds for which a payload may stand in for a missing one (mixing.on_loss = "last_known");
-            any number when not given.
+        max_staleness: rounds for which a payload still counts that came too late, or that stands in for a missing one
+            (mixing.on_loss = "last_known"); any number when not given.
     """
 
     is_asynchronous: ClassVar[bool] = False
@@ -81,194 +58,3 @@ class Synchronous(ScheduleRule):
         return Coordinator(
             participants, rounds=rounds, deadline=round(self.deadline * 1e9), suspect_after=self.suspect_after
         )
-
-
-class Gossip:
-    """One agent's synchronous rounds.
-
-    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one has, train
-    meanwhile, wait, mix what was sent and add one's own progress.
-
-    An agent that is behind catches up: when a neighbor that hears us is already past our round, it went on without us,
-    and our update counts for its round. A neighbor whose link is down, or that missed `suspect_after` deadlines in a
-    row, is not awaited until it is heard again; if that comes too late, one more miss is enough.
-    """
-
-    __slots__ = (
-        "_absent", "_active", "_available", "_awaited", "_combine_first", "_deadline", "_every", "_inbox", "_me",
-        "_misses", "_neighborhood", "_newest", "_patience", "_rounds", "_suspect_after", "_updates_left", "_waiting",
-        "deadlines_expired", "messages_late", "round",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        options: Synchronous,
-        me: int,
-        neighborhood: Neighborhood,
-        rounds: int | None,
-        combine_first: bool,
-        available: Available,
-        first: int = 0,
-    ) -> None:
-        self.messages_late = 0
-        self.deadlines_expired = 0
-        self.round = first
-        self._me = me
-        self._neighborhood = neighborhood
-        self._rounds = rounds
-        self._combine_first = combine_first
-        self._available = available
-        self._every = options.every
-        self._patience = round(options.deadline * 1e9)
-        self._suspect_after = options.suspect_after
-        self._updates_left = 0
-        self._waiting = False
-        self._active = True
-        self._deadline: int | None = None
-        self._awaited: dict[int, None] = {}
-        self._inbox: dict[int, dict[int, Message | None]] = {}
-        self._newest: dict[int, int] = {}
-        self._misses: dict[int, int] = {}
-        self._absent: dict[int, None] = {}
-
-    def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
-        return _HANDLERS[type(event)](self, event, now)
-
-    def waits_for(self) -> str:
-        """Return in words what this agent is waiting for."""
-        if self._waiting:
-            return f"agent {self._me} waits in round {self.round} for {', '.join(map(str, self._awaited))}"
-        return f"agent {self._me} waits in round {self.round} for its own update"
-
-    def _started(self, event: Started, now: int) -> Sequence[Action]:
-        return self._begin(now)
-
-    def _begin(self, now: int) -> list[Action]:
-        self._catch_up()
-        if self._rounds is not None and self.round >= self._rounds:
-            return [Finish()]
-        self._updates_left = self._every
-        self._active = self._available(self.round, now)
-        if not self._active:
-            return [Send(self._neighborhood.successors(self.round), self.round, SKIP), *self._wait(now)]
-        if self._combine_first:
-            return [Send(self._neighborhood.successors(self.round), self.round), Train()]
-        return [Train()]
-
-    def _catch_up(self) -> None:
-        newest = self._newest
-        if newest:
-            ahead = max((newest.get(j, 0) for j in self._neighborhood.successors(self.round)), default=0)
-            if ahead > self.round:
-                self.round = ahead
-                for stale in [r for r in self._inbox if r < ahead]:
-                    self.messages_late += sum(m is not None for m in self._inbox.pop(stale).values())
-
-    def _trained(self, event: Trained, now: int) -> Sequence[Action]:
-        self._updates_left -= 1
-        if self._updates_left:
-            return (Train(),)
-        if self._combine_first:
-            return self._wait(now)
-        self._catch_up()
-        if self._rounds is not None and self.round >= self._rounds:
-            self.round = self._rounds - 1
-        return [Send(self._neighborhood.successors(self.round), self.round), *self._wait(now)]
-
-    def _wait(self, now: int) -> list[Action]:
-        arrived, absent = self._inbox.get(self.round, {}), self._absent
-        expected = self._neighborhood.predecessors(self.round)
-        self._awaited = {j: None for j in expected if j not in arrived and j not in absent}
-        self._waiting = True
-        if not self._awaited:
-            return self._mix(now)
-        self._deadline = now + self._patience
-        return [WaitUntil(self._deadline)]
-
-    def _received(self, event: Received, now: int) -> Sequence[Action]:
-        message = event.message
-        sender = message.sender
-        if message.round >= self.round + _HORIZON or (self._rounds is not None and message.round >= self._rounds):
-            self.messages_late += 1
-            return ()
-        self._absent.pop(sender, None)
-        if message.round > self._newest.get(sender, -1):
-            self._newest[sender] = message.round
-        if message.round < self.round:
-            self.messages_late += message.kind != SKIP
-            if sender in self._misses:
-                self._misses[sender] = min(self._misses[sender], self._suspect_after - 1)
-            return ()
-        self._misses.pop(sender, None)
-        return self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
-
-    def _missing(self, event: Missing, now: int) -> Sequence[Action]:
-        return self._arrived(event.peer, event.round, None, now) if event.round >= self.round else ()
-
-    def _arrived(self, sender: int, round: int, message: Message | None, now: int) -> Sequence[Action]:
-        self._inbox.setdefault(round, {}).setdefault(sender, message)
-        if len(self._inbox) > _AHEAD:
-            self._trim(sender)
-        if self._waiting and round == self.round and sender in self._awaited:
-            del self._awaited[sender]
-            if not self._awaited:
-                return self._mix(now)
-        return ()
-
-    def _trim(self, sender: int) -> None:
-        """Keep what will be of use: we jump to the rounds of whoever hears us, and come to the others' in turn."""
-        later = [r for r, box in self._inbox.items() if sender in box and r != self.round]
-        if len(later) > _AHEAD:
-            surplus = min(later) if sender in self._neighborhood.successors(self.round) else max(later)
-            box = self._inbox[surplus]
-            self.messages_late += box.pop(sender) is not None
-            if not box:
-                del self._inbox[surplus]
-
-    def _expired(self, event: Expired, now: int) -> Sequence[Action]:
-        if not self._waiting or event.deadline != self._deadline:
-            return ()
-        self.deadlines_expired += 1
-        for j in self._awaited:
-            self._misses[j] = self._misses.get(j, 0) + 1
-            if self._misses[j] >= self._suspect_after:
-                self._absent[j] = None
-        return self._mix(now)
-
-    def _lost(self, event: PeerLost, now: int) -> Sequence[Action]:
-        self._absent[event.peer] = None
-        if self._waiting and event.peer in self._awaited:
-            del self._awaited[event.peer]
-            if not self._awaited:
-                return self._mix(now)
-        return ()
-
-    def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
-        self._absent.pop(event.peer, None)
-        self._misses.pop(event.peer, None)
-        if self.round and event.peer in self._neighborhood.successors(self.round):
-            return (Send((event.peer,), self.round - 1),)
-        return ()
-
-    def _mix(self, now: int) -> list[Action]:
-        self._waiting = False
-        self._awaited = {}  # a dict that was emptied would keep its table
-        box = self._inbox.pop(self.round, {})
-        if not self._inbox:
-            self._inbox = {}
-        received = [m for j in self._neighborhood.predecessors(self.round) if (m := box.get(j)) is not None]
-        mix = Mix(self.round, received, [0] * len(received), [1.0] * len(received), active=self._active)
-        actions: list[Action] = [mix]
-        if self._deadline is not None:
-            self._deadline = None
-            actions.append(WaitUntil(None))
-        self.round += 1
-        actions += self._begin(now)
-        return actions
-
-
-_HANDLERS: dict[type, Callable[[Gossip, Any, int], Sequence[Action]]] = {
-    Started: Gossip._started, Trained: Gossip._trained, Received: Gossip._received, Missing: Gossip._missing,
-    Expired: Gossip._expired, PeerLost: Gossip._lost, PeerJoined: Gossip._joined,
-}  # fmt: skip

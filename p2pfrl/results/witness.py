@@ -1,0 +1,87 @@
+"""What the recorder asks of the learner and of the network, and what it keeps of each agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Vector
+
+
+class Judge(Protocol):
+    """Computes what only the learner can: build binds it to the stack and the trainer."""
+
+    def parameters(self, agent: int) -> Vector:
+        """Return a copy of the agent's row, `(stride,)`."""
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error of `(b, stride)`, where they are known."""
+
+    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+        """Return the mean KL divergence of the policies from that of the mean parameters."""
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return mean greedy returns."""
+
+
+class Traffic(Protocol):
+    """The network's totals."""
+
+    messages_dropped: int
+    bytes_sent: int
+    bytes_by: list[int]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One agent at the end of one of its rounds."""
+
+    parameters: Vector
+    time: int
+    returns: float
+    episodes: int
+    loss: float
+    bytes_sent: int
+    staleness: float
+    env_steps: int
+    measures: Mapping[str, float]
+
+
+def distances(rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
+    """Return each agent's distance to the mean, and the consensus distance sqrt(mean_i ||theta_i - mean||^2)."""
+    chosen = rows if len(agents) == len(rows) else rows[list(agents)]
+    mean = chosen.mean(axis=0, dtype=np.float64)
+    squares = [float(np.square(row - mean).sum()) for row in chosen]
+    return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
+
+
+class Sum:
+    """A sum of vectors with the rounding error of every addition, so that their order does not matter.
+
+    A collected run then equals a simulated one in which agents finished a round in another order. Knuth, The art of
+    computer programming 2, section 4.2.2, theorem B.
+    """
+
+    __slots__ = ("_error", "_high")
+
+    def __init__(self, first: NDArray[np.float64]) -> None:
+        self._high = first
+        self._error = np.zeros_like(first)
+
+    def add(self, x: NDArray[np.float64]) -> None:
+        """Add a vector."""
+        high = self._high + x
+        part = high - self._high
+        self._error += (self._high - (high - part)) + (x - part)
+        self._high = high
+
+    def total(self) -> NDArray[np.float64]:
+        """Return the sum, rounded once."""
+        total: NDArray[np.float64] = self._high + self._error
+        return total

@@ -1,0 +1,237 @@
+"""An agent with a scripted schedule and a port that the test is: what it sends, mixes and adopts."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from p2pfrl.agent import Agent, Rules, follow
+from p2pfrl.consensus.mixing import RULES as MIXING
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    SKIP,
+    Adopt,
+    Finish,
+    Message,
+    Mix,
+    PeerJoined,
+    Send,
+    Started,
+    Train,
+    Trained,
+    Update,
+    WaitUntil,
+)  # fmt: skip
+from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.exchange.compressors import Raw
+from p2pfrl.exchange.gates import Always, Gate
+from p2pfrl.exchange.payloads import Delta, Parameters
+from p2pfrl.exchange.privacy import Plain
+from p2pfrl.world.loop import virtual_time
+
+
+class Shared:
+    """A vector of two numbers."""
+
+    parts = ("p",)
+
+    def __init__(self, *values):
+        self.vector = np.array(values, dtype=np.float64)
+
+    def shared(self):
+        return self.vector.copy()
+
+    def replace(self, vector):
+        self.vector = np.array(vector)
+
+
+class World:
+    """A port whose events are given, and an observer that writes down what it is told."""
+
+    def __init__(self, *events):
+        self.events = list(events)
+        self.done = []
+        self.sent = []
+        self.told = []
+
+    def now(self):
+        return 17
+
+    async def receive(self):
+        await asyncio.sleep(0)
+        return self.events.pop(0)
+
+    def wait_until(self, time):
+        self.done.append(("wait", time))
+
+    def train(self):
+        self.done.append("train")
+
+    def send(self, to, frame):
+        self.done.append("send")
+        self.sent.append((tuple(to), frame))
+
+    def trained(self, agent, update):
+        self.told.append(("trained", agent, update.env_steps))
+
+    def mixed(self, agent, round, staleness, before, after):
+        self.told.append(("mixed", agent, round, dict(staleness), before.tolist(), after.tolist()))
+
+    def sat_out(self, agent, round):
+        self.told.append(("sat out", agent, round))
+
+
+class Script:
+    """A schedule that answers every event with the next actions."""
+
+    messages_late = deadlines_expired = 0
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.seen = []
+
+    def handle(self, event, now):
+        assert now == 17
+        self.seen.append(type(event))
+        return self.answers.pop(0)
+
+    def waits_for(self):
+        return "the script"
+
+
+WEIGHTS = {0: 0.5, 1: 0.25, 2: 0.25}
+
+
+def play(*answers, events=(), model=None, world=None, weights=WEIGHTS, **rules):
+    options = {
+        "payload": Parameters(), "gate": Always(), "privacy": Plain(), "compressor": Raw(),
+        "mixing": MIXING["metropolis"](), "order": "adapt_then_combine", "max_staleness": None,
+    }  # fmt: skip
+    world = world or World(*events)
+    model = model or Shared(2.0, 4.0)
+    agent = Agent(
+        0, model=model, rules=Rules(**{**options, **rules}), weights=lambda round: dict(weights),
+        encoder=Encoder("run", 0), port=world, observer=world,
+    )  # fmt: skip
+    virtual_time().run_until_complete(agent.run(Script(*answers, [Finish()])))
+    return model, world
+
+
+def message(sender, round, *values):
+    return Message("update", sender, 0, round + 1, round, 8.0, "raw", ("p",), 0, np.array(values))
+
+
+def decoded(frame):
+    return Decoder("run", agents=3, parts=("p",), size=2, dtype="float64").decode(frame)
+
+
+def update(steps):
+    return Trained(Update(0, steps, 0.0))
+
+
+def mix(*messages, round=0, staleness=None, factors=None, active=True):
+    return Mix(round, messages, staleness or [0] * len(messages), factors or [1.0] * len(messages), active)
+
+
+def test_events_go_to_the_schedule_and_actions_to_the_world_in_order_until_it_finishes():
+    world = World(PeerJoined(1), PeerJoined(2))
+    script = Script([Train(), WaitUntil(5)], [WaitUntil(None), mix()], [Finish(), Train()])
+    performed = []
+    virtual_time().run_until_complete(follow(script, world, performed.append))
+    assert script.seen == [Started, PeerJoined, PeerJoined]
+    assert world.done == ["train", ("wait", 5), ("wait", None)]
+    assert [type(action) for action in performed] == [Train, Mix]
+
+
+def test_a_payload_carries_the_vector_the_round_and_the_steps_since_the_last_mixing():
+    _, world = play(
+        [Train()], [], [Send((1, 2), 6)], [mix(message(1, 6, 6.0, 0.0)), Send((1,), 7)],
+        events=[update(64), update(32), PeerJoined(1), PeerJoined(1)],
+    )  # fmt: skip
+    (to, first), (_, second) = world.sent
+    assert to == (1, 2)
+    sent = decoded(first)
+    assert (sent.kind, sent.round, sent.weight, sent.payload.tolist()) == ("update", 6, 96.0, [2.0, 4.0])
+    assert decoded(second).weight == 0.0
+    assert world.told[:2] == [("trained", 0, 64), ("trained", 0, 32)]
+
+
+def test_mixing_is_the_weighted_sum_of_own_and_received():
+    model, world = play(
+        [mix(message(1, 0, 6.0, 0.0), message(2, 0, 10.0, 4.0), staleness=[0, 3])], events=[PeerJoined(1)]
+    )
+    expected = [0.5 * 2 + 0.25 * 6 + 0.25 * 10, 0.5 * 4 + 0.25 * 4]
+    assert model.vector.tolist() == expected
+    assert world.told == [("mixed", 0, 0, {1: 0, 2: 3}, [2.0, 4.0], expected)]
+
+
+def test_a_stale_payload_counts_by_its_factor_and_the_rest_is_ones_own():
+    model, _ = play([mix(message(1, 0, 6.0, 0.0), factors=[0.5])], events=[PeerJoined(1)])
+    assert model.vector.tolist() == [2.0 + 0.125 * 4.0, 4.0 - 0.125 * 4.0]
+
+
+def test_what_is_missing_is_folded_into_oneself_or_renormalized():
+    fold, _ = play([mix(message(1, 0, 6.0, 0.0))], events=[PeerJoined(1)])
+    assert fold.vector.tolist() == [3.0, 3.0]
+    renormalized, _ = play(
+        [mix(message(1, 0, 6.0, 0.0))], events=[PeerJoined(1)], mixing=MIXING["metropolis"](on_loss="renormalize")
+    )
+    assert renormalized.vector == pytest.approx([(0.5 * 2 + 0.25 * 6) / 0.75, 0.5 * 4 / 0.75])
+
+
+def test_the_last_known_payload_stands_in_while_it_is_fresh_enough():
+    script = [mix(message(1, 0, 6.0, 0.0)), mix(round=1)], [mix(round=2)]
+    rule = MIXING["metropolis"](on_loss="last_known")
+    _, world = play(*script, events=[PeerJoined(1), PeerJoined(1)], mixing=rule, weights={0: 0.5, 1: 0.5})
+    assert [told[5] for told in world.told] == [[4.0, 2.0], [5.0, 1.0], [5.5, 0.5]]
+    _, world = play(
+        *script, events=[PeerJoined(1), PeerJoined(1)], mixing=rule, weights={0: 0.5, 1: 0.5}, max_staleness=1
+    )
+    assert [told[5] for told in world.told] == [[4.0, 2.0], [5.0, 1.0], [5.0, 1.0]]
+
+
+def test_whoever_sits_out_keeps_its_parameters():
+    model, world = play([mix(message(1, 0, 6.0, 0.0), active=False)], events=[PeerJoined(1)])
+    assert model.vector.tolist() == [2.0, 4.0]
+    assert world.told == [("sat out", 0, 0)]
+
+
+def test_combining_while_adapting_mixes_what_was_sent_and_adds_ones_own_progress():
+    model, world = Shared(2.0, 4.0), World(PeerJoined(1), PeerJoined(1))
+    original = world.receive
+
+    async def receive():
+        model.vector = model.vector + np.array([1.0, -1.0])
+        return await original()
+
+    world.receive = receive
+    play([], [mix(message(1, 0, 6.0, 0.0))], model=model, world=world, order="combine_while_adapting",
+         weights={0: 0.5, 1: 0.5})  # fmt: skip
+    assert world.told[0][4:] == ([3.0, 3.0], [0.5 * 2 + 0.5 * 6 + 1.0, 0.5 * 4 - 1.0])
+
+
+def test_a_skip_and_a_closed_gate_send_a_header_only():
+    class Closed(Gate):
+        def is_open(self, payload):
+            assert payload.tolist() == [2.0, 4.0]
+            return False
+
+    for gate, kind in ((Always(), SKIP), (Closed(), "update")):
+        _, world = play([Send((1,), 3, kind)], events=[PeerJoined(1)], gate=gate)
+        sent = decoded(world.sent[0][1])
+        assert (sent.kind, sent.round, sent.payload.size) == (SKIP, 3, 0)
+
+
+def test_the_first_model_is_a_start_and_later_ones_end_rounds():
+    def model_of(round, *values):
+        return Message(FINAL, COORDINATOR, 0, 1, round, 0.0, "raw", ("p",), 0, np.array(values))
+
+    model, world = play(
+        [Adopt(model_of(0, 7.0, 7.0), -1)], [Send((-1,), 0), Adopt(model_of(1, 9.0, 1.0), 0)],
+        events=[update(5), PeerJoined(1)], payload=Delta(),
+    )  # fmt: skip
+    assert decoded(world.sent[0][1]).payload.tolist() == [0.0, 0.0]
+    assert decoded(world.sent[0][1]).weight == 5.0
+    assert model.vector.tolist() == [9.0, 1.0]
+    assert world.told[1:] == [("mixed", 0, 0, {}, [7.0, 7.0], [9.0, 1.0])]

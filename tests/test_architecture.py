@@ -1,0 +1,172 @@
+"""What the layout of the code promises: imports go one way, rules are pure, nothing is pickled, modules stay short."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import p2pfrl
+
+ROOT = Path(p2pfrl.__file__).parent
+MODULES = {
+    ".".join(("p2pfrl", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+LAYERS = {
+    "core": (),
+    "learning": ("core",),
+    "exchange": ("core",),
+    "consensus": ("core", "exchange"),
+    "agent": ("core", "consensus", "exchange", "learning"),
+    "world": ("core", "agent", "consensus", "exchange", "learning"),
+    "results": ("core",),
+    "catalog": ("core", "consensus", "exchange", "learning", "world"),
+    "scenario": ("catalog", "core", "consensus", "exchange", "learning", "world"),
+    "build": ("core", "agent", "consensus", "exchange", "learning", "world", "results", "scenario"),
+}
+"""Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts) or a door."""
+BUILD = ("build", "blueprint", "pooling")
+DOORS = "door"
+CONTRACTS = (
+    "p2pfrl.learning.learners.base", "p2pfrl.learning.environments.base", "p2pfrl.learning.trainer",
+    "p2pfrl.learning.model",
+)  # fmt: skip
+"""What the world and the agent may know of learning: never a learner or an environment."""
+PURE = ("agent", "consensus", "exchange")
+IMPURE = {"asyncio", "time", "random", "threading", "socket", "multiprocessing", "concurrent", "datetime", "secrets"}
+
+
+@cache
+def imports(name: str) -> tuple[str, ...]:
+    """Return all modules that `name` imports, wherever the statement stands, type checking included."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            base = node.module or ""
+            found += [f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names]
+    return tuple(dict.fromkeys(found))
+
+
+def layer(name: str) -> str:
+    room = name.removeprefix("p2pfrl.").partition(".")[0]
+    if room in BUILD:
+        return "build"
+    return room if room in LAYERS else DOORS
+
+
+def test_the_rooms_are_there():
+    assert {layer(name) for name in MODULES} == {*LAYERS, DOORS}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if layer(name) != DOORS])
+def test_imports_go_one_way(name):
+    own = layer(name)
+    for target in imports(name):
+        if target.startswith("p2pfrl"):
+            assert layer(target) in (own, *LAYERS[own]), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in ("agent", "world")])
+def test_agent_and_world_know_the_contracts_of_learning_and_no_member(name):
+    for target in imports(name):
+        if target.startswith("p2pfrl.learning"):
+            assert target in CONTRACTS, f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("axis", ["topologies", "mixing"])
+def test_members_of_other_rooms_are_reached_through_their_contract(axis):
+    members = {
+        name for name in MODULES
+        if name.startswith(f"p2pfrl.consensus.{axis}.") and not name.endswith((".base", ".file", ".graphml"))
+    }  # fmt: skip
+    assert members
+    for name in MODULES:
+        if layer(name) in ("agent", "world", "exchange", "learning", "core"):
+            assert not members & set(imports(name)), name
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in PURE])
+def test_agents_schedules_and_rules_read_no_clock_start_no_thread_and_draw_nothing_global(name):
+    for target in imports(name):
+        assert target.partition(".")[0] not in IMPURE, f"{name} imports {target}"
+
+
+def nodes(name: str) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_pickled(name):
+    forbidden = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+    assert not {target.partition(".")[0] for target in imports(name)} & forbidden
+    calls = {dotted(node.func) for node in nodes(name) if isinstance(node, ast.Call)}
+    assert not calls & {"torch.load", "torch.save", "np.load", "numpy.load", "eval", "exec"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("p2pfrl.bench.")])
+def test_no_global_randomness(name):
+    assert "random" not in imports(name)
+    allowed = ("np.random.Generator", "np.random.PCG64", "np.random.SeedSequence")
+    for node in nodes(name):
+        if isinstance(node, ast.Attribute):
+            full = dotted(node)
+            if full.startswith("np.random."):
+                assert full in allowed, f"{name} uses {full}"
+            assert not full.startswith(("torch.manual_seed", "torch.rand")), f"{name} uses {full}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_exception_is_caught_without_a_name(name):
+    for node in nodes(name):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{name}:{node.lineno}"
+            assert dotted(node.type) not in ("Exception", "BaseException"), f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_stay_short(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_loading_and_validating_imports_nothing_heavy():
+    program = """
+import json, sys
+import p2pfrl
+p2pfrl.load(sys.argv[1])
+print(json.dumps([name for name in ("torch", "gymnasium", "matplotlib", "scipy", "pandas") if name in sys.modules]))
+"""
+    scenario = ROOT.parent / "scenarios" / "ring_16.toml"
+    if not scenario.exists():
+        scenario = ROOT / "data" / "scenarios" / "ring_16.toml"
+    done = subprocess.run([sys.executable, "-c", program, str(scenario)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "learners"]])
+def test_the_first_answers_of_the_command_line_import_nothing_heavy(arguments):
+    program = f"""
+import sys
+sys.argv = ["p2pfrl", *{arguments!r}]
+from p2pfrl.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = [name for name in ("torch", "gymnasium", "matplotlib", "scipy") if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
