@@ -127,7 +127,6 @@ class Replay:
             on_row=_go_on,
             mixes=not blueprint.mode.pools,
             tick=self._tick() if is_asynchronous else None,
-            shared=blueprint.parts,
         )
         self.recorder.traffic = self._traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

@@ -21,7 +21,7 @@ def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], float
     judge = Logged(layout.zeros(agents), None)
     recorder = Recorder(
         layout=layout, agents=agents, start=layout.zeros(agents), judge=judge, now=lambda: 0, every=1, episodes=0,
-        on_row=lambda row: False, mixes=True, tick=None, shared=("actor",),
+        on_row=lambda row: False, mixes=True, tick=None,
     )  # fmt: skip
     recorder.traffic = Nothing(agents)
     values, plain = generator(7, "values"), np.zeros(64)
