@@ -148,7 +148,7 @@ def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
     assert record.staleness.sum() > 0
     assert record.summary["stopped_by"] == "rounds"
     assert [peer["rounds"] for peer in record.summary["peers"]] == [200, 200]
-    assert record.summary["env_steps"] == 800
+    assert 400 < record.summary["env_steps"] <= 800, "who is behind catches up, and does fewer updates of its own"
     assert load(tmp_path / "out").summary["mode"] == "gossip"
 
 

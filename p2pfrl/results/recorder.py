@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -172,9 +173,9 @@ class Recorder:
             self._write(self._now())
             longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
             if not self.stopped_at_row:
-                post(self._now() + longer, write, longer, self.updates)
+                post(self._now() + longer, partial(write, longer, self.updates))
 
-        post(self._tick, write, self._tick, 0)
+        post(self._tick, partial(write, self._tick, 0))
 
     def latest(self) -> list[Entry]:
         """Return the last entry of every agent that has one."""
@@ -233,8 +234,7 @@ class Recorder:
 
     def _write(self, now: int, active: int | None = None) -> None:
         alive = [i for i in range(self._n) if self._alive[i]] or list(range(self._n))
-        moved = self._drifts.pop(self.row - 1 if self._tick is None else 0, None)
-        if moved is not None:
+        if (moved := self._drifts.pop(self.row - 1 if self._tick is None else 0, None)) is not None:
             drift = moved.total() / self._n
             self._drift = self._drift + drift if self._drift.size else drift
         round = self.row if self._tick is None else self.updates // self._n

@@ -248,6 +248,9 @@ class Gossip:
                 if j not in box and (late := self._take_late(j)) is not None:
                     box[j] = late
         received = [m for j in expected if (m := box.get(j)) is not None]
+        for m in received if self._misses else ():
+            if (missed := self._misses.get(m.sender)) is not None:
+                missed.first = max(missed.first, m.round + 1)  # what is older, or comes again, has been mixed
         staleness = [self.round - m.round for m in received]
         mix = Mix(self.round, received, staleness, [1.0] * len(received), active=self._active)
         actions: list[Action] = [mix]
@@ -264,7 +267,10 @@ class Gossip:
         late = None if missed is None else missed.late
         if missed is None or late is None or not self._active:
             return None
-        missed.late, missed.first = None, late.round + 1
+        missed.late = None
+        if late.round < missed.first:
+            return None
+        missed.first = late.round + 1
         return late if self._oldest is None or self.round - late.round <= self._oldest else None
 
 
