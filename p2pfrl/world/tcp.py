@@ -113,7 +113,10 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session."""
         self.closed.set()
-        self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
+        if self._paused and isinstance(exc, TimeoutError):
+            self._handle(self.session.give_up("slow_reader", f"the kernel gave up sending: {exc}"))
+        else:
+            self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
 
     def pause_writing(self) -> None:
         """Stop sending pieces."""
@@ -178,7 +181,7 @@ class Link(asyncio.BufferedProtocol):
         if transport.is_closing():
             return
         before = self.bytes_sent
-        while not self._paused:
+        while not self._paused and not transport.is_closing():
             if self._control and not self._sending:
                 piece: memoryview | bytes = self._control.popleft()
             elif self._sending:
