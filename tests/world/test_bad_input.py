@@ -15,12 +15,15 @@ import msgpack
 import numpy as np
 import pytest
 
+from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame, _bin_prefix
+from p2pfrl.scenario import loads
+from p2pfrl.world.fleet import Fleet
 from p2pfrl.world.gate import EACH
 from p2pfrl.world.greeting import ENVELOPE, LENGTH, Identity, control, envelope
 from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.node import Listener, listen
+from p2pfrl.world.node import Listener, Node, listen
 from p2pfrl.world.session import Delivered, Opened, Session
 
 SIZE = 1000
@@ -195,10 +198,10 @@ def framed(header: bytes, payload: bytes, to: tuple[int, ...] = (VICTIM,)) -> by
     return envelope(to) + lengths + header + prefix + payload
 
 
-def built(payload: bytes = VECTOR.tobytes(), **changes: Any) -> bytes:
+def built(payload: bytes = VECTOR.tobytes(), to: tuple[int, ...] = (VICTIM,), **changes: Any) -> bytes:
     """Return a frame with other fields than the good ones; `from_` for from."""
     fields = {**FIELDS, "crc32": crc32(payload), **{name.rstrip("_"): value for name, value in changes.items()}}
-    return framed(msgpack.packb(fields), payload)
+    return framed(msgpack.packb(fields), payload, to)
 
 
 def lengths(header: int, payload: int) -> bytes:
@@ -535,5 +538,97 @@ def test_honest_rounds_take_at_most_a_fifth_longer_under_attack(kind: str) -> No
                         attacker.send(small * 2 if kind == "refused frames" else built(b"", kind="skip", parts=[]))
                         stormy += await there.rounds(1)
             assert statistics.median(stormy) <= 1.2 * statistics.median(calm)
+
+    run(main())
+
+
+RING = """
+name = "run"
+agents = 4
+[stop]
+rounds = 12
+[learner]
+kind = "quadratic"
+dimension = 1000
+[schedule]
+kind = "synchronous"
+deadline = "200ms"
+[topology]
+kind = "ring"
+"""
+
+
+class Nothing:
+    def trained(self, *args: object) -> None: ...
+    def mixed(self, *args: object) -> None: ...
+    def sat_out(self, *args: object) -> None: ...
+
+
+async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
+    """Run agents 2 and 3 as one live process, while agents 0 and 1 say only `flood`; return node and parameters."""
+    blueprint = Blueprint(loads(RING))
+    trainer = blueprint.trainer([2, 3])
+    listener, where = await listen(("127.0.0.1", 0), None)
+    own = identity(2, agents=(2, 3))
+    fleet = Fleet({("127.0.0.1", 9): (0, 1), where: (2, 3)})
+    node = Node(
+        own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,
+        trainer=trainer, spawn=lambda agent, port: blueprint.agent(agent, 0, port, trainer, Nothing()),
+        security=Security(), timing=Timing(start=WAIT), ear=Ear(),
+    )  # fmt: skip
+    running = asyncio.create_task(node.run(listener))
+    try:
+        async with attack(where, join=True, own=identity(0, agents=(0, 1))) as attacker:
+            while not node.schedules:
+                await asyncio.sleep(0)
+            for data in flood:
+                attacker.send(data)
+                await asyncio.wait_for(attacker.writer.drain(), WAIT)
+            await asyncio.wait_for(running, WAIT)
+    finally:
+        running.cancel()
+        listener.server.close()
+    return node, b"".join(trainer.stack.layout.pack(trainer.read(agent)).tobytes() for agent in (2, 3))
+
+
+def test_a_live_process_ends_with_the_same_parameters_whatever_its_neighbor_floods_it_with() -> None:
+    numbers = VECTOR.astype("<f8").tobytes()  # the quadratic learner's type
+    far: dict[str, Any] = {"parts": list(Blueprint(loads(RING)).parts), "from_": 1, "to": (2,)}
+    flood = [
+        b"".join(built(numbers, sequence=i + 1, round=2**61 - i, **far) for i in range(50)),
+        b"".join(built(numbers, sequence=i + 100, round=0, **{**far, "from_": 0}) for i in range(50)),
+        b"".join(built(b"", kind="skip", sequence=i + 1000, round=2**60, **{**far, "parts": []}) for i in range(9000)),
+    ]
+
+    async def main() -> None:
+        calm, expected = await two_of_four([])
+        stormy, got = await two_of_four(flood)
+        assert got == expected
+        assert calm.mesh.refusals == {}
+        assert stormy.mesh.refusals.pop("not_a_neighbor") == 50
+        assert stormy.mesh.refusals.keys() <= {"flood"}
+        assert sum(schedule.messages_late for schedule in stormy.schedules) >= 50
+        assert all(schedule._inbox == {} for schedule in stormy.schedules)
+
+    run(main())
+
+
+def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
+    async def main() -> None:
+        blueprint = Blueprint(loads(RING))
+        fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
+        node = Node(
+            identity(2, agents=(2, 3)), fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union),
+            decoder=blueprint.decoder, trainer=blueprint.trainer([2, 3]), spawn=lambda agent, port: pytest.fail("no"),
+            security=Security(), timing=Timing(), ear=Ear(),
+        )  # fmt: skip
+        frame = Encoder(RUN, 1).encode(None, kind="skip", round=0)
+        for _ in range(3000):
+            node._receive(Delivered((2,), blueprint.decoder.decode(frame), frame))
+        assert len(node._ports[2]) == 1024
+        assert node.mesh.refusals == {"flood": 3000 - 1024}
+        node._finish(2)
+        node._receive(Delivered((2,), blueprint.decoder.decode(frame), frame))
+        assert len(node._ports[2]) == 0
 
     run(main())
