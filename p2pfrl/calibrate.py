@@ -31,6 +31,7 @@ Edge = tuple[int, int]
 _SECOND = 1e9
 _STEPS, _PASSES, _DAMPING = 30, 3, 0.3
 _FEW = 5
+_WINDOW = 10
 _LEAST_LATENCY = 1e-6
 
 
@@ -77,8 +78,8 @@ class Calibration:
 
     @property
     def round_time(self) -> float:
-        """Median seconds of a round, over agents and rounds."""
-        return float(np.median(np.concatenate(list(self.rounds.values()))))
+        """Seconds of a round: median over agents and windows of ten rounds."""
+        return typical(list(self.rounds.values()))
 
     def sections(self) -> dict[str, object]:
         """Return the sections of a scenario file."""
@@ -115,6 +116,16 @@ class Calibration:
             scenario.compute, seconds_per_env_step=self.seconds_per_env_step, speed=Values(list=self.speed)
         )
         return replace(scenario, network=network, compute=compute)
+
+
+def typical(rounds: Sequence[NDArray[np.float64]]) -> float:
+    """Return the median, over agents and windows of ten rounds, of the mean seconds of a round.
+
+    Neighbors take turns at being early, so single rounds alternate between short and long ones; windows do not.
+    """
+    widths = [min(_WINDOW, len(values)) for values in rounds]
+    means = [np.convolve(v, np.full(w, 1 / w), "valid") for v, w in zip(rounds, widths, strict=True) if w]
+    return float(np.median(np.concatenate(means)))
 
 
 def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
@@ -179,14 +190,14 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
 
     scenario, measured = calibrate(directories)
     predicted = predicted_rounds(scenario, measured)
+    said = typical([predicted])
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "network.toml", measured.toml().encode())
     write_bytes(out / "calibrated.toml", measured.scenario(scenario).encode())
     with style():
-        drawing = prediction(measured.rounds, predicted)
+        drawing = prediction(measured.rounds, predicted, was=measured.round_time, said=said)
         for kind in ("svg", "png"):
             write_bytes(out / f"prediction.{kind}", render(drawing.figure, kind))
-    said = float(np.median(predicted))
     return {
         "messages": measured.messages,
         "message_bytes": measured.nbytes,

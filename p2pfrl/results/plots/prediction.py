@@ -11,12 +11,16 @@ from p2pfrl.results.numbers import duration, scale
 from p2pfrl.results.plots.style import GRAY, PALETTE, Drawing, horizontal, legend, panels
 
 
-def prediction(real: Mapping[int, NDArray[np.float64]], predicted: NDArray[np.float64]) -> Drawing:
+def prediction(
+    real: Mapping[int, NDArray[np.float64]], predicted: NDArray[np.float64], *, was: float, said: float
+) -> Drawing:
     """Draw the seconds of every round, round by round and as cumulative shares.
 
     Args:
         real: agent -> seconds of each of its rounds.
         predicted: seconds of every round in the simulator.
+        was: typical seconds of a real round.
+        said: typical seconds of a predicted one.
     """
     everyone = np.concatenate([real[agent] for agent in sorted(real)])
     unit = scale("virtual_seconds", float(np.median(everyone)))
@@ -35,11 +39,10 @@ def prediction(real: Mapping[int, NDArray[np.float64]], predicted: NDArray[np.fl
         shares.plot(np.sort(values), np.arange(1, len(values) + 1) / len(values), color=color)
     shares.set_xlabel(time)
     shares.set_xlim(rounds.get_ylim())
-    shares.set_ylabel("share of rounds that took at most this")
+    shares.set_ylabel("share of rounds, cumulative")
     legend(figure, rounds)
-    was, said = float(np.median(everyone)), float(np.median(predicted))
     return Drawing(
         figure,
-        f"A round took {duration(was)} (median over agents and rounds); the calibrated simulator predicts"
-        f" {duration(said)}, {abs(said / was - 1):.1%} {'more' if said > was else 'less'}.",
+        f"A round took {duration(was)} (median over agents and windows of ten rounds); the calibrated simulator"
+        f" predicts {duration(said)}, {abs(said / was - 1):.1%} {'more' if said > was else 'less'}.",
     )
