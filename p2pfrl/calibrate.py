@@ -29,7 +29,7 @@ from p2pfrl.world.stopwatch import Timings, read_timings
 
 Edge = tuple[int, int]
 _SECOND = 1e9
-_STEPS, _PASSES, _DAMPING = 30, 3, 0.3
+_STEPS, _DAMPING = 12, 0.7
 _FEW = 5
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
@@ -52,8 +52,7 @@ class Calibration:
     """What was measured.
 
     Attributes:
-        links: (sender, receiver) -> median latency in seconds, apart from transmission, as the model needs it: where a
-            frame goes to several, the links it is sent to first seem longer and the others shorter.
+        links: (sender, receiver) -> median latency in seconds, apart from transmission.
         round_trips: (agent, agent) -> the smallest round trip of their processes that a kernel measured, in seconds.
         latency: seconds, median over everything that was sent at once, of the link that took longest.
         sigma: standard deviation of its logarithm, by its quartiles.
@@ -149,9 +148,7 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
         raise RecordError(f"no directory holds agents {missing}: give those of all peers")
     messages = _messages(peers)
     bandwidth = _bandwidth(messages, peers)
-    for _ in range(_PASSES):
-        messages, links, spread = _latencies(messages, bandwidth, peers)
-        bandwidth = _bandwidth(messages, peers)
+    links, spread = _latencies(messages, bandwidth)
     steps = _seconds_per_step(scenario, peers)
     middle = float(np.median(steps))
     pooled = np.maximum(spread, _LEAST_LATENCY)
@@ -280,50 +277,27 @@ def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
     return float(np.median(rates))
 
 
-def _latencies(
-    messages: Sequence[Message], bandwidth: float, peers: Sequence[Timings]
-) -> tuple[list[Message], dict[Edge, float], NDArray[np.float64]]:
-    """Move latencies and clocks until the model gives the delays that were measured.
+def _latencies(messages: Sequence[Message], bandwidth: float) -> tuple[dict[Edge, float], NDArray[np.float64]]:
+    """Return the latency of every link; and, for everything sent at once, the one that gives its last arrival.
 
-    Where the model is too fast in both directions of a link, the latency grows; where it is too fast in one and too
-    slow in the other, the clocks are apart.
-
-    Returns:
-        the messages on the clocks found; the latency of every link; and, for everything that was sent at once, the
-        latency with which the model gives its last arrival. Connections share an interface fairly, the model serves
-        one after the other: they agree on when all has arrived, not on the order.
+    Connections share an interface fairly, so all that is sent at once arrives together; the simulator serves one
+    message after the other. They agree on when the last has arrived, so that is what the latencies are moved to.
     """
-    home = _homes(peers)
-    edges = [(m.sender, m.receiver) for m in messages]
-    rows = {edge: np.array([i for i, e in enumerate(edges) if e == edge]) for edge in sorted(set(edges))}
-    delays = np.array([m.arrived - m.sent for m in messages])
-    typical = {edge: float(np.median(delays[r])) for edge, r in rows.items()}
-    latency = {(i, j): max(0.0, (typical[i, j] + typical.get((j, i), typical[i, j])) / 4) for i, j in rows}
-    for _ in range(_STEPS):
-        surplus = np.array([m.arrived - m.sent for m in messages]) - _model(messages, bandwidth, latency)
-        medians = {edge: float(np.median(surplus[r])) for edge, r in rows.items()}
-        between: dict[Edge, list[float]] = {}
-        for (i, j), value in medians.items():
-            between.setdefault((home[i], home[j]), []).append(value)
-        ahead = [_DAMPING * seconds for seconds in _offsets(between, len(peers))]
-        messages = [
-            replace(
-                m,
-                sent=m.sent - _DAMPING * ahead[home[m.sender]],
-                arrived=m.arrived - _DAMPING * ahead[home[m.receiver]],
-            )
-            for m in messages
-        ]
-        latency = {
-            (i, j): max(0.0, latency[i, j] + _DAMPING * (value + medians.get((j, i), value)) / 2)
-            for (i, j), value in medians.items()
-        }
-    done = np.array([m.sent for m in messages]) + _model(messages, bandwidth, latency)
-    spread = []
-    for group in _at_once(messages):
-        last = messages[max(group, key=lambda i: messages[i].arrived)]
-        spread.append(latency[last.sender, last.receiver] + last.arrived - max(done[i] for i in group))
-    return list(messages), latency, np.array(spread)
+    groups = _at_once(messages)
+    delays: dict[Edge, list[float]] = {}
+    for group in groups:
+        air = sum(messages[i].nbytes for i in group) / bandwidth
+        for m in (messages[i] for i in group):
+            delays.setdefault((m.sender, m.receiver), []).append(m.arrived - m.sent - air)
+    latency = {edge: max(0.0, float(np.median(values))) for edge, values in sorted(delays.items())}
+    last = [messages[max(group, key=lambda i: messages[i].arrived)] for group in groups]
+    for step in range(_STEPS):
+        done = np.array([m.sent for m in messages]) + _model(messages, bandwidth, latency)
+        surplus = np.array([m.arrived - max(done[group]) for m, group in zip(last, groups, strict=True)])
+        if step < _STEPS - 1:
+            move = _DAMPING * float(np.median(surplus))
+            latency = {edge: max(0.0, seconds + move) for edge, seconds in latency.items()}
+    return latency, np.array([latency[m.sender, m.receiver] for m in last]) + surplus
 
 
 def _at_once(messages: Sequence[Message]) -> list[list[int]]:
