@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
-from p2pfrl.commands import benchmarks, lan, quick, records, runs
+from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -35,6 +35,7 @@ app.command(records.report)
 app.command(runs.verify)
 app.command(lan.peer)
 app.command(lan.collect)
+app.command(calibrate.calibrate)
 pki = App(name="pki", help="Make certificates for peers.", help_format="plaintext")
 pki.command(lan.pki_init, name="init")
 pki.command(lan.pki_issue, name="issue")

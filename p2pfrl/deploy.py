@@ -30,9 +30,11 @@ from p2pfrl.world.mesh import Security, Timing
 from p2pfrl.world.node import Node, listen
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.rendezvous import Lobby, join
+from p2pfrl.world.stopwatch import write_timings
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
+TIMINGS = "timings.json"
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ async def _deploy(
     finally:
         watching.cancel()
         journal.close()
+        write_timings(out / TIMINGS, node.stopwatch.timings)
         listener.server.close()
     summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
     _write(out / SUMMARY, json.dumps(summary, indent=2))

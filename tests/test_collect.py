@@ -176,6 +176,7 @@ class Written:
         )  # fmt: skip
         self.journal.traffic = self.counts
         self.journal.begin()
+        self.shift = 0.0
 
     def rounds(self, first: int, last: int) -> "Written":
         for round in range(first, last + 1):
@@ -183,7 +184,7 @@ class Written:
             self.counts.bytes_sent += 100
             self.counts.bytes_by[self.agent] = self.counts.bytes_sent
             self.journal.trained(self.agent, Update(self.agent, 1, 0.5, (float(round),)))
-            before, self.row = self.row, np.full_like(self.row, self.agent + round)
+            before, self.row = self.row, np.full_like(self.row, self.agent + round + self.shift)
             self.journal.mixed(self.agent, round, {1 - self.agent: 0}, before, self.row)
         return self
 
@@ -223,6 +224,9 @@ def test_a_process_that_was_started_again_goes_on_where_it_resumed(tmp_path: Pat
     record = collect([whole, again], tmp_path / "out")
     assert record.metrics["active"].tolist() == [2, 2, 2, 1, 1, 2, 2, 2]
     assert record.metrics["bytes_sent"][-1] == record.summary["bytes_sent"] == 1400
+    of_second = record.agents["agent"] == 1
+    assert record.agents["virtual_seconds"][of_second].tolist() == [1, 2, 3, 4, 5, 6]
+    assert record.metrics["virtual_seconds"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert record.summary["peers"][1]["incarnation"] == 1
     assert record.summary["stopped_by"] == "rounds"
 
@@ -231,11 +235,32 @@ def test_a_round_that_was_done_twice_counts_as_the_second_time(tmp_path: Path) -
     scenario = quadratic()
     whole = Written(scenario, tmp_path / "0", 0).rounds(0, 3).ends()
     Written(scenario, tmp_path / "1", 1).rounds(0, 2).dies()
-    again = Written(scenario, tmp_path / "1", 1, incarnation=1).rounds(2, 3).ends(incarnation=1)
-    record = collect([whole, again], tmp_path / "out")
+    second = Written(scenario, tmp_path / "1", 1, incarnation=1)
+    second.shift = 0.5
+    record = collect([whole, second.rounds(2, 3).ends(incarnation=1)], tmp_path / "out")
     assert record.metrics["round"].tolist() == [1, 2, 3, 4]
     assert record.metrics["active"].tolist() == [2, 2, 2, 2]
+    assert record.metrics["consensus_distance"].tolist() == [4.0, 4.0, 6.0, 6.0]
     assert record.summary["env_steps"] == 9
+
+
+def test_nobody_waits_for_rounds_that_a_process_left_out(tmp_path: Path) -> None:
+    scenario = quadratic()
+    whole = Written(scenario, tmp_path / "0", 0).rounds(0, 7).ends()
+    hung = Written(scenario, tmp_path / "1", 1).rounds(0, 2).rounds(5, 7).ends()
+    record = collect([whole, hung], tmp_path / "out")
+    assert record.metrics["active"].tolist() == [2, 2, 2, 1, 1, 2, 2, 2]
+    assert record.metrics["virtual_seconds"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_the_summary_of_an_earlier_life_does_not_speak_for_the_last(tmp_path: Path) -> None:
+    scenario = quadratic()
+    whole = Written(scenario, tmp_path / "0", 0).rounds(0, 5).ends()
+    Written(scenario, tmp_path / "1", 1).rounds(0, 2).ends()
+    dead = Written(scenario, tmp_path / "1", 1, incarnation=1).rounds(3, 3).dies()
+    record = collect([whole, dead], tmp_path / "out")
+    assert record.summary["stopped_by"] == "died"
+    assert record.metrics["active"].tolist() == [2, 2, 2, 2, 1, 1]
 
 
 def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path, pair: list[Path]) -> None:
@@ -257,7 +282,13 @@ def test_a_torn_end_is_read_up_to_there_and_cut_off_by_the_next_start(tmp_path: 
     path = pair[1] / "journal.bin"
     content = path.read_bytes()
     ends = [position for position, item in Reader(path).scan() if isinstance(item, Entry)]
-    for cut in (ends[4] + 1, ends[4] + 9, ends[4] + 300):
+    path.write_bytes(content[:-1])
+    Written(quadratic(), pair[1], 1, incarnation=1).dies()
+    assert len([item for _, item in Reader(path).scan() if isinstance(item, Entry)]) == 5
+    for cut in (ends[4] + 1, ends[4] + 9, ends[4] + 600):
+        path.write_bytes(content[:cut])
+        Written(quadratic(), pair[1], 1, incarnation=1).dies()
+        assert len([item for _, item in Reader(path).scan() if isinstance(item, Entry)]) == 4
         path.write_bytes(content[:cut])
         (pair[1] / "peer.json").unlink(missing_ok=True)
         assert collect(pair, tmp_path / "out").metrics["active"].tolist() == [2, 2, 2, 2, 1]

@@ -169,6 +169,13 @@ class Mesh:
         link.send(to, frame, sender)
         return True
 
+    def round_trips(self) -> dict[int, float]:
+        """Return the smallest round trip in seconds to each process that there was a link to, by an agent there."""
+        for link in self._all:
+            link.measure()
+        found = {agents[0]: self._links[a].round_trip for a, agents in self._others.items() if a in self._links}
+        return {agent: seconds for agent, seconds in found.items() if seconds is not None}
+
     def accept(self) -> Link:
         """Return the protocol of a connection that someone made to us."""
         return self._link(dialer=False)

@@ -20,6 +20,7 @@ from p2pfrl.world.life import Actor
 from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.session import Delivered
+from p2pfrl.world.stopwatch import Stopwatch, Timings
 from p2pfrl.world.tcp import Link
 
 _MAILBOX = 1024
@@ -45,6 +46,7 @@ class Node:
         clock: nanoseconds since it began.
         mesh: its links.
         schedules: the state machines of its agents.
+        stopwatch: when it sent, received and trained.
 
     Args:
         own: what this process says of itself; its agents live here.
@@ -74,6 +76,7 @@ class Node:
         self.counters = Counters()
         self.loop = asyncio.get_running_loop()
         self.clock = WallClock(self.loop)
+        self.stopwatch = Stopwatch(Timings(own.scenario, own.agents), lambda: self.clock.now)
         self.schedules: list[Schedule] = []
         self._decoder = decoder
         self._trainer = trainer
@@ -115,6 +118,7 @@ class Node:
             await asyncio.gather(*tasks)
             await self.mesh.drain()
         finally:
+            self.stopwatch.timings.round_trips.update(self.mesh.round_trips())
             for agent in self._ports:
                 self._finish(agent)
             for task in tasks:
@@ -131,6 +135,7 @@ class Node:
                 self.mesh.refuse("flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,))
             else:
                 self.counters.messages_delivered += 1
+                self.stopwatch.arrives(agent, sender, event.message.sequence, event.message.round)
                 self._put(agent, Received(event.message))
 
     def _put(self, agent: int, event: Event) -> None:
@@ -171,11 +176,14 @@ class Node:
                 self._put(agent, Received(self._decoder.decode(frame)))
             else:
                 remote.setdefault(self._address[agent], []).append(agent)
+        away = [agent for agents in remote.values() for agent in agents]
+        self.stopwatch.sends(sender, away, frame.sequence, frame.round, frame.nbytes)
         for address, agents in remote.items():
             if not self.mesh.send(address, agents, frame, sender):
                 counters.messages_dropped += len(agents)
 
     def _train(self, agent: int) -> None:
+        self.stopwatch.starts(agent)
         self._trainer.freeze(agent)
         self._queued[agent] = None
         if not self._is_computing:
@@ -194,7 +202,9 @@ class Node:
             return
         future.result()
         for agent in batch:
-            self._put(agent, Trained(self._trainer.commit(agent)))
+            update = self._trainer.commit(agent)
+            self.stopwatch.ends(agent, update.env_steps)
+            self._put(agent, Trained(update))
         if self._queued:
             self._compute()
         else:

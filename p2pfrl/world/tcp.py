@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -21,6 +22,7 @@ from p2pfrl.world.tls import refusal
 
 PIECE = 256 * 1024
 STAGE = 64 * 1024
+_MIN_RTT = 148
 _KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
 
 
@@ -32,6 +34,7 @@ class Link(asyncio.BufferedProtocol):
         closed: the connection is gone.
         frames_replaced: frames that a newer one of the same sender and kind replaced before they were sent.
         bytes_sent: bytes handed to the transport.
+        round_trip: seconds, the smallest that the kernel had measured when it was last asked.
 
     Args:
         session: (link, transport) -> its session, made when the connection is: it needs the peer's certificate.
@@ -50,6 +53,7 @@ class Link(asyncio.BufferedProtocol):
         self.session: Session
         self.closed = asyncio.Event()
         self.frames_replaced = 0
+        self.round_trip: float | None = None
         self.bytes_sent = 0
         self._make = session
         self._on_events = on_events
@@ -107,13 +111,17 @@ class Link(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Close."""
+        self.measure()
         self._handle(self.session.ended())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the session."""
         self.closed.set()
-        self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
+        if self._paused and isinstance(exc, TimeoutError):
+            self._handle(self.session.give_up("slow_reader", f"the kernel gave up sending: {exc}"))
+        else:
+            self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
 
     def pause_writing(self) -> None:
         """Stop sending pieces."""
@@ -127,6 +135,7 @@ class Link(asyncio.BufferedProtocol):
     def tick(self) -> None:
         """Let the session look at the time; give up a reader that has taken nothing for one timeout."""
         now = self._clock()
+        self.measure()
         self._handle(self.session.tick(now))
         waiting = self._transport.get_write_buffer_size() if self._paused else 0
         taken = self.bytes_sent - waiting
@@ -169,6 +178,20 @@ class Link(asyncio.BufferedProtocol):
         """Close the connection at once."""
         self._transport.abort()
 
+    def measure(self) -> None:
+        """Read the smallest round trip that the kernel has measured, where it says.
+
+        `tcpi_min_rtt` of Linux's `struct tcp_info`: microseconds, at offset 148.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or not hasattr(socket, "TCP_INFO"):
+            return
+        with contextlib.suppress(OSError):
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            microseconds = int.from_bytes(info[_MIN_RTT : _MIN_RTT + 4], sys.byteorder)
+            if 0 < microseconds < 2**32 - 1:
+                self.round_trip = microseconds / 1e6
+
     def flush(self) -> None:
         """Send control messages, then pieces of frames, as long as the transport takes them."""
         session, transport = self.session, self._transport
@@ -178,7 +201,7 @@ class Link(asyncio.BufferedProtocol):
         if transport.is_closing():
             return
         before = self.bytes_sent
-        while not self._paused:
+        while not self._paused and not transport.is_closing():
             if self._control and not self._sending:
                 piece: memoryview | bytes = self._control.popleft()
             elif self._sending:

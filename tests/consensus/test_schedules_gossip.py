@@ -209,6 +209,25 @@ def test_rounds_beyond_the_last_are_refused():
     assert g.messages_late == 3
 
 
+def test_rounds_that_nobody_can_have_reached_are_dropped_even_where_no_round_is_the_last():
+    g = machine(rounds=None)
+    feed(g, Started(), received(1, 2**20), received(1, 2**61))
+    assert feed(g, trained()) == ["send update 0 to 1 2", "wait"]
+    assert g.messages_late == 2
+
+
+def test_of_a_sender_far_ahead_a_bounded_number_of_rounds_is_kept_and_those_of_use():
+    g = machine(rounds=None)
+    feed(g, Started(), *(received(1, round) for round in range(1, 1001)), received(2, 1000))
+    assert sum(1 in box for box in g._inbox.values()) == 16
+    assert g.messages_late == 1000 - 16
+    assert feed(g, trained()) == ["send update 1000 to 1 2", "mix 1000 of 1 2", "train"]
+    g = machine(out=(1,), into=(2,), rounds=None)
+    feed(g, Started(), *(received(2, round) for round in range(1, 1001)))
+    assert sorted(g._inbox) == list(range(1, 17))
+    assert g.messages_late == 1000 - 16
+
+
 def test_a_predecessor_that_does_not_hear_us_may_run_ahead_without_making_us_jump():
     g = machine(out=(1,), into=(2,))
     feed(g, Started(), *(received(2, round) for round in range(6)))

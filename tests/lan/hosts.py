@@ -5,7 +5,7 @@
         hosts.cut([0], [1, 2, 3])
         hosts.heal()
 
-Everything that was made is removed at the end, processes included. `Unavailable` says why it cannot be made.
+Everything that was made is removed at the end, processes included. `UnavailableError` says why it cannot be made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NUMBERS = count()
 MTU = 9000
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This machine does not let us make hosts; the text says why."""
 
 
@@ -37,7 +37,7 @@ def sh(*command: str) -> str:
     """Run a command; return what it printed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
-        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise UnavailableError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -123,15 +123,15 @@ class Hosts:
 
     def __enter__(self) -> Hosts:
         if os.geteuid() != 0:
-            raise Unavailable("network namespaces need root")
+            raise UnavailableError("network namespaces need root")
         missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
         if missing:
-            raise Unavailable(f"not installed: {', '.join(missing)} (iproute2, nftables)")
+            raise UnavailableError(f"not installed: {', '.join(missing)} (iproute2, nftables)")
         try:
             self._make()
-        except (Unavailable, OSError) as error:
+        except (UnavailableError, OSError) as error:
             self._remove()
-            raise Unavailable(str(error)) from error
+            raise UnavailableError(str(error)) from error
         return self
 
     def __exit__(
