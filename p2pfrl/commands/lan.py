@@ -90,7 +90,8 @@ def peer(
                     "messages_late", "deadlines_expired", "refusals", "parameters_digest"):  # fmt: skip
             print(f"{key:20}  {summary[key]}")
         print(f"{'directory':20}  {directory}")
-    print(f"p2pfrl collect makes one record of all peers' directories, this one is {directory}", file=sys.stderr)
+    if not quiet:
+        print(f"p2pfrl collect makes one record of all peers' directories, this one is {directory}", file=sys.stderr)
     return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
 
 
