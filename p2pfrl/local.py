@@ -65,7 +65,7 @@ def share(agents: int, jobs: int, *, coordinator: bool) -> list[tuple[int, ...]]
     """Return who lives in which process: neighbors by number together, the coordinator alone and first.
 
     >>> share(8, 3, coordinator=True)
-    [(-1,), (0, 1, 2), (3, 4, 5), (6, 7)]
+    [(-1,), (0, 1, 2), (3, 4), (5, 6, 7)]
     """
     count = max(1, min(jobs, agents))
     bounds = [round(i * agents / count) for i in range(count + 1)]

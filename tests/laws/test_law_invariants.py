@@ -150,7 +150,7 @@ def there_at_the_end(faults: tuple[dict[str, Any], ...], end: float) -> set[int]
 
 
 @given(world=worlds())
-@settings(max_examples=35, derandomize=True, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:
