@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from law_runs import FLAT, Array, play
 
-SEEDS, LOSS, ROUNDS = 12, 0.2, 50
+SEEDS, LOSS, ROUNDS = 20, 0.2, 50
 
 
 def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> float:
