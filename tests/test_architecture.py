@@ -28,8 +28,19 @@ LAYERS = {
     "catalog": ("core", "consensus", "exchange", "learning", "world"),
     "scenario": ("catalog", "core", "consensus", "exchange", "learning", "world"),
     "build": ("core", "agent", "consensus", "exchange", "learning", "world", "results", "scenario"),
+    "pki": ("core", "world"),
+    "summary": ("core", "build", "consensus", "results", "scenario"),
+    "simulate": ("build", "consensus", "results", "scenario", "summary", "world"),
+    "deploy": ("core", "build", "learning", "results", "scenario", "summary", "world"),
+    "peers": ("core", "deploy", "results", "scenario", "world"),
+    "replay": ("core", "build", "learning", "peers", "results"),
+    "collect": ("core", "build", "peers", "replay", "results", "summary"),
+    "calibrate": ("core", "deploy", "results", "scenario", "simulate", "world"),
+    "show": ("results", "scenario"),
+    "local": ("core", "build", "collect", "results", "scenario", "show", "world"),
 }
-"""Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts) or a door."""
+"""Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts), one of the doors
+listed here, each with what it may import, or another door: the package itself, the command line, the benchmarks."""
 BUILD = ("build", "blueprint", "pooling")
 DOORS = "door"
 CONTRACTS = (
@@ -37,6 +48,9 @@ CONTRACTS = (
     "p2pfrl.learning.model",
 )  # fmt: skip
 """What the world and the agent may know of learning: never a learner or an environment."""
+TERMS = ("p2pfrl.world.fleet", "p2pfrl.world.mesh", "p2pfrl.world.terms", "p2pfrl.world.tls")
+PACKAGE = ("summary", "show")
+"""Who may import the package itself: for its version, or as a user of it."""
 PURE = ("agent", "consensus", "exchange")
 IMPURE = {"asyncio", "time", "random", "threading", "socket", "multiprocessing", "concurrent", "datetime", "secrets"}
 
@@ -66,12 +80,28 @@ def test_the_rooms_are_there():
     assert {layer(name) for name in MODULES} == {*LAYERS, DOORS}
 
 
+def test_a_layer_imports_only_layers_above_it_in_the_table():
+    above: set[str] = set()
+    for name, allowed in LAYERS.items():
+        assert above.issuperset(allowed), name
+        above.add(name)
+
+
+def test_commands_reach_of_the_world_what_says_where_and_on_what_terms_peers_talk():
+    for name in MODULES:
+        if name.startswith("p2pfrl.commands."):
+            for target in imports(name):
+                if target.startswith("p2pfrl.world"):
+                    assert target in TERMS, f"{name} imports {target}"
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) != DOORS])
 def test_imports_go_one_way(name):
     own = layer(name)
     for target in imports(name):
         if target.startswith("p2pfrl"):
-            assert layer(target) in (own, *LAYERS[own]), f"{name} imports {target}"
+            allowed = (own, *LAYERS[own], *((DOORS,) if own in PACKAGE and target == "p2pfrl" else ()))
+            assert layer(target) in allowed, f"{name} imports {target}"
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in ("agent", "world")])

@@ -1,66 +1,31 @@
-"""The links of one process to the processes of its neighbors: dialing, accepting, heartbeats, who is up."""
+"""The links of one process to the processes of its neighbors: accepting, heartbeats, who is up."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.world.dialing import keep_dialing
 from p2pfrl.world.fleet import Address, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
 from p2pfrl.world.tcp import Link
+from p2pfrl.world.terms import Ear, Security, Timing
+
+__all__ = ["TICK", "Ear", "Mesh", "Security", "Timing"]
 
 TICK = 0.25
-_BACKOFF = (0.05, 0.4)
-_CONNECT = 0.5
-"""Seconds for a TCP connection: the kernel would repeat its request after 1 s and 3 s only, and a link that works again
-is to be found within a second. With the longest pause between two attempts that is 0.9 s."""
 _DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
 """Reasons after which nothing more is sent: whoever does not read would hold the connection, and us from a new one."""
 _LINES = 8
 """Refusals of one sender and reason that are all noted; then every power of two is, or a flood would fill the disk."""
-
-
-@dataclass(frozen=True)
-class Security:
-    """How a process knows who it talks to.
-
-    Attributes:
-        secret: shared by all processes of the run; empty for none.
-        server: TLS context of accepted connections; None for plain TCP.
-        client: TLS context of own connections; None for plain TCP.
-        names: a connection's TLS object -> agents named by the peer's certificate.
-    """
-
-    secret: bytes = b""
-    server: ssl.SSLContext | None = None
-    client: ssl.SSLContext | None = None
-    names: Callable[[ssl.SSLObject], tuple[int, ...]] | None = None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds: between heartbeats, until a silent peer is dead, and until everyone must be there at the start."""
-
-    heartbeat: float = 1.0
-    timeout: float = 3.0
-    start: float = 120.0
-
-
-class Ear(Protocol):
-    """Whoever is told what happens: the record, the live line."""
-
-    def note(self, what: str, **details: object) -> None:
-        """Something worth a line in the log happened."""
 
 
 class Mesh:
@@ -126,7 +91,7 @@ class Mesh:
         self._start(self._keep_time())
         for address, agents in self._others.items():
             if min(self._own.agents) < min(agents):
-                self._start(self._keep_dialing(address))
+                self._dial(address)
         try:
             async with asyncio.timeout(self._timing.start):
                 while not all(self._up.get(address) for address in self._others):
@@ -194,37 +159,14 @@ class Mesh:
                     link.excuse(away)
                 link.tick()
 
-    async def _keep_dialing(self, address: Address) -> None:
-        """Connect to a process, again and again whenever the connection is lost, with jittered backoff."""
-        backoff, jitter = _BACKOFF[0], random.SystemRandom()
-        while True:
-            try:
-                link = await self._dial(address)
-                await link.closed.wait()
-                backoff = _BACKOFF[0] if link.session.was_open else min(2 * backoff, _BACKOFF[1])
-            except (OSError, TimeoutError, ssl.SSLError) as error:
-                if self._is_worth_a_line("unreachable", self._others[address]):
-                    self._ear.note("unreachable", address=address, error=str(error))
-                backoff = min(2 * backoff, _BACKOFF[1])
-            await asyncio.sleep(backoff * jitter.uniform(0.5, 1.0))
+    def _dial(self, address: Address) -> None:
+        def failed(error: Exception) -> None:
+            if self._is_worth_a_line("unreachable", self._others[address]):
+                self._ear.note("unreachable", address=address, error=str(error))
 
-    async def _dial(self, address: Address) -> Link:
-        found = await self._loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, where = found[0]
-        sock = socket.socket(family, kind, protocol)
-        context = self._security.client
-        try:
-            sock.setblocking(False)
-            async with asyncio.timeout(_CONNECT):
-                await self._loop.sock_connect(sock, where)
-            async with asyncio.timeout(self._timing.timeout):
-                _, link = await self._loop.create_connection(
-                    lambda: self._link(dialer=True), sock=sock, ssl=context, server_hostname="" if context else None
-                )
-        except BaseException:
-            sock.close()
-            raise
-        return link
+        link = partial(self._link, dialer=True)
+        client, timeout = self._security.client, self._timing.timeout
+        self._start(keep_dialing(address, link, client=client, timeout=timeout, failed=failed))
 
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:

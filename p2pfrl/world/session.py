@@ -4,96 +4,29 @@
     events out  Opened, Delivered, Told, Refused, Closed
     bytes out   outgoing: control messages, in order; frames are sent by the transport itself, after `envelope`
 
-Greeting: both say hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then prove that they know
-the shared secret by an HMAC over both nonces, then say joined: only who has heard "joined" has joined. Where no secret
-is set the proof shows only that both are alive now. What a refusal names, both sides hear. The records of the stream
-are in greeting.py.
+The greeting is a state machine of its own (handshake.py), and so is the cutting of the stream into records
+(stream.py). What a refusal names, both sides hear.
 """
 
 from __future__ import annotations
 
-import hmac
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import Message
-from p2pfrl.core.wire import VERSION, Decoder, Frame
-from p2pfrl.world.greeting import (
-    CONTROL,
-    ENVELOPE,
-    LENGTH,
-    MAX_CONTROL,
-    Identity,
-    control,
-    differences,
-    open_envelope,
-    parse_control,
-    parse_hello,
-    plain_text,
-    printable,
-)  # fmt: skip
+from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.world.events import Closed, Delivered, Event, Opened, Refused, Told
+from p2pfrl.world.greeting import Identity, control, plain_text, printable
+from p2pfrl.world.handshake import STEPS, Handshake, UnwelcomeError
+from p2pfrl.world.stream import Parcel, Reader
 
-_PREFIX = 12
+__all__ = ["Closed", "Delivered", "Event", "Opened", "Refused", "Session", "Told"]
+
 _WINDOW = 256
 _ROUNDS = 8
 _FLOOR = 1024.0
 """Bytes per second below which a record is given up: a 9600 baud line; no LAN is slower, and a dripping sender is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Both sides have joined."""
-
-    peer: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A frame arrived, decoded and checked."""
-
-    to: tuple[int, ...]
-    message: Message
-    frame: Frame
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A control message of the application."""
-
-    say: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Something was refused; the connection lives on. `reason` is one of a small fixed set."""
-
-    reason: str
-    detail: str
-    agents: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The connection must be closed, or is."""
-
-    reason: str
-    detail: str
-
-
-Event = Opened | Delivered | Told | Refused | Closed
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What is being received: the step and its buffer."""
-
-    step: Callable[[], list[Event]]
-    buffer: memoryview
-    have: int = 0
 
 
 class Session:
@@ -138,58 +71,38 @@ class Session:
         self.is_closed = False
         self.was_open = False
         self.refusals: dict[str, int] = {}
-        self._own = own
-        self._decoder = decoder
-        self._secret = secret
-        self._role = b"dialer" if dialer else b"acceptor"
-        self._other_role = b"acceptor" if dialer else b"dialer"
+        self._agents = frozenset(own.agents)
         self._heartbeat = heartbeat
         self._timeout = timeout
-        self._allowed = allowed
-        self._check = check
-        self._proved = False
-        self._joined = False
-        self._began = self._heard = self._spoke = now
-        self._recipients: tuple[int, ...] = ()
-        self._prefix = b""
-        self._head = b""
-        self._reading = self._expect(self._envelope, ENVELOPE.size)
-        self._begun = now
-        self._got = 0
+        self._began = self._heard = self._spoke = self._begun = now
+        self._decoder = decoder
+        self._handshake = Handshake(own, secret=secret, dialer=dialer, allowed=allowed, check=check)
+        self._reader = Reader(decoder)
         self._newest: dict[int, tuple[int, set[int]]] = {}
         self._contents: dict[tuple[int, str], dict[int, int]] = {}
-        self._say(
-            "hello", version=VERSION, run=own.run, scenario=own.scenario, layout=own.layout, agents=list(own.agents),
-            incarnation=own.incarnation, nonce=own.nonce, host=own.address[0], port=own.address[1],
-            settings=dict(own.settings),
-        )  # fmt: skip
+        self.outgoing.append(self._handshake.hello())
 
     # Bytes in.
 
     def buffer(self) -> memoryview:
         """Return where the next bytes belong."""
-        return self._reading.buffer[self._reading.have :]
+        return self._reader.buffer()
 
     def filled(self, count: int, now: float) -> list[Event]:
         """Return what follows from `count` bytes written to `buffer()`."""
         if self.is_closed:
             return []
         self._heard = now
-        if not self._got:
+        reader = self._reader
+        if not reader.got:
             self._begun = now
-        self._got += count
-        reading = self._reading
-        reading.have += count
-        events: list[Event] = []
-        while reading.have == len(reading.buffer) and not self.is_closed:
-            try:
-                events += reading.step()
-            except WireError as error:
-                events += self._close(error.reason, str(error))
-            if self._reading is reading:
-                break
-            reading = self._reading
-        return events
+        try:
+            record = reader.filled(count)
+            if record is None:
+                return []
+            return self._frame(record) if isinstance(record, Parcel) else self._obey(record)
+        except WireError as error:
+            return self._close(error.reason, str(error))
 
     def feed(self, data: bytes | memoryview, now: float) -> list[Event]:
         """Return what follows from `data`."""
@@ -209,8 +122,7 @@ class Session:
             return []
         if refused is not None:
             return self._close(*refused)
-        inside = self._reading.have > 0 or self._reading.step != self._envelope
-        return self._close("truncated" if inside else "closed", "the other side closed the connection")
+        return self._close("truncated" if self._reader.is_inside else "closed", "the other side closed the connection")
 
     # Time.
 
@@ -222,8 +134,9 @@ class Session:
             return self._close("greeting_timeout", f"no greeting within {self._timeout} s")
         if now - self._heard > self._timeout:
             return self._close("silent", f"nothing heard for {self._timeout} s")
-        if self._got and self._got < _FLOOR * (now - self._begun - self._timeout):
-            return self._close("too_slow", f"{self._got} bytes of a record in {now - self._begun:.1f} s")
+        got = self._reader.got
+        if got and got < _FLOOR * (now - self._begun - self._timeout):
+            return self._close("too_slow", f"{got} bytes of a record in {now - self._begun:.1f} s")
         if self.is_open and now - self._spoke > self._heartbeat:
             self._say("alive")
             self._spoke = now
@@ -249,82 +162,27 @@ class Session:
         if self.is_open:
             self._say(say, **body)
 
-    # Steps of reading.
+    # Frames.
 
-    def _expect(self, step: Callable[[], list[Event]], size: int) -> _Reading:
-        return _Reading(step, memoryview(bytearray(size)))
-
-    def _envelope(self) -> list[Event]:
-        kind, count = open_envelope(self._reading.buffer)
-        if kind == CONTROL:
-            self._reading = self._expect(self._control_length, LENGTH.size)
-        elif not self.is_open:
-            raise WireError("not_joined", "a frame before both have joined")
-        else:
-            self._reading = self._expect(self._to, 4 * count)
-        return []
-
-    def _control_length(self) -> list[Event]:
-        (length,) = LENGTH.unpack(self._reading.buffer)
-        if not 0 < length <= MAX_CONTROL:
-            raise WireError("bad_length", f"a control message of {length} bytes; at most {MAX_CONTROL}")
-        self._reading = self._expect(self._control, length)
-        return []
-
-    def _control(self) -> list[Event]:
-        raw = bytes(self._reading.buffer)
-        self._next()
-        return self._obey(parse_control(raw))
-
-    def _to(self) -> list[Event]:
-        buffer = self._reading.buffer
-        self._recipients = struct.unpack(f"<{len(buffer) // 4}i", buffer)
-        self._reading = self._expect(self._lengths, _PREFIX)
-        return []
-
-    def _lengths(self) -> list[Event]:
-        self._prefix = bytes(self._reading.buffer)
-        header, payload = self._decoder.lengths(self._prefix)
-        self._payload_length = payload
-        # The bin prefix has 2, 3 or 5 bytes; the numbers behind it go straight into a buffer of their own.
-        self._bin = 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
-        self._reading = self._expect(self._header, header + self._bin)
-        return []
-
-    def _header(self) -> list[Event]:
-        self._head = self._prefix + bytes(self._reading.buffer)
-        size = self._payload_length - self._bin
-        if size <= 0:
-            return self._frame(memoryview(b""))
-        self._reading = self._expect(self._payload, size)
-        return []
-
-    def _payload(self) -> list[Event]:
-        return self._frame(self._reading.buffer)
-
-    def _next(self) -> None:
-        self._reading = self._expect(self._envelope, ENVELOPE.size)
-        self._got = 0
-
-    def _frame(self, payload: memoryview) -> list[Event]:
-        self._next()
+    def _frame(self, parcel: Parcel) -> list[Event]:
         assert self.peer is not None
         try:
-            message = self._decoder.parse(self._head, payload)
+            message = self._decoder.parse(parcel.head, parcel.payload)
             if message.sender not in self.peer.agents:
                 raise WireError("spoofed_sender", f"agent {message.sender} does not live at the other end")
             if message.incarnation != self.peer.incarnation:
                 raise WireError("stale_incarnation", f"{message.incarnation}, joined as {self.peer.incarnation}")
-            self._for_us()
+            self._for_us(parcel.to)
             self._once(message)
             self._consistent(message)
         except WireError as error:
             return self._refuse(error.reason, str(error))
         frame = Frame(
-            self._head, payload, kind=message.kind, round=message.round, sequence=message.sequence, crc=message.crc32
-        )
+            parcel.head, parcel.payload, kind=message.kind, round=message.round, sequence=message.sequence,
+            crc=message.crc32,
+        )  # fmt: skip
         frame.message = message
-        return [Delivered(self._recipients, message, frame)]
+        return [Delivered(parcel.to, message, frame)]
 
     def _once(self, message: Message) -> None:
         """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
@@ -335,10 +193,9 @@ class Session:
         seen.add(message.sequence)
         self._newest[message.sender] = highest, {s for s in seen if s > highest - _WINDOW} if len(seen) > 512 else seen
 
-    def _for_us(self) -> None:
+    def _for_us(self, to: tuple[int, ...]) -> None:
         """Refuse recipients that do not live here, or that are named twice."""
-        to = self._recipients
-        if len(set(to)) != len(to) or not set(to) <= set(self._own.agents):
+        if len(set(to)) != len(to) or not self._agents.issuperset(to):
             raise WireError("unknown_recipient", f"{len(to)} recipients, not all of them different agents of ours")
 
     def _consistent(self, message: Message) -> None:
@@ -353,9 +210,8 @@ class Session:
 
     def _obey(self, body: dict[str, Any]) -> list[Event]:
         say = body.pop("say")
-        steps = {"hello": self._hello, "proof": self._proof, "joined": self._on_joined}
-        if say in steps:
-            return steps[say](body)
+        if say in STEPS:
+            return self._greet(say, body)
         if say == "refused":
             return self._close("refused_by_peer", plain_text(body.get("detail")))
         if say == "bye":
@@ -364,57 +220,19 @@ class Session:
             raise WireError("not_joined", f"{say!r} before both have joined")
         return [] if say == "alive" else [Told(printable(say, 50), body)]
 
-    def _hello(self, body: dict[str, Any]) -> list[Event]:
-        if self.peer is not None:
-            raise WireError("malformed", "a second hello")
-        peer = parse_hello(body)
-        own = self._own
-        for name in ("run", "scenario", "layout"):
-            ours, theirs = getattr(own, name), getattr(peer, name)
-            if ours != theirs:
-                return self._refuse_peer(
-                    f"wrong_{name}", f"{name}: expected {ours!r}, got {theirs!r}{differences(own, peer)}"
-                )
-        if peer.nonce == own.nonce:
-            return self._refuse_peer("self_connection", "this is our own hello")
-        if self._allowed is not None and not set(peer.agents) <= set(self._allowed):
-            return self._refuse_peer(
-                "wrong_certificate", f"the certificate is for agents {sorted(self._allowed)}, hello says {peer.agents}"
-            )
-        problem = self._check(peer)
-        if problem is not None:
-            return self._refuse_peer(*problem)
-        self.peer = peer
-        self._say("proof", mac=self._mac(self._role, own.nonce, peer.nonce))
-        return []
-
-    def _proof(self, body: dict[str, Any]) -> list[Event]:
-        if self.peer is None or self._proved:
-            raise WireError("malformed", "a proof without a hello, or a second one")
-        mac = body.get("mac")
-        if not isinstance(mac, bytes) or not hmac.compare_digest(
-            mac, self._mac(self._other_role, self.peer.nonce, self._own.nonce)
-        ):
-            return self._refuse_peer("wrong_secret", "the other side does not know the shared secret")
-        self._proved = True
-        self._say("joined")
-        return self._open_if_ready()
-
-    def _on_joined(self, body: dict[str, Any]) -> list[Event]:
-        if not self._proved or self._joined:
-            raise WireError("malformed", "joined before the proof, or for the second time")
-        self._joined = True
-        return self._open_if_ready()
-
-    def _open_if_ready(self) -> list[Event]:
-        if not (self._proved and self._joined) or self.is_open:
+    def _greet(self, say: str, body: dict[str, Any]) -> list[Event]:
+        try:
+            answer = self._handshake.hear(say, body)
+        except UnwelcomeError as error:
+            return self._refuse_peer(error.reason, error.detail)
+        self.peer = self._handshake.peer
+        if answer:
+            self.outgoing.append(answer)
+        if not self._handshake.is_done:
             return []
-        self.is_open = self.was_open = True
         assert self.peer is not None
+        self.is_open = self.was_open = self._reader.may_deliver = True
         return [Opened(self.peer)]
-
-    def _mac(self, role: bytes, speaker: bytes, listener: bytes) -> bytes:
-        return hmac.digest(self._secret or b"-", role + b"|" + speaker + b"|" + listener, "sha256")
 
     def _say(self, say: str, **body: Any) -> None:
         self.outgoing.append(control(say, **body))
@@ -432,6 +250,5 @@ class Session:
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         self.is_closed = True
         self.is_open = False
-        # A session refers to itself through its step: without this its buffer would live until the next collection.
-        self._reading = _Reading(list, memoryview(b""))
+        self._reader.close()
         return [Closed(reason, detail)]

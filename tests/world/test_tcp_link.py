@@ -14,7 +14,7 @@ import pytest
 
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.world import mesh as mesh_module
+from p2pfrl.world import dialing
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.mesh import Mesh, Security, Timing
 from p2pfrl.world.node import listen
@@ -128,7 +128,7 @@ def test_a_stopped_peer_is_noticed_within_3_5_s_and_heard_within_a_second_of_goi
 
 
 def test_between_two_attempts_to_connect_less_than_a_second_passes() -> None:
-    assert mesh_module._CONNECT + mesh_module._BACKOFF[1] < 1.0
+    assert dialing.CONNECT + dialing.BACKOFF[1] < 1.0
 
 
 def test_a_killed_peer_is_noticed_at_once_and_its_successor_is_heard_though_it_comes_later() -> None:
