@@ -1,16 +1,10 @@
 """From what peers measured to the `[network]` and `[compute]` with which the simulator predicts them.
 
-The peers' clocks are set against each other as NTP does it (Mills, Internet time synchronization: the network time
-protocol, IEEE Transactions on Communications 39, 1991): what a pair of links takes in both directions is known from two
-clocks that disagree, and is taken to be the same in each. Every message then has a delay from its sending to its
-arrival. The simulator's own network model (interfaces that are first-in first-out, world/network.py) is run over the
-messages as they were really sent, and the latencies of the links are moved until the delays agree: so what is written
-reproduces the delays at the size and cadence of this scenario, with what TCP, the kernel and the codec add to them.
+The delays of messages are found in delays.py; here what an update takes is, and both become a scenario.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,30 +15,15 @@ from numpy.typing import NDArray
 from p2pfrl.core.distributions import LogNormal, Values
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
+from p2pfrl.delays import FEW, SECOND, Edge, bandwidth_of, latencies, messages_of, round_trips
 from p2pfrl.deploy import TIMINGS
 from p2pfrl.scenario import Scenario, hash8, load
 from p2pfrl.scenario.render import resolved, to_toml
 from p2pfrl.simulate import simulate
 from p2pfrl.world.stopwatch import Timings, read_timings
 
-Edge = tuple[int, int]
-_SECOND = 1e9
-_STEPS, _DAMPING = 12, 0.7
-_FEW = 5
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message on one link, in seconds of the common clock."""
-
-    sender: int
-    receiver: int
-    round: int
-    nbytes: int
-    sent: float
-    arrived: float
 
 
 @dataclass(frozen=True)
@@ -146,15 +125,15 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     missing = sorted(set(range(scenario.agents)) - {agent for peer in peers for agent in peer.agents})
     if missing:
         raise RecordError(f"no directory holds agents {missing}: give those of all peers")
-    messages = _messages(peers)
-    bandwidth = _bandwidth(messages, peers)
-    links, spread = _latencies(messages, bandwidth)
+    messages = messages_of(peers)
+    bandwidth = bandwidth_of(messages, peers)
+    links, spread = latencies(messages, bandwidth)
     steps = _seconds_per_step(scenario, peers)
     middle = float(np.median(steps))
     pooled = np.maximum(spread, _LEAST_LATENCY)
     low, median, high = np.quantile(np.log(pooled), (0.25, 0.5, 0.75))
     return scenario, Calibration(
-        links=links, round_trips=_round_trips(peers), latency=float(np.exp(median)),
+        links=links, round_trips=round_trips(peers), latency=float(np.exp(median)),
         sigma=round(float(high - low) / 1.349, 4), bandwidth=bandwidth,
         seconds_per_env_step=middle, speed=tuple(round(middle / s, 4) for s in steps),
         rounds=_rounds(scenario, peers), messages=len(messages), nbytes=int(np.median([m.nbytes for m in messages])),
@@ -209,138 +188,6 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     }
 
 
-def _messages(peers: Sequence[Timings]) -> list[Message]:
-    """Return all messages that left and arrived, ascending by the time they were sent, on a common clock."""
-    home = _homes(peers)
-    left = {
-        (sent.sender, to, sent.sequence): (sent, position)
-        for peer in peers
-        for sent in peer.sent
-        for position, to in enumerate(sent.to)
-    }
-    raw = [
-        (home[got.sender], number, left[key][0], got, left[key][1])
-        for number, peer in enumerate(peers)
-        for got in peer.arrived
-        if (key := (got.sender, got.receiver, got.sequence)) in left
-    ]
-    between: dict[Edge, list[float]] = {}
-    for origin, target, sent, got, _ in raw:
-        between.setdefault((origin, target), []).append((got.time - sent.time) / _SECOND)
-    if not between or min(map(len, between.values())) < _FEW:
-        raise RecordError(f"the run was too short: expected at least {_FEW} messages on every link")
-    offset = _offsets(between, len(peers))
-    found = [
-        (
-            sent.time / _SECOND - offset[origin],
-            position,
-            Message(
-                got.sender, got.receiver, sent.round, sent.nbytes,
-                sent.time / _SECOND - offset[origin], got.time / _SECOND - offset[target],
-            ),
-        )
-        for origin, target, sent, got, position in raw
-    ]  # fmt: skip
-    return [message for *_, message in sorted(found, key=lambda row: row[:2])]
-
-
-def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float]:
-    """Return what each peer's clock shows more than the first peer's, half of what the two directions differ by."""
-    offset: dict[int, float] = {0: 0.0}
-    queue = deque([0])
-    while queue:
-        here = queue.popleft()
-        for there in range(number):
-            if there not in offset and (here, there) in between and (there, here) in between:
-                ahead = (float(np.median(between[here, there])) - float(np.median(between[there, here]))) / 2
-                offset[there] = offset[here] + ahead
-                queue.append(there)
-    lost = [i for i in range(number) if i not in offset]
-    if lost:
-        raise RecordError(f"no messages in both directions connect directory number {lost[0] + 1} with the first")
-    return [offset[i] for i in range(number)]
-
-
-def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
-    """Return the median, over everything that was sent at once, of its bytes / (its last arrival - half a round trip).
-
-    What was sent at once is one frame to all its receivers: it leaves through one interface.
-    """
-    home, least = _homes(peers), _round_trips(peers)
-    flight = {(home[i], home[j]): seconds / 2 for (i, j), seconds in least.items()}
-    flight |= {(there, here): seconds for (here, there), seconds in flight.items()}
-    rates = []
-    for group in ([messages[i] for i in numbers] for numbers in _at_once(messages)):
-        last = max(group, key=lambda m: m.arrived)
-        took = last.arrived - last.sent - flight.get((home[last.sender], home[last.receiver]), 0.0)
-        rates.append(sum(m.nbytes for m in group) / max(took, 1e-5))
-    return float(np.median(rates))
-
-
-def _latencies(messages: Sequence[Message], bandwidth: float) -> tuple[dict[Edge, float], NDArray[np.float64]]:
-    """Return the latency of every link; and, for everything sent at once, the one that gives its last arrival.
-
-    Connections share an interface fairly, so all that is sent at once arrives together; the simulator serves one
-    message after the other. They agree on when the last has arrived, so that is what the latencies are moved to.
-    """
-    groups = _at_once(messages)
-    delays: dict[Edge, list[float]] = {}
-    for group in groups:
-        air = sum(messages[i].nbytes for i in group) / bandwidth
-        for m in (messages[i] for i in group):
-            delays.setdefault((m.sender, m.receiver), []).append(m.arrived - m.sent - air)
-    latency = {edge: max(0.0, float(np.median(values))) for edge, values in sorted(delays.items())}
-    last = [messages[max(group, key=lambda i: messages[i].arrived)] for group in groups]
-    for step in range(_STEPS):
-        done = np.array([m.sent for m in messages]) + _model(messages, bandwidth, latency)
-        surplus = np.array([m.arrived - max(done[group]) for m, group in zip(last, groups, strict=True)])
-        if step < _STEPS - 1:
-            move = _DAMPING * float(np.median(surplus))
-            latency = {edge: max(0.0, seconds + move) for edge, seconds in latency.items()}
-    return latency, np.array([latency[m.sender, m.receiver] for m in last]) + surplus
-
-
-def _at_once(messages: Sequence[Message]) -> list[list[int]]:
-    """Return the numbers of the messages that were one sending: one frame to all its receivers."""
-    groups: dict[tuple[int, float], list[int]] = {}
-    for number, message in enumerate(messages):
-        groups.setdefault((message.sender, message.sent), []).append(number)
-    return list(groups.values())
-
-
-def _round_trips(peers: Sequence[Timings]) -> dict[Edge, float]:
-    """Return (agent, agent) -> smallest round trip between their processes, by the lowest agents there."""
-    home, found = _homes(peers), dict[Edge, float]()
-    for peer in peers:
-        for other, seconds in peer.round_trips.items():
-            low, high = sorted((min(peer.agents), min(peers[home[other]].agents)))
-            found[low, high] = min(seconds, found.get((low, high), seconds))
-    return found
-
-
-def _homes(peers: Sequence[Timings]) -> dict[int, int]:
-    """Return agent -> number of its process."""
-    return {agent: number for number, peer in enumerate(peers) for agent in peer.agents}
-
-
-def _model(messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge, float]) -> NDArray[np.float64]:
-    """Return the delays of messages in the simulator's network, when they are sent as they were."""
-    sending: dict[int, float] = {}
-    receiving: dict[int, float] = {}
-    arrivals = []
-    for number in sorted(range(len(messages)), key=lambda i: messages[i].sent):
-        m = messages[number]
-        sending[m.sender] = max(m.sent, sending.get(m.sender, m.sent)) + m.nbytes / bandwidth
-        arrivals.append((sending[m.sender] + latency[m.sender, m.receiver], number))
-    delays = np.zeros(len(messages))
-    for arrival, number in sorted(arrivals):
-        m = messages[number]
-        done = max(arrival, receiving.get(m.receiver, -np.inf) + m.nbytes / bandwidth)
-        receiving[m.receiver] = done
-        delays[number] = done - m.sent
-    return delays
-
-
 def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[float]:
     """Return for every agent what one environment step takes, with its share of everything that is done in a round.
 
@@ -353,9 +200,9 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
     for agent in range(scenario.agents):
         peer = next(p for p in peers if agent in p.agents)
         work = [w for w in peer.worked if w.agent == agent]
-        if len(work) < _FEW:
-            raise RecordError(f"the run was too short: expected at least {_FEW} updates of agent {agent}")
-        took = float(np.median([(w.end - w.start) / _SECOND for w in work]))
+        if len(work) < FEW:
+            raise RecordError(f"the run was too short: expected at least {FEW} updates of agent {agent}")
+        took = float(np.median([(w.end - w.start) / SECOND for w in work]))
         if serial:
             cause: dict[int, int] = {}
             for got in peer.arrived:
@@ -363,11 +210,11 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
                     answers = got.round if has_coordinator else got.round + 1
                     cause[answers] = max(cause.get(answers, 0), got.time)
             busy = [
-                (s.time - cause[s.round]) / _SECOND
+                (s.time - cause[s.round]) / SECOND
                 for s in peer.sent
                 if s.sender == agent and s.round in cause and s.time > cause[s.round]
             ]
-            took = float(np.median(busy)) if len(busy) >= _FEW else took
+            took = float(np.median(busy)) if len(busy) >= FEW else took
         steps = float(np.mean([w.env_steps for w in work])) * (scenario.schedule.every if serial else 1)
         found.append(took / steps)
     return found
@@ -380,4 +227,4 @@ def _rounds(scenario: Scenario, peers: Sequence[Timings]) -> dict[int, NDArray[n
         for sent in peer.sent:
             if sent.sender != COORDINATOR:
                 rounds.setdefault(sent.sender, []).append(sent.time)
-    return {agent: np.diff(np.array(times)) / _SECOND for agent, times in sorted(rounds.items()) if len(times) > 1}
+    return {agent: np.diff(np.array(times)) / SECOND for agent, times in sorted(rounds.items()) if len(times) > 1}

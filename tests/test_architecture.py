@@ -35,7 +35,8 @@ LAYERS = {
     "peers": ("core", "deploy", "results", "scenario", "world"),
     "replay": ("core", "build", "learning", "peers", "results"),
     "collect": ("core", "build", "peers", "replay", "results", "summary"),
-    "calibrate": ("core", "deploy", "results", "scenario", "simulate", "world"),
+    "delays": ("core", "world"),
+    "calibrate": ("core", "delays", "deploy", "results", "scenario", "simulate", "world"),
     "show": ("results", "scenario"),
     "local": ("core", "build", "collect", "results", "scenario", "show", "world"),
 }
