@@ -18,13 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import Message
 from p2pfrl.core.wire import VERSION, Decoder, Frame
 from p2pfrl.world.greeting import (
     CONTROL,
+    DATA,
     ENVELOPE,
     LENGTH,
+    MAGIC,
     MAX_CONTROL,
     Identity,
     control,
@@ -37,6 +41,7 @@ from p2pfrl.world.greeting import (
 )  # fmt: skip
 
 _PREFIX = 12
+_NOTHING = memoryview(b"")
 _WINDOW = 256
 _ROUNDS = 8
 _FLOOR = 1024.0
@@ -50,7 +55,7 @@ class Opened:
     peer: Identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivered:
     """A frame arrived, decoded and checked."""
 
@@ -94,6 +99,11 @@ class _Reading:
     step: Callable[[], list[Event]]
     buffer: memoryview
     have: int = 0
+
+
+def _bin_prefix(payload: int) -> int:
+    """Return the bytes of the `bin` prefix; the numbers behind it go straight into a buffer of their own."""
+    return 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
 
 
 class Session:
@@ -153,7 +163,10 @@ class Session:
         self._recipients: tuple[int, ...] = ()
         self._prefix = b""
         self._head = b""
-        self._reading = self._expect(self._envelope, ENVELOPE.size)
+        self._lead = b""
+        self._rest = self._size = 0
+        self._here = frozenset(own.agents)
+        self._start = self._reading = self._expect(self._envelope, ENVELOPE.size)
         self._begun = now
         self._got = 0
         self._newest: dict[int, tuple[int, set[int]]] = {}
@@ -194,14 +207,68 @@ class Session:
     def feed(self, data: bytes | memoryview, now: float) -> list[Event]:
         """Return what follows from `data`."""
         events: list[Event] = []
-        view = memoryview(data)
-        while view and not self.is_closed:
+        view, at = memoryview(data), 0
+        while at < len(view) and not self.is_closed:
+            if taken := self._leap(view, at, now, events):
+                at += taken
+                continue
             buffer = self.buffer()
-            count = min(len(view), len(buffer))
-            buffer[:count] = view[:count]
-            view = view[count:]
+            count = min(len(view) - at, len(buffer))
+            buffer[:count] = view[at : at + count]
+            at += count
             events += self.filled(count, now)
         return events
+
+    def _leap(self, view: memoryview, at: int, now: float, events: list[Event]) -> int:
+        """Read a frame that begins at `at`, with its header complete, in one step; return how many bytes that were.
+
+        Zero where it is anything else, or not as it should be: then step by step, which finds out what it is.
+        """
+        if self._reading is not self._start or self._start.have or not self.is_open:
+            return 0
+        lead = self._lead
+        if not lead or bytes(view[at : at + len(lead)]) != lead:
+            lead = self._lead = self._learn(view[at:])
+            if not lead:
+                return 0
+        begin = at + len(lead)
+        stop = begin + self._rest
+        if len(view) < stop:
+            return 0
+        self._heard = self._begun = now
+        self._head = bytes(view[begin - _PREFIX : stop])
+        buffer = memoryview(np.empty(self._size, np.uint8)) if self._size else _NOTHING
+        end = stop + self._size
+        if end <= len(view):
+            buffer[:] = view[stop:end]
+            events += self._frame(buffer)
+            return end - at
+        have = len(view) - stop
+        buffer[:have] = view[stop:]
+        self._reading = _Reading(self._payload, buffer, have)
+        self._got = len(view) - at
+        return self._got
+
+    def _learn(self, view: memoryview) -> bytes:
+        """Note what the envelope, recipients and lengths at the start of `view` say; return them, or nothing.
+
+        The next frame mostly begins with the same bytes, and then nothing about them need be found out again.
+        """
+        if len(view) < ENVELOPE.size:
+            return b""
+        magic, version, kind, count = ENVELOPE.unpack_from(view)
+        begin = ENVELOPE.size + 4 * count
+        lead = bytes(view[: begin + _PREFIX])
+        if magic != MAGIC or version != VERSION or kind != DATA or not count or len(lead) < begin + _PREFIX:
+            return b""
+        try:
+            header, payload = self._decoder.lengths(lead[begin:])
+        except WireError:
+            return b""
+        self._recipients = struct.unpack_from(f"<{count}i", lead, ENVELOPE.size)
+        prefix = _bin_prefix(payload)
+        self._rest, self._size = header + prefix, payload - prefix
+        return lead
 
     def ended(self, refused: tuple[str, str] | None = None) -> list[Event]:
         """Return what follows from the end of the stream; `refused` is (reason, detail) where TLS gave one."""
@@ -278,6 +345,7 @@ class Session:
 
     def _to(self) -> list[Event]:
         buffer = self._reading.buffer
+        self._lead = b""
         self._recipients = struct.unpack(f"<{len(buffer) // 4}i", buffer)
         self._reading = self._expect(self._lengths, _PREFIX)
         return []
@@ -285,25 +353,24 @@ class Session:
     def _lengths(self) -> list[Event]:
         self._prefix = bytes(self._reading.buffer)
         header, payload = self._decoder.lengths(self._prefix)
-        self._payload_length = payload
-        # The bin prefix has 2, 3 or 5 bytes; the numbers behind it go straight into a buffer of their own.
-        self._bin = 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
-        self._reading = self._expect(self._header, header + self._bin)
+        prefix = _bin_prefix(payload)
+        self._size = payload - prefix
+        self._reading = self._expect(self._header, header + prefix)
         return []
 
     def _header(self) -> list[Event]:
         self._head = self._prefix + bytes(self._reading.buffer)
-        size = self._payload_length - self._bin
-        if size <= 0:
-            return self._frame(memoryview(b""))
-        self._reading = self._expect(self._payload, size)
+        if self._size <= 0:
+            return self._frame(_NOTHING)
+        self._reading = _Reading(self._payload, memoryview(np.empty(self._size, np.uint8)))
         return []
 
     def _payload(self) -> list[Event]:
         return self._frame(self._reading.buffer)
 
     def _next(self) -> None:
-        self._reading = self._expect(self._envelope, ENVELOPE.size)
+        self._start.have = 0
+        self._reading = self._start
         self._got = 0
 
     def _frame(self, payload: memoryview) -> list[Event]:
@@ -328,22 +395,28 @@ class Session:
 
     def _once(self, message: Message) -> None:
         """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
-        highest, seen = self._newest.get(message.sender, (0, set()))
-        if message.sequence in seen or message.sequence <= highest - _WINDOW:
-            raise WireError("replay", f"sequence {message.sequence} of agent {message.sender} was seen before")
-        highest = max(highest, message.sequence)
-        seen.add(message.sequence)
-        self._newest[message.sender] = highest, {s for s in seen if s > highest - _WINDOW} if len(seen) > 512 else seen
+        sender, sequence = message.sender, message.sequence
+        highest, seen = self._newest.get(sender) or (0, set())
+        if sequence in seen or sequence <= highest - _WINDOW:
+            raise WireError("replay", f"sequence {sequence} of agent {sender} was seen before")
+        if sequence > highest:
+            highest = sequence
+        seen.add(sequence)
+        if len(seen) > 2 * _WINDOW:
+            seen = {s for s in seen if s > highest - _WINDOW}
+        self._newest[sender] = highest, seen
 
     def _for_us(self) -> None:
         """Refuse recipients that do not live here, or that are named twice."""
         to = self._recipients
-        if len(set(to)) != len(to) or not set(to) <= set(self._own.agents):
+        if (len(to) > 1 and len(set(to)) != len(to)) or not self._here.issuperset(to):
             raise WireError("unknown_recipient", f"{len(to)} recipients, not all of them different agents of ours")
 
     def _consistent(self, message: Message) -> None:
         """Refuse a second content for the same round. A new connection may repeat a round with newer parameters."""
-        known = self._contents.setdefault((message.sender, message.kind), {})
+        key = message.sender, message.kind
+        if (known := self._contents.get(key)) is None:
+            known = self._contents[key] = {}
         if known.setdefault(message.round, message.crc32) != message.crc32:
             raise WireError("equivocation", f"agent {message.sender} sent two contents for round {message.round}")
         if len(known) > _ROUNDS:
@@ -433,5 +506,5 @@ class Session:
         self.is_closed = True
         self.is_open = False
         # A session refers to itself through its step: without this its buffer would live until the next collection.
-        self._reading = _Reading(list, memoryview(b""))
+        self._start = self._reading = _Reading(list, _NOTHING)
         return [Closed(reason, detail)]
