@@ -87,6 +87,13 @@ def test_a_collected_run_is_verified_by_its_final_parameters(tmp_path: Path) -> 
         verify(tmp_path / "dead")
 
 
+def test_a_run_of_processes_is_verified_though_the_simulator_would_have_stopped_at_its_target(tmp_path: Path) -> None:
+    scenario = cartpole(2, topology__kind="complete", stop__target_return=1.0, stop__virtual_time="100s")
+    assert p2pfrl.run(scenario).summary["rounds"] < 6
+    collect(processes.run(scenario, [[0], [1]], tmp_path / "peers"), tmp_path / "out")
+    assert verify(tmp_path / "out").is_equal
+
+
 def digest(parameters: np.ndarray) -> str:
     return blake2b(parameters.tobytes(), digest_size=16).hexdigest()
 

@@ -1,10 +1,11 @@
 """What the README says is so: its commands run and print what it shows, its programs run, its lists are complete.
 
-Long commands run with fewer rounds and seeds. Installing is not repeated here: .ci/run does it from nothing.
+Long commands run with fewer rounds and seeds; commands of two hosts run on this one, at the same time. Installing is not repeated here: .ci/run does it from nothing.
 """
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,21 +14,28 @@ from pathlib import Path
 import pytest
 
 import p2pfrl
-from p2pfrl.cli import app
+from p2pfrl.cli import app, main
 from p2pfrl.listing import entries
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="the README is found in a source checkout")
 
-RUNNING = {"scenario", "compare", "sweep"}
+RUNNING = {"scenario", "compare", "sweep", "collect", "peer"}
+SHORTENED = RUNNING - {"collect"}
 LABEL = re.compile(r"^(\S+(?: \S+)*)(?:  |: )")
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
+DEADLINE = 120.0
 
 
 @dataclass(frozen=True)
 class Command:
     words: tuple[str, ...]
     shown: tuple[str, ...]
+    host: str
+
+    def __str__(self):
+        return shlex.join(self.words)
 
 
 def text():
@@ -38,37 +46,76 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def commands():
+def steps():
+    """Yield what is to be run, in order: one command, or one on each host at the same time."""
     for block in blocks("console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        _, *parts = re.split(r"^([a-z]?)\$ ", block, flags=re.MULTILINE)
+        commands = []
+        for host, part in zip(parts[::2], parts[1::2], strict=True):
             line, *shown = part.splitlines()
             program, *words = shlex.split(line)
             assert program == "p2pfrl"
-            yield Command(tuple(words), tuple(shown))
+            commands.append(Command(tuple(words), tuple(shown), host))
+        yield from [commands] if commands[0].host else [[command] for command in commands]
 
 
 def labels(lines):
     return [match[1] for line in lines if (match := LABEL.match(line))]
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run(command, directory, port):
+    """Start a command, shortened; the hosts of a LAN are this one."""
+    less = ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"] if command.words[0] in SHORTENED else []
+    words = ["0" if word == "0-2" else word for word in command.words]
+    if command.host:
+        words = [re.sub(r"^10\.77\.0\.\d", "127.0.0.1", word).replace(":7000", f":{port}") for word in words]
+        less.append("--quiet")
+    program = [sys.executable, "-m", "p2pfrl", *words, *less]
+    return subprocess.Popen(program, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def test_every_console_command_runs_and_prints_what_the_readme_shows(tmp_path):
-    found = list(commands())
-    assert {command.words[0] for command in found} >= {"new", "validate", "scenario", "verify", "sweep", "compare"}
-    for words, shown in ((command.words, list(command.shown)) for command in found):
-        less = ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"] if words[0] in RUNNING else []
-        fewer = ["0" if word == "0-2" else word for word in words]
-        program = [sys.executable, "-m", "p2pfrl", *fewer, *less]
-        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
-        if done.returncode == 2:
-            assert done.stderr.splitlines() == shown, words
-            continue
-        assert (done.returncode, done.stderr) == (0, ""), words
-        printed = done.stdout.splitlines()
-        if words[0] in RUNNING | {"verify"}:
-            assert not shown or labels(shown) == labels(printed), words
-        else:
-            assert shown == printed, words
+    found = list(steps())
+    assert {commands[0].words[0] for commands in found} >= {
+        "new", "validate", "scenario", "verify", "sweep", "compare", "pki", "peer", "collect",
+    }  # fmt: skip
+    assert [command.host for commands in found for command in commands if command.host] == ["a", "b"]
+    for commands in found:
+        port = free_port()
+        started = [(command, run(command, tmp_path, port)) for command in commands]
+        try:
+            for command, process in started:
+                check(command, *process.communicate(timeout=DEADLINE), process.returncode)
+        finally:
+            for _, process in started:
+                process.kill()
+                process.communicate()
     assert (tmp_path / "runs/modes/report.html").stat().st_size > 0
+    assert (tmp_path / "runs/both/report.html").stat().st_size > 0
+
+
+def check(command, output, errors, code):
+    shown, printed = list(command.shown), output.splitlines()
+    if code == 2:
+        assert errors.splitlines() == shown, str(command)
+        return
+    assert (code, errors) == (0, ""), str(command)
+    if command.words[0] in RUNNING | {"verify"}:
+        said = [line for line in shown if not line.startswith(("Run on", "  p2pfrl peer"))]
+        assert not shown or labels(said) == labels(printed), str(command)
+    else:
+        assert [DAY.sub("DAY", line) for line in shown] == [DAY.sub("DAY", line) for line in printed], str(command)
+
+
+def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(capsys):
+    assert main(["peer", "ring_16", "--lead", "--agents", "0", "--rendezvous", "0.0.0.0:7000"]) == 2
+    assert capsys.readouterr().err.startswith("--rendezvous 0.0.0.0: others can reach this address: give --tls")
 
 
 def test_every_command_is_named():

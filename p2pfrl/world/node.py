@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import Event, PeerJoined, PeerLost, Received, Schedule, Trained
+from p2pfrl.core.types import COORDINATOR, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.world.clock import WallClock
@@ -23,6 +23,7 @@ from p2pfrl.world.session import Delivered
 from p2pfrl.world.stopwatch import Stopwatch, Timings
 from p2pfrl.world.tcp import Link
 
+_SKIPPED = 64
 _MAILBOX = 1024
 """Events that wait for one agent: it takes all of them whenever the loop comes round, so more is a flood."""
 
@@ -91,6 +92,7 @@ class Node:
             ear=ear,
         )  # fmt: skip
         self._ports = {agent: self._port(agent) for agent in own.agents}
+        self._newest: dict[tuple[int, int], int] = {}
         self._finished: dict[int, None] = {}
         self._queued: dict[int, None] = {}
         self._is_computing = False
@@ -136,7 +138,19 @@ class Node:
             else:
                 self.counters.messages_delivered += 1
                 self.stopwatch.arrives(agent, sender, event.message.sequence, event.message.round)
+                self._skipped(agent, sender, event.message.round)
                 self._put(agent, Received(event.message))
+
+    def _skipped(self, agent: int, sender: int, round: int) -> None:
+        """Tell an agent which rounds its neighbor left out: a link keeps the order, so they will not come any more.
+
+        Without it, two that meet again wait a whole deadline for rounds that the other one has jumped over.
+        """
+        newest = self._newest.get((agent, sender), -1)
+        if round > newest and min(agent, sender) > COORDINATOR:
+            self._newest[agent, sender] = round
+            for left_out in range(max(newest + 1, round - _SKIPPED), round):
+                self._put(agent, Missing(sender, left_out))
 
     def _put(self, agent: int, event: Event) -> None:
         """Add an event to a mailbox, unless nobody empties it any more."""

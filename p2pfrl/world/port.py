@@ -64,7 +64,7 @@ class MailboxPort:
     def put(self, event: Event) -> None:
         """Add an event to the mailbox."""
         waiter = self._waiter
-        if waiter is None:
+        if waiter is None or waiter.done():  # done without an event: whoever waited was canceled
             self._queue.append(event)
         else:
             self._waiter = None

@@ -21,7 +21,13 @@ from p2pfrl.world.session import Event, Session
 from p2pfrl.world.tls import refusal
 
 PIECE = 256 * 1024
-STAGE = 64 * 1024
+STAGE = 256 * 1024
+_DIRECT = 32 * 1024
+"""Bytes from which a payload, or what remains of it, is received where it belongs, and not copied there."""
+
+_GLANCE = 512
+"""Bytes received after a large payload: the header of the next one, and little that would have to be copied."""
+
 _MIN_RTT = 148
 _KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
 
@@ -64,9 +70,12 @@ class Link(asyncio.BufferedProtocol):
         self._stuck: tuple[float, int] | None = None
         self._stage = memoryview(bytearray(STAGE))
         self._direct: memoryview | None = None
+        self._is_large = False
         self._control: deque[bytes] = deque()
         self._slots: dict[tuple[int, str], tuple[tuple[int, ...], Frame]] = {}
         self._sending: deque[memoryview | bytes] = deque()
+        self._to: tuple[int, ...] = ()
+        self._envelope = envelope(())
 
     @property
     def pending(self) -> int:
@@ -97,14 +106,16 @@ class Link(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes belong: a large payload's own buffer, so that it is never copied."""
         self._direct = self.session.buffer()
-        if len(self._direct) < STAGE // 2:
-            self._direct = None
-            return self._stage
-        return self._direct
+        if len(self._direct) >= _DIRECT:
+            self._is_large = len(self._direct) >= STAGE
+            return self._direct
+        self._direct = None
+        return self._stage[:_GLANCE] if self._is_large else self._stage
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what `nbytes` received bytes mean."""
         if self._direct is None:
+            self._is_large = False
             self._handle(self.session.feed(self._stage[:nbytes], self._clock()))
         else:
             self._handle(self.session.filled(nbytes, self._clock()))
@@ -154,6 +165,14 @@ class Link(asyncio.BufferedProtocol):
 
     def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
         """Send a frame to agents at the other end; a frame of the same sender and kind that still waits is replaced."""
+        session, transport = self.session, self._transport
+        waits = self._paused or self._slots or self._sending or self._control or session.outgoing
+        if not waits and 0 < len(frame.payload) <= PIECE and session.is_open and not transport.is_closing():
+            begin = self._begin(tuple(to), frame)
+            self.bytes_sent += len(begin) + len(frame.payload)
+            transport.writelines((begin, frame.payload))
+            session.spoke(self._clock())
+            return
         slot = (sender, frame.kind)
         if slot in self._slots:
             self.frames_replaced += 1
@@ -218,9 +237,15 @@ class Link(asyncio.BufferedProtocol):
 
     def _load(self, to: tuple[int, ...], frame: Frame) -> None:
         """Cut a frame into pieces."""
-        self._sending.append(envelope(to) + frame.head)
+        self._sending.append(self._begin(to, frame))
         payload = frame.payload
         self._sending.extend(payload[i : i + PIECE] for i in range(0, len(payload), PIECE))
+
+    def _begin(self, to: tuple[int, ...], frame: Frame) -> bytes:
+        """Return what stands before a frame's payload; the envelope is mostly that of the frame before."""
+        if to != self._to:
+            self._to, self._envelope = to, envelope(to)
+        return self._envelope + frame.head
 
     def _handle(self, events: list[Event]) -> None:
         if self.session.outgoing:

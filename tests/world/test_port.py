@@ -159,6 +159,19 @@ def test_a_closed_mailbox_has_forgotten_events_and_deadlines_and_serves_the_next
     assert loop.run_until_complete(main()) == [70, 70]
 
 
+def test_an_event_for_an_agent_that_was_canceled_harms_nobody():
+    loop = virtual_time()
+    port = port_on(loop)
+
+    async def main() -> int:
+        waiting = port.receive()
+        waiting.cancel()
+        port.put(PeerLost(9))
+        return len(port)
+
+    assert loop.run_until_complete(main()) == 1
+
+
 def test_a_mailbox_that_is_empty_waits():
     loop = virtual_time()
     with pytest.raises(Exception, match="everyone waits"):

@@ -1,0 +1,103 @@
+"""Agents in processes that exchange parameters over TCP, against the same agents in the same processes, each alone."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from p2pfrl.bench.measure import Result
+from p2pfrl.deploy import Place, deploy
+from p2pfrl.local import share
+from p2pfrl.scenario import loads
+from p2pfrl.world.fleet import Address
+from p2pfrl.world.mesh import Security, Timing
+
+WAIT = 240.0
+_TIMING = Timing(heartbeat=2.0, timeout=30.0, start=WAIT)
+_NEED = 1.3
+_SCENARIO = """
+name = "tcp_agents"
+agents = {agents}
+mode = "{mode}"
+
+[stop]
+rounds = {rounds}
+
+[environment]
+id = "CartPole-v1"
+instances = 4
+
+[learner]
+kind = "ppo"
+
+[topology]
+kind = "ring"
+
+[evaluation]
+episodes = 0
+"""
+
+
+def bench(quick: bool) -> Iterator[Result]:
+    """Yield the wall time of a gossiping ring of 16 in 4 processes over that of the same training without exchange."""
+    agents, processes, rounds, turns = (4, 2, 2, 1) if quick else (16, 4, 30, 5)
+    pairs = [
+        (run("gossip", agents, processes, rounds), run("independent", agents, processes, rounds)) for _ in range(turns)
+    ]
+    value = median(together for together, _ in pairs) / median(alone for _, alone in pairs)
+    seconds = median(alone for _, alone in pairs)
+    yield Result("tcp_16_agents_vs_alone", value, "x", f"no exchange, {seconds:.2f} s; at most {_NEED}")
+
+
+def run(mode: str, agents: int, processes: int, rounds: int) -> float:
+    """Return the seconds from when the first process began its run (to connect) until the last one was through."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch", "p2pfrl.deploy"])
+    text = _SCENARIO.format(agents=agents, mode=mode, rounds=rounds)
+    groups = share(agents, processes, coordinator=False)
+    started: list[BaseProcess] = []
+    hears, says = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as root:
+
+        def start(group: tuple[int, ...], where: Address, *, lead: bool) -> None:
+            out = Path(root) / str(group[0])
+            process = context.Process(target=_peer, args=(text, group, out, where, lead, says), daemon=True)
+            process.start()
+            started.append(process)
+
+        try:
+            start(groups[0], ("127.0.0.1", 0), lead=True)
+            where: Address = _hear(hears)
+            for group in groups[1:]:
+                start(group, where, lead=False)
+            spans: list[tuple[float, float]] = [_hear(hears) for _ in groups]
+        finally:
+            for process in started:
+                process.kill()
+                process.join()
+            hears.close()
+            says.close()
+    return max(end for _, end in spans) - min(begin for begin, _ in spans)
+
+
+def _hear(connection: Connection) -> Any:
+    assert connection.poll(WAIT), "a process said nothing in time"
+    return connection.recv()
+
+
+def _peer(text: str, agents: tuple[int, ...], out: Path, rendezvous: Address, lead: bool, says: Connection) -> None:
+    """Run one process, and tell from when to when it ran."""
+    scenario = loads(text)
+    place = Place(agents, lead=lead, rendezvous=rendezvous)
+    summary = deploy(scenario, place, out, security=Security(), timing=_TIMING, quiet=True, announce=says.send)
+    end = time.monotonic()
+    assert summary["rounds"] == scenario.stop.rounds, summary
+    assert not summary["deadlines_expired"] and not summary["refusals"], summary
+    says.send((end - summary["run_seconds"], end))
