@@ -187,11 +187,13 @@ def _security(place: Place, secret: Path | None, tls: Path | None, insecure: boo
         word = secret.read_bytes().strip()
         if len(word) < 16:
             raise ScenarioError([f"{secret}: expected a secret of at least 16 bytes, got {len(word)}"])
-    if tls is None and not insecure and not place.bind[0].startswith(LOOPBACK):
-        raise ScenarioError([
-            f"--bind {place.bind[0]}: others can reach this address: give --tls DIR (see p2pfrl pki), "
-            "or --insecure for a network that you trust"
-        ])  # fmt: skip
+    listening = {"--bind": place.bind, **({"--rendezvous": place.rendezvous} if place.lead else {})}
+    for option, address in listening.items():
+        if tls is None and not insecure and address is not None and not address[0].startswith(LOOPBACK):
+            raise ScenarioError([
+                f"{option} {address[0]}: others can reach this address: give --tls CERTIFICATE (see p2pfrl pki), "
+                "or --insecure for a network that you trust"
+            ])  # fmt: skip
     if tls is None:
         return Security(word)
     if not place.agents:

@@ -43,7 +43,8 @@ class Stop:
     """When a run ends: at whichever comes first.
 
     Attributes:
-        rounds: rounds of exchange (own updates of the slowest agent, when asynchronous).
+        rounds: rounds of exchange. When asynchronous: n times as many updates, all agents together; as processes, every
+            agent makes as many.
         target_return: the mean return over agents, checked at round boundaries.
         virtual_time: virtual seconds.
         env_steps: environment steps, summed over agents.
