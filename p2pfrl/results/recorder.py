@@ -105,10 +105,9 @@ class Recorder:
             self.applied(agent, tau)
         index = round if self._tick is None else 0
         moved = np.subtract(after, before, dtype=np.float64)
-        if index in self._drifts:
-            self._drifts[index] += moved
-        else:
-            self._drifts[index] = moved
+        drift = self._drifts.setdefault(index, moved)
+        if drift is not moved:
+            drift += moved
         self._end_round(agent, round)
 
     def applied(self, agent: int, tau: int) -> None:
@@ -160,10 +159,13 @@ class Recorder:
         if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
             self.rows[-1].update(self._evaluation(range(self._n)))
 
-    def follow_clock(self, post: Callable[..., None], max_updates: int | None, stop: Callable[[], None]) -> None:
+    def follow_clock(
+        self, post: Callable[..., None], is_busy: Callable[[], bool], max_updates: int | None, stop: Callable[[], None]
+    ) -> None:
         """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
 
         Ticks double where less than a quarter of the agents ended a round in one: messages take longer than training.
+        They end where nothing else is to come.
         """
         assert self._tick is not None
         self._max_updates, self._stop = max_updates, stop
@@ -171,7 +173,7 @@ class Recorder:
         def write(tick: int, before: int) -> None:
             self._write(self._now())
             longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
-            if not self.stopped_at_row:
+            if not self.stopped_at_row and is_busy():
                 post(self._now() + longer, write, longer, self.updates)
 
         post(self._tick, write, self._tick, 0)
@@ -266,8 +268,7 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        is_new = not self.rows or self.rows[-1]["round"] < round
-        if self._episodes and round and round % self._every == 0 and is_new:
+        if self._episodes and round and round % self._every == 0 and (not self.rows or self.rows[-1]["round"] < round):
             row.update(self._evaluation(alive))
         self.rows.append(row)
         for agent, own in zip(alive, disagreements, strict=True):
