@@ -136,7 +136,8 @@ def build(
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
         counted = rounds is not None and not blueprint.mode.coordinator
-        recorder.follow_clock(loop.post, rounds * n if rounds is not None and counted else None, simulation.stop)
+        updates = rounds * n if rounds is not None and counted else None
+        recorder.follow_clock(loop.post, loop.is_busy, updates, simulation.stop)
     return World(blueprint, loop, simulation, network, trainer, recorder, log)
 
 

@@ -156,11 +156,12 @@ class Comparison:
             (measure.title, *(_text(measure, cell, seeds) for cell in cells)) for measure, cells in self.rows
         )
         against = tuple(
-            (measure.title, *(word for cell in cells[1:] for word in _against(measure, cell)))
+            (measure.title, mode, *_against(measure, cell))
             for measure, cells in self.rows
-            if measure.per is None and any(cell.difference is not None and cell.difference.count for cell in cells[1:])
+            for mode, cell in zip(others, cells[1:], strict=True)
+            if measure.per is None and cell.difference is not None and cell.difference.count
         )
-        header = ("", *(word for mode in others for word in (f"{mode}: difference", "P(better)", "p")))
+        header = ("", "mode", "difference", "P(better)", "p")
         facts = tuple((mode, fact) for mode, found in self.differences.items() for fact in found)
         caption = f"Means over {seeds} paired seeds [95% bootstrap confidence]."
         return (

@@ -170,7 +170,7 @@ class Replay:
         def post(when: int, write: Callable[[], None]) -> None:
             due.append((when, write))
 
-        recorder.follow_clock(post, None, _nothing)
+        recorder.follow_clock(post, lambda: True, None, _nothing)
         events: list[_Event] = [(step.time, step.agent, 1, partial(self._end_round, step)) for step in self._steps]
         for peer in self._peers:
             for life in peer.lives:

@@ -15,7 +15,7 @@ from p2pfrl import __version__
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.parameters import Vector
-from p2pfrl.results.record import PHYSICS, Record
+from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
@@ -102,20 +102,18 @@ def compose(
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-    names = list(rows[0]) if rows else []
+    names = rows[0] if rows else METRICS
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 
 def _agent_columns(rows: Sequence[Row], physics: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys((*AGENTS, *(name for row in rows for name in row)))
     table: dict[str, NDArray[Any]] = {}
     for name in names:
         kind = np.int64 if name in ("round", "agent", "episodes", "bytes_sent") else np.float64
         table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=kind)
-    first = [name for name in table if name in ("round", "agent", "virtual_seconds", "return", "episodes", "loss",
-                                                "disagreement", "bytes_sent", "staleness")]  # fmt: skip
     own = {name: values[table["agent"]] for name, values in physics.items()} if rows else {}
-    return {name: table[name] for name in first} | own | {n: c for n, c in table.items() if n not in first}
+    return {name: table[name] for name in AGENTS} | own | {n: c for n, c in table.items() if n not in AGENTS}
 
 
 def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the README says is so: its commands run and print what it shows, its programs run, its lists are complete.
 
-Long commands run with fewer rounds and seeds; commands of two hosts run on this one, at the same time. Installing is not repeated here: .ci/run does it from nothing.
+Long commands run with fewer rounds, seeds and processes; commands of two hosts run on this one, at the same time.
+Installing is not repeated here: .ci/run does it from nothing.
 """
 
 import re
@@ -72,7 +73,8 @@ def free_port():
 def run(command, directory, port):
     """Start a command, shortened; the hosts of a LAN are this one."""
     less = ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"] if command.words[0] in SHORTENED else []
-    words = ["0" if word == "0-2" else word for word in command.words]
+    fewer = {"0-2": "0", "4": "2"}
+    words = [fewer.get(word, word) for word in command.words]
     if command.host:
         words = [re.sub(r"^10\.77\.0\.\d", "127.0.0.1", word).replace(":7000", f":{port}") for word in words]
         less.append("--quiet")

@@ -202,3 +202,11 @@ def test_problems_of_several_checks_are_told_together():
     found = refused(QUADRATIC, faults=[fault("heal")], **{"learner.moments": "reset", "topology.kind": "directed_ring"})
     assert len(found) == 3
     assert len(CHECKS) == len(set(CHECKS))
+
+
+def test_participation_by_chance_needs_rounds_in_which_it_is_drawn():
+    text = 'name = "q"\nagents = 8\nmode = "central"\n[stop]\nrounds = 5\n[learner]\nkind = "quadratic"\n'
+    text += '[coordinator]\nparticipation = {kind = "uniform", fraction = 0.25}\n'
+    assert loads(text).coordinator.participation.fraction == 0.25
+    with pytest.raises(ScenarioError, match=r"coordinator\.participation: needs a synchronous schedule"):
+        loads(text, {"schedule.kind": "asynchronous"})

@@ -268,3 +268,8 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.lists(KEYS, min_size=1, max_size=3).map(".".join), VALUES, max_size=5))
 def test_any_overrides_are_a_scenario_or_a_scenario_error(overrides: dict[str, object]):
     assert outcome(QUADRATIC, overrides)
+
+
+def test_a_misspelled_key_of_the_environment_section_itself_is_recognized():
+    found = problems(QUADRATIC + '[environment]\nid = "CartPole-v1"\ninstancs = 4\n')
+    assert any("environment.instancs: unknown key; did you mean 'instances'?" in problem for problem in found)

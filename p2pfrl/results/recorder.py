@@ -58,7 +58,7 @@ class Recorder:
         self.agent_rows: list[Row] = []
         self.staleness: list[int] = []
         self.intervals: list[Interval] = []
-        self.traffic: Traffic | None = None
+        self.traffic: Traffic  # set when there is a network
         self.current = start.copy()
         self.env_steps = 0
         self.updates = 0
@@ -161,10 +161,12 @@ class Recorder:
         if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
             self.rows[-1].update(self._evaluation(range(self._n)))
 
-    def follow_clock(self, post: Callable[..., None], max_updates: int | None, stop: Callable[[], None]) -> None:
+    def follow_clock(
+        self, post: Callable[..., None], is_busy: Callable[[], bool], max_updates: int | None, stop: Callable[[], None]
+    ) -> None:
         """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
 
-        Ticks double where less than a quarter of the agents ended a round in one: messages take longer than training.
+        Ticks double where less than a quarter of the agents ended a round, and end where nothing else is to come.
         """
         assert self._tick is not None
         self._max_updates, self._stop = max_updates, stop
@@ -172,7 +174,7 @@ class Recorder:
         def write(tick: int, before: int) -> None:
             self._write(self._now())
             longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
-            if not self.stopped_at_row:
+            if not self.stopped_at_row and is_busy():
                 post(self._now() + longer, partial(write, longer, self.updates))
 
         post(self._tick, partial(write, self._tick, 0))
@@ -188,7 +190,6 @@ class Recorder:
             return
         self.updates += 1
         update, lags = self._updates[agent], self._lags[agent]
-        assert self.traffic is not None
         entry = Entry(
             self._judge.parameters(agent), self._now(), self._return(agent), self._finished[agent],
             update.loss if update else np.nan, self.traffic.bytes_by[agent],
@@ -243,7 +244,6 @@ class Recorder:
         disagreements, distance = distances(self.current, alive)
         error = self._judge.error(self.current[alive])
         lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
-        assert self.traffic is not None
         nan = float("nan")
         kl = self._judge.divergence(alive, self.current[alive]) if len(alive) <= 256 else None
         row: Row = {
@@ -267,8 +267,7 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        is_new = not self.rows or self.rows[-1]["round"] < round
-        if self._episodes and round and round % self._every == 0 and is_new:
+        if self._episodes and round and round % self._every == 0 and (not self.rows or self.rows[-1]["round"] < round):
             row.update(self._evaluation(alive))
         self.rows.append(row)
         for agent, own in zip(alive, disagreements, strict=True):

@@ -160,6 +160,14 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
         yield ("exchange", "payload"), reason
 
 
+def _coordinator(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.mode != "central" or kind_of("schedules", scenario.schedule) != "asynchronous":
+        return
+    if kind_of("participation", scenario.coordinator.participation) != "all":
+        reason = "needs a synchronous schedule: without rounds, whoever is not chosen at the start would never train"
+        yield ("coordinator", "participation"), reason
+
+
 def _on_loss(scenario: Scenario) -> Iterator[Problem]:
     if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
         return
@@ -197,6 +205,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _speed,
     _topology,
     _exchange,
+    _coordinator,
     _on_loss,
     _availability,
     _faults,

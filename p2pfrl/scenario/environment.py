@@ -13,7 +13,18 @@ from p2pfrl.catalog import table
 from p2pfrl.core.distributions import Distribution
 from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.options import Slot, construct, details, dump, problem, refuse, schema_of, show
+from p2pfrl.core.options import (
+    Slot,
+    construct,
+    details,
+    did_you_mean,
+    dump,
+    options_of,
+    problem,
+    refuse,
+    schema_of,
+    show,
+)
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.scenario.numbers import Number
@@ -65,7 +76,9 @@ class EnvironmentSlot(Slot):
             found = resolve(name)
         except P2PFRLError as error:
             raise refuse(problem(str(error).removeprefix("environment.id: "), "id", value=name)) from error
-        problems = []
+        known = {**options_of(found.rule), **dict.fromkeys(names)}
+        strays = [key for key in options if key not in known]
+        problems = [problem(f"unknown key{did_you_mean(key, known)}", key, value=options.pop(key)) for key in strays]
         try:
             made: object = construct(found.rule, {**found.preset, **options})
         except ValidationError as error:

@@ -212,10 +212,10 @@ class Evaluation:
 
 @rule
 class Checkpoint:
-    """When the run is saved so that it can be resumed.
+    """What an agent that crashed restarts from.
 
     Attributes:
-        every: rounds between checkpoints; none when not given.
+        every: rounds between an agent's checkpoints, kept in memory; the end of every round when not given.
     """
 
     every: int | None = Field(default=None, ge=1)

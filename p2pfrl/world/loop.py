@@ -45,6 +45,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Call `callback(*args)` at `when` (nanoseconds); equal times in the order of posting. Cannot be cancelled."""
         heappush(self._heap, (when, self._next(), callback, args))
 
+    def is_busy(self) -> bool:
+        """Return whether anything is ready or will happen later."""
+        return bool(self._ready or self._heap)
+
     def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]  # asyncio's own type is generic
         """Run until `future` is done and return its result.
 

@@ -9,8 +9,9 @@ import pytest
 from law_runs import FLAT, play
 
 from p2pfrl.agent import Agent
+from p2pfrl.core.errors import DeadlockError
 from p2pfrl.core.types import Action, Mix
-from p2pfrl.results.record import Record
+from p2pfrl.results.record import AGENTS, METRICS, Record, load, save
 
 STEP = 0.01
 COMPUTE = {"seconds_per_env_step": STEP}
@@ -151,3 +152,19 @@ def test_who_joins_catches_up_with_the_others(kind: str, monkeypatch: pytest.Mon
     assert np.ptp(run.parameters, axis=0).max() < 1e-3
     assert min(rounds[2]) > 100
     assert len(rounds[2]) > 200
+
+
+EVERYONE = {"at": "305ms", "kind": "crash", "agents": list(range(8))}
+
+
+def test_a_coordinator_whose_agents_are_all_gone_is_a_deadlock_and_not_a_clock_that_runs_for_ever():
+    with pytest.raises(DeadlockError, match="the coordinator waits at version"):
+        world(100, mode="central", faults=(EVERYONE,), schedule={"kind": "asynchronous"})
+
+
+def test_a_run_that_ends_before_its_first_round_has_every_column_and_reads_back(tmp_path):
+    early = {**EVERYONE, "at": "5ms"}
+    record = save(world(100, faults=(early,)), tmp_path / "run")
+    assert set(METRICS) <= set(record.metrics)
+    assert len(record.metrics["round"]) == 0
+    assert set(AGENTS) <= set(load(tmp_path / "run").agents)

@@ -70,6 +70,12 @@ def test_measures_that_no_run_has_are_left_out() -> None:
     assert "final return, mean of agents" not in titles
 
 
+def test_a_terminal_of_80_columns_cuts_no_word_off(comparison: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison.to_rich())
+    assert "…" not in console.file.getvalue()
+
+
 def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparison) -> None:
     console = Console(file=io.StringIO(), width=260)
     console.print(comparison.to_rich())
