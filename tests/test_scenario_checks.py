@@ -210,3 +210,15 @@ def test_participation_by_chance_needs_rounds_in_which_it_is_drawn():
     assert loads(text).coordinator.participation.fraction == 0.25
     with pytest.raises(ScenarioError, match=r"coordinator\.participation: needs a synchronous schedule"):
         loads(text, {"schedule.kind": "asynchronous"})
+
+
+def test_a_coordinator_that_nobody_hears_would_send_for_ever():
+    deaf = {"mode": "central", "schedule.kind": "asynchronous", "network.loss": 1.0}
+    assert "sent again for ever" in refused(QUADRATIC, **deaf)[0]
+    loads(QUADRATIC, {**deaf, "network.loss": 0.9})
+    loads(QUADRATIC, {**deaf, "stop.virtual_time": "1s"})
+
+
+def test_nothing_stands_in_for_a_round_where_there_are_none():
+    assert "wait for none" in refused(QUADRATIC, **{"schedule.kind": "asynchronous", "mixing.on_loss": "last_known"})[0]
+    loads(QUADRATIC, {"mixing.on_loss": "last_known"})

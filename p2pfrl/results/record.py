@@ -156,11 +156,17 @@ class Record:
 
 
 def save(record: Record, directory: Path | str) -> Record:
-    """Write the run directory and return the record with its `directory` set. An existing record there is replaced."""
+    """Write the run directory and return the record with its `directory` set.
+
+    An existing record there is replaced, its figures and report too.
+    """
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").unlink(missing_ok=True)
+        for old in ("summary.json", "problem.safetensors", "events.jsonl", "trace.json", "report.html"):
+            (folder / old).unlink(missing_ok=True)
+        for figure in (folder / "figures").glob("*.[sp][vn]g"):
+            figure.unlink()
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
     written = {name: write_bytes(folder / name, content) for name, content in _contents(record).items()}

@@ -166,13 +166,19 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
     if kind_of("participation", scenario.coordinator.participation) != "all":
         reason = "needs a synchronous schedule: without rounds, whoever is not chosen at the start would never train"
         yield ("coordinator", "participation"), reason
+    is_deaf = getattr(scenario.network.loss, "probability", 0.0) == 1.0
+    if is_deaf and scenario.stop.virtual_time is None:
+        yield ("network", "loss"), "every model would be sent again for ever: give a loss below 1, or stop.virtual_time"
 
 
 def _on_loss(scenario: Scenario) -> Iterator[Problem]:
+    path = ("mixing", "on_loss")
+    is_asynchronous = kind_of("schedules", scenario.schedule) == "asynchronous"
+    if scenario.mode == "gossip" and scenario.mixing.on_loss == "last_known" and is_asynchronous:
+        yield path, "last_known stands in for a missing round, and asynchronous agents wait for none: use fold"
     if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
         return
-    path = ("mixing", "on_loss")
-    if kind_of("schedules", scenario.schedule) == "asynchronous":
+    if is_asynchronous:
         yield path, "symmetric needs rounds in which both ends skip: use a synchronous schedule"
     if isinstance(scenario.network.loss, Burst):
         yield path, "symmetric draws one independent loss per edge and round: give network.loss as a probability"

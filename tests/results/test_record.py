@@ -176,3 +176,15 @@ def test_reading_a_record_imports_neither_torch_nor_matplotlib() -> None:
     code = f"import sys, p2pfrl.results.record; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_record_in_the_place_of_another_leaves_nothing_of_it(tmp_path: Path) -> None:
+    save(record(), tmp_path)
+    for old in ("figures/return.svg", "figures/return.png", "report.html", "trace.json"):
+        (tmp_path / old).parent.mkdir(exist_ok=True)
+        (tmp_path / old).write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    save(record(), tmp_path)
+    assert not list((tmp_path / "figures").iterdir())
+    assert not (tmp_path / "report.html").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
