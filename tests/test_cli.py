@@ -232,16 +232,3 @@ def test_quick_commands_import_nothing_heavy():
     ):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), words
-
-
-def test_quick_commands_answer_at_once():
-    program = (
-        "import resource, sys; from p2pfrl.cli import main; code = main(sys.argv[1:]); "
-        "used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime, file=sys.stderr)"
-    )
-    for words in (["--help"], ["list", "mixing"], ["validate", "ring_16"]):
-        command = [sys.executable, "-c", program, *words]
-        seconds = min(
-            float(subprocess.run(command, capture_output=True, text=True, check=True).stderr) for _ in range(3)
-        )
-        assert seconds < 0.5, words
