@@ -115,8 +115,9 @@ def check(command, output, errors, code):
         assert [DAY.sub("DAY", line) for line in shown] == [DAY.sub("DAY", line) for line in printed], str(command)
 
 
-def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(capsys):
-    assert main(["peer", "ring_16", "--lead", "--agents", "0", "--rendezvous", "0.0.0.0:7000"]) == 2
+def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(capsys, tmp_path):
+    here = ["--agents", "0", "--rendezvous", "0.0.0.0:0", "--start-timeout", "1", "--out", str(tmp_path)]
+    assert main(["peer", "ring_16", "--lead", *here]) == 2
     assert capsys.readouterr().err.startswith("--rendezvous 0.0.0.0: others can reach this address: give --tls")
 
 
