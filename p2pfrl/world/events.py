@@ -18,7 +18,7 @@ class Opened:
     peer: Identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivered:
     """A frame arrived, decoded and checked."""
 

@@ -107,12 +107,19 @@ class Session:
     def feed(self, data: bytes | memoryview, now: float) -> list[Event]:
         """Return what follows from `data`."""
         events: list[Event] = []
-        view = memoryview(data)
-        while view and not self.is_closed:
-            buffer = self.buffer()
-            count = min(len(view), len(buffer))
-            buffer[:count] = view[:count]
-            view = view[count:]
+        view, at, reader = memoryview(data), 0, self._reader
+        while at < len(view) and not self.is_closed:
+            taken, parcel = reader.leap(view, at)
+            if taken:
+                self._heard = self._begun = now
+                at += taken
+                if parcel is not None:
+                    events += self._frame(parcel)
+                continue
+            buffer = reader.buffer()
+            count = min(len(view) - at, len(buffer))
+            buffer[:count] = view[at : at + count]
+            at += count
             events += self.filled(count, now)
         return events
 
@@ -186,21 +193,27 @@ class Session:
 
     def _once(self, message: Message) -> None:
         """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
-        highest, seen = self._newest.get(message.sender, (0, set()))
-        if message.sequence in seen or message.sequence <= highest - _WINDOW:
-            raise WireError("replay", f"sequence {message.sequence} of agent {message.sender} was seen before")
-        highest = max(highest, message.sequence)
-        seen.add(message.sequence)
-        self._newest[message.sender] = highest, {s for s in seen if s > highest - _WINDOW} if len(seen) > 512 else seen
+        sender, sequence = message.sender, message.sequence
+        highest, seen = self._newest.get(sender) or (0, set())
+        if sequence in seen or sequence <= highest - _WINDOW:
+            raise WireError("replay", f"sequence {sequence} of agent {sender} was seen before")
+        if sequence > highest:
+            highest = sequence
+        seen.add(sequence)
+        if len(seen) > 2 * _WINDOW:
+            seen = {s for s in seen if s > highest - _WINDOW}
+        self._newest[sender] = highest, seen
 
     def _for_us(self, to: tuple[int, ...]) -> None:
         """Refuse recipients that do not live here, or that are named twice."""
-        if len(set(to)) != len(to) or not self._agents.issuperset(to):
+        if (len(to) > 1 and len(set(to)) != len(to)) or not self._agents.issuperset(to):
             raise WireError("unknown_recipient", f"{len(to)} recipients, not all of them different agents of ours")
 
     def _consistent(self, message: Message) -> None:
         """Refuse a second content for the same round. A new connection may repeat a round with newer parameters."""
-        known = self._contents.setdefault((message.sender, message.kind), {})
+        key = message.sender, message.kind
+        if (known := self._contents.get(key)) is None:
+            known = self._contents[key] = {}
         if known.setdefault(message.round, message.crc32) != message.crc32:
             raise WireError("equivocation", f"agent {message.sender} sent two contents for round {message.round}")
         if len(known) > _ROUNDS:

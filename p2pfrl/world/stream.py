@@ -7,14 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.wire import Decoder
-from p2pfrl.world.greeting import CONTROL, ENVELOPE, LENGTH, MAX_CONTROL, open_envelope, parse_control
+from p2pfrl.core.wire import VERSION, Decoder
+from p2pfrl.world.greeting import (
+    CONTROL,
+    DATA,
+    ENVELOPE,
+    LENGTH,
+    MAGIC,
+    MAX_CONTROL,
+    open_envelope,
+    parse_control,
+)  # fmt: skip
 
 _PREFIX = 12
+_NOTHING = memoryview(bytearray())
+"""Writable: the payload of a frame without numbers is filled like any other, with nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parcel:
     """A frame as it was received: lengths checked, nothing decoded."""
 
@@ -25,6 +38,16 @@ class Parcel:
 
 Record = dict[str, Any] | Parcel
 """The map of a control message, or a frame."""
+
+
+def _bin_prefix(payload: int) -> int:
+    """Return the bytes of the `bin` prefix; the numbers behind it go straight into a buffer of their own."""
+    return 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
+
+
+def _fresh(size: int) -> memoryview:
+    """Return memory for a payload, which nobody clears: every byte of it is received."""
+    return np.empty(size, np.uint8).data if size else _NOTHING
 
 
 class Reader:
@@ -38,8 +61,10 @@ class Reader:
         decoder: checks the lengths of frames.
     """
 
-    __slots__ = ("_bin", "_buffer", "_decoder", "_have", "_payload_length", "_prefix", "_step", "_to", "got",
+    __slots__ = ("_buffer", "_decoder", "_have", "_lead", "_prefix", "_rest", "_size", "_start", "_step", "_to", "got",
                  "may_deliver")  # fmt: skip
+
+    _step: Callable[[Reader], Record | None]
 
     def __init__(self, decoder: Decoder) -> None:
         self.may_deliver = False
@@ -47,9 +72,10 @@ class Reader:
         self._decoder = decoder
         self._to: tuple[int, ...] = ()
         self._prefix = b""
-        self._payload_length = 0
-        self._bin = 0
-        self._expect(Reader._envelope, ENVELOPE.size)
+        self._lead = b""
+        self._rest = self._size = 0
+        self._start = memoryview(bytearray(ENVELOPE.size))
+        self._next()
 
     @property
     def is_inside(self) -> bool:
@@ -70,9 +96,60 @@ class Reader:
         self._have += count
         return self._step(self) if self._have == len(self._buffer) else None
 
+    def leap(self, view: memoryview, at: int) -> tuple[int, Parcel | None]:
+        """Read a frame that begins at `at` of `view`, with its header complete, in one step.
+
+        Returns:
+            How many bytes that were, and the frame, where all of it is there. Zero bytes where it is anything else, or
+            not as it should be: then step by step, which finds out what it is.
+        """
+        if self.got or not self.may_deliver:
+            return 0, None
+        lead = self._lead
+        if not lead or bytes(view[at : at + len(lead)]) != lead:
+            lead = self._lead = self._learn(view[at:])
+            if not lead:
+                return 0, None
+        begin = at + len(lead)
+        stop = begin + self._rest
+        if len(view) < stop:
+            return 0, None
+        head = bytes(view[begin - _PREFIX : stop])
+        buffer = _fresh(self._size)
+        end = stop + self._size
+        if end <= len(view):
+            buffer[:] = view[stop:end]
+            return end - at, Parcel(self._to, head, buffer)
+        self._step, self._buffer, self._prefix = Reader._payload, buffer, head
+        self._have = len(view) - stop
+        buffer[: self._have] = view[stop:]
+        self.got = len(view) - at
+        return self.got, None
+
+    def _learn(self, view: memoryview) -> bytes:
+        """Note what the envelope, recipients and lengths at the start of `view` say; return them, or nothing.
+
+        The next frame mostly begins with the same bytes, and then nothing about them need be found out again.
+        """
+        if len(view) < ENVELOPE.size:
+            return b""
+        magic, version, kind, count = ENVELOPE.unpack_from(view)
+        begin = ENVELOPE.size + 4 * count
+        lead = bytes(view[: begin + _PREFIX])
+        if magic != MAGIC or version != VERSION or kind != DATA or not count or len(lead) < begin + _PREFIX:
+            return b""
+        try:
+            header, payload = self._decoder.lengths(lead[begin:])
+        except WireError:
+            return b""
+        self._to = struct.unpack_from(f"<{count}i", lead, ENVELOPE.size)
+        prefix = _bin_prefix(payload)
+        self._rest, self._size = header + prefix, payload - prefix
+        return lead
+
     def close(self) -> None:
         """Let go of the buffer."""
-        self._buffer = memoryview(b"")
+        self._buffer = _NOTHING
         self._have = 0
 
     # A step is a plain function, not a method bound to its reader: a reader that refers to itself would live, with a
@@ -83,8 +160,8 @@ class Reader:
         self._have = 0
 
     def _next(self) -> None:
-        self._expect(Reader._envelope, ENVELOPE.size)
-        self.got = 0
+        self._step, self._buffer = Reader._envelope, self._start
+        self._have = self.got = 0
 
     def _envelope(self) -> Record | None:
         kind, count = open_envelope(self._buffer)
@@ -109,6 +186,7 @@ class Reader:
         return parse_control(raw)
 
     def _recipients(self) -> Record | None:
+        self._lead = b""
         self._to = struct.unpack(f"<{len(self._buffer) // 4}i", self._buffer)
         self._expect(Reader._lengths, _PREFIX)
         return None
@@ -116,18 +194,16 @@ class Reader:
     def _lengths(self) -> Record | None:
         self._prefix = bytes(self._buffer)
         header, payload = self._decoder.lengths(self._prefix)
-        self._payload_length = payload
-        # The bin prefix has 2, 3 or 5 bytes; the numbers behind it go straight into a buffer of their own.
-        self._bin = 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
-        self._expect(Reader._header, header + self._bin)
+        prefix = _bin_prefix(payload)
+        self._size = payload - prefix
+        self._expect(Reader._header, header + prefix)
         return None
 
     def _header(self) -> Record | None:
         self._prefix += bytes(self._buffer)
-        size = self._payload_length - self._bin
-        if size <= 0:
-            return self._parcel(memoryview(b""))
-        self._expect(Reader._payload, size)
+        if self._size <= 0:
+            return self._parcel(_NOTHING)
+        self._step, self._buffer, self._have = Reader._payload, _fresh(self._size), 0
         return None
 
     def _payload(self) -> Record | None:
