@@ -21,7 +21,8 @@ def test_a_benchmark_of_the_wire_runs_and_gives_its_own_figure_first(name: str) 
     for result in (first, *others):
         assert math.isfinite(result.value)
         assert result.value > 0
-        assert result.unit and result.against
+        assert result.unit
+        assert result.against
 
 
 def test_a_link_and_a_socket_move_the_same_number_of_bytes() -> None:

@@ -237,7 +237,7 @@ class Session:
             return 0
         self._heard = self._begun = now
         self._head = bytes(view[begin - _PREFIX : stop])
-        buffer = memoryview(np.empty(self._size, np.uint8)) if self._size else _NOTHING
+        buffer = np.empty(self._size, np.uint8).data if self._size else _NOTHING
         end = stop + self._size
         if end <= len(view):
             buffer[:] = view[stop:end]
@@ -362,7 +362,7 @@ class Session:
         self._head = self._prefix + bytes(self._reading.buffer)
         if self._size <= 0:
             return self._frame(_NOTHING)
-        self._reading = _Reading(self._payload, memoryview(np.empty(self._size, np.uint8)))
+        self._reading = _Reading(self._payload, np.empty(self._size, np.uint8).data)
         return []
 
     def _payload(self) -> list[Event]:
