@@ -8,8 +8,10 @@ import pytest
 from p2pfrl.bench import BENCHMARKS, measure
 from p2pfrl.bench.streams import HERE, THERE, Unread, decoder_for, encode, links, sockets
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import Encoder
-from p2pfrl.world.greeting import envelope
+from p2pfrl.world.greeting import Identity, envelope
+from p2pfrl.world.session import Delivered, Session
 
 OURS = [name for name in BENCHMARKS if name.startswith(("wire_", "tcp_"))]
 
@@ -52,3 +54,25 @@ def test_only_the_checked_receiver_reads_the_numbers() -> None:
 
 def test_the_first_bytes_of_a_message_name_its_one_recipient() -> None:
     assert envelope([THERE]).endswith(THERE.to_bytes(4, "little"))
+
+
+def test_a_frame_without_numbers_is_read_whole_and_byte_by_byte_alike() -> None:
+    heard: list[list[tuple[str, int]]] = []
+    for step in (10**6, 40, 1):
+        sessions = []
+        for agent in (HERE, THERE):
+            own = Identity("run", "hash", "layout", (agent,), 0, bytes([agent] * 16), ("127.0.0.1", 1))
+            sessions.append(Session(own, decoder_for(3, is_checked=True), dialer=agent == THERE, now=0.0))
+        for _ in range(3):
+            for one, other in (sessions, sessions[::-1]):
+                said = b"".join(one.outgoing)
+                one.outgoing.clear()
+                other.feed(said, 0.0)
+        encoder = Encoder("run", HERE)
+        frames = [encode(encoder, np.ones(3, "<f4")), encoder.encode(None, kind=SKIP, round=2)]
+        frames += [encode(encoder, np.ones(3, "<f4")), encoder.encode(None, kind=SKIP, round=4)]
+        raw = b"".join(envelope([THERE]) + frame.head + bytes(frame.payload) for frame in frames)
+        events = [e for i in range(0, len(raw), step) for e in sessions[1].feed(raw[i : i + step], 0.0)]
+        assert all(isinstance(event, Delivered) for event in events)
+        heard.append([(e.message.kind, e.message.payload.size) for e in events if isinstance(e, Delivered)])
+    assert heard[0] == heard[1] == heard[2] == [(UPDATE, 3), (SKIP, 0)] * 2

@@ -41,7 +41,7 @@ from p2pfrl.world.greeting import (
 )  # fmt: skip
 
 _PREFIX = 12
-_NOTHING = memoryview(b"")
+_NOTHING = memoryview(bytearray())
 _WINDOW = 256
 _ROUNDS = 8
 _FLOOR = 1024.0
