@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.blueprint import Blueprint
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
@@ -101,6 +101,8 @@ def deploy(
     Raises:
         P2PFRLError: not everyone was there in time, or something was refused.
     """
+    if scenario.faults:
+        raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
     out.mkdir(parents=True, exist_ok=True)
     main = _deploy(scenario, place, out, security, timing, Voice(out / "log.jsonl", quiet), announce)
     try:
@@ -115,6 +117,11 @@ async def _deploy(
     announce: Callable[[Address], None],
 ) -> Mapping[str, Any]:  # fmt: skip
     began = time.perf_counter()
+    for name in ("target_return", "env_steps"):
+        if getattr(scenario.stop, name) is not None:
+            voice.say(
+                f"stop.{name} is the simulator's: no process sees all the others; stopping at rounds or virtual_time"
+            )
     text = resolved(scenario)
     blueprint = Blueprint(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))

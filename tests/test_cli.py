@@ -232,3 +232,10 @@ def test_quick_commands_import_nothing_heavy():
     ):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path):
+    program = [sys.executable, "-m", "p2pfrl", "peer", "faults_ring", "--lead", "--agents", "0", "--out", str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "faults: only the simulator makes them happen" in done.stderr
