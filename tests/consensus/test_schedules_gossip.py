@@ -454,3 +454,9 @@ def test_a_late_payload_beyond_the_bound_is_not_used():
     g = machine(out=(1,), deadline=1.0, max_staleness=0)
     feed(g, Started(), trained(), Expired(SECOND), received(1, 0), trained())
     assert feed(g, Expired(SECOND // 2))[0] == "mix 1 of"
+
+
+def test_a_gap_in_a_round_beyond_all_others_is_nothing_to_remember():
+    g = machine(rounds=None)
+    feed(g, Started(), Missing(1, 2**61), Missing(2, 3))
+    assert sorted(g._inbox) == [3]

@@ -162,7 +162,7 @@ class Gossip:
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender = message.sender
-        if message.round >= self.round + _HORIZON or (self._rounds is not None and message.round >= self._rounds):
+        if self._is_beyond(message.round):
             self.messages_late += 1
             return ()
         self._absent.pop(sender, None)
@@ -180,7 +180,13 @@ class Gossip:
         return self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
-        return self._arrived(event.peer, event.round, None, now) if event.round >= self.round else ()
+        if event.round < self.round or self._is_beyond(event.round):
+            return ()
+        return self._arrived(event.peer, event.round, None, now)
+
+    def _is_beyond(self, round: int) -> bool:
+        """Whether nobody can honestly be in `round` yet."""
+        return round >= self.round + _HORIZON or (self._rounds is not None and round >= self._rounds)
 
     def _arrived(self, sender: int, round: int, message: Message | None, now: int) -> Sequence[Action]:
         self._inbox.setdefault(round, {}).setdefault(sender, message)
