@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from p2pfrl.build import World, build
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.core.garbage import fewer_collections
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
@@ -52,7 +51,7 @@ def simulate(
     stop.world = world
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), stop.because, "virtual_time")
-    with _fewer_collections():
+    with fewer_collections():
         try:
             world.simulation.run()
         except KeyboardInterrupt:
@@ -88,20 +87,6 @@ class _Stop:
         assert self.world is not None
         self.world.simulation.stop()
         return True
-
-
-@contextmanager
-def _fewer_collections() -> Iterator[None]:
-    """Let the garbage collector leave alone what is there already: a world is many small objects that live on."""
-    gc.collect()
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Record:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+
+from p2pfrl.core.garbage import fewer_collections
 
 Work = Callable[[], float]
 """Does some work and returns how much: this is timed."""
@@ -36,7 +36,7 @@ class Result:
 def rate(contestant: Contestant) -> float:
     """Return the amount of work per CPU second."""
     work = contestant()
-    with uncollected():
+    with fewer_collections():
         start = time.process_time()
         amount = work()
         return amount / (time.process_time() - start)
@@ -49,17 +49,3 @@ def rates(first: Contestant, second: Contestant, *, turns: int) -> tuple[float, 
     """
     pairs = [(rate(first), rate(second)) for _ in range(turns)]
     return median(a for a, _ in pairs), median(b for _, b in pairs)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Collect garbage before, and leave what exists alone during, a measurement, as `simulate` does during a run."""
-    gc.collect()
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()

@@ -18,8 +18,9 @@ from statistics import median
 import numpy as np
 
 from p2pfrl import pki
-from p2pfrl.bench.measure import Result, rates, uncollected
+from p2pfrl.bench.measure import Result, rates
 from p2pfrl.bench.streams import HERE, THERE, Stream, decoder_for, encode, links, sockets
+from p2pfrl.core.garbage import fewer_collections
 from p2pfrl.core.wire import Encoder
 
 SIZES = {"18kb": 4_610, "1mb": 2**18, "100mb": 25_000_000}
@@ -84,7 +85,7 @@ def _take_turns(streams: list[Stream], count: int, turns: int) -> list[float]:
     for turn in range(turns + 1):
         for stream, seen in zip(streams, times, strict=True):
             stream.prepare(count)
-            with uncollected():
+            with fewer_collections():
                 start = time.perf_counter()
                 stream.run()
                 took = time.perf_counter() - start

@@ -147,11 +147,10 @@ def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
 
 def _exchange(scenario: Scenario) -> Iterator[Problem]:
     order, payload = scenario.exchange.order, scenario.exchange.payload
-    schedule = kind_of("schedules", scenario.schedule)
     if order == "combine_while_adapting" and scenario.mode == "central":
         reason = "has no meaning in mode central: agents train from what the coordinator combined"
         yield ("exchange", "order"), reason
-    if order == "combine_while_adapting" and scenario.mode == "gossip" and schedule == "asynchronous":
+    if order == "combine_while_adapting" and scenario.mode == "gossip" and scenario.schedule.is_asynchronous:
         yield ("exchange", "order"), "needs a synchronous schedule: without rounds nothing is combined while training"
     if payload == "delta" and scenario.mode == "gossip":
         reason = (
@@ -161,7 +160,7 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
-    if scenario.mode != "central" or kind_of("schedules", scenario.schedule) != "asynchronous":
+    if scenario.mode != "central" or not scenario.schedule.is_asynchronous:
         return
     if kind_of("participation", scenario.coordinator.participation) != "all":
         reason = "needs a synchronous schedule: without rounds, whoever is not chosen at the start would never train"
@@ -173,7 +172,7 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
 
 def _on_loss(scenario: Scenario) -> Iterator[Problem]:
     path = ("mixing", "on_loss")
-    is_asynchronous = kind_of("schedules", scenario.schedule) == "asynchronous"
+    is_asynchronous = scenario.schedule.is_asynchronous
     if scenario.mode == "gossip" and scenario.mixing.on_loss == "last_known" and is_asynchronous:
         yield path, "last_known stands in for a missing round, and asynchronous agents wait for none: use fold"
     if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
