@@ -9,13 +9,13 @@ from pathlib import Path
 
 from p2pfrl.build import World, build
 from p2pfrl.consensus.mixing import Mixing
-from p2pfrl.core.garbage import fewer_collections
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
 from p2pfrl.summary import Totals, compose
 from p2pfrl.world.digest import NAMES
+from p2pfrl.world.garbage import fewer_collections
 from p2pfrl.world.loop import SECOND
 
 Progress = Callable[[Row], None]
