@@ -160,7 +160,8 @@ class Agent:
     def _send(self, action: Send) -> None:
         rules, frame = self._rules, None
         if action.kind != SKIP:
-            payload = rules.payload.extract(self._start, rules.mixing.payload(self._model.shared(), self._state))
+            own = self._start if rules.order == "combine_while_adapting" else self._model.shared()
+            payload = rules.payload.extract(self._start, rules.mixing.payload(own, self._state))
             if rules.gate.is_open(payload):
                 encoding, payload = rules.compressor.encode(rules.privacy.release(payload))
                 frame = self._encoder.encode(

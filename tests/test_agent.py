@@ -157,6 +157,25 @@ def test_a_payload_carries_the_vector_the_round_and_the_steps_since_the_last_mix
     assert world.told[:2] == [("trained", 0, 64), ("trained", 0, 32)]
 
 
+class Training(World):
+    """A world in which an update adds (10, 10)."""
+
+    model = None
+
+    def train(self):
+        super().train()
+        self.model.vector = self.model.vector + 10.0
+
+
+def test_who_joins_late_gets_what_the_others_got_and_not_what_was_trained_since():
+    for order, late in (("combine_while_adapting", [2.0, 4.0]), ("adapt_then_combine", [12.0, 14.0])):
+        world = Training(update(1), PeerJoined(2), PeerJoined(2), PeerJoined(2))
+        world.model = Shared(2.0, 4.0)
+        play([Send((1,), 0), Train()], [], [Send((2,), 0)], [mix()], world=world, model=world.model, order=order)
+        assert [decoded(frame).payload.tolist() for _, frame in world.sent] == [[2.0, 4.0], late], order
+        assert world.model.vector.tolist() == [12.0, 14.0], "alone, it keeps what it trained"
+
+
 def test_mixing_is_the_weighted_sum_of_own_and_received():
     model, world = play(
         [mix(message(1, 0, 6.0, 0.0), message(2, 0, 10.0, 4.0), staleness=[0, 3])], events=[PeerJoined(1)]

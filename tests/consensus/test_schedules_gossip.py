@@ -189,6 +189,14 @@ def test_a_joined_stranger_or_one_before_the_first_round_gets_nothing():
     assert feed(g, PeerJoined(9)) == []
 
 
+def test_who_joins_while_one_combines_and_adapts_gets_the_vector_of_the_round_at_any_time():
+    g = machine(combine_first=True)
+    assert feed(g, Started(), PeerJoined(2)) == ["send update 0 to 1 2", "train", "send update 0 to 2"]
+    assert feed(g, trained(), PeerJoined(2)) == ["wait", "send update 0 to 2"]
+    feed(g, received(1, 0), received(2, 0))
+    assert feed(g, PeerJoined(1)) == ["send update 1 to 1"]
+
+
 def test_an_agent_behind_catches_up_and_counts_what_it_skips():
     g = machine()
     feed(g, Started(), received(2, 0), received(1, 4), received(2, 3))

@@ -236,7 +236,8 @@ class Gossip:
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
         self._absent.pop(event.peer, None)
         self._misses.pop(event.peer, None)
-        if self._waiting and self._active and event.peer in self._neighborhood.successors(self.round):
+        has_sent = self._active and (self._waiting or self._combine_first)
+        if has_sent and event.peer in self._neighborhood.successors(self.round):
             return (Send((event.peer,), self.round),)
         if self.round and event.peer in self._neighborhood.successors(self.round):
             return (Send((event.peer,), self.round - 1),)
