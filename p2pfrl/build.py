@@ -19,7 +19,19 @@ from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.world.digest import MIX, Log
 from p2pfrl.world.life import Actor
-from p2pfrl.world.links import SECOND, Burst, Independent, Jittered, Latency, Loss, Never, PerEdge, Symmetric, drawn
+from p2pfrl.world.links import (
+    SECOND,
+    Burst,
+    Independent,
+    Jittered,
+    Latency,
+    Loss,
+    Never,
+    PerEdge,
+    PerLink,
+    Symmetric,
+    drawn,
+)
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import MailboxPort
@@ -106,7 +118,7 @@ def build(
         latency=_latency(scenario, union),
         loss=_loss(scenario, blueprint.mixing),
         bandwidth=scenario.network.bandwidth,
-        edge_bandwidth=union.bandwidth,
+        edge_bandwidth=_bandwidth(scenario, union),
         duplicate=scenario.network.duplicate,
         seed=scenario.seed,
     )
@@ -186,7 +198,15 @@ def _latency(scenario: Scenario, graph: Graph) -> Latency:
         for agent, seconds in enumerate(path_latency(graph, scenario.coordinator.at or 0)):
             times[agent, COORDINATOR] = times[COORDINATOR, agent] = seconds
         base = PerEdge({edge: round(seconds * SECOND) for edge, seconds in times.items()})
+    own = {(link.from_, link.to): drawn(scenario.seed, link.latency) for link in section.links if link.latency}
+    base = PerLink(base, own) if own else base
     return Jittered(scenario.seed, base, section.jitter) if section.jitter else base
+
+
+def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]:
+    """Return the rates of single links: the graph's, and those that the scenario gives in their place."""
+    given = {(link.from_, link.to): link.bandwidth for link in scenario.network.links if link.bandwidth}
+    return {**graph.bandwidth, **given}
 
 
 def _loss(scenario: Scenario, mixing: Mixing) -> Loss:

@@ -5,6 +5,7 @@ import pytest
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.checks import CHECKS
+from p2pfrl.scenario.render import resolved
 
 QUADRATIC = """
 name = "q"
@@ -222,3 +223,37 @@ def test_a_coordinator_that_nobody_hears_would_send_for_ever():
 def test_nothing_stands_in_for_a_round_where_there_are_none():
     assert "wait for none" in refused(QUADRATIC, **{"schedule.kind": "asynchronous", "mixing.on_loss": "last_known"})[0]
     loads(QUADRATIC, {"mixing.on_loss": "last_known"})
+
+
+def link(sender: int, receiver: int, **options: object) -> dict[str, object]:
+    return {"from": sender, "to": receiver, **(options or {"latency": "80ms"})}
+
+
+def test_a_single_link_must_exist_and_differ():
+    def problems(*links: dict[str, object], **overrides: object) -> tuple[str, ...]:
+        return refused(QUADRATIC, **{"network.links": list(links), **overrides})
+
+    assert problems(link(0, 2)) == ("network.links.0: agent 0 sends nothing to 2: no neighbors in this topology",)
+    (problem,) = problems(link(0, 1), link(1, 4))
+    assert problem == "network.links.1.to: expected an agent below 4, or -1 for the coordinator, got 4"
+    assert problems(link(1, 1)) == ("network.links.0.to: 1 sends nothing to itself",)
+    assert problems(link(0, 1), link(0, 1)) == ("network.links.1: the link from 0 to 1 stands here twice",)
+    assert "without them the link is like all others" in problems({"from": 0, "to": 1})[0]
+    assert problems({"from": 0, "latency": 1.0})[0] == "network.links.0.to: this key is required"
+    assert "finite and not negative, got -1.0" in problems(link(0, 1, latency=-1.0))[0]
+    assert "must be above 0" in problems(link(0, 1, bandwidth=0))[0]
+    assert problems(link(-2, 1))[0] == "network.links.0.from: must be at least -1, got -2"
+    for mode in ("gossip", "central", "independent"):
+        loads(QUADRATIC, {"mode": mode, "network.links": [link(0, 1), link(1, 0), link(-1, 0), link(3, -1)]})
+
+
+def test_single_links_stand_in_the_resolved_file_and_are_read_back():
+    text = (
+        QUADRATIC
+        + '[[network.links]]\nfrom = 0\nto = 1\nlatency = {kind = "lognormal", median = "80ms", sigma = 0.1}\n'
+    )
+    scenario = loads(text, {"network.bandwidth": "10Mbit/s"})
+    assert "[[network.links]]\nfrom = 0\nto = 1\n" in resolved(scenario)
+    assert loads(resolved(scenario)) == scenario
+    with pytest.raises(ScenarioError, match=r"^<text>:10:1: network\.links\.0\.to: must be at least -1"):
+        loads(text.replace("to = 1", "to = -7"))

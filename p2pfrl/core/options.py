@@ -115,8 +115,15 @@ def adapter(cls: type[T]) -> TypeAdapter[T]:
 
 
 def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """Return the options of a rule: its fields by name."""
-    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+    """Return the options of a rule: its fields by the name that they have in files."""
+    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    return {_name(field.name, infos): field for field in dataclasses.fields(cls) if field.init}
+
+
+def _name(field: str, infos: Mapping[str, FieldInfo]) -> str:
+    """Return the name of a field in files, which may be a word that Python keeps for itself."""
+    alias = infos[field].validation_alias
+    return alias if isinstance(alias, str) else field
 
 
 def construct(cls: type[T], options: Mapping[str, object]) -> T:
@@ -237,7 +244,8 @@ def schema_of(cls: type) -> JsonSchemaValue:
     """Return the JSON schema of a class, with the descriptions of its docstring."""
     schema = adapter(cls).json_schema()
     schema["description"] = summary(cls)
-    known = attributes(cls)
+    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    known = {_name(name, infos): text for name, text in attributes(cls).items() if name in infos}
     for name, option in schema.get("properties", {}).items():
         if name in known:
             option["description"] = known[name]
@@ -251,7 +259,7 @@ def dump(value: Any) -> dict[str, Any]:
     for name, field in fields.items():
         option = getattr(value, name)
         if option is not None:
-            table[name] = _dump(option, field.annotation, field.metadata)
+            table[_name(name, fields)] = _dump(option, field.annotation, field.metadata)
     return table
 
 

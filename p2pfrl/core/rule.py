@@ -13,5 +13,8 @@ T = TypeVar("T")
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def rule(cls: type[T]) -> type[T]:
     """Make `cls` a rule: frozen, keyword-only, validated, unknown options refused, infinity and nan too."""
-    config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=False, validate_default=False, defer_build=True)
+    config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, strict=False, validate_default=False, defer_build=True,
+        validate_by_name=True, validate_by_alias=True,
+    )  # fmt: skip
     return dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]  # adds to cls

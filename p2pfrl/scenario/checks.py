@@ -12,6 +12,7 @@ from p2pfrl.core.distributions import Distribution
 from p2pfrl.core.errors import P2PFRLError, ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.options import did_you_mean
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.rehearsal import rehearse
@@ -188,6 +189,39 @@ def _on_loss(scenario: Scenario) -> Iterator[Problem]:
         yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
 
 
+def _links(scenario: Scenario) -> Iterator[Problem]:
+    nodes, seen = range(COORDINATOR, scenario.agents), set[tuple[int, int]]()
+    for position, link in enumerate(scenario.network.links):
+        path, pair = ("network", "links", position), (link.from_, link.to)
+        for name, node in (("from", link.from_), ("to", link.to)):
+            if node not in nodes:
+                yield (*path, name), f"expected an agent below {scenario.agents}, or -1 for the coordinator, got {node}"
+        if link.from_ == link.to:
+            yield (*path, "to"), f"{link.to} sends nothing to itself"
+        if pair in seen:
+            yield path, f"the link from {link.from_} to {link.to} stands here twice"
+        if link.latency is None and link.bandwidth is None:
+            yield path, "expected a latency or a bandwidth: without them the link is like all others"
+        seen.add(pair)
+    if scenario.mode == "gossip":
+        yield from _linked(scenario)
+
+
+def _linked(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse links between agents that are no neighbors; those of a coordinator are for the modes that have one."""
+    pairs = {(link.from_, link.to): position for position, link in enumerate(scenario.network.links)}
+    pairs = {pair: position for pair, position in pairs.items() if min(pair) >= 0 and max(pair) < scenario.agents}
+    if not pairs:
+        return
+    try:
+        edges = set(TopologyView(scenario.topology, scenario.agents, scenario.seed).union.edges)
+    except (TopologyError, OSError):
+        return  # another check says why
+    for (i, j), position in pairs.items():
+        if i != j and (i, j) not in edges:
+            yield ("network", "links", position), f"agent {i} sends nothing to {j}: no neighbors in this topology"
+
+
 def _availability(scenario: Scenario) -> Iterator[Problem]:
     section = scenario.availability
     if section.trace is None:
@@ -212,6 +246,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _exchange,
     _coordinator,
     _on_loss,
+    _links,
     _availability,
     _faults,
 )

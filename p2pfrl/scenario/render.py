@@ -36,7 +36,13 @@ def to_toml(values: Mapping[str, Any]) -> str:
     lines = [f"{_key(name)} = {_inline(value)}" for name, value in values.items() if not _is_section(value)]
     for name, value in values.items():
         if isinstance(value, Mapping):
-            lines += ["", f"[{_key(name)}]", *_pairs(value)]
+            inner = {
+                key: element for key, element in value.items() if isinstance(element, list) and _is_section(element)
+            }
+            lines += ["", f"[{_key(name)}]", *_pairs({k: v for k, v in value.items() if k not in inner})]
+            for key, tables in inner.items():
+                for table in tables:
+                    lines += ["", f"[[{_key(name)}.{_key(key)}]]", *_pairs(table)]
         elif _is_section(value):
             for element in value:
                 lines += ["", f"[[{_key(name)}]]", *_pairs(element)]

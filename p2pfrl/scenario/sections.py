@@ -15,6 +15,7 @@ from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS, Distribution, Draw
 from p2pfrl.core.options import Rule, Slot, show
 from p2pfrl.core.rule import rule
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
@@ -148,6 +149,23 @@ class LossSlot(Rule):
 
 
 @rule
+class Link:
+    """One direction of one link, where it is not like the others.
+
+    Attributes:
+        from_: the agent that sends; -1: the coordinator.
+        to: who receives; -1: the coordinator.
+        latency: of a message on this link, in place of the network's.
+        bandwidth: of this link; an interface that is slower caps it.
+    """
+
+    from_: int = Field(validation_alias="from", ge=COORDINATOR)
+    to: int = Field(ge=COORDINATOR)
+    latency: Annotated[Draw | None, Number(units.seconds, low=0.0, kinds=DRAWS)] = None
+    bandwidth: Annotated[Rate, Field(gt=0)] | None = None
+
+
+@rule
 class Network:
     """One full-duplex interface per agent and coordinator, first-in first-out at both ends, in frame bytes.
 
@@ -159,6 +177,7 @@ class Network:
         jitter: additional delay of a message, uniform between zero and this: later messages may overtake.
         peer_timeout: silence after which both ends of a dead link are told; half the schedule's deadline when not
             given.
+        links: single links that differ, one direction each: `[[network.links]]` with from, to, latency, bandwidth.
     """
 
     latency: Annotated[Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})] = Field(
@@ -169,6 +188,7 @@ class Network:
     duplicate: Probability = 0.0
     jitter: Seconds = 0.0
     peer_timeout: Annotated[Seconds, Field(gt=0)] | None = None
+    links: tuple[Annotated[Link, Slot(Link)], ...] = ()
 
 
 @rule

@@ -56,6 +56,18 @@ class PerEdge(Latency):
 
 
 @dataclass(frozen=True, slots=True)
+class PerLink(Latency):
+    """Some links have models of their own, all others share one."""
+
+    base: Latency
+    own: Mapping[tuple[int, int], Latency]
+
+    def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
+        """Return the link's."""
+        return self.own.get((sender, receiver), self.base).nanoseconds(sender, receiver, number)
+
+
+@dataclass(frozen=True, slots=True)
 class Jittered(Latency):
     """Another latency plus a time uniform in [0, jitter): later messages may overtake."""
 
