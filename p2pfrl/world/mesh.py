@@ -15,9 +15,11 @@ from p2pfrl.world.dialing import keep_dialing
 from p2pfrl.world.fleet import Address, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.recent import Recent
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.terms import Ear, Security, Timing
+from p2pfrl.world.tls import refusal
 
 __all__ = ["TICK", "Ear", "Mesh", "Security", "Timing"]
 
@@ -68,6 +70,7 @@ class Mesh:
         self._report = report
         self._ear = ear
         self._links: dict[Address, Link] = {}
+        self._recent = Recent()
         self._all: list[Link] = []
         self._gate = Gate(len(others), self._happened)
         self._noted: dict[tuple[str, tuple[int, ...]], int] = {}
@@ -89,8 +92,8 @@ class Mesh:
             P2PFRLError: not everyone was there in time; the message names who was missing.
         """
         self._start(self._keep_time())
-        for address, agents in self._others.items():
-            if min(self._own.agents) < min(agents):
+        for address in self._others:
+            if self._dials(address):
                 self._dial(address)
         try:
             async with asyncio.timeout(self._timing.start):
@@ -131,6 +134,7 @@ class Mesh:
         link = self._links.get(address)
         if link is None or not link.session.is_open:
             return False
+        self._recent.add(address, to, frame, sender)
         link.send(to, frame, sender)
         return True
 
@@ -159,14 +163,24 @@ class Mesh:
                     link.excuse(away)
                 link.tick()
 
+    def _dials(self, address: Address) -> bool:
+        """Whether it is on us to connect to a process, and not on it."""
+        return min(self._own.agents) < min(self._others[address])
+
     def _dial(self, address: Address) -> None:
         def failed(error: Exception) -> None:
-            if self._is_worth_a_line("unreachable", self._others[address]):
+            if isinstance(error, ssl.SSLError):
+                self.refuse(*refusal(error), (), f"{address[0]}:{address[1]}")
+            elif self._is_worth_a_line("unreachable", self._others[address]):
                 self._ear.note("unreachable", address=address, error=str(error))
 
-        link = partial(self._link, dialer=True)
-        client, timeout = self._security.client, self._timing.timeout
-        self._start(keep_dialing(address, link, client=client, timeout=timeout, failed=failed))
+        link, timing = partial(self._link, dialer=True), self._timing
+        self._start(
+            keep_dialing(
+                address, link, client=self._security.client, timeout=timing.timeout,
+                patience=timing.heartbeat + 2 * TICK, failed=failed,
+            )
+        )  # fmt: skip
 
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
@@ -213,8 +227,8 @@ class Mesh:
             self._happened(link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile"))
             return
         self._links[address] = link
-        if previous is not None and previous is not link:
-            previous.abort()
+        if previous is not None and previous is not link and self._takes_over(link, previous, address):
+            return
         self._ear.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         known = address in self._up
         self._up[address] = True
@@ -222,6 +236,26 @@ class Mesh:
         if known:
             self._ear.note("up", agents=event.peer.agents)
             self._report(event.peer.agents, True)
+
+    def _takes_over(self, link: Link, previous: Link, address: Address) -> bool:
+        """Let a connection take the place of another; return whether nobody has to know: the same processes talk on.
+
+        Whoever accepted it leaves the other one to the dialer, who closes it when he knows that we have joined too.
+        """
+        old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
+        is_same = previous.session.is_open and old.incarnation == new.incarnation
+        if is_same and not self._dials(address):
+            self._loop.call_later(self._timing.timeout, self._drop, previous)
+        else:
+            self._drop(previous)
+        if is_same:
+            self._ear.note("reconnected", agents=new.agents)
+            self._recent.repeat(address, link.send)
+        return is_same
+
+    def _drop(self, link: Link) -> None:
+        self._happened(link, link.session.give_up("closed", "another connection has taken over"))
+        link.abort()
 
     def _delivered(self, link: Link, event: Delivered) -> None:
         self._receive(event)
@@ -254,6 +288,7 @@ class Mesh:
         for address, current in self._links.items():
             if current is link and self._up.get(address):
                 self._up[address] = False
+                self._recent.forget(address)
                 self._ear.note("lost", agents=self._others[address], detail=event.detail)
                 self._report(self._others[address], False)
         if event.reason in _DEAD:

@@ -155,6 +155,10 @@ class Session:
         self._heard += seconds
         self._begun += seconds
 
+    def silence(self, now: float) -> float:
+        """Return the seconds since anything was heard."""
+        return now - self._heard
+
     def give_up(self, reason: str, detail: str) -> list[Event]:
         """Return what follows from the transport's decision to go on no longer."""
         return [] if self.is_closed else self._close(reason, detail)

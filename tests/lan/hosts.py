@@ -19,7 +19,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from types import TracebackType
 
@@ -47,11 +47,13 @@ class Switch:
     Args:
         taps: file descriptors, by the last byte of the host's MAC address minus one.
         delay: seconds, one way.
+        slow: (host, host) -> seconds between these two, either way.
     """
 
-    def __init__(self, taps: Sequence[int], delay: float) -> None:
+    def __init__(self, taps: Sequence[int], delay: float, slow: Mapping[tuple[int, int], float]) -> None:
         self._taps = list(taps)
         self._delay = delay
+        self._slow = {pair: seconds for (i, j), seconds in slow.items() for pair in ((i, j), (j, i))}
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="switch", daemon=True)
         self._thread.start()
@@ -74,11 +76,12 @@ class Switch:
                 for key, _ in selector.select(timeout):
                     if key.data is None:
                         return
-                    due = time.monotonic() + self._delay
+                    now = time.monotonic()
                     for frame in self._drain(key.fd):
                         to = [frame[5] - 1] if frame[0] == 2 else [p for p in range(len(self._taps)) if p != key.data]
                         for port in to:
                             if 0 <= port < len(self._taps):
+                                due = now + self._slow.get((key.data, port), self._delay)
                                 heapq.heappush(waiting, (due, next(number), self._taps[port], frame))
                 now = time.monotonic()
                 while waiting and waiting[0][0] <= now:
@@ -106,12 +109,17 @@ class Hosts:
         number: of hosts.
         rate: of every host's interface, as tc writes it ("100mbit"); None: not limited.
         delay: seconds of one way between two hosts; 0: a bridge of the kernel, otherwise a switch in this process.
+        slow: (host, host) -> seconds of one way between these two, where a switch has them.
     """
 
-    def __init__(self, number: int, *, rate: str | None = None, delay: float = 0.0) -> None:
+    def __init__(
+        self, number: int, *, rate: str | None = None, delay: float = 0.0,
+        slow: Mapping[tuple[int, int], float] | None = None,
+    ) -> None:  # fmt: skip
         self.number = number
         self._rate = rate
         self._delay = delay
+        self._slow = slow or {}
         tag = f"pf{os.getpid()}x{next(_NUMBERS)}"
         self._tag = tag
         self._names = [f"{tag}h{i}" for i in range(number)]
@@ -151,7 +159,10 @@ class Hosts:
         return process
 
     def cut(self, one: Sequence[int], other: Sequence[int]) -> None:
-        """Let nothing pass between two groups of hosts."""
+        """Let nothing pass between two groups of hosts.
+
+        It is dropped where it arrives: of what is dropped where it leaves, a sender's TCP hears, and tries again soon.
+        """
         for here, there in ((one, other), (other, one)):
             elements = ", ".join(self.address(host) for host in there)
             for host in here:
@@ -185,11 +196,10 @@ class Hosts:
             self._nft(
                 host,
                 "table inet cut {\n set hosts { type ipv4_addr; }\n"
-                " chain in { type filter hook input priority 0; ip saddr @hosts drop; }\n"
-                " chain out { type filter hook output priority 0; ip daddr @hosts drop; }\n}",
+                " chain in { type filter hook input priority 0; ip saddr @hosts drop; }\n}",
             )
         if self._delay:
-            self._switch = Switch(self._taps, self._delay)
+            self._switch = Switch(self._taps, self._delay, self._slow)
 
     def _namespace(self, name: str) -> None:
         sh("ip", "netns", "add", name)
