@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
 
-from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import COORDINATOR, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.world.batches import Batches
 from p2pfrl.world.clock import WallClock
 from p2pfrl.world.fleet import Address, Fleet
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.life import Actor
+from p2pfrl.world.listening import Listener
 from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.session import Delivered
 from p2pfrl.world.stopwatch import Stopwatch, Timings
-from p2pfrl.world.tcp import Link
 
 _SKIPPED = 64
 _MAILBOX = 1024
@@ -94,9 +91,7 @@ class Node:
         self._ports = {agent: self._port(agent) for agent in own.agents}
         self._newest: dict[tuple[int, int], int] = {}
         self._finished: dict[int, None] = {}
-        self._queued: dict[int, None] = {}
-        self._is_computing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+        self._batches = Batches(self.loop, compute=trainer.compute, ended=self._trained, present=self._present)
 
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
         """Connect, let the agents run to their end, and leave.
@@ -108,7 +103,7 @@ class Node:
         Raises:
             P2PFRLError: not everyone was there in time.
         """
-        listener.accept = self.mesh.accept
+        listener.welcome(self.mesh.accept, self.mesh.refuse, len(set(self._address.values())))
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.mesh.open(resuming=resuming)
@@ -120,13 +115,13 @@ class Node:
             await asyncio.gather(*tasks)
             await self.mesh.drain()
         finally:
+            self._batches.close()
             self.stopwatch.timings.round_trips.update(self.mesh.round_trips())
             for agent in self._ports:
                 self._finish(agent)
             for task in tasks:
                 task.cancel()
             await self.mesh.close()
-            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _receive(self, event: Delivered) -> None:
         sender = event.message.sender
@@ -160,6 +155,7 @@ class Node:
     def _finish(self, agent: int) -> None:
         self._finished[agent] = None
         self._ports[agent].close()
+        self._batches.look()
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
         """Tell the agents here that those of another process are there again, or not any more."""
@@ -199,66 +195,13 @@ class Node:
     def _train(self, agent: int) -> None:
         self.stopwatch.starts(agent)
         self._trainer.freeze(agent)
-        self._queued[agent] = None
-        if not self._is_computing:
-            self._is_computing = True
-            self.loop.call_soon(self._compute)
+        self._batches.add(agent)
 
-    def _compute(self) -> None:
-        """Compute all queued updates as one batch in the trainer's thread, so that the links stay alive."""
-        batch = sorted(self._queued)
-        self._queued.clear()
-        done = self.loop.run_in_executor(self._thread, self._trainer.compute, batch)
-        done.add_done_callback(lambda future: self._computed(batch, future))
+    def _trained(self, agent: int) -> None:
+        update = self._trainer.commit(agent)
+        self.stopwatch.ends(agent, update.env_steps)
+        self._put(agent, Trained(update))
 
-    def _computed(self, batch: list[int], future: asyncio.Future[None]) -> None:
-        if future.cancelled():
-            return
-        future.result()
-        for agent in batch:
-            update = self._trainer.commit(agent)
-            self.stopwatch.ends(agent, update.env_steps)
-            self._put(agent, Trained(update))
-        if self._queued:
-            self._compute()
-        else:
-            self._is_computing = False
-
-
-_HANDSHAKE = 5.0
-
-
-class Listener:
-    """A listening socket whose connections are made by whoever sets `accept`."""
-
-    def __init__(self) -> None:
-        self.accept: Callable[[], Link] | None = None
-        self.server: asyncio.Server
-
-    def __call__(self) -> asyncio.BaseProtocol:
-        """Return the protocol of a new connection."""
-        return _Busy() if self.accept is None else self.accept()
-
-
-class _Busy(asyncio.Protocol):
-    """Closes a connection that came before anyone was ready; the other side tries again."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
-
-
-async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[Listener, Address]:
-    """Listen on `address`; return the listener and the address it got (port 0 asks for a free one).
-
-    Raises:
-        P2PFRLError: the port is in use, or the host is not ours.
-    """
-    listener = Listener()
-    try:
-        listener.server = await asyncio.get_running_loop().create_server(
-            listener, *address, ssl=context, ssl_handshake_timeout=_HANDSHAKE if context else None
-        )
-    except OSError as error:
-        raise P2PFRLError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
-    port: int = listener.server.sockets[0].getsockname()[1]
-    return listener, (address[0], port)
+    def _present(self) -> int:
+        """Return how many agents here may still train."""
+        return sum(agent > COORDINATOR and agent not in self._finished for agent in self._ports)

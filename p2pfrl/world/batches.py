@@ -1,0 +1,96 @@
+"""Agents of one process train together: a batch of all costs hardly more than one of some."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+_LEAST = 1 / 16
+
+
+class Batches:
+    """Gathers updates that agents begin, and computes them together in a thread, so that the links stay alive.
+
+    The first update of a batch waits for the agents that do not train yet, at most as long as the last batch took: so
+    nobody loses more by the company than it would by coming just after a batch without it had begun. Waiting for those
+    who do not come (they wait for a peer that is down, or take no part) is halved every time, down to a sixteenth, and
+    doubled again when someone comes.
+
+    Args:
+        loop: of the process.
+        compute: computes the updates of a batch of agents; called in the thread.
+        ended: called with every agent of a batch, in ascending order, once it has been computed.
+        present: returns how many agents may still train.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        compute: Callable[[list[int]], None],
+        ended: Callable[[int], None],
+        present: Callable[[], int],
+    ) -> None:
+        self._loop = loop
+        self._compute = compute
+        self._ended = ended
+        self._present = present
+        self._queued: dict[int, None] = {}
+        self._is_computing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._alone = 0
+        self._took = 0.0
+        self._patience = 1.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+
+    def add(self, agent: int) -> None:
+        """Begin an update of `agent`."""
+        self._queued[agent] = None
+        self.look()
+
+    def look(self) -> None:
+        """Begin to compute if everyone is there; otherwise wait a little for the others."""
+        if self._is_computing or not self._queued:
+            return
+        if len(self._queued) >= self._present():
+            if self._timer is not None:
+                self._end_wait(has_paid=True)
+            self._begin()
+        elif self._timer is None:
+            self._alone = len(self._queued)
+            self._timer = self._loop.call_later(self._took * self._patience, self._give_up)
+
+    def close(self) -> None:
+        """Begin no update any more."""
+        self._queued.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _give_up(self) -> None:
+        self._end_wait(has_paid=len(self._queued) > self._alone)
+        self._begin()
+
+    def _end_wait(self, *, has_paid: bool) -> None:
+        assert self._timer is not None
+        self._timer.cancel()
+        self._timer = None
+        self._patience = min(1.0, 2 * self._patience) if has_paid else max(_LEAST, self._patience / 2)
+
+    def _begin(self) -> None:
+        batch, start = sorted(self._queued), self._loop.time()
+        self._queued.clear()
+        self._is_computing = True
+        done = self._loop.run_in_executor(self._thread, self._compute, batch)
+        done.add_done_callback(lambda future: self._computed(batch, start, future))
+
+    def _computed(self, batch: list[int], start: float, future: asyncio.Future[None]) -> None:
+        self._is_computing = False
+        if future.cancelled():
+            return
+        future.result()
+        self._took = self._loop.time() - start
+        for agent in batch:
+            self._ended(agent)
+        self.look()
