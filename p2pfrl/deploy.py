@@ -26,8 +26,9 @@ from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.fleet import Address, Fleet, show_agents
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.life import Actor
+from p2pfrl.world.listening import listen
 from p2pfrl.world.mesh import Security, Timing
-from p2pfrl.world.node import Node, listen
+from p2pfrl.world.node import Node
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.rendezvous import Lobby, join
 from p2pfrl.world.stopwatch import write_timings

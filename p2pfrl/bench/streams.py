@@ -18,7 +18,7 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import UPDATE, Message
 from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.world.greeting import Identity, envelope
-from p2pfrl.world.node import listen
+from p2pfrl.world.listening import listen
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Session, Told
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.tls import contexts

@@ -198,7 +198,9 @@ def _security(place: Place, secret: Path | None, tls: Path | None, insecure: boo
         return Security(word)
     if not place.agents:
         raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
+    from p2pfrl.world.terms import Relay
     from p2pfrl.world.tls import agents_of, contexts
 
-    server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"))
-    return Security(word, server, client, agents_of)
+    relay = Relay()
+    server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay)
+    return Security(word, server, client, agents_of, relay)

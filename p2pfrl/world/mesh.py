@@ -65,6 +65,7 @@ class Mesh:
         self._others = dict(others)
         self._decoder = decoder
         self._security = security
+        security.relay.to = partial(self.refuse, agents=())
         self._timing = timing
         self._receive = receive
         self._report = report

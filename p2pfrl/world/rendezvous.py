@@ -10,8 +10,8 @@ from p2pfrl.core.wire import Decoder
 from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.listening import Listener
 from p2pfrl.world.mesh import TICK, Security, Timing
-from p2pfrl.world.node import Listener
 from p2pfrl.world.session import Closed, Event, Opened, Session, Told
 from p2pfrl.world.tcp import Link
 
@@ -52,7 +52,8 @@ class Lobby:
         Raises:
             P2PFRLError: not everyone came in time.
         """
-        listener.accept = self._accept
+        listener.welcome(self._accept, self._refused, self._agents)
+        self._security.relay.to = lambda reason, detail: self._refused(reason, detail, (), "")
         ticking = asyncio.get_running_loop().create_task(self._keep_time())
         self._look()
         try:
@@ -76,6 +77,9 @@ class Lobby:
             return _session(self._own, self._decoder, self._security, self._timing, dialer=False)
 
         return Link(session, self._happened, asyncio.get_running_loop().time, self._timing.timeout)
+
+    def _refused(self, reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
+        self._progress(f"refused: {reason}: {detail}")
 
     def _happened(self, link: Link, events: list[Event]) -> None:
         for event in events:

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+class Relay:
+    """Hands on (reason, detail) of TLS handshakes that were refused: contexts are made before whoever counts them.
+
+    Attributes:
+        to: who is told now; until someone says so, nobody.
+    """
+
+    def __init__(self) -> None:
+        self.to: Callable[[str, str], None] = lambda reason, detail: None
+
+    def __call__(self, reason: str, detail: str) -> None:
+        """Hand it on."""
+        self.to(reason, detail)
 
 
 @dataclass(frozen=True)
@@ -17,12 +32,14 @@ class Security:
         server: TLS context of accepted connections; None for plain TCP.
         client: TLS context of own connections; None for plain TCP.
         names: a connection's TLS object -> agents named by the peer's certificate.
+        relay: is told by `server` of handshakes that it refused.
     """
 
     secret: bytes = b""
     server: ssl.SSLContext | None = None
     client: ssl.SSLContext | None = None
     names: Callable[[ssl.SSLObject], tuple[int, ...]] | None = None
+    relay: Relay = field(default_factory=Relay)
 
 
 @dataclass(frozen=True)

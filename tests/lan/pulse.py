@@ -18,8 +18,8 @@ from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.world.fleet import parse_address
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.listening import listen
 from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.node import listen
 from p2pfrl.world.session import Delivered
 
 SIZE = 100

@@ -22,8 +22,9 @@ from p2pfrl.scenario import loads
 from p2pfrl.world import tcp
 from p2pfrl.world.fleet import Fleet
 from p2pfrl.world.greeting import ENVELOPE, LENGTH, Identity, control, envelope
+from p2pfrl.world.listening import Listener, listen
 from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.node import Listener, Node, listen
+from p2pfrl.world.node import Node
 from p2pfrl.world.session import Delivered, Opened, Session
 
 SIZE = 1000

@@ -12,8 +12,8 @@ from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.world.fleet import Address
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.listening import Listener, listen
 from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.node import Listener, listen
 from p2pfrl.world.session import Delivered
 
 SIZE = 1000

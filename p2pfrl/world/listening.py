@@ -1,0 +1,169 @@
+"""Where others connect to this process: who may knock, and how many at a time before TLS says who they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.world.fleet import Address
+from p2pfrl.world.gate import EACH, TOTAL
+from p2pfrl.world.tcp import Link
+
+HANDSHAKE = 5.0
+"""Seconds for the TLS handshake of a connection that others made."""
+
+_BACKLOG = 128
+_PAUSE = 0.1
+"""Seconds until the next attempt where the system has no descriptor left for one more connection."""
+
+Refused = Callable[[str, str, tuple[int, ...], str], None]
+
+
+def _nothing(reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
+    """Count nothing: nobody has come to listen yet."""
+
+
+@dataclass(eq=False)
+class Listener:
+    """A listening socket whose connections are made by whoever sets `accept`.
+
+    Attributes:
+        accept: makes the protocol of a connection; None: nobody is ready, and connections are closed.
+        refused: is told (reason, detail, no agents, where) of connections that never came to a greeting.
+        expected: processes that are to connect; they may all come at once, and from one host.
+        server: the socket, to be closed.
+    """
+
+    accept: Callable[[], Link] | None = None
+    refused: Refused = _nothing
+    expected: int = 0
+    server: asyncio.Server | TlsDoor = field(init=False)
+
+    def welcome(self, accept: Callable[[], Link], refused: Refused, expected: int) -> None:
+        """Let connections come to someone from now on."""
+        self.accept, self.refused, self.expected = accept, refused, expected
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """Return the protocol of a new connection."""
+        return _Busy() if self.accept is None else self.accept()
+
+
+class _Busy(asyncio.Protocol):
+    """Closes a connection that came before anyone was ready; the other side tries again."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
+class TlsDoor:
+    """A listening socket that counts connections before their TLS handshake.
+
+    A server of asyncio or uvloop shows a connection when TLS has finished: until then, whoever says nothing costs a
+    descriptor, and nobody knows how many there are. Here as many may wait as at the gate behind, by host and in total,
+    and the oldest has to go.
+
+    Args:
+        sock: listening.
+        context: of TLS.
+        listener: makes the protocols.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, listener: Listener) -> None:
+        self._sock = sock
+        self._context = context
+        self._listener = listener
+        self._waiting: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._accepting = self._loop.create_task(self._accept())
+
+    def __len__(self) -> int:
+        """Return how many have not finished their handshake."""
+        return len(self._waiting)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening socket."""
+        return (self._sock,)
+
+    def close(self) -> None:
+        """Listen no more; connections that have finished their handshake live on."""
+        self._accepting.cancel()
+        for task in self._waiting:
+            task.cancel()
+        self._sock.close()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                sock, name = await self._loop.sock_accept(self._sock)
+            except OSError:
+                await asyncio.sleep(_PAUSE)
+                continue
+            host = str(name[0])
+            self._make_room([task for task, (other, _) in self._waiting.items() if other == host], EACH)
+            self._make_room(list(self._waiting), TOTAL)
+            where = f"{host}:{name[1]}"
+            task = self._loop.create_task(self._shake_hands(sock, where))
+            self._waiting[task] = host, where
+            task.add_done_callback(self._leave)
+            await asyncio.sleep(0)  # a task that is canceled before it began would leave its socket open
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._waiting.pop(task, None)
+
+    def _make_room(self, tasks: list[asyncio.Task[None]], limit: int) -> None:
+        limit += self._listener.expected
+        for task in tasks[: max(0, len(tasks) + 1 - limit)]:
+            _, where = self._waiting.pop(task)
+            task.cancel()
+            self._listener.refused("too_many", f"over {limit} connections without a TLS handshake", (), where)
+
+    async def _shake_hands(self, sock: socket.socket, where: str) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._listener, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE
+            )
+        except (ConnectionAbortedError, TimeoutError):
+            self._listener.refused("greeting_timeout", f"no TLS handshake within {HANDSHAKE:g} s", (), where)
+        except OSError:
+            return  # the context has told why it refused a handshake; one that was broken off tells nothing
+
+
+async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[Listener, Address]:
+    """Listen on `address`; return the listener and the address it got (port 0 asks for a free one).
+
+    Raises:
+        P2PFRLError: the port is in use, or the host is not ours.
+    """
+    listener = Listener()
+    try:
+        if context is None:
+            listener.server = await asyncio.get_running_loop().create_server(listener, *address)
+        else:
+            listener.server = TlsDoor(await _bound(address), context, listener)
+    except OSError as error:
+        raise P2PFRLError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
+    port: int = listener.server.sockets[0].getsockname()[1]
+    return listener, (address[0], port)
+
+
+async def _bound(address: Address) -> socket.socket:
+    found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, where = found[0]
+    with contextlib.ExitStack() as undo:
+        sock = socket.socket(family, kind, protocol)
+        undo.callback(sock.close)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(_BACKLOG)
+        undo.pop_all()
+    return sock
