@@ -63,6 +63,7 @@ class House:
     applied: list[Delivered]
     answered: asyncio.Event
     size: int
+    door: Listener
     encoder: Encoder = field(default_factory=lambda: Encoder(RUN, HONEST))
     round: int = 0
 
@@ -94,13 +95,16 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(size: int = SIZE, timing: Timing | None = None) -> AsyncIterator[House]:
+async def house(
+    size: int = SIZE, timing: Timing | None = None, security: Callable[[int], Security] = lambda agent: Security()
+) -> AsyncIterator[House]:
     timing = timing or Timing()
     ear, applied, answered = Ear(), [], asyncio.Event()
     listeners: list[Listener] = []
     places = []
-    for _ in range(2):
-        listener, where = await listen(("127.0.0.1", 0), None)
+    terms = {agent: security(agent) for agent in (VICTIM, HONEST)}
+    for agent in (VICTIM, HONEST):
+        listener, where = await listen(("127.0.0.1", 0), terms[agent].server)
         listeners.append(listener)
         places.append(where)
     back = Encoder(RUN, VICTIM)
@@ -114,18 +118,22 @@ async def house(size: int = SIZE, timing: Timing | None = None) -> AsyncIterator
         victim.send(places[1], [HONEST], frame, VICTIM)
 
     common: dict[str, Any] = {
-        "decoder": decoder(size), "security": Security(), "report": lambda agents, up: None, "timing": timing,
+        "decoder": decoder(size), "report": lambda agents, up: None, "timing": timing,
     }  # fmt: skip
     victim = Mesh(
-        identity(VICTIM), {places[1]: (HONEST,), ("127.0.0.1", 9): (NOBODY,)}, receive=receive, ear=ear, **common
-    )
-    honest = Mesh(identity(HONEST), {places[0]: (VICTIM,)}, receive=lambda event: answered.set(), ear=Ear(), **common)
+        identity(VICTIM), {places[1]: (HONEST,), ("127.0.0.1", 9): (NOBODY,)}, receive=receive, ear=ear,
+        security=terms[VICTIM], **common,
+    )  # fmt: skip
+    honest = Mesh(
+        identity(HONEST), {places[0]: (VICTIM,)}, receive=lambda event: answered.set(), ear=Ear(),
+        security=terms[HONEST], **common,
+    )  # fmt: skip
     for listener, mesh in zip(listeners, (victim, honest), strict=True):
-        listener.accept = mesh.accept
+        listener.welcome(mesh.accept, mesh.refuse, 2)
     opening = asyncio.create_task(victim.open())
     try:
         await asyncio.wait_for(honest.open(), WAIT)
-        there = House(victim, honest, places[0], ear, applied, answered, size)
+        there = House(victim, honest, places[0], ear, applied, answered, size, listeners[0])
         await there.rounds(3)
         yield there
         await there.rounds(3)
