@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.wire import VERSION, Decoder
@@ -25,6 +27,13 @@ from p2pfrl.world.greeting import (
 _PREFIX = 12
 _NOTHING = memoryview(bytearray())
 """Writable: the payload of a frame without numbers is filled like any other, with nothing."""
+
+_LARGE = 128 * 1024
+"""Bytes from which the C library asks the kernel for memory, and gives it back, every time."""
+
+_KEPT = 2
+_UNUSED = 2
+"""References to what only a list refers to, as `getrefcount` sees it: the list's and its own."""
 
 
 @dataclass(slots=True)
@@ -45,9 +54,31 @@ def _bin_prefix(payload: int) -> int:
     return 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
 
 
-def _fresh(size: int) -> memoryview:
-    """Return memory for a payload, which nobody clears: every byte of it is received."""
-    return np.empty(size, np.uint8).data if size else _NOTHING
+class _Pool:
+    """Memory for payloads, which nobody clears: every byte of it is received.
+
+    A large one is used again once nobody refers to it: pages that the kernel has to find and to clear cost a third of
+    the speed. At most two wait, one that is being mixed and one that comes meanwhile.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: list[NDArray[np.uint8]] = []
+
+    def take(self, size: int) -> memoryview:
+        """Return writable memory that nobody else sees."""
+        if size < _LARGE:
+            return np.empty(size, np.uint8).data if size else _NOTHING
+        for i in range(len(self._known)):
+            if self._known[i].size == size and getrefcount(self._known[i]) == _UNUSED:
+                return self._known[i].data
+        self._known = [*self._known[-_KEPT + 1 :], np.empty(size, np.uint8)]
+        return self._known[-1].data
+
+    def clear(self) -> None:
+        """Let go of it."""
+        self._known.clear()
 
 
 class Reader:
@@ -61,8 +92,8 @@ class Reader:
         decoder: checks the lengths of frames.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_have", "_lead", "_prefix", "_rest", "_size", "_start", "_step", "_to", "got",
-                 "may_deliver")  # fmt: skip
+    __slots__ = ("_buffer", "_decoder", "_have", "_lead", "_pool", "_prefix", "_rest", "_size", "_start", "_step", "_to",
+                 "got", "may_deliver")  # fmt: skip
 
     _step: Callable[[Reader], Record | None]
 
@@ -70,6 +101,7 @@ class Reader:
         self.may_deliver = False
         self.got = 0
         self._decoder = decoder
+        self._pool = _Pool()
         self._to: tuple[int, ...] = ()
         self._prefix = b""
         self._lead = b""
@@ -115,7 +147,7 @@ class Reader:
         if len(view) < stop:
             return 0, None
         head = bytes(view[begin - _PREFIX : stop])
-        buffer = _fresh(self._size)
+        buffer = self._pool.take(self._size)
         end = stop + self._size
         if end <= len(view):
             buffer[:] = view[stop:end]
@@ -151,6 +183,7 @@ class Reader:
         """Let go of the buffer."""
         self._buffer = _NOTHING
         self._have = 0
+        self._pool.clear()
 
     # A step is a plain function, not a method bound to its reader: a reader that refers to itself would live, with a
     # buffer of megabytes, until the next collection.
@@ -203,7 +236,7 @@ class Reader:
         self._prefix += bytes(self._buffer)
         if self._size <= 0:
             return self._parcel(_NOTHING)
-        self._step, self._buffer, self._have = Reader._payload, _fresh(self._size), 0
+        self._step, self._buffer, self._have = Reader._payload, self._pool.take(self._size), 0
         return None
 
     def _payload(self) -> Record | None:
