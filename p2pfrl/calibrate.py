@@ -15,15 +15,41 @@ from numpy.typing import NDArray
 from p2pfrl.core.distributions import LogNormal, Values
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.delays import FEW, SECOND, Edge, bandwidth_of, latencies, messages_of, round_trips
+from p2pfrl.delays import FEW, SECOND, Edge, Message, latencies, messages_of, round_trips, scatter
 from p2pfrl.deploy import TIMINGS
 from p2pfrl.scenario import Scenario, hash8, load
 from p2pfrl.scenario.render import resolved, to_toml
+from p2pfrl.scenario.sections import Link
 from p2pfrl.simulate import simulate
 from p2pfrl.world.stopwatch import Timings, read_timings
 
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
+_NO_NETWORK = 5e-5
+"""Seconds of a round trip that no network between two hosts reaches: through one kernel it takes 5 to 20 us."""
+_NOISE = 3.0
+_ROUND_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Links:
+    """What was measured of the network.
+
+    Attributes:
+        latency: of a message, apart from transmission; of all that was sent at once, on the link that took longest.
+        own: (sender, receiver) -> latency of a link that is not like the others.
+        bandwidth: of an interface, bytes per second, as fast as messages of this size get through it.
+    """
+
+    latency: LogNormal
+    own: Mapping[Edge, LogNormal]
+    bandwidth: float
+
+    def section(self) -> dict[str, object]:
+        """Return the section of a scenario file."""
+        own = [{"from": i, "to": j, "latency": _table(latency)} for (i, j), latency in self.own.items()]
+        found: dict[str, object] = {"latency": _table(self.latency), "bandwidth": self.bandwidth}
+        return {**found, "links": own} if own else found
 
 
 @dataclass(frozen=True)
@@ -31,11 +57,10 @@ class Calibration:
     """What was measured.
 
     Attributes:
-        links: (sender, receiver) -> median latency in seconds, apart from transmission.
+        links: the network; None where there was nothing of it that could be measured.
+        unmeasured: why.
         round_trips: (agent, agent) -> the smallest round trip of their processes that a kernel measured, in seconds.
-        latency: seconds, median over everything that was sent at once, of the link that took longest.
-        sigma: standard deviation of its logarithm, by its quartiles.
-        bandwidth: of an interface, bytes per second, as fast as messages of this size get through it.
+        processes: number of them.
         seconds_per_env_step: of the agent in the middle.
         speed: of every agent, against that one.
         rounds: agent -> seconds of each of its rounds.
@@ -43,11 +68,10 @@ class Calibration:
         nbytes: size of one, the median.
     """
 
-    links: Mapping[Edge, float]
+    links: Links | None
+    unmeasured: str
     round_trips: Mapping[Edge, float]
-    latency: float
-    sigma: float
-    bandwidth: float
+    processes: int
     seconds_per_env_step: float
     speed: tuple[float, ...]
     rounds: Mapping[int, NDArray[np.float64]]
@@ -60,14 +84,9 @@ class Calibration:
         return typical(list(self.rounds.values()))
 
     def sections(self) -> dict[str, object]:
-        """Return the sections of a scenario file."""
-        return {
-            "network": {
-                "latency": {"kind": "lognormal", "median": self.latency, "sigma": self.sigma},
-                "bandwidth": self.bandwidth,
-            },
-            "compute": {"seconds_per_env_step": self.seconds_per_env_step, "speed": list(self.speed)},
-        }
+        """Return the sections of a scenario file; no `[network]` where none could be measured."""
+        compute = {"seconds_per_env_step": self.seconds_per_env_step, "speed": list(self.speed)}
+        return {**({"network": self.links.section()} if self.links else {}), "compute": compute}
 
     def toml(self) -> str:
         """Return the sections as TOML, and every link as a comment."""
@@ -83,13 +102,18 @@ class Calibration:
             for (i, j), seconds in sorted(self.round_trips.items())
         )
         head = f"# Measured between running peers: {self.messages} messages of {self.nbytes} bytes"
-        return "\n".join([f"{head}, {self.round_time * 1e3:.4g} ms per round.", *links]) + "\n"
+        lines = [f"{head}, {self.round_time * 1e3:.4g} ms per round.", *links]
+        if self.unmeasured:
+            lines += [f"# [network] was not measured. {self.unmeasured}.",
+                      f"# [compute] was, while {self.processes} processes shared the cores that they had."]  # fmt: skip
+        return "\n".join(lines) + "\n"
 
     def applied(self, scenario: Scenario) -> Scenario:
         """Return the scenario with what was measured."""
-        network = replace(
-            scenario.network, latency=LogNormal(median=self.latency, sigma=self.sigma), bandwidth=self.bandwidth
-        )
+        network = scenario.network
+        if self.links is not None:
+            own = tuple(Link(from_=i, to=j, latency=latency) for (i, j), latency in self.links.own.items())
+            network = replace(network, latency=self.links.latency, bandwidth=self.links.bandwidth, links=own)
         compute = replace(
             scenario.compute, seconds_per_env_step=self.seconds_per_env_step, speed=Values(list=self.speed)
         )
@@ -125,19 +149,55 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     missing = sorted(set(range(scenario.agents)) - {agent for peer in peers for agent in peer.agents})
     if missing:
         raise RecordError(f"no directory holds agents {missing}: give those of all peers")
-    messages = messages_of(peers)
-    bandwidth = bandwidth_of(messages, peers)
-    links, spread = latencies(messages, bandwidth)
+    messages, bandwidth = messages_of(peers)
+    rounds, trips = _rounds(scenario, peers), round_trips(peers)
+    reason = _nothing_to_measure(messages, trips)
+    links = None if reason else _links(messages, bandwidth, typical(list(rounds.values())))
     steps = _seconds_per_step(scenario, peers)
     middle = float(np.median(steps))
-    pooled = np.maximum(spread, _LEAST_LATENCY)
-    low, median, high = np.quantile(np.log(pooled), (0.25, 0.5, 0.75))
     return scenario, Calibration(
-        links=links, round_trips=round_trips(peers), latency=float(np.exp(median)),
-        sigma=round(float(high - low) / 1.349, 4), bandwidth=bandwidth,
+        links=links, unmeasured=reason, round_trips=trips, processes=len(peers),
         seconds_per_env_step=middle, speed=tuple(round(middle / s, 4) for s in steps),
-        rounds=_rounds(scenario, peers), messages=len(messages), nbytes=int(np.median([m.nbytes for m in messages])),
+        rounds=rounds, messages=len(messages), nbytes=int(np.median([m.nbytes for m in messages])),
     )  # fmt: skip
+
+
+def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]) -> str:
+    """Return why the delays of these messages say nothing about a network; empty where they do."""
+    longest = max(trips.values(), default=1.0)
+    if longest < _NO_NETWORK:
+        return (
+            f"Even the slowest link has a round trip of {longest * 1e3:.3f} ms: the processes are on one machine, and "
+            "what messages wait for is a core"
+        )
+    delay, noise = float(np.median([m.delay for m in messages])), scatter(messages)
+    if delay < _NOISE * noise:
+        return (
+            f"Messages took {delay * 1e3:.3g} ms, give or take {noise * 1e3:.3g} ms from one to the next on the same "
+            "link: that is the processes and not the network"
+        )
+    return ""
+
+
+def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> Links:
+    """Return the network, with the links on their own that make a difference to a round."""
+    found = latencies(messages, bandwidth, max(2 * scatter(messages), _ROUND_SHARE * round_time))
+    own = {
+        edge: _lognormal(values if len(values := found.of(edge)) >= FEW else np.array([found.median[edge]]))
+        for edge in sorted(found.alone)
+    }
+    return Links(_lognormal(found.common), own, bandwidth)
+
+
+def _lognormal(values: NDArray[np.float64]) -> LogNormal:
+    """Return the distribution by its quartiles; below the median, where values may be noise, no wider than above."""
+    low, median, high = np.log(np.maximum(np.quantile(values, (0.25, 0.5, 0.75)), _LEAST_LATENCY))
+    width = high - max(low, 2 * median - high)
+    return LogNormal(median=float(np.exp(median)), sigma=round(float(width) / 1.349, 4))
+
+
+def _table(latency: LogNormal) -> dict[str, object]:
+    return {"kind": "lognormal", "median": latency.median, "sigma": latency.sigma}
 
 
 def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np.float64]:
@@ -153,6 +213,9 @@ def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np
 def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     """Write network.toml (the sections), calibrated.toml (a scenario) and the figure prediction; return a summary.
 
+    Where nothing of the network could be measured, both files say so and hold the compute speed alone beside what the
+    scenario had, and nothing is predicted; the summary has the reason under `not_measured`.
+
     Args:
         directories: the run directories of all peers.
         out: where the files go.
@@ -165,25 +228,32 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     from p2pfrl.results.plots.style import render, style
 
     scenario, measured = calibrate(directories)
-    predicted = predicted_rounds(scenario, measured)
-    said = typical([predicted])
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "network.toml", measured.toml().encode())
     write_bytes(out / "calibrated.toml", measured.scenario(scenario).encode())
-    with style():
-        drawing = prediction(measured.rounds, predicted, was=measured.round_time, said=said)
-        for kind in ("svg", "png"):
-            write_bytes(out / f"prediction.{kind}", render(drawing.figure, kind))
+    links, said = measured.links, None
+    figures = {kind: out / f"prediction.{kind}" for kind in ("svg", "png")}
+    for path in figures.values():
+        path.unlink(missing_ok=True)
+    if links is not None:
+        predicted = predicted_rounds(scenario, measured)
+        said = typical([predicted])
+        with style():
+            drawing = prediction(measured.rounds, predicted, was=measured.round_time, said=said)
+            for kind, path in figures.items():
+                write_bytes(path, render(drawing.figure, kind))
     return {
         "messages": measured.messages,
         "message_bytes": measured.nbytes,
-        "latency_median": measured.latency,
-        "latency_sigma": measured.sigma,
-        "bandwidth": measured.bandwidth,
+        "latency_median": links and links.latency.median,
+        "latency_sigma": links and links.latency.sigma,
+        "links_apart": links and {f"{i} to {j}": latency.median for (i, j), latency in links.own.items()},
+        "bandwidth": links and links.bandwidth,
         "seconds_per_env_step": measured.seconds_per_env_step,
         "round_seconds_real": measured.round_time,
         "round_seconds_predicted": said,
-        "error": said / measured.round_time - 1,
+        "error": said and said / measured.round_time - 1,
+        "not_measured": measured.unmeasured or None,
         "directory": str(out),
     }
 

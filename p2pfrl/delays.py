@@ -1,23 +1,29 @@
 """How long messages took between peers, on a common clock, and which network of the simulator would take as long.
 
-The peers' clocks are set against each other as NTP does it (Mills, Internet time synchronization: the network time
-protocol, IEEE Transactions on Communications 39, 1991): what a pair of links takes in both directions is known from two
-clocks that disagree, and is taken to be the same in each. Every message then has a delay from its sending to its
-arrival. The simulator's own network model (interfaces that are first-in first-out, world/network.py) is run over the
-messages as they were really sent, and the latencies of the links are moved until the delays agree: so what is written
-reproduces the delays at the size and cadence of this scenario, with what TCP, the kernel and the codec add to them.
+What a pair of processes takes in both directions is known from two clocks that disagree. Less the round trip of an
+empty packet, it is what the bytes took: so the bandwidth is found first, without a common clock. Then the clocks are
+set against each other as NTP does it (Mills, Internet time synchronization: the network time protocol, IEEE
+Transactions on Communications 39, 1991): what is left of both directions without the bytes, which may be more in one of
+them, is taken to be the same in each. Every message then has a delay from its sending to its arrival.
+
+Between neighbors, the simulator's own network model (interfaces that are first-in first-out, world/network.py) is run
+over the messages as they were really sent, and the latencies of the links are moved until the delays agree: so what is
+written reproduces the delays at the size and cadence of this scenario, with what TCP, the kernel and the codec add to
+them. Links with a coordinator keep what is left without the bytes: in reality all that it sends at once arrives
+together and is answered together, in the simulator one after the other, and nobody queues.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.world.stopwatch import Timings
 
 Edge = tuple[int, int]
@@ -25,57 +31,107 @@ SECOND = 1e9
 FEW = 5
 """Messages of a link, or updates of an agent, below which a run says nothing."""
 _STEPS, _DAMPING = 12, 0.7
+_LEAST_TIME = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message on one link, in seconds of the common clock."""
+    """One message on one link, in seconds of the common clock.
+
+    Attributes:
+        sender, receiver, round, nbytes, sent, arrived: as they say.
+        together: bytes of everything that was sent at once, to whomever: they share an interface.
+    """
 
     sender: int
     receiver: int
     round: int
     nbytes: int
+    together: int
     sent: float
     arrived: float
 
+    @property
+    def delay(self) -> float:
+        """Seconds from its sending to its arrival."""
+        return self.arrived - self.sent
 
-def messages_of(peers: Sequence[Timings]) -> list[Message]:
-    """Return all messages that left and arrived, ascending by the time they were sent, on a common clock.
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """The latencies of links.
+
+    Attributes:
+        median: seconds, by link.
+        alone: links that are not like the others.
+        last: of everything sent at once, the link whose message arrived last.
+        values: seconds, the latency of that link that gives this arrival.
+    """
+
+    median: Mapping[Edge, float]
+    alone: frozenset[Edge]
+    last: Sequence[Edge]
+    values: NDArray[np.float64]
+
+    def of(self, link: Edge) -> NDArray[np.float64]:
+        """Return the values of one link."""
+        return self.values[[edge == link for edge in self.last]]
+
+    @property
+    def common(self) -> NDArray[np.float64]:
+        """Return the values of all links that are alike; of all, where none are."""
+        alike = [edge not in self.alone for edge in self.last]
+        return self.values[alike] if any(alike) else self.values
+
+
+def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
+    """Return all messages, ascending by the time they were sent, on a common clock; and the bandwidth.
+
+    The bandwidth is that of an interface, in bytes per second: as fast as messages of this size get through it.
 
     Raises:
         RecordError: too few messages on a link, or peers whose clocks cannot be set against each other.
     """
-    home = _homes(peers)
+    home, own = _homes(peers), _raw(peers)
+    between: dict[Edge, list[float]] = {}
+    for m in own:
+        between.setdefault((home[m.sender], home[m.receiver]), []).append(m.delay)
+    if not between or min(map(len, between.values())) < FEW:
+        raise RecordError(f"the run was too short: expected at least {FEW} messages on every link")
+    rough = _set(own, home, _offsets(between, len(peers)))
+    bandwidth = _bandwidth(rough, peers)
+    between = {edge: [] for edge in between}
+    for m in own:
+        between[home[m.sender], home[m.receiver]].append(m.delay - m.together / bandwidth)
+    return _set(own, home, _offsets(between, len(peers))), bandwidth
+
+
+def _raw(peers: Sequence[Timings]) -> list[Message]:
+    """Return all messages by the clocks of who sent and who received them, in the order in which they were sent."""
     left = {
         (sent.sender, to, sent.sequence): (sent, position)
         for peer in peers
         for sent in peer.sent
         for position, to in enumerate(sent.to)
     }
-    raw = [
-        (home[got.sender], number, left[key][0], got, left[key][1])
-        for number, peer in enumerate(peers)
-        for got in peer.arrived
-        if (key := (got.sender, got.receiver, got.sequence)) in left
-    ]
-    between: dict[Edge, list[float]] = {}
-    for origin, target, sent, got, _ in raw:
-        between.setdefault((origin, target), []).append((got.time - sent.time) / SECOND)
-    if not between or min(map(len, between.values())) < FEW:
-        raise RecordError(f"the run was too short: expected at least {FEW} messages on every link")
-    offset = _offsets(between, len(peers))
-    found = [
-        (
-            sent.time / SECOND - offset[origin],
-            position,
-            Message(
-                got.sender, got.receiver, sent.round, sent.nbytes,
-                sent.time / SECOND - offset[origin], got.time / SECOND - offset[target],
-            ),
-        )
-        for origin, target, sent, got, position in raw
-    ]  # fmt: skip
+    found = []
+    for peer in peers:
+        for got in peer.arrived:
+            if (key := (got.sender, got.receiver, got.sequence)) in left:
+                sent, position = left[key]
+                found.append((sent.time, position, Message(
+                    got.sender, got.receiver, sent.round, sent.nbytes, sent.nbytes * len(sent.to),
+                    sent.time / SECOND, got.time / SECOND,
+                )))  # fmt: skip
     return [message for *_, message in sorted(found, key=lambda row: row[:2])]
+
+
+def _set(messages: Sequence[Message], home: Mapping[int, int], offset: Sequence[float]) -> list[Message]:
+    """Return the messages on a common clock, ascending by the time they were sent."""
+    moved = [
+        replace(m, sent=m.sent - offset[home[m.sender]], arrived=m.arrived - offset[home[m.receiver]]) for m in messages
+    ]
+    return sorted(moved, key=lambda m: m.sent)
 
 
 def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float]:
@@ -95,50 +151,77 @@ def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float
     return [offset[i] for i in range(number)]
 
 
-def bandwidth_of(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
-    """Return the median, over everything that was sent at once, of its bytes / (its last arrival - half a round trip).
+def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
+    """Return the median, over pairs of processes, of the bytes of both directions / (their delays - a round trip).
 
-    What was sent at once is one frame to all its receivers: it leaves through one interface.
+    Of what was sent at once only the last arrival counts. Delays of both directions together need no common clock.
     """
-    home, least = _homes(peers), round_trips(peers)
-    flight = {(home[i], home[j]): seconds / 2 for (i, j), seconds in least.items()}
-    flight |= {(there, here): seconds for (here, there), seconds in flight.items()}
+    home = _homes(peers)
+    flight = {(home[i], home[j]): seconds for (i, j), seconds in round_trips(peers).items()}
+    took: dict[Edge, list[tuple[int, float]]] = {}
+    for last in (max(group, key=lambda m: m.arrived) for group in _at_once(messages)):
+        took.setdefault((home[last.sender], home[last.receiver]), []).append((last.together, last.delay))
     rates = []
-    for group in ([messages[i] for i in numbers] for numbers in _at_once(messages)):
-        last = max(group, key=lambda m: m.arrived)
-        took = last.arrived - last.sent - flight.get((home[last.sender], home[last.receiver]), 0.0)
-        rates.append(sum(m.nbytes for m in group) / max(took, 1e-5))
+    for here, there in took:
+        if here < there and (there, here) in took:
+            forth, back = np.median(took[here, there], axis=0), np.median(took[there, here], axis=0)
+            empty = flight.get((here, there), flight.get((there, here), 0.0))
+            rates.append((forth[0] + back[0]) / max(forth[1] + back[1] - empty, _LEAST_TIME))
+    if not rates:
+        raise RecordError("no two processes sent messages to each other")
     return float(np.median(rates))
 
 
-def latencies(messages: Sequence[Message], bandwidth: float) -> tuple[dict[Edge, float], NDArray[np.float64]]:
-    """Return the latency of every link; and, for everything sent at once, the one that gives its last arrival.
+def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> Latencies:
+    """Return the latency of every link, so that what is sent at once has its last arrival when it really had.
 
     Connections share an interface fairly, so all that is sent at once arrives together; the simulator serves one
     message after the other. They agree on when the last has arrived, so that is what the latencies are moved to.
+
+    Args:
+        messages: on a common clock, ascending by the time they were sent.
+        bandwidth: of an interface.
+        differ: links whose latencies are farther from the median of all than this, in seconds, and than a quarter of
+            it, are not like the others.
     """
-    groups = _at_once(messages)
     delays: dict[Edge, list[float]] = {}
-    for group in groups:
-        air = sum(messages[i].nbytes for i in group) / bandwidth
-        for m in (messages[i] for i in group):
-            delays.setdefault((m.sender, m.receiver), []).append(m.arrived - m.sent - air)
+    for m in messages:
+        delays.setdefault((m.sender, m.receiver), []).append(m.delay - m.together / bandwidth)
     latency = {edge: max(0.0, float(np.median(values))) for edge, values in sorted(delays.items())}
-    last = [messages[max(group, key=lambda i: messages[i].arrived)] for group in groups]
+    groups = _at_once(messages)
+    last = [max(group, key=lambda m: m.arrived) for group in groups]
+    edges = [(m.sender, m.receiver) for m in last]
+    middle = float(np.median(list(latency.values())))
+    alone = frozenset(e for e, seconds in latency.items() if abs(seconds - middle) > max(differ, middle / 4))
+    if any(COORDINATOR in edge for edge in latency):
+        return Latencies(latency, alone, edges, np.array([m.delay - m.together / bandwidth for m in last]))
+    of = {edge: [i for i, other in enumerate(edges) if other == edge] for edge in sorted(alone)}
+    rest = [i for i, edge in enumerate(edges) if edge not in alone]
+    number = {id(m): i for i, m in enumerate(messages)}
+    members = [[number[id(m)] for m in group] for group in groups]
     for step in range(_STEPS):
-        done = np.array([m.sent for m in messages]) + _model(messages, bandwidth, latency)
-        surplus = np.array([m.arrived - max(done[group]) for m, group in zip(last, groups, strict=True)])
+        done = _model(messages, bandwidth, latency)
+        surplus = np.array([m.arrived - max(done[group]) for m, group in zip(last, members, strict=True)])
         if step < _STEPS - 1:
-            move = _DAMPING * float(np.median(surplus))
-            latency = {edge: max(0.0, seconds + move) for edge, seconds in latency.items()}
-    return latency, np.array([latency[m.sender, m.receiver] for m in last]) + surplus
+            common = float(np.median(surplus[rest])) if rest else 0.0
+            moves = {edge: float(np.median(surplus[own])) if len(own) >= FEW else common for edge, own in of.items()}
+            latency = {e: max(0.0, seconds + _DAMPING * moves.get(e, common)) for e, seconds in latency.items()}
+    return Latencies(latency, alone, edges, np.array([latency[edge] for edge in edges]) + surplus)
 
 
-def _at_once(messages: Sequence[Message]) -> list[list[int]]:
-    """Return the numbers of the messages that were one sending: one frame to all its receivers."""
-    groups: dict[tuple[int, float], list[int]] = {}
-    for number, message in enumerate(messages):
-        groups.setdefault((message.sender, message.sent), []).append(number)
+def scatter(messages: Sequence[Message]) -> float:
+    """Return by how much delays of one link differ: half their interquartile range in seconds, median over links."""
+    delays: dict[Edge, list[float]] = {}
+    for m in messages:
+        delays.setdefault((m.sender, m.receiver), []).append(m.delay)
+    return float(np.median([np.subtract(*np.quantile(values, (0.75, 0.25))) / 2 for values in delays.values()]))
+
+
+def _at_once(messages: Sequence[Message]) -> list[list[Message]]:
+    """Return what was one sending: one frame to all its receivers."""
+    groups: dict[tuple[int, float], list[Message]] = {}
+    for message in messages:
+        groups.setdefault((message.sender, message.sent), []).append(message)
     return list(groups.values())
 
 
@@ -158,18 +241,15 @@ def _homes(peers: Sequence[Timings]) -> dict[int, int]:
 
 
 def _model(messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge, float]) -> NDArray[np.float64]:
-    """Return the delays of messages in the simulator's network, when they are sent as they were."""
+    """Return when messages arrive in the simulator's network, when they are sent as they were."""
     sending: dict[int, float] = {}
     receiving: dict[int, float] = {}
     arrivals = []
-    for number in sorted(range(len(messages)), key=lambda i: messages[i].sent):
-        m = messages[number]
+    for number, m in enumerate(messages):
         sending[m.sender] = max(m.sent, sending.get(m.sender, m.sent)) + m.nbytes / bandwidth
         arrivals.append((sending[m.sender] + latency[m.sender, m.receiver], number))
-    delays = np.zeros(len(messages))
+    done = np.zeros(len(messages))
     for arrival, number in sorted(arrivals):
         m = messages[number]
-        done = max(arrival, receiving.get(m.receiver, -np.inf) + m.nbytes / bandwidth)
-        receiving[m.receiver] = done
-        delays[number] = done - m.sent
-    return delays
+        done[number] = receiving[m.receiver] = max(arrival, receiving.get(m.receiver, -np.inf) + m.nbytes / bandwidth)
+    return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from p2pfrl.commands.arguments import DONE, Json, Out, show
@@ -11,7 +12,8 @@ from p2pfrl.core.errors import ScenarioError
 def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
     """Write the [network] and [compute] with which the simulator predicts the peers that ran, and compare both.
 
-    The run directories are those of an ordinary run of `p2pfrl peer`: some fifty rounds are enough.
+    The run directories are those of an ordinary run of `p2pfrl peer`: some fifty rounds are enough. Peers on one
+    machine have no network that could be measured: then the compute speed alone is written, and stderr says why.
 
     Parameters
     ----------
@@ -23,5 +25,9 @@ def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
     if not directories:
         raise ScenarioError(["RUN: expected the run directories of all peers"])
     target = out or directories[0].parent / "calibrated"
-    show(write(directories, target), json)
+    found = write(directories, target)
+    show(found, json)
+    if found["not_measured"]:
+        print(f"network not measured, and nothing predicted. {found['not_measured']}.", file=sys.stderr)
+        print("Measured, and written: the compute speed of the agents as they shared their cores.", file=sys.stderr)
     return DONE

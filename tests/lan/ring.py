@@ -19,6 +19,7 @@ import p2pfrl
 from p2pfrl.results.entries import Entry
 from p2pfrl.results.journal import Reader
 from p2pfrl.scenario import load
+from p2pfrl.world.fleet import show_agents
 
 HERE = Path(__file__).parent
 PATIENCE = 150.0
@@ -26,21 +27,24 @@ QUADRATIC = HERE / "quadratic_ring.toml"
 
 
 class Run:
-    """A ring with one agent per host."""
+    """A ring with one agent per host, or others as `agents` says."""
 
     def __init__(
-        self, hosts: Hosts, out: Path, overrides: Mapping[str, object], scenario: Path | str = QUADRATIC, **task: Any
-    ) -> None:
+        self, hosts: Hosts, out: Path, overrides: Mapping[str, object], scenario: Path | str = QUADRATIC,
+        agents: Sequence[Sequence[int]] | None = None, **task: Any,
+    ) -> None:  # fmt: skip
         self.hosts = hosts
+        self.agents = [[i] for i in range(hosts.number)] if agents is None else agents
         self.out = out
         self.peers = [self._start(i, scenario, overrides, task) for i in range(hosts.number)]
         self._again = lambda i: self._start(i, scenario, overrides, task)
 
     def _start(self, host: int, scenario: Path | str, overrides: Mapping[str, object], task: Any) -> Any:
-        n, address = self.hosts.number, self.hosts.address
-        table = ",".join(f"{i}={address(i)}:7000" for i in range(n))
+        address = self.hosts.address
+        table = ",".join(f"{show_agents(agents)}={address(i)}:7000" for i, agents in enumerate(self.agents))
+        n = sum(agent >= 0 for agents in self.agents for agent in agents)
         described = {
-            "scenario": str(scenario), "overrides": {"agents": n, **overrides}, "agents": [host],
+            "scenario": str(scenario), "overrides": {"agents": n, **overrides}, "agents": self.agents[host],
             "bind": f"{address(host)}:7000", "peers": table, "out": str(self.directory(host)),
             "timing": {"start": 60.0}, **task,
         }  # fmt: skip
