@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +24,7 @@ from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
 from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
+from p2pfrl.world.discovery import announcing, discover
 from p2pfrl.world.fleet import Address, Fleet, show_agents
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.life import Actor
@@ -47,7 +49,8 @@ class Place:
         count: number of agents, where `agents` is empty.
         bind: where it listens for frames; port 0: a free one.
         lead: whether it hands out the ids; it listens for the others at `rendezvous`.
-        rendezvous: where the lead listens; None with an explicit fleet.
+        rendezvous: where the lead listens; None with an explicit fleet, or to be discovered.
+        discover: the lead announces itself by multicast DNS, the others ask for it.
         fleet: who lives where; None: ask the lead.
     """
 
@@ -56,6 +59,7 @@ class Place:
     bind: Address = ("127.0.0.1", 0)
     lead: bool = False
     rendezvous: Address | None = None
+    discover: bool = False
     fleet: Fleet | None = None
 
 
@@ -211,12 +215,13 @@ async def _find(
             security=security, timing=timing, progress=voice.say,
         )  # fmt: skip
         try:
-            return await lobby.gather(meeting), own.agents
+            async with announcing(own, where) if place.discover else nullcontext():
+                return await lobby.gather(meeting), own.agents
         finally:
             meeting.server.close()
-    assert place.rendezvous is not None, "the command line asks for one"
+    lead = place.rendezvous or await discover(own, place.bind[0], deadline=timing.start)
     return await join(
-        replace(own, agents=()), place.rendezvous, wanted=place.agents, count=place.count, decoder=blueprint.decoder,
+        replace(own, agents=()), lead, wanted=place.agents, count=place.count, decoder=blueprint.decoder,
         security=security, timing=timing, progress=voice.say,
     )  # fmt: skip
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Lead = Annotated[bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")]
 Rendezvous = Annotated[str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")]
+Discover = Annotated[
+    bool,
+    Parameter(negative=(), help="Find the lead by multicast DNS on the network of --bind; a lead says where it is."),
+]
 Agents = Annotated[str, Parameter(help="Agents that live here, as 0-3, 5 or 0-3+coordinator; none: any --count.")]
 Count = Annotated[int, Parameter(help="Number of agents that live here, where --agents does not say which.")]
 Peers = Annotated[str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")]
@@ -41,6 +45,7 @@ def peer(
     *,
     lead: Lead = False,
     rendezvous: Rendezvous = "",
+    discover: Discover = False,
     agents: Agents = "",
     count: Count = 1,
     peers: Peers = "",
@@ -68,7 +73,7 @@ def peer(
     from p2pfrl.world.mesh import Timing
 
     chosen = Told(set, seed).load(file)
-    place = _place(lead, rendezvous, agents, count, peers, bind)
+    place = _place(lead, rendezvous, agents, count, peers, bind, discover=discover)
     security = _security(place, secret, tls, insecure)
     name = show_agents(place.agents) if place.agents else f"{count}-more"
     directory = out or run_directory(chosen).parent / f"peer-{name}"
@@ -76,7 +81,8 @@ def peer(
     def announce(address: Address) -> None:
         host, port = address
         if not quiet:
-            print(f"Run on each of the others:\n\n  p2pfrl peer {file} --rendezvous {host}:{port}\n", flush=True)
+            where = "--discover" if discover else f"--rendezvous {host}:{port}"
+            print(f"Run on each of the others:\n\n  p2pfrl peer {file} {where}\n", flush=True)
         elif json:
             print(encoder.dumps({"rendezvous": f"{host}:{port}"}), flush=True)
 
@@ -149,7 +155,9 @@ def pki_issue(
     return DONE
 
 
-def _place(lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str) -> Place:
+def _place(
+    lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str, *, discover: bool
+) -> Place:  # fmt: skip
     """Return where this process stands.
 
     Raises:
@@ -160,18 +168,22 @@ def _place(lead: bool, rendezvous: str, agents: str, count: int, peers: str, bin
 
     ids = parse_agents(agents) if agents else ()
     if peers:
-        if lead or rendezvous:
-            raise ScenarioError(["--peers: an explicit table needs neither --lead nor --rendezvous"])
+        if lead or rendezvous or discover:
+            raise ScenarioError(["--peers: an explicit table needs none of --lead, --rendezvous and --discover"])
         if not ids:
             raise ScenarioError(["--agents: with --peers, say which agents live here"])
         fleet = Fleet.parse(peers)
         return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
-    if not lead and not rendezvous:
-        raise ScenarioError(["--rendezvous HOST:PORT: expected the address of the lead, or --lead, or --peers"])
+    if not lead and bool(rendezvous) == discover:
+        raise ScenarioError([
+            "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or --lead, "
+            "or --peers"
+        ])  # fmt: skip
     if lead and not ids:
         raise ScenarioError(["--agents: the lead says which agents live with it, such as --agents 0-3"])
-    meeting = parse_address(rendezvous) if rendezvous else (parse_address(bind)[0], 0)
-    return Place(ids, count, parse_address(bind), lead, meeting)
+    here = parse_address(bind)
+    meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
+    return Place(ids, count, here, lead, meeting, discover)
 
 
 def _security(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
