@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -166,6 +167,8 @@ def _network(host: str) -> tuple[AsyncZeroconf, str]:
     if found.is_unspecified:
         raise P2PFRLError(f"--discover: expected one IPv4 address of ours in --bind, such as 10.0.0.1:0, got {host}")
     try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
         return AsyncZeroconf(interfaces=[host], ip_version=IPVersion.V4Only), host
     except OSError as error:
         raise P2PFRLError(f"--discover: no multicast on the interface of {host}: {error.strerror or error}") from error
