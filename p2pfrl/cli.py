@@ -1,6 +1,7 @@
 """The command line: exit codes and errors. What each command does is in `commands`.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad usage or scenario, 3 finished
+Results go to stdout, everything else to stderr. With `--json`, stdout holds JSON in any case: the result, or
+{"error": {...}} as `failures.as_json` writes it. Exit codes: 0 done, 1 failed, 2 bad usage or scenario, 3 finished
 without reaching a target that was required, 130 interrupted (after saving).
 """
 
@@ -15,6 +16,7 @@ from cyclopts import App, CycloptsError
 from p2pfrl import __version__
 from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
+from p2pfrl.commands.failures import as_json
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 app = App(
@@ -46,27 +48,30 @@ app.command(benchmarks.bench)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    wants_json = "--json" in words
+
+    def fail(code: int, *problems: str) -> int:
+        print("\n".join(problems), file=sys.stderr)
+        if wants_json:
+            print(as_json(problems, code), flush=True)
+        return code
+
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(f"{error}\nTry: p2pfrl --help", BAD_USAGE)
+        return fail(BAD_USAGE, f"{error}\nTry: p2pfrl --help")
     except ScenarioError as error:
-        return _fail(str(error), BAD_USAGE)
+        return fail(BAD_USAGE, *error.problems)
     except P2PFRLError as error:
-        return _fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return fail(FAILED, str(error))
+    except KeyboardInterrupt as error:
+        return fail(INTERRUPTED, str(error) or "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return _fail(str(error), FAILED)
+        return fail(FAILED, str(error))
     except MemoryError as error:
-        return _fail(f"not enough memory: {error}", FAILED)
+        return fail(FAILED, f"not enough memory: {error}")
     return code if isinstance(code, int) else DONE
-
-
-def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
-    return code

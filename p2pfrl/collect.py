@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,20 @@ from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.summary import Totals, compose, parameters_digest
 
+_LEFT_OUT = {
+    "policy_kl": "the policies are compared on what each agent observes at that moment: peers log their parameters, "
+    "and no observations",
+}
+"""Columns of a simulated run that peers cannot give, and why."""
+
 
 def collect(directories: Sequence[Path], out: Path) -> Record:
     """Make one record of what all processes of a run wrote, save it in `out`, and return it.
 
     Rows have the columns of a simulated run: for a synchronous run without expired deadlines the same numbers, except
-    times (here seconds since the processes began), bytes on the way and what needs observations (`policy_kl`, nan).
-    Where peers logged projections, distances are estimates, and the summary says so under `projection`.
+    times (here seconds since the processes began) and bytes on the way. What nobody could see has no column, and the
+    summary says why under `left_out`. Where peers logged projections, distances are estimates, and the summary says so
+    under `projection`.
 
     Args:
         directories: of all peers.
@@ -55,7 +63,8 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
         digest=parameters_digest(parameters),
         totals=_totals(peers, replay.now / SECOND, projection),
     )
-    return save(record, out)
+    metrics = {name: values for name, values in record.metrics.items() if name not in _LEFT_OUT}
+    return save(replace(record, metrics=metrics), out)
 
 
 def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
@@ -107,7 +116,12 @@ def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None
         deadlines_expired=int(sum(peer.number("deadlines_expired") for peer in peers)),
         bytes_sent=counted.bytes_sent,
         mean_batch=float(np.mean(batches)) if batches else 0.0,
-        more={"transport": "tcp", "projection": estimated, "peers": [_describe(peer) for peer in peers]},
+        more={
+            "transport": "tcp",
+            "left_out": _LEFT_OUT,
+            "projection": estimated,
+            "peers": [_describe(peer) for peer in peers],
+        },
     )
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.blueprint import Blueprint
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.simulated import refuse_faults, without_effect
 from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.discovery import announcing, discover
@@ -106,8 +107,7 @@ def deploy(
     Raises:
         P2PFRLError: not everyone was there in time, or something was refused.
     """
-    if scenario.faults:
-        raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
+    refuse_faults(scenario)
     out.mkdir(parents=True, exist_ok=True)
     main = _deploy(scenario, place, out, security, timing, Voice(out / "log.jsonl", quiet), announce)
     try:
@@ -127,6 +127,8 @@ async def _deploy(
             voice.say(
                 f"stop.{name} is the simulator's: no process sees all the others; stopping at rounds or virtual_time"
             )
+    if idle := without_effect(scenario):
+        voice.say(idle)
     text = resolved(scenario)
     blueprint = Blueprint(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))

@@ -17,6 +17,7 @@ from p2pfrl.core.types import COORDINATOR
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.simulated import refuse_faults, without_effect
 from p2pfrl.show import conclude, run_directory
 from p2pfrl.world.fleet import show_agents
 
@@ -36,6 +37,9 @@ def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: boo
     Raises:
         P2PFRLError: a process failed.
     """
+    refuse_faults(scenario)
+    if not quiet and (idle := without_effect(scenario)):
+        print(idle, file=sys.stderr, flush=True)
     directory = out or run_directory(scenario)
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "deployed.toml"
@@ -86,7 +90,10 @@ def _rendezvous(output: IO[str]) -> str:
     """Return where the lead listens: its first line."""
     line = output.readline()
     try:
-        return str(json.loads(line)["rendezvous"])
+        said = json.loads(line)
+        if "error" in said:
+            raise P2PFRLError(f"the lead did not start: {said['error']['message']}")
+        return str(said["rendezvous"])
     except (ValueError, KeyError, TypeError) as error:
         raise P2PFRLError(f"the lead did not start; it said {line!r}") from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfrl import run
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.results.record import load_summary
 from p2pfrl.scenario import loads
 from p2pfrl.show import Watcher
@@ -45,12 +45,24 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
 
     Raises:
         RecordError: the directory is not a finished run, or it was interrupted.
+        ScenarioError: it is an asynchronous run of processes, which nothing can repeat.
     """
     folder = Path(directory)
     summary = load_summary(folder)
     if summary["stopped_by"] == "interrupt":
         raise RecordError(f"{folder}: the run was interrupted, so that it cannot be compared with a whole one")
     is_real = summary.get("transport") == "tcp"
+    path = folder / "scenario.toml"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    scenario = loads(text, dict.fromkeys(_TOGETHER) if is_real else None, source=str(path))
+    if is_real and scenario.schedule.is_asynchronous:
+        raise ScenarioError([
+            f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on when "
+            "messages really arrived; run the scenario in the simulator, whose runs can"
+        ])  # fmt: skip
     if is_real and (summary["stopped_by"] != "rounds" or summary["deadlines_expired"] or summary["messages_dropped"]):
         counts = f"{summary['deadlines_expired']} expired deadlines, {summary['messages_dropped']} dropped messages"
         raise RecordError(
@@ -58,12 +70,6 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
             "with a simulated one"
         )
     digest = "parameters_digest" if is_real else "digest"
-    path = folder / "scenario.toml"
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    scenario = loads(text, dict.fromkeys(_TOGETHER) if is_real else None, source=str(path))
     replayed = run(scenario, progress=progress).summary[digest]
     then, now = summary["versions"], versions()
     changed = {name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]}

@@ -13,6 +13,7 @@ from p2pfrl.catalog import TABLES
 from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import hash8, loads
+from p2pfrl.scenario.simulated import without_effect
 from p2pfrl.show import run_directory
 
 QUADRATIC = """
@@ -159,6 +160,34 @@ def test_bad_usage_is_code_2_without_traceback(file, capsys):
         assert "Traceback" not in told.err
 
 
+def failed(capsys, *words):
+    code = main([*words, "--json"])
+    told = capsys.readouterr()
+    error = json.loads(told.out)["error"]
+    assert error["code"] == code
+    assert error["message"] == told.err.strip()
+    assert "\n".join(problem["message"] for problem in error["problems"]) == error["message"]
+    return code, error["problems"]
+
+
+def test_with_json_a_failure_is_one_object_on_stdout_that_names_place_expectation_and_fix(file, capsys):
+    Path("bad.toml").write_text(QUADRATIC.replace("agents = 4", 'agents = "4"') + "dimensions = 3\n")
+    code, problems = failed(capsys, "validate", "bad.toml")
+    assert code == 2
+    assert {(p["where"], p["expected"], p["got"], p["fix"]) for p in problems} == {
+        ("bad.toml:3:1: agents", "an integer", "'4'", "write it without quotes"),
+        ("bad.toml:8:1: learner.dimensions", None, None, "did you mean 'dimension'?"),
+    }
+    code, (problem,) = failed(capsys, "sweep", file, "--seeds", "4-1")
+    assert (code, problem["where"], problem["got"]) == (2, "--seeds", "'4-1'")
+    code, (problem,) = failed(capsys, "validate", file, "--bogus")
+    assert code == 2
+    assert "--bogus" in problem["message"]
+    code, (problem,) = failed(capsys, "verify", "nosuch")
+    assert code == 1
+    assert set(problem) == {"message", "where", "expected", "got", "fix"}
+
+
 def test_failures_are_code_1_without_traceback(file, capsys):
     assert main(["new", "fresh"]) == 0
     assert loads(Path("fresh.toml").read_text()).name == "fresh"
@@ -239,3 +268,16 @@ def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path):
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "faults: only the simulator makes them happen" in done.stderr
+
+
+def test_processes_say_in_one_line_what_has_no_effect_on_them(file, capsys):
+    words = ["scenario", file, "--transport", "tcp", "-j", "1", "--out", "run", "--set", "stop.rounds=1"]
+    assert main([*words, "--set", "network.latency=20ms", "--set", "compute.speed=2.0"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "no effect" in line]
+    assert said == [
+        "[network] and [compute] have no effect over TCP: messages and training take the time that they really take"
+    ]
+    assert without_effect(loads(QUADRATIC)) == ""
+    assert without_effect(loads(QUADRATIC, {"compute.speed": 2.0})).startswith("[compute] has no effect over TCP")
+    assert main([*words, "--set", 'faults=[{kind = "crash", at = 1.0, agents = [0]}]']) == 2
+    assert "faults: only the simulator makes them happen" in capsys.readouterr().err

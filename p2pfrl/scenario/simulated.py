@@ -1,0 +1,33 @@
+"""What of a scenario only the simulator can do, said to whoever runs it as processes."""
+
+from __future__ import annotations
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import construct
+from p2pfrl.scenario.sections import Compute, Network, Scenario
+
+
+def refuse_faults(scenario: Scenario) -> None:
+    """Refuse a timeline of faults.
+
+    Raises:
+        ScenarioError: there is one.
+    """
+    if scenario.faults:
+        raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
+
+
+def without_effect(scenario: Scenario) -> str:
+    """Return one line on the sections that say something and have no effect over TCP; empty where there is none."""
+    said = [
+        f"[{name}]"
+        for name, section, plain in (
+            ("network", scenario.network, construct(Network, {})),
+            ("compute", scenario.compute, construct(Compute, {})),
+        )
+        if section != plain
+    ]
+    if not said:
+        return ""
+    verb = "have" if len(said) > 1 else "has"
+    return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take the time that they really take"
