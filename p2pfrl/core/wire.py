@@ -12,7 +12,6 @@ Both lengths are checked before anything is allocated. Any msgpack library can r
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from functools import lru_cache
 from operator import itemgetter
 from zlib import crc32
@@ -21,6 +20,7 @@ import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.header import FIELDS, MAX_COUNT, MAX_WEIGHT, NAMES, SEQUENCE, Fields, Form, form_of, pack
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Message, Received
 
@@ -30,17 +30,10 @@ MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
 KINDS = (UPDATE, MODEL, SKIP, FINAL)
 _PREFIX = struct.Struct("<4sII")
-_FIELDS: dict[str, type] = {
-    "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
-    "weight": float, "encoding": str, "parts": list, "crc32": int,
-}  # fmt: skip
-_TYPES = tuple(_FIELDS.values())
-_NAMES = tuple(_FIELDS)
-_in_order = itemgetter(*_FIELDS)
-_MAP = 0x80 | len(_FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
-_MAX_COUNT = 2**62
-_pack: Callable[[object], bytes] = msgpack.Packer().pack  # keeps nothing between calls but its 256 KiB buffer
-_MAX_WEIGHT = 2.0**53
+_TYPES = tuple(FIELDS.values())
+_in_order = itemgetter(*FIELDS)
+_MAP = 0x80 | len(FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
+_FORMS = 256
 _BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
 
@@ -104,7 +97,7 @@ class Encoder:
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc = crc32(payload)
         self.sequence += 1
-        packed = _pack({
+        packed = pack({
             "run": self._run, "kind": kind, "from": self._sender, "incarnation": self._incarnation,
             "sequence": self.sequence, "round": round, "weight": weight, "encoding": encoding, "parts": parts,
             "crc32": crc,
@@ -136,6 +129,7 @@ class Decoder:
             self._forms[UPDATE] = ([TRANSITIONS], None)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
+        self._known: dict[bytes, Form] = {}
         self._limit = MAX_PAYLOAD if size is None or uploads else size * self._dtype.itemsize + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
@@ -173,16 +167,44 @@ class Decoder:
         end = 12 + header_length
         if len(head) + len(payload) != end + payload_length:
             raise WireError("bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths")
+        return self.open(head, end, payload)
+
+    def open(self, head: bytes, end: int, payload: memoryview) -> Message:
+        """Return the message whose bytes are `head` + `payload`.
+
+        Args:
+            head: everything before the numbers; its lengths have been checked.
+            end: where the header ends in it.
+            payload: the numbers.
+
+        Raises:
+            WireError: as in `decode`.
+        """
         kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = self._header(head[12:end])
         if head[end:] != _bin_prefix(len(payload)):
             raise WireError("malformed", "the payload is not one msgpack bin of the announced length")
-        if crc32(payload) != crc:
-            raise WireError("corrupt", "the checksum of the payload does not match")
+        self._verify(payload, crc)
         numbers = self._numbers(kind, encoding, parts, payload)
         return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers)
 
-    def _header(self, raw: bytes) -> tuple[str, int, int, int, int, float, str, list[str], int]:
+    def _verify(self, payload: memoryview, crc: int) -> None:
+        if crc32(payload) != crc:
+            raise WireError("corrupt", "the checksum of the payload does not match")
+
+    def _header(self, raw: bytes) -> Fields:
         """Return the fields but `run`, checked, in the order of `Message`."""
+        form = self._known.get(raw[: raw.find(SEQUENCE) + len(SEQUENCE) + 1])
+        if form is not None and (fields := form.read(raw)) is not None:
+            return fields
+        fields = self._unpack(raw)
+        if (form := form_of(raw, self._run, fields)) is not None:
+            if len(self._known) >= _FORMS:
+                self._known.clear()
+            self._known[form.lead] = form
+        return fields
+
+    def _unpack(self, raw: bytes) -> Fields:
+        """Return what `_header` does of a header that is like none before."""
         try:
             header = msgpack.unpackb(
                 raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0,
@@ -190,13 +212,13 @@ class Decoder:
             )  # fmt: skip
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
-        if raw[0] != _MAP or (tuple(header) != _NAMES and header.keys() != _FIELDS.keys()):
+        if raw[0] != _MAP or (tuple(header) != NAMES and header.keys() != FIELDS.keys()):
             raise WireError("malformed", "the header is not a map of exactly the agreed keys")
         values = _in_order(header)
         if tuple(map(type, values)) != _TYPES:
-            for name, value in zip(_FIELDS, values, strict=True):
-                if type(value) is not _FIELDS[name]:
-                    expected, got = _FIELDS[name].__name__, type(value).__name__
+            for name, value in zip(FIELDS, values, strict=True):
+                if type(value) is not FIELDS[name]:
+                    expected, got = FIELDS[name].__name__, type(value).__name__
                     raise WireError("bad_field", f"{name}: expected {expected}, got {got}")
         run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = values
         if run != self._run:
@@ -205,12 +227,12 @@ class Decoder:
             raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
         if not COORDINATOR <= sender < self._agents:
             raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {sender}")
-        limit = _MAX_COUNT
+        limit = MAX_COUNT
         if not (0 <= incarnation < limit and 0 <= sequence < limit and 0 <= round < limit and 0 <= crc < limit):
             counts = {"incarnation": incarnation, "sequence": sequence, "round": round, "crc32": crc}
             name, count = next(item for item in counts.items() if not 0 <= item[1] < limit)
             raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
-        if not 0.0 <= weight <= _MAX_WEIGHT:
+        if not 0.0 <= weight <= MAX_WEIGHT:
             raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
         if (sender == COORDINATOR) is not (kind in (MODEL, FINAL)):
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
@@ -233,6 +255,9 @@ class Decoder:
         if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
             raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
         vector = np.frombuffer(payload.toreadonly(), self._dtype)
+        self._search(vector)
+        return vector
+
+    def _search(self, vector: Vector) -> None:
         if 0 in np.isfinite(vector).tobytes():  # the fastest way to ask whether all are
             raise WireError("not_finite", "the payload holds NaN or infinity")
-        return vector

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.types import Message
-from p2pfrl.core.wire import Frame
 from p2pfrl.world.greeting import Identity
 
 
@@ -24,7 +23,6 @@ class Delivered:
 
     to: tuple[int, ...]
     message: Message
-    frame: Frame
 
 
 @dataclass(frozen=True, slots=True)

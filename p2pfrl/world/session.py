@@ -15,7 +15,7 @@ from typing import Any
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import Message
-from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.core.wire import Decoder
 from p2pfrl.world.events import Closed, Delivered, Event, Opened, Refused, Told
 from p2pfrl.world.greeting import Identity, control, plain_text, printable
 from p2pfrl.world.handshake import STEPS, Handshake, UnwelcomeError
@@ -27,6 +27,16 @@ _WINDOW = 256
 _ROUNDS = 8
 _FLOOR = 1024.0
 """Bytes per second below which a record is given up: a 9600 baud line; no LAN is slower, and a dripping sender is."""
+
+
+class _Seen:
+    """The highest sequence number of a sender, and the ones before it that came."""
+
+    __slots__ = ("highest", "numbers")
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self.numbers: set[int] = set()
 
 
 class Session:
@@ -78,7 +88,7 @@ class Session:
         self._decoder = decoder
         self._handshake = Handshake(own, secret=secret, dialer=dialer, allowed=allowed, check=check)
         self._reader = Reader(decoder)
-        self._newest: dict[int, tuple[int, set[int]]] = {}
+        self._newest: dict[int, _Seen] = {}
         self._contents: dict[tuple[int, str], dict[int, int]] = {}
         self.outgoing.append(self._handshake.hello())
 
@@ -178,7 +188,7 @@ class Session:
     def _frame(self, parcel: Parcel) -> list[Event]:
         assert self.peer is not None
         try:
-            message = self._decoder.parse(parcel.head, parcel.payload)
+            message = self._decoder.open(parcel.head, parcel.end, parcel.payload)
             if message.sender not in self.peer.agents:
                 raise WireError("spoofed_sender", f"agent {message.sender} does not live at the other end")
             if message.incarnation != self.peer.incarnation:
@@ -188,25 +198,21 @@ class Session:
             self._consistent(message)
         except WireError as error:
             return self._refuse(error.reason, str(error))
-        frame = Frame(
-            parcel.head, parcel.payload, kind=message.kind, round=message.round, sequence=message.sequence,
-            crc=message.crc32,
-        )  # fmt: skip
-        frame.message = message
-        return [Delivered(parcel.to, message, frame)]
+        return [Delivered(parcel.to, message)]
 
     def _once(self, message: Message) -> None:
         """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
-        sender, sequence = message.sender, message.sequence
-        highest, seen = self._newest.get(sender) or (0, set())
-        if sequence in seen or sequence <= highest - _WINDOW:
-            raise WireError("replay", f"sequence {sequence} of agent {sender} was seen before")
-        if sequence > highest:
-            highest = sequence
-        seen.add(sequence)
-        if len(seen) > 2 * _WINDOW:
-            seen = {s for s in seen if s > highest - _WINDOW}
-        self._newest[sender] = highest, seen
+        sequence, known = message.sequence, self._newest.get(message.sender)
+        if known is None:
+            known = self._newest[message.sender] = _Seen()
+        if sequence <= known.highest:
+            if sequence in known.numbers or sequence <= known.highest - _WINDOW:
+                raise WireError("replay", f"sequence {sequence} of agent {message.sender} was seen before")
+        else:
+            known.highest = sequence
+        known.numbers.add(sequence)
+        if len(known.numbers) > 2 * _WINDOW:
+            known.numbers = {s for s in known.numbers if s > known.highest - _WINDOW}
 
     def _for_us(self, to: tuple[int, ...]) -> None:
         """Refuse recipients that do not live here, or that are named twice."""

@@ -38,10 +38,11 @@ _UNUSED = 2
 
 @dataclass(slots=True)
 class Parcel:
-    """A frame as it was received: lengths checked, nothing decoded."""
+    """A frame as it was received: lengths checked, nothing decoded; in `head`, the header ends at `end`."""
 
     to: tuple[int, ...]
     head: bytes
+    end: int
     payload: memoryview
 
 
@@ -92,8 +93,8 @@ class Reader:
         decoder: checks the lengths of frames.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_have", "_lead", "_pool", "_prefix", "_rest", "_size", "_start", "_step", "_to",
-                 "got", "may_deliver")  # fmt: skip
+    __slots__ = ("_buffer", "_decoder", "_end", "_have", "_lead", "_pool", "_prefix", "_rest", "_size", "_start",
+                 "_step", "_to", "got", "may_deliver")  # fmt: skip
 
     _step: Callable[[Reader], Record | None]
 
@@ -105,7 +106,7 @@ class Reader:
         self._to: tuple[int, ...] = ()
         self._prefix = b""
         self._lead = b""
-        self._rest = self._size = 0
+        self._end = self._rest = self._size = 0
         self._start = memoryview(bytearray(ENVELOPE.size))
         self._next()
 
@@ -147,11 +148,10 @@ class Reader:
         if len(view) < stop:
             return 0, None
         head = bytes(view[begin - _PREFIX : stop])
-        buffer = self._pool.take(self._size)
         end = stop + self._size
         if end <= len(view):
-            buffer[:] = view[stop:end]
-            return end - at, Parcel(self._to, head, buffer)
+            return end - at, Parcel(self._to, head, self._end, memoryview(bytes(view[stop:end])))
+        buffer = self._pool.take(self._size)
         self._step, self._buffer, self._prefix = Reader._payload, buffer, head
         self._have = len(view) - stop
         buffer[: self._have] = view[stop:]
@@ -175,6 +175,7 @@ class Reader:
         except WireError:
             return b""
         self._to = struct.unpack_from(f"<{count}i", lead, ENVELOPE.size)
+        self._end = _PREFIX + header
         prefix = _bin_prefix(payload)
         self._rest, self._size = header + prefix, payload - prefix
         return lead
@@ -229,6 +230,7 @@ class Reader:
         header, payload = self._decoder.lengths(self._prefix)
         prefix = _bin_prefix(payload)
         self._size = payload - prefix
+        self._end = _PREFIX + header
         self._expect(Reader._header, header + prefix)
         return None
 
@@ -244,4 +246,4 @@ class Reader:
 
     def _parcel(self, payload: memoryview) -> Parcel:
         self._next()
-        return Parcel(self._to, self._prefix, payload)
+        return Parcel(self._to, self._prefix, self._end, payload)

@@ -15,6 +15,7 @@ from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import VERSION, Decoder, Encoder, Frame
 from p2pfrl.world.greeting import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.world.stream import _Pool
 
 SIZE = 6
 LEFT = Identity("run", "hash", "layout", (0, 1), 0, bytes(16), ("127.0.0.1", 1), {"seed": "1", "stop.rounds": "5"})
@@ -320,8 +321,8 @@ def test_what_is_kept_of_a_peer_does_not_grow_with_the_number_of_its_frames():
     side, encoder = joined(), Encoder("run", 2)
     for i in range(3000):
         side.feed(raw(frame(encoder, round=i * 2**40)), 0.0)
-    (_, seen), = side._newest.values()  # fmt: skip
-    assert len(seen) <= 513
+    (seen,) = side._newest.values()
+    assert len(seen.numbers) <= 513
     assert max(len(known) for known in side._contents.values()) <= 8
 
 
@@ -419,3 +420,27 @@ def test_memory_stays_below_twice_the_frame_limit_whatever_is_announced():
             tracemalloc.reset_peak()
     finally:
         tracemalloc.stop()
+
+
+def test_memory_of_a_large_payload_is_used_again_once_nobody_refers_to_it():
+    pool, size = _Pool(), 2**20
+    first = pool.take(size)
+    address = np.frombuffer(first, np.uint8).ctypes.data
+    vector = np.frombuffer(first, "<f4")
+    del first
+    other = pool.take(size)  # a vector still refers to the first
+    assert np.frombuffer(other, np.uint8).ctypes.data != address
+    del vector
+    for _ in range(3):
+        assert np.frombuffer(pool.take(size), np.uint8).ctypes.data == address
+    assert np.frombuffer(other, np.uint8).ctypes.data != address
+
+
+def test_memory_that_is_kept_for_payloads_is_two_of_the_last_size():
+    pool = _Pool()
+    for size in (2**20, 2**21, 2**22, 2**20):
+        held = [pool.take(size) for _ in range(5)]
+        assert {len(view) for view in held} == {size}
+        assert [known.size for known in pool._known] == [size, size]
+    pool.clear()
+    assert not pool._known

@@ -1,0 +1,71 @@
+"""The header of a frame: its fields, and headers that differ from a known one in nothing but their numbers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import msgpack
+
+Fields = tuple[str, int, int, int, int, float, str, list[str], int]
+"""What a header says, but for the run, in the order of `Message`."""
+
+FIELDS: dict[str, type] = {
+    "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
+    "weight": float, "encoding": str, "parts": list, "crc32": int,
+}  # fmt: skip
+NAMES = tuple(FIELDS)
+MAX_COUNT = 2**62
+MAX_WEIGHT = 2.0**53
+SEQUENCE = b"sequence"
+pack: Callable[[object], bytes] = msgpack.Packer().pack  # keeps nothing between calls but its 256 KiB buffer
+_CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
+"""Bytes of a packed count -> the code of the number behind its first byte; a count of one byte has none."""
+
+
+class Form:
+    """Headers that differ from one that was checked in full in nothing but their numbers.
+
+    One sender's headers do, until a number needs more bytes than before. Their other bytes are compared at once, which
+    takes a third of the time.
+
+    Attributes:
+        lead: the bytes before the first number.
+    """
+
+    __slots__ = ("_between", "_encoding", "_incarnation", "_kind", "_numbers", "_parts", "_sender", "_size", "lead")
+
+    def __init__(self, raw: bytes, fields: Fields, start: int, numbers: struct.Struct) -> None:
+        self.lead = raw[:start]
+        self._kind, self._sender, self._incarnation, _, _, _, self._encoding, self._parts, _ = fields
+        self._size = len(raw)
+        self._numbers = numbers
+        self._between = numbers.unpack_from(raw, start)[1::2]
+
+    def read(self, raw: bytes) -> Fields | None:
+        """Return what a header that begins with `lead` says; None where it is of another form, or breaks a limit."""
+        if len(raw) != self._size:
+            return None
+        sequence, a, round, b, weight, c, crc = self._numbers.unpack_from(raw, len(self.lead))
+        limit = MAX_COUNT
+        if (a, b, c) != self._between or not (sequence < limit and round < limit and crc < limit):
+            return None
+        if not 0.0 <= weight <= MAX_WEIGHT:
+            return None
+        return self._kind, self._sender, self._incarnation, sequence, round, weight, self._encoding, self._parts, crc
+
+
+def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
+    """Return the form of a header that said `fields`; None where we pack it differently, or a count is one byte."""
+    kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = fields
+    values = (run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc)
+    codes = [_CODES.get(len(pack(count)), "") for count in (sequence, round, crc)]
+    if not all(codes) or pack(dict(zip(NAMES, values, strict=True))) != raw:
+        return None
+    sizes = [len(pack(name)) + len(pack(value)) for name, value in zip(NAMES, values, strict=True)]
+    start = 1 + sum(sizes[:4]) + len(pack("sequence")) + 1
+    if raw.find(SEQUENCE) + len(SEQUENCE) + 1 != start:
+        return None  # the run's name holds that word
+    gaps = (len(pack("round")) + 1, len(pack("weight")) + 1, sum(sizes[7:9]) + len(pack("crc32")) + 1)
+    numbers = struct.Struct(f">{codes[0]}{gaps[0]}s{codes[1]}{gaps[1]}sd{gaps[2]}s{codes[2]}")
+    return Form(raw, fields, start, numbers)
