@@ -24,6 +24,7 @@ app = App(
     help="Decentralized federated reinforcement learning: simulate it exactly, then deploy it unchanged.",
     version=__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 app.command(runs.scenario)
 app.command(runs.compare)

@@ -208,6 +208,7 @@ def compare(
     overrides: Mapping[str, object] | None = None,
     jobs: int = 1,
     resume: bool = False,
+    overwrite: bool = False,
     run: Execute = execute,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -223,6 +224,7 @@ def compare(
         overrides: values by dotted key, for all modes.
         jobs: processes.
         resume: keep runs that are complete in `out` and were made from the same scenario.
+        overwrite: run again what has been run.
         run: runs one job.
         progress: called after every run.
     """
@@ -240,7 +242,9 @@ def compare(
         for mode in modes
         for seed in seeds
     }
-    finished = run_all(list(planned.values()), workers=jobs, resume=resume, execute=run, progress=progress)
+    finished = run_all(
+        list(planned.values()), workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=progress
+    )
     failures = [f"{result.job.directory}: {result.error}" for result in finished if result.error is not None]
     if failures:
         raise P2PFRLError("\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures]))

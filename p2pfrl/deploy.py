@@ -281,6 +281,7 @@ def _summary(
         "messages_delivered": counters.messages_delivered,
         "messages_dropped": counters.messages_dropped,
         "messages_late": sum(schedule.messages_late for schedule in node.schedules),
+        "messages_duplicate": node.mesh.refusals.get("replay", 0),
         "deadlines_expired": sum(schedule.deadlines_expired for schedule in node.schedules),
         "bytes_sent": counters.bytes_sent,
         "refusals": node.mesh.refusals,

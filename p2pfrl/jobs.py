@@ -77,6 +77,7 @@ def run_all(
     *,
     workers: int = 1,
     resume: bool = False,
+    overwrite: bool = False,
     execute: Execute = execute,
     progress: Progress | None = None,
 ) -> tuple[Finished, ...]:
@@ -88,13 +89,22 @@ def run_all(
         jobs: with directories of their own.
         workers: processes; 1 runs them here, one after the other.
         resume: skip jobs whose directory holds a finished run of the same scenario.
+        overwrite: run again what has been run; without it and `resume`, directories must not hold anything.
         execute: runs one job; a function that another process can import.
         progress: called after every job.
+
+    Raises:
+        ScenarioError: a scenario is not valid, or a directory holds something.
     """
     if len({job.directory for job in jobs}) != len(jobs):
         raise P2PFRLError("two runs would share a directory: every combination of settings and seed must differ")
     for job in jobs:
         job.load()
+    used = [job.directory for job in jobs if job.directory.is_dir() and any(job.directory.iterdir())]
+    if used and not resume and not overwrite:
+        count = f"expected none of these {len(jobs)} runs, got {len(used)}, such as {used[0].name}"
+        fix = "--resume keeps those that are complete, --overwrite runs all again"
+        raise ScenarioError([f"{used[0].parent}: {count}; {fix}"])
     finished = {job: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)}
     todo = [job for job in jobs if job not in finished]
     runs = _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)

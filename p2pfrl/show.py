@@ -166,6 +166,8 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
     counts = f"{summary['messages_sent']:,} sent, {summary['messages_dropped']:,} dropped, {summary['messages_late']:,}"
     lines["messages"] = f"{counts} late"
+    if summary.get("messages_duplicate"):
+        lines["messages"] += f", {summary['messages_duplicate']:,} twice"
     lines["bytes sent"] = f"{summary['bytes_sent']:,}"
     lines["digest"] = summary["digest"]
     return lines

@@ -32,6 +32,7 @@ class Totals:
         wall_seconds: that it took.
         messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k agents counts k.
         messages_late, deadlines_expired: of all schedules.
+        messages_duplicate: second copies that arrived, and were mixed no second time.
         mean_batch: mean number of updates that were computed together.
         more: further keys of the summary.
     """
@@ -43,6 +44,7 @@ class Totals:
     messages_delivered: int
     messages_dropped: int
     messages_late: int
+    messages_duplicate: int
     deadlines_expired: int
     bytes_sent: int
     mean_batch: float
@@ -137,6 +139,7 @@ def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapp
         "messages_delivered": totals.messages_delivered,
         "messages_dropped": totals.messages_dropped,
         "messages_late": totals.messages_late,
+        "messages_duplicate": totals.messages_duplicate,
         "deadlines_expired": totals.deadlines_expired,
         "bytes_sent": totals.bytes_sent,
         "final_return": {
@@ -156,6 +159,7 @@ def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapp
             "virtual_seconds": reached["virtual_seconds"],
             "bytes": int(reached["bytes_sent"]),
         },
+        "final_error": _finite(last.get("error")),
         "initial_consensus_distance": recorder.initial_distance,
         "consensus_distance": _finite(last.get("consensus_distance")),
         "mean_drift": _finite(last.get("mean_drift")),

@@ -25,6 +25,7 @@ COLUMNS = (
     "time_to_target.env_steps",
     "time_to_target.virtual_seconds",
     "time_to_target.bytes",
+    "final_error",
     "consensus_distance",
     "rounds",
     "env_steps",
@@ -88,6 +89,7 @@ def sweep(
     *,
     jobs: int = 1,
     resume: bool = False,
+    overwrite: bool = False,
     run: Execute = execute,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -100,6 +102,7 @@ def sweep(
         out: folder of the run directories.
         jobs: processes.
         resume: keep the runs that are complete in `out` and were made from the same scenario.
+        overwrite: run again what has been run.
         run: runs one job.
         progress: called after every run.
     """
@@ -107,7 +110,9 @@ def sweep(
         raise P2PFRLError("--seeds: expected at least one seed, as 0-9 or 1,2,3")
     folder = Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
-    results = run_all([job for _, job in planned], workers=jobs, resume=resume, execute=run, progress=progress)
+    results = run_all(
+        [job for _, job in planned], workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=progress
+    )
     rows = tuple(_row(point, result) for (point, _), result in zip(planned, results, strict=True))
     header = [*settings, "seed", "state", "directory", *COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)

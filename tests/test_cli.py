@@ -235,6 +235,29 @@ def test_sweep_runs_every_combination_and_resumes(file, capsys):
     assert {row["state"] for row in printed(capsys, *words, "--resume")} == {"kept"}
 
 
+def test_a_sweep_without_returns_prints_error_and_consensus_distance(file, capsys):
+    assert main(["sweep", file, "--seed", "0", "--out", "s", "-q"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("seed=0  state=done  final_error=")
+    assert "  consensus_distance=" in line
+    assert "nan" not in line
+    assert main(["sweep", file, "--seed", "0", "--out", "s", "-q"]) == 2
+    assert "s: expected none of these 1 runs, got 1, such as run-s0; --resume keeps" in capsys.readouterr().err
+    assert main(["sweep", file, "--seed", "0", "--out", "s", "-q", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("command", ["sweep", "compare"])
+def test_an_interrupted_series_says_how_to_go_on(command: str, file, capsys):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pfrl.show.counting", interrupt)
+        assert main([command, file, "--seeds", "0-1", "--out", "s"]) == 130
+    assert "interrupted: the same command with --out s --resume keeps the runs" in capsys.readouterr().err
+    assert main([command, file, "--seeds", "0-1", "--out", "s", "--resume", "-q"]) == 0
+
+
 def test_settings_are_toml_or_plain_words():
     assert settings.overrides(["a.b=[1, {c = 2}]", "x=word", 'y="1"', "z=1\nw=2"]) == {
         "a.b": [1, {"c": 2}],

@@ -34,7 +34,8 @@ Transport = Annotated[
     Literal["memory", "tcp"], Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time.")
 ]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
-Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete.")]
+Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")]
+Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands in --out.")]
 
 
 @dataclass(frozen=True)

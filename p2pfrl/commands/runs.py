@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ from p2pfrl.commands.arguments import (
     Modes,
     Only,
     Out,
+    Overwrite,
     Quiet,
     Resume,
     Seed,
@@ -31,6 +35,9 @@ from p2pfrl.commands.arguments import (
     text,
 )  # fmt: skip
 from p2pfrl.core.errors import ScenarioError
+
+_TOLD = ("final_return.mean", "final_error", "consensus_distance")
+"""What `sweep` prints of every run, as far as any run has it."""
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -84,6 +91,7 @@ def compare(
     out: Out = None,
     jobs: Jobs = 1,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -101,16 +109,18 @@ def compare(
 
     values, chosen = settings.overrides(set), settings.modes(modes)
     folder = out or _below_runs(Path(file).stem, "compare")
-    found = run_all(
-        file,
-        chosen,
-        settings.seeds(seeds) if seed is None else (seed,),
-        folder,
-        overrides=values,
-        jobs=jobs,
-        resume=resume,
-        progress=None if quiet else counting,
-    )
+    with _resumable(folder):
+        found = run_all(
+            file,
+            chosen,
+            settings.seeds(seeds) if seed is None else (seed,),
+            folder,
+            overrides=values,
+            jobs=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            progress=None if quiet else counting,
+        )
     page = write([path for paths in found.directories.values() for path in paths], folder)
     if json:
         show(found.to_json(), json)
@@ -129,6 +139,7 @@ def sweep(
     out: Out = None,
     jobs: Jobs = 1,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -146,20 +157,23 @@ def sweep(
 
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
-    found = run_all(
-        file,
-        grid,
-        settings.seeds(seeds) if seed is None else (seed,),
-        folder,
-        jobs=jobs,
-        resume=resume,
-        progress=None if quiet else counting,
-    )
+    with _resumable(folder):
+        found = run_all(
+            file,
+            grid,
+            settings.seeds(seeds) if seed is None else (seed,),
+            folder,
+            jobs=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            progress=None if quiet else counting,
+        )
     if json:
         show(plain(list(found.rows)), json)
     else:
+        shown = [name for name in _TOLD if any(isfinite(nan if row[name] is None else row[name]) for row in found.rows)]
         for row in found.rows:
-            print("  ".join(f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", "final_return.mean")))
+            print("  ".join(f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", *shown)))
         print(f"table: {found.table}")
     return FAILED if found.failed else DONE
 
@@ -185,6 +199,16 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     for name, (then, now) in verdict.changed.items():
         print(f"{name} was {then}, is {now}", file=sys.stderr)
     return DONE if verdict.is_equal else FAILED
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on after an interrupt."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        told = f"interrupted: the same command with --out {folder} --resume keeps the runs that are complete"
+        raise KeyboardInterrupt(told) from error
 
 
 def _below_runs(name: str, what: str) -> Path:

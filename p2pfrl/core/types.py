@@ -83,9 +83,14 @@ class Trained:
 
 @dataclass(slots=True, eq=False)
 class Received:
-    """A message arrived."""
+    """A message arrived.
+
+    Attributes:
+        again: the network knows it for a second copy of one that it has delivered.
+    """
 
     message: Message
+    again: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import Event, Missing
+from p2pfrl.core.types import Event, Missing, Received
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.world.digest import DELIVER, DROP, SEND, Log
 from p2pfrl.world.links import SECOND, Latency, Loss, Never
@@ -24,6 +24,7 @@ class Network:
 
     Attributes:
         messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates count as nothing.
+        messages_duplicate: second copies that arrived.
         bytes_by: bytes sent, per node (the coordinator last).
 
     Args:
@@ -53,6 +54,7 @@ class Network:
         seed: int,
     ) -> None:
         self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
+        self.messages_duplicate = 0
         self.bytes_by = [0] * (nodes + 1)
         self.down: set[int] = set()
         self.extra_loss = 0.0
@@ -152,8 +154,9 @@ class Network:
 
     def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         if self.can_reach(sender, receiver):
+            self.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-            self._mailboxes[receiver](self._receive(frame))
+            self._mailboxes[receiver](Received(self._receive(frame).message, again=True))
 
     def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
         self.messages_dropped += 1

@@ -10,6 +10,7 @@ import pytest
 from runs import dies_on_seed_2, executed, fails_on_seed_2, fake, write_scenario
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.jobs import Job, run_all
 from p2pfrl.results.record import load, save
 from p2pfrl.sweep import grid, sweep
 
@@ -67,11 +68,20 @@ def test_resume_does_not_keep_interrupted_runs(tmp_path: Path) -> None:
     assert sweep(scenario, {}, [0], out, resume=True, run=fake).rows[0]["state"] == "done"
 
 
-def test_without_resume_everything_runs_again(tmp_path: Path) -> None:
+def test_what_was_run_is_overwritten_only_when_told(tmp_path: Path) -> None:
     scenario, out = write_scenario(tmp_path), tmp_path / "out"
-    for _ in range(2):
-        sweep(scenario, {}, [0], out, run=fake)
+    sweep(scenario, {}, [0], out, run=fake)
+    with pytest.raises(
+        ScenarioError, match=r"out: expected none of these 2 runs, got 1, such as run-s0; --resume keeps"
+    ):
+        sweep(scenario, {}, [0, 1], out, run=fake)
+    with pytest.raises(ScenarioError, match="expected none of these 1 runs, got 1"):
+        run_all([Job(str(scenario), (), out / "run-s0")], execute=fake)
+    assert len(executed(out)) == 1
+    sweep(scenario, {}, [0], out, overwrite=True, run=fake)
     assert len(executed(out)) == 2
+    sweep(scenario, {}, [1], out, run=fake)
+    assert len(executed(out)) == 3
 
 
 def test_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ def test_duplicates_arrive_once_more_a_little_later_and_count_as_nothing():
     assert abs(twice - 500) < binomial_bound(2000, 0.25)
     assert w.books() == (2000, 2000, 0)
     assert w.network.bytes_sent == sum(f.nbytes for f in frames)
+    assert w.network.messages_duplicate == twice
+    assert sum(e.again for _, _, e in w.got) == twice
 
 
 def test_jitter_reorders_and_adds_less_than_itself():

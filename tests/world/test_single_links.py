@@ -37,3 +37,17 @@ def test_a_link_of_its_own_bandwidth_takes_its_own_time() -> None:
         record = p2pfrl.run(loads('name = "rate"', {**base, "network.links": links}))
         size = record.summary["bytes_sent"] / record.summary["messages_sent"]
         np.testing.assert_allclose(np.diff(record.metrics["virtual_seconds"]), size / slowest, rtol=0.01)
+
+
+@pytest.mark.parametrize("mode", ["gossip", "central"])
+def test_second_copies_are_counted_as_such_and_never_as_late(mode: str) -> None:
+    base = {
+        "agents": 4, "mode": mode, "stop.rounds": 40, "learner.kind": "quadratic", "compute.seconds_per_env_step": 1.0,
+        "schedule.deadline": "100s",
+    }  # fmt: skip
+    once = p2pfrl.run(loads('name = "copies"', base))
+    twice = p2pfrl.run(loads('name = "copies"', {**base, "network.duplicate": 1.0}))
+    assert once.summary["messages_duplicate"] == 0
+    assert twice.summary["messages_late"] == 0
+    assert twice.summary["messages_duplicate"] > 0.9 * twice.summary["messages_delivered"]
+    np.testing.assert_array_equal(once.parameters, twice.parameters)

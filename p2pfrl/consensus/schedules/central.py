@@ -69,7 +69,7 @@ class Client:
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
         if isinstance(event, Received):
-            return self._received(event.message, now)
+            return self._received(event, now)
         if isinstance(event, Trained):
             return self._trained(now)
         if isinstance(event, Missing):
@@ -94,10 +94,11 @@ class Client:
         """Return in words what this agent is waiting for."""
         return "an agent waits for " + ("its own update" if self._updates_left else "the coordinator's next model")
 
-    def _received(self, message: Message, now: int) -> Sequence[Action]:
+    def _received(self, event: Received, now: int) -> Sequence[Action]:
+        message = event.message
         version = (message.incarnation, message.sequence)
         if version <= self._newest or (self._retag and message.round < self._round and message.kind != FINAL):
-            self.messages_late += 1
+            self.messages_late += not event.again
             return ()
         self._newest = version
         if self._retag and message.round == self._round and message.kind != FINAL:
@@ -161,7 +162,7 @@ class Coordinator:
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
         if isinstance(event, Received):
-            return self._received(event.message, now)
+            return self._received(event, now)
         if isinstance(event, Started):
             return self._begin(now)
         if isinstance(event, Missing) and event.round == self.round:
@@ -203,11 +204,12 @@ class Coordinator:
         self._awaited[peer] = None
         return (Send((peer,), self.round, MODEL),)
 
-    def _received(self, message: Message, now: int) -> Sequence[Action]:
+    def _received(self, event: Received, now: int) -> Sequence[Action]:
+        message = event.message
         self._misses.pop(message.sender, None)
         self._absent.pop(message.sender, None)
         if message.round != self.round or message.sender not in self._awaited:
-            self.messages_late += message.kind != SKIP
+            self.messages_late += message.kind != SKIP and not event.again
             return ()
         first = not self._box
         if message.kind != SKIP:

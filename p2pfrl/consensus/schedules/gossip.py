@@ -163,13 +163,13 @@ class Gossip:
         message = event.message
         sender = message.sender
         if self._is_beyond(message.round):
-            self.messages_late += 1
+            self.messages_late += not event.again
             return ()
         self._absent.pop(sender, None)
         if message.round > self._newest.get(sender, -1):
             self._newest[sender] = message.round
         if message.round < self.round:
-            self.messages_late += message.kind != SKIP
+            self.messages_late += message.kind != SKIP and not event.again
             missed = self._misses.get(sender)
             if missed is not None:
                 missed.count = min(missed.count, self._suspect_after - 1)
