@@ -3,7 +3,7 @@
 What a link does besides moving bytes can be split in two: the records, the header with all its checks and the buffer of
 its own that every payload gets are part of the transport; what reads every number (the checksum at both ends, the
 search for NaN and infinity) is not, and is reported for itself. The sockets do nothing of either, and receive every
-message into the same memory.
+message into the same memory; a link does so for large payloads only, once nobody refers to the one before.
 """
 
 from __future__ import annotations
