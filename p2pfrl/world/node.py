@@ -183,6 +183,7 @@ class Node:
         for agent in to:
             if agent in self._ports:
                 counters.messages_delivered += 1
+                self._skipped(agent, sender, frame.round)
                 self._put(agent, Received(self._decoder.decode(frame)))
             else:
                 remote.setdefault(self._address[agent], []).append(agent)

@@ -67,6 +67,7 @@ class Link(asyncio.BufferedProtocol):
         self._timeout = timeout
         self._transport: asyncio.Transport
         self._paused = False
+        self._cut: asyncio.TimerHandle | None = None
         self._stuck: tuple[float, int] | None = None
         self._stage = memoryview(bytearray(STAGE))
         self._direct: memoryview | None = None
@@ -127,8 +128,10 @@ class Link(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the session."""
+        """Tell the session; nothing keeps what a connection cost once it is gone, or refused ones would pile up."""
         self.closed.set()
+        if self._cut is not None:
+            self._cut.cancel()
         if self._paused and isinstance(exc, TimeoutError):
             self._handle(self.session.give_up("slow_reader", f"the kernel gave up sending: {exc}"))
         else:
@@ -191,7 +194,7 @@ class Link(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.close()
             if not self.closed.is_set():
-                asyncio.get_running_loop().call_later(self._timeout, self.abort)
+                self._cut = asyncio.get_running_loop().call_later(self._timeout, self.abort)
 
     def abort(self) -> None:
         """Close the connection at once."""

@@ -1,0 +1,129 @@
+"""A live peer and what hypothesis makes: all that is to be refused is, by its reason, and honest rounds go on."""
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from test_bad_input import House, house
+
+import p2pfrl
+from p2pfrl.world.mesh import Timing
+
+FEEDER = Path(__file__).with_name("hostile_feeder.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(p2pfrl.__file__).parents[1])}
+BLOCK = 500
+"""Rounds of which the mean counts: some twenty milliseconds, in which twenty frames come."""
+
+MORE = 64 * 2**20
+"""Bytes by which the memory of the process may grow."""
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds; 0 where nobody says."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.exists() else 0
+
+
+class Storm:
+    """What came of one run."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, int] = {}
+        self.counted: Counter[str] = Counter()
+        self.calm: list[float] = []
+        self.stormy: list[float] = []
+        self.seconds = 0.0
+        self.grown = 0
+        self.crashes: list[dict[str, Any]] = []
+        self.lines: list[dict[str, Any]] = []
+
+    @property
+    def ratio(self) -> float:
+        """A round under attack over one without, medians of blocks in turns."""
+        return statistics.median(self.stormy) / statistics.median(self.calm)
+
+
+async def storm(frames: int, seed: int, *, alternate: bool) -> Storm:
+    """Let honest rounds go on while a feeder sends; `alternate`: it is stopped every other block."""
+    found = Storm()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: found.crashes.append(context))
+    async with house(timing=Timing(timeout=30.0)) as there:
+        command = [sys.executable, str(FEEDER), "{}:{}".format(*there.address), str(frames), str(seed)]
+        pipe = asyncio.subprocess.PIPE
+        feeder = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=ENVIRONMENT)
+        assert feeder.stdin is not None
+        assert feeder.stdout is not None
+        try:
+            assert await asyncio.wait_for(feeder.stdout.readline(), 60) == b"ready\n"
+            await there.rounds(BLOCK)
+            before = resident()
+            feeder.stdin.write(b"go\n")
+            answer = asyncio.create_task(feeder.stdout.readline())
+            delivered = 0
+            while not answer.done():
+                delivered += len(there.applied)
+                there.applied.clear()
+                if alternate:
+                    feeder.send_signal(signal.SIGSTOP)
+                    found.calm.append(await block(there))
+                    feeder.send_signal(signal.SIGCONT)
+                began = time.perf_counter()
+                found.stormy.append(await block(there))
+                found.seconds += time.perf_counter() - began
+            found.grown = resident() - before
+            found.sent = json.loads(answer.result())
+            found.counted = Counter({**there.victim.refusals, "delivered": delivered + len(there.applied)})
+            found.lines = [line for line in there.ear.lines if line["what"] == "refused"]
+            assert await asyncio.wait_for(feeder.wait(), 30) == 0
+        finally:
+            if feeder.returncode is None:
+                feeder.kill()
+                await feeder.wait()
+    return found
+
+
+async def block(there: House) -> float:
+    return statistics.mean(await there.rounds(BLOCK))
+
+
+def run(frames: int, seed: int, *, alternate: bool, limit: float) -> Storm:
+    return uvloop.run(asyncio.wait_for(storm(frames, seed, alternate=alternate), limit))
+
+
+def check(found: Storm, frames: int) -> None:
+    sent = dict(found.sent)
+    assert sent.pop("frames") >= frames
+    sent.pop("connections")
+    assert found.crashes == []
+    # What was sent was refused for the reason for which it had to be, as often as it came, and nothing else was.
+    assert +found.counted == Counter(sent)
+    assert len(found.counted) >= 10
+    assert found.grown < MORE
+    assert {line["reason"] for line in found.lines} == set(found.counted) - {"delivered"}
+
+
+def test_a_thousand_frames_that_hypothesis_makes_are_refused_by_a_live_peer_as_they_should_be() -> None:
+    check(run(1000, 0, alternate=False, limit=60), 1000)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_frames_that_hypothesis_makes_crash_nothing_and_slow_honest_rounds_by_a_fifth_at_most(
+    record_property: Any,
+) -> None:
+    found = run(100_000, 1, alternate=True, limit=1500)
+    said = {"frames per second": round(found.sent["frames"] / found.seconds), "ratio": round(found.ratio, 3),
+            "calm": statistics.median(found.calm), "grown": found.grown, **found.sent}  # fmt: skip
+    record_property("storm", said)
+    print(said)
+    check(found, 100_000)
+    assert found.ratio <= 1.2
