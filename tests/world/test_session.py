@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.core.types import UPDATE
+from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import VERSION, Decoder, Encoder, Frame
 from p2pfrl.world.greeting import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
@@ -329,6 +329,18 @@ def test_what_is_kept_of_a_peer_does_not_grow_with_the_number_of_its_frames():
 def test_unknown_control_messages_are_handed_on_with_a_short_name():
     (told,) = joined().feed(control("x" * 1000, a=1), 0.0)
     assert told == Told("x" * 50, {"a": 1})
+
+
+@pytest.mark.parametrize("piece", [1, 7, 10**6], ids=["byte by byte", "seven bytes", "in one step"])
+def test_a_frame_without_numbers_is_taken_however_it_comes_between_others(piece: int):
+    side, encoder = joined(), Encoder("run", 2)
+    empty = [encoder.encode(None, kind=SKIP, round=i) for i in range(2)]
+    stream = raw(empty[0]) + raw(frame(encoder, 1)) + raw(empty[1], (0, 1)) + raw(empty[1])
+    events = [e for i in range(0, len(stream), piece) for e in side.feed(stream[i : i + piece], 0.0)]
+    assert reasons(events) == ["Delivered", "Delivered", "Delivered", "replay"]
+    messages = [e.message for e in events if isinstance(e, Delivered)]
+    assert [(m.kind, m.round, m.payload.size) for m in messages] == [(SKIP, 0, 0), (UPDATE, 1, SIZE), (SKIP, 1, 0)]
+    assert len(empty[0].payload) == 0
 
 
 PEER = Encoder("run", 2)
