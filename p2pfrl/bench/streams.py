@@ -54,9 +54,11 @@ class Unread(Decoder):
     def parse(self, head: bytes, payload: memoryview) -> Message:
         """Return the message whose bytes are `head` + `payload`."""
         length, _ = self.lengths(head[:12])
-        kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = self._header(head[12 : 12 + length])
+        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = self._header(
+            head[12 : 12 + length]
+        )
         numbers = np.frombuffer(payload, self._dtype)
-        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers)
+        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers, score)
 
 
 def decoder_for(size: int, *, is_checked: bool) -> Decoder:

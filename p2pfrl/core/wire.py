@@ -3,18 +3,20 @@
     offset 0   4 bytes   b"p2p" and the version
     offset 4   u32       length of the header, little-endian
     offset 8   u32       length of the payload, its `bin` prefix included
-    offset 12  header    msgpack map: run kind from incarnation sequence round weight encoding parts crc32
-    ...        payload   msgpack bin, little-endian numbers
+    offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding parts crc32
+    ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the header names
 
 Both lengths are checked before anything is allocated. Any msgpack library can read the two objects. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
+from typing import Protocol
 from zlib import crc32
 
 import msgpack
@@ -22,17 +24,17 @@ import numpy as np
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Message, Received
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, REPLY, SKIP, UPDATE, Message, Received
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"p2p" + bytes([VERSION])
 MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
-KINDS = (UPDATE, MODEL, SKIP, FINAL)
+KINDS = (UPDATE, MODEL, SKIP, FINAL, REPLY)
 _PREFIX = struct.Struct("<4sII")
 _FIELDS: dict[str, type] = {
     "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
-    "weight": float, "encoding": str, "parts": list, "crc32": int,
+    "weight": float, "score": float, "encoding": str, "parts": list, "crc32": int,
 }  # fmt: skip
 _TYPES = tuple(_FIELDS.values())
 _NAMES = tuple(_FIELDS)
@@ -81,6 +83,26 @@ def _refuse_extension(code: int, data: bytes) -> object:
     raise ValueError(f"extension {code}")
 
 
+class Codec(Protocol):
+    """An encoding of vectors as bytes (exchange/compressors).
+
+    Attributes:
+        encoding: its name in the header.
+    """
+
+    encoding: str
+
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return the most bytes that `size` numbers take."""
+
+    def decode(self, data: memoryview, size: int, dtype: np.dtype) -> Vector:
+        """Return the `(size,)` vector in `data`.
+
+        Raises:
+            WireError: the bytes are not such a vector.
+        """
+
+
 class Encoder:
     """Makes the frames of one sender and numbers them.
 
@@ -99,15 +121,15 @@ class Encoder:
         self._incarnation = incarnation
 
     def encode(self, vector: Vector | None, *, kind: str, round: int, weight: float = 0.0,
-               encoding: str = "raw", parts: tuple[str, ...] = ()) -> Frame:  # fmt: skip
+               score: float = 0.0, encoding: str = "raw", parts: tuple[str, ...] = ()) -> Frame:  # fmt: skip
         """Return a frame around `vector`, whose buffer it shares: the caller must not write to it any more."""
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc = crc32(payload)
         self.sequence += 1
         packed = _pack({
             "run": self._run, "kind": kind, "from": self._sender, "incarnation": self._incarnation,
-            "sequence": self.sequence, "round": round, "weight": weight, "encoding": encoding, "parts": parts,
-            "crc32": crc,
+            "sequence": self.sequence, "round": round, "weight": weight, "score": score,
+            "encoding": encoding, "parts": parts, "crc32": crc,
         })  # fmt: skip
         prefix = _bin_prefix(len(payload))
         head = _PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
@@ -119,24 +141,45 @@ class Decoder:
 
     Args:
         run: frames of another run are refused.
-        agents: number of agents n; senders are 0..n-1 or the coordinator.
-        parts: the parts every payload must carry.
-        size: numbers in a payload; None: any (transitions).
+        agents: number of agents n; senders are 0..n-1 or a coordinator.
+        parts: the parts every model carries, and every payload where `names` says nothing else.
+        size: numbers in an agent's payload; None: any (transitions).
+        model: numbers in a coordinator's model; as many as in a payload when not given.
+        names: what agents' payloads carry instead of those parts.
         dtype: of a payload.
-        uploads: agents send transitions, of any number, instead of those parts.
+        codec: the encoding agents may use besides raw numbers.
+        coordinators: how many there are; their ids are -1, -2, ...
     """
 
     def __init__(
-        self, run: str, *, agents: int, parts: tuple[str, ...], size: int | None, dtype: str, uploads: bool = False
+        self,
+        run: str,
+        *,
+        agents: int,
+        parts: tuple[str, ...],
+        size: int | None,
+        dtype: str,
+        model: int | None = None,
+        names: Sequence[str] | None = None,
+        codec: Codec | None = None,
+        coordinators: int = 1,
     ) -> None:
         self._run = run
         self._agents = agents
-        self._forms = dict.fromkeys((UPDATE, MODEL, FINAL), (list(parts), size))
-        if uploads:
-            self._forms[UPDATE] = ([TRANSITIONS], None)
+        self._lowest = -coordinators
+        self._forms = dict.fromkeys((UPDATE, REPLY), (list(parts if names is None else names), size))
+        self._forms |= dict.fromkeys((MODEL, FINAL), (list(parts), size if model is None else model))
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
-        self._limit = MAX_PAYLOAD if size is None or uploads else size * self._dtype.itemsize + 5
+        self._codec = codec
+        self._limit = max(self._most(count) for _, count in self._forms.values())
+
+    def _most(self, size: int | None) -> int:
+        """Return the most bytes of a payload of `size` numbers."""
+        if size is None:
+            return MAX_PAYLOAD
+        encoded = 0 if self._codec is None else self._codec.limit(size, self._itemsize)
+        return max(size * self._itemsize, encoded) + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
         """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
@@ -173,16 +216,16 @@ class Decoder:
         end = 12 + header_length
         if len(head) + len(payload) != end + payload_length:
             raise WireError("bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths")
-        kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = self._header(head[12:end])
+        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = self._header(head[12:end])
         if head[end:] != _bin_prefix(len(payload)):
             raise WireError("malformed", "the payload is not one msgpack bin of the announced length")
         if crc32(payload) != crc:
             raise WireError("corrupt", "the checksum of the payload does not match")
         numbers = self._numbers(kind, encoding, parts, payload)
-        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers)
+        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers, score)
 
-    def _header(self, raw: bytes) -> tuple[str, int, int, int, int, float, str, list[str], int]:
-        """Return the fields but `run`, checked, in the order of `Message`."""
+    def _header(self, raw: bytes) -> tuple[str, int, int, int, int, float, float, str, list[str], int]:
+        """Return the fields but `run`, checked."""
         try:
             header = msgpack.unpackb(
                 raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0,
@@ -198,12 +241,12 @@ class Decoder:
                 if type(value) is not _FIELDS[name]:
                     expected, got = _FIELDS[name].__name__, type(value).__name__
                     raise WireError("bad_field", f"{name}: expected {expected}, got {got}")
-        run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = values
+        run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = values
         if run != self._run:
             raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
         if kind not in KINDS:
             raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
-        if not COORDINATOR <= sender < self._agents:
+        if not self._lowest <= sender < self._agents:
             raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {sender}")
         limit = _MAX_COUNT
         if not (0 <= incarnation < limit and 0 <= sequence < limit and 0 <= round < limit and 0 <= crc < limit):
@@ -212,13 +255,17 @@ class Decoder:
             raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
         if not 0.0 <= weight <= _MAX_WEIGHT:
             raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
-        if (sender == COORDINATOR) is not (kind in (MODEL, FINAL)):
+        if not math.isfinite(score):
+            raise WireError("bad_field", f"score: expected a finite number, got {score}")
+        if (sender <= COORDINATOR) is not (kind in (MODEL, FINAL)):
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
-        return kind, sender, incarnation, sequence, round, weight, encoding, parts, crc
+        return kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc
 
     def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
-        if encoding != "raw":
-            raise WireError("bad_field", f"encoding: expected 'raw', got {encoding!r}")
+        codec = self._codec
+        if encoding != "raw" and (codec is None or encoding != codec.encoding):
+            known = "'raw'" if codec is None else f"'raw' or {codec.encoding!r}"
+            raise WireError("bad_field", f"encoding: expected {known}, got {encoding!r}")
         if kind == SKIP:
             if names:
                 raise WireError("bad_field", f"parts: a skip has none, got {names}")
@@ -230,9 +277,14 @@ class Decoder:
             if not all(type(name) is str for name in names):
                 raise WireError("bad_field", f"parts: expected names, got {names}")
             raise WireError("wrong_layout", f"expected parts {parts}, got {names}")
-        if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
-            raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
-        vector = np.frombuffer(payload.toreadonly(), self._dtype)
+        if encoding != "raw" and codec is not None:
+            assert size is not None, "payloads of any number travel as they are"
+            vector = codec.decode(payload.toreadonly(), size, self._dtype)
+            vector.flags.writeable = False
+        else:
+            if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
+                raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
+            vector = np.frombuffer(payload.toreadonly(), self._dtype)
         if 0 in np.isfinite(vector).tobytes():  # the fastest way to ask whether all are
             raise WireError("not_finite", "the payload holds NaN or infinity")
         return vector

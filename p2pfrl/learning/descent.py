@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Streams
-from p2pfrl.learning.learners.base import State
+from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Optimizer
 from p2pfrl.learning.policies import Policy
@@ -84,13 +86,22 @@ class Descent:
         policy: what the network's head means.
         optimizer: of all parameters.
         plan: epochs, minibatches and loss.
+        task: its correction bends every gradient; with `gradient_only` no step is taken.
     """
 
-    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan) -> None:
+    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan, task: Task) -> None:
         self.network = network
         self.policy = policy
         self.optimizer = optimizer
         self.plan = plan
+        self._adjust = task.correction.adjust if task.correction.arrays else None
+        if task.gradient_only and plan.epochs * plan.minibatches != 1:
+            raise ScenarioError(
+                [
+                    "exchange.payload: 'gradient' is that of one step; take 1 pass over 1 minibatch "
+                    f"(got {plan.epochs} and {plan.minibatches})"
+                ]
+            )
 
     def learn(self, rows: Vector, state: State, packed: Vector, streams: Streams) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
@@ -110,6 +121,8 @@ class Descent:
             order = streams.permutation(size) if plan.minibatches > 1 else None
             for columns in self._minibatches(packed, order):
                 total += self._gradient(rows, columns, out, gradient)
+                if self._adjust is not None:
+                    self._adjust(rows, gradient, state, partial(self._again, columns))
                 self._clip(gradient)
                 step()
         return total / (plan.epochs * plan.minibatches)
@@ -154,6 +167,14 @@ class Descent:
             self.network.log_std(gradient)[:] = log_std.grad.numpy()
         result: Vector = loss.detach().numpy()
         return result
+
+    def _again(self, columns: Vector, rows: Vector) -> Vector:
+        """Return the gradient of the same samples at other parameters, a new array."""
+        gradient = self.network.layout.zeros(len(rows))
+        self._gradient(
+            rows, columns, aligned_zeros((len(rows), self.network.outputs, columns.shape[2]), rows.dtype), gradient
+        )
+        return gradient
 
     def _clip(self, gradient: Vector) -> None:
         """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""

@@ -104,13 +104,20 @@ class Recorder:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
         for tau in staleness.values():
             self.applied(agent, tau)
+        self._moved(round, before, after)
+        self._end_round(agent, round)
+
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
+        self._moved(0, before, after)
+
+    def _moved(self, round: int, before: Vector, after: Vector) -> None:
         index = round if self._tick is None else 0
         moved = np.subtract(after, before, dtype=np.float64)
         if index in self._drifts:
             self._drifts[index].add(moved)
         else:
             self._drifts[index] = Sum(moved)
-        self._end_round(agent, round)
 
     def applied(self, agent: int, tau: int) -> None:
         """A payload of staleness `tau` was applied: by `agent`, or by the coordinator to an update of `agent`."""

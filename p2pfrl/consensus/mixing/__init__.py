@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights
+from p2pfrl.consensus.mixing.base import Mixing, State, Weights, weighted_sum
 from p2pfrl.consensus.mixing.linear import Laplacian, Lazy, Metropolis, Uniform
 
 RULES: dict[str, type[Mixing]] = {
@@ -12,4 +12,4 @@ RULES: dict[str, type[Mixing]] = {
     "lazy": Lazy,
 }
 
-__all__ = ["RULES", "Mixing", "State", "Weights"]
+__all__ = ["RULES", "Metropolis", "Mixing", "State", "Weights", "weighted_sum"]

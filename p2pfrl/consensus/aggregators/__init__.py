@@ -1,0 +1,9 @@
+"""How a coordinator makes one vector of many. `RULES` maps the names of scenario files to classes."""
+
+from __future__ import annotations
+
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Mean, Memory
+
+RULES: dict[str, type[Aggregator]] = {"mean": Mean}
+
+__all__ = ["RULES", "Aggregator", "Arrived", "Mean", "Memory"]
