@@ -22,12 +22,13 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
-from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.bind import task_of
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
@@ -55,13 +56,7 @@ class Learning:
 def learning(scenario: Scenario) -> Learning:
     """Return the learner and environments of a scenario."""
     n, seed, section = scenario.agents, scenario.seed, scenario.environment
-    payload = PAYLOADS[scenario.exchange.payload]
-    task = Task(
-        seed,
-        n,
-        correction=scenario.correction,
-        gradient_only=payload.needs_gradient and scenario.mode in payload.modes,
-    )
+    task = task_of(scenario)
     if section is None:
         stack = scenario.learner.prepare(task)
         return Learning(stack, {}, stack.problem(), {})

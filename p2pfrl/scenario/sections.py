@@ -67,7 +67,7 @@ class Exchange:
             adds the update.
     """
 
-    payload: Literal["parameters", "delta", "gradient", "table", "statistics", "logits", "transitions"] = "parameters"
+    payload: str = "parameters"
     shared: tuple[str, ...] | None = None
     order: Literal["adapt_then_combine", "combine_while_adapting"] = "adapt_then_combine"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -34,7 +34,13 @@ class Arrived:
 
 
 class Aggregator(ABC):
-    """k vectors -> one."""
+    """k vectors -> one.
+
+    Attributes:
+        payloads: the payloads it can read; None: any.
+    """
+
+    payloads: ClassVar[tuple[str, ...] | None] = None
 
     @property
     def score(self) -> str | None:

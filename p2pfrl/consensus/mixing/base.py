@@ -37,6 +37,7 @@ class Mixing(ABC):
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
         needs_every_message: a lost message is not made good by later ones.
+        needs_difference: receivers must remember each other's vectors: a compressor with `is_difference`.
         is_ordered: `exchange.order` means something.
     """
 
@@ -44,6 +45,7 @@ class Mixing(ABC):
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
     needs_every_message: ClassVar[bool] = False
+    needs_difference: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = True
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"

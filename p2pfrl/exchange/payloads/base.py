@@ -31,6 +31,8 @@ class Payload(ABC):
 
     Attributes:
         modes: where it means something.
+        why: what it would mean elsewhere, for who tries.
+        aggregators: the aggregators that can read it; None: any.
         needs_gradient: local updates compute one gradient and take no step.
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
@@ -38,6 +40,8 @@ class Payload(ABC):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
+    why: ClassVar[str] = "agents start from different points there; use payload = \"parameters\""
+    aggregators: ClassVar[tuple[str, ...] | None] = None
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
