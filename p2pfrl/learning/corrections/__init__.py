@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from p2pfrl.learning.corrections.base import Again, Correction, State, Uncorrected
 from p2pfrl.learning.corrections.lookahead import Lookahead
+from p2pfrl.learning.corrections.prox import Prox
+from p2pfrl.learning.corrections.variates import ControlVariate, ResidualVariate
 
-RULES: dict[str, type[Correction]] = {"none": Uncorrected, "lookahead": Lookahead}
+RULES: dict[str, type[Correction]] = {
+    "none": Uncorrected,
+    "lookahead": Lookahead,
+    "prox": Prox,
+    "control_variate": ControlVariate,
+    "residual_variate": ResidualVariate,
+}
 
-__all__ = ["RULES", "Again", "Correction", "Lookahead", "State", "Uncorrected"]
+__all__ = [
+    "RULES",
+    "Again",
+    "ControlVariate",
+    "Correction",
+    "Lookahead",
+    "Prox",
+    "ResidualVariate",
+    "State",
+    "Uncorrected",
+]

@@ -26,12 +26,14 @@ class Correction:
         extras: vectors like the shared parameters that travel beside payload and model.
         modes: where it means something.
         needs_rate: local training must be plain gradient descent of a known number of steps (`Turn.rate`).
+        needs_everyone: every agent must be asked in every round: it compares what it sent with the very next model.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()
     extras: ClassVar[int] = 0
     modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "independent")
     needs_rate: ClassVar[bool] = False
+    needs_everyone: ClassVar[bool] = False
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Change the gradient of a local step, `(b, stride)`, in place; row by row.
