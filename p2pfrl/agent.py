@@ -9,7 +9,7 @@ nor in schedules and rules, knows which. An agent that trains still answers its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -165,7 +165,7 @@ class Agent:
             return
         rules, frame = self._rules, None
         if action.kind != SKIP:
-            turn, is_new = self._exchange(action.round, action.kind)
+            turn, is_new = self._exchange(action.round, action.kind, action.to)
             own, is_open = rules.payload.extract(turn), True
             if is_new:
                 is_open, self._gating = rules.gate.decide(own, turn, self._gating)
@@ -271,9 +271,9 @@ class Agent:
         self._loss = 0.0
         self._returns = ()
 
-    def _exchange(self, round: int, kind: str) -> tuple[Turn, bool]:
+    def _exchange(self, round: int, kind: str, to: Sequence[int] = ()) -> tuple[Turn, bool]:
         """Return the exchange of `round`, and whether it has only now begun: neither sent before, nor over."""
-        turn = self._see(round, kind)
+        turn = self._see(round, kind, to)
         is_new = not self._is_open and round >= self._round
         if is_new:
             self._is_open = True
@@ -281,12 +281,12 @@ class Agent:
             self._state = self._rules.mixing.prepare(turn, self._state)
         return turn, is_new
 
-    def _see(self, round: int, kind: str) -> Turn:
+    def _see(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
         """Return what the rules see now."""
         rules = self._rules
         return Turn(
             self.id, round, kind, self._start, rules.payload.read(self._model), self._env_steps, self._loss,
-            self._returns, rules.rate * self._updates, (rules.seed, self.id, self._exchanges), self._model, self._sent,
+            self._returns, rules.rate * self._updates, (rules.seed, self.id, self._exchanges), self._model, self._sent, to,
         )  # fmt: skip
 
 

@@ -110,6 +110,8 @@ class Blueprint:
         self.mode = MODES[scenario.mode]
         self.mixing = mixing or scenario.mixing
         self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+        if self.mode.mixes:
+            self.mixing = self.mixing.fit(self.view.at(0))
         self.learning = learning(scenario)
         stack = self.learning.stack
         self.parts = tuple(scenario.exchange.shared or stack.layout.parts)

@@ -68,6 +68,7 @@ class Turn:
         key: names the random numbers of this exchange: (seed, agent, how many there were).
         memory: vectors beside the parameters.
         sent: what those who heard everything know of the agent, where its messages only say what changed.
+        to: whom it sends to, where the exchange has just begun; nobody where it began without sending.
     """
 
     agent: int
@@ -82,6 +83,7 @@ class Turn:
     key: tuple[int, int, int]
     memory: Memory
     sent: Vector | None = None
+    to: Sequence[int] = ()
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Return the random numbers of `purpose` in this exchange."""

@@ -39,6 +39,7 @@ class Mixing(ABC):
         needs_every_message: a lost message is not made good by later ones.
         needs_difference: receivers must remember each other's vectors: a compressor with `is_difference`.
         is_ordered: `exchange.order` means something.
+        is_static_only: the graph must be the same in every round.
     """
 
     is_stateful: ClassVar[bool] = False
@@ -47,6 +48,7 @@ class Mixing(ABC):
     needs_every_message: ClassVar[bool] = False
     needs_difference: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = True
+    is_static_only: ClassVar[bool] = False
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
 
@@ -54,7 +56,7 @@ class Mixing(ABC):
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return the mixing matrix W by rows: row i maps each agent that i hears, and i, to w_ij.
 
-        Keys ascend; every row sums to 1 up to rounding.
+        Keys ascend; every row sums to 1 up to rounding or, where the rule `is_per_neighbor`, every column.
         """
 
     def check(self, graph: Graph) -> None:
@@ -65,6 +67,14 @@ class Mixing(ABC):
         """
         if self.on_loss == "symmetric":
             require_undirected(graph, "on_loss = 'symmetric'")
+
+    def fit(self, graph: Graph) -> Mixing:
+        """Return the rule with those options filled in that the graph of the first round decides."""
+        return self
+
+    def rate(self, lambda_2: float) -> float:
+        """Return the factor per round by which disagreement shrinks in the long run, given |lambda_2| of W."""
+        return lambda_2
 
     def init(self, start: Vector) -> State:
         """Return the state of an agent that starts at `start`, `(k,)`. A linear rule has none."""
