@@ -26,6 +26,10 @@ else:
     torch = LazyModule("torch")
 
 
+_HEAVIEST = 10.0
+"""The most that an episode counts for a policy that did not act in it."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """A minibatch of every agent, as torch sees it: B samples, features first.
@@ -66,6 +70,7 @@ class Plan:
         targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
         loss: `(b,)` of a minibatch.
         episodes: stop an update's rollout after so many episodes; `steps` only bounds it then. Needs one instance.
+        is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the parameters of the rollout.
     """
 
     steps: int
@@ -76,6 +81,7 @@ class Plan:
     targets: Targets
     loss: Loss
     episodes: int | None = None
+    is_weighted: bool = False
 
 
 class Descent:
@@ -103,7 +109,9 @@ class Descent:
                 ]
             )
 
-    def learn(self, rows: Vector, state: State, packed: Vector, streams: Streams) -> NDArray[np.float64]:
+    def learn(
+        self, rows: Vector, state: State, packed: Vector, streams: Streams, episodes: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
 
         Args:
@@ -111,6 +119,7 @@ class Descent:
             state: with the optimizer's arrays.
             packed: `(b, size, features)` samples as (obs, action, log prob, advantage, value target).
             streams: for the order of the samples.
+            episodes: `(b, size)` which episode each sample is of, where the correction asks for gradients elsewhere.
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
@@ -122,7 +131,7 @@ class Descent:
             for columns in self._minibatches(packed, order):
                 total += self._gradient(rows, columns, out, gradient)
                 if self._adjust is not None:
-                    self._adjust(rows, gradient, state, partial(self._again, columns))
+                    self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
                 self._clip(gradient)
                 step()
         return total / (plan.epochs * plan.minibatches)
@@ -168,13 +177,32 @@ class Descent:
         result: Vector = loss.detach().numpy()
         return result
 
-    def _again(self, columns: Vector, rows: Vector) -> Vector:
-        """Return the gradient of the same samples at other parameters, a new array."""
+    def _again(self, columns: Vector, episodes: NDArray[np.intp] | None, rows: Vector) -> Vector:
+        """Return the gradient of the same samples at other parameters, a new array.
+
+        Where the loss does not weigh samples itself, an episode counts by the product of pi / pi_old over its steps, at
+        most `_HEAVIEST`: importance sampling, truncated as in Ionides, J. Comput. Graph. Stat. 17(2), 2008.
+        """
+        out = aligned_zeros((len(rows), self.network.outputs, columns.shape[2]), rows.dtype)
+        if episodes is not None and not self.plan.is_weighted:
+            columns = self._weighted(columns, episodes, rows, out)
         gradient = self.network.layout.zeros(len(rows))
-        self._gradient(
-            rows, columns, aligned_zeros((len(rows), self.network.outputs, columns.shape[2]), rows.dtype), gradient
-        )
+        self._gradient(rows, columns, out, gradient)
         return gradient
+
+    def _weighted(self, columns: Vector, episodes: NDArray[np.intp], rows: Vector, out: Vector) -> Vector:
+        """Return the samples with their advantages weighted for the policy of `rows`."""
+        k, w = self.policy.outputs, self.policy.width
+        o = columns.shape[1] - w - 3
+        self.network.forward(rows, columns[:, :o], out)
+        arrays = (np.ascontiguousarray(out[:, :k]), self.network.log_std(rows).copy(), columns[:, o : o + w])
+        with torch.no_grad():
+            change = self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy() - columns[:, o + w]
+        weighted = columns.copy()
+        for row, (ratio, episode) in enumerate(zip(change, episodes, strict=True)):
+            total = np.bincount(episode, ratio)
+            weighted[row, o + w + 1] *= np.exp(np.minimum(total, np.log(_HEAVIEST)))[episode]
+        return weighted
 
     def _clip(self, gradient: Vector) -> None:
         """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pfrl.learning.corrections.base import Again, Correction, State, Uncorrected
 from p2pfrl.learning.corrections.lookahead import Lookahead
 from p2pfrl.learning.corrections.prox import Prox
+from p2pfrl.learning.corrections.variance import Storm
 from p2pfrl.learning.corrections.variates import ControlVariate, ResidualVariate
 
 RULES: dict[str, type[Correction]] = {
@@ -13,6 +14,7 @@ RULES: dict[str, type[Correction]] = {
     "prox": Prox,
     "control_variate": ControlVariate,
     "residual_variate": ResidualVariate,
+    "storm": Storm,
 }
 
 __all__ = [
@@ -24,5 +26,6 @@ __all__ = [
     "Prox",
     "ResidualVariate",
     "State",
+    "Storm",
     "Uncorrected",
 ]

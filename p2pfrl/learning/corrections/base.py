@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
 
-State = dict[str, NDArray[np.generic]]
+State = Mapping[str, Any]
+"""State arrays of the batch by name, leading axis b."""
 Again = Callable[[Vector], Vector]
 """Rows `(b, stride)` -> the gradient there on the same samples, `(b, stride)`, a new array."""
 

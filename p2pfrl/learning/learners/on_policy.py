@@ -96,7 +96,8 @@ class OnPolicyStack(Stack):
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, "minibatch", batch.index)
-        loss = self._descent.learn(batch.parameters, state, packed, streams)
+        episodes = _episodes(rollout) if self.task.correction.arrays and self.plan.minibatches == 1 else None
+        loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
         return self._outcome(batch, state, rollout, loss)
 
     def collect(self, batch: Batch) -> Outcome:
@@ -168,6 +169,16 @@ class OnPolicyStack(Stack):
         columns += [target.reshape(b, 1, size) for target in self.plan.targets(rollout)]
         packed = np.concatenate(columns, axis=1).transpose(0, 2, 1)
         return np.ascontiguousarray(packed, dtype=rows.dtype)
+
+
+def _episodes(rollout: Rollout) -> NDArray[np.intp]:
+    """Return which episode each sample is of, `(b, steps m)`; every instance begins its rollout with a new number."""
+    begins: NDArray[np.bool_] = rollout.elapsed == 0
+    begins[:, 0] = True
+    m = begins.shape[2]
+    numbers = (np.cumsum(begins, axis=1) - 1) * m + np.arange(m)
+    flat: NDArray[np.intp] = numbers.reshape(len(begins), -1).astype(np.intp)
+    return flat
 
 
 def build_network(
