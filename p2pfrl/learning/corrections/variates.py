@@ -1,8 +1,10 @@
-"""Control variates against client drift: SCAFFOLD's, which travel, and SCAFFLSA's, which every agent works out alone."""
+"""Control variates against client drift: SCAFFOLD's, which travel, and SCAFFLSA's, which agents work out alone."""
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+import numpy as np
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -31,7 +33,7 @@ class ControlVariate(Correction):
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Add c - c_i."""
-        gradient += state["control_shift"]
+        np.add(gradient, state["control_shift"], out=gradient)
 
     def extra(self, turn: Turn) -> Vector | None:
         """Return dc_i; c_i itself follows when the next round begins, so that a repeated message says the same."""
@@ -62,8 +64,8 @@ class ResidualVariate(Correction):
     theta_i is where H local steps of size eta ended, theta what the exchange made of all of them. Nothing travels
     beside the payload. Where theta is the plain mean of the theta_i, sum_i xi_i stays 0, and the fixed point is the
     optimum of the mean problem, with xi_i the mean gradient of agent i there. Equal to SCAFFOLD's option II where
-    everyone takes part, at half its bytes. Everyone must be asked every round: an agent learns theta from the next model
-    alone. One that sat a round out keeps xi_i, and the sum is that of those who took part.
+    everyone takes part, at half its bytes. Everyone must be asked every round: an agent learns theta from the next
+    model alone. One that sat a round out keeps xi_i, and the sum is that of those who took part.
 
     Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, "SCAFFLSA: taming heterogeneity in federated
     linear stochastic approximation and TD learning", NeurIPS 2024, arXiv 2402.04114, Algorithm 2.
@@ -76,7 +78,7 @@ class ResidualVariate(Correction):
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Subtract xi_i."""
-        gradient -= state["residual"]
+        np.subtract(gradient, state["residual"], out=gradient)
 
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
         """Learn from how far the exchange moved the agent."""
