@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol
@@ -10,14 +11,12 @@ import numpy as np
 
 from p2pfrl.consensus.aggregators import Aggregator, Arrived
 from p2pfrl.consensus.participation import Participation, Standing
+from p2pfrl.consensus.participation.base import MOVES
 from p2pfrl.consensus.server_optimizers import ServerOptimizer
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import Payload
-
-_MOVES = 64
-"""Models whose distance from the one before is remembered."""
 
 
 class Witness(Protocol):
@@ -88,11 +87,15 @@ class Coordinator:
         self._memory = aggregator.init(model)
         self._state = optimizer.init(model)
         self._standing = Standing(seed, model)
+        self._repeats: dict[int, int] = {}
+        participation.check(agents)
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return who is asked to train in `round`."""
         self._standing.model = self.model
-        return self._participation.choose(round, present, self._standing)
+        drawn = Counter(self._participation.choose(round, present, self._standing))
+        self._repeats = {i: times for i, times in drawn.items() if times > 1}
+        return sorted(drawn)
 
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
@@ -114,6 +117,8 @@ class Coordinator:
         factor = action.factors[0]
         if any(f != 1.0 for f in action.factors[1:]):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
+        if self._repeats:
+            arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
         aggregate, self._memory = self._aggregator.aggregate(arrived, self.model, self._memory)
         target = self._payload.target(self.model, aggregate)
         before = self.model
@@ -121,7 +126,7 @@ class Coordinator:
         self._previous = before
         if self._correction.extras:
             extras = np.array([m.payload[width:] for m in action.received])
-            self._extra = self._correction.serve(self._extra, extras.mean(axis=0), len(arrived) / self._agents)
+            self._extra = self._correction.serve(self._extra, extras.mean(axis=0), len(extras) / self._agents)
         self._remember(action.received, before)
         for message, tau in zip(action.received, action.staleness, strict=True):
             self._witness.applied(message.sender, tau)
@@ -140,4 +145,4 @@ class Coordinator:
         standing.scores = {**standing.scores, **{m.sender: m.score for m in received}}
         standing.trained = {**standing.trained, **{m.sender: before for m in received}}
         if len(before) == len(self.model):
-            standing.moves = (float(np.square(self.model - before).sum()), *standing.moves[: _MOVES - 1])
+            standing.moves = (float(np.square(self.model - before).sum()), *standing.moves[: MOVES - 1])

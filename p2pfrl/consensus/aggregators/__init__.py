@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Mean, Memory
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.consensus.aggregators.mean import Mean
 
 RULES: dict[str, type[Aggregator]] = {"mean": Mean}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rule import rule
 
 Memory = Mapping[int, Vector]
 """What an aggregator remembers: vectors by agent, or by whatever number it likes."""
@@ -60,26 +59,6 @@ class Aggregator(ABC):
             model: the coordinator's model, `(k,)`.
             state: as `init` or the last `aggregate` returned it.
         """
-
-
-@rule
-class Mean(Aggregator):
-    """sum_k w_k x_k with sum w = 1. McMahan et al., AISTATS 2017, arXiv 1602.05629, Algorithm 1.
-
-    Attributes:
-        weights: uniform: 1/k each; samples: in proportion to the environment steps behind each.
-    """
-
-    weights: Literal["uniform", "samples"] = "uniform"
-
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
-        """Return the weighted mean over those that answered, summed in order."""
-        total = sum(arrived.samples for arrived in received)
-        if self.weights == "uniform" or total <= 0.0:
-            parts = [1.0 / len(received)] * len(received)
-        else:
-            parts = [arrived.samples / total for arrived in received]
-        return weighted_mean(received, parts), state
 
 
 def weighted_mean(received: Sequence[Arrived], weights: Sequence[float]) -> Vector:

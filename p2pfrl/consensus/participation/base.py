@@ -13,6 +13,9 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import generator
 from p2pfrl.core.rule import rule
 
+MOVES = 64
+"""Models whose distance from the one before a coordinator remembers."""
+
 
 @dataclass(slots=True)
 class Standing:
@@ -23,7 +26,7 @@ class Standing:
         model: `(k,)` the coordinator's model now.
         samples: agent -> environment steps behind its last update.
         scores: agent -> the score its last update told (`Participation.score`).
-        trained: agent -> the model that its last update started from.
+        trained: agent -> the model that its last update started from (synchronous rounds).
         moves: ||x_k - x_(k-1)||^2 of the last models, newest first.
     """
 
@@ -43,9 +46,12 @@ class Participation(ABC):
         """What agents must tell of themselves (exchange/scores.py); None: nothing."""
         return None
 
+    def check(self, agents: int) -> None:  # noqa: B027  (most rules fit any number)
+        """Raise ScenarioError unless the options fit a run of so many agents."""
+
     @abstractmethod
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return at least one of `present`, ascending."""
+        """Return at least one of `present`, ascending; one that comes m times counts m times in the aggregate."""
 
     def expected(self, agents: int) -> float:
         """Return how many of `agents` are asked in a round, on average."""

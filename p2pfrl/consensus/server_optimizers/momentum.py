@@ -33,8 +33,8 @@ class Momentum(ServerOptimizer):
     """v <- beta v + s Delta, x <- x + lr v with Delta = target - x and v = 0 at first: FedAvgM.
 
     Hsu, Qi, Brown, Measuring the effects of non-identical data distribution for federated visual classification, 2019,
-    arXiv 1909.06335. A constant Delta moves x by lr Delta / (1 - beta) a step in the end. The factor s of a stale target
-    weakens Delta; the paper has no stale ones.
+    arXiv 1909.06335. A constant Delta moves x by lr Delta / (1 - beta) a step in the end. The factor s of a stale
+    target weakens Delta; the paper has no stale ones.
 
     Attributes:
         lr: length of the step, in units of v.
