@@ -51,8 +51,8 @@ class Processes:
         physics = simulator.physics if isinstance(simulator, ArraySimulator) else {}
         if "P" not in physics:
             raise ScenarioError([f"learner: {learner!r} needs an environment given by tables: gridworld or garnet"])
-        first = np.asarray(physics["first"], dtype=np.intp)[:, 0]
-        chances = np.diff(np.asarray(physics["start"], dtype=np.float64)[:, 0], axis=-1, prepend=0.0)
+        first = np.asarray(physics["first"], dtype=np.intp)
+        chances = np.diff(np.asarray(physics["start"], dtype=np.float64), axis=-1, prepend=0.0)
         start = np.zeros((len(chances), simulator.spec.states))
         np.put_along_axis(start, first, chances, axis=-1)
         tables = {
@@ -127,7 +127,8 @@ class Processes:
             lazy = np.matmul(lazy, lazy)
             lazy /= lazy.sum(axis=-1, keepdims=True)
         limit: Array = np.matmul(self.start[:, None, :], lazy)[:, 0]
-        return limit / limit.sum(axis=-1, keepdims=True)
+        limit /= limit.sum(axis=-1, keepdims=True)
+        return limit
 
 
 def search(cumulative: Array, noise: Array) -> Numbers:
