@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 
 Weights = dict[int, float]
-State = tuple[Vector, ...]
+State = tuple[Any, ...]
+"""What an agent remembers between exchanges; only its rule looks inside, and never changes what is in it."""
 
 
 @rule

@@ -142,15 +142,24 @@ Matrix = Annotated[Mixing, Rule("mixing matrices", lambda: MATRICES, "metropolis
 
 
 def check_matrix(matrix: Mixing, graph: Graph, what: str) -> None:
-    """Refuse a matrix W that is not symmetric on `graph`, or that does something of its own under loss.
+    """Refuse a matrix that does not fit `graph`, or that would do something of its own under loss.
+
+    Raises:
+        TopologyError: with what would do.
+    """
+    matrix.check(graph)
+    if matrix.on_loss != "fold":
+        raise TopologyError(f"mixing.matrix.on_loss: {what} decides that itself: leave it out")
+
+
+def check_symmetric(matrix: Mixing, graph: Graph, what: str) -> None:
+    """Refuse a matrix as `check_matrix` does, and one that is not symmetric on `graph`.
 
     Raises:
         TopologyError: with what would do.
     """
     require_undirected(graph, what)
-    matrix.check(graph)
-    if matrix.on_loss != "fold":
-        raise TopologyError(f"mixing.matrix.on_loss: {what} decides that itself, got {matrix.on_loss!r}: leave it out")
+    check_matrix(matrix, graph, what)
     if not is_symmetric(matrix.weights(graph)):
         raise TopologyError(f"mixing.matrix: {what} needs a symmetric matrix on this graph: use kind = 'metropolis'")
 
