@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from p2pfrl.exchange.gates.base import Always, Gate, State
+from p2pfrl.exchange.gates.events import Every, Lag, Norm, Performance
 
-RULES: dict[str, type[Gate]] = {"none": Always, "always": Always}
+RULES: dict[str, type[Gate]] = {
+    "none": Always,
+    "always": Always,
+    "every": Every,
+    "norm": Norm,
+    "lag": Lag,
+    "performance": Performance,
+}
 
 __all__ = ["RULES", "Always", "Gate", "State"]

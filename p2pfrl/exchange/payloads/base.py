@@ -40,7 +40,7 @@ class Payload(ABC):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
-    why: ClassVar[str] = "agents start from different points there; use payload = \"parameters\""
+    why: ClassVar[str] = 'agents start from different points there; use payload = "parameters"'
     aggregators: ClassVar[tuple[str, ...] | None] = None
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
