@@ -109,7 +109,8 @@ class Agent:
 
     __slots__ = (
         "_encoder", "_encoding", "_env_steps", "_exchanges", "_gating", "_hearing", "_is_open", "_loss", "_model",
-        "_observer", "_port", "_returns", "_round", "_rules", "_sent", "_start", "_state", "_updates", "_weights", "id",
+        "_observer", "_port", "_replies", "_returns", "_round", "_rules", "_sent", "_start", "_state", "_updates",
+        "_weights", "id",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +133,7 @@ class Agent:
         self._observer = observer
         self._start = rules.payload.read(model)
         self._sent: Vector | None = None
+        self._replies: dict[int, Frame] = {}
         remembers = rules.compressor.is_difference or rules.mixing.on_loss == "last_known"
         self._hearing = Hearing(rules.compressor, rules.max_staleness) if remembers else None
         self._exchanges = 0
@@ -238,12 +240,15 @@ class Agent:
     def _answer(self, action: Answer) -> None:
         """Answer a neighbor that asked: send what one has, then move toward what it has."""
         rules, message = self._rules, action.message
-        self._exchanges += 1
-        turn = self._see(message.round, REPLY)
-        self._port.send((message.sender,), self._frame(turn, message.sender, True))
-        after = rules.mixing.answer(turn, message.payload)
-        rules.payload.write(self._model, after)
-        self._observer.answered(self.id, turn.own, after)
+        if not action.again:
+            self._exchanges += 1
+            turn = self._see(message.round, REPLY)
+            self._replies[message.sender] = self._frame(turn, message.sender, True)
+            after = rules.mixing.answer(turn, message.payload)
+            rules.payload.write(self._model, after)
+            self._start = self._start + (after - turn.own)  # own - start remains what training did
+            self._observer.answered(self.id, turn.own, after)
+        self._port.send((message.sender,), self._replies[message.sender])
 
     def _adopt(self, action: Adopt) -> None:
         rules, model = self._rules, action.message.payload
@@ -264,9 +269,7 @@ class Agent:
 
     def _begin(self, start: Vector, round: int) -> None:
         """A round begins at `start`."""
-        self._start = start
-        self._round = round
-        self._is_open = False
+        self._start, self._round, self._is_open = start, round, False
         self._env_steps = self._updates = 0
         self._loss = 0.0
         self._returns = ()

@@ -16,7 +16,7 @@ from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Part
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.observer import Observer
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR, Port
+from p2pfrl.core.types import COORDINATOR, Port, Schedule
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.scores import SCORES
@@ -33,7 +33,7 @@ from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
 
-_AVAILABILITY = 6
+_AVAILABILITY, _PARTNER = 6, 7
 
 
 @dataclass(frozen=True)
@@ -202,15 +202,26 @@ class Blueprint:
             schedule = scenario.schedule.client(rounds=last, available=available)
         else:
             links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
-            schedule = scenario.schedule.gossip(
-                agent,
-                links,
-                rounds=None if scenario.schedule.is_asynchronous and not counts_own else rounds,
-                order=scenario.exchange.order,
-                available=available,
-                first=first,
-            )
+            last = None if scenario.schedule.is_asynchronous and not counts_own else rounds
+            if self.mode.mixes and self.mixing.is_pairwise:
+                schedule = self._pairs(agent, links, last, available, first)
+            else:
+                schedule = scenario.schedule.gossip(
+                    agent, links, rounds=last, order=scenario.exchange.order, available=available, first=first
+                )
         return Actor(schedule, lambda: body.run(schedule))
+
+    def _pairs(self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int) -> Schedule:
+        """Return the protocol of an agent that exchanges with one neighbor at a time."""
+        scenario = self.scenario
+
+        def pick(round: int, near: Sequence[int]) -> int:
+            return near[int(draw(scenario.seed, agent, agent, round, _PARTNER)[0] * len(near))]
+
+        seconds = scenario.network.peer_timeout or scenario.schedule.link_timeout
+        return scenario.schedule.pairs(
+            agent, links, rounds=last, patience=round(seconds * SECOND), pick=pick, available=available, first=first
+        )
 
     def coordinator(self, port: Port, trainer: Trainer, witness: Witness) -> Actor:
         """Return the coordinator's life."""

@@ -165,9 +165,13 @@ class Adopt:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """Answer an agent that asked: send it one's payload, and combine own parameters with what it sent."""
+    """Answer an agent that asked: send it one's payload, and combine own parameters with what it sent.
+
+    With `again` it has been answered before: send it the same once more, and change nothing.
+    """
 
     message: Message
+    again: bool = False
 
 
 @dataclass(slots=True, eq=False)
