@@ -100,7 +100,7 @@ class Coordinator:
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
         if isinstance(action, Mix):
-            if action.received:
+            if action.received or (self._aggregator.goes_on and self._memory):
                 self._aggregate(action)
         elif isinstance(action, Send):
             assert action.kind != SKIP, f"agent {COORDINATOR} always has something to say"
@@ -112,9 +112,9 @@ class Coordinator:
             self._port.send(action.to, frame)
 
     def _aggregate(self, action: Mix) -> None:
-        width = len(action.received[0].payload) // (1 + self._correction.extras)
+        width = len(action.received[0].payload) // (1 + self._correction.extras) if action.received else 0
         arrived = [Arrived(m.sender, m.payload[:width], m.weight, m.score) for m in action.received]
-        factor = action.factors[0]
+        factor = action.factors[0] if action.received else 1.0
         if any(f != 1.0 for f in action.factors[1:]):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
         if self._repeats:
@@ -124,7 +124,7 @@ class Coordinator:
         before = self.model
         self.model, self._state = self._optimizer.step(self.model, target, factor, self._state)
         self._previous = before
-        if self._correction.extras:
+        if self._correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])
             self._extra = self._correction.serve(self._extra, extras.mean(axis=0), len(extras) / self._agents)
         self._remember(action.received, before)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.consensus.aggregators.latest import Latest
 from p2pfrl.consensus.aggregators.mean import Mean
 
-RULES: dict[str, type[Aggregator]] = {"mean": Mean}
+RULES: dict[str, type[Aggregator]] = {"mean": Mean, "latest": Latest}
 
 __all__ = ["RULES", "Aggregator", "Arrived", "Mean", "Memory"]

@@ -37,9 +37,11 @@ class Aggregator(ABC):
 
     Attributes:
         payloads: the payloads it can read; None: any.
+        goes_on: once it remembers something it is asked in every round, also when nothing was received.
     """
 
     payloads: ClassVar[tuple[str, ...] | None] = None
+    goes_on: ClassVar[bool] = False
 
     @property
     def score(self) -> str | None:
@@ -55,7 +57,7 @@ class Aggregator(ABC):
         """Return one vector `(k,)` of at least one, in ascending order of sender, and what is remembered.
 
         Args:
-            received: what arrived.
+            received: what arrived; may be empty where it `goes_on`.
             model: the coordinator's model, `(k,)`.
             state: as `init` or the last `aggregate` returned it.
         """
