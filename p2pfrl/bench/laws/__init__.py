@@ -8,7 +8,7 @@ from importlib import import_module
 
 from p2pfrl.bench.laws.base import Figure, Law
 
-MODULES = ("spectral", "server", "afedpg")
+MODULES = ("spectral", "server", "afedpg", "fedpg")
 """Modules of this package that hold laws, in the order of the table."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def _throughput() -> Iterator[Figure]:
             yield near(f"{what}: with one / without", gain, fast / slow, 0.01 * gain)
 
 
-_CARTPOLE: dict[str, Table] = {
+_CARTPOLE: dict[str, Any] = {
     "environment": {"id": "CartPole-v1", "instances": 1},
     "learner": {"kind": "reinforce", "episodes": 4, "hidden": [16, 16], "baseline": "none"},
     "exchange": {"payload": "gradient"},
