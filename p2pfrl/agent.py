@@ -1,7 +1,7 @@
 """READ FIRST. An agent: one coroutine that carries events to its schedule and carries out what that returns.
 
-    train -> gate -> privacy -> compress -> send        (Train, Send)
-    receive -> decompress -> mix                         (Mix, Adopt)
+    train -> gate -> correct -> privacy -> compress -> send        (Train, Send)
+    receive -> decompress -> mix                                   (Mix, Adopt, Answer)
 
 The schedule says when, the rules of the other axes say what, the port is the world: simulated or real. Nothing here,
 nor in schedules and rules, knows which. An agent that trains still answers its neighbors: `Train` returns at once.
@@ -9,19 +9,25 @@ nor in schedules and rules, knows which. An agent that trains still answers its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
 
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.core.observer import Observer
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import (
+    REPLY,
     SKIP,
+    UPDATE,
     Action,
     Adopt,
+    Answer,
     Event,
     Finish,
-    Message,
     Mix,
     Port,
     Schedule,
@@ -29,14 +35,15 @@ from p2pfrl.core.types import (
     Started,
     Train,
     Trained,
-    Update,
     WaitUntil,
 )  # fmt: skip
-from p2pfrl.core.wire import Encoder
+from p2pfrl.core.wire import Encoder, Frame
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
-from p2pfrl.exchange.payloads import Payload
+from p2pfrl.exchange.hearing import Hearing
+from p2pfrl.exchange.payloads import Payload, Shared
 from p2pfrl.exchange.privacy import Privacy
+from p2pfrl.learning.corrections import Correction
 
 
 async def follow(schedule: Schedule, port: Port, perform: Callable[[Action], None]) -> None:
@@ -64,42 +71,27 @@ def _carry_out(event: Event, schedule: Schedule, port: Port, perform: Callable[[
     return False
 
 
-class Observer(Protocol):
-    """Whoever writes the record. Nothing flows back from it."""
-
-    def trained(self, agent: int, update: Update) -> None:
-        """A local update ended."""
-
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
-        """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
-
-    def sat_out(self, agent: int, round: int) -> None:
-        """A round of `agent` ended in which it took no part."""
-
-
-class Shared(Protocol):
-    """The vector an agent shares (learning/model.py)."""
-
-    parts: tuple[str, ...]
-
-    def shared(self) -> Vector:
-        """Return it, a new array."""
-
-    def replace(self, vector: Vector) -> None:
-        """Put it back."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """One rule of every axis that an agent applies."""
+    """One rule of every axis that an agent applies.
 
+    Attributes:
+        seed: of the run.
+        score: what receivers rank senders by; None for nothing.
+        rate: learning rate times gradient steps of one local update, where that is plain gradient descent; else 0.
+    """
+
+    seed: int
     payload: Payload
     gate: Gate
     privacy: Privacy
     compressor: Compressor
     mixing: Mixing
+    correction: Correction
     order: Literal["adapt_then_combine", "combine_while_adapting"]
     max_staleness: int | None
+    score: Callable[[Turn], float] | None = None
+    rate: float = 0.0
 
 
 class Agent:
@@ -116,8 +108,9 @@ class Agent:
     """
 
     __slots__ = (
-        "_encoder", "_env_steps", "_known", "_model", "_observer", "_port", "_rules", "_start", "_state", "_weights",
-        "id",
+        "_encoder", "_encoding", "_env_steps", "_exchanges", "_gating", "_hearing", "_is_open", "_loss", "_model",
+        "_observer", "_port", "_replies", "_returns", "_round", "_rules", "_sent", "_start", "_state", "_updates",
+        "_weights", "id",
     )  # fmt: skip
 
     def __init__(
@@ -134,14 +127,20 @@ class Agent:
         self.id = id
         self._model = model
         self._rules = rules
-        self._weights = weights
-        self._encoder = encoder
-        self._port = port
-        self._observer = observer
-        self._start = model.shared()
+        self._weights, self._encoder = weights, encoder
+        self._port, self._observer = port, observer
+        self._start = rules.payload.read(model)
+        self._sent: Vector | None = None
+        self._replies: dict[int, Frame] = {}
+        remembers = rules.compressor.is_difference or rules.mixing.on_loss == "last_known"
+        self._hearing = Hearing(rules.compressor, rules.max_staleness) if remembers else None
+        self._exchanges = 0
+        self._returns: tuple[float, ...] = ()
+        self._begin(self._start, 0)
+        rules.correction.begin(model, None, self._start, self._start[:0])
         self._state = rules.mixing.init(self._start)
-        self._env_steps = 0
-        self._known: dict[int, Message] = {}
+        self._gating = rules.gate.init(self._start)
+        self._encoding = rules.compressor.init(rules.mixing.payload(self._see(0, UPDATE), self._state, id))
 
     def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
         """Return the coroutine that takes part until the schedule finishes."""
@@ -154,73 +153,148 @@ class Agent:
         """Training itself is the port's; its result arrives as `Trained`."""
 
     def _trained(self, event: Trained) -> None:
-        self._env_steps += event.update.env_steps
-        self._observer.trained(self.id, event.update)
+        update = event.update
+        self._env_steps += update.env_steps
+        self._updates += 1
+        self._loss = update.loss
+        self._returns = (*self._returns, *update.returns)
+        self._observer.trained(self.id, update)
 
     def _send(self, action: Send) -> None:
+        if not action.to:
+            return
         rules, frame = self._rules, None
         if action.kind != SKIP:
-            own = self._start if rules.order == "combine_while_adapting" else self._model.shared()
-            payload = rules.payload.extract(self._start, rules.mixing.payload(own, self._state))
-            if rules.gate.is_open(payload):
-                encoding, payload = rules.compressor.encode(rules.privacy.release(payload))
-                frame = self._encoder.encode(
-                    payload, kind=action.kind, round=action.round, weight=float(self._env_steps),
-                    encoding=encoding, parts=rules.payload.parts(self._model.parts),
-                )  # fmt: skip
-        if frame is None:
-            frame = self._encoder.encode(None, kind=SKIP, round=action.round)
-        self._port.send(action.to, frame)
+            turn, is_new = self._exchange(action.round, action.kind, action.to)
+            if rules.order == "combine_while_adapting" and rules.mixing.is_ordered:
+                turn = replace(turn, own=turn.start)
+            own, is_open = rules.payload.extract(turn), True
+            if is_new:
+                is_open, self._gating = rules.gate.decide(own, turn, self._gating)
+            if own is not turn.own:
+                turn = replace(turn, own=own)
+            if is_open and rules.mixing.is_per_neighbor:
+                for j in action.to:
+                    self._port.send((j,), self._frame(turn, j, is_new))
+                return
+            frame = self._frame(turn, action.to[0], is_new) if is_open else None
+        self._port.send(action.to, frame or self._encoder.encode(None, kind=SKIP, round=action.round))
+
+    def _frame(self, turn: Turn, to: int, is_new: bool) -> Frame:
+        """Return the frame for `to`. Where frames say what changed, one that is sent again says everything."""
+        rules = self._rules
+        encoding, data = "raw", self._sent
+        if is_new or data is None:
+            vector = rules.mixing.payload(turn, self._state, to)
+            extra = rules.correction.extra(turn)
+            if extra is not None:
+                vector = np.concatenate([vector, extra])
+            made = rules.compressor.encode(rules.privacy.release(vector), turn, self._encoding)
+            encoding, data, self._encoding = rules.compressor.encoding, made.data, made.state
+            if rules.compressor.is_difference:
+                self._sent = made.known
+        return self._encoder.encode(
+            data, kind=turn.kind, round=turn.round, weight=float(turn.env_steps),
+            score=rules.score(turn) if rules.score else 0.0, encoding=encoding,
+            parts=rules.payload.parts(self._model.parts),
+        )  # fmt: skip
 
     def _mix(self, action: Mix) -> None:
         if not action.active:
+            self._round, self._is_open = action.round + 1, False
             self._observer.sat_out(self.id, action.round)
             return
-        rules, own = self._rules, self._model.shared()
-        factors = {m.sender: factor for m, factor in zip(action.received, action.factors, strict=True)}
-        received = {m.sender: rules.compressor.decode(m.payload) for m in action.received}
-        row = self._weights(action.round)
-        if rules.mixing.on_loss == "last_known":
-            self._stand_in(action, row, factors, received)
-        weights = rules.mixing.effective(row, self.id, factors)
-        if rules.order == "combine_while_adapting":
-            mixed, self._state = rules.mixing.mix(self._start, received, weights, self._state)
-            mixed += own - self._start
-        else:
-            mixed, self._state = rules.mixing.mix(own, received, weights, self._state)
+        rules, (turn, _) = self._rules, self._exchange(action.round, UPDATE)
+        received = (
+            {m.sender: m.payload for m in action.received}
+            if self._hearing is None
+            else self._hearing.decode(action.received)
+        )
         staleness = {m.sender: tau for m, tau in zip(action.received, action.staleness, strict=True)}
-        self._end_round(action.round, staleness, own, mixed)
+        if rules.payload.is_averaged:
+            factors = {
+                m.sender: f for m, f in zip(action.received, action.factors, strict=True) if m.sender in received
+            }
+            mixed = self._average(turn, received, factors)
+        else:
+            assert rules.payload.tells is not None
+            self._model.take(rules.payload.tells, received)
+            mixed = turn.own
+        self._end_round(turn, staleness, mixed, mixed[:0])
 
-    def _stand_in(
-        self, action: Mix, row: dict[int, float], factors: dict[int, float], received: dict[int, Vector]
-    ) -> None:
-        """Let the last payload of a neighbor stand in for a missing one while it is fresh enough."""
-        for message in action.received:
-            self._known[message.sender] = message
-        for sender in row:
-            known = self._known.get(sender)
-            if sender in received or known is None:
-                continue
-            limit = self._rules.max_staleness
-            if limit is None or action.round - known.round <= limit:
-                received[sender] = self._rules.compressor.decode(known.payload)
-                factors[sender] = 1.0
+    def _average(self, turn: Turn, received: dict[int, Vector], factors: dict[int, float]) -> Vector:
+        """Return the agent's vector, mixed with those it received."""
+        mixing, row = self._rules.mixing, self._weights(turn.round)
+        if mixing.on_loss == "last_known" and self._hearing is not None:
+            known = self._hearing.stand_in(turn.round, row, received)
+            received |= known
+            factors |= dict.fromkeys(known, 1.0)
+        weights = mixing.effective(row, self.id, factors)
+        if self._rules.order == "combine_while_adapting" and mixing.is_ordered:
+            mixed, self._state = mixing.mix(replace(turn, own=turn.start), received, weights, self._state)
+            mixed += turn.own - turn.start
+        else:
+            mixed, self._state = mixing.mix(turn, received, weights, self._state)
+        return mixed
+
+    def _answer(self, action: Answer) -> None:
+        """Answer a neighbor that asked: send what one has, then move toward what it has."""
+        rules, message = self._rules, action.message
+        if not action.again:
+            self._exchanges += 1
+            turn = self._see(message.round, REPLY)
+            self._replies[message.sender] = self._frame(turn, message.sender, True)
+            after = rules.mixing.answer(turn, message.payload)
+            rules.payload.write(self._model, after)
+            self._start = self._start + (after - turn.own)  # own - start remains what training did
+            self._observer.answered(self.id, turn.own, after)
+        self._port.send((message.sender,), self._replies[message.sender])
 
     def _adopt(self, action: Adopt) -> None:
-        own, model = self._model.shared(), action.message.payload
-        if action.round < 0:
-            self._start = model
-            self._model.replace(model)
+        rules, model = self._rules, action.message.payload
+        width = len(model) // (1 + rules.correction.extras)
+        if action.round >= 0:
+            self._end_round(self._see(action.round, UPDATE), {}, model[:width], model[width:])
         else:
-            self._end_round(action.round, {}, own, model)
+            rules.payload.write(self._model, model[:width])
+            self._begin(model[:width], 0)
+            rules.correction.begin(self._model, None, model[:width], model[width:])
 
-    def _end_round(self, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
-        self._model.replace(after)
-        self._start = after
-        self._env_steps = 0
-        self._observer.mixed(self.id, round, staleness, before, after)
+    def _end_round(self, turn: Turn, staleness: Mapping[int, int], after: Vector, extra: Vector) -> None:
+        rules = self._rules
+        rules.payload.write(self._model, after)
+        rules.correction.begin(self._model, turn, after, extra)
+        self._begin(after, turn.round + 1)
+        self._observer.mixed(self.id, turn.round, staleness, turn.own, after)
+
+    def _begin(self, start: Vector, round: int) -> None:
+        """A round begins at `start`."""
+        self._start, self._round, self._is_open = start, round, False
+        self._env_steps = self._updates = 0
+        self._loss = 0.0
+        self._returns = ()
+
+    def _exchange(self, round: int, kind: str, to: Sequence[int] = ()) -> tuple[Turn, bool]:
+        """Return the exchange of `round`, and whether it has only now begun: neither sent before, nor over."""
+        turn = self._see(round, kind, to)
+        is_new = not self._is_open and round >= self._round
+        if is_new:
+            self._is_open = True
+            self._exchanges += 1
+            self._state = self._rules.mixing.prepare(turn, self._state)
+        return turn, is_new
+
+    def _see(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
+        """Return what the rules see now."""
+        rules = self._rules
+        return Turn(
+            self.id, round, kind, self._start, rules.payload.read(self._model), self._env_steps, self._loss,
+            self._returns, rules.rate * self._updates, (rules.seed, self.id, self._exchanges), self._model, self._sent,
+            to,
+        )  # fmt: skip
 
 
 _ACTIONS: dict[type, Callable[[Agent, Any], None]] = {
     Train: Agent._train, Trained: Agent._trained, Send: Agent._send, Mix: Agent._mix, Adopt: Agent._adopt,
+    Answer: Agent._answer,
 }  # fmt: skip

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.agent import Agent, Observer, Rules, follow
+from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.consensus.coordinator import Coordinator, Witness
-from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
-from p2pfrl.core.graph import Graph
+from p2pfrl.core.observer import Observer
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR, Port
+from p2pfrl.core.types import COORDINATOR, Port, Schedule
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
-from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.bind import task_of
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
 
-_AVAILABILITY = 6
+_AVAILABILITY, _PARTNER = 6, 7
 
 
 @dataclass(frozen=True)
@@ -53,54 +56,17 @@ class Learning:
 def learning(scenario: Scenario) -> Learning:
     """Return the learner and environments of a scenario."""
     n, seed, section = scenario.agents, scenario.seed, scenario.environment
+    task = task_of(scenario)
     if section is None:
-        stack = scenario.learner.prepare(Task(seed, n))
+        stack = scenario.learner.prepare(task)
         return Learning(stack, {}, stack.problem(), {})
     problem = section.rule
     table = problem.physics(seed, range(n), columns(problem, section.vary, seed, range(n), n))
     simulator = problem.simulator(table, section.instances, seed)
     episodes = scenario.evaluation.episodes
     evaluator = problem.simulator(table, episodes, seed) if episodes else None
-    stack = scenario.learner.prepare(Task(seed, n, simulator, evaluator))
+    stack = scenario.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
     return Learning(stack, table, problem.instance(table) | stack.problem(), heterogeneity(problem, table))
-
-
-@dataclass(frozen=True)
-class Mode:
-    """What sets one mode apart from the others.
-
-    Attributes:
-        mixes: agents mix with their neighbors on the topology.
-        coordinator: there is one, and agents talk to it alone.
-        pools: agents upload transitions, and the coordinator learns.
-        neighbors: per agent and, last, the coordinator: whom it talks to.
-    """
-
-    mixes: bool
-    coordinator: bool
-    pools: bool
-    neighbors: Callable[[Graph], list[Sequence[int]]]
-
-
-def _on_graph(graph: Graph) -> list[Sequence[int]]:
-    both = zip(graph.successors, graph.predecessors, strict=True)
-    return [*(sorted({*out, *into}) for out, into in both), ()]
-
-
-def _around_coordinator(graph: Graph) -> list[Sequence[int]]:
-    return [*((COORDINATOR,) for _ in range(graph.n)), range(graph.n)]
-
-
-def _nobody(graph: Graph) -> list[Sequence[int]]:
-    return [() for _ in range(graph.n + 1)]
-
-
-MODES: dict[str, Mode] = {
-    "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
-    "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
-    "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
-    "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
-}
 
 
 @dataclass(frozen=True)
@@ -144,33 +110,51 @@ class Blueprint:
         self.mode = MODES[scenario.mode]
         self.mixing = mixing or scenario.mixing
         self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+        if self.mode.mixes:
+            self.mixing = self.mixing.fit(self.view.at(0))
         self.learning = learning(scenario)
         stack = self.learning.stack
         self.parts = tuple(scenario.exchange.shared or stack.layout.parts)
+        aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+        score = aggregator.score or participation.score
         self._rules = Rules(
-            payload=PAYLOADS[scenario.exchange.payload](),
+            seed=scenario.seed,
+            payload=Upload() if self.mode.pools else PAYLOADS[scenario.exchange.payload](),
             gate=scenario.gate,
             privacy=scenario.privacy,
             compressor=scenario.compressor,
-            mixing=self.mixing,
+            mixing=self.mixing if self.mode.mixes else Metropolis(),
+            correction=scenario.correction,
             order=scenario.exchange.order,
             max_staleness=scenario.schedule.max_staleness,
+            score=SCORES[score] if score and self.mode.coordinator else None,
+            rate=stack.rate,
         )
         self._matrix = lru_cache(maxsize=64)(self._weights)
         if self.mode.mixes:
             self._matrix(0)
+        self.decoder = self._decoder(stack)
+        trace = scenario.availability.trace
+        self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
+
+    def _decoder(self, stack: Stack) -> Decoder:
+        """Return what checks the frames of this run."""
+        scenario, rules = self.scenario, self._rules
         width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in self.parts)
-        averaged = len(stack.moments) if scenario.learner.moments == "average" else 0
-        self.decoder = Decoder(
+        shared = width * (1 + (len(stack.moments) if scenario.learner.moments == "average" else 0))
+        extra = rules.correction.extras * shared if self.mode.coordinator else 0
+        told = None if rules.payload.tells is None else stack.told(rules.payload.tells)
+        size = rules.payload.size(shared, told)
+        return Decoder(
             scenario.name,
             agents=scenario.agents,
             parts=self.parts,
-            size=width * (1 + averaged),
+            names=rules.payload.parts(self.parts),
+            size=None if size is None else rules.mixing.size(size) + extra,
+            model=shared + extra,
             dtype=stack.layout.dtype,
-            uploads=self.mode.pools,
+            codec=scenario.compressor,
         )
-        trace = scenario.availability.trace
-        self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
 
     def trainer(self, agents: Sequence[int]) -> Trainer:
         """Return the trainer of `agents`."""
@@ -202,7 +186,7 @@ class Blueprint:
                 updates of all.
         """
         scenario = self.scenario
-        rules = replace(self._rules, payload=Upload(trainer, agent)) if self.mode.pools else self._rules
+        rules = self._rules
         body = Agent(
             agent,
             model=self._model(trainer, agent),
@@ -218,31 +202,46 @@ class Blueprint:
             schedule = scenario.schedule.client(rounds=last, available=available)
         else:
             links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
-            schedule = scenario.schedule.gossip(
-                agent,
-                links,
-                rounds=None if scenario.schedule.is_asynchronous and not counts_own else rounds,
-                order=scenario.exchange.order,
-                available=available,
-                first=first,
-            )
+            last = None if scenario.schedule.is_asynchronous and not counts_own else rounds
+            if self.mode.mixes and self.mixing.is_pairwise:
+                schedule = self._pairs(agent, links, last, available, first)
+            else:
+                schedule = scenario.schedule.gossip(
+                    agent, links, rounds=last, order=scenario.exchange.order, available=available, first=first
+                )
         return Actor(schedule, lambda: body.run(schedule))
+
+    def _pairs(self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int) -> Schedule:
+        """Return the protocol of an agent that exchanges with one neighbor at a time."""
+        scenario = self.scenario
+
+        def pick(round: int, near: Sequence[int]) -> int:
+            return near[int(draw(scenario.seed, agent, agent, round, _PARTNER)[0] * len(near))]
+
+        seconds = scenario.network.peer_timeout or scenario.schedule.link_timeout
+        machine: Schedule = scenario.schedule.pairs(
+            agent, links, rounds=last, patience=round(seconds * SECOND), pick=pick, available=available, first=first
+        )
+        return machine
 
     def coordinator(self, port: Port, trainer: Trainer, witness: Witness) -> Actor:
         """Return the coordinator's life."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
         body = Coordinator(
             self._model(trainer, 0).first(stack),
-            payload=Upload(trainer, COORDINATOR) if self.mode.pools else self._rules.payload,
+            payload=self._rules.payload,
             aggregator=Pool(stack) if self.mode.pools else section.aggregator,
             optimizer=section.server_optimizer,
+            correction=scenario.correction,
+            participation=section.participation,
+            agents=scenario.agents,
+            seed=scenario.seed,
             encoder=Encoder(scenario.name, COORDINATOR),
             parts=self.parts,
             port=port,
             witness=witness,
         )
-        choose = section.participation.choose
-        participants = Participants(scenario.agents, lambda round, present: choose(scenario.seed, round, present))
+        participants = Participants(scenario.agents, body.choose)
         schedule = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
         return Actor(schedule, lambda: follow(schedule, port, body.perform))
 

@@ -182,6 +182,11 @@ class _Saving:
         if (round + 1) % self._every == 0:
             self._simulation.save(agent, round + 1)
 
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the agent."""
+        self._log.add(self._loop.now, MIX, agent, agent, 0, 0)
+        self._recorder.answered(agent, before, after)
+
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended without taking part."""
         self._recorder.sat_out(agent, round)

@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from p2pfrl.blueprint import MODES
 from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import COORDINATOR
+from p2pfrl.modes import MODES
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved

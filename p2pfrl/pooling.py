@@ -6,16 +6,17 @@ Part of the composition root: it joins a learner to the exchange and consensus a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.aggregators import Aggregator
+from p2pfrl.consensus.aggregators import Aggregator, Arrived, Memory
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.exchange.payloads import Payload
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
-from p2pfrl.learning.trainer import Trainer
 
 
 class Collecting(Stack):
@@ -31,6 +32,7 @@ class Collecting(Stack):
         self.chunk = stack.chunk
         self.min_steps = stack.min_steps
         self.fixed_steps = stack.fixed_steps
+        self.arrays = stack.arrays
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return the learner's start parameters."""
@@ -73,33 +75,29 @@ class Pool(Aggregator):
         self._state: State = {name: values for name, values in stack.init([0]).items() if name in kept}
         self._updates = 0
 
-    def aggregate(self, vectors: Sequence[Vector], samples: Sequence[float]) -> Vector:
+    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
         """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
-        self._stack.learn(self._row, self._state, vectors, self._updates)
+        self._stack.learn(self._row, self._state, [arrived.vector for arrived in received], self._updates)
         self._updates += 1
-        model: Vector = self._stack.layout.pack(self._row)[0]
-        return model
+        taught: Vector = self._stack.layout.pack(self._row)[0]
+        return taught, state
 
 
 class Upload(Payload):
-    """The payload of pooled training: what the agent's last update collected.
+    """The payload of pooled training: what the agent's last update collected."""
 
-    Args:
-        trainer: holds it.
-        agent: whose.
-    """
-
-    def __init__(self, trainer: Trainer, agent: int) -> None:
-        self._trainer = trainer
-        self._agent = agent
+    reveals_experience: ClassVar[bool] = True
 
     def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
         """Return the name of raw experience."""
         return (TRANSITIONS,)
 
-    def extract(self, start: Vector, own: Vector) -> Vector:
+    def size(self, shared: int, told: int | None) -> None:
+        """Return None: any number."""
+
+    def extract(self, turn: Turn) -> Vector:
         """Return the transitions, `(k,)`."""
-        return self._trainer.transitions[self._agent]
+        return turn.memory.recall(TRANSITIONS)
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return the aggregate: the pool's model."""

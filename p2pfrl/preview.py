@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.parameters import Layout
-from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE
+from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Encoder
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
@@ -52,12 +54,10 @@ def preview(scenario: Scenario) -> dict[str, Any]:
 def frame_bytes(scenario: Scenario, layout: Layout, env_steps: int) -> int:
     """Return the bytes on the wire of one message with a full payload, header included."""
     parts = tuple(scenario.exchange.shared or layout.parts)
-    vector = layout.pack(layout.zeros(1)[0], parts)
-    encoding, payload = scenario.compressor.encode(vector)
-    kind = MODEL if scenario.mode == "central" else UPDATE
-    sender = COORDINATOR if scenario.mode == "central" else 0
-    encoder = Encoder(scenario.name, sender)
-    return encoder.encode(payload, kind=kind, round=0, weight=float(env_steps), encoding=encoding, parts=parts).nbytes
+    width = layout.slices(parts)[-1][0].stop
+    vector = np.zeros(scenario.mixing.size(width) if scenario.mode == "gossip" else width, dtype=layout.dtype)
+    encoder = Encoder(scenario.name, 0)
+    return encoder.encode(vector, kind=UPDATE, round=0, weight=float(env_steps), parts=parts).nbytes
 
 
 def _gossip(scenario: Scenario, view: TopologyView | None) -> float:
@@ -67,8 +67,7 @@ def _gossip(scenario: Scenario, view: TopologyView | None) -> float:
 
 
 def _central(scenario: Scenario, view: TopologyView | None) -> float:
-    everyone = range(scenario.agents)
-    return 2.0 * len(scenario.coordinator.participation.choose(scenario.seed, 0, everyone))
+    return 2.0 * float(scenario.coordinator.participation.expected(scenario.agents))
 
 
 def _none(scenario: Scenario, view: TopologyView | None) -> float:

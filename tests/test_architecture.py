@@ -42,11 +42,11 @@ LAYERS = {
 }
 """Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts), one of the doors
 listed here, each with what it may import, or another door: the package itself, the command line, the benchmarks."""
-BUILD = ("build", "blueprint", "pooling")
+BUILD = ("build", "blueprint", "modes", "pooling")
 DOORS = "door"
 CONTRACTS = (
     "p2pfrl.learning.learners.base", "p2pfrl.learning.environments.base", "p2pfrl.learning.trainer",
-    "p2pfrl.learning.model",
+    "p2pfrl.learning.model", "p2pfrl.learning.corrections",
 )  # fmt: skip
 """What the world and the agent may know of learning: never a learner or an environment."""
 TERMS = ("p2pfrl.world.fleet", "p2pfrl.world.mesh", "p2pfrl.world.terms", "p2pfrl.world.tls")

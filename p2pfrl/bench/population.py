@@ -24,12 +24,14 @@ from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.graph import undirected
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import Trained, Update
 from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.exchange.compressors import Raw
 from p2pfrl.exchange.gates import Always
 from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.privacy import Plain
+from p2pfrl.learning.corrections import Uncorrected
 from p2pfrl.world.digest import Log
 from p2pfrl.world.links import Never
 from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
@@ -49,13 +51,16 @@ class Silent:
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
         """A round ended."""
 
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the agent."""
+
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended without taking part."""
 
 
 RULES = Rules(
-    payload=Parameters(), gate=Always(), privacy=Plain(), compressor=Raw(), mixing=Metropolis(),
-    order="adapt_then_combine", max_staleness=None,
+    seed=1, payload=Parameters(), gate=Always(), privacy=Plain(), compressor=Raw(), mixing=Metropolis(),
+    correction=Uncorrected(), order="adapt_then_combine", max_staleness=None,
 )  # fmt: skip
 
 
@@ -118,7 +123,7 @@ class Population:
 
 
 @dataclass(slots=True)
-class _Seat:
+class _Seat(NoMemory):
     """What stands in for trainer, model and topology of one agent: its update takes `work` and changes nothing."""
 
     agent: int

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from p2pfrl.commands.arguments import DONE, Json, Quiet
+from p2pfrl.commands.arguments import DONE, FAILED, Json, Quiet
 
 Quick = Annotated[bool, Parameter(negative=(), help="Make everything small, to see that it runs.")]
 
@@ -20,8 +20,11 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
     Parameters
     ----------
     names
-        Benchmarks, as they are printed; all when none is given.
+        Benchmarks, as they are printed; all when none is given. `laws` measures the laws that pin the algorithms
+        instead, all or those named after it.
     """
+    if names[:1] == ("laws",):
+        return _laws(names[1:], quick, json)
     from p2pfrl.bench import BENCHMARKS, run
     from p2pfrl.bench.measure import Result
 
@@ -35,3 +38,29 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
     if json:
         print(encoder.dumps([asdict(result) for result in results], indent=2, allow_nan=False))
     return DONE
+
+
+def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
+    """Measure laws; with `quick`, only those that take seconds. Fails where a figure does not agree."""
+    from p2pfrl.bench.laws import laws, measure
+    from p2pfrl.core.errors import ScenarioError
+    from p2pfrl.core.options import did_you_mean
+
+    known, rows, is_good = laws(), [], True
+    for name in names:
+        if name not in known:
+            raise ScenarioError([f"bench laws: unknown law {name!r}{did_you_mean(name, known)}"])
+    for law in known.values():
+        if (names and law.name not in names) or (quick and law.is_slow):
+            continue
+        if not json:
+            print(f"{law.name}: {law.title}\n  {law.source}", flush=True)
+        for figure in measure(law):
+            is_good &= figure.holds
+            rows.append({"law": law.name, **asdict(figure), "low": str(figure.low), "high": str(figure.high)})
+            if not json:
+                mark = "" if figure.holds else "   DOES NOT AGREE"
+                print(f"  {figure.what:64} {figure.measured:>12.6g}   {figure.expected}{mark}", flush=True)
+    if json:
+        print(encoder.dumps(rows, indent=2))
+    return DONE if is_good else FAILED

@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import ClassVar, Protocol
 
 import numpy as np
-from pydantic import Field
 
-from p2pfrl.consensus.aggregators import Aggregator
+from p2pfrl.consensus.aggregators import Aggregator, Arrived
+from p2pfrl.consensus.participation import Participation, Standing
+from p2pfrl.consensus.participation.base import MOVES
+from p2pfrl.consensus.server_optimizers import ServerOptimizer
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import generator
-from p2pfrl.core.rule import rule
-from p2pfrl.core.types import COORDINATOR, SKIP, Action, Mix, Port, Send
+from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import Payload
-
-
-class ServerOptimizer(ABC):
-    """x <- x + step (target - x)."""
-
-    @abstractmethod
-    def step(self, model: Vector, target: Vector, factor: float) -> Vector:
-        """Return the next model, a new vector. `factor` <= 1 is the weight of a stale target."""
-
-
-@rule
-class Replace(ServerOptimizer):
-    """x <- x + s (target - x): the target itself where nothing is stale. FedAvg, McMahan et al., AISTATS 2017."""
-
-    def step(self, model: Vector, target: Vector, factor: float) -> Vector:
-        """Return target, or the point between."""
-        return target if factor == 1.0 else model + factor * (target - model)
-
-
-@rule
-class StalenessMix(ServerOptimizer):
-    """x <- x + alpha s(tau) (target - x). FedAsync, Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3."""
-
-    alpha: float = Field(default=0.6, gt=0, le=1)
-
-    def step(self, model: Vector, target: Vector, factor: float) -> Vector:
-        """Return the point alpha s of the way."""
-        return model + self.alpha * factor * (target - model)
-
-
-SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {"replace": Replace, "staleness_mix": StalenessMix}
-
-
-class Participation(ABC):
-    """Who is asked to train in a round."""
-
-    @abstractmethod
-    def choose(self, seed: int, round: int, present: Sequence[int]) -> Sequence[int]:
-        """Return at least one of `present`, ascending."""
-
-
-@rule
-class All(Participation):
-    """Everyone who is present."""
-
-    def choose(self, seed: int, round: int, present: Sequence[int]) -> Sequence[int]:
-        """Return `present`."""
-        return present
-
-
-@rule
-class UniformParticipation(Participation):
-    """max(fraction x present, 1) of those present, each set equally probable. McMahan et al., AISTATS 2017."""
-
-    fraction: float = Field(default=0.5, gt=0, le=1)
-
-    def choose(self, seed: int, round: int, present: Sequence[int]) -> Sequence[int]:
-        """Return a random subset, drawn from (seed, round)."""
-        count = max(1, round_half_up(self.fraction * len(present)))
-        drawn = generator(seed, "participation", round).choice(len(present), size=count, replace=False)
-        return [present[i] for i in sorted(drawn.tolist())]
-
-
-def round_half_up(x: float) -> int:
-    """Return the nearest integer, halves up."""
-    return int(x + 0.5)
-
-
-PARTICIPATION: dict[str, type[Participation]] = {"all": All, "uniform": UniformParticipation}
 
 
 class Witness(Protocol):
@@ -97,12 +29,26 @@ class Witness(Protocol):
         """An update of `agent`, of staleness `tau`, was applied."""
 
 
+class Correction(Protocol):
+    """What a correction of local training asks of a coordinator (learning/corrections)."""
+
+    extras: ClassVar[int]
+
+    def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
+        """Return what goes beside the next model."""
+
+    def point(self, model: Vector, previous: Vector) -> Vector:
+        """Return the point that agents train from."""
+
+
 class Coordinator:
     """Carries out what a coordinator's schedule decides: aggregate, step, send the model.
 
     Args:
         model: the first model, `(k,)`.
-        payload, aggregator, optimizer: the rules.
+        agents: number of agents n.
+        seed: of the run.
+        payload, aggregator, optimizer, correction, participation: the rules.
         encoder: makes its frames.
         parts: names of the parts in the model.
         port: its world.
@@ -113,41 +59,90 @@ class Coordinator:
         self,
         model: Vector,
         *,
+        agents: int,
+        seed: int,
         payload: Payload,
         aggregator: Aggregator,
         optimizer: ServerOptimizer,
+        correction: Correction,
+        participation: Participation,
         encoder: Encoder,
         parts: tuple[str, ...],
         port: Port,
         witness: Witness,
     ) -> None:
         self.model = model
+        self._previous = model
+        self._extra = np.zeros(correction.extras * len(model), dtype=model.dtype)
+        self._agents = agents
         self._payload = payload
         self._aggregator = aggregator
         self._optimizer = optimizer
+        self._correction = correction
+        self._participation = participation
         self._encoder = encoder
         self._parts = parts
         self._port = port
         self._witness = witness
+        self._memory = aggregator.init(model)
+        self._state = optimizer.init(model)
+        self._standing = Standing(seed, model)
+        self._repeats: dict[int, int] = {}
+        participation.check(agents)
+
+    def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
+        """Return who is asked to train in `round`."""
+        self._standing.model = self.model
+        drawn = Counter(self._participation.choose(round, present, self._standing))
+        self._repeats = {i: times for i, times in drawn.items() if times > 1}
+        return sorted(drawn)
 
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
         if isinstance(action, Mix):
-            self._aggregate(action)
+            if action.received or (self._aggregator.goes_on and self._memory):
+                self._aggregate(action)
         elif isinstance(action, Send):
             assert action.kind != SKIP, f"agent {COORDINATOR} always has something to say"
-            model = np.array(self.model)
-            frame = self._encoder.encode(model, kind=action.kind, round=action.round, parts=self._parts)
+            is_last = action.kind == FINAL
+            model = self.model if is_last else self._correction.point(self.model, self._previous)
+            vector = np.concatenate([model, self._extra])
+            frame = self._encoder.encode(vector, kind=action.kind, round=action.round, parts=self._parts)
             self._witness.excused(action.round, action.to)
             self._port.send(action.to, frame)
 
     def _aggregate(self, action: Mix) -> None:
-        if action.received:
-            aggregate = self._aggregator.aggregate(
-                [m.payload for m in action.received], [m.weight for m in action.received]
-            )
-            target = self._payload.target(self.model, aggregate)
-            factor = sum(action.factors) / len(action.factors)
-            self.model = self._optimizer.step(self.model, target, factor)
-            for message, tau in zip(action.received, action.staleness, strict=True):
-                self._witness.applied(message.sender, tau)
+        width = len(action.received[0].payload) // (1 + self._correction.extras) if action.received else 0
+        arrived = [Arrived(m.sender, m.payload[:width], m.weight, m.score) for m in action.received]
+        factor = action.factors[0] if action.received else 1.0
+        if any(f != 1.0 for f in action.factors[1:]):
+            arrived, factor = self._scaled(arrived, action.factors), 1.0
+        if self._repeats:
+            arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
+        aggregate, self._memory = self._aggregator.aggregate(arrived, self.model, self._memory)
+        target = self._payload.target(self.model, aggregate)
+        before = self.model
+        self.model, self._state = self._optimizer.step(self.model, target, factor, self._state)
+        self._previous = before
+        if self._correction.extras and action.received:
+            extras = np.array([m.payload[width:] for m in action.received])
+            self._extra = self._correction.serve(self._extra, extras.mean(axis=0), len(extras) / self._agents)
+        self._remember(action.received, before)
+        for message, tau in zip(action.received, action.staleness, strict=True):
+            self._witness.applied(message.sender, tau)
+
+    def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
+        """Return what arrived, each weakened by its factor."""
+        return [
+            replace(arrived, vector=self._payload.scaled(arrived.vector, self.model, factor))
+            for arrived, factor in zip(received, factors, strict=True)
+        ]
+
+    def _remember(self, received: Sequence[Message], before: Vector) -> None:
+        """Keep what the choice of participants may depend on."""
+        standing = self._standing
+        standing.samples = {**standing.samples, **{m.sender: m.weight for m in received}}
+        standing.scores = {**standing.scores, **{m.sender: m.score for m in received}}
+        standing.trained = {**standing.trained, **{m.sender: before for m in received}}
+        if len(before) == len(self.model):
+            standing.moves = (float(np.square(self.model - before).sum()), *standing.moves[: MOVES - 1])

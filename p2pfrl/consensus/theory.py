@@ -119,7 +119,7 @@ class Prediction:
 
     Attributes:
         lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph, `contraction` of a
-            periodic one, `sampled_contraction` of fresh draws.
+            periodic one, `sampled_contraction` of fresh draws; what `Mixing.rate` makes of it.
         period: distinct rounds; None for fresh draws.
         doubly_stochastic: whether every W keeps the mean over agents (for fresh draws: the first).
     """
@@ -149,7 +149,7 @@ def predict(view: TopologyView, mixing: Mixing) -> Prediction:
         mixing.check(graph)
     fresh = view.period is None
     rate = sampled_contraction(view, mixing) if fresh else contraction([mixing.weights(graph) for graph in graphs])
-    return Prediction(rate, view.period, all(mixing.is_doubly_stochastic(graph) for graph in graphs))
+    return Prediction(mixing.rate(rate), view.period, all(mixing.is_doubly_stochastic(graph) for graph in graphs))
 
 
 def best_alpha(graph: Graph) -> float:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from math import isfinite
 
 import msgpack
 
-Fields = tuple[str, int, int, int, int, float, str, list[str], int]
+Fields = tuple[str, int, int, int, int, float, float, str, list[str], int]
 """What a header says, but for the run, in the order of `Message`."""
 
 FIELDS: dict[str, type] = {
     "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
-    "weight": float, "encoding": str, "parts": list, "crc32": int,
+    "weight": float, "score": float, "encoding": str, "parts": list, "crc32": int,
 }  # fmt: skip
 NAMES = tuple(FIELDS)
 MAX_COUNT = 2**62
@@ -37,7 +38,7 @@ class Form:
 
     def __init__(self, raw: bytes, fields: Fields, start: int, numbers: struct.Struct) -> None:
         self.lead = raw[:start]
-        self._kind, self._sender, self._incarnation, _, _, _, self._encoding, self._parts, _ = fields
+        self._kind, self._sender, self._incarnation, _, _, _, _, self._encoding, self._parts, _ = fields
         self._size = len(raw)
         self._numbers = numbers
         self._between = numbers.unpack_from(raw, start)[1::2]
@@ -46,19 +47,22 @@ class Form:
         """Return what a header that begins with `lead` says; None where it is of another form, or breaks a limit."""
         if len(raw) != self._size:
             return None
-        sequence, a, round, b, weight, c, crc = self._numbers.unpack_from(raw, len(self.lead))
+        sequence, a, round, b, weight, c, score, d, crc = self._numbers.unpack_from(raw, len(self.lead))
         limit = MAX_COUNT
-        if (a, b, c) != self._between or not (sequence < limit and round < limit and crc < limit):
+        if (a, b, c, d) != self._between or not (sequence < limit and round < limit and crc < limit):
             return None
-        if not 0.0 <= weight <= MAX_WEIGHT:
+        if not 0.0 <= weight <= MAX_WEIGHT or not isfinite(score):
             return None
-        return self._kind, self._sender, self._incarnation, sequence, round, weight, self._encoding, self._parts, crc
+        return (
+            self._kind, self._sender, self._incarnation, sequence, round, weight, score, self._encoding, self._parts,
+            crc,
+        )  # fmt: skip
 
 
 def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
     """Return the form of a header that said `fields`; None where we pack it differently, or a count is one byte."""
-    kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = fields
-    values = (run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc)
+    kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = fields
+    values = (run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc)
     codes = [_CODES.get(len(pack(count)), "") for count in (sequence, round, crc)]
     if not all(codes) or pack(dict(zip(NAMES, values, strict=True))) != raw:
         return None
@@ -66,6 +70,7 @@ def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
     start = 1 + sum(sizes[:4]) + len(pack("sequence")) + 1
     if raw.find(SEQUENCE) + len(SEQUENCE) + 1 != start:
         return None  # the run's name holds that word
-    gaps = (len(pack("round")) + 1, len(pack("weight")) + 1, sum(sizes[7:9]) + len(pack("crc32")) + 1)
-    numbers = struct.Struct(f">{codes[0]}{gaps[0]}s{codes[1]}{gaps[1]}sd{gaps[2]}s{codes[2]}")
+    round_gap, weight_gap, score_gap = (len(pack(name)) + 1 for name in ("round", "weight", "score"))
+    crc_gap = sum(sizes[8:10]) + len(pack("crc32")) + 1
+    numbers = struct.Struct(f">{codes[0]}{round_gap}s{codes[1]}{weight_gap}sd{score_gap}sd{crc_gap}s{codes[2]}")
     return Form(raw, fields, start, numbers)

@@ -5,7 +5,7 @@ Times are integer nanoseconds of the world's clock. Round numbers start at 0.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 COORDINATOR = -1
 """The id of the coordinator, in the modes that have one."""
 
-UPDATE, MODEL, SKIP, FINAL = "update", "model", "skip", "final"
-"""Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model."""
+UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
+"""Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model; the payload
+that answers another agent's."""
 
 TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
@@ -33,6 +34,7 @@ class Message:
         sequence: the sender's frame counter within its incarnation.
         round: the round (central: the model version) the payload belongs to.
         weight: environment steps behind the payload.
+        score: what receivers rank senders by: a return or a loss, as the scenario says; else 0.
         encoding: name of the compressor that decodes it ("raw" for none).
         parts: names of the parameter parts in the payload.
     """
@@ -47,6 +49,7 @@ class Message:
     parts: tuple[str, ...]
     crc32: int
     payload: Vector
+    score: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +169,17 @@ class Adopt:
 
 
 @dataclass(slots=True, eq=False)
+class Answer:
+    """Answer an agent that asked: send it one's payload, and combine own parameters with what it sent.
+
+    With `again` it has been answered before: send it the same once more, and change nothing.
+    """
+
+    message: Message
+    again: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class WaitUntil:
     """Send `Expired(time)` if nothing else has changed the deadline by then; None: no deadline."""
 
@@ -177,7 +191,7 @@ class Finish:
     """The agent is done."""
 
 
-Action = Train | Send | Mix | Adopt | WaitUntil | Finish
+Action = Train | Send | Mix | Adopt | Answer | WaitUntil | Finish
 
 
 class Schedule(Protocol):
@@ -186,8 +200,8 @@ class Schedule(Protocol):
     messages_late: int
     deadlines_expired: int
 
-    def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event` at time `now`, in order."""
+    def handle(self, event: Event, now: int) -> Iterable[Action]:
+        """Return what to do about `event` at time `now`, in order; each is done before the next is asked for."""
 
     def waits_for(self) -> str:
         """Return in words what this schedule is waiting for, for the report of a deadlock."""

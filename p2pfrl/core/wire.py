@@ -3,108 +3,62 @@
     offset 0   4 bytes   b"p2p" and the version
     offset 4   u32       length of the header, little-endian
     offset 8   u32       length of the payload, its `bin` prefix included
-    offset 12  header    msgpack map: run kind from incarnation sequence round weight encoding parts crc32
-    ...        payload   msgpack bin, little-endian numbers
+    offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding parts crc32
+    ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the header names
 
 Both lengths are checked before anything is allocated. Any msgpack library can read the two objects. Nothing is pickled.
 """
 
 from __future__ import annotations
 
-import struct
-from functools import lru_cache
+import math
+from collections.abc import Sequence
 from operator import itemgetter
+from typing import Protocol
 from zlib import crc32
 
 import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.header import FIELDS, MAX_COUNT, MAX_WEIGHT, NAMES, SEQUENCE, Fields, Form, form_of, pack
+from p2pfrl.core.frame import MAGIC, PREFIX, VERSION, Encoder, Frame, bin_prefix
+from p2pfrl.core.header import FIELDS, MAX_COUNT, MAX_WEIGHT, NAMES, SEQUENCE, Fields, Form, form_of
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Message, Received
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, REPLY, SKIP, UPDATE, Message, Received
 
-VERSION = 1
-MAGIC = b"p2p" + bytes([VERSION])
+__all__ = ["KINDS", "MAGIC", "MAX_HEADER", "MAX_PAYLOAD", "VERSION", "Codec", "Decoder", "Encoder", "Frame"]
+
 MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
-KINDS = (UPDATE, MODEL, SKIP, FINAL)
-_PREFIX = struct.Struct("<4sII")
+KINDS = (UPDATE, MODEL, SKIP, FINAL, REPLY)
 _TYPES = tuple(FIELDS.values())
 _in_order = itemgetter(*FIELDS)
 _MAP = 0x80 | len(FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
 _FORMS = 256
-_BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
-
-
-class Frame:
-    """An encoded message: immutable, encoded once, shared by all receivers, decoded once.
-
-    Attributes:
-        head: everything up to and including the prefix of the payload's `bin`.
-        payload: the numbers' own buffer.
-        nbytes: bytes on the wire.
-        message, received: what a receiver makes of it, once the first has decoded it.
-    """
-
-    __slots__ = ("crc32", "head", "kind", "message", "nbytes", "payload", "received", "round", "sequence")
-
-    def __init__(self, head: bytes, payload: memoryview, *, kind: str, round: int, sequence: int, crc: int) -> None:
-        self.head = head
-        self.payload = payload
-        self.nbytes = len(head) + len(payload)
-        self.kind = kind
-        self.round = round
-        self.sequence = sequence
-        self.crc32 = crc
-        self.message: Message | None = None
-        self.received: Received | None = None
-
-
-@lru_cache(maxsize=16)
-def _bin_prefix(size: int) -> bytes:
-    if size < 2**8:
-        return _BIN8.pack(0xC4, size)
-    if size < 2**16:
-        return _BIN16.pack(0xC5, size)
-    return _BIN32.pack(0xC6, size)
 
 
 def _refuse_extension(code: int, data: bytes) -> object:
     raise ValueError(f"extension {code}")
 
 
-class Encoder:
-    """Makes the frames of one sender and numbers them.
+class Codec(Protocol):
+    """An encoding of vectors as bytes (exchange/compressors).
 
-    Args:
-        run: name of the run; peers of another run refuse it.
-        sender: the agent's id.
-        incarnation: how many times it was restarted.
+    Attributes:
+        encoding: its name in the header.
     """
 
-    __slots__ = ("_incarnation", "_run", "_sender", "sequence")
+    encoding: str
 
-    def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
-        self.sequence = 0
-        self._run = run
-        self._sender = sender
-        self._incarnation = incarnation
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return the most bytes that `size` numbers take."""
 
-    def encode(self, vector: Vector | None, *, kind: str, round: int, weight: float = 0.0,
-               encoding: str = "raw", parts: tuple[str, ...] = ()) -> Frame:  # fmt: skip
-        """Return a frame around `vector`, whose buffer it shares: the caller must not write to it any more."""
-        payload = memoryview(b"") if vector is None else vector.data.cast("B")
-        crc = crc32(payload)
-        self.sequence += 1
-        packed = pack({
-            "run": self._run, "kind": kind, "from": self._sender, "incarnation": self._incarnation,
-            "sequence": self.sequence, "round": round, "weight": weight, "encoding": encoding, "parts": parts,
-            "crc32": crc,
-        })  # fmt: skip
-        prefix = _bin_prefix(len(payload))
-        head = _PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
-        return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)
+    def decode(self, data: memoryview, size: int, dtype: np.dtype) -> Vector:
+        """Return the `(size,)` vector in `data`.
+
+        Raises:
+            WireError: the bytes are not such a vector.
+        """
 
 
 class Decoder:
@@ -112,31 +66,52 @@ class Decoder:
 
     Args:
         run: frames of another run are refused.
-        agents: number of agents n; senders are 0..n-1 or the coordinator.
-        parts: the parts every payload must carry.
-        size: numbers in a payload; None: any (transitions).
+        agents: number of agents n; senders are 0..n-1 or a coordinator.
+        parts: the parts every model carries, and every payload where `names` says nothing else.
+        size: numbers in an agent's payload; None: any (transitions).
+        model: numbers in a coordinator's model; as many as in a payload when not given.
+        names: what agents' payloads carry instead of those parts.
         dtype: of a payload.
-        uploads: agents send transitions, of any number, instead of those parts.
+        codec: the encoding agents may use besides raw numbers.
+        coordinators: how many there are; their ids are -1, -2, ...
     """
 
     def __init__(
-        self, run: str, *, agents: int, parts: tuple[str, ...], size: int | None, dtype: str, uploads: bool = False
+        self,
+        run: str,
+        *,
+        agents: int,
+        parts: tuple[str, ...],
+        size: int | None,
+        dtype: str,
+        model: int | None = None,
+        names: Sequence[str] | None = None,
+        codec: Codec | None = None,
+        coordinators: int = 1,
     ) -> None:
         self._run = run
         self._agents = agents
-        self._forms = dict.fromkeys((UPDATE, MODEL, FINAL), (list(parts), size))
-        if uploads:
-            self._forms[UPDATE] = ([TRANSITIONS], None)
+        self._lowest = -coordinators
+        self._forms = dict.fromkeys((UPDATE, REPLY), (list(parts if names is None else names), size))
+        self._forms |= dict.fromkeys((MODEL, FINAL), (list(parts), size if model is None else model))
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
         self._known: dict[bytes, Form] = {}
-        self._limit = MAX_PAYLOAD if size is None or uploads else size * self._dtype.itemsize + 5
+        self._codec = codec
+        self._limit = max(self._most(count) for _, count in self._forms.values())
+
+    def _most(self, size: int | None) -> int:
+        """Return the most bytes of a payload of `size` numbers."""
+        if size is None:
+            return MAX_PAYLOAD
+        encoded = 0 if self._codec is None else self._codec.limit(size, self._itemsize)
+        return max(size * self._itemsize, encoded) + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
         """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
-        if len(prefix) != _PREFIX.size:
-            raise WireError("bad_length", f"a frame begins with {_PREFIX.size} bytes, got {len(prefix)}")
-        magic, header, payload = _PREFIX.unpack(prefix)
+        if len(prefix) != PREFIX.size:
+            raise WireError("bad_length", f"a frame begins with {PREFIX.size} bytes, got {len(prefix)}")
+        magic, header, payload = PREFIX.unpack(prefix)
         if magic != MAGIC:
             raise WireError("bad_magic", f"expected {MAGIC!r} (protocol version {VERSION}), got {magic!r}")
         if not 0 < header <= MAX_HEADER:
@@ -180,12 +155,12 @@ class Decoder:
         Raises:
             WireError: as in `decode`.
         """
-        kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = self._header(head[12:end])
-        if head[end:] != _bin_prefix(len(payload)):
+        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = self._header(head[12:end])
+        if head[end:] != bin_prefix(len(payload)):
             raise WireError("malformed", "the payload is not one msgpack bin of the announced length")
         self._verify(payload, crc)
         numbers = self._numbers(kind, encoding, parts, payload)
-        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers)
+        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers, score)
 
     def _verify(self, payload: memoryview, crc: int) -> None:
         if crc32(payload) != crc:
@@ -220,12 +195,12 @@ class Decoder:
                 if type(value) is not FIELDS[name]:
                     expected, got = FIELDS[name].__name__, type(value).__name__
                     raise WireError("bad_field", f"{name}: expected {expected}, got {got}")
-        run, kind, sender, incarnation, sequence, round, weight, encoding, parts, crc = values
+        run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = values
         if run != self._run:
             raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
         if kind not in KINDS:
             raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
-        if not COORDINATOR <= sender < self._agents:
+        if not self._lowest <= sender < self._agents:
             raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {sender}")
         limit = MAX_COUNT
         if not (0 <= incarnation < limit and 0 <= sequence < limit and 0 <= round < limit and 0 <= crc < limit):
@@ -234,13 +209,17 @@ class Decoder:
             raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
         if not 0.0 <= weight <= MAX_WEIGHT:
             raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
-        if (sender == COORDINATOR) is not (kind in (MODEL, FINAL)):
+        if not math.isfinite(score):
+            raise WireError("bad_field", f"score: expected a finite number, got {score}")
+        if (sender <= COORDINATOR) is not (kind in (MODEL, FINAL)):
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
-        return kind, sender, incarnation, sequence, round, weight, encoding, parts, crc
+        return kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc
 
     def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
-        if encoding != "raw":
-            raise WireError("bad_field", f"encoding: expected 'raw', got {encoding!r}")
+        codec = self._codec
+        if encoding != "raw" and (codec is None or encoding != codec.encoding):
+            known = "'raw'" if codec is None else f"'raw' or {codec.encoding!r}"
+            raise WireError("bad_field", f"encoding: expected {known}, got {encoding!r}")
         if kind == SKIP:
             if names:
                 raise WireError("bad_field", f"parts: a skip has none, got {names}")
@@ -252,9 +231,14 @@ class Decoder:
             if not all(type(name) is str for name in names):
                 raise WireError("bad_field", f"parts: expected names, got {names}")
             raise WireError("wrong_layout", f"expected parts {parts}, got {names}")
-        if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
-            raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
-        vector = np.frombuffer(payload.toreadonly(), self._dtype)
+        if encoding != "raw" and codec is not None:
+            assert size is not None, "payloads of any number travel as they are"
+            vector = codec.decode(payload.toreadonly(), size, self._dtype)
+            vector.flags.writeable = False
+        else:
+            if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
+                raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
+            vector = np.frombuffer(payload.toreadonly(), self._dtype)
         self._search(vector)
         return vector
 

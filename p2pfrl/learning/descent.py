@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Streams
-from p2pfrl.learning.learners.base import State
+from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Optimizer
 from p2pfrl.learning.policies import Policy
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import torch
 else:
     torch = LazyModule("torch")
+
+
+_HEAVIEST = 10.0
+"""The most that an episode counts for a policy that did not act in it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Plan:
         targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
         loss: `(b,)` of a minibatch.
         episodes: stop an update's rollout after so many episodes; `steps` only bounds it then. Needs one instance.
+        is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the parameters of the rollout.
     """
 
     steps: int
@@ -74,6 +81,7 @@ class Plan:
     targets: Targets
     loss: Loss
     episodes: int | None = None
+    is_weighted: bool = False
 
 
 class Descent:
@@ -84,15 +92,26 @@ class Descent:
         policy: what the network's head means.
         optimizer: of all parameters.
         plan: epochs, minibatches and loss.
+        task: its correction bends every gradient; with `gradient_only` no step is taken.
     """
 
-    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan) -> None:
+    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan, task: Task) -> None:
         self.network = network
         self.policy = policy
         self.optimizer = optimizer
         self.plan = plan
+        self._adjust = task.correction.adjust if task.correction.arrays else None
+        if task.gradient_only and plan.epochs * plan.minibatches != 1:
+            raise ScenarioError(
+                [
+                    "exchange.payload: 'gradient' is that of one step; take 1 pass over 1 minibatch "
+                    f"(got {plan.epochs} and {plan.minibatches})"
+                ]
+            )
 
-    def learn(self, rows: Vector, state: State, packed: Vector, streams: Streams) -> NDArray[np.float64]:
+    def learn(
+        self, rows: Vector, state: State, packed: Vector, streams: Streams, episodes: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
 
         Args:
@@ -100,6 +119,7 @@ class Descent:
             state: with the optimizer's arrays.
             packed: `(b, size, features)` samples as (obs, action, log prob, advantage, value target).
             streams: for the order of the samples.
+            episodes: `(b, size)` which episode each sample is of, where the correction asks for gradients elsewhere.
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
@@ -110,6 +130,8 @@ class Descent:
             order = streams.permutation(size) if plan.minibatches > 1 else None
             for columns in self._minibatches(packed, order):
                 total += self._gradient(rows, columns, out, gradient)
+                if self._adjust is not None:
+                    self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
                 self._clip(gradient)
                 step()
         return total / (plan.epochs * plan.minibatches)
@@ -154,6 +176,33 @@ class Descent:
             self.network.log_std(gradient)[:] = log_std.grad.numpy()
         result: Vector = loss.detach().numpy()
         return result
+
+    def _again(self, columns: Vector, episodes: NDArray[np.intp] | None, rows: Vector) -> Vector:
+        """Return the gradient of the same samples at other parameters, a new array.
+
+        Where the loss does not weigh samples itself, an episode counts by the product of pi / pi_old over its steps, at
+        most `_HEAVIEST`: importance sampling, truncated as in Ionides, J. Comput. Graph. Stat. 17(2), 2008.
+        """
+        out = aligned_zeros((len(rows), self.network.outputs, columns.shape[2]), rows.dtype)
+        if episodes is not None and not self.plan.is_weighted:
+            columns = self._weighted(columns, episodes, rows, out)
+        gradient = self.network.layout.zeros(len(rows))
+        self._gradient(rows, columns, out, gradient)
+        return gradient
+
+    def _weighted(self, columns: Vector, episodes: NDArray[np.intp], rows: Vector, out: Vector) -> Vector:
+        """Return the samples with their advantages weighted for the policy of `rows`."""
+        k, w = self.policy.outputs, self.policy.width
+        o = columns.shape[1] - w - 3
+        self.network.forward(rows, columns[:, :o], out)
+        arrays = (np.ascontiguousarray(out[:, :k]), self.network.log_std(rows).copy(), columns[:, o : o + w])
+        with torch.no_grad():
+            change = self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy() - columns[:, o + w]
+        weighted = columns.copy()
+        for row, (ratio, episode) in enumerate(zip(change, episodes, strict=True)):
+            total = np.bincount(episode, ratio)
+            weighted[row, o + w + 1] *= np.exp(np.minimum(total, np.log(_HEAVIEST)))[episode]
+        return weighted
 
     def _clip(self, gradient: Vector) -> None:
         """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -58,6 +58,24 @@ class Model:
             layout.unpack(vector[start : start + self._width], trainer.state[name][row], self.parts)
         if self._reset:
             trainer.reset_moments(self.agent)
+
+    def recall(self, name: str) -> Vector:
+        """Return the shared parts `(k,)` of the state array `name`, or else what the learner tells of that name."""
+        if name not in self._trainer.stack.arrays:
+            return self._trainer.tell(self.agent, name)
+        return self._layout.pack(np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts)
+
+    def store(self, name: str, vector: Vector) -> None:
+        """Write the shared parts `(k,)` of the state array `name`."""
+        self._layout.unpack(vector, self._trainer.state[name][self._trainer.row(self.agent)], self.parts)
+
+    def mark(self, name: str) -> None:
+        """Let the state array `name` be the parameters as they are now, personal parts included."""
+        self._trainer.state[name][self._trainer.row(self.agent)] = self._trainer.read(self.agent)
+
+    def take(self, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner take what others sent, by sender."""
+        self._trainer.take(self.agent, name, received)
 
     def first(self, stack: Stack) -> Vector:
         """Return what is shared at the common start, `(size,)`: a coordinator's first model."""

@@ -145,4 +145,24 @@ class SGD:
         return apply
 
 
+class Keep:
+    """Takes no step: the gradient stays in the state array "gradient" for whoever asks for it."""
+
+    moments: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+
+    def init(self, layout: Layout, rows: int) -> State:
+        """Return no state: the trainer makes the array."""
+        return {}
+
+    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+        """Return the copy."""
+        kept = state["gradient"]
+
+        def apply() -> None:
+            np.copyto(kept, gradient)
+
+        return apply
+
+
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}

@@ -11,7 +11,7 @@ In virtual time an update that starts now matters only when it ends, so the life
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
-from p2pfrl.core.types import Update
+from p2pfrl.core.types import TRANSITIONS, Update
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 
 
@@ -75,7 +75,7 @@ class Trainer:
         self.stack = stack
         self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
         self.parameters = stack.start(self.agents, same=same_start)
-        self.state = stack.init(self.agents)
+        self.state = stack.init(self.agents) | self._extra_state(len(self.agents))
         self.index = np.zeros(len(self.agents), dtype=np.int64)
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
@@ -199,8 +199,26 @@ class Trainer:
         self.cancel(agent)
         row = self._rows[agent]
         self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
-        for name, values in self.stack.init([agent]).items():
+        for name, values in (self.stack.init([agent]) | self._extra_state(1)).items():
             self.state[name][row] = values[0]
+
+    def tell(self, agent: int, name: str) -> Vector:
+        """Return what the learner tells of `agent` under `name`, `(k,)`; its last transitions where it collects."""
+        if name == TRANSITIONS and agent in self.transitions:
+            return self.transitions[agent]
+        row = self._rows[agent]
+        state = {key: values[row : row + 1] for key, values in self.state.items()}
+        return self.stack.tell(name, agent, self.parameters[row : row + 1], state)
+
+    def take(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner of `agent` take what others sent under `name`, by sender."""
+        row = self._rows[agent]
+        state = {key: values[row : row + 1] for key, values in self.state.items()}
+        self.stack.take(name, agent, state, received)
+
+    def _extra_state(self, rows: int) -> State:
+        """Return what correction and exchange keep beside the parameters, zeros at first."""
+        return {name: self.stack.layout.zeros(rows) for name in self.stack.arrays}
 
     def _gather(self, chunk: Sequence[int]) -> Batch:
         """Return the inputs of `chunk` as they were when each update started, as copies."""

@@ -117,6 +117,9 @@ class Journal:
         shared, parameters = after.tobytes(), model.tobytes()
         self._write(agent, round, staleness, before.tobytes(), b"" if shared == parameters else shared, parameters)
 
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the agent; what it has is written when its round ends."""
+
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
         model = self._model(agent)

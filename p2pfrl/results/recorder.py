@@ -15,7 +15,7 @@ import numpy as np
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import Update
 from p2pfrl.results.record import Interval
-from p2pfrl.results.witness import Entry, Judge, Sum, Traffic, distances
+from p2pfrl.results.witness import Drift, Entry, Judge, Traffic, distances
 
 EPISODES = 20
 _MAX_INTERVALS = 20_000
@@ -83,8 +83,7 @@ class Recorder:
         self._updates: list[Update | None] = [None] * agents
         self._steps = [0] * agents
         self._lags: list[list[int]] = [[] for _ in range(agents)]
-        self._drifts: dict[int, Sum] = {}
-        self._drift = np.zeros(0)
+        self._drift = Drift(agents)
         self._free_since = [0] * agents
         self._max_updates: int | None = None
         self._stop: Callable[[], None] = lambda: None
@@ -104,13 +103,12 @@ class Recorder:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
         for tau in staleness.values():
             self.applied(agent, tau)
-        index = round if self._tick is None else 0
-        moved = np.subtract(after, before, dtype=np.float64)
-        if index in self._drifts:
-            self._drifts[index].add(moved)
-        else:
-            self._drifts[index] = Sum(moved)
+        self._drift.add(round if self._tick is None else 0, before, after)
         self._end_round(agent, round)
+
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
+        self._drift.add(0, before, after)
 
     def applied(self, agent: int, tau: int) -> None:
         """A payload of staleness `tau` was applied: by `agent`, or by the coordinator to an update of `agent`."""
@@ -235,9 +233,7 @@ class Recorder:
 
     def _write(self, now: int, active: int | None = None) -> None:
         alive = [i for i in range(self._n) if self._alive[i]] or list(range(self._n))
-        if (moved := self._drifts.pop(self.row - 1 if self._tick is None else 0, None)) is not None:
-            drift = moved.total() / self._n
-            self._drift = self._drift + drift if self._drift.size else drift
+        self._drift.close(self.row - 1 if self._tick is None else 0)
         round = self.row if self._tick is None else self.updates // self._n
         returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
         known = returns[np.isfinite(returns)]
@@ -259,7 +255,7 @@ class Recorder:
             "consensus_actor": self._part_distance("actor", alive),
             "consensus_critic": self._part_distance("critic", alive),
             "policy_kl": nan if kl is None else kl,
-            "mean_drift": float(np.linalg.norm(self._drift)) if self._mixes else nan,
+            "mean_drift": self._drift.norm if self._mixes else nan,
             "bytes_sent": self.traffic.bytes_sent,
             "messages_dropped": self.traffic.messages_dropped,
             "staleness_mean": sum(lags) / len(lags) if lags else nan,

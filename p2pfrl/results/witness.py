@@ -85,3 +85,36 @@ class Sum:
         """Return the sum, rounded once."""
         total: NDArray[np.float64] = self._high + self._error
         return total
+
+
+class Drift:
+    """How far the mean over agents has moved by mixing alone, since the start.
+
+    Args:
+        agents: number of agents n.
+    """
+
+    def __init__(self, agents: int) -> None:
+        self._n = agents
+        self._open: dict[int, Sum] = {}
+        self._total = np.zeros(0)
+
+    def add(self, row: int, before: Vector, after: Vector) -> None:
+        """Mixing moved one agent, within `row`."""
+        moved = np.subtract(after, before, dtype=np.float64)
+        if row in self._open:
+            self._open[row].add(moved)
+        else:
+            self._open[row] = Sum(moved)
+
+    def close(self, row: int) -> None:
+        """Count what was added to `row`."""
+        moved = self._open.pop(row, None)
+        if moved is not None:
+            mean = moved.total() / self._n
+            self._total = self._total + mean if self._total.size else mean
+
+    @property
+    def norm(self) -> float:
+        """The distance."""
+        return float(np.linalg.norm(self._total))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.scenario.sections import Scenario
@@ -16,7 +17,7 @@ def outline(scenario: Scenario) -> Stack:
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    task = Task(scenario.seed, scenario.agents)
+    task = task_of(scenario)
     section = scenario.environment
     if section is None:
         return scenario.learner.prepare(task)
@@ -24,6 +25,13 @@ def outline(scenario: Scenario) -> Stack:
     physics = rule.physics(scenario.seed, first, columns(rule, section.vary, scenario.seed, first, scenario.agents))
     simulator = rule.simulator(physics, section.instances, scenario.seed)
     return scenario.learner.prepare(replace(task, simulator=simulator, evaluator=simulator))
+
+
+def task_of(scenario: Scenario) -> Task:
+    """Return what the learner is bound to, environments apart."""
+    payload = PAYLOADS.get(scenario.exchange.payload)
+    gradient_only = payload is not None and payload.needs_gradient and scenario.mode in payload.modes
+    return Task(scenario.seed, scenario.agents, correction=scenario.correction, gradient_only=gradient_only)
 
 
 def needs_environment(scenario: Scenario) -> bool:

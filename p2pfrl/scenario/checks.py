@@ -14,7 +14,9 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.core.options import did_you_mean
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.wire import MAX_PAYLOAD
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
+from p2pfrl.scenario.compositions import compositions
 from p2pfrl.scenario.rehearsal import rehearse
 from p2pfrl.scenario.sections import Burst, Edge, Scenario
 from p2pfrl.world.availability import Presence
@@ -96,6 +98,7 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
     if scenario.learner.moments != "keep" and not stack.moments:
         kind = kind_of("learners", scenario.learner)
         yield ("learner", "moments"), f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}"
+    yield from compositions(scenario, stack)
     for position, part in enumerate(scenario.exchange.shared or ()):
         if part not in stack.layout.parts:
             reason = f"the parameters have no part {part!r}{did_you_mean(part, stack.layout.parts)}"
@@ -153,11 +156,8 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
         yield ("exchange", "order"), reason
     if order == "combine_while_adapting" and scenario.mode == "gossip" and scenario.schedule.is_asynchronous:
         yield ("exchange", "order"), "needs a synchronous schedule: without rounds nothing is combined while training"
-    if payload == "delta" and scenario.mode == "gossip":
-        reason = (
-            'neighbors start from different points, so their differences do not average; use payload = "parameters"'
-        )
-        yield ("exchange", "payload"), reason
+    if payload not in PAYLOADS:
+        yield ("exchange", "payload"), f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}"
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:

@@ -62,13 +62,13 @@ class Exchange:
     """What travels.
 
     Attributes:
-        payload: the parameters, or what the local update added to them.
+        payload: what an agent sends of its own: one of `p2pfrl list payloads`.
         shared: parts of the vector that travel; the rest stays personal. All when not given.
         order: adapt_then_combine mixes what training produced; combine_while_adapting mixes what it started from and
             adds the update.
     """
 
-    payload: Literal["parameters", "delta"] = "parameters"
+    payload: str = "parameters"
     shared: tuple[str, ...] | None = None
     order: Literal["adapt_then_combine", "combine_while_adapting"] = "adapt_then_combine"
 

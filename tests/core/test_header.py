@@ -19,10 +19,12 @@ def decoder(run: str = "run") -> Decoder:
     return Decoder(run, agents=4, parts=("p",), size=3, dtype="float32")
 
 
-def header(sequence: int = 1000, round: int = 999, weight: float = 64.0, crc: int = 2**31, sender: int = 2) -> bytes:
+def header(
+    sequence: int = 1000, round: int = 999, weight: float = 64.0, crc: int = 2**31, sender: int = 2, score: float = 1.5
+) -> bytes:
     return msgpack.packb({
         "run": "run", "kind": UPDATE, "from": sender, "incarnation": 1, "sequence": sequence, "round": round,
-        "weight": weight, "encoding": "raw", "parts": ["p"], "crc32": crc,
+        "weight": weight, "score": score, "encoding": "raw", "parts": ["p"], "crc32": crc,
     })  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def test_every_byte_that_changes_in_a_known_header_has_the_effect_that_it_has_in
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(COUNTS, COUNTS, WEIGHTS, COUNTS, st.integers(-2, 5)), min_size=2, max_size=6))
+@given(st.lists(st.tuples(COUNTS, COUNTS, WEIGHTS, COUNTS, st.integers(-2, 5), WEIGHTS), min_size=2, max_size=6))
 def test_headers_say_the_same_whatever_came_before(rows):
     warm = decoder()
     for row in rows:

@@ -115,11 +115,11 @@ def test_any_msgpack_library_reads_both_objects():
     frame = encode()
     header, payload = struct.unpack_from("<II", frame.head, 4)
     data = raw(frame)
-    assert data[:4] == b"p2p\x01"
+    assert data[:4] == b"p2p\x02"
     fields = msgpack.unpackb(data[12 : 12 + header])
     assert fields == {
         "run": "run", "kind": "update", "from": 2, "incarnation": 1, "sequence": 1, "round": 3, "weight": 64.0,
-        "encoding": "raw", "parts": list(PARTS), "crc32": crc32(VECTOR.tobytes()),
+        "score": 0.0, "encoding": "raw", "parts": list(PARTS), "crc32": crc32(VECTOR.tobytes()),
     }  # fmt: skip
     numbers = msgpack.unpackb(data[12 + header :])
     assert len(data) == 12 + header + payload
@@ -136,7 +136,7 @@ def test_a_frame_is_decoded_once_and_shared_read_only():
 
 
 def test_agents_may_upload_transitions_while_models_keep_their_layout():
-    into = decoder(uploads=True)
+    into = decoder(size=None, model=len(VECTOR), names=(TRANSITIONS,))
     for size in (0, 1, 1000):
         vector = np.ones(size, dtype="<f4")
         assert parse(raw(encode(vector, parts=(TRANSITIONS,))), into).payload.size == size
@@ -149,8 +149,8 @@ def test_agents_may_upload_transitions_while_models_keep_their_layout():
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00", b"p2p\x02" + bytes(8),
-        b"P2P\x01" + bytes(8), bytes(12),
+        b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00", b"p2p\x01" + bytes(8),
+        b"P2P\x02" + bytes(8), bytes(12),
     ],
 )  # fmt: skip
 def test_other_protocols_and_versions_are_refused(data):
@@ -238,8 +238,8 @@ MALFORMED = {
     "an empty timestamp": pairs((msgpack.packb("round"), b"\xc7\x00\xff"), drop="round"),
     "invalid UTF-8": pairs((msgpack.packb("run"), b"\xa3\xff\xfe\xfd"), drop="run"),
     "a surrogate": pairs((msgpack.packb("run"), b"\xa3\xed\xa0\x80"), drop="run"),
-    "a map that ends early": pairs(count=11),
-    "a map that goes on": pairs(count=9),
+    "a map that ends early": pairs(count=12),
+    "a map that goes on": pairs(count=10),
     "a list of pairs": msgpack.packb([["run", "run"]] * 10),
 }
 
@@ -253,7 +253,9 @@ BAD_FIELDS = [
     ("round", True), ("round", -1), ("round", 2**63), ("round", 2**62), ("round", 1.5), ("round", 3.0), ("round", None),
     ("round", "3"), ("sequence", -1), ("sequence", 2**64 - 1), ("incarnation", False), ("incarnation", -1),
     ("crc32", -1), ("crc32", 1.0), ("from", True), ("from", 2.0), ("from", "2"), ("weight", 1), ("weight", True),
-    ("weight", -1.0), ("weight", float("nan")), ("weight", float("inf")), ("weight", 1e300), ("kind", "gossip"),
+    ("weight", -1.0), ("weight", float("nan")), ("weight", float("inf")), ("weight", 1e300),
+    ("score", 1), ("score", float("nan")),
+    ("score", float("-inf")), ("kind", "gossip"),
     ("kind", 1), ("kind", ""), ("run", 1), ("run", None), ("encoding", "topk"), ("encoding", 7), ("parts", "actor"),
     ("parts", {}), ("parts", [1, 2]), ("parts", [["actor"], ["critic"]]), ("parts", [None, True]),
 ]  # fmt: skip

@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from law_runs import FLAT, play
 
 from p2pfrl.agent import Agent
+from p2pfrl.bench.laws.runs import FLAT, play
 from p2pfrl.core.errors import DeadlockError
 from p2pfrl.core.types import Action, Mix
 from p2pfrl.results.record import AGENTS, METRICS, Record, load, save

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from law_runs import Array, play
 
+from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.consensus.theory import delay_threshold
 from p2pfrl.core.rng import generator
 from p2pfrl.results.record import Record

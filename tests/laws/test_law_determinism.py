@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from law_runs import play, text
 
 import p2pfrl
+from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.scenario import loads
 
 ROUGH = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from law_runs import Array, play
 
+from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.results.record import Record
 
 COMPLETE = {"topology": {"kind": "complete"}, "mixing": {"kind": "uniform"}}

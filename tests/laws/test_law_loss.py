@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from law_runs import FLAT, Array, play
+
+from p2pfrl.bench.laws.runs import FLAT, Array, play
 
 SEEDS, LOSS, ROUNDS = 20, 0.2, 50
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from law_runs import Table, play
 
+from p2pfrl.bench.laws.runs import Table, play
 from p2pfrl.results.record import Record
 
 WAYS: dict[str, tuple[str, dict[str, Table]]] = {

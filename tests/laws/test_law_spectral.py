@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from law_runs import FLAT, play, slope, start
 
+from p2pfrl.bench.laws.runs import FLAT, play, slope, start
 from p2pfrl.consensus.mixing.linear import Laplacian
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph

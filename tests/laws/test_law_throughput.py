@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from law_runs import FLAT, play
+
+from p2pfrl.bench.laws.runs import FLAT, play
 
 STEP = 0.01
 NEARLY_NOTHING = {"latency": "1us", "bandwidth": "100Gbit/s"}

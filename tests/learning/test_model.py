@@ -17,6 +17,7 @@ class Stack:
     counts = ("t",)
     min_steps = 1
     fixed_steps = True
+    arrays = ()
 
     def start(self, agents, *, same):
         rows = LAYOUT.zeros(len(agents))

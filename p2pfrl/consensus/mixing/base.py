@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
 
 Weights = dict[int, float]
-State = tuple[Vector, ...]
+State = tuple[Any, ...]
+"""What an agent remembers between exchanges; only its rule looks inside, and never changes what is in it."""
 
 
 @rule
@@ -30,7 +32,24 @@ class Mixing(ABC):
             the weights of what arrived, oneself included, are divided by their sum. last_known: the neighbor's previous
             payload stands in while it is fresh enough, else fold. symmetric: the link fails for both ends at once, and
             both fold, which keeps the mean over agents exactly.
+
+    What a rule says of itself, beside its options:
+        is_stateful: its agents remember something that a restart would lose.
+        is_per_neighbor: every neighbor gets a payload of its own.
+        is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
+        needs_every_message: a lost message is not made good by later ones.
+        needs_difference: receivers must remember each other's vectors: a compressor with `is_difference`.
+        is_ordered: `exchange.order` means something.
+        is_static_only: the graph must be the same in every round.
     """
+
+    is_stateful: ClassVar[bool] = False
+    is_per_neighbor: ClassVar[bool] = False
+    is_pairwise: ClassVar[bool] = False
+    needs_every_message: ClassVar[bool] = False
+    needs_difference: ClassVar[bool] = False
+    is_ordered: ClassVar[bool] = True
+    is_static_only: ClassVar[bool] = False
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
 
@@ -38,7 +57,7 @@ class Mixing(ABC):
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return the mixing matrix W by rows: row i maps each agent that i hears, and i, to w_ij.
 
-        Keys ascend; every row sums to 1 up to rounding.
+        Keys ascend; every row sums to 1 up to rounding or, where the rule `is_per_neighbor`, every column.
         """
 
     def check(self, graph: Graph) -> None:
@@ -50,35 +69,49 @@ class Mixing(ABC):
         if self.on_loss == "symmetric":
             require_undirected(graph, "on_loss = 'symmetric'")
 
-    def init(self, own: Vector) -> State:
-        """Return the state of an agent that starts at `own`, `(d,)`. A linear rule has none."""
+    def fit(self, graph: Graph) -> Mixing:
+        """Return the rule with those options filled in that the graph of the first round decides."""
+        return self
+
+    def rate(self, lambda_2: float) -> float:
+        """Return the factor per round by which disagreement shrinks in the long run, given |lambda_2| of W."""
+        return lambda_2
+
+    def init(self, start: Vector) -> State:
+        """Return the state of an agent that starts at `start`, `(k,)`. A linear rule has none."""
         return ()
 
-    def payload(self, own: Vector, state: State) -> Vector:
-        """Return what every neighbor gets, `(d,)`. A linear rule sends its own vector."""
-        return own
+    def size(self, shared: int) -> int:
+        """Return how many numbers an agent sends that shares `shared`."""
+        return shared
+
+    def prepare(self, turn: Turn, state: State) -> State:
+        """Return the state once local training has ended: called once per exchange, before `payload`."""
+        return state
+
+    def payload(self, turn: Turn, state: State, to: int) -> Vector:
+        """Return what neighbor `to` gets; every neighbor the same, unless `is_per_neighbor`. By default `turn.own`."""
+        return turn.own
 
     def mix(
-        self, own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
+        self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return the mixed vector sum_j w_j x_j, `(d,)`, and the next state.
+        """Return the mixed vector sum_j w_j x_j, `(k,)`, and the next state.
 
         The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the result does not
         depend on the order of arrival. No input is modified.
 
         Args:
-            own: the agent's own vector, `(d,)`.
-            received: payloads by sender, `(d,)` each; may hold more than `weights` names.
+            turn: the agent's own vectors, `turn.own` above all.
+            received: payloads by sender; may hold more than `weights` names.
             weights: one row, as `weights` or `effective` gave it: every key but the agent's own is in `received`.
-            state: as `init` or `mix` returned it.
+            state: as `prepare` returned it.
         """
-        assert sum(j not in received for j in weights) == 1, "all weights but the agent's own belong to payloads"
-        (first, weight), *others = weights.items()
-        mixed = np.multiply(received.get(first, own), weight)
-        scratch = np.empty_like(own)
-        for j, weight in others:
-            mixed += np.multiply(received.get(j, own), weight, out=scratch)
-        return mixed, state
+        return weighted_sum(turn.own, received, weights), state
+
+    def answer(self, turn: Turn, received: Vector) -> Vector:
+        """Return what becomes of `turn.own` when it answers a neighbor that sent `received`; only if `is_pairwise`."""
+        raise NotImplementedError(f"{type(self).__name__} is not pairwise")
 
     def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
         """Return the row to use when only `arrived` came: every weight times its factor, the rest where `on_loss` says.
@@ -104,6 +137,17 @@ class Mixing(ABC):
             for j, weight in row.items():
                 columns[j] += weight
         return all(abs(total - 1.0) <= 1e-12 for total in columns)
+
+
+def weighted_sum(own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float]) -> Vector:
+    """Return sum_j w_j x_j, a new vector; x_j is `received[j]`, for the one agent that is not there `own`."""
+    assert sum(j not in received for j in weights) == 1, "all weights but the agent's own belong to payloads"
+    (first, weight), *others = weights.items()
+    mixed = np.multiply(received.get(first, own), weight)
+    scratch = np.empty_like(own)
+    for j, weight in others:
+        mixed += np.multiply(received.get(j, own), weight, out=scratch)
+    return mixed
 
 
 def _fold(weights: Weights, own_id: int, kept: Weights) -> Weights:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
-from p2pfrl.consensus.spectrum import laplacian_max
+from p2pfrl.consensus.spectrum import is_symmetric, laplacian_max
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 
 
@@ -124,6 +127,41 @@ class Lazy(Mixing):
         """Refuse one-way edges: there the formula is not symmetric and the mean is lost."""
         super().check(graph)
         require_undirected(graph, "mixing 'lazy'")
+
+
+MATRICES: dict[str, type[Mixing]] = {
+    "metropolis": Metropolis,
+    "laplacian": Laplacian,
+    "uniform": Uniform,
+    "lazy": Lazy,
+}
+"""The rules that are a matrix and nothing else: those that others build on."""
+
+Matrix = Annotated[Mixing, Rule("mixing matrices", lambda: MATRICES, "metropolis")]
+"""An option that holds one of them."""
+
+
+def check_matrix(matrix: Mixing, graph: Graph, what: str) -> None:
+    """Refuse a matrix that does not fit `graph`, or that would do something of its own under loss.
+
+    Raises:
+        TopologyError: with what would do.
+    """
+    matrix.check(graph)
+    if matrix.on_loss != "fold":
+        raise TopologyError(f"mixing.matrix.on_loss: {what} decides that itself: leave it out")
+
+
+def check_symmetric(matrix: Mixing, graph: Graph, what: str) -> None:
+    """Refuse a matrix as `check_matrix` does, and one that is not symmetric on `graph`.
+
+    Raises:
+        TopologyError: with what would do.
+    """
+    require_undirected(graph, what)
+    check_matrix(matrix, graph, what)
+    if not is_symmetric(matrix.weights(graph)):
+        raise TopologyError(f"mixing.matrix: {what} needs a symmetric matrix on this graph: use kind = 'metropolis'")
 
 
 def metropolis(graph: Graph) -> tuple[Weights, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client
+from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
@@ -32,8 +33,10 @@ from p2pfrl.core.types import (
 class Asynchronous(ScheduleRule):
     """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
 
-    Here an agent mixes what its neighbors pushed to it, not an atomic pair. With a coordinator this is FedAsync (Xie,
-    Koyejo, Gupta, OPT 2020, arXiv 1903.03934): the server moves toward every arriving update by s(staleness).
+    With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which answers at once
+    (schedules/pairwise.py); nothing is stale then, and the options on staleness have no use. With other mixing an agent
+    mixes what its neighbors pushed to it. With a coordinator this is FedAsync (Xie, Koyejo, Gupta, OPT 2020, arXiv
+    1903.03934): the server moves toward every arriving update by s(staleness).
 
     Attributes:
         every: local updates per exchange.
@@ -63,6 +66,23 @@ class Asynchronous(ScheduleRule):
     ) -> Push:
         """Return the state machine of an agent that mixes what has arrived."""
         return Push(self, me, neighborhood, rounds, available, first)
+
+    def pairs(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        patience: int,
+        pick: Callable[[int, Sequence[int]], int],
+        available: Available,
+        first: int = 0,
+    ) -> Pairs:
+        """Return the state machine of an agent that exchanges with one neighbor at a time."""
+        return Pairs(
+            me, neighborhood, every=self.every, rounds=rounds, patience=patience, pick=pick, available=available,
+            first=first,
+        )  # fmt: skip
 
     def client(self, *, rounds: int | None, available: Available) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""

@@ -89,6 +89,25 @@ class ScheduleRule(ABC):
     ) -> Schedule:
         """Return the state machine of an agent that mixes with its neighbors; `first` is where a restart goes on."""
 
+    def pairs(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        patience: int,
+        pick: Callable[[int, Sequence[int]], int],
+        available: Available,
+        first: int = 0,
+    ) -> Schedule:
+        """Return the state machine of an agent that exchanges with one neighbor at a time, if there is one.
+
+        Args:
+            patience: nanoseconds until a question without an answer is repeated.
+            pick: (round, neighbors that are there) -> the one that is asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
+
     @abstractmethod
     def client(self, *, rounds: int | None, available: Available) -> Schedule:
         """Return the state machine of an agent that trains for a coordinator."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from p2pfrl.consensus.schedules.base import Available, Participants
 from p2pfrl.consensus.staleness import Staleness
@@ -159,7 +159,7 @@ class Coordinator:
         self._misses: dict[int, int] = {}
         self._absent: dict[int, None] = {}
 
-    def handle(self, event: Event, now: int) -> Sequence[Action]:
+    def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return what to do about `event`."""
         if isinstance(event, Received):
             return self._received(event, now)
@@ -204,7 +204,7 @@ class Coordinator:
         self._awaited[peer] = None
         return (Send((peer,), self.round, MODEL),)
 
-    def _received(self, event: Received, now: int) -> Sequence[Action]:
+    def _received(self, event: Received, now: int) -> Iterable[Action]:
         message = event.message
         self._misses.pop(message.sender, None)
         self._absent.pop(message.sender, None)
@@ -220,18 +220,19 @@ class Coordinator:
             return [WaitUntil(self._deadline)]
         return actions
 
-    def _answered(self, peer: int, now: int) -> Sequence[Action]:
+    def _answered(self, peer: int, now: int) -> Iterable[Action]:
         if peer in self._awaited:
             del self._awaited[peer]
             if not self._awaited:
                 return self._close(now)
         return ()
 
-    def _close(self, now: int) -> list[Action]:
+    def _close(self, now: int) -> Iterator[Action]:
+        """Yield the end of a round, and then the next, whose participants may depend on the model that came of it."""
         received = [self._box[j] for j in sorted(self._box)]
-        mix = Mix(self.round, received, [0] * len(received), [1.0] * len(received))
         self.round += 1
-        return [mix, *self._begin(now)]
+        yield Mix(self.round - 1, received, [0] * len(received), [1.0] * len(received))
+        yield from self._begin(now)
 
 
 class AsynchronousCoordinator:

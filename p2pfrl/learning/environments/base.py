@@ -203,6 +203,11 @@ class ArraySimulator(Simulator):
         self._resets = self._noise = Streams.of(seed, [], "environment")
         self._position = 0
 
+    @property
+    def physics(self) -> dict[str, NDArray[np.generic]]:
+        """Return the physics of all agents, `(n, ...)` each."""
+        return {name: values[:, 0] for name, values in self._physics.items()}
+
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
         """Return the state of `agents` at the start of their first episodes."""
         b, m = len(agents), self.instances

@@ -22,19 +22,35 @@ class Garnet(Tabular):
     (seed, i, "problem"), e and f its physics `perturbation` and `reward_perturbation`. So two agents' kernels differ by
     at most max(e_i, e_j) in total variation. Start states are uniform; episodes are cut at `max_steps`.
 
+    With `kinds` > 1 there are so many common processes instead of one, drawn likewise, and agent i has that of kind
+    i mod kinds: agents of one kind are alike, others have nothing in common. With `opposed` odd kinds earn -R where
+    even ones earn R, as in Mangold et al., "SCAFFLSA", NeurIPS 2024, arXiv 2402.04114.
+
     Reference: Archibald, McKinnon, Thomas, "On the generation of Markov decision processes", Journal of the
     Operational Research Society 46, 1995; in this form Bhatnagar, Sutton, Ghavamzadeh, Lee, "Natural actor-critic
     algorithms", Automatica 45, 2009.
+
+    Attributes:
+        states: S.
+        actions: A.
+        branching: b.
+        max_steps: time limit of an episode.
+        kinds: number of common processes.
+        opposed: kinds of odd number earn the negative of the first kind's rewards.
     """
 
     states: int = Field(default=30, ge=2, le=1000)
     actions: int = Field(default=2, ge=2, le=100)
     branching: int = Field(default=2, ge=1)
     max_steps: int = Field(default=100, ge=1)
+    kinds: int = Field(default=1, ge=1)
+    opposed: bool = False
 
     def __post_init__(self) -> None:
         if self.branching > self.states:
             raise ValueError(f"branching must be at most states = {self.states}, got {self.branching}")
+        if self.opposed and self.kinds == 1:
+            raise ValueError("opposed needs kinds of at least 2: there is none of odd number")
 
     @property
     def spec(self) -> Spec:
@@ -64,7 +80,10 @@ class Garnet(Tabular):
         for name, value in row.items():
             if not 0 <= value <= 1:
                 raise P2PFRLError(f"garnet: agent {agent}: {name} must lie in [0, 1], got {value:g}")
-        common_p, common_r = self._draw(generator(seed, "problem"))
+        kind = agent % self.kinds
+        common_p, common_r = self._draw(generator(seed, "problem") if kind == 0 else generator(seed, "kind", kind))
+        if self.opposed:
+            common_r = self._draw(generator(seed, "problem"))[1] * (-1.0 if kind % 2 else 1.0)
         own_p, own_r = self._draw(generator(seed, agent, "problem"))
         e, f = row["perturbation"], row["reward_perturbation"]
         return Tables(

@@ -5,5 +5,6 @@ from p2pfrl.learning.learners.base import Learner
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.learners.td import TD
 
-RULES: dict[str, type[Learner]] = {"quadratic": Quadratic, "reinforce": REINFORCE, "a2c": A2C, "ppo": PPO}
+RULES: dict[str, type[Learner]] = {"quadratic": Quadratic, "reinforce": REINFORCE, "a2c": A2C, "ppo": PPO, "td": TD}

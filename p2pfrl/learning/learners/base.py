@@ -19,6 +19,7 @@ from pydantic import Field
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
+from p2pfrl.learning.corrections import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]
@@ -35,12 +36,21 @@ class Task:
         agents: number of agents n.
         simulator: the environments, or None for a learner that has none (quadratic).
         evaluator: the same environments for greedy evaluation, apart from training (one instance per episode).
+        correction: bends the gradient of every local step.
+        gradient_only: an update computes the gradient of one step into the state array "gradient" and takes none.
     """
 
     seed: int
     agents: int
     simulator: Simulator | None = None
     evaluator: Simulator | None = None
+    correction: Correction = field(default_factory=Uncorrected)
+    gradient_only: bool = False
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the state arrays `(n, stride)` that the trainer adds for the sake of correction and exchange."""
+        return (*self.correction.arrays, *(("gradient",) if self.gradient_only else ()))
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,11 @@ class Stack(ABC):
         counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments (reset with them).
         min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
         fixed_steps: whether every update takes exactly `min_steps`.
+        arrays: names of the state arrays, `(b, stride)`, that correction and exchange need (`Task.arrays`); the
+            trainer makes them.
+        rate: learning rate times gradient steps of one update, where that is plain gradient descent; else 0.
+        takes_corrections: whether it applies `Task.correction` to every gradient.
+        gives_gradients: whether it heeds `Task.gradient_only`.
     """
 
     layout: Layout
@@ -101,6 +116,10 @@ class Stack(ABC):
     counts: tuple[str, ...] = ()
     min_steps: int
     fixed_steps: bool = True
+    arrays: tuple[str, ...] = ()
+    rate: float = 0.0
+    takes_corrections: bool = False
+    gives_gradients: bool = False
 
     @abstractmethod
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
@@ -157,6 +176,29 @@ class Stack(ABC):
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
         """Return how far the policies are apart: mean KL from each agent's policy to that of the mean parameters."""
         return None
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return a vector that this learner offers to payloads under `name`, `(k,)`, a new array.
+
+        Args:
+            name: for example "logits": action distributions on public states.
+            agent: whose.
+            parameters: `(1, stride)`.
+            state: one row of every state array.
+        """
+        raise KeyError(name)
+
+    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Take what others sent under `name`, by sender, into one row of every state array, in place."""
+        raise KeyError(name)
+
+    def told(self, name: str) -> int | None:
+        """Return how many numbers `tell` gives under `name`; None: any number.
+
+        Raises:
+            ScenarioError: this learner offers nothing of that name.
+        """
+        raise ScenarioError([f"exchange.payload: this learner has no {name} to send"])
 
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""

@@ -17,7 +17,7 @@ from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
 from p2pfrl.learning.networks import Network
-from p2pfrl.learning.optimizers import Optimizer
+from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.rollout import Rollout, collect, evaluate
 
@@ -38,6 +38,8 @@ class OnPolicyStack(Stack):
     """
 
     chunk = 64
+    takes_corrections = True
+    gives_gradients = True
 
     def __init__(
         self, task: Task, build: Callable[[int, int, bool], Network], optimizer: Optimizer, plan: Plan
@@ -47,12 +49,14 @@ class OnPolicyStack(Stack):
         self.simulator: Simulator = task.simulator
         self.task = task
         self.plan = plan
-        self.optimizer = optimizer
+        self.optimizer = optimizer = Keep() if task.gradient_only else optimizer
         self.policy = policy_of(task.simulator.spec)
         self.network = build(task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std)
         self.layout = self.network.layout
-        self._descent = Descent(self.network, self.policy, optimizer, plan)
-        self.moments, self.counts = optimizer.moments, optimizer.counts
+        self._descent = Descent(self.network, self.policy, optimizer, plan, task)
+        self.moments, self.counts, self.arrays = optimizer.moments, optimizer.counts, task.arrays
+        if isinstance(optimizer, SGD) and not plan.max_grad_norm:
+            self.rate = optimizer.lr * plan.epochs * plan.minibatches
         self.min_steps = plan.steps * task.simulator.instances
         if plan.episodes is not None:
             self.fixed_steps, self.min_steps, self.chunk = False, plan.episodes, 1
@@ -92,7 +96,8 @@ class OnPolicyStack(Stack):
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, "minibatch", batch.index)
-        loss = self._descent.learn(batch.parameters, state, packed, streams)
+        episodes = _episodes(rollout) if self.task.correction.arrays and self.plan.minibatches == 1 else None
+        loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
         return self._outcome(batch, state, rollout, loss)
 
     def collect(self, batch: Batch) -> Outcome:
@@ -137,7 +142,7 @@ class OnPolicyStack(Stack):
 
     def _roll_out(self, batch: Batch) -> tuple[Rollout, State]:
         """Return the rollout, and the state with the environments after it."""
-        own = (*self.moments, *self.counts)
+        own = (*self.moments, *self.counts, *self.arrays)
         environment = {name: values for name, values in batch.state.items() if name not in own}
         rollout = collect(
             self.network,
@@ -164,6 +169,16 @@ class OnPolicyStack(Stack):
         columns += [target.reshape(b, 1, size) for target in self.plan.targets(rollout)]
         packed = np.concatenate(columns, axis=1).transpose(0, 2, 1)
         return np.ascontiguousarray(packed, dtype=rows.dtype)
+
+
+def _episodes(rollout: Rollout) -> NDArray[np.intp]:
+    """Return which episode each sample is of, `(b, steps m)`; every instance begins its rollout with a new number."""
+    begins: NDArray[np.bool_] = rollout.elapsed == 0
+    begins[:, 0] = True
+    m = begins.shape[2]
+    numbers = (np.cumsum(begins, axis=1) - 1) * m + np.arange(m)
+    flat: NDArray[np.intp] = numbers.reshape(len(begins), -1).astype(np.intp)
+    return flat
 
 
 def build_network(

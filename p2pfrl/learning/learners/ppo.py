@@ -77,6 +77,7 @@ class PPO(Learner):
             norm_adv=self.norm_adv,
             targets=self.targets,
             loss=self.loss,
+            is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, Adam(self.lr), plan)

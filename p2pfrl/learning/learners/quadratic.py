@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +64,19 @@ class Quadratic(Learner):
 class QuadraticStack(Stack):
     """A population of quadratics. Where low == high, A_i = low I is not stored, so n = 10,000 and d = 4675 fit."""
 
+    takes_corrections = True
+    gives_gradients = True
+
     def __init__(self, learner: Quadratic, task: Task) -> None:
         self.learner = learner
         self.task = task
         d = learner.dimension
         self.layout = Layout((Tensor("x", (d,)),), "float64")
         self.min_steps = learner.steps
+        self.arrays = task.arrays
+        self.rate = learner.lr * learner.steps
+        if task.gradient_only and learner.steps != 1:
+            raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
         self._scalar = learner.curvature[0] if learner.curvature[0] == learner.curvature[1] else None
         self.chunk = max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d)))
 
@@ -117,11 +124,33 @@ class QuadraticStack(Stack):
 
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` gradient steps; the loss is f_i where each step began, mean over the steps."""
-        x, loss = batch.parameters[:, : self.learner.dimension], np.zeros(len(batch.agents))
+        d, learner, task = self.learner.dimension, self.learner, self.task
+        x, loss, rows = batch.parameters[:, :d], np.zeros(len(batch.agents)), None
+        if task.correction.arrays:
+            rows = np.zeros_like(batch.parameters)
         for gradient, value in self._gradients(batch, x):
             loss += value
-            x -= self.learner.lr * gradient
-        return self._outcome(batch, loss / self.learner.steps)
+            if rows is not None:
+                rows[:, :d] = gradient
+                again = partial(self._again, batch.agents, batch.parameters, gradient)
+                task.correction.adjust(batch.parameters, rows, batch.state, again)
+                gradient = rows[:, :d].astype(np.float64)
+            if task.gradient_only:
+                batch.state["gradient"][:, :d] = gradient
+            else:
+                x -= learner.lr * gradient
+        return self._outcome(batch, loss / learner.steps)
+
+    def _again(self, agents: Sequence[int], rows: Vector, gradient: _Matrix, elsewhere: Vector) -> Vector:
+        """Return the gradients `(b, stride)` at other rows, with the same noise."""
+        d = self.learner.dimension
+        moved = elsewhere[:, :d] - rows[:, :d]
+        out = np.zeros_like(rows)
+        if self._scalar is not None:
+            out[:, :d] = gradient + self._scalar * moved
+        else:
+            out[:, :d] = gradient + np.matmul(self.A[np.asarray(agents)], moved[:, :, None])[:, :, 0]
+        return out
 
     def collect(self, batch: Batch) -> Outcome:
         """Gather each agent's gradient at its parameters, `(b, d)`.

@@ -1,0 +1,24 @@
+"""The laws that pin the algorithms: each measured through real agents, codec and network, beside what theory says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+
+from p2pfrl.bench.laws.base import Figure, Law
+
+MODULES = ("spectral", "server", "afedpg", "fedpg")
+"""Modules of this package that hold laws, in the order of the table."""
+
+
+@cache
+def laws() -> dict[str, Law]:
+    """Return every law by name."""
+    found = [law for module in MODULES for law in import_module(f"p2pfrl.bench.laws.{module}").LAWS]
+    return {law.name: law for law in found}
+
+
+def measure(law: Law) -> Iterator[Figure]:
+    """Yield the figures of a law."""
+    yield from law.measure()

@@ -1,0 +1,11 @@
+"""How a coordinator makes one vector of many. `RULES` maps the names of scenario files to classes."""
+
+from __future__ import annotations
+
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.consensus.aggregators.latest import Latest
+from p2pfrl.consensus.aggregators.mean import Mean
+
+RULES: dict[str, type[Aggregator]] = {"mean": Mean, "latest": Latest}
+
+__all__ = ["RULES", "Aggregator", "Arrived", "Mean", "Memory"]

@@ -1,0 +1,72 @@
+"""The contract of aggregators: how a coordinator makes one vector of those it received."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from p2pfrl.core.parameters import Vector
+
+Memory = Mapping[int, Vector]
+"""What an aggregator remembers: vectors by agent, or by whatever number it likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One vector that arrived.
+
+    Attributes:
+        sender: whose.
+        vector: `(k,)`; not to be modified.
+        samples: environment steps behind it.
+        score: what the scenario's rules rank senders by: a return or a loss (`Aggregator.score`), else 0.
+    """
+
+    sender: int
+    vector: Vector
+    samples: float
+    score: float = 0.0
+
+
+class Aggregator(ABC):
+    """k vectors -> one.
+
+    Attributes:
+        payloads: the payloads it can read; None: any.
+        goes_on: once it remembers something it is asked in every round, also when nothing was received.
+    """
+
+    payloads: ClassVar[tuple[str, ...] | None] = None
+    goes_on: ClassVar[bool] = False
+
+    @property
+    def score(self) -> str | None:
+        """What agents must tell of themselves (exchange/scores.py); None: nothing."""
+        return None
+
+    def init(self, model: Vector) -> Memory:
+        """Return what is remembered before the first round; `model` `(k,)` is the coordinator's first."""
+        return {}
+
+    @abstractmethod
+    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+        """Return one vector `(k,)` of at least one, in ascending order of sender, and what is remembered.
+
+        Args:
+            received: what arrived; may be empty where it `goes_on`.
+            model: the coordinator's model, `(k,)`.
+            state: as `init` or the last `aggregate` returned it.
+        """
+
+
+def weighted_mean(received: Sequence[Arrived], weights: Sequence[float]) -> Vector:
+    """Return sum_k w_k x_k, a new vector, summed in order."""
+    mean = np.multiply(received[0].vector, weights[0])
+    scratch = np.empty_like(mean)
+    for arrived, weight in zip(received[1:], weights[1:], strict=True):
+        mean += np.multiply(arrived.vector, weight, out=scratch)
+    return mean

@@ -1,0 +1,97 @@
+"""The weighted mean, and what may weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory, weighted_mean
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.exchange.scores import UNKNOWN
+
+Weights = NDArray[np.float64]
+_FLOOR = 1e-3
+
+
+@rule
+class Mean(Aggregator):
+    """sum_k w_k x_k with sum w = 1 over those that answered. McMahan et al., AISTATS 2017, arXiv 1602.05629.
+
+    An agent that has no return or variance to tell (it finished no episode, or only one) weighs as much as the others
+    do on average.
+
+    Attributes:
+        weights: uniform: 1/k each; samples: in proportion to the environment steps behind each (FedAvg); return: to the
+            mean return, where one below zero counts as zero; rank: to the rank of the mean return, 1 for the least,
+            whatever its sign; inverse_variance: to 1 / variance of the returns, where a variance below a thousandth of
+            their mean counts as that.
+    """
+
+    weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
+
+    @property
+    def score(self) -> str | None:
+        """Return, where one weighs by returns."""
+        return _SCORES.get(self.weights)
+
+    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+        """Return the weighted mean over those that answered, summed in order."""
+        weights = _WEIGHTS[self.weights](received)
+        total = float(weights.sum())
+        if total <= 0.0:
+            weights, total = np.ones(len(received)), float(len(received))
+        return weighted_mean(received, [float(weight / total) for weight in weights]), state
+
+
+def _uniform(received: Sequence[Arrived]) -> Weights:
+    return np.ones(len(received))
+
+
+def _samples(received: Sequence[Arrived]) -> Weights:
+    return np.array([arrived.samples for arrived in received])
+
+
+def _among_known(received: Sequence[Arrived], weigh: Callable[[Weights], Weights]) -> Weights:
+    """Return the weights of the known scores, with their mean for those that are not known."""
+    scores = np.array([arrived.score for arrived in received])
+    known = scores > UNKNOWN
+    if not known.any():
+        return np.ones(len(received))
+    weights = weigh(scores[known])
+    out = np.full(len(received), weights.mean())
+    out[known] = weights
+    return out
+
+
+def _by_return(returns: Weights) -> Weights:
+    highest = returns.max()
+    return np.maximum(returns / highest, 0.0) if highest > 0.0 else np.zeros_like(returns)
+
+
+def _by_rank(returns: Weights) -> Weights:
+    """Return ranks from 1 for the least; equal returns share the mean of their ranks."""
+    _, position, counts = np.unique(returns, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2.0)[position])
+
+
+def _by_variance(variances: Weights) -> Weights:
+    highest = variances.max()
+    if highest <= 0.0:
+        return np.ones_like(variances)
+    shares = np.maximum(variances / highest, 0.0)
+    return np.asarray(1.0 / np.maximum(shares, _FLOOR * shares.mean()))
+
+
+_WEIGHTS: dict[str, Callable[[Sequence[Arrived]], Weights]] = {
+    "uniform": _uniform,
+    "samples": _samples,
+    "return": lambda received: _among_known(received, _by_return),
+    "rank": lambda received: _among_known(received, _by_rank),
+    "inverse_variance": lambda received: _among_known(received, _by_variance),
+}
+_SCORES = {"return": "return", "rank": "return", "inverse_variance": "variance"}

@@ -1,0 +1,94 @@
+"""The contract of participation: who is asked to train in a round."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import Field
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import generator
+from p2pfrl.core.rule import rule
+
+MOVES = 64
+"""Models whose distance from the one before a coordinator remembers."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What a coordinator knows of the agents when it chooses.
+
+    Attributes:
+        seed: of the run.
+        model: `(k,)` the coordinator's model now.
+        samples: agent -> environment steps behind its last update.
+        scores: agent -> the score its last update told (`Participation.score`).
+        trained: agent -> the model that its last update started from (synchronous rounds).
+        moves: ||x_k - x_(k-1)||^2 of the last models, newest first.
+    """
+
+    seed: int
+    model: Vector
+    samples: Mapping[int, float] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)
+    trained: Mapping[int, Vector] = field(default_factory=dict)
+    moves: Sequence[float] = ()
+
+
+class Participation(ABC):
+    """Who is asked to train in a round."""
+
+    @property
+    def score(self) -> str | None:
+        """What agents must tell of themselves (exchange/scores.py); None: nothing."""
+        return None
+
+    def check(self, agents: int) -> None:  # noqa: B027  (most rules fit any number)
+        """Raise ScenarioError unless the options fit a run of so many agents."""
+
+    @abstractmethod
+    def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
+        """Return at least one of `present`, ascending; one that comes m times counts m times in the aggregate."""
+
+    def expected(self, agents: int) -> float:
+        """Return how many of `agents` are asked in a round, on average."""
+        return float(agents)
+
+
+@rule
+class All(Participation):
+    """Everyone who is present."""
+
+    def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
+        """Return `present`."""
+        return present
+
+
+@rule
+class Uniform(Participation):
+    """max(fraction x present, 1) of those present, each set equally probable. McMahan et al., AISTATS 2017.
+
+    Attributes:
+        fraction: of those present.
+    """
+
+    fraction: float = Field(default=0.5, gt=0, le=1)
+
+    def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
+        """Return a random subset, drawn from (seed, round)."""
+        drawn = generator(standing.seed, "participation", round).choice(
+            len(present), size=share(self.fraction, len(present)), replace=False
+        )
+        return [present[i] for i in sorted(np.asarray(drawn).tolist())]
+
+    def expected(self, agents: int) -> float:
+        """Return the size of the subset."""
+        return float(share(self.fraction, agents))
+
+
+def share(fraction: float, count: int) -> int:
+    """Return max(fraction x count, 1), halves up."""
+    return max(1, int(fraction * count + 0.5))

@@ -1,0 +1,201 @@
+"""One agent's exchanges in pairs: train, ask one neighbor for half of the difference, and answer whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.core.types import (
+    SKIP,
+    UPDATE,
+    Action,
+    Answer,
+    Event,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    Train,
+    Trained,
+    WaitUntil,
+)  # fmt: skip
+
+Pick = Callable[[int, Sequence[int]], int]
+"""(round, candidates in ascending order) -> the one that is asked."""
+_TRIES = 60
+"""Times that one question is asked before its neighbor is given up: it has finished, and nobody could say so."""
+_NEVER = (-1, -1)
+
+
+class Pairs:
+    """Exchanges in pairs that are atomic whatever links do.
+
+    When its local updates are done the agent asks one neighbor, and trains on while it waits for the answer; if that
+    takes longer than the training, it waits. It always answers others, at once, also while it waits itself: so nobody
+    can block anybody, and no bipartite graph is needed. A question without an answer is asked again, under the same
+    number and with the same payload; whoever has answered it already gives the same answer again and does not move
+    again. So both move exactly once, unless one of them crashes in between or they lose sight of each other: then the
+    one that asked gives up and goes on.
+
+    Args:
+        me: id of this agent.
+        neighborhood: whom it may ask.
+        every: local updates per exchange.
+        rounds: exchanges after which it finishes; then it tells its neighbors, who do not ask it any more.
+        patience: nanoseconds until a question is asked again.
+        pick: whom to ask.
+        available: whether it takes part in a round.
+        first: where a restart goes on.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        every: int,
+        rounds: int | None,
+        patience: int,
+        pick: Pick,
+        available: Available,
+        first: int = 0,
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.round = first
+        self._me = me
+        self._neighborhood = neighborhood
+        self._every = every
+        self._rounds = rounds
+        self._patience = patience
+        self._pick = pick
+        self._available = available
+        self._updates_left = every
+        self._asked: int | None = None
+        self._asked_at = 0
+        self._deadline: int | None = None
+        self._updates_since = 0
+        self._tries = 0
+        self._answered: dict[int, tuple[int, int]] = {}
+        self._refused: dict[int, tuple[int, int]] = {}
+        self._absent: dict[int, None] = {}
+        self._done: dict[int, None] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message, now)
+        if isinstance(event, Trained):
+            return self._trained(now)
+        if isinstance(event, Expired):
+            return self._expired(event, now)
+        if isinstance(event, Missing):
+            is_ours = event.peer == self._asked and event.round == self.round
+            return self._ask(now) if is_ours and now > self._asked_at else ()
+        if isinstance(event, PeerLost):
+            self._absent[event.peer] = None
+            return self._close((), now) if event.peer == self._asked else ()
+        if isinstance(event, PeerJoined):
+            self._absent.pop(event.peer, None)
+        elif isinstance(event, Started):
+            return self._finish() if self._is_over() else (Train(),)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what this agent is waiting for."""
+        what = "its own update" if self._updates_left else f"the answer of {self._asked}"
+        return f"agent {self._me} waits in round {self.round} for {what}"
+
+    def _trained(self, now: int) -> Sequence[Action]:
+        self._updates_left -= 1
+        self._updates_since += 1
+        if self._updates_left:
+            return (Train(),)
+        return self._begin(now) if self._asked is None else ()
+
+    def _begin(self, now: int) -> list[Action]:
+        """Begin an exchange, now that the local updates are done."""
+        if not self._available(self.round, now):
+            return [Mix(self.round, active=False), *self._end()]
+        gone = {**self._absent, **self._done}
+        near = [j for j in self._neighborhood.successors(self.round) if j not in gone]
+        if not near:
+            return [Mix(self.round), *self._end()]
+        self._asked = self._pick(self.round, near)
+        self._updates_since = self._tries = 0
+        actions = self._ask(now)
+        if self._rounds is None or self.round + 1 < self._rounds:
+            self._updates_left = self._every
+            actions.append(Train())
+        return actions
+
+    def _ask(self, now: int) -> list[Action]:
+        assert self._asked is not None
+        self._asked_at = now
+        self._deadline = now + self._patience
+        return [Send((self._asked,), self.round), WaitUntil(self._deadline)]
+
+    def _expired(self, event: Expired, now: int) -> Sequence[Action]:
+        if self._asked is None or event.deadline != self._deadline:
+            return ()
+        self.deadlines_expired += 1
+        self._tries += 1
+        return self._ask(now) if self._tries < _TRIES else self._close((), now)
+
+    def _received(self, message: Message, now: int) -> Sequence[Action]:
+        sender = message.sender
+        if message.kind == UPDATE:
+            self._done.pop(sender, None)
+            return self._questioned(message, now)
+        is_done = message.kind == SKIP and self._rounds is not None and message.round >= self._rounds
+        if is_done:
+            self._done[sender] = None
+        if sender != self._asked or not (is_done or message.round == self.round):
+            self.messages_late += message.kind != SKIP
+            return ()
+        return self._close(() if message.kind == SKIP else (message,), now)
+
+    def _questioned(self, message: Message, now: int) -> Sequence[Action]:
+        """Move and tell from where, or refuse; a question that was asked before gets the answer it got before."""
+        asker, number = message.sender, (message.incarnation, message.round)
+        answered, refused = self._answered.get(asker, _NEVER), self._refused.get(asker, _NEVER)
+        if number < max(answered, refused):
+            self.messages_late += 1
+            return ()
+        if number == answered:
+            return (Answer(message, again=True),)
+        if number == refused or not self._available(self.round, now):
+            self._refused[asker] = number
+            return (Send((asker,), message.round, SKIP),)
+        self._answered[asker] = number
+        return (Answer(message),)
+
+    def _close(self, received: tuple[Message, ...], now: int) -> list[Action]:
+        """End the exchange; begin the next one if the local updates before it are done already."""
+        self._asked = self._deadline = None
+        staleness = [self._updates_since] * len(received)
+        actions: list[Action] = [WaitUntil(None), Mix(self.round, received, staleness, [1.0] * len(received))]
+        self.round += 1
+        if self._is_over():
+            return [*actions, *self._finish()]
+        return actions if self._updates_left else [*actions, *self._begin(now)]
+
+    def _end(self) -> list[Action]:
+        """End a round without an exchange."""
+        self.round += 1
+        if self._is_over():
+            return self._finish()
+        self._updates_left = self._every
+        return [Train()]
+
+    def _is_over(self) -> bool:
+        return self._rounds is not None and self.round >= self._rounds
+
+    def _finish(self) -> list[Action]:
+        return [Send(self._neighborhood.successors(self.round), self.round, SKIP), Finish()]

@@ -1,0 +1,101 @@
+"""FedOpt: server optimizers with a step size per coordinate.
+
+Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, Adaptive federated optimization, ICLR 2021,
+arXiv 2003.00295, Algorithm 2. With Delta = target - x, m = 0 and v = tau^2 at first, and no bias correction:
+
+    m <- beta1 m + (1 - beta1) Delta,  v as each rule says,  x <- x + lr m / (sqrt(v) + tau)
+
+A stale target, of which the paper has none, counts as s Delta.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from pydantic import Field
+
+from p2pfrl.consensus.server_optimizers.base import ServerOptimizer, State
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+
+
+@rule
+class Adaptive(ServerOptimizer):
+    """What the three have in common."""
+
+    lr: float = Field(default=0.1, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    tau: float = Field(default=1e-3, gt=0)
+
+    def init(self, model: Vector) -> State:
+        """Return m = 0 and v = tau^2."""
+        return np.zeros_like(model), np.full_like(model, self.tau**2)
+
+    def step(self, model: Vector, target: Vector, factor: float, state: State) -> tuple[Vector, State]:
+        """Return the next model, m and v."""
+        delta = factor * (target - model)
+        mean = self.beta1 * state[0] + (1.0 - self.beta1) * delta
+        square = self._square(state[1], np.square(delta))
+        return model + self.lr * mean / (np.sqrt(square) + self.tau), (mean, square)
+
+    @abstractmethod
+    def _square(self, v: Vector, square: Vector) -> Vector:
+        """Return the next v, given Delta^2."""
+
+
+@rule
+class Adam(Adaptive):
+    """FedAdam: v <- beta2 v + (1 - beta2) Delta^2. Reddi et al., ICLR 2021, arXiv 2003.00295.
+
+    With beta1 = 0 it is RMSProp with statistics that all agents share, as in A3C (Mnih et al., ICML 2016, arXiv
+    1602.01783), but for sqrt(v) + tau in place of sqrt(v + epsilon).
+
+    Attributes:
+        lr: step size; a constant Delta moves every coordinate by lr a step in the end.
+        beta1: how much of m stays.
+        beta2: how much of v stays.
+        tau: keeps the step small where v is.
+    """
+
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+
+    def _square(self, v: Vector, square: Vector) -> Vector:
+        """Return the moving average."""
+        return self.beta2 * v + (1.0 - self.beta2) * square
+
+
+@rule
+class Yogi(Adaptive):
+    """FedYogi: v <- v - (1 - beta2) Delta^2 sign(v - Delta^2). Reddi et al., ICLR 2021, arXiv 2003.00295.
+
+    Attributes:
+        lr: step size; a constant Delta moves every coordinate by lr a step in the end.
+        beta1: how much of m stays.
+        beta2: how slowly v moves.
+        tau: keeps the step small where v is.
+    """
+
+    lr: float = Field(default=0.01, gt=0)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+
+    def _square(self, v: Vector, square: Vector) -> Vector:
+        """Return v, a step of at most (1 - beta2) Delta^2 nearer to Delta^2."""
+        return v - (1.0 - self.beta2) * square * np.sign(v - square)
+
+
+@rule
+class Adagrad(Adaptive):
+    """FedAdagrad: v <- v + Delta^2. Reddi et al., ICLR 2021, arXiv 2003.00295.
+
+    Attributes:
+        lr: step size; a constant Delta moves every coordinate by lr / sqrt(t) at step t.
+        beta1: how much of m stays.
+        tau: keeps the step small where v is.
+    """
+
+    beta1: float = Field(default=0.0, ge=0, lt=1)
+
+    def _square(self, v: Vector, square: Vector) -> Vector:
+        """Return the sum."""
+        return v + square

@@ -1,0 +1,91 @@
+"""What an agent's rules see when they are asked: its vectors, what its training said, and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import generator
+
+
+class Memory(Protocol):
+    """Vectors that an agent keeps beside its parameters, where its learner sees them (learning/model.py)."""
+
+    def recall(self, name: str) -> Vector:
+        """Return the vector `name`, a new array: of a state array like the parameters its shared parts, `(k,)`."""
+
+    def store(self, name: str, vector: Vector) -> None:
+        """Write the shared parts `(k,)` of the vector `name`."""
+
+    def mark(self, name: str) -> None:
+        """Let the vector `name` be the parameters as they are now, personal parts included."""
+
+    def take(self, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner take what others sent, by sender, where it is not averaged."""
+
+
+class NoMemory:
+    """The memory of an agent that keeps nothing beside its parameters."""
+
+    __slots__ = ()
+
+    def recall(self, name: str) -> Vector:
+        """Refuse: there is nothing."""
+        raise KeyError(name)
+
+    def store(self, name: str, vector: Vector) -> None:
+        """Refuse: there is no place."""
+        raise KeyError(name)
+
+    def mark(self, name: str) -> None:
+        """Refuse: there is no place."""
+        raise KeyError(name)
+
+    def take(self, name: str, received: Mapping[int, Vector]) -> None:
+        """Refuse: there is no learner."""
+        raise KeyError(name)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One exchange of one agent; not to be changed.
+
+    Attributes:
+        agent: its id.
+        round: of the exchange.
+        kind: of the message that is made, or that is answered.
+        start: `(k,)` where it was after the last exchange; not to be written to.
+        own: `(k,)` where it is now, or what it made of that to send; not to be written to.
+        env_steps: environment steps since the last exchange.
+        loss: of the last local update.
+        returns: of the training episodes that finished since the last exchange.
+        rate: learning rate times gradient steps since the last exchange, where local training is plain gradient
+            descent; else 0.
+        key: names the random numbers of this exchange: (seed, agent, how many there were).
+        memory: vectors beside the parameters.
+        sent: what those who heard everything know of the agent, where its messages only say what changed.
+        to: whom it sends to, where the exchange has just begun; nobody where it began without sending.
+    """
+
+    agent: int
+    round: int
+    kind: str
+    start: Vector
+    own: Vector
+    env_steps: int
+    loss: float
+    returns: Sequence[float]
+    rate: float
+    key: tuple[int, int, int]
+    memory: Memory
+    sent: Vector | None = None
+    to: Sequence[int] = ()
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Return the random numbers of `purpose` in this exchange."""
+        seed, agent, count = self.key
+        return generator(seed, agent, purpose, count)

@@ -1,0 +1,109 @@
+"""The contract of compressors: how a vector becomes the bytes on the wire, and back.
+
+A compressor is a frozen dataclass of options; what it remembers between messages is a value it is given and returns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+from p2pfrl.core.types import Message
+
+State = tuple[Vector, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Encoded:
+    """One message, encoded.
+
+    Attributes:
+        data: its bytes: the buffer of this array travels.
+        known: `(k,)` what every receiver that had all messages before knows now.
+        state: what the sender remembers.
+    """
+
+    data: NDArray[Any]
+    known: Vector
+    state: State
+
+
+class Compressor(ABC):
+    """Encodes and decodes vectors; the encoding is named in every frame.
+
+    Attributes:
+        encoding: its name in frames; "raw" for the numbers as they are.
+        is_difference: messages say what changed, so receivers remember what they knew: `receive`. Then a message that
+            is sent again is sent whole, raw.
+        is_sparse: most numbers arrive as zero, so it is for changes, not for parameters themselves.
+        is_exact: what is received is what was sent.
+    """
+
+    encoding: ClassVar[str]
+    is_difference: ClassVar[bool] = False
+    is_sparse: ClassVar[bool] = False
+    is_exact: ClassVar[bool] = False
+
+    def init(self, start: Vector) -> State:
+        """Return what a sender remembers before its first message; `start` `(k,)` is like all it will send."""
+        return ()
+
+    @abstractmethod
+    def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
+        """Return `vector` encoded. It is not modified, and the result may share its memory.
+
+        Args:
+            vector: `(k,)`.
+            turn: names the random numbers: `turn.generator("compressor")`.
+            state: as `init` or the last `encode` returned it.
+        """
+
+    @abstractmethod
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return the most bytes that `size` numbers of `itemsize` bytes take."""
+
+    @abstractmethod
+    def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
+        """Return the `(size,)` vector in `data`.
+
+        Raises:
+            WireError: the bytes are not such a vector.
+        """
+
+    def receive(self, message: Message, known: State | None) -> tuple[Vector | None, State | None]:
+        """Return the sender's vector, None where it cannot be known, and what is remembered of the sender.
+
+        Asked only where `is_difference`, for every message of every sender in the order of mixing.
+
+        Args:
+            message: with `encoding` "raw" it says everything.
+            known: as this returned it for the sender's last message; None before the first.
+        """
+        return message.payload, known
+
+
+@rule
+class Raw(Compressor):
+    """The numbers as they are, little-endian."""
+
+    encoding: ClassVar[str] = "raw"
+    is_exact: ClassVar[bool] = True
+
+    def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
+        """Return the vector."""
+        return Encoded(vector, vector, state)
+
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return the bytes of the numbers."""
+        return size * itemsize
+
+    def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
+        """Return the numbers."""
+        return np.frombuffer(data, dtype)

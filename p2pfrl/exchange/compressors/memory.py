@@ -1,0 +1,144 @@
+"""Compressors around another one, whose errors they remember: nothing is lost for ever."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+from zlib import crc32
+
+import numpy as np
+from pydantic import Field
+
+from p2pfrl.core.errors import WireError
+from p2pfrl.core.options import Rule
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+from p2pfrl.core.types import Message
+from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
+from p2pfrl.exchange.compressors.bits import Reader, join
+from p2pfrl.exchange.compressors.low_rank import LowRank
+from p2pfrl.exchange.compressors.quantized import QSGD, Quantize, Sign
+from p2pfrl.exchange.compressors.sparse import RandK, Threshold, TopK
+
+INNER: dict[str, type[Compressor]] = {
+    "topk": TopK, "randk": RandK, "threshold": Threshold, "quantize": Quantize, "qsgd": QSGD, "sign": Sign,
+    "low_rank": LowRank,
+}  # fmt: skip
+"""What others can be around: compressors that remember no errors of their own."""
+
+_CHANGE, _FIRST, _WHOLE = 0, 1, 2
+
+
+@rule
+class ErrorFeedback(Compressor):
+    """Send Q(x + e), keep e <- x + e - Q(x + e): the sum of all that is sent, and e, is the sum of all x.
+
+    For payloads that add up, deltas and gradients: what one message leaves out the next ones make good.
+
+    Attributes:
+        compressor: Q.
+
+    Reference: Seide, Fu, Droppo, Li, Yu, 1-bit SGD, Interspeech 2014; Karimireddy, Rebjock, Stich, Jaggi, ICML 2019,
+        arXiv 1901.09847.
+    """
+
+    encoding: ClassVar[str] = "error_feedback"
+    is_sparse: ClassVar[bool] = True
+
+    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=TopK)
+
+    def init(self, start: Vector) -> State:
+        """Return e = 0, and what Q remembers."""
+        return (np.zeros_like(start), *self.compressor.init(start))
+
+    def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
+        """Return Q(x + e)."""
+        error, *inner = state
+        wanted = vector + error
+        made = self.compressor.encode(wanted, turn, tuple(inner))
+        return Encoded(made.data, made.known, (wanted - made.known, *made.state))
+
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return Q's."""
+        return self.compressor.limit(size, itemsize)
+
+    def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
+        """Return Q(x + e)."""
+        return self.compressor.decode(data, size, dtype)
+
+
+@rule
+class Difference(Compressor):
+    """Send q = Q(x - y), y <- y + q, where y, 0 at first, is what receivers know: they add q to it.
+
+    A message says on which y it builds, by its checksum, so that a receiver that missed one knows that it cannot know y
+    until it gets a whole message: one that is repeated, raw, or every so many by `refresh`. The vector is the decoded
+    one with three numbers behind it: whether it builds on nothing, and the checksum in two halves.
+
+    Attributes:
+        compressor: Q.
+        refresh: every so many messages, from the first on, x itself is sent; 0: never.
+
+    Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms with compressed
+        communication, ICML 2019, arXiv 1902.00340 (there without `refresh`); for gradients to a server: Mishchenko,
+        Gorbunov, Takac, Richtarik, DIANA, 2019, arXiv 1901.09269.
+    """
+
+    encoding: ClassVar[str] = "difference"
+    is_difference: ClassVar[bool] = True
+
+    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=QSGD)
+    refresh: int = Field(default=0, ge=0)
+
+    def init(self, start: Vector) -> State:
+        """Return y = 0, the number of messages 0, and what Q remembers."""
+        return (np.zeros_like(start), np.zeros(1), *self.compressor.init(start))
+
+    def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
+        """Return Q(x - y), or x."""
+        known, count, *inner = state
+        check = np.array([crc32(known.data)], dtype="<u4")
+        if self.refresh and count[0] % self.refresh == 0:
+            form, data, now, rest = _WHOLE, vector, vector.copy(), tuple(inner)
+        else:
+            made = self.compressor.encode(vector - known, turn, tuple(inner))
+            form, now = (_CHANGE, known + made.known) if count[0] else (_FIRST, made.known)
+            data, rest = made.data, made.state
+        return Encoded(join(np.array([form], dtype=np.uint8), check, data), now, (now, count + 1, *rest))
+
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return Q's, or the bytes of x where these are more and sent at times, and five."""
+        return 5 + max(self.compressor.limit(size, itemsize), size * itemsize if self.refresh else 0)
+
+    def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
+        """Return q or x, whether it builds on nothing, and the checksum of what it builds on."""
+        reader = Reader(data, dtype)
+        form, check = reader.integer("u1"), reader.integer("<u4")
+        if form > (_WHOLE if self.refresh else _FIRST):
+            raise WireError("malformed", f"a message of form {form}")
+        vector: Vector = np.empty(size + 3, dtype=dtype)
+        if form == _WHOLE:
+            vector[:size] = reader.numbers(size)
+            reader.end()
+        else:
+            vector[:size] = self.compressor.decode(reader.rest(), size, dtype)
+        vector[size:] = form != _CHANGE, check >> 16, check & 0xFFFF
+        return vector
+
+    def receive(self, message: Message, known: State | None) -> tuple[Vector | None, State | None]:
+        """Return y, None where it cannot be known, and what is remembered: y and its checksum."""
+        vector = message.payload
+        if message.encoding != self.encoding:
+            return vector, (vector, _halves(vector))
+        change, (is_fresh, *check) = vector[:-3], vector[-3:]
+        if not is_fresh:
+            if known is None or known[1].tolist() != check:
+                return None, known
+            change = known[0] + change
+        return change, (change, _halves(change))
+
+
+def _halves(vector: Vector) -> Vector:
+    """Return the checksum of a vector in two numbers that every dtype holds."""
+    check = crc32(np.ascontiguousarray(vector).data)
+    return np.array([check >> 16, check & 0xFFFF], dtype=np.float64)

@@ -1,0 +1,32 @@
+"""The contract of gates: whether to send this round. A closed gate sends a header-only skip, so that nobody waits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+
+State = tuple[Vector, ...]
+
+
+class Gate(ABC):
+    """Decides before every exchange."""
+
+    def init(self, start: Vector) -> State:
+        """Return what an agent remembers before its first exchange; `start` `(k,)` is its shared vector."""
+        return ()
+
+    @abstractmethod
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return whether `payload` is worth sending, and what is remembered. Asked once per exchange."""
+
+
+@rule
+class Always(Gate):
+    """Send every time."""
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return True."""
+        return True, state

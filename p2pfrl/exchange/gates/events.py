@@ -1,0 +1,143 @@
+"""Gates that close for a while: by count, or until something worth telling has happened."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from pydantic import Field
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+from p2pfrl.exchange.gates.base import Gate, State
+
+
+@rule
+class Every(Gate):
+    """Send at every `tau`-th exchange and at no other: periodic averaging.
+
+    Attributes:
+        tau: exchanges from one that is sent to the next.
+
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629; among neighbors: Wang, Joshi, Cooperative SGD, JMLR 22,
+        2021, arXiv 1808.07576.
+    """
+
+    tau: int = Field(ge=1)
+
+    def init(self, start: Vector) -> State:
+        """Return how many exchanges there were: 0."""
+        return (np.zeros(1),)
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return whether the count is a multiple of tau."""
+        count = state[0] + 1
+        return count[0] % self.tau == 0, (count,)
+
+
+@rule
+class Event(Gate):
+    """A gate that opens for a reason; at the first exchange, and when it has been closed long enough, without one.
+
+    Attributes:
+        max_silence: exchanges in a row that may pass unsent; 0: any number.
+    """
+
+    max_silence: int = Field(default=0, ge=0)
+
+    def init(self, start: Vector) -> State:
+        """Return how long it has been closed: as if for ever."""
+        return (np.full(1, np.inf),)
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return whether there is a reason."""
+        silence, *memory = state
+        forced = not np.isfinite(silence[0]) or (0 < self.max_silence <= silence[0])
+        is_open, kept = self.judge(payload, turn, tuple(memory), bool(forced))
+        return is_open, (np.zeros(1) if is_open else silence + 1, *kept)
+
+    @abstractmethod
+    def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
+        """Return whether to send, which is so where `forced`, and what is remembered: () before the first."""
+
+
+@rule
+class Norm(Event):
+    """Send when ||payload - last sent|| > threshold: event-triggered communication.
+
+    Attributes:
+        threshold: the Euclidean distance.
+
+    Reference: Dimarogonas, Frazzoli, Johansson, Distributed event-triggered control for multi-agent systems, IEEE
+        Transactions on Automatic Control 57(5), 2012; for learning: George, Gurram, Distributed stochastic gradient
+        descent with event-triggered communication, AAAI 2020, arXiv 1909.05844.
+    """
+
+    threshold: float = Field(ge=0)
+
+    def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
+        """Return whether the payload has moved far enough."""
+        if forced or float(np.linalg.norm(payload - memory[0])) > self.threshold:
+            return True, (payload.copy(),)
+        return False, memory
+
+
+@rule
+class Performance(Event):
+    """Send when the mean return has moved by at least `threshold`, up or down, since the last one sent.
+
+    Attributes:
+        threshold: in units of the return.
+        window: training episodes, the newest, of which the mean is taken.
+    """
+
+    threshold: float = Field(gt=0)
+    window: int = Field(default=10, ge=1)
+
+    def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
+        """Return whether the mean is far from that of the last one sent; episodes must have ended for that."""
+        episodes, told = memory or (np.zeros(0), np.full(1, np.nan))
+        episodes = np.concatenate([episodes, np.asarray(turn.returns, dtype=np.float64)])[-self.window :]
+        now = np.full(1, episodes.mean() if len(episodes) else np.nan)
+        is_news = len(episodes) > 0 and not abs(now[0] - told[0]) < self.threshold
+        is_open = forced or bool(is_news)
+        return is_open, (episodes, now if is_open else told)
+
+
+@rule
+class Lag(Event):
+    """Send g when ||g - last sent g||^2 > 1 / (alpha^2 M^2) sum_{d=1}^D weight ||x^{k+1-d} - x^{k-d}||^2 + 6 variance.
+
+    LAG-WK: a gradient that changed by less than the steps of the model account for is left out, and the coordinator
+    goes on with the last one it has: aggregator "latest" with reduce = "sum", payload "gradient", server optimizer
+    "sgd" with lr = alpha. x^k is the model that the agent trained from in round k; moves before the first count zero.
+    With noisy gradients (LAPG) the slack keeps the noise from opening the gate. All agents send in the first round.
+
+    Attributes:
+        alpha: step of the server along the sum of gradients.
+        agents: M.
+        memory: D, moves of the model that are remembered.
+        weight: xi of each of them.
+        variance: sigma^2 of a gradient, summed over its numbers.
+
+    Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv 1805.09965, equation 8a;
+        with slack: Chen, Zhang, Giannakis, Basar, Communication-efficient policy gradient methods for distributed
+        reinforcement learning, IEEE Transactions on Control of Network Systems 9(2), 2022, arXiv 1812.03239.
+    """
+
+    alpha: float = Field(gt=0)
+    agents: int = Field(ge=1)
+    memory: int = Field(default=10, ge=1)
+    weight: float = Field(default=0.1, ge=0)
+    variance: float = Field(default=0.0, ge=0)
+
+    def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
+        """Return whether the gradient has changed by more than the model's moves account for."""
+        before, moves, sent = memory or (turn.start, np.zeros(0), payload)
+        moved = float(np.square(turn.start - before, dtype=np.float64).sum())
+        moves = np.concatenate([[moved], moves[: self.memory - 1]])
+        bound = self.weight * float(moves.sum()) / (self.alpha * self.agents) ** 2 + 6.0 * self.variance
+        if forced or float(np.square(payload - sent, dtype=np.float64).sum()) > bound:
+            return True, (turn.start.copy(), moves, payload.copy())
+        return False, (turn.start.copy(), moves, sent)

@@ -1,0 +1,131 @@
+"""The contract of payloads: what of an agent takes part in the exchange, what it sends of it, and what comes of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Memory, Turn
+
+
+class Shared(Memory, Protocol):
+    """What an agent has to share (learning/model.py).
+
+    Attributes:
+        parts: names of the parts that travel.
+    """
+
+    parts: tuple[str, ...]
+
+    def shared(self) -> Vector:
+        """Return the shared vector, a new array."""
+
+    def replace(self, vector: Vector) -> None:
+        """Put it back."""
+
+
+class Payload(ABC):
+    """What travels.
+
+    Attributes:
+        modes: where it means something.
+        why: what it would mean elsewhere, for who tries.
+        aggregators: the aggregators that can read it; None: any.
+        needs_gradient: local updates compute one gradient and take no step.
+        reveals_experience: it holds raw experience, and scenarios that choose it are told so.
+        is_averaged: what is received is averaged with one's own; else the learner takes it.
+        tells: the name under which the learner offers it (`Stack.tell`), where it is not made of the parameters.
+    """
+
+    modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
+    why: ClassVar[str] = 'agents start from different points there; use payload = "parameters"'
+    aggregators: ClassVar[tuple[str, ...] | None] = None
+    needs_gradient: ClassVar[bool] = False
+    reveals_experience: ClassVar[bool] = False
+    is_averaged: ClassVar[bool] = True
+    tells: ClassVar[str | None] = None
+
+    def read(self, model: Shared) -> Vector:
+        """Return what of the agent takes part in the exchange, a new `(k,)` array."""
+        return model.shared()
+
+    def write(self, model: Shared, vector: Vector) -> None:
+        """Put back what the exchange made of it, `(k,)`."""
+        model.replace(vector)
+
+    @abstractmethod
+    def extract(self, turn: Turn) -> Vector:
+        """Return the vector to send, `(k,)`: a new array or an input that is not written to again."""
+
+    def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of what travels, given the shared parts of the parameters."""
+        return shared
+
+    def size(self, shared: int, told: int | None) -> int | None:
+        """Return how many numbers travel; None: any number.
+
+        Args:
+            shared: how many the agent shares of its parameters.
+            told: how many the learner tells under the name `tells`.
+        """
+        return shared
+
+    def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
+        """Return a payload that moves a coordinator at `model` only `factor` of the way that `vector` would."""
+        return vector * factor
+
+    @abstractmethod
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return where a coordinator at `model` should go, given the aggregate of what it received."""
+
+
+@rule
+class Parameters(Payload):
+    """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
+
+    modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "pooled", "independent")
+
+    def extract(self, turn: Turn) -> Vector:
+        """Return own."""
+        return turn.own
+
+    def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
+        """Return the point between."""
+        return model + factor * (vector - model)
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return the aggregate."""
+        return aggregate
+
+
+@rule
+class Delta(Payload):
+    """Theta_i - theta_start: the pseudo-gradient of Reddi et al., ICLR 2021, arXiv 2003.00295. Central modes only."""
+
+    def extract(self, turn: Turn) -> Vector:
+        """Return own - start."""
+        return turn.own - turn.start
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return model + aggregate."""
+        return model + aggregate
+
+
+@rule
+class Gradient(Payload):
+    """The gradient of the local loss at the coordinator's model; the agent takes no step. Central modes only.
+
+    Mnih et al., Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783 (A3C).
+    """
+
+    needs_gradient: ClassVar[bool] = True
+
+    def extract(self, turn: Turn) -> Vector:
+        """Return the gradient that the local update left."""
+        return turn.memory.recall("gradient")
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return model - aggregate: the server optimizer's step size scales the way there."""
+        return model - aggregate

@@ -1,0 +1,77 @@
+"""The contract of corrections: hooks into the local update that bend its gradient, and what travels for their sake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Memory, Turn
+
+State = Mapping[str, Any]
+"""State arrays of the batch by name, leading axis b."""
+Again = Callable[[Vector], Vector]
+"""Rows `(b, stride)` -> the gradient there on the same samples, `(b, stride)`, a new array."""
+
+
+class Correction:
+    """Bends local training. The defaults are those of a correction that does nothing.
+
+    Attributes:
+        arrays: names of the vectors it keeps beside the parameters, like them in shape, zeros at first. The learner
+            keeps them as state arrays `(n, stride)`, the agent reaches them through `Memory`.
+        extras: vectors like the shared parameters that travel beside payload and model.
+        modes: where it means something.
+        needs_rate: local training must be plain gradient descent of a known number of steps (`Turn.rate`).
+        needs_everyone: every agent must be asked in every round: it compares what it sent with the very next model.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ()
+    extras: ClassVar[int] = 0
+    modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "independent")
+    needs_rate: ClassVar[bool] = False
+    needs_everyone: ClassVar[bool] = False
+
+    def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
+        """Change the gradient of a local step, `(b, stride)`, in place; row by row.
+
+        Args:
+            rows: `(b, stride)` the parameters, before the step.
+            gradient: of the loss to be descended.
+            state: the learner's state; the arrays named in `arrays` may be changed in place.
+            again: the gradient elsewhere, on the same samples.
+        """
+
+    def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
+        """Prepare the next local training.
+
+        Args:
+            memory: the vectors named in `arrays`.
+            before: the exchange that ended; None before the first.
+            start: `(k,)` where training starts: what the exchange made of the shared vector.
+            extra: `(extras k,)` what came beside the coordinator's model.
+        """
+
+    def extra(self, turn: Turn) -> Vector | None:
+        """Return what travels beside the payload, `(extras k,)`, and remember it sent; None where nothing does."""
+        return None
+
+    def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
+        """Return what goes beside the coordinator's next model.
+
+        Args:
+            extra: `(extras k,)` what went beside the last.
+            mean: of what came from those who took part.
+            share: the part of all agents that took part.
+        """
+        return extra
+
+    def point(self, model: Vector, previous: Vector) -> Vector:
+        """Return the point that a coordinator at `model`, which was at `previous`, lets agents train from."""
+        return model
+
+
+@rule
+class Uncorrected(Correction):
+    """Train from one's own parameters, on one's own objective."""

@@ -1,0 +1,86 @@
+"""Control variates against client drift: SCAFFOLD's, which travel, and SCAFFLSA's, which agents work out alone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Memory, Turn
+from p2pfrl.learning.corrections.base import Again, Correction, State
+
+
+@rule
+class ControlVariate(Correction):
+    """SCAFFOLD, option II: g <- g - c_i + c; then c_i <- c_i - c + (x - y_i) / (K eta), and c += 1/N sum_i dc_i.
+
+    x is where the round began, y_i where K local steps of size eta ended; c comes beside the coordinator's model, the
+    change dc_i of c_i goes beside the payload: twice the bytes of FedAvg. The sum is over those who took part, divided
+    by all N agents; the others keep c_i. An agent that sent nothing (it sat out, its gate was closed) keeps c_i too, so
+    that c = mean c_i. An update that the network lost, or an agent that was reset, leaves c apart from that mean by its
+    share for good.
+
+    Reference: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: stochastic controlled averaging for federated
+    learning", ICML 2020, arXiv 1910.06378, Algorithm 1.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("control", "control_next", "control_shift")
+    extras: ClassVar[int] = 1
+    modes: ClassVar[tuple[str, ...]] = ("central",)
+    needs_rate: ClassVar[bool] = True
+
+    def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
+        """Add c - c_i."""
+        np.add(gradient, state["control_shift"], out=gradient)
+
+    def extra(self, turn: Turn) -> Vector | None:
+        """Return dc_i; c_i itself follows when the next round begins, so that a repeated message says the same."""
+        memory = turn.memory
+        control = memory.recall("control")
+        after = control
+        if turn.rate:
+            after = (turn.start - turn.own) / turn.rate - memory.recall("control_shift")
+        memory.store("control_next", after)
+        return after - control
+
+    def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
+        """Take over what was sent, and the coordinator's c."""
+        control = memory.recall("control_next")
+        memory.store("control", control)
+        if len(extra):
+            memory.store("control_shift", extra - control)
+
+    def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
+        """Return c + 1/N sum dc_i."""
+        return extra + share * mean
+
+
+@rule
+class ResidualVariate(Correction):
+    """SCAFFLSA: g <- g - xi_i; then xi_i += (theta - theta_i) / (eta H), from xi_i = 0.
+
+    theta_i is where H local steps of size eta ended, theta what the exchange made of all of them. Nothing travels
+    beside the payload. Where theta is the plain mean of the theta_i, sum_i xi_i stays 0, and the fixed point is the
+    optimum of the mean problem, with xi_i the mean gradient of agent i there. Equal to SCAFFOLD's option II where
+    everyone takes part, at half its bytes. Everyone must be asked every round: an agent learns theta from the next
+    model alone. One that sat a round out keeps xi_i, and the sum is that of those who took part.
+
+    Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, "SCAFFLSA: taming heterogeneity in federated
+    linear stochastic approximation and TD learning", NeurIPS 2024, arXiv 2402.04114, Algorithm 2.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("residual",)
+    modes: ClassVar[tuple[str, ...]] = ("central",)
+    needs_rate: ClassVar[bool] = True
+    needs_everyone: ClassVar[bool] = True
+
+    def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
+        """Subtract xi_i."""
+        np.subtract(gradient, state["residual"], out=gradient)
+
+    def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
+        """Learn from how far the exchange moved the agent."""
+        if before is not None and before.rate:
+            memory.store("residual", memory.recall("residual") + (start - before.own) / before.rate)

@@ -1,0 +1,181 @@
+"""Which rules of different axes cannot be together, with the reason. Rules say of themselves what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.sections import Scenario
+
+Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+
+_LOSES_STATE = ("crash", "restart", "leave", "join")
+_LOSES_MESSAGES = (*_LOSES_STATE, "partition", "loss", "straggle", "delay", "burst_loss", "duplicate", "reorder")
+_COORDINATED = ("central", "hierarchical")
+
+
+def compositions(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield every combination that means nothing, as (path of the key, reason); `stack` is the bound learner."""
+    if scenario.exchange.payload not in PAYLOADS:
+        return
+    for look in CHECKS:
+        yield from look(scenario, stack)
+
+
+def _payload(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    name, payload = scenario.exchange.payload, PAYLOADS[scenario.exchange.payload]
+    path = ("exchange", "payload")
+    if scenario.mode not in (*payload.modes, "independent", "pooled"):
+        yield path, f"{name!r} has no meaning in mode {scenario.mode}: {payload.why}"
+        return
+    if payload.needs_gradient and scenario.mode in payload.modes:
+        if not stack.gives_gradients:
+            yield path, f"learner {_learner(scenario)} gives no gradients: {name!r} needs one that takes gradient steps"
+        if scenario.schedule.every != 1:
+            yield ("schedule", "every"), f"must be 1 with payload {name!r}: a gradient is that of one local update"
+        if scenario.learner.moments == "average":
+            yield ("learner", "moments"), f"with payload {name!r} the learner has no moments: the coordinator steps"
+    if not payload.is_averaged and scenario.mode == "gossip" and scenario.mixing.is_stateful:
+        yield path, f"{name!r} is not averaged, so mixing {_mixing_name(scenario)!r} has nothing to do"
+    if payload.tells is not None and scenario.mode in payload.modes:
+        yield from _told(scenario, stack, payload.tells)
+
+
+def _told(scenario: Scenario, stack: Stack, name: str) -> Iterator[Problem]:
+    from p2pfrl.core.errors import ScenarioError
+
+    try:
+        stack.told(name)
+    except ScenarioError as error:
+        for line in error.problems:
+            yield ("exchange", "payload"), line.removeprefix("exchange.payload: ")
+
+
+def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    correction, path = scenario.correction, ("correction",)
+    name = kind_of("corrections", correction)
+    if scenario.mode not in (*correction.modes, "independent", "pooled"):
+        yield path, f"{name!r} means something in mode {' or '.join(correction.modes)}, not in {scenario.mode}"
+        return
+    if correction.arrays and not stack.takes_corrections:
+        yield path, f"learner {_learner(scenario)} takes no gradient steps that {name!r} could correct"
+        return
+    if correction.needs_rate and not stack.rate:
+        fix = (
+            'learner.optimizer = "sgd" and learner.max_grad_norm = 0' if hasattr(scenario.learner, "optimizer") else ""
+        )
+        hint = f": set {fix}" if fix else ""
+        yield path, f"{name!r} divides by learning rate times steps, so it needs plain gradient descent{hint}"
+    if correction.extras and not scenario.compressor.is_exact:
+        yield ("compressor",), f"would garble what correction {name!r} sends beside the payload: use kind = 'none'"
+
+
+def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    if scenario.mode != "gossip":
+        return
+    mixing: Mixing = scenario.mixing
+    name = _mixing_name(scenario)
+    if scenario.exchange.order == "combine_while_adapting" and not mixing.is_ordered:
+        yield ("exchange", "order"), f"mixing {name!r} says itself when it combines: leave the order out"
+    if mixing.is_pairwise is not scenario.schedule.is_asynchronous and mixing.is_pairwise:
+        yield (
+            ("schedule", "kind"),
+            f"mixing {name!r} knows no rounds: use kind = 'asynchronous'; or topology 'matchings'",
+        )
+    if mixing.needs_every_message and scenario.schedule.is_asynchronous:
+        yield ("schedule", "kind"), f"mixing {name!r} needs every message in its round: use kind = 'synchronous'"
+    if mixing.needs_every_message or scenario.compressor.is_difference:
+        yield from _lossless(
+            scenario, name if mixing.needs_every_message else kind_of("compressors", scenario.compressor)
+        )
+    if mixing.is_stateful:
+        for position, fault in enumerate(scenario.faults):
+            if (kind := kind_of("faults", fault)) in _LOSES_STATE:
+                yield ("faults", position), f"mixing {name!r} remembers more than the parameters, which {kind!r} loses"
+
+
+def _lossless(scenario: Scenario, name: str) -> Iterator[Problem]:
+    reason = f"{name!r} needs every message: what one misses is never made good"
+    if getattr(scenario.network.loss, "probability", 1.0):
+        yield ("network", "loss"), f"{reason}; set it to 0"
+    if scenario.availability.dropout or scenario.availability.trace:
+        yield ("availability",), f"{reason}; everyone must be there"
+    for position, fault in enumerate(scenario.faults):
+        if kind_of("faults", fault) in _LOSES_MESSAGES:
+            yield ("faults", position), f"{reason}; take out this fault"
+    if kind_of("gates", scenario.gate) not in ("none", "always"):
+        yield ("gate",), f"{reason}; a closed gate holds messages back"
+
+
+def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    compressor, mixing = scenario.compressor, scenario.mixing
+    name = kind_of("compressors", compressor)
+    if scenario.mode == "gossip":
+        if (mixing.is_per_neighbor or mixing.is_pairwise) and not compressor.is_exact:
+            reason = f"would not keep the sums that mixing {_mixing_name(scenario)!r} counts on: use kind = 'none'"
+            yield ("compressor",), reason
+        if mixing.needs_difference and not compressor.is_difference:
+            reason = f"mixing {_mixing_name(scenario)!r} needs receivers that remember: use kind = 'difference'"
+            yield ("compressor", "kind"), reason
+    if compressor.is_difference and scenario.mode in _COORDINATED:
+        yield ("compressor",), f"{name!r} is for neighbors that remember each other, in mode gossip"
+    if compressor.is_difference and scenario.schedule.is_asynchronous and scenario.mode == "gossip":
+        reason = f"{name!r} needs every message, and of several that wait an asynchronous agent mixes only the newest"
+        yield ("compressor",), reason
+    takes_part = scenario.mode == "gossip" or scenario.mode in _COORDINATED
+    if (
+        takes_part
+        and compressor.is_sparse
+        and not compressor.is_difference
+        and scenario.exchange.payload == "parameters"
+    ):
+        reason = (
+            f"{name!r} sets most parameters to zero: send what changed (in mode gossip kind = 'difference' around it, "
+            "in mode central payload = 'delta' and kind = 'error_feedback' around it)"
+        )
+        yield ("compressor",), reason
+
+
+def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    if scenario.mode not in _COORDINATED:
+        return
+    aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+    if aggregator.score and participation.score and aggregator.score != participation.score:
+        reason = (
+            f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: a message tells only one"
+        )
+        yield ("coordinator", "participation"), reason
+    payload = PAYLOADS[scenario.exchange.payload]
+    if aggregator.payloads is not None and scenario.exchange.payload not in aggregator.payloads:
+        known = " or ".join(map(repr, aggregator.payloads))
+        reason = f"{kind_of('aggregators', aggregator)!r} reads payload {known}; got {scenario.exchange.payload!r}"
+        yield ("coordinator", "aggregator"), reason
+    if payload.aggregators is not None:
+        name = kind_of("aggregators", aggregator)
+        if name not in payload.aggregators:
+            known = " or ".join(map(repr, payload.aggregators))
+            reason = (
+                f"payload {scenario.exchange.payload!r} is read by {known}; {name!r} would average its numbers blindly"
+            )
+            yield ("coordinator", "aggregator"), reason
+
+
+def _learner(scenario: Scenario) -> str:
+    return repr(kind_of("learners", scenario.learner))
+
+
+def _mixing_name(scenario: Scenario) -> str:
+    return kind_of("mixing", scenario.mixing)
+
+
+CHECKS: tuple[Callable[[Scenario, Stack], Iterator[Problem]], ...] = (
+    _payload,
+    _correction,
+    _mixing_alone,
+    _compressor,
+    _coordinator,
+)
