@@ -8,19 +8,7 @@ from importlib import import_module
 
 from p2pfrl.bench.laws.base import Figure, Law
 
-MODULES = (
-    "spectral",
-    "server",
-    "afedpg",
-    "fedpg",
-    "fedavg",
-    "modes",
-    "noise",
-    "delay",
-    "lossy",
-    "determinism",
-    "pairwise",
-)
+MODULES = ("spectral", "server", "afedpg", "fedpg", "fedavg", "modes", "noise", "delay", "lossy", "determinism", "pairwise", "selection")
 """Modules of this package that hold laws, in the order of the table."""
 
 
