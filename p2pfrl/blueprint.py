@@ -230,7 +230,7 @@ class Blueprint:
         body = Coordinator(
             self._model(trainer, 0).first(stack),
             payload=self._rules.payload,
-            aggregator=Pool(stack) if self.mode.pools else section.aggregator,
+            aggregator=Pool(stack) if self.mode.pools else section.aggregator.bind(scenario.learner.lr),
             optimizer=section.server_optimizer,
             correction=scenario.correction,
             participation=section.participation,

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.consensus.mixing import Mixing
-from p2pfrl.core.distributions import Draw
+from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import draw
 from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
@@ -36,6 +37,8 @@ from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.world.network import Network
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.simulation import Simulation
+
+_VARIATION = 8
 
 
 class StackJudge:
@@ -139,6 +142,7 @@ def build(
         spawn=spawn,
         coordinator=coordinate if blueprint.mode.coordinator else None,
         seconds_per_step=blueprint.seconds_per_step(),
+        variation=_variation(scenario),
         neighbors=blueprint.mode.neighbors(union),
         peer_timeout=round((scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND),
         faults=scenario.faults,
@@ -151,6 +155,14 @@ def build(
         updates = rounds * n if rounds is not None and counted else None
         recorder.follow_clock(loop.post, loop.is_busy, updates, simulation.stop)
     return World(blueprint, loop, simulation, network, trainer, recorder, log)
+
+
+def _variation(scenario: Scenario) -> Callable[[int, int], float]:
+    """Return (agent, number of the update) -> factor of the time it takes."""
+    drawn = scenario.compute.variation
+    if isinstance(drawn, Constant):
+        return lambda agent, number: drawn.value
+    return lambda agent, number: drawn.sample(*draw(scenario.seed, agent, agent, number, _VARIATION))
 
 
 def _tick(blueprint: Blueprint) -> int:

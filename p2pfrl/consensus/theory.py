@@ -43,6 +43,7 @@ __all__ = [
     "lambda_2",
     "laplacian_max",
     "matrix",
+    "pairwise_rate",
     "predict",
     "rounds_to",
     "sampled_contraction",
@@ -113,13 +114,44 @@ def sampled_contraction(view: TopologyView, mixing: Mixing, *, rounds: int = 64,
     return math.exp(total / counted)
 
 
+def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
+    """Return rho(E[W (x) W]): the factor per exchange by which E||x - mean||^2 shrinks when random pairs average.
+
+    Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W M W], M = x x^T, is
+    M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T and p_ij = 1 / (n d_i): applied to M until
+    the ratio settles. The lambda_2 of E[W] is a bound from above.
+
+    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006
+        (the bound: theorem 3).
+    """
+    n = graph.n
+    p = np.zeros((n, n))
+    for i, neighbors in enumerate(graph.successors):
+        for j in neighbors:
+            p[i, j] += 0.5 / (n * len(neighbors))
+            p[j, i] += 0.5 / (n * len(neighbors))
+    mean = 2.0 * (np.diag(p.sum(axis=1)) - p)
+    m = np.eye(n) - 1.0 / n
+    rate = 0.0
+    for _ in range(steps if n > 1 else 0):
+        m /= np.linalg.norm(m)
+        spread = p * (m.diagonal()[:, None] + m.diagonal() - 2.0 * m) / 2.0
+        after = m - (mean @ m + m @ mean) / 2.0 + np.diag(spread.sum(axis=1)) - spread
+        before, rate = rate, float((after * m).sum())
+        m = after
+        if abs(rate - before) < 1e-15:
+            break
+    return rate
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What theory says about mixing on a topology, before anything runs.
 
     Attributes:
         lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph, `contraction` of a
-            periodic one, `sampled_contraction` of fresh draws; what `Mixing.rate` makes of it.
+            periodic one, `sampled_contraction` of fresh draws; what `Mixing.rate` makes of it. In pairs, of the n
+            exchanges that count as a round, on the first graph; above 64 agents a bound.
         period: distinct rounds; None for fresh draws.
         doubly_stochastic: whether every W keeps the mean over agents (for fresh draws: the first).
     """
@@ -148,7 +180,13 @@ def predict(view: TopologyView, mixing: Mixing) -> Prediction:
     for graph in graphs:
         mixing.check(graph)
     fresh = view.period is None
-    rate = sampled_contraction(view, mixing) if fresh else contraction([mixing.weights(graph) for graph in graphs])
+    if mixing.is_pairwise:
+        once = pairwise_rate(graphs[0]) if view.n <= 64 else lambda_2(mixing.weights(graphs[0]))
+        rate = once ** (view.n / 2)
+    elif fresh:
+        rate = sampled_contraction(view, mixing)
+    else:
+        rate = contraction([mixing.weights(graph) for graph in graphs])
     return Prediction(mixing.rate(rate), view.period, all(mixing.is_doubly_stochastic(graph) for graph in graphs))
 
 

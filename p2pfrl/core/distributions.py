@@ -151,6 +151,23 @@ class LogNormal(Draw):
 
 
 @rule
+class Exponential(Draw):
+    """Exponential with `mean`: the times between events that have no memory, as of a Poisson clock."""
+
+    quantities: ClassVar[tuple[str, ...]] = ("mean",)
+    mean: float = Field(default=1.0, gt=0)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Zero and 36.7 mean, the farthest that 53 random bits reach."""
+        return 0.0, self.mean * 53.0 * math.log(2.0)
+
+    def sample(self, u1: float, u2: float) -> float:
+        """Return -mean log(1 - u1)."""
+        return -self.mean * math.log1p(-u1)
+
+
+@rule
 class Choice(Draw):
     """One of `choices`, each as probable as the others."""
 
@@ -227,6 +244,7 @@ DRAWS: dict[str, type[Draw]] = {
     "uniform": Uniform,
     "normal": Normal,
     "lognormal": LogNormal,
+    "exponential": Exponential,
     "choice": Choice,
 }
 RULES: dict[str, type[Distribution]] = DRAWS | {"linspace": Linspace, "arithmetic": Arithmetic, "values": Values}

@@ -5,7 +5,7 @@ Samples are columns: column t m + j is step t of instance j. Arrays are `(b, fea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -188,10 +188,36 @@ def evaluate(
     episodes: int,
     index: int,
 ) -> NDArray[np.float64]:
-    """Return the mean undiscounted return `(b,)` of greedy episodes, ceil(episodes / instances) of each instance.
+    """Return the mean undiscounted return `(b,)` of greedy episodes; see `play`."""
+    out = np.empty((len(agents), network.outputs, simulator.instances), dtype=rows.dtype)
+
+    def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
+        network.forward(rows, x, out, network.chains[:1])
+        return policy.to_environment(policy.greedy(out[:, : policy.outputs]))
+
+    return play(simulator, act, agents=agents, episodes=episodes, index=index)
+
+
+def play(
+    simulator: Simulator,
+    act: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> NDArray[np.float64]:
+    """Return the mean undiscounted return `(b,)` of ceil(episodes / instances) episodes of each instance.
 
     Start states and noise are named by (seed, agent, index). An episode without end counts as it stands after 10,000
     steps, or the environment's own limit if that is longer.
+
+    Args:
+        simulator: of the agents' environments.
+        act: observations `(b, m, o)` -> actions, as the environment takes them.
+        agents: whose, `(b,)`.
+        episodes: per agent, at least.
+        index: names the random streams.
     """
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
@@ -199,11 +225,8 @@ def evaluate(
     state = simulator.init(agents, purpose=f"evaluation-{index}")
     simulator.begin(agents, [index] * b, purpose="evaluation")
     obs = simulator.observe(agents, state)
-    out = np.empty((b, network.outputs, m), dtype=rows.dtype)
     for _ in range(wanted * max(_LONGEST, spec.max_steps or 0)):
-        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
-        network.forward(rows, x, out, network.chains[:1])
-        step = simulator.step(state, policy.to_environment(policy.greedy(out[:, : policy.outputs])))
+        step = simulator.step(state, act(obs))
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)
         count += counts

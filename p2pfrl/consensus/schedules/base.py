@@ -102,9 +102,7 @@ class ScheduleRule(ABC):
     ) -> Schedule:
         """Return the state machine of an agent that exchanges with one neighbor at a time, if there is one.
 
-        Args:
-            patience: nanoseconds until a question without an answer is repeated.
-            pick: (round, neighbors that are there) -> the one that is asked.
+        It asks whom `pick` makes of (round, neighbors that are there), again after `patience` nanoseconds.
         """
         raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
 

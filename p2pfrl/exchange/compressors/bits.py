@@ -108,6 +108,11 @@ def join(*parts: NDArray[Any]) -> Bytes:
     return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
 
 
+def quiet() -> np.errstate:
+    """Return a context without warnings: vectors that are not finite are for receivers to refuse."""
+    return np.errstate(invalid="ignore", over="ignore")
+
+
 class Reader:
     """Takes a message apart, from front to back.
 

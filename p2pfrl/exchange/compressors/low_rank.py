@@ -13,7 +13,7 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Reader, join
+from p2pfrl.exchange.compressors.bits import Reader, join, quiet
 
 Matrix = NDArray[np.floating]
 
@@ -73,7 +73,7 @@ class LowRank(Compressor):
 
 def _product(left: Matrix, right: Matrix, size: int) -> Vector:
     """Return the first `size` numbers of left right', the same on every machine: no library chooses the order."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with quiet():
         total = left[:, :1] * right[:, 0]
         for i in range(1, left.shape[1]):
             total += left[:, i : i + 1] * right[:, i]

@@ -15,7 +15,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import Message
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Reader, join
+from p2pfrl.exchange.compressors.bits import Reader, join, quiet
 from p2pfrl.exchange.compressors.low_rank import LowRank
 from p2pfrl.exchange.compressors.quantized import QSGD, Quantize, Sign
 from p2pfrl.exchange.compressors.sparse import RandK, Threshold, TopK
@@ -56,7 +56,8 @@ class ErrorFeedback(Compressor):
         error, *inner = state
         wanted = vector + error
         made = self.compressor.encode(wanted, turn, tuple(inner))
-        return Encoded(made.data, made.known, (wanted - made.known, *made.state))
+        with quiet():
+            return Encoded(made.data, made.known, (wanted - made.known, *made.state))
 
     def limit(self, size: int, itemsize: int) -> int:
         """Return Q's."""
@@ -101,7 +102,9 @@ class Difference(Compressor):
         if self.refresh and count[0] % self.refresh == 0:
             form, data, now, rest = _WHOLE, vector, vector.copy(), tuple(inner)
         else:
-            made = self.compressor.encode(vector - known, turn, tuple(inner))
+            with quiet():
+                change = vector - known
+            made = self.compressor.encode(change, turn, tuple(inner))
             form, now = (_CHANGE, known + made.known) if count[0] else (_FIRST, made.known)
             data, rest = made.data, made.state
         return Encoded(join(np.array([form], dtype=np.uint8), check, data), now, (now, count + 1, *rest))

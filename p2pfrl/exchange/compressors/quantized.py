@@ -12,7 +12,7 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Integers, Reader, join, pack, packed_size, unpack, width
+from p2pfrl.exchange.compressors.bits import Integers, Reader, join, pack, packed_size, quiet, unpack, width
 
 
 @rule
@@ -38,8 +38,8 @@ class Quantize(Compressor):
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return least, greatest, and the levels."""
         ends = np.array([vector.min(), vector.max()], dtype=vector.dtype)
-        step = self._step(ends)
-        with np.errstate(invalid="ignore", over="ignore"):  # parameters that are not finite are for receivers to refuse
+        with quiet():
+            step = self._step(ends)
             place = (vector / 2 - ends[0] / 2) / (step / 2) if step > 0 else np.zeros_like(vector)
             noise = turn.generator("compressor").random(len(vector), dtype=place.dtype) if self.stochastic else 0.5
             levels = np.clip(np.floor(place + noise), 0, 2**self.bits - 1).astype(np.uint32)
@@ -66,9 +66,11 @@ class Quantize(Compressor):
 
     def _values(self, ends: Vector, levels: Integers) -> Vector:
         values: Vector = levels.astype(ends.dtype)
-        values *= self._step(ends)
-        values += ends[0]
-        np.minimum(values, ends[1], out=values)
+        with quiet():
+            values *= self._step(ends) / 2  # halves: from end to end it may be farther than numbers go
+            values += ends[0] / 2
+            np.minimum(values, ends[1] / 2, out=values)
+            values *= 2
         return values
 
 
@@ -96,7 +98,7 @@ class QSGD(Compressor):
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the norm and the levels."""
         norm, s = _norm(vector), self.levels
-        with np.errstate(invalid="ignore", over="ignore"):  # parameters that are not finite are for receivers to refuse
+        with quiet():
             place = np.abs(vector) / norm[0] * s if norm[0] > 0 else np.zeros_like(vector)
             place += turn.generator("compressor").random(len(vector), dtype=place.dtype)
             steps = np.copysign(np.minimum(np.floor(place), s), vector).astype(np.int64)
@@ -121,7 +123,8 @@ class QSGD(Compressor):
         values: Vector = steps.astype(norm.dtype)
         size, s = len(values), self.levels
         shrink = 1.0 + min(size / s**2, size**0.5 / s) if self.contractive else 1.0
-        values *= norm[0] / norm.dtype.type(s * shrink)
+        with quiet():
+            values *= norm[0] / norm.dtype.type(s * shrink)
         return values
 
 
@@ -165,5 +168,5 @@ def _norm(vector: Vector) -> Vector:
     largest = np.abs(vector).max()
     if not 0 < largest < np.inf:
         return np.array([largest], dtype=vector.dtype)
-    with np.errstate(over="ignore"):
+    with quiet():
         return np.array([np.linalg.norm(vector / largest) * largest], dtype=vector.dtype)

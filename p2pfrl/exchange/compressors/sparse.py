@@ -129,7 +129,7 @@ class Threshold(Compressor):
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return how many there are, the numbers, and their places."""
-        positions = np.flatnonzero(np.abs(vector) > self.epsilon)
+        positions = np.flatnonzero(~(np.abs(vector) <= self.epsilon))  # what is no number travels, to be refused
         count = np.array([len(positions)], dtype="<u4")
         data = join(count, vector[positions], pack_positions(positions, len(vector)))
         return Encoded(data, _spread(vector[positions], positions, len(vector)), state)

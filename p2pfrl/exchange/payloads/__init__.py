@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from p2pfrl.exchange.payloads.base import Delta, Gradient, Parameters, Payload, Shared
+from p2pfrl.exchange.payloads.table import Table
 
-RULES: dict[str, type[Payload]] = {"parameters": Parameters, "delta": Delta, "gradient": Gradient}
+RULES: dict[str, type[Payload]] = {"parameters": Parameters, "delta": Delta, "gradient": Gradient, "table": Table}
 
-__all__ = ["RULES", "Delta", "Gradient", "Parameters", "Payload", "Shared"]
+__all__ = ["RULES", "Delta", "Gradient", "Parameters", "Payload", "Shared", "Table"]

@@ -5,6 +5,14 @@ from p2pfrl.learning.learners.base import Learner
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.learners.tabular_q import TabularQ
 from p2pfrl.learning.learners.td import TD
 
-RULES: dict[str, type[Learner]] = {"quadratic": Quadratic, "reinforce": REINFORCE, "a2c": A2C, "ppo": PPO, "td": TD}
+RULES: dict[str, type[Learner]] = {
+    "quadratic": Quadratic,
+    "reinforce": REINFORCE,
+    "a2c": A2C,
+    "ppo": PPO,
+    "td": TD,
+    "tabular_q": TabularQ,
+}

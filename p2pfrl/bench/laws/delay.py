@@ -1,0 +1,58 @@
+"""x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (2 (2 tau + 1))): delay through injected latency.
+
+A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant). With n = tau + 1
+agents on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of
+the ids: when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.bench.laws.runs import Array, play
+from p2pfrl.consensus.theory import delay_threshold
+from p2pfrl.results.record import Record
+
+_WORLDS = ((1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s"))
+"""(curvature, latency, seconds per update)"""
+
+
+def delayed(tau: int, part: float) -> tuple[Record, Array, float]:
+    """Return the run of tau + 1 agents at lr a = `part` of the threshold, its start, and lr a."""
+    from p2pfrl.core.rng import generator
+
+    curvature, latency, per_step = _WORLDS[tau % 3]
+    updates, n, product = 300 + 250 * tau, tau + 1, part * delay_threshold(tau)
+    run = play(
+        n, -(-updates // n), mode="central", seed=tau, exchange={"payload": "delta"},
+        learner={"dimension": 3, "curvature": [curvature] * 2, "spread": 0.0, "lr": product / curvature},
+        schedule={"kind": "asynchronous", "staleness": {"kind": "constant"}},
+        network={"latency": latency}, compute={"seconds_per_env_step": per_step},
+    )  # fmt: skip
+    return run, generator(tau, "start").standard_normal(3), product
+
+
+def growth(run: Record, start: Array) -> float:
+    """Return ||x|| at the end over ||x|| at the start."""
+    return float(np.linalg.norm(run.parameters[0]) / np.linalg.norm(start))
+
+
+def _threshold() -> Iterator[Figure]:
+    for tau in range(9):
+        run, start, _ = delayed(tau, 0.95)
+        yield at_most(f"tau = {tau}, 0.95 of the threshold: ||x|| at the end / at the start", 1e-3, growth(run, start))
+        run, start, _ = delayed(tau, 1.05)
+        yield at_least(f"tau = {tau}, 1.05 of the threshold: ||x|| at the end / at the start", 1e3, growth(run, start))
+
+
+LAWS = (
+    Law(
+        "delay",
+        "updates that are tau models old are stable up to lr a = 2 sin(pi / (2 (2 tau + 1))), and not beyond",
+        "Levin, May, Theoretical Population Biology 9, 1976",
+        _threshold,
+    ),
+)

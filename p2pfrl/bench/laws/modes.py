@@ -1,0 +1,66 @@
+"""Gossip, central and independent learning of CartPole at equal samples: talking to two neighbors is nearly enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.bench.laws.runs import play
+from p2pfrl.results.record import Record
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ring": ("gossip", {}),
+    "lossy ring": ("gossip", {"network": {"loss": 0.3}}),
+    "central": ("central", {}),
+    "independent": ("independent", {}),
+}
+
+
+def learn(way: str, seed: int, rounds: int) -> Record:
+    """Run 8 agents of 2 instances x 32 steps per round: too few samples to learn fast alone."""
+    mode, tables = WAYS[way]
+    return play(
+        8, rounds, mode=mode, seed=seed, environment={"id": "CartPole-v1", "instances": 2},
+        learner={"kind": "ppo", "lr": 3e-3, "steps": 32}, evaluation={"episodes": 5, "every": 1000}, **tables,
+    )  # fmt: skip
+
+
+def _modes() -> Iterator[Figure]:
+    for seed in (1, 2, 3):
+        runs = {way: learn(way, seed, 100) for way in WAYS}
+        area = {way: float(run.metrics["return_mean"][5:].mean()) for way, run in runs.items()}
+        final = {way: float(run.metrics["evaluation_own"][-1]) for way, run in runs.items()}
+        apart = {way: float(run.metrics["consensus_distance"][-1]) for way, run in runs.items()}
+        alone = area["independent"]
+        yield at_least(f"seed {seed}: mean return, ring / independent", 1.15, area["ring"] / alone)
+        yield near(f"seed {seed}: mean return, ring / central", 1.0, area["ring"] / area["central"], 0.1)
+        yield at_least(f"seed {seed}: mean return, ring with 30% loss / independent", 1.05, area["lossy ring"] / alone)
+        yield at_least(f"seed {seed}: final return, ring", final["independent"] + 50, final["ring"])
+        yield at_least(f"seed {seed}: final return, ring with 30% loss", 400.0, final["lossy ring"])
+        yield at_most(f"seed {seed}: consensus distance, central", 1e-5, apart["central"])
+        yield at_most(f"seed {seed}: consensus distance, ring", 0.2 * apart["independent"], apart["ring"])
+
+
+def _apart() -> Iterator[Figure]:
+    apart = {way: float(learn(way, 4, 12).metrics["consensus_distance"][-1]) for way in WAYS}
+    yield at_most("consensus distance, central", 1e-5, apart["central"])
+    yield at_most("consensus distance, ring", apart["lossy ring"], apart["ring"])
+    yield at_most("consensus distance, ring with 30% loss", 0.5 * apart["independent"], apart["lossy ring"])
+
+
+LAWS = (
+    Law(
+        "modes_cartpole",
+        "a ring learns CartPole like a coordinator, and faster than agents alone, even with 30% loss",
+        "computed",
+        _modes,
+        is_slow=True,
+    ),
+    Law(
+        "modes_apart",
+        "agents are nearest to each other with a coordinator, then on a ring, then on one with 30% loss, then alone",
+        "computed",
+        _apart,
+    ),
+)

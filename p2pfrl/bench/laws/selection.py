@@ -1,0 +1,51 @@
+"""Laws of participation: which choices of agents estimate what all of them would have done, and what a choice saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.bench.laws.runs import Array, Table, play
+
+_FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9, "lr": 1e-3}
+"""Optima so far away that every agent's displacement, about 1, is the same in every round."""
+_AGENTS, _ROUNDS = 10, 1500
+
+
+def moved(rule: Table, rounds: int, seed: int) -> tuple[Array, Array]:
+    """Return the coordinator's mean move per round `(d,)`, and every agent's own displacement `(n, d)`."""
+    run = play(
+        _AGENTS, rounds, mode="central", seed=seed, learner=_FAR, exchange={"payload": "delta"},
+        coordinator={"participation": rule},
+    )  # fmt: skip
+    before = play(_AGENTS, 1, mode="independent", seed=seed, learner={**_FAR, "lr": 0.0}).parameters
+    own = play(_AGENTS, 1, mode="independent", seed=seed, learner=_FAR).parameters - before
+    return (run.parameters[0] - before[0]) / rounds, own
+
+
+def _unbiased() -> Iterator[Figure]:
+    for rule in ({"kind": "uniform", "fraction": 0.3}, {"kind": "weighted", "fraction": 0.3}):
+        mean, own = moved(rule, _ROUNDS, seed=1)
+        deviation = own.std(axis=0) * np.sqrt((1.0 / 3.0) * (7.0 / 9.0 if rule["kind"] == "uniform" else 1.0) / _ROUNDS)
+        errors = (mean - own.mean(axis=0)) / deviation
+        what = f"{rule['kind']}, 3 of 10: error of the mean move in standard deviations"
+        yield at_most(f"{what}, largest of 8 coordinates", 4.0, float(np.abs(errors).max()))
+        yield at_least(f"{what}, rms", 0.3, float(np.sqrt(np.mean(errors**2))))
+    mean, own = moved({"kind": "round_robin", "fraction": 0.5}, 40, seed=1)
+    apart = float(np.abs(mean - own.mean(axis=0)).max())
+    yield at_most("round_robin, 5 of 10, 40 rounds: error of the mean move", 1e-6, apart)
+    mean, own = moved({"kind": "power_of_choice", "fraction": 0.3, "candidates": 10}, 40, seed=1)
+    apart = float(np.abs(mean - own.mean(axis=0)).max())
+    yield at_least("power_of_choice, the 3 of the highest loss: error of the mean move", 0.1, apart)
+
+
+LAWS = (
+    Law(
+        "participation",
+        "uniform and weighted choices move the coordinator like all agents would, on average; the worst few do not",
+        "Li et al., ICLR 2020, arXiv 1907.02189; Cho et al., AISTATS 2022, arXiv 2010.01243",
+        _unbiased,
+    ),
+)

@@ -1,0 +1,92 @@
+"""Laws of gradient tracking and EXTRA: heterogeneous agents find the optimum with a constant step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.bench.laws.runs import Array, play
+from p2pfrl.bench.laws.watch import watched
+from p2pfrl.consensus.mixing.tracking import GradientTracking
+from p2pfrl.results.record import Record
+
+
+def _run(kind: str, lr: float, rounds: int, *, seed: int = 1, topology: str = "ring", **options: object) -> Record:
+    learner = {"lr": lr, "curvature": [0.5, 2.0], "spread": 3.0}
+    return play(16, rounds, seed=seed, learner=learner, topology={"kind": topology}, mixing={"kind": kind, **options})
+
+
+def _optimum(run: Record) -> Array:
+    A, x_star = run.problem["A"], run.problem["x_star"]
+    return np.asarray(np.linalg.solve(A.sum(axis=0), np.einsum("nij,nj->i", A, x_star)))
+
+
+def _error(run: Record) -> float:
+    """Return sqrt(mean_i ||x_i - x_opt||^2)."""
+    return float(np.sqrt(np.square(run.parameters - _optimum(run)).sum(axis=1).mean()))
+
+
+def _bias() -> Iterator[Figure]:
+    errors = [_error(_run("metropolis", lr, 300)) for lr in (0.1, 0.05, 0.025)]
+    yield at_least("ring, lr .05: distance to the optimum", 1.0, errors[1])
+    yield at_least("ring: the same at lr .1 and at .025, ratio", 1.5, errors[0] / errors[2])
+
+
+def _tracking() -> Iterator[Figure]:
+    yield at_most("ring, lr .05: distance after 2000 rounds", 1e-10, _error(_run("gradient_tracking", 0.05, 2000)))
+    far = _error(_run("gradient_tracking", 0.2, 200))
+    yield at_least("ring, lr .2: distance after 200 rounds: it diverges", 1e3, far)
+    run = _run("gradient_tracking", 0.2, 300, form="adapt_then_combine")
+    yield at_most("ring, lr .2, adapt then combine: distance after 300 rounds", 1.0, _error(run))
+
+
+def _extra() -> Iterator[Figure]:
+    for seed, topology, rounds in ((1, "ring", 700), (2, "grid", 500)):
+        run = _run("extra", 0.3, rounds, seed=seed, topology=topology)
+        yield at_most(f"{topology}, lr .3: distance after {rounds} rounds", 1e-10, _error(run))
+
+
+def _invariant() -> Iterator[Figure]:
+    for form, topology, seed in (("diging", "ring", 1), ("adapt_then_combine", "star", 2)):
+        lr, worst = 0.05, 0.0
+        with watched(GradientTracking, "prepare") as calls:
+            run = _run("gradient_tracking", lr, 100, seed=seed, topology=topology, form=form)
+        for round in range(100):
+            turns = sorted(
+                ((turn.agent, turn.start, state[0]) for (turn, _), state in calls if turn.round == round),
+                key=lambda found: found[0],
+            )
+            x, tracked = (np.array([found[k] for found in turns]) for k in (1, 2))
+            gradients = np.einsum("nij,nj->ni", run.problem["A"], x - run.problem["x_star"])
+            worst = max(worst, float(np.abs(tracked.mean(axis=0) / -lr - gradients.mean(axis=0)).max()))
+        yield at_most(f"{form}, {topology}: largest |mean y - mean gradient| in 100 rounds", 1e-12, worst)
+
+
+LAWS = (
+    Law(
+        "dpsgd_bias",
+        "D-PSGD with different agents stalls beside the optimum, at a distance that shrinks with the step",
+        "Lian et al., NeurIPS 2017, arXiv 1705.09056; Yuan, Ling, Yin, SIOPT 26(3), 2016, arXiv 1310.7063",
+        _bias,
+    ),
+    Law(
+        "gradient_tracking",
+        "gradient tracking reaches the optimum of different agents with a constant step",
+        "Nedic, Olshevsky, Shi, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218",
+        _tracking,
+    ),
+    Law(
+        "extra",
+        "EXTRA reaches the optimum of different agents with a constant step, a larger one",
+        "Shi, Ling, Wu, Yin, SIAM J. Optimization 25(2), 2015, arXiv 1404.6264",
+        _extra,
+    ),
+    Law(
+        "tracking_invariant",
+        "the mean of the trackers is the mean gradient, in every round",
+        "Nedic, Olshevsky, Shi, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218",
+        _invariant,
+    ),
+)
