@@ -1,8 +1,8 @@
 """A process that sends what hypothesis makes to a live peer over TCP: `python hostile_feeder.py HOST:PORT FRAMES SEED`.
 
-It waits for a line on stdin, and ends with a line of JSON: the frames that it sent, on how many connections, and how
-often what should have come of them, by reason. To know that, it feeds a session in memory with the same bytes: when
-that one closes its connection, so must the peer.
+It sends a batch for every line on stdin, answers each with "sent", and ends with a line of JSON: the frames that it
+sent, on how many connections, and how often what should have come of them, by reason. To know that, it feeds a session
+in memory with the same bytes: when that one closes its connection, so must the peer.
 """
 
 from __future__ import annotations
@@ -216,11 +216,12 @@ def main() -> None:
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.lists(ATTEMPTS, min_size=BATCH, max_size=BATCH))
     def feed(attempts: list[Attempt]) -> None:
+        sys.stdin.readline()
         for attempt in attempts:
             feeder.send(attempt)
+        print("sent", flush=True)
 
     print("ready", flush=True)
-    sys.stdin.readline()
     feed()
     feeder.leave()
     print(json.dumps({"frames": feeder.frames, "connections": feeder.connections, **feeder.outcomes}), flush=True)
