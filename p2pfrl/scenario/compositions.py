@@ -144,6 +144,8 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if scenario.mode not in _COORDINATED:
         return
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+    if wrong := participation.misfit(scenario.agents):
+        yield ("coordinator", "participation"), wrong
     if aggregator.score and participation.score and aggregator.score != participation.score:
         reason = (
             f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: a message tells only one"
@@ -162,6 +164,15 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
                 f"payload {scenario.exchange.payload!r} is read by {known}; {name!r} would average its numbers blindly"
             )
             yield ("coordinator", "aggregator"), reason
+
+
+def forgotten(scenario: Scenario) -> str | None:
+    """Return what an agent of this scenario remembers that its checkpoint does not hold, in words; None: nothing."""
+    if scenario.mode == "gossip" and scenario.mixing.is_stateful:
+        return f"mixing {_mixing_name(scenario)!r}"
+    if scenario.compressor.is_difference:
+        return f"compressor {kind_of('compressors', scenario.compressor)!r}"
+    return None
 
 
 def _learner(scenario: Scenario) -> str:
