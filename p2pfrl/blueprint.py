@@ -198,8 +198,8 @@ class Blueprint:
         )
         rounds, available = scenario.stop.rounds, self._available(agent)
         if self.mode.coordinator:
-            last = rounds * scenario.agents if rounds is not None and scenario.schedule.is_asynchronous else rounds
-            schedule = scenario.schedule.client(rounds=last, available=available)
+            models = None if rounds is None else scenario.schedule.models(rounds, scenario.agents)
+            schedule = scenario.schedule.client(rounds=models, available=available)
         else:
             links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
             last = None if scenario.schedule.is_asynchronous and not counts_own else rounds

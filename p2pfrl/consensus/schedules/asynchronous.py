@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client
+from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule

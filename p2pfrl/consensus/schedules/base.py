@@ -63,11 +63,13 @@ class ScheduleRule(ABC):
 
     Attributes:
         is_asynchronous: whether agents go on without waiting for each other.
+        needs_coordinator: whether it has no meaning among neighbors.
         every: local updates per exchange.
         max_staleness: rounds after which a payload is too old to be used; None: never.
     """
 
     is_asynchronous: ClassVar[bool]
+    needs_coordinator: ClassVar[bool] = False
     every: int
     max_staleness: int | None
 
@@ -75,6 +77,10 @@ class ScheduleRule(ABC):
     @abstractmethod
     def link_timeout(self) -> float:
         """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
+
+    def models(self, rounds: int, agents: int) -> int:
+        """Return how many models a coordinator makes in `stop.rounds`: each of n updates where asynchronous."""
+        return rounds * agents if self.is_asynchronous else rounds
 
     @abstractmethod
     def gossip(

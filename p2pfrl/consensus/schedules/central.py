@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
 
 from p2pfrl.consensus.schedules.base import Available, Participants
-from p2pfrl.consensus.staleness import Staleness
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -142,10 +142,19 @@ class Coordinator:
     """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
 
     The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
-    that, lost messages and dead links are reported by the links.
+    that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
+    enough; what comes later counts in the round in which it comes.
     """
 
-    def __init__(self, participants: Participants, *, rounds: int | None, deadline: int, suspect_after: int) -> None:
+    def __init__(
+        self,
+        participants: Participants,
+        *,
+        rounds: int | None,
+        deadline: int,
+        suspect_after: int,
+        quorum: float = 1.0,
+    ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
         self.round = 0
@@ -153,6 +162,8 @@ class Coordinator:
         self._rounds = rounds
         self._patience = deadline
         self._suspect_after = suspect_after
+        self._quorum = quorum
+        self._spare = 0
         self._deadline: int | None = None
         self._box: dict[int, Message] = {}
         self._awaited: dict[int, None] = {}
@@ -192,6 +203,7 @@ class Coordinator:
         present = [i for i in range(self._participants.agents) if i not in self._absent]
         chosen = self._participants.choose(self.round, present) if present else ()
         self._awaited = dict.fromkeys(chosen)
+        self._spare = len(chosen) - ceil(self._quorum * len(chosen))
         self._deadline = None if chosen else now + self._patience
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
@@ -211,19 +223,21 @@ class Coordinator:
         if message.round != self.round or message.sender not in self._awaited:
             self.messages_late += message.kind != SKIP and not event.again
             return ()
-        first = not self._box
+        is_first = not self._box and message.kind != SKIP
         if message.kind != SKIP:
             self._box[message.sender] = message
-        actions = self._answered(message.sender, now)
-        if first and self._box and self._awaited:
+        del self._awaited[message.sender]
+        if len(self._awaited) <= self._spare:
+            return self._close(now)
+        if is_first:
             self._deadline = now + self._patience
             return [WaitUntil(self._deadline)]
-        return actions
+        return ()
 
     def _answered(self, peer: int, now: int) -> Iterable[Action]:
         if peer in self._awaited:
             del self._awaited[peer]
-            if not self._awaited:
+            if len(self._awaited) <= self._spare:
                 return self._close(now)
         return ()
 
@@ -233,59 +247,3 @@ class Coordinator:
         self.round += 1
         yield Mix(self.round - 1, received, [0] * len(received), [1.0] * len(received))
         yield from self._begin(now)
-
-
-class AsynchronousCoordinator:
-    """FedAsync: apply every arriving update at once, weighted by its staleness, and send the new model back.
-
-    Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934. The staleness of an update is the number of models made since the
-    one it started from. `rounds` times n updates are applied, then the final model goes to everyone.
-    """
-
-    def __init__(
-        self, participants: Participants, *, rounds: int | None, max_staleness: int | None, staleness: Staleness
-    ) -> None:
-        self.messages_late = 0
-        self.deadlines_expired = 0
-        self.version = 0
-        self._participants = participants
-        self._updates_left = None if rounds is None else rounds * participants.agents
-        self._max_staleness = max_staleness
-        self._staleness = staleness
-        self._newest: dict[int, tuple[int, int]] = {}
-
-    def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
-        if isinstance(event, Received):
-            return self._received(event.message)
-        if isinstance(event, Started):
-            everyone = range(self._participants.agents)
-            return (Send(self._participants.choose(0, everyone), 0, MODEL),)
-        if isinstance(event, PeerJoined):
-            return (Send((event.peer,), self.version, MODEL),)
-        if isinstance(event, Missing):
-            return (Send((event.peer,), self.version, MODEL),)
-        return ()
-
-    def waits_for(self) -> str:
-        """Return in words what the coordinator is waiting for."""
-        return f"the coordinator waits at version {self.version} for any update"
-
-    def _received(self, message: Message) -> Sequence[Action]:
-        version = (message.incarnation, message.sequence)
-        if version <= self._newest.get(message.sender, (-1, -1)):
-            return ()
-        self._newest[message.sender] = version
-        if message.kind == SKIP:
-            return (Send((message.sender,), self.version, MODEL),)
-        tau = self.version - message.round
-        if self._max_staleness is not None and tau > self._max_staleness:
-            self.messages_late += 1
-            return (Send((message.sender,), self.version, MODEL),)
-        mix = Mix(self.version, (message,), (tau,), (self._staleness.factor(tau),))
-        self.version += 1
-        if self._updates_left is not None:
-            self._updates_left -= 1
-            if not self._updates_left:
-                return (mix, Send(range(self._participants.agents), self.version, FINAL), Finish())
-        return (mix, Send((message.sender,), self.version, MODEL))

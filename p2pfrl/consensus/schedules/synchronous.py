@@ -23,6 +23,8 @@ class Synchronous(ScheduleRule):
         suspect_after: misses in a row after which a neighbor is not awaited until it is heard again.
         max_staleness: rounds for which a payload still counts that came too late, or that stands in for a missing one
             (mixing.on_loss = "last_known"); any number when not given.
+        quorum: with a coordinator, the share of those asked whose answers end a round: elastic rounds. What comes later
+            counts in the round in which it comes.
     """
 
     is_asynchronous: ClassVar[bool] = False
@@ -30,6 +32,7 @@ class Synchronous(ScheduleRule):
     deadline: Seconds = Field(default=30.0, gt=0)
     suspect_after: int = Field(default=3, ge=1)
     max_staleness: int | None = Field(default=None, ge=0)
+    quorum: float = Field(default=1.0, gt=0, le=1)
 
     @property
     def link_timeout(self) -> float:
@@ -56,5 +59,9 @@ class Synchronous(ScheduleRule):
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Coordinator:
         """Return the coordinator's state machine."""
         return Coordinator(
-            participants, rounds=rounds, deadline=round(self.deadline * 1e9), suspect_after=self.suspect_after
+            participants,
+            rounds=rounds,
+            deadline=round(self.deadline * 1e9),
+            suspect_after=self.suspect_after,
+            quorum=self.quorum,
         )
