@@ -21,9 +21,8 @@ from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
 from p2pfrl.scenario import Scenario, hash8
-from p2pfrl.scenario.compositions import forgotten
 from p2pfrl.scenario.render import resolved
-from p2pfrl.scenario.simulated import refuse_faults, without_effect
+from p2pfrl.scenario.simulated import refuse_faults, refuse_resuming, without_effect
 from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.discovery import announcing, discover
@@ -148,11 +147,8 @@ async def _deploy(
     local = [agent for agent in ids if agent != COORDINATOR]
     trainer = blueprint.trainer(local)
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
-    if any(first.values()) and (what := forgotten(scenario)) is not None:
-        raise P2PFRLError(
-            f"{out}: {what} remembers more than a checkpoint holds, so this run cannot be resumed: start all processes "
-            "anew with another --out"
-        )
+    if any(first.values()):
+        refuse_resuming(scenario, out)
     for problem in checkpoints.problems:
         voice.note("checkpoint", detail=problem)
         voice.say(problem)
