@@ -8,7 +8,23 @@ from importlib import import_module
 
 from p2pfrl.bench.laws.base import Figure, Law
 
-MODULES = ("spectral", "server", "afedpg", "fedpg", "fedavg", "modes", "noise", "delay", "lossy", "determinism", "pairwise", "selection"    "mass",
+MODULES = (
+    "spectral",
+    "drift",
+    "fedtd",
+    "fedq",
+    "server",
+    "afedpg",
+    "fedpg",
+    "fedavg",
+    "modes",
+    "noise",
+    "delay",
+    "lossy",
+    "determinism",
+    "pairwise",
+    "selection",
+    "mass",
     "acceleration",
     "tracking",
 )
