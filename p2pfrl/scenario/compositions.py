@@ -92,6 +92,9 @@ def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield from _lossless(
             scenario, name if mixing.needs_every_message else kind_of("compressors", scenario.compressor)
         )
+    if mixing.is_static_only and scenario.topology.period(scenario.agents) != 1:
+        kind = kind_of("topologies", scenario.topology)
+        yield ("topology", "kind"), f"mixing {name!r} needs one graph for all rounds, and {kind!r} changes"
     if mixing.is_stateful:
         for position, fault in enumerate(scenario.faults):
             if (kind := kind_of("faults", fault)) in _LOSES_STATE:
