@@ -166,7 +166,7 @@ def test_every_recipe_makes_a_scenario(tmp_path):
         scenario = load(path)
         assert scenario.name == "q"
     assert scenario.mode == "central"
-    assert set(recipes()) == {"dpsgd", "fedavg"}
+    assert {"dpsgd", "fedavg"} <= set(recipes())
 
 
 def test_a_file_extends_one_beside_it_and_errors_name_the_file_that_holds_the_key(tmp_path):
