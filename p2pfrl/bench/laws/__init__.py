@@ -23,10 +23,13 @@ MODULES = (
     "lossy",
     "determinism",
     "pairwise",
+    "buffered",
     "selection",
     "mass",
     "acceleration",
     "tracking",
+    "compression",
+    "lag",
 )
 """Modules of this package that hold laws, in the order of the table."""
 
