@@ -171,7 +171,7 @@ async def _deploy(
         return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
 
     node = Node(
-        own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,
+        own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
         trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
     )  # fmt: skip
     nodes.append(node)

@@ -143,7 +143,7 @@ kind = "crahs"
 
 def test_what_is_not_built_yet_is_refused():
     (problem,) = problems(QUADRATIC, mode="hierarchical")
-    assert problem.startswith("--set mode: expected 'gossip', 'central', 'independent' or 'pooled'")
+    assert problem.startswith("--set mode: expected 'gossip', 'central', 'hierarchical', 'independent' or 'pooled'")
     (problem,) = problems(QUADRATIC, attacks=[{"kind": "sign_flip", "agents": [1]}])
     assert problem == "--set attacks.0.kind: no 'sign_flip' among attacks; there is none yet"
 

@@ -69,8 +69,7 @@ class AsynchronousCoordinator:
         if isinstance(event, Expired):
             return self._answer()
         if isinstance(event, Started):
-            everyone = range(self._participants.agents)
-            return (Send(self._participants.choose(0, everyone), 0, MODEL),)
+            return (Send(self._participants.choose(0, self._participants.everyone), 0, MODEL),)
         if isinstance(event, PeerJoined | Missing):
             return (Send((event.peer,), self.version, MODEL),)
         return ()
@@ -94,7 +93,7 @@ class AsynchronousCoordinator:
         if self._updates_left is not None:
             self._updates_left -= 1
         if self._updates_left == 0:
-            return (self._mix(), Send(range(self._participants.agents), self.version, FINAL), Finish())
+            return (self._mix(), Send(self._participants.everyone, self.version, FINAL), Finish())
         if len(self._buffer) == self._size:
             return (self._mix(), *self._answer())
         return (WaitUntil(now),)

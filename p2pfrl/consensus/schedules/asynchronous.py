@@ -15,6 +15,7 @@ from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import (
+    COORDINATOR,
     SKIP,
     Action,
     Event,
@@ -85,9 +86,12 @@ class Asynchronous(ScheduleRule):
             first=first,
         )  # fmt: skip
 
-    def client(self, *, rounds: int | None, available: Available) -> Client:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
-        return Client(every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False)
+        return Client(
+            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
+            coordinator=coordinator,
+        )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from p2pfrl.core.types import Schedule
+from p2pfrl.core.types import COORDINATOR, Schedule
 
 Available = Callable[[int, int], bool]
 """(round, time in nanoseconds) -> whether the agent takes part in this round."""
@@ -52,10 +52,17 @@ class Participants:
     Attributes:
         agents: number of agents n.
         choose: (round, present agents) -> those that are asked to train, ascending.
+        ids: of the agents, ascending; 0 to n-1 where it is empty.
     """
 
     agents: int
     choose: Callable[[int, Sequence[int]], Sequence[int]]
+    ids: tuple[int, ...] = ()
+
+    @property
+    def everyone(self) -> Sequence[int]:
+        """The ids of all."""
+        return self.ids or range(self.agents)
 
 
 class ScheduleRule(ABC):
@@ -113,9 +120,17 @@ class ScheduleRule(ABC):
         raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
 
     @abstractmethod
-    def client(self, *, rounds: int | None, available: Available) -> Schedule:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Schedule:
         """Return the state machine of an agent that trains for a coordinator."""
 
     @abstractmethod
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Schedule:
         """Return the coordinator's state machine."""
+
+    def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
+        """Return the state machine of a coordinator that is itself a client, once in `period` rounds."""
+        raise NotImplementedError(f"{type(self).__name__} knows no tree")
+
+    def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
+        """Return the state machine of the coordinator of such coordinators."""
+        raise NotImplementedError(f"{type(self).__name__} knows no tree")

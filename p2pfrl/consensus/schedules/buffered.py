@@ -12,7 +12,7 @@ from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import Schedule
+from p2pfrl.core.types import COORDINATOR, Schedule
 
 
 @rule
@@ -72,9 +72,12 @@ class Buffered(ScheduleRule):
         """Refuse: among neighbors nobody holds a buffer."""
         raise NotImplementedError("schedule 'buffered' needs a coordinator")
 
-    def client(self, *, rounds: int | None, available: Available) -> Client:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
-        return Client(every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False)
+        return Client(
+            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
+            coordinator=coordinator,
+        )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""

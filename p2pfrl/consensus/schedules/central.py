@@ -44,10 +44,18 @@ class Client:
         patience: nanoseconds without a coordinator after which the agent finishes with what it has.
         available: whether it takes part in a round.
         retag: count a late update for the newest round known, instead of the one it started from.
+        coordinator: whom it trains for.
     """
 
     def __init__(
-        self, *, every: int, rounds: int | None, patience: int, available: Available, retag: bool = True
+        self,
+        *,
+        every: int,
+        rounds: int | None,
+        patience: int,
+        available: Available,
+        retag: bool = True,
+        coordinator: int = COORDINATOR,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
@@ -56,6 +64,7 @@ class Client:
         self._patience = patience
         self._available = available
         self._retag = retag
+        self._to = (coordinator,)
         self._round = -1
         self._models = 0
         self._newest = (-1, -1)
@@ -76,7 +85,7 @@ class Client:
             if self._rounds is not None and event.round >= self._rounds:
                 self._over = True
                 return () if self._updates_left else (Finish(),)
-            return (Send((COORDINATOR,), event.round, SKIP),)
+            return (Send(self._to, event.round, SKIP),)
         if isinstance(event, PeerLost):
             self._deadline = now + self._patience
             return (WaitUntil(self._deadline),)
@@ -102,7 +111,7 @@ class Client:
             return ()
         self._newest = version
         if self._retag and message.round == self._round and message.kind != FINAL:
-            return () if self._updates_left else (Send((COORDINATOR,), self._round, self._answer),)
+            return () if self._updates_left else (Send(self._to, self._round, self._answer),)
         if self._updates_left:
             if self._next is None or message.round >= self._next.round:
                 self._next = message
@@ -117,7 +126,7 @@ class Client:
         self._models += 1
         if not self._available(self._models - 1, now):
             self._answer = SKIP
-            return [*actions, Send((COORDINATOR,), message.round, SKIP)]
+            return [*actions, Send(self._to, message.round, SKIP)]
         self._updates_left = self._every
         return [*actions, Train()]
 
@@ -132,10 +141,10 @@ class Client:
             return (Finish(),)
         if following is None or not self._retag:
             self._answer = UPDATE
-            return (Send((COORDINATOR,), self._round),)
+            return (Send(self._to, self._round),)
         self._round = following.round
         self._answer = SKIP
-        return [Send((COORDINATOR,), following.round), Adopt(following, following.round - 1)]
+        return [Send(self._to, following.round), Adopt(following, following.round - 1)]
 
 
 class Coordinator:
@@ -143,7 +152,7 @@ class Coordinator:
 
     The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
     that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
-    enough; what comes later counts in the round in which it comes.
+    enough; what comes later counts in the round in which it comes. With no deadline it waits for everyone who is there.
     """
 
     def __init__(
@@ -151,7 +160,7 @@ class Coordinator:
         participants: Participants,
         *,
         rounds: int | None,
-        deadline: int,
+        deadline: int | None,
         suspect_after: int,
         quorum: float = 1.0,
     ) -> None:
@@ -199,12 +208,12 @@ class Coordinator:
     def _begin(self, now: int) -> list[Action]:
         self._box = {}
         if self._rounds is not None and self.round >= self._rounds:
-            return [WaitUntil(None), Send(range(self._participants.agents), self.round, FINAL), Finish()]
-        present = [i for i in range(self._participants.agents) if i not in self._absent]
+            return [WaitUntil(None), Send(self._participants.everyone, self.round, FINAL), Finish()]
+        present = [i for i in self._participants.everyone if i not in self._absent]
         chosen = self._participants.choose(self.round, present) if present else ()
         self._awaited = dict.fromkeys(chosen)
         self._spare = len(chosen) - ceil(self._quorum * len(chosen))
-        self._deadline = None if chosen else now + self._patience
+        self._deadline = None if chosen or self._patience is None else now + self._patience
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
             actions.append(Send(chosen, self.round, MODEL))
@@ -229,7 +238,7 @@ class Coordinator:
         del self._awaited[message.sender]
         if len(self._awaited) <= self._spare:
             return self._close(now)
-        if is_first:
+        if is_first and self._patience is not None:
             self._deadline = now + self._patience
             return [WaitUntil(self._deadline)]
         return ()
