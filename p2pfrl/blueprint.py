@@ -9,8 +9,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl import tree
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.consensus.hierarchy import edge_id
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
@@ -93,6 +95,7 @@ class Blueprint:
         mode: what sets its mode apart.
         mixing: the mixing rule.
         view: the topology.
+        groups: the agents of each edge coordinator.
         learning: learner and environments.
         parts: the parts of the parameters that are shared.
         decoder: checks the frames of this run.
@@ -112,6 +115,8 @@ class Blueprint:
         self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
         if self.mode.mixes:
             self.mixing = self.mixing.fit(self.view.at(0))
+        self.groups = scenario.hierarchy.members(scenario.agents) if self.mode.has_edges else ()
+        self._above = {agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group}
         self.learning = learning(scenario)
         stack = self.learning.stack
         self.parts = tuple(scenario.exchange.shared or stack.layout.parts)
@@ -154,6 +159,7 @@ class Blueprint:
             model=shared + extra,
             dtype=stack.layout.dtype,
             codec=scenario.compressor,
+            coordinators=max(1, len(self.coordinators)),
         )
 
     def trainer(self, agents: Sequence[int]) -> Trainer:
@@ -198,8 +204,9 @@ class Blueprint:
         )
         rounds, available = scenario.stop.rounds, self._available(agent)
         if self.mode.coordinator:
-            last = rounds * scenario.agents if rounds is not None and scenario.schedule.is_asynchronous else rounds
-            schedule = scenario.schedule.client(rounds=last, available=available)
+            models = None if rounds is None else scenario.schedule.models(rounds, scenario.agents)
+            above = self._above.get(agent, COORDINATOR)
+            schedule = scenario.schedule.client(rounds=models, available=available, coordinator=above)
         else:
             links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
             last = None if scenario.schedule.is_asynchronous and not counts_own else rounds
@@ -224,21 +231,36 @@ class Blueprint:
         )
         return machine
 
-    def coordinator(self, port: Port, trainer: Trainer, witness: Witness) -> Actor:
-        """Return the coordinator's life."""
+    @property
+    def coordinators(self) -> Sequence[int]:
+        """The ids of all coordinators."""
+        edges = [edge_id(number) for number in range(len(self.groups))]
+        return [COORDINATOR, *edges] if self.mode.coordinator else []
+
+    def neighbors(self) -> list[Sequence[int]]:
+        """Return per agent and, from the end, per coordinator: whom it talks to."""
+        return self.mode.neighbors(self.view.union, self.groups)
+
+    def coordinator(self, port: Port, trainer: Trainer, witness: Witness, id: int = COORDINATOR) -> Actor:
+        """Return the life of the coordinator, or of one of a tree."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
+        common = {
+            "model": self._model(trainer, 0).first(stack),
+            "payload": self._rules.payload,
+            "correction": scenario.correction,
+            "seed": scenario.seed,
+            "encoder": Encoder(scenario.name, id),
+            "parts": self.parts,
+            "port": port,
+        }
+        if self.mode.has_edges:
+            return tree.life(scenario, self.groups, id, witness, common)
         body = Coordinator(
-            self._model(trainer, 0).first(stack),
-            payload=self._rules.payload,
+            **common,
             aggregator=Pool(stack) if self.mode.pools else section.aggregator.bind(scenario.learner.lr),
             optimizer=section.server_optimizer,
-            correction=scenario.correction,
             participation=section.participation,
             agents=scenario.agents,
-            seed=scenario.seed,
-            encoder=Encoder(scenario.name, COORDINATOR),
-            parts=self.parts,
-            port=port,
             witness=witness,
         )
         participants = Participants(scenario.agents, body.choose)

@@ -116,6 +116,7 @@ def build(
     network = Network(
         loop,
         n,
+        coordinators=max(1, len(blueprint.coordinators)),
         decoder=blueprint.decoder,
         log=log,
         latency=_latency(scenario, union),
@@ -131,8 +132,8 @@ def build(
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.every or 1)
         return blueprint.agent(agent, incarnation, port, trainer, observer, first=first)
 
-    def coordinate(port: MailboxPort) -> Actor:
-        return blueprint.coordinator(port, trainer, recorder)
+    def coordinate(id: int) -> Callable[[MailboxPort], Actor]:
+        return lambda port: blueprint.coordinator(port, trainer, recorder, id)
 
     simulation = Simulation(
         loop,
@@ -140,10 +141,10 @@ def build(
         trainer,
         agents=n,
         spawn=spawn,
-        coordinator=coordinate if blueprint.mode.coordinator else None,
+        coordinators={id: coordinate(id) for id in blueprint.coordinators},
         seconds_per_step=blueprint.seconds_per_step(),
         variation=_variation(scenario),
-        neighbors=blueprint.mode.neighbors(union),
+        neighbors=blueprint.neighbors(),
         peer_timeout=round((scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND),
         faults=scenario.faults,
         log=log,

@@ -22,7 +22,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
-from p2pfrl.scenario.simulated import refuse_faults, without_effect
+from p2pfrl.scenario.simulated import refuse_faults, refuse_resuming, without_effect
 from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.discovery import announcing, discover
@@ -147,6 +147,8 @@ async def _deploy(
     local = [agent for agent in ids if agent != COORDINATOR]
     trainer = blueprint.trainer(local)
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
+    if any(first.values()):
+        refuse_resuming(scenario, out)
     for problem in checkpoints.problems:
         voice.note("checkpoint", detail=problem)
         voice.say(problem)
@@ -169,7 +171,7 @@ async def _deploy(
         return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
 
     node = Node(
-        own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,
+        own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
         trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
     )  # fmt: skip
     nodes.append(node)

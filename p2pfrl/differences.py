@@ -40,6 +40,21 @@ def _central(scenario: Scenario) -> tuple[str, ...]:
     )
 
 
+def _hierarchical(scenario: Scenario) -> tuple[str, ...]:
+    n, groups, period = scenario.agents, scenario.hierarchy.members(scenario.agents), scenario.hierarchy.edge_rounds
+    return (
+        f"{2 * n} messages per exchange between agents and {len(groups)} edge coordinators when all take part, and "
+        f"{2 * len(groups)} more between edges and cloud in one of {period}; no interface takes more than "
+        f"{max(len(groups), *map(len, groups))} of one kind at a time.",
+        f"An exchange takes two trips, and two more where the cloud averages; every edge waits for its own agents, "
+        f"the cloud for all edges ({_kind(scenario.schedule)} schedule).",
+        f"Edges aggregate by {_kind(scenario.coordinator.aggregator)}, the cloud by the mean, with server step "
+        f"{_kind(scenario.coordinator.server_optimizer)}; the graph and its mixing weights play no part.",
+        "Agents of one edge train from one point"
+        + ("." if period == 1 else ", those of different edges from different ones until the cloud averages."),
+    )
+
+
 def _independent(scenario: Scenario) -> tuple[str, ...]:
     return (
         "Nothing is sent and nobody waits: a round lasts as long as the agent's own training.",
@@ -61,6 +76,7 @@ def _pooled(scenario: Scenario) -> tuple[str, ...]:
 _FACTS: dict[str, Callable[[Scenario], tuple[str, ...]]] = {
     "gossip": _gossip,
     "central": _central,
+    "hierarchical": _hierarchical,
     "independent": _independent,
     "pooled": _pooled,
 }

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from p2pfrl.consensus.hierarchy import edge_id
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import COORDINATOR
+
+Groups = Sequence[Sequence[int]]
+"""The agents of each edge coordinator; none where there are no edges."""
 
 
 @dataclass(frozen=True)
@@ -15,33 +19,42 @@ class Mode:
 
     Attributes:
         mixes: agents mix with their neighbors on the topology.
-        coordinator: there is one, and agents talk to it alone.
+        coordinator: there is one, and agents talk to it alone; or to the edge they belong to.
         pools: agents upload transitions, and the coordinator learns.
-        neighbors: per agent and, last, the coordinator: whom it talks to.
+        neighbors: (graph, agents of each edge) -> per agent and, from the end, per coordinator: whom it talks to.
+        has_edges: there are coordinators between agents and coordinator.
     """
 
     mixes: bool
     coordinator: bool
     pools: bool
-    neighbors: Callable[[Graph], list[Sequence[int]]]
+    neighbors: Callable[[Graph, Groups], list[Sequence[int]]]
+    has_edges: bool = False
 
 
-def _on_graph(graph: Graph) -> list[Sequence[int]]:
+def _on_graph(graph: Graph, groups: Groups) -> list[Sequence[int]]:
     both = zip(graph.successors, graph.predecessors, strict=True)
     return [*(sorted({*out, *into}) for out, into in both), ()]
 
 
-def _around_coordinator(graph: Graph) -> list[Sequence[int]]:
+def _around_coordinator(graph: Graph, groups: Groups) -> list[Sequence[int]]:
     return [*((COORDINATOR,) for _ in range(graph.n)), range(graph.n)]
 
 
-def _nobody(graph: Graph) -> list[Sequence[int]]:
+def _in_tree(graph: Graph, groups: Groups) -> list[Sequence[int]]:
+    edge_of = {agent: edge_id(number) for number, members in enumerate(groups) for agent in members}
+    edges = [(COORDINATOR, *members) for members in groups]
+    return [*((edge_of[i],) for i in range(graph.n)), *reversed(edges), [edge_id(k) for k in range(len(groups))]]
+
+
+def _nobody(graph: Graph, groups: Groups) -> list[Sequence[int]]:
     return [() for _ in range(graph.n + 1)]
 
 
 MODES: dict[str, Mode] = {
     "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
     "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
+    "hierarchical": Mode(mixes=False, coordinator=True, pools=False, neighbors=_in_tree, has_edges=True),
     "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
     "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
 }

@@ -70,6 +70,12 @@ def _central(scenario: Scenario, view: TopologyView | None) -> float:
     return 2.0 * float(scenario.coordinator.participation.expected(scenario.agents))
 
 
+def _tree(scenario: Scenario, view: TopologyView | None) -> float:
+    groups, section = scenario.hierarchy.members(scenario.agents), scenario.coordinator
+    below = sum(float(section.participation.expected(len(group))) for group in groups)
+    return 2.0 * (below + len(groups) / scenario.hierarchy.edge_rounds)
+
+
 def _none(scenario: Scenario, view: TopologyView | None) -> float:
     return 0.0
 
@@ -81,6 +87,7 @@ def _pooled(scenario: Scenario, view: TopologyView | None) -> float:
 MESSAGES: dict[str, Callable[[Scenario, TopologyView | None], float]] = {
     "gossip": _gossip,
     "central": _central,
+    "hierarchical": _tree,
     "independent": _none,
     "pooled": _pooled,
 }

@@ -7,11 +7,13 @@ import pytest
 
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.consensus.mixing import RULES as MIXING
+from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
     SKIP,
     Adopt,
+    Answer,
     Finish,
     Message,
     Mix,
@@ -28,10 +30,11 @@ from p2pfrl.exchange.compressors import Raw
 from p2pfrl.exchange.gates import Always, Gate
 from p2pfrl.exchange.payloads import Delta, Parameters
 from p2pfrl.exchange.privacy import Plain
+from p2pfrl.learning.corrections import Uncorrected
 from p2pfrl.world.loop import virtual_time
 
 
-class Shared:
+class Shared(NoMemory):
     """A vector of two numbers."""
 
     parts = ("p",)
@@ -78,6 +81,9 @@ class World:
     def mixed(self, agent, round, staleness, before, after):
         self.told.append(("mixed", agent, round, dict(staleness), before.tolist(), after.tolist()))
 
+    def answered(self, agent, before, after):
+        self.told.append(("answered", agent, before.tolist(), after.tolist()))
+
     def sat_out(self, agent, round):
         self.told.append(("sat out", agent, round))
 
@@ -106,7 +112,8 @@ WEIGHTS = {0: 0.5, 1: 0.25, 2: 0.25}
 def play(*answers, events=(), model=None, world=None, weights=WEIGHTS, **rules):
     options = {
         "payload": Parameters(), "gate": Always(), "privacy": Plain(), "compressor": Raw(),
-        "mixing": MIXING["metropolis"](), "order": "adapt_then_combine", "max_staleness": None,
+        "mixing": MIXING["metropolis"](), "order": "adapt_then_combine", "max_staleness": None, "seed": 1,
+        "correction": Uncorrected(),
     }  # fmt: skip
     world = world or World(*events)
     model = model or Shared(2.0, 4.0)
@@ -232,9 +239,9 @@ def test_combining_while_adapting_mixes_what_was_sent_and_adds_ones_own_progress
 
 def test_a_skip_and_a_closed_gate_send_a_header_only():
     class Closed(Gate):
-        def is_open(self, payload):
-            assert payload.tolist() == [2.0, 4.0]
-            return False
+        def decide(self, payload, turn, state):
+            assert payload.tolist() == turn.own.tolist() == [2.0, 4.0]
+            return False, state
 
     for gate, kind in ((Always(), SKIP), (Closed(), "update")):
         _, world = play([Send((1,), 3, kind)], events=[PeerJoined(1)], gate=gate)
@@ -254,3 +261,49 @@ def test_the_first_model_is_a_start_and_later_ones_end_rounds():
     assert decoded(world.sent[0][1]).weight == 5.0
     assert model.vector.tolist() == [9.0, 1.0]
     assert world.told[1:] == [("mixed", 0, 0, {}, [7.0, 7.0], [9.0, 1.0])]
+
+
+def test_an_exchange_begins_once_knows_whom_it_goes_to_and_gives_every_neighbor_its_own():
+    asked = []
+
+    class Own(MIXING["metropolis"]):
+        is_per_neighbor = True
+
+        def prepare(self, turn, state):
+            asked.append(("prepare", turn.round, tuple(turn.to), turn.start.tolist(), turn.own.tolist()))
+            return (*state, turn.round)
+
+        def payload(self, turn, state, to):
+            return turn.own + to * len(state)
+
+        def mix(self, turn, received, weights, state):
+            asked.append(("mix", turn.round, state))
+            return turn.own + 1.0, state
+
+    _, world = play(
+        [Send((1, 2), 0)], [Send((2,), 0), mix()], [mix(round=1), Send((1,), 0)],
+        events=[PeerJoined(1), PeerJoined(1), PeerJoined(1)], mixing=Own(),
+    )  # fmt: skip
+    assert asked == [
+        ("prepare", 0, (1, 2), [2.0, 4.0], [2.0, 4.0]),
+        ("mix", 0, (0,)),
+        ("prepare", 1, (), [3.0, 5.0], [3.0, 5.0]),
+        ("mix", 1, (0, 1)),
+    ]
+    sent = [(to, decoded(frame).payload.tolist()) for to, frame in world.sent]
+    assert sent == [((1,), [3.0, 5.0]), ((2,), [4.0, 6.0]), ((2,), [4.0, 6.0]), ((1,), [6.0, 8.0])]
+
+
+def test_an_agent_that_is_asked_answers_with_what_it_has_and_moves():
+    class Halfway(MIXING["metropolis"]):
+        is_pairwise = True
+
+        def answer(self, turn, received):
+            return (turn.own + received) / 2
+
+    model, world = play([Answer(message(1, 4, 6.0, 0.0))], events=[PeerJoined(1)], mixing=Halfway())
+    ((to, frame),) = world.sent
+    assert (to, decoded(frame).kind, decoded(frame).round) == ((1,), "reply", 4)
+    assert decoded(frame).payload.tolist() == [2.0, 4.0]
+    assert model.vector.tolist() == [4.0, 2.0]
+    assert world.told == [("answered", 0, [2.0, 4.0], [4.0, 2.0])]

@@ -42,7 +42,7 @@ LAYERS = {
 }
 """Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts), one of the doors
 listed here, each with what it may import, or another door: the package itself, the command line, the benchmarks."""
-BUILD = ("build", "blueprint", "modes", "pooling")
+BUILD = ("build", "blueprint", "modes", "pooling", "tree")
 DOORS = "door"
 CONTRACTS = (
     "p2pfrl.learning.learners.base", "p2pfrl.learning.environments.base", "p2pfrl.learning.trainer",

@@ -29,7 +29,7 @@ def fault(kind: str, at: float = 1.0, **options: object) -> dict[str, object]:
 
 
 def test_plain_scenarios_pass_every_check():
-    for mode in ("gossip", "central", "independent", "pooled"):
+    for mode in ("gossip", "central", "hierarchical", "independent", "pooled"):
         loads(CARTPOLE, {"mode": mode})
         loads(QUADRATIC, {"mode": mode})
 

@@ -60,7 +60,9 @@ class Unread(Decoder):
 
 def decoder_for(size: int, *, is_checked: bool) -> Decoder:
     """Return what the receiver of `size` numbers checks them with."""
-    return (Decoder if is_checked else Unread)("run", agents=2, parts=("p",), size=size, dtype="float32")
+    decoder = (Decoder if is_checked else Unread)("run", agents=2, parts=("p",), size=size, dtype="float32")
+    decoder.forms = 256  # as in world/node.py
+    return decoder
 
 
 def encode(encoder: Encoder, vector: Vector) -> Frame:

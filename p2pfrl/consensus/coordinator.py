@@ -88,7 +88,6 @@ class Coordinator:
         self._state = optimizer.init(model)
         self._standing = Standing(seed, model)
         self._repeats: dict[int, int] = {}
-        participation.check(agents)
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return who is asked to train in `round`."""
@@ -115,7 +114,7 @@ class Coordinator:
         width = len(action.received[0].payload) // (1 + self._correction.extras) if action.received else 0
         arrived = [Arrived(m.sender, m.payload[:width], m.weight, m.score) for m in action.received]
         factor = action.factors[0] if action.received else 1.0
-        if any(f != 1.0 for f in action.factors[1:]):
+        if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
         if self._repeats:
             arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]

@@ -118,7 +118,7 @@ def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
     """Return rho(E[W (x) W]): the factor per exchange by which E||x - mean||^2 shrinks when random pairs average.
 
     Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W M W], M = x x^T, is
-    M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T and p_ij = 1 / (n d_i): applied to M until
+    M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T, p_ij = 1 / (n d_i): applied to M until
     the ratio settles. The lambda_2 of E[W] is a bound from above.
 
     Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006

@@ -31,10 +31,10 @@ __all__ = ["KINDS", "MAGIC", "MAX_HEADER", "MAX_PAYLOAD", "VERSION", "Codec", "D
 MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
 KINDS = (UPDATE, MODEL, SKIP, FINAL, REPLY)
+_OF_EDGES = (MODEL, FINAL, UPDATE, SKIP)
 _TYPES = tuple(FIELDS.values())
 _in_order = itemgetter(*FIELDS)
 _MAP = 0x80 | len(FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
-_FORMS = 256
 
 
 def _refuse_extension(code: int, data: bytes) -> object:
@@ -64,6 +64,9 @@ class Codec(Protocol):
 class Decoder:
     """Checks and decodes frames against the local layout; shape and dtype are never taken from the wire.
 
+    Attributes:
+        forms: how many forms of headers are remembered (core/header.py): worthwhile where few senders talk.
+
     Args:
         run: frames of another run are refused.
         agents: number of agents n; senders are 0..n-1 or a coordinator.
@@ -73,7 +76,7 @@ class Decoder:
         names: what agents' payloads carry instead of those parts.
         dtype: of a payload.
         codec: the encoding agents may use besides raw numbers.
-        coordinators: how many there are; their ids are -1, -2, ...
+        coordinators: how many there are; their ids are -1, -2, ..., of which -1 is the one above the others.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Decoder:
         self._forms |= dict.fromkeys((MODEL, FINAL), (list(parts), size if model is None else model))
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
+        self.forms = 0
         self._known: dict[bytes, Form] = {}
         self._codec = codec
         self._limit = max(self._most(count) for _, count in self._forms.values())
@@ -168,12 +172,14 @@ class Decoder:
 
     def _header(self, raw: bytes) -> Fields:
         """Return the fields but `run`, checked, in the order of `Message`."""
+        if not self.forms:
+            return self._unpack(raw)
         form = self._known.get(raw[: raw.find(SEQUENCE) + len(SEQUENCE) + 1])
         if form is not None and (fields := form.read(raw)) is not None:
             return fields
         fields = self._unpack(raw)
         if (form := form_of(raw, self._run, fields)) is not None:
-            if len(self._known) >= _FORMS:
+            if len(self._known) >= self.forms:
                 self._known.clear()
             self._known[form.lead] = form
         return fields
@@ -211,7 +217,8 @@ class Decoder:
             raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
         if not math.isfinite(score):
             raise WireError("bad_field", f"score: expected a finite number, got {score}")
-        if (sender <= COORDINATOR) is not (kind in (MODEL, FINAL)):
+        may = (UPDATE, SKIP, REPLY) if sender > COORDINATOR else _OF_EDGES if sender < COORDINATOR else (MODEL, FINAL)
+        if kind not in may:
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
         return kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc
 

@@ -142,7 +142,7 @@ class Record:
 
     @property
     def mode(self) -> str:
-        """Mode of the scenario: gossip, central, independent, pooled."""
+        """Mode of the scenario: gossip, central, hierarchical, independent, pooled."""
         return str(self.summary.get("mode", "gossip"))
 
     @property

@@ -9,6 +9,7 @@ from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.tree import tree
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -22,6 +23,7 @@ def compositions(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield every combination that means nothing, as (path of the key, reason); `stack` is the bound learner."""
     if scenario.exchange.payload not in PAYLOADS:
         return
+    yield from tree(scenario)
     for look in CHECKS:
         yield from look(scenario, stack)
 
@@ -92,6 +94,9 @@ def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield from _lossless(
             scenario, name if mixing.needs_every_message else kind_of("compressors", scenario.compressor)
         )
+    if mixing.is_static_only and scenario.topology.period(scenario.agents) != 1:
+        kind = kind_of("topologies", scenario.topology)
+        yield ("topology", "kind"), f"mixing {name!r} needs one graph for all rounds, and {kind!r} changes"
     if mixing.is_stateful:
         for position, fault in enumerate(scenario.faults):
             if (kind := kind_of("faults", fault)) in _LOSES_STATE:
@@ -144,6 +149,8 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if scenario.mode not in _COORDINATED:
         return
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+    if wrong := participation.misfit(scenario.agents):
+        yield ("coordinator", "participation"), wrong
     if aggregator.score and participation.score and aggregator.score != participation.score:
         reason = (
             f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: a message tells only one"
@@ -162,6 +169,15 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
                 f"payload {scenario.exchange.payload!r} is read by {known}; {name!r} would average its numbers blindly"
             )
             yield ("coordinator", "aggregator"), reason
+
+
+def forgotten(scenario: Scenario) -> str | None:
+    """Return what an agent of this scenario remembers that its checkpoint does not hold, in words; None: nothing."""
+    if scenario.mode == "gossip" and scenario.mixing.is_stateful:
+        return f"mixing {_mixing_name(scenario)!r}"
+    if scenario.compressor.is_difference:
+        return f"compressor {kind_of('compressors', scenario.compressor)!r}"
+    return None
 
 
 def _learner(scenario: Scenario) -> str:

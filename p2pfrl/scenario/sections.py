@@ -19,12 +19,13 @@ from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
+from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
 from p2pfrl.world import links
 from p2pfrl.world.links import Loss
 
-Mode = Literal["gossip", "central", "independent", "pooled"]
-MODES: tuple[Mode, ...] = ("gossip", "central", "independent", "pooled")
+Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
+MODES: tuple[Mode, ...] = ("gossip", "central", "hierarchical", "independent", "pooled")
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -75,7 +76,7 @@ class Exchange:
 
 @rule
 class Coordinator:
-    """The coordinator of mode central.
+    """The coordinator of modes central and hierarchical.
 
     Attributes:
         aggregator: how the payloads become one.
@@ -252,8 +253,8 @@ class Scenario:
         name: letters, digits, dot, underscore and hyphen; names the run directory.
         seed: of all random streams.
         agents: number of agents n.
-        mode: gossip with neighbors, central with a coordinator, independent without exchange, or pooled: transitions
-            are uploaded and one learner trains on all of them.
+        mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of them, independent without
+            exchange, or pooled: transitions are uploaded and one learner trains on all of them.
         environment: what agents act in; none for a learner that needs none.
     """
 
@@ -269,6 +270,7 @@ class Scenario:
     topology: Annotated[Any, choose("topologies", "ring")] = _table()
     mixing: Annotated[Any, choose("mixing", "metropolis")] = _table()
     coordinator: Annotated[Coordinator, Slot(Coordinator)] = _table()
+    hierarchy: Annotated[Hierarchy, Slot(Hierarchy)] = _table()
     correction: Annotated[Any, choose("corrections", "none")] = _table()
     gate: Annotated[Any, choose("gates", "none")] = _table()
     compressor: Annotated[Any, choose("compressors", "none")] = _table()

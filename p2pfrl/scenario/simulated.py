@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from p2pfrl.core.errors import ScenarioError
+from pathlib import Path
+
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.options import construct
+from p2pfrl.scenario.compositions import forgotten
 from p2pfrl.scenario.sections import Compute, Network, Scenario
 
 
 def refuse_faults(scenario: Scenario) -> None:
-    """Refuse a timeline of faults.
+    """Refuse a timeline of faults, and the mode that has no processes of its own for its edges.
 
     Raises:
         ScenarioError: there is one.
     """
+    if scenario.mode == "hierarchical":
+        raise ScenarioError(["mode: 'hierarchical' runs in the simulator only: no process can be an edge coordinator"])
     if scenario.faults:
         raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
 
@@ -31,3 +36,16 @@ def without_effect(scenario: Scenario) -> str:
         return ""
     verb = "have" if len(said) > 1 else "has"
     return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take the time that they really take"
+
+
+def refuse_resuming(scenario: Scenario, out: Path) -> None:
+    """Refuse to go on from checkpoints that do not hold everything that the rules remember.
+
+    Raises:
+        P2PFRLError: names the rule.
+    """
+    if (what := forgotten(scenario)) is not None:
+        raise P2PFRLError(
+            f"{out}: {what} remembers more than a checkpoint holds, so this run cannot be resumed: start all processes "
+            "anew with another --out"
+        )

@@ -11,7 +11,7 @@ _TEXT = """\
 name = "{name}"
 seed = 1                     # of all random streams
 agents = 8
-mode = "gossip"              # gossip | central | independent | pooled
+mode = "gossip"              # gossip | central | hierarchical | independent | pooled
 
 [stop]                       # whichever comes first
 rounds = 60

@@ -20,16 +20,17 @@ _DUPLICATE, _FAULT_LOSS = 4, 5
 
 
 class Network:
-    """Carries frames between nodes 0..n-1 and, at -1, the coordinator.
+    """Carries frames between nodes 0..n-1 and, at -1, -2, ..., the coordinators.
 
     Attributes:
         messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates count as nothing.
         messages_duplicate: second copies that arrived.
-        bytes_by: bytes sent, per node (the coordinator last).
+        bytes_by: bytes sent, per node (the coordinators last).
 
     Args:
         loop: the clock.
         nodes: number of agents n.
+        coordinators: how many there are.
         decoder: checks every frame before it is delivered.
         log: of all events.
         latency, loss: of the links.
@@ -44,6 +45,7 @@ class Network:
         loop: VirtualTimeLoop,
         nodes: int,
         *,
+        coordinators: int = 1,
         decoder: Decoder,
         log: Log,
         latency: Latency,
@@ -55,13 +57,13 @@ class Network:
     ) -> None:
         self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
         self.messages_duplicate = 0
-        self.bytes_by = [0] * (nodes + 1)
+        self.bytes_by = [0] * (nodes + coordinators)
         self.down: set[int] = set()
         self.extra_loss = 0.0
         self.group: list[int] | None = None
         self._loop = loop
         self._receive = decoder.receive
-        self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + 1)
+        self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + coordinators)
         self._log = log
         self._note = log.append
         self._latency = latency.nanoseconds
@@ -71,9 +73,9 @@ class Network:
         self._edge_per_byte = {edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()}
         self._duplicate = duplicate
         self._seed = seed
-        self._sending_until = [0] * (nodes + 1)
-        self._receiving_until = [0] * (nodes + 1)
-        self._number = [0] * (nodes + 1)
+        self._sending_until = [0] * (nodes + coordinators)
+        self._receiving_until = [0] * (nodes + coordinators)
+        self._number = [0] * (nodes + coordinators)
 
     def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
         """Deliver what arrives at `node` to `mailbox`."""

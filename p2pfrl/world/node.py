@@ -23,6 +23,8 @@ from p2pfrl.world.stopwatch import Stopwatch, Timings
 _SKIPPED = 64
 _MAILBOX = 1024
 """Events that wait for one agent: it takes all of them whenever the loop comes round, so more is a flood."""
+_FORMS = 256
+"""Forms of headers that a process remembers: it has few neighbors, whose headers look alike."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Node:
         self.clock = WallClock(self.loop)
         self.stopwatch = Stopwatch(Timings(own.scenario, own.agents), lambda: self.clock.now)
         self.schedules: list[Schedule] = []
+        decoder.forms = _FORMS
         self._decoder = decoder
         self._trainer = trainer
         self._spawn = spawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.types import COORDINATOR, PeerJoined, PeerLost, Schedule, Trained
 from p2pfrl.core.wire import Frame
@@ -25,10 +25,10 @@ class Simulation:
         trainer: computes local updates, of all pending agents at once.
         agents: number of agents n.
         spawn: (id, incarnation, first round, port) -> a new life of that agent.
-        coordinator: port -> the coordinator's life; None without one.
+        coordinators: by id, -1, -2, ...: port -> a coordinator's life.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         variation: (agent, number of the update) -> factor of the time that this local update takes.
-        neighbors: per agent, whom it talks to: they notice when it is gone. The coordinator is -1.
+        neighbors: per agent, whom it talks to: they notice when it is gone. Coordinators from the end.
         peer_timeout: nanoseconds until a dead link is noticed.
         faults: the timeline.
         log: of all events.
@@ -43,7 +43,7 @@ class Simulation:
         *,
         agents: int,
         spawn: Callable[[int, int, int, MailboxPort], Actor],
-        coordinator: Callable[[MailboxPort], Actor] | None,
+        coordinators: Mapping[int, Callable[[MailboxPort], Actor]],
         seconds_per_step: Sequence[float],
         variation: Callable[[int, int], float] = lambda agent, number: 1.0,
         neighbors: Sequence[Sequence[int]],
@@ -65,10 +65,9 @@ class Simulation:
         self._queued: dict[int, None] = {}
         self._running = 0
         self._lives = {i: Life(self._port(i)) for i in range(agents)}
-        self._coordinator = coordinator
+        self._coordinators = coordinators
         self._done: asyncio.Future[None] = loop.create_future()
-        if coordinator is not None:
-            self._lives[COORDINATOR] = Life(self._port(COORDINATOR))
+        self._lives |= {i: Life(self._port(i)) for i in coordinators}
         loop.explain = self._explain
         self._faults = faults
         self._faults_left = len(faults)
@@ -108,7 +107,8 @@ class Simulation:
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
         group = [len(groups)] * len(self._network.bytes_by)
-        group[COORDINATOR] = 0
+        for coordinator in self._coordinators:
+            group[coordinator] = 0
         for number, members in enumerate(groups):
             for agent in members:
                 group[agent] = number
@@ -193,9 +193,8 @@ class Simulation:
     def _begin(self, agent: int) -> None:
         life = self._lives[agent]
         life.incarnation += 1
-        if agent == COORDINATOR:
-            assert self._coordinator is not None
-            actor = self._coordinator(life.port)
+        if agent in self._coordinators:
+            actor = self._coordinators[agent](life.port)
         else:
             actor = self._spawn(agent, life.incarnation, life.completed, life.port)
         life.actor = actor

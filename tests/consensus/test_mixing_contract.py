@@ -7,13 +7,56 @@ from hypothesis import strategies as st
 
 from p2pfrl.consensus import topologies
 from p2pfrl.consensus.mixing import RULES
+from p2pfrl.consensus.mixing.linear import MATRICES
 from p2pfrl.consensus.theory import matrix
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, undirected
+from p2pfrl.core.turn import NoMemory, Turn
 
 FAMILIES = sorted(set(topologies.RULES) - {"file"})
 SYMMETRIC = ("metropolis", "laplacian", "lazy")
 ON_LOSS = ("fold", "renormalize", "last_known", "symmetric")
+IN_ROUNDS = [kind for kind, rule in RULES.items() if not rule.is_pairwise]
+
+
+def see(agent: int, own: np.ndarray, start: np.ndarray | None = None, *, round: int = 0, to=()) -> Turn:
+    """Return what the rule of an agent sees; others know it exactly."""
+    start = own if start is None else start
+    return Turn(agent, round, "update", start, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), own, to)
+
+
+def play(rule, graph: Graph, x: np.ndarray, rounds: int, train=lambda round, x: x) -> np.ndarray:
+    """Return `(n, d)` after rounds of `train` and mixing, where every message arrives; no input may be written to."""
+    rule, rows = rule.fit(graph), rule.weights(graph)
+    frozen = lambda vector: np.require(vector, requirements=["C"]).copy()  # noqa: E731
+    states = [rule.init(frozen(own)) for own in x]
+    for round in range(rounds):
+        trained = train(round, x)
+        turns = []
+        for i in range(graph.n):
+            own, start = frozen(trained[i]), frozen(x[i])
+            own.setflags(write=False)
+            start.setflags(write=False)
+            turns.append(see(i, own, start, round=round, to=graph.successors[i]))
+        states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
+        sent = {}
+        for i in range(graph.n):
+            for j in graph.successors[i]:
+                sent[i, j] = rule.payload(turns[i], states[i], j)
+                assert sent[i, j].shape == (rule.size(x.shape[1]),)
+                assert sent[i, j].dtype == x.dtype
+                assert rule.is_per_neighbor or np.array_equal(sent[i, j], sent[i, graph.successors[i][0]])
+        after = np.empty_like(x)
+        for i in range(graph.n):
+            received = {j: sent[j, i] for j in reversed(graph.predecessors[i])}
+            before = {j: vector.copy() for j, vector in received.items()}
+            mixed, states[i] = rule.mix(turns[i], received, rows[i], states[i])
+            assert mixed.dtype == x.dtype
+            assert not np.shares_memory(mixed, turns[i].own)
+            assert all(np.array_equal(received[j], before[j]) for j in before)
+            after[i] = mixed
+        x = after
+    return x
 
 
 @st.composite
@@ -26,13 +69,37 @@ def graphs(draw: st.DrawFn) -> Graph:
         raise
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", IN_ROUNDS)
 @settings(deadline=None)
 @given(graph=graphs())
-def test_rows_name_oneself_and_those_heard_in_order_and_sum_to_one(kind, graph):
-    for i, row in enumerate(RULES[kind]().weights(graph)):
+def test_rows_name_oneself_and_those_heard_in_order_and_rows_or_columns_sum_to_one(kind, graph):
+    rule = RULES[kind]()
+    rows = rule.weights(graph)
+    for i, row in enumerate(rows):
         assert list(row) == sorted({i, *graph.predecessors[i]})
-        assert sum(row.values()) == pytest.approx(1.0, abs=1e-14)
+    sums = matrix(rows).sum(axis=0 if rule.is_per_neighbor else 1)
+    np.testing.assert_allclose(sums, 1.0, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", IN_ROUNDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("family", ["ring", "torus", "star"])
+def test_agents_agree_on_the_mean_of_where_they_began(kind, dtype, family):
+    if (kind, family) == ("uniform", "star"):
+        pytest.skip("keeps the mean on regular graphs only")
+    x = np.random.default_rng(5).standard_normal((9, 3)).astype(dtype)
+    after = play(RULES[kind](), topologies.RULES[family]().at(9, 0, 0), x, 1200)
+    np.testing.assert_allclose(after, np.tile(x.mean(axis=0), (9, 1)), atol=3e-12 if dtype == "float64" else 1e-4)
+
+
+@pytest.mark.parametrize("kind", IN_ROUNDS)
+def test_the_mean_moves_as_training_moves_the_agents(kind):
+    rng = np.random.default_rng(6)
+    x, steps = rng.standard_normal((9, 3)), rng.standard_normal((500, 9, 3))
+    steps[20:] = 0.0
+    after = play(RULES[kind](), topologies.RULES["ring"]().at(9, 0, 0), x, 500, lambda round, x: x + steps[round])
+    np.testing.assert_allclose(after.mean(axis=0), (x + steps.sum(axis=0)).mean(axis=0), atol=1e-11)
+    assert np.abs(after - after.mean(axis=0)).max() < 1e-6
 
 
 @pytest.mark.parametrize("kind", SYMMETRIC)
@@ -61,7 +128,7 @@ def test_uniform_weights_keep_the_mean_on_regular_graphs_only():
     assert not uniform.is_doubly_stochastic(topologies.RULES["star"]().at(16, 0, 0))
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", MATRICES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_mixing_is_the_sum_in_ascending_order_bit_for_bit_and_keeps_its_inputs(kind, dtype):
     rng = np.random.default_rng(0)
@@ -72,8 +139,8 @@ def test_mixing_is_the_sum_in_ascending_order_bit_for_bit_and_keeps_its_inputs(k
     x.setflags(write=False)
     for i, row in enumerate(rule.weights(graph)):
         state = rule.init(x[i])
-        arrivals = {j: rule.payload(x[j], state) for j in rng.permutation(graph.predecessors[i])}
-        mixed, _ = rule.mix(x[i], arrivals, row, state)
+        arrivals = {int(j): rule.payload(see(j, x[j]), state, i) for j in rng.permutation(graph.predecessors[i])}
+        mixed, _ = rule.mix(see(i, x[i]), arrivals, row, state)
         (first, weight), *rest = sorted(row.items())
         expected = x[first] * weight
         for j, weight in rest:
@@ -87,10 +154,10 @@ def test_mixing_is_the_sum_in_ascending_order_bit_for_bit_and_keeps_its_inputs(k
 def test_mixing_without_a_payload_that_a_weight_names_is_our_bug():
     x = np.ones((3, 2))
     with pytest.raises(AssertionError):
-        RULES["uniform"]().mix(x[0], {1: x[1]}, {0: 0.4, 1: 0.3, 2: 0.3}, ())
+        RULES["uniform"]().mix(see(0, x[0]), {1: x[1]}, {0: 0.4, 1: 0.3, 2: 0.3}, ())
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", MATRICES)
 @pytest.mark.parametrize("on_loss", ON_LOSS)
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
@@ -135,7 +202,7 @@ def test_symmetric_loss_keeps_the_mean_and_one_sided_loss_does_not():
         mixed = []
         for i, row in enumerate(rows):
             arrived = {j: 1.0 for j in graph.predecessors[i] if (j, i) not in lost}
-            mixed.append(rule.mix(x[i], {j: x[j] for j in arrived}, rule.effective(row, i, arrived), ())[0])
+            mixed.append(rule.mix(see(i, x[i]), {j: x[j] for j in arrived}, rule.effective(row, i, arrived), ())[0])
         return np.mean(mixed, axis=0)
 
     assert np.allclose(mean_after({(3, 4), (4, 3), (9, 10), (10, 9)}), x.mean(axis=0), atol=1e-15)
@@ -163,7 +230,7 @@ def test_laplacian_mixes_by_its_formula():
     graph = undirected(3, [(0, 1), (1, 2)])
     x = np.array([[1.0], [2.0], [6.0]])
     row = RULES["laplacian"](alpha=0.2).weights(graph)[1]
-    mixed, _ = RULES["laplacian"](alpha=0.2).mix(x[1], {0: x[0], 2: x[2]}, row, ())
+    mixed, _ = RULES["laplacian"](alpha=0.2).mix(see(1, x[1]), {0: x[0], 2: x[2]}, row, ())
     assert mixed == pytest.approx(2.0 + 0.2 * (1.0 - 2.0 + 6.0 - 2.0))
     assert RULES["laplacian"]().step(graph) == 1 / 3
 

@@ -16,7 +16,9 @@ WEIGHTS = st.one_of(st.floats(), st.sampled_from([0.0, -1.0, 2.0**53, 2.0**54, f
 
 
 def decoder(run: str = "run") -> Decoder:
-    return Decoder(run, agents=4, parts=("p",), size=3, dtype="float32")
+    made = Decoder(run, agents=4, parts=("p",), size=3, dtype="float32")
+    made.forms = 256
+    return made
 
 
 def header(
@@ -89,6 +91,7 @@ def test_a_run_whose_name_is_the_name_of_a_field_is_read_like_any_other():
 
 def test_the_number_of_known_forms_is_limited():
     reader = Decoder("run", agents=2000, parts=("p",), size=3, dtype="float32")
+    reader.forms = 256
     for sender in range(2000):
         encoder = Encoder("run", sender, 1)
         encoder.sequence = 500

@@ -38,6 +38,25 @@ def test_matrices_have_the_curvature_that_was_asked_for_and_different_axes():
     assert np.abs(problem["A"][0] - problem["A"][1]).max() > 0.5
 
 
+@pytest.mark.parametrize("curvature", [(1.0, 4.0), (2.0, 2.0)])
+def test_curvature_grows_from_agent_to_agent_by_the_factor_that_was_asked_for(curvature):
+    alike = Quadratic(dimension=5, curvature=curvature).prepare(Task(3, 4))
+    grown = Quadratic(dimension=5, curvature=curvature, curvature_growth=1.7).prepare(Task(3, 4))
+    for i in range(4):
+        np.testing.assert_allclose(grown.problem()["A"][i], 1.7**i * alike.problem()["A"][i], rtol=1e-12, atol=1e-14)
+        assert np.array_equal(grown.problem()["x_star"][i], alike.problem()["x_star"][i])
+    problem, start = grown.problem(), grown.start(range(4), same=True)[:, :5]
+    trainer = Trainer(grown, 4)
+    trainer.update(range(4))
+    moved = start - 0.05 * np.einsum("nij,nj->ni", problem["A"], start - problem["x_star"])
+    np.testing.assert_allclose(trainer.parameters[:, :5], moved, rtol=1e-12)
+    at_optimum = np.zeros_like(trainer.parameters)
+    at_optimum[:, :5] = np.linalg.solve(
+        problem["A"].sum(axis=0), np.einsum("nij,nj->i", problem["A"], problem["x_star"])
+    )
+    assert grown.error(at_optimum)[1] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_an_agent_is_the_same_whatever_the_number_of_agents():
     few, many = (Quadratic(initial_spread=0.5).prepare(Task(5, n)) for n in (3, 20))
     assert np.array_equal(few.problem()["A"], many.problem()["A"][:3])

@@ -8,9 +8,28 @@ from importlib import import_module
 
 from p2pfrl.bench.laws.base import Figure, Law
 
-MODULES = ("spectral", "server", "afedpg", "fedpg", "fedavg", "modes", "noise", "delay", "lossy", "determinism", "pairwise", "selection"    "mass",
+MODULES = (
+    "spectral",
+    "drift",
+    "fedtd",
+    "fedq",
+    "server",
+    "afedpg",
+    "fedpg",
+    "fedavg",
+    "modes",
+    "noise",
+    "delay",
+    "lossy",
+    "determinism",
+    "pairwise",
+    "buffered",
+    "selection",
+    "mass",
     "acceleration",
     "tracking",
+    "compression",
+    "lag",
 )
 """Modules of this package that hold laws, in the order of the table."""
 

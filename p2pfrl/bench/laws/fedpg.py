@@ -11,7 +11,7 @@ from p2pfrl.bench.laws.runs import play
 from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.aggregators import Mean
 
-_ESTIMATES = 2500
+_ESTIMATES = 2000
 
 
 def variance(agents: int, estimates: int, seed: int = 1) -> float:

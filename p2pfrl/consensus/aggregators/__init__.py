@@ -6,7 +6,15 @@ from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.consensus.aggregators.importance import Importance
 from p2pfrl.consensus.aggregators.latest import Latest
 from p2pfrl.consensus.aggregators.mean import Mean
+from p2pfrl.consensus.aggregators.natural import Natural
+from p2pfrl.consensus.aggregators.optimistic import Optimistic
 
-RULES: dict[str, type[Aggregator]] = {"mean": Mean, "latest": Latest, "importance": Importance}
+RULES: dict[str, type[Aggregator]] = {
+    "mean": Mean,
+    "latest": Latest,
+    "importance": Importance,
+    "natural": Natural,
+    "optimistic": Optimistic,
+}
 
 __all__ = ["RULES", "Aggregator", "Arrived", "Importance", "Mean", "Memory"]

@@ -38,10 +38,14 @@ class Aggregator(ABC):
     Attributes:
         payloads: the payloads it can read; None: any.
         goes_on: once it remembers something it is asked in every round, also when nothing was received.
+        needs_barrier: what arrives must all be of one round.
+        is_model: what it makes is the next model as it is: no part of the way, no point beside it.
     """
 
     payloads: ClassVar[tuple[str, ...] | None] = None
     goes_on: ClassVar[bool] = False
+    needs_barrier: ClassVar[bool] = False
+    is_model: ClassVar[bool] = False
 
     @property
     def score(self) -> str | None:

@@ -28,8 +28,8 @@ class Choco(Mixing):
 
     Attributes:
         on_loss: there is no choice: what misses its deadline counts as no difference.
-        gamma: the consensus step, smaller the coarser Q is: at 200 numbers .8 for QSGD with 16 levels, .3 for the
-            largest tenth.
+        gamma: the consensus step, smaller the coarser Q is: .3 for the largest tenth, .8 for `quantize` with 4 bits;
+            .8 for `qsgd` with 16 levels at 200 numbers, and far less at thousands, where it is coarser.
         matrix: the rule whose W is used; symmetric on this graph.
 
     Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms with compressed

@@ -23,12 +23,14 @@ class _Mass(NamedTuple):
         given: sums of all shares, by receiver, as they travel.
         had: the last sums that came, by sender.
         nothing: the sum before the first.
+        missed: whether someone who should have been heard since the last exchange was not.
     """
 
     own: Vector
     given: dict[int, Vector]
     had: dict[int, Vector]
     nothing: Vector
+    missed: bool = False
 
 
 @rule
@@ -46,13 +48,14 @@ class PushSum(Mixing):
     times 2^-24, so shares become coarser as it grows, slowly.
 
     Differences to the paper: sums in place of shares (the running sums of Hadjicostis, Vaidya, Dominguez-Garcia); the
-    share is taken of every exchange's own receivers; an agent that is nearly without weight gives nothing away. The age
-    of a message has no meaning to a sum: what came counts in full under every schedule.
+    share is taken of every exchange's own receivers; an agent that missed a message of someone it should have heard
+    since its last exchange gives less, where it would be left with too little weight. The age of a message has no
+    meaning to a sum: what came counts in full under every schedule.
 
     Attributes:
         on_loss: there is no choice: nothing is lost.
-        least_weight: an agent with less weight keeps what it has until it hears from others: what it trains, D / w,
-            would grow without bound where nobody gets through to it. 0: never.
+        least_weight: what an agent that missed a message keeps of w at least. Training moves z by D / w, so that steps
+            would grow without bound where nothing gets through to it and it gives away what it has. 0: nothing.
 
     Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep learning, ICML 2019, arXiv
         1811.10792, Algorithm 1; Kempe, Dobra, Gehrke, Gossip-based computation of aggregate information, FOCS 2003;
@@ -65,7 +68,7 @@ class PushSum(Mixing):
     is_ordered: ClassVar[bool] = False
 
     on_loss: Literal["fold"] = "fold"
-    least_weight: float = Field(default=1e-3, ge=0, lt=1)
+    least_weight: float = Field(default=0.1, ge=0, lt=1)
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return P by rows: its columns sum to 1."""
@@ -87,31 +90,32 @@ class PushSum(Mixing):
 
     def prepare(self, turn: Turn, state: State) -> State:
         """Return the state with what training changed, and the shares of this exchange given away."""
-        own, given, had, nothing = _Mass(*state)
+        own, given, had, nothing, missed = _Mass(*state)
         own = own.copy()
         own[:-1] += np.subtract(turn.own, turn.start, dtype=np.float64)
-        if own[-1] >= self.least_weight:
-            given, share = dict(given), own / (1 + len(turn.to))
+        spare = 1.0 - self.least_weight / own[-1] if missed else 1.0
+        if turn.to and spare > 0.0:
+            given, share = dict(given), own * min(1.0 / (1 + len(turn.to)), spare / len(turn.to))
             for j in turn.to:
                 before = given.get(j, nothing)
                 given[j] = (before + share).astype(nothing.dtype)
                 own -= np.subtract(given[j], before, dtype=np.float64)
-        return _Mass(own, given, had, nothing)
+        return _Mass(own, given, had, nothing, missed)
 
     def payload(self, turn: Turn, state: State, to: int) -> Vector:
         """Return the sums `(k + 1,)` of everything given to `to`."""
-        _, given, _, nothing = _Mass(*state)
-        return given.get(to, nothing)
+        mass = _Mass(*state)
+        return mass.given.get(to, mass.nothing)
 
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
         """Return x / w, with what is new in the sums that came; w only grows along them, so older sums show."""
-        own, given, had, nothing = _Mass(*state)
+        own, given, had, nothing, _ = _Mass(*state)
         own, had = own.copy(), dict(had)
-        for j in sorted(received):
-            before = had.get(j, nothing)
-            if received[j][-1] > before[-1]:
-                own += np.subtract(received[j], before, dtype=np.float64)
-                had[j] = received[j]
-        return (own[:-1] / own[-1]).astype(turn.own.dtype), _Mass(own, given, had, nothing)
+        new = [j for j in sorted(received) if received[j][-1] > had.get(j, nothing)[-1]]
+        for j in new:
+            own += np.subtract(received[j], had.get(j, nothing), dtype=np.float64)
+            had[j] = received[j]
+        missed = any(j not in new for j in weights if j != turn.agent)
+        return (own[:-1] / own[-1]).astype(turn.own.dtype), _Mass(own, given, had, nothing, missed)

@@ -104,6 +104,9 @@ class Extra(Mixing):
     (1 + lambda_min(W)) / L, L the largest curvature: a larger one than gradient tracking stands, with the bytes of
     D-PSGD. W must be symmetric, and the same in every round.
 
+    Computed as x_{t+1} = W x_t + D_t + S_t with S_t = sum_{s<t} (W - I)/2 x_s, the paper's cumulative correction, in
+    differences x_j - x_i and double precision: the mean of S is 0, and what rounding makes of it adds up.
+
     Attributes:
         on_loss: there is no choice: what misses its deadline folds. The memory of the last round needs every message.
         matrix: the rule that gives W.
@@ -133,8 +136,8 @@ class Extra(Mixing):
         return math.sqrt((1.0 + lambda_2) / 2.0) if lambda_2 < 1.0 else 1.0
 
     def init(self, start: Vector) -> State:
-        """Return ((I + W)/2 x, D) of the last round; before the first they are x_0 and 0."""
-        return start, np.zeros_like(start)
+        """Return S_0 = 0."""
+        return (np.zeros(start.shape),)
 
     def payload(self, turn: Turn, state: State, to: int) -> Vector:
         """Return x_t."""
@@ -143,8 +146,11 @@ class Extra(Mixing):
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return x_{t+1} of the next round, and what it is to remember."""
-        halfway, before = state
-        change = turn.own - turn.start
-        mixed = weighted_sum(turn.start, received, weights)
-        return turn.start + mixed - halfway + (change - before), ((turn.start + mixed) / 2.0, change)
+        """Return x_{t+1} = x_t + p + D_t + S_t, p = sum_j w_ij (x_j - x_i), and S_{t+1} = S_t + p/2 to remember."""
+        (summed,) = state
+        pull = np.zeros(turn.start.shape)
+        for j, weight in weights.items():
+            if j != turn.agent:
+                pull += weight * np.subtract(received[j], turn.start, dtype=np.float64)
+        after = turn.start + (pull + (turn.own - turn.start) + summed)
+        return after.astype(turn.own.dtype), (summed + pull / 2.0,)

@@ -46,8 +46,9 @@ class Participation(ABC):
         """What agents must tell of themselves (exchange/scores.py); None: nothing."""
         return None
 
-    def check(self, agents: int) -> None:  # noqa: B027  (most rules fit any number)
-        """Raise ScenarioError unless the options fit a run of so many agents."""
+    def misfit(self, agents: int) -> str | None:
+        """Return why the options do not fit a run of so many agents; None: they do."""
+        return None
 
     @abstractmethod
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
-from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -35,15 +34,10 @@ class Lag(Participation):
     memory: int = Field(default=10, ge=1, le=MOVES)
     xi: float = Field(default=1.0, ge=0)
 
-    def check(self, agents: int) -> None:
-        """Refuse a list of another length."""
-        if len(self.smoothness) != agents:
-            raise ScenarioError(
-                [
-                    f"coordinator.participation.smoothness: expected one number for each of {agents} agents, "
-                    f"got {len(self.smoothness)}"
-                ]
-            )
+    def misfit(self, agents: int) -> str | None:
+        """Return what is wrong with a list of another length."""
+        given = len(self.smoothness)
+        return None if given == agents else f"smoothness: expected one number for each of {agents} agents, got {given}"
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return those whose model is too old."""

@@ -7,13 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client
+from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import (
+    COORDINATOR,
     SKIP,
     Action,
     Event,
@@ -84,9 +86,12 @@ class Asynchronous(ScheduleRule):
             first=first,
         )  # fmt: skip
 
-    def client(self, *, rounds: int | None, available: Available) -> Client:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
-        return Client(every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False)
+        return Client(
+            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
+            coordinator=coordinator,
+        )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""

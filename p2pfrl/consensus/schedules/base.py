@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from p2pfrl.core.types import Schedule
+from p2pfrl.core.types import COORDINATOR, Schedule
 
 Available = Callable[[int, int], bool]
 """(round, time in nanoseconds) -> whether the agent takes part in this round."""
@@ -52,10 +52,17 @@ class Participants:
     Attributes:
         agents: number of agents n.
         choose: (round, present agents) -> those that are asked to train, ascending.
+        ids: of the agents, ascending; 0 to n-1 where it is empty.
     """
 
     agents: int
     choose: Callable[[int, Sequence[int]], Sequence[int]]
+    ids: tuple[int, ...] = ()
+
+    @property
+    def everyone(self) -> Sequence[int]:
+        """The ids of all."""
+        return self.ids or range(self.agents)
 
 
 class ScheduleRule(ABC):
@@ -63,11 +70,13 @@ class ScheduleRule(ABC):
 
     Attributes:
         is_asynchronous: whether agents go on without waiting for each other.
+        needs_coordinator: whether it has no meaning among neighbors.
         every: local updates per exchange.
         max_staleness: rounds after which a payload is too old to be used; None: never.
     """
 
     is_asynchronous: ClassVar[bool]
+    needs_coordinator: ClassVar[bool] = False
     every: int
     max_staleness: int | None
 
@@ -75,6 +84,10 @@ class ScheduleRule(ABC):
     @abstractmethod
     def link_timeout(self) -> float:
         """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
+
+    def models(self, rounds: int, agents: int) -> int:
+        """Return how many models a coordinator makes in `stop.rounds`: each of n updates where asynchronous."""
+        return rounds * agents if self.is_asynchronous else rounds
 
     @abstractmethod
     def gossip(
@@ -107,9 +120,17 @@ class ScheduleRule(ABC):
         raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
 
     @abstractmethod
-    def client(self, *, rounds: int | None, available: Available) -> Schedule:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Schedule:
         """Return the state machine of an agent that trains for a coordinator."""
 
     @abstractmethod
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Schedule:
         """Return the coordinator's state machine."""
+
+    def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
+        """Return the state machine of a coordinator that is itself a client, once in `period` rounds."""
+        raise NotImplementedError(f"{type(self).__name__} knows no tree")
+
+    def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
+        """Return the state machine of the coordinator of such coordinators."""
+        raise NotImplementedError(f"{type(self).__name__} knows no tree")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
 
 from p2pfrl.consensus.schedules.base import Available, Participants
-from p2pfrl.consensus.staleness import Staleness
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -44,10 +44,18 @@ class Client:
         patience: nanoseconds without a coordinator after which the agent finishes with what it has.
         available: whether it takes part in a round.
         retag: count a late update for the newest round known, instead of the one it started from.
+        coordinator: whom it trains for.
     """
 
     def __init__(
-        self, *, every: int, rounds: int | None, patience: int, available: Available, retag: bool = True
+        self,
+        *,
+        every: int,
+        rounds: int | None,
+        patience: int,
+        available: Available,
+        retag: bool = True,
+        coordinator: int = COORDINATOR,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
@@ -56,6 +64,7 @@ class Client:
         self._patience = patience
         self._available = available
         self._retag = retag
+        self._to = (coordinator,)
         self._round = -1
         self._models = 0
         self._newest = (-1, -1)
@@ -76,7 +85,7 @@ class Client:
             if self._rounds is not None and event.round >= self._rounds:
                 self._over = True
                 return () if self._updates_left else (Finish(),)
-            return (Send((COORDINATOR,), event.round, SKIP),)
+            return (Send(self._to, event.round, SKIP),)
         if isinstance(event, PeerLost):
             self._deadline = now + self._patience
             return (WaitUntil(self._deadline),)
@@ -102,7 +111,7 @@ class Client:
             return ()
         self._newest = version
         if self._retag and message.round == self._round and message.kind != FINAL:
-            return () if self._updates_left else (Send((COORDINATOR,), self._round, self._answer),)
+            return () if self._updates_left else (Send(self._to, self._round, self._answer),)
         if self._updates_left:
             if self._next is None or message.round >= self._next.round:
                 self._next = message
@@ -117,7 +126,7 @@ class Client:
         self._models += 1
         if not self._available(self._models - 1, now):
             self._answer = SKIP
-            return [*actions, Send((COORDINATOR,), message.round, SKIP)]
+            return [*actions, Send(self._to, message.round, SKIP)]
         self._updates_left = self._every
         return [*actions, Train()]
 
@@ -132,20 +141,29 @@ class Client:
             return (Finish(),)
         if following is None or not self._retag:
             self._answer = UPDATE
-            return (Send((COORDINATOR,), self._round),)
+            return (Send(self._to, self._round),)
         self._round = following.round
         self._answer = SKIP
-        return [Send((COORDINATOR,), following.round), Adopt(following, following.round - 1)]
+        return [Send(self._to, following.round), Adopt(following, following.round - 1)]
 
 
 class Coordinator:
     """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
 
     The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
-    that, lost messages and dead links are reported by the links.
+    that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
+    enough; what comes later counts in the round in which it comes. With no deadline it waits for everyone who is there.
     """
 
-    def __init__(self, participants: Participants, *, rounds: int | None, deadline: int, suspect_after: int) -> None:
+    def __init__(
+        self,
+        participants: Participants,
+        *,
+        rounds: int | None,
+        deadline: int | None,
+        suspect_after: int,
+        quorum: float = 1.0,
+    ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
         self.round = 0
@@ -153,6 +171,8 @@ class Coordinator:
         self._rounds = rounds
         self._patience = deadline
         self._suspect_after = suspect_after
+        self._quorum = quorum
+        self._spare = 0
         self._deadline: int | None = None
         self._box: dict[int, Message] = {}
         self._awaited: dict[int, None] = {}
@@ -188,11 +208,12 @@ class Coordinator:
     def _begin(self, now: int) -> list[Action]:
         self._box = {}
         if self._rounds is not None and self.round >= self._rounds:
-            return [WaitUntil(None), Send(range(self._participants.agents), self.round, FINAL), Finish()]
-        present = [i for i in range(self._participants.agents) if i not in self._absent]
+            return [WaitUntil(None), Send(self._participants.everyone, self.round, FINAL), Finish()]
+        present = [i for i in self._participants.everyone if i not in self._absent]
         chosen = self._participants.choose(self.round, present) if present else ()
         self._awaited = dict.fromkeys(chosen)
-        self._deadline = None if chosen else now + self._patience
+        self._spare = len(chosen) - ceil(self._quorum * len(chosen))
+        self._deadline = None if chosen or self._patience is None else now + self._patience
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
             actions.append(Send(chosen, self.round, MODEL))
@@ -211,19 +232,21 @@ class Coordinator:
         if message.round != self.round or message.sender not in self._awaited:
             self.messages_late += message.kind != SKIP and not event.again
             return ()
-        first = not self._box
+        is_first = not self._box and message.kind != SKIP
         if message.kind != SKIP:
             self._box[message.sender] = message
-        actions = self._answered(message.sender, now)
-        if first and self._box and self._awaited:
+        del self._awaited[message.sender]
+        if len(self._awaited) <= self._spare:
+            return self._close(now)
+        if is_first and self._patience is not None:
             self._deadline = now + self._patience
             return [WaitUntil(self._deadline)]
-        return actions
+        return ()
 
     def _answered(self, peer: int, now: int) -> Iterable[Action]:
         if peer in self._awaited:
             del self._awaited[peer]
-            if not self._awaited:
+            if len(self._awaited) <= self._spare:
                 return self._close(now)
         return ()
 
@@ -233,59 +256,3 @@ class Coordinator:
         self.round += 1
         yield Mix(self.round - 1, received, [0] * len(received), [1.0] * len(received))
         yield from self._begin(now)
-
-
-class AsynchronousCoordinator:
-    """FedAsync: apply every arriving update at once, weighted by its staleness, and send the new model back.
-
-    Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934. The staleness of an update is the number of models made since the
-    one it started from. `rounds` times n updates are applied, then the final model goes to everyone.
-    """
-
-    def __init__(
-        self, participants: Participants, *, rounds: int | None, max_staleness: int | None, staleness: Staleness
-    ) -> None:
-        self.messages_late = 0
-        self.deadlines_expired = 0
-        self.version = 0
-        self._participants = participants
-        self._updates_left = None if rounds is None else rounds * participants.agents
-        self._max_staleness = max_staleness
-        self._staleness = staleness
-        self._newest: dict[int, tuple[int, int]] = {}
-
-    def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
-        if isinstance(event, Received):
-            return self._received(event.message)
-        if isinstance(event, Started):
-            everyone = range(self._participants.agents)
-            return (Send(self._participants.choose(0, everyone), 0, MODEL),)
-        if isinstance(event, PeerJoined):
-            return (Send((event.peer,), self.version, MODEL),)
-        if isinstance(event, Missing):
-            return (Send((event.peer,), self.version, MODEL),)
-        return ()
-
-    def waits_for(self) -> str:
-        """Return in words what the coordinator is waiting for."""
-        return f"the coordinator waits at version {self.version} for any update"
-
-    def _received(self, message: Message) -> Sequence[Action]:
-        version = (message.incarnation, message.sequence)
-        if version <= self._newest.get(message.sender, (-1, -1)):
-            return ()
-        self._newest[message.sender] = version
-        if message.kind == SKIP:
-            return (Send((message.sender,), self.version, MODEL),)
-        tau = self.version - message.round
-        if self._max_staleness is not None and tau > self._max_staleness:
-            self.messages_late += 1
-            return (Send((message.sender,), self.version, MODEL),)
-        mix = Mix(self.version, (message,), (tau,), (self._staleness.factor(tau),))
-        self.version += 1
-        if self._updates_left is not None:
-            self._updates_left -= 1
-            if not self._updates_left:
-                return (mix, Send(range(self._participants.agents), self.version, FINAL), Finish())
-        return (mix, Send((message.sender,), self.version, MODEL))

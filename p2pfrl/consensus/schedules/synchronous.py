@@ -8,8 +8,10 @@ from pydantic import Field
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client, Coordinator
+from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.gossip import Gossip
 from p2pfrl.core.rule import rule
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Seconds
 
 
@@ -23,6 +25,8 @@ class Synchronous(ScheduleRule):
         suspect_after: misses in a row after which a neighbor is not awaited until it is heard again.
         max_staleness: rounds for which a payload still counts that came too late, or that stands in for a missing one
             (mixing.on_loss = "last_known"); any number when not given.
+        quorum: with a coordinator, the share of those asked whose answers end a round: elastic rounds. What comes later
+            counts in the round in which it comes.
     """
 
     is_asynchronous: ClassVar[bool] = False
@@ -30,6 +34,7 @@ class Synchronous(ScheduleRule):
     deadline: Seconds = Field(default=30.0, gt=0)
     suspect_after: int = Field(default=3, ge=1)
     max_staleness: int | None = Field(default=None, ge=0)
+    quorum: float = Field(default=1.0, gt=0, le=1)
 
     @property
     def link_timeout(self) -> float:
@@ -49,12 +54,35 @@ class Synchronous(ScheduleRule):
         """Return the state machine of an agent that mixes with its neighbors."""
         return Gossip(self, me, neighborhood, rounds, order == "combine_while_adapting", available, first)
 
-    def client(self, *, rounds: int | None, available: Available) -> Client:
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
-        return Client(every=self.every, rounds=rounds, patience=round(10e9 * self.deadline), available=available)
+        return Client(
+            every=self.every, rounds=rounds, patience=round(10e9 * self.deadline), available=available,
+            coordinator=coordinator,
+        )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Coordinator:
         """Return the coordinator's state machine."""
         return Coordinator(
-            participants, rounds=rounds, deadline=round(self.deadline * 1e9), suspect_after=self.suspect_after
+            participants,
+            rounds=rounds,
+            deadline=round(self.deadline * 1e9),
+            suspect_after=self.suspect_after,
+            quorum=self.quorum,
         )
+
+    def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Edge:
+        """Return the state machine of a coordinator between agents and cloud."""
+        return Edge(
+            participants,
+            rounds=rounds,
+            period=period,
+            deadline=round(self.deadline * 1e9),
+            suspect_after=self.suspect_after,
+            quorum=self.quorum,
+        )
+
+    def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
+        """Return the state machine of the cloud, which waits for all edges: they are always there."""
+        models = None if rounds is None else -(-rounds // period)
+        return Coordinator(participants, rounds=models, deadline=None, suspect_after=self.suspect_after)

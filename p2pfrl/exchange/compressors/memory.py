@@ -88,7 +88,7 @@ class Difference(Compressor):
     encoding: ClassVar[str] = "difference"
     is_difference: ClassVar[bool] = True
 
-    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=QSGD)
+    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=TopK)
     refresh: int = Field(default=0, ge=0)
 
     def init(self, start: Vector) -> State:

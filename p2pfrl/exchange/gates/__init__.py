@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from p2pfrl.exchange.gates.base import Always, Gate, State
 from p2pfrl.exchange.gates.events import Every, Lag, Norm, Performance
+from p2pfrl.exchange.gates.news import News
 
 RULES: dict[str, type[Gate]] = {
     "none": Always,
@@ -12,6 +13,7 @@ RULES: dict[str, type[Gate]] = {
     "norm": Norm,
     "lag": Lag,
     "performance": Performance,
+    "news": News,
 }
 
 __all__ = ["RULES", "Always", "Gate", "State"]

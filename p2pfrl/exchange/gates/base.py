@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -12,7 +13,13 @@ State = tuple[Vector, ...]
 
 
 class Gate(ABC):
-    """Decides before every exchange."""
+    """Decides before every exchange.
+
+    Attributes:
+        tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None: nothing.
+    """
+
+    tells: ClassVar[str | None] = None
 
     def init(self, start: Vector) -> State:
         """Return what an agent remembers before its first exchange; `start` `(k,)` is its shared vector."""

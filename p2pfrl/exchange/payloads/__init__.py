@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from p2pfrl.exchange.payloads.base import Delta, Gradient, Parameters, Payload, Shared
+from p2pfrl.exchange.payloads.statistics import Fisher, Statistics
 from p2pfrl.exchange.payloads.table import Table
 
-RULES: dict[str, type[Payload]] = {"parameters": Parameters, "delta": Delta, "gradient": Gradient, "table": Table}
+RULES: dict[str, type[Payload]] = {
+    "parameters": Parameters,
+    "delta": Delta,
+    "gradient": Gradient,
+    "table": Table,
+    "statistics": Statistics,
+    "fisher": Fisher,
+}
 
 __all__ = ["RULES", "Delta", "Gradient", "Parameters", "Payload", "Shared", "Table"]

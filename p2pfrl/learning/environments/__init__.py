@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pfrl.learning.environments.acrobot import Acrobot
 from p2pfrl.learning.environments.base import Environment
 from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.environments.crossing import Crossing
 from p2pfrl.learning.environments.drift import Drift
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.gridworld import GridWorld
@@ -22,4 +23,5 @@ RULES: dict[str, type[Environment]] = {
     "garnet": Garnet,
     "lqr": LQR,
     "drift": Drift,
+    "crossing": Crossing,
 }

@@ -2,11 +2,13 @@
 
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Learner
+from p2pfrl.learning.learners.npg import NPG, SoftmaxPG
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.learners.reinforce import REINFORCE
 from p2pfrl.learning.learners.tabular_q import TabularQ
 from p2pfrl.learning.learners.td import TD
+from p2pfrl.learning.learners.ucbvi import UCBVI
 
 RULES: dict[str, type[Learner]] = {
     "quadratic": Quadratic,
@@ -15,4 +17,7 @@ RULES: dict[str, type[Learner]] = {
     "ppo": PPO,
     "td": TD,
     "tabular_q": TabularQ,
+    "softmax_pg": SoftmaxPG,
+    "npg": NPG,
+    "ucbvi": UCBVI,
 }

@@ -50,7 +50,9 @@ class Processes:
             raise ScenarioError([f"learner: {learner!r} needs an environment"])
         physics = simulator.physics if isinstance(simulator, ArraySimulator) else {}
         if "P" not in physics:
-            raise ScenarioError([f"learner: {learner!r} needs an environment given by tables: gridworld or garnet"])
+            raise ScenarioError(
+                [f"learner: {learner!r} needs an environment given by tables: gridworld, garnet or crossing"]
+            )
         first = np.asarray(physics["first"], dtype=np.intp)
         chances = np.diff(np.asarray(physics["start"], dtype=np.float64), axis=-1, prepend=0.0)
         start = np.zeros((len(chances), simulator.spec.states))

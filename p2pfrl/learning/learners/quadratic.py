@@ -25,15 +25,16 @@ _LARGEST = 10**8  # numbers of `A` that are still written to a file
 class Quadratic(Learner):
     """f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i), float64; an update is `steps` times x -= lr (A_i (x - x*_i) + noise z).
 
-    A_i = Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a Gaussian matrix, signs of R's diagonal moved
-    into Q; Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54, 2007,
-    arXiv math-ph/0609050), x*_i = spread N(0, I), both from (seed, i, "problem"). The common start is one draw of
-    N(0, I) from (seed, "start"), so that it is not the optimum even where spread = 0; agent i starts at it plus
-    initial_spread N(0, I) from (seed, i, "start").
+    A_i = curvature_growth^i Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a Gaussian matrix, signs of
+    R's diagonal moved into Q; Mezzadri, How to generate random matrices from the classical compact groups, Notices of
+    the AMS 54, 2007, arXiv math-ph/0609050), x*_i = spread N(0, I), both from (seed, i, "problem"). The common start is
+    one draw of N(0, I) from (seed, "start"), so that it is not the optimum even where spread = 0; agent i starts at it
+    plus initial_spread N(0, I) from (seed, i, "start").
 
     Attributes:
         dimension: of x.
-        curvature: smallest and largest eigenvalue of every A_i.
+        curvature: smallest and largest eigenvalue of A_0, and of every A_i where they do not grow.
+        curvature_growth: the eigenvalues of A_i over those of A_(i-1).
         spread: standard deviation of x*_i over agents, per coordinate.
         noise: standard deviation of the gradient noise, per coordinate.
         initial_spread: standard deviation of the start points around the common one, per coordinate.
@@ -43,6 +44,7 @@ class Quadratic(Learner):
 
     dimension: int = Field(default=32, ge=1)
     curvature: tuple[float, float] = (1.0, 10.0)
+    curvature_growth: float = Field(default=1.0, gt=0)
     spread: float = Field(default=1.0, ge=0)
     noise: float = Field(default=0.0, ge=0)
     initial_spread: float = Field(default=0.0, ge=0)
@@ -62,7 +64,7 @@ class Quadratic(Learner):
 
 
 class QuadraticStack(Stack):
-    """A population of quadratics. Where low == high, A_i = low I is not stored, so n = 10,000 and d = 4675 fit."""
+    """A population of quadratics. Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit."""
 
     takes_corrections = True
     gives_gradients = True
@@ -77,7 +79,8 @@ class QuadraticStack(Stack):
         self.rate = learner.lr * learner.steps
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
-        self._scalar = learner.curvature[0] if learner.curvature[0] == learner.curvature[1] else None
+        low, high = learner.curvature
+        self._scalar = low if low == high and learner.curvature_growth == 1.0 else None
         self.chunk = max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d)))
 
     @cached_property
@@ -103,7 +106,7 @@ class QuadraticStack(Stack):
             rng.standard_normal(d)  # x*_i comes first in this stream
             Q, R = np.linalg.qr(rng.standard_normal((d, d)))
             Q *= np.sign(np.diag(R))
-            product = (Q * values) @ Q.T
+            product = (Q * (values * self.learner.curvature_growth**i)) @ Q.T
             matrix[:] = (product + product.T) / 2
         return out
 

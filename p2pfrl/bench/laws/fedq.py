@@ -1,0 +1,72 @@
+"""Laws of federated Q-learning: what averaging over agents gains, and why visits should weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.bench.laws.fedtd import power
+from p2pfrl.bench.laws.runs import Table, play
+from p2pfrl.results.record import Record
+
+_DENSE: Table = {"id": "garnet", "states": 20, "actions": 4, "branching": 20, "instances": 1}
+_HALVES: Table = {"kind": "given", "policies": [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]}
+_GAMMA, _RATE = 0.8, 0.05
+
+
+def _run(
+    agents: int, rounds: int, environment: Table, exchange: Table, coordinator: Table, seed: int = 1, **learner: object
+) -> Record:
+    tables: dict[str, Table] = {
+        "learner": {"kind": "tabular_q", "gamma": _GAMMA, "lr": _RATE, **learner},
+        "environment": environment,
+        "exchange": exchange,
+        "coordinator": coordinator,
+        "evaluation": {"episodes": 0},
+    }
+    return play(agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **tables)
+
+
+def _speedup() -> Iterator[Figure]:
+    sizes = (1, 4, 16, 64)
+    for steps, rounds in ((1, 2000), (50, 60)):
+        errors = []
+        for agents in sizes:
+            error = _run(agents, rounds, _DENSE, {}, {}, steps=steps).metrics["error"]
+            errors.append(float(np.square(error[len(error) // 2 :]).mean()) / 80)
+        exponent = power(sizes, errors)
+        if steps == 1:
+            yield near("1 step per round, N = 1..64: mean square error, power of N", -1.0, exponent, 0.1)
+        else:
+            yield at_least(f"{steps} steps per round: power of N, flatter", -0.88, exponent)
+
+
+def _coverage() -> Iterator[Figure]:
+    environment: Table = {"id": "garnet", "states": 10, "actions": 4, "branching": 10, "instances": 4}
+    for agents, seed in ((4, 1), (6, 2)):
+        plain = _run(agents, 20, environment, {}, {}, seed, behavior=_HALVES, steps=200)
+        importance: Table = {"aggregator": {"kind": "importance"}}
+        table = _run(agents, 20, environment, {"payload": "table"}, importance, seed, behavior=_HALVES, steps=200)
+        reached = float(table.metrics["error"][-1])
+        yield at_most(f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached)
+        diluted = float(plain.metrics["error"][-1])
+        yield at_least(f"{agents} agents, plain averaging: that distance, times as far", 5.0, diluted / reached)
+
+
+LAWS = (
+    Law(
+        "fedq_speedup",
+        "Q-learning averaged every step errs as 1/N; with local steps the maximum's bias stays",
+        "Woo, Joshi, Chi, ICML 2023, arXiv 2305.10697",
+        _speedup,
+        is_slow=True,
+    ),
+    Law(
+        "importance_averaging",
+        "agents that see disjoint halves of the table find Q* where visits weigh; others dilute what one learned",
+        "Woo, Joshi, Chi, ICML 2023, arXiv 2305.10697",
+        _coverage,
+    ),
+)

@@ -1,0 +1,83 @@
+"""Laws of lazily aggregated gradients: who has nothing new to say keeps silent, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.bench.laws.runs import Table, play
+from p2pfrl.core.rng import generator
+from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.learners.quadratic import Quadratic
+from p2pfrl.results.record import Record
+
+AGENTS = 9
+_TOLERANCE = 1e-8
+_MOST = 80
+
+
+def learner(growth: float) -> Table:
+    """Return nine quadratics whose largest curvatures are growth^0 to growth^8, each of condition number 100."""
+    return {"dimension": 32, "curvature": [0.01, 1.0], "curvature_growth": growth}
+
+
+def descent(growth: float, seed: int, rounds: int, *, lazy: bool, dropout: float = 0.0) -> Record:
+    """Run gradient descent on the sum with step 1 / L, by every gradient or by the lazy ones."""
+    A = Quadratic(dimension=32, curvature=(0.01, 1.0), curvature_growth=growth).prepare(Task(seed, AGENTS)).A
+    alpha = 1.0 / float(np.linalg.eigvalsh(A.sum(axis=0))[-1])
+    coordinator: Table = {
+        "aggregator": {"kind": "latest", "reduce": "sum"},
+        "server_optimizer": {"kind": "sgd", "lr": alpha},
+    }
+    return play(
+        AGENTS, rounds, mode="central", seed=seed, learner=learner(growth), exchange={"payload": "gradient"},
+        coordinator=coordinator, availability={"dropout": dropout},
+        gate={"kind": "lag", "alpha": alpha, "agents": AGENTS} if lazy else {"kind": "none"},
+    )  # fmt: skip
+
+
+def uploads(record: Record) -> int:
+    """Return how many gradients the coordinator got."""
+    return int(record.staleness.sum())
+
+
+def rounds_to(record: Record, seed: int, tolerance: float) -> int:
+    """Return the rounds until the objective lies within `tolerance` of the least, by what it was at the start."""
+    A, x_star = record.problem["A"], record.problem["x_star"]
+    solved = np.linalg.solve(A.sum(axis=0), np.einsum("nij,nj->i", A, x_star))
+    (first, least) = (
+        0.5 * float(np.einsum("ni,nij,nj->n", x - x_star, A, x - x_star).mean())
+        for x in (generator(seed, "start").standard_normal(A.shape[1]), solved)
+    )
+    reached = np.flatnonzero(record.metrics["objective"] - least <= tolerance * (first - least))
+    return int(record.metrics["round"][reached[0]]) if len(reached) else len(record.metrics["round"]) + 1
+
+
+def costs(growth: float, seed: int) -> tuple[int, int, int, int]:
+    """Return rounds and uploads of plain descent, then of the lazy one, until both are there."""
+    found: list[int] = []
+    for lazy in (False, True):
+        rounds = rounds_to(descent(growth, seed, _MOST, lazy=lazy), seed, _TOLERANCE)
+        found += [rounds, uploads(descent(growth, seed, rounds, lazy=lazy))]
+    return found[0], found[1], found[2], found[3]
+
+
+def _lag() -> Iterator[Figure]:
+    for seed in (1, 2):
+        rounds, sent, lazy_rounds, lazy_sent = costs(4.0, seed)
+        yield at_least(f"curvature 4^m, seed {seed}: uploads, plain / lazy", 4.0, sent / lazy_sent)
+        yield at_most(f"curvature 4^m, seed {seed}: rounds, lazy / plain", 1.1, lazy_rounds / rounds)
+        rounds, sent, lazy_rounds, lazy_sent = costs(1.0, seed)
+        yield at_most(f"equal curvature, seed {seed}: uploads, plain / lazy", 2.0, sent / lazy_sent)
+
+
+LAWS = (
+    Law(
+        "lag",
+        "lazily aggregated gradients save uploads where curvatures differ, at no cost in rounds",
+        "Chen, Giannakis, Sun, Yin, NeurIPS 2018, arXiv 1805.09965; computed",
+        _lag,
+    ),
+)

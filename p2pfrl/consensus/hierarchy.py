@@ -1,0 +1,102 @@
+"""The bodies of a tree of coordinators: the edges between agents and cloud, and who of them writes the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import NoMemory, Turn
+from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Mix, Send
+
+FIRST_EDGE = -2
+"""The id of the first edge; the next one's is lower by one."""
+
+
+def edge_id(number: int) -> int:
+    """Return the id of edge `number`, 0, 1, ..."""
+    return FIRST_EDGE - number
+
+
+def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
+    """Return contiguous groups of as equal a size as possible.
+
+    >>> split(5, 2)
+    ((0, 1), (2, 3, 4))
+    """
+    bounds = [i * agents // edges for i in range(edges + 1)]
+    return tuple(tuple(range(low, high)) for low, high in pairwise(bounds))
+
+
+class EdgeCoordinator(Coordinator):
+    """Aggregates its agents, and tells the cloud what became of the cloud's model.
+
+    What it sends is what an agent would that went from the cloud's model to its own: the payload's vector, weighed by
+    the environment steps of all updates behind it. Where there were none it skips.
+
+    Args:
+        id: of this edge.
+        options: as of any coordinator.
+
+    Reference: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC 2020, arXiv 1905.06641.
+    """
+
+    def __init__(self, model: Vector, *, id: int, **options: Any) -> None:
+        super().__init__(model, **options)
+        self._id = id
+        self._anchor = self.model
+        self._samples = 0.0
+        self._reports = 0
+
+    def perform(self, action: Action) -> None:
+        """Carry out `Send`, `Mix` and `Adopt`."""
+        if isinstance(action, Adopt):
+            self.model = self._anchor = action.message.payload
+        elif isinstance(action, Send) and action.kind == UPDATE:
+            self._report(action)
+        else:
+            if isinstance(action, Mix):
+                self._samples += sum(message.weight for message in action.received)
+            super().perform(action)
+
+    def _report(self, action: Send) -> None:
+        samples, self._samples = self._samples, 0.0
+        self._reports += 1
+        key = (self._standing.seed, self._id, self._reports)
+        start, own = self._anchor, self.model
+        turn = Turn(self._id, action.round, UPDATE, start, own, int(samples), 0.0, (), 0.0, key, NoMemory())
+        self._anchor = self.model
+        if samples:
+            vector, parts = self._payload.extract(turn), self._payload.parts(self._parts)
+            frame = self._encoder.encode(vector, kind=UPDATE, round=action.round, weight=samples, parts=parts)
+        else:
+            frame = self._encoder.encode(None, kind=SKIP, round=action.round)
+        self._port.send(action.to, frame)
+
+
+class OfGroup:
+    """What an edge tells the record: its agents' rounds, and nothing of those of other edges."""
+
+    def __init__(self, witness: Witness, others: Sequence[int]) -> None:
+        self._witness = witness
+        self._others = others
+
+    def excused(self, round: int, participants: Sequence[int]) -> None:
+        """Model `round` goes out to `participants` of its agents only."""
+        self._witness.excused(round, (*participants, *self._others))
+
+    def applied(self, agent: int, tau: int) -> None:
+        """An update of one of its agents was applied."""
+        self._witness.applied(agent, tau)
+
+
+class Unseen:
+    """What the cloud tells the record: nothing, since its agents are edges."""
+
+    def excused(self, round: int, participants: Sequence[int]) -> None:
+        """Say nothing."""
+
+    def applied(self, agent: int, tau: int) -> None:
+        """Say nothing."""

@@ -1,0 +1,111 @@
+"""A coordinator without rounds: updates come when they come, and every one is answered with the model of now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pfrl.consensus.schedules.base import Participants
+from p2pfrl.consensus.staleness import Staleness
+from p2pfrl.core.types import (
+    FINAL,
+    MODEL,
+    SKIP,
+    Action,
+    Event,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    Received,
+    Send,
+    Started,
+    WaitUntil,
+)  # fmt: skip
+
+
+class AsynchronousCoordinator:
+    """Make a new model of every `size` updates that arrive, each weighted by its staleness.
+
+    The staleness of an update is the number of models made since the one it started from. `rounds` times n updates are
+    applied, the last ones however few they are, then the final model goes to everyone. Whoever has sent an update gets
+    the model of now at once; of updates that arrive at the same moment all are looked at first, so that their order
+    does not matter where together they make a new model.
+
+    Args:
+        participants: who is asked at the start.
+        rounds: see above; None: no end.
+        size: updates per model.
+        max_staleness: what is staler is not used.
+        staleness: the factor of an update.
+    """
+
+    def __init__(
+        self,
+        participants: Participants,
+        *,
+        rounds: int | None,
+        max_staleness: int | None,
+        staleness: Staleness,
+        size: int = 1,
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.version = 0
+        self._participants = participants
+        self._updates_left = None if rounds is None else rounds * participants.agents
+        self._size = size
+        self._max_staleness = max_staleness
+        self._staleness = staleness
+        self._newest: dict[int, tuple[int, int]] = {}
+        self._buffer: list[Message] = []
+        self._waiting: dict[int, None] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received):
+            return self._received(event.message, now)
+        if isinstance(event, Expired):
+            return self._answer()
+        if isinstance(event, Started):
+            return (Send(self._participants.choose(0, self._participants.everyone), 0, MODEL),)
+        if isinstance(event, PeerJoined | Missing):
+            return (Send((event.peer,), self.version, MODEL),)
+        return ()
+
+    def waits_for(self) -> str:
+        """Return in words what the coordinator is waiting for."""
+        return f"the coordinator waits at version {self.version} for any update"
+
+    def _received(self, message: Message, now: int) -> Sequence[Action]:
+        version = (message.incarnation, message.sequence)
+        if version <= self._newest.get(message.sender, (-1, -1)):
+            return ()
+        self._newest[message.sender] = version
+        if message.kind == SKIP:
+            return (Send((message.sender,), self.version, MODEL),)
+        if self._max_staleness is not None and self.version - message.round > self._max_staleness:
+            self.messages_late += 1
+            return (Send((message.sender,), self.version, MODEL),)
+        self._buffer.append(message)
+        self._waiting[message.sender] = None
+        if self._updates_left is not None:
+            self._updates_left -= 1
+        if self._updates_left == 0:
+            return (self._mix(), Send(self._participants.everyone, self.version, FINAL), Finish())
+        if len(self._buffer) == self._size:
+            return (self._mix(), *self._answer())
+        return (WaitUntil(now),)
+
+    def _answer(self) -> Sequence[Action]:
+        waiting, self._waiting = sorted(self._waiting), {}
+        return (Send(waiting, self.version, MODEL),) if waiting else ()
+
+    def _mix(self) -> Mix:
+        """Return the step to the next model."""
+        received = sorted(self._buffer, key=lambda m: (m.sender, m.incarnation, m.sequence))
+        staleness = [self.version - m.round for m in received]
+        self._buffer = []
+        self.version += 1
+        return Mix(self.version - 1, received, staleness, [self._staleness.factor(tau) for tau in staleness])

@@ -1,0 +1,107 @@
+"""Rounds with a tree: agents around edge coordinators, and the edges around one that averages them: the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from p2pfrl.consensus.schedules.base import Participants
+from p2pfrl.consensus.schedules.central import Coordinator
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    UPDATE,
+    Action,
+    Adopt,
+    Event,
+    Finish,
+    Message,
+    Missing,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    WaitUntil,
+)  # fmt: skip
+
+
+class Edge(Coordinator):
+    """A coordinator to its agents, a client to the cloud: `period` rounds from each model of the cloud.
+
+    Its rounds are numbered through: round r belongs to model r // period of the cloud, to which the edge then sends
+    what became of it. Where everyone has left it answers at once. A model of the cloud that is lost is one that it goes
+    on without.
+
+    Args:
+        participants: its agents.
+        rounds: of the run; None: no end.
+        period: rounds per model of the cloud.
+        deadline, suspect_after, quorum: of its own rounds.
+    """
+
+    def __init__(
+        self,
+        participants: Participants,
+        *,
+        rounds: int | None,
+        period: int,
+        deadline: int,
+        suspect_after: int,
+        quorum: float,
+    ) -> None:
+        super().__init__(participants, rounds=None, deadline=deadline, suspect_after=suspect_after, quorum=quorum)
+        self._last = rounds
+        self._period = period
+        self._model = -1
+        self._heard = (-1, -1)
+        self._is_reporting = True
+
+    def handle(self, event: Event, now: int) -> Iterable[Action]:
+        """Return what to do about `event`."""
+        if isinstance(event, Received) and event.message.sender == COORDINATOR:
+            return self._adopt(event.message, now)
+        if isinstance(event, Missing) and event.peer == COORDINATOR:
+            return self._open(event.round, now) if self._is_reporting and event.round > self._model else ()
+        if isinstance(event, Started) or (isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR):
+            return ()
+        return super().handle(event, now)
+
+    def waits_for(self) -> str:
+        """Return in words what the edge is waiting for."""
+        return "an edge waits for the cloud's next model" if self._is_reporting else super().waits_for()
+
+    def _adopt(self, message: Message, now: int) -> Iterator[Action]:
+        version = (message.incarnation, message.sequence)
+        if version <= self._heard or not self._is_reporting:
+            self.messages_late += 1
+            return
+        self._heard = version
+        yield Adopt(message, message.round - 1)
+        yield from self._open(message.round, now)
+
+    def _open(self, model: int, now: int) -> Iterator[Action]:
+        """Begin the rounds of a model of the cloud; end with the last one."""
+        self._model = model
+        self.round = model * self._period
+        if self._last is not None and self.round >= self._last:
+            self.round = self._last
+            yield Send(self._participants.everyone, self.round, FINAL)
+            yield Finish()
+            return
+        self._is_reporting = False
+        yield from self._begin(now)
+
+    def _begin(self, now: int) -> list[Action]:
+        is_over = self.round == self._last or self.round == (self._model + 1) * self._period
+        if not is_over and any(i not in self._absent for i in self._participants.everyone):
+            return super()._begin(now)
+        self._is_reporting = True
+        self._box, self._awaited, self._deadline = {}, {}, None
+        return [WaitUntil(None), Send((COORDINATOR,), self._model, UPDATE)]
+
+    def _joined(self, peer: int) -> Sequence[Action]:
+        if not self._is_reporting:
+            return super()._joined(peer)
+        self._absent.pop(peer, None)
+        self._misses.pop(peer, None)
+        return ()

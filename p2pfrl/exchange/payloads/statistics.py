@@ -1,0 +1,65 @@
+"""Payloads of sums over an agent's experience, for an aggregator that knows what they mean."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+from p2pfrl.exchange.payloads.base import Payload
+
+
+class _Told(Payload):
+    """What the learner tells under `tells`, from which an aggregator makes a model or where it should go."""
+
+    modes: ClassVar[tuple[str, ...]] = ("central",)
+    why: ClassVar[str] = 'it is for a coordinator that makes a model of it; use payload = "parameters"'
+    tells: ClassVar[str]
+
+    def extract(self, turn: Turn) -> Vector:
+        """Return what the learner tells."""
+        return turn.memory.recall(self.tells)
+
+    def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the name."""
+        return (self.tells,)
+
+    def size(self, shared: int, told: int | None) -> int | None:
+        """Return what the learner tells."""
+        return told
+
+
+@rule
+class Statistics(_Told):
+    """Sums of rewards and values over what was seen, never transition probabilities. Aggregator "optimistic" reads it.
+
+    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization with heterogeneous
+    agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1.
+    """
+
+    aggregators: ClassVar[tuple[str, ...] | None] = ("optimistic",)
+    tells: ClassVar[str] = "statistics"
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return the aggregate: the next model."""
+        return aggregate
+
+
+@rule
+class Fisher(_Told):
+    """g_i with F_i: a policy's gradient, and what its Fisher information is made of. Aggregator "natural" reads it.
+
+    Of tabular softmax policies F_i is told by how often agent i visits each state, so that a message is S numbers
+    longer than a gradient. Local updates take no step.
+
+    Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
+    """
+
+    aggregators: ClassVar[tuple[str, ...] | None] = ("natural",)
+    needs_gradient: ClassVar[bool] = True
+    tells: ClassVar[str] = "fisher"
+
+    def target(self, model: Vector, aggregate: Vector) -> Vector:
+        """Return model - aggregate: the server optimizer's step size scales the way there."""
+        return model - aggregate

@@ -1,0 +1,247 @@
+"""Policy gradients of tabular softmax policies, plain and natural, exact or from trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rule import rule
+from p2pfrl.core.softmax import log_softmax, natural
+from p2pfrl.learning.environments.base import Array
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.processes import Numbers, Processes, search
+from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
+from p2pfrl.learning.rollout import play
+
+FISHER = "fisher"
+_VISITS = "visits"
+
+
+@rule
+class SoftmaxPG(Learner):
+    """theta <- theta + lr grad J(theta), float64, of pi(a|s) in proportion to exp(theta(s, a)), from given logits.
+
+    J is the discounted return from the start distribution, without time limit, plus `entropy` times the discounted
+    entropy of the policy. Exact: grad J(s, a) = d(s) pi(a|s) A(s, a) / (1 - gamma), from the tables; else the mean over
+    environment.instances trajectories of GPOMDP. In the record,
+    objective is the mean over agents of their J at the mean logits, and error what it falls short of the mean of every
+    agent's own greatest J, which no common policy may reach where agents differ. With same_start = false agents add
+    normal numbers of their own to the first logits. `problem.safetensors` has J_star `(n,)`.
+
+    References: Sutton, McAllester, Singh, Mansour, NeurIPS 1999; exact and tabular Agarwal, Kakade, Lee, Mahajan, "On
+    the theory of policy gradient methods", JMLR 22, 2021, arXiv 1908.00261; averaged over unlike agents, with local
+    steps, entropy and a bound (FedPG, RS-FedPG, b-RS-FedPG) Labbi et al., AISTATS 2026, arXiv 2505.23459.
+
+    Attributes:
+        gamma: discount.
+        steps: gradient steps of one update.
+        exact: take the gradient itself; one gradient counts as one environment step.
+        horizon: steps of a trajectory, where it is not exact.
+        entropy: lambda, the weight of -log pi(a|s) beside every reward.
+        bound: logits are clipped to [-bound, bound] after every step; 0: they are not.
+        logits: the first logits, one per action, the same in every state; zeros when left out.
+        lr: step size.
+    """
+
+    is_natural: ClassVar[bool] = False
+    gamma: float = Field(default=0.95, ge=0, lt=1)
+    steps: int = Field(default=1, ge=1)
+    exact: bool = True
+    horizon: int = Field(default=100, ge=1)
+    entropy: float = Field(default=0.0, ge=0)
+    bound: float = Field(default=0.0, ge=0)
+    logits: tuple[float, ...] = ()
+    lr: float = Field(default=1.0, ge=0)
+
+    def prepare(self, task: Task) -> SoftmaxStack:
+        """Bind the options to a task.
+
+        Raises:
+            ScenarioError: the environment has no tables or other actions than `logits`; several steps of one gradient.
+        """
+        return SoftmaxStack(self, task)
+
+    def direction(self, slope: Slope, policy: Array) -> Array:
+        """Return where a step goes: the gradient."""
+        return slope.gradient
+
+
+@rule
+class NPG(SoftmaxPG):
+    """theta <- theta + lr F(theta)^+ grad J(theta): natural policy gradient, F the Fisher information of the policy.
+
+    Exact: theta(s, a) += lr A(s, a) / (1 - gamma), so pi is multiplied by exp(lr A / (1 - gamma)) and normalized, and
+    from uniform policies J* - J_T <= log |A| / (lr T) + 1 / ((1 - gamma)^2 T) after T steps. From trajectories F is
+    estimated too, and damped. With payload "gradient" agents send F_i^+ grad J_i, whose mean is not (sum F_i)^+ sum
+    grad J_i where agents differ; learner "softmax_pg" with payload "fisher" gives that.
+
+    References: Kakade, "A natural policy gradient", NeurIPS 2001; Agarwal, Kakade, Lee, Mahajan, JMLR 22, 2021, arXiv
+    1908.00261, theorem 16.
+
+    Attributes:
+        damping: added to the diagonal of F, where it is estimated.
+    """
+
+    is_natural: ClassVar[bool] = True
+    damping: float = Field(default=1e-3, gt=0)
+
+    def direction(self, slope: Slope, policy: Array) -> Array:
+        """Return F^+ grad J."""
+        if slope.advantage is not None:
+            return slope.advantage / (1.0 - self.gamma)
+        return natural(slope.gradient, slope.visits, policy, self.damping)
+
+
+_Field = Callable[[Array], Slope]
+
+
+class SoftmaxStack(Stack):
+    """Softmax policies of a population."""
+
+    takes_corrections = True
+    gives_gradients = True
+    chunk = 256
+
+    def __init__(self, learner: SoftmaxPG, task: Task) -> None:
+        self.learner = learner
+        self.task = task
+        self.processes = Processes.of(task.simulator, "npg" if learner.is_natural else "softmax_pg")
+        assert task.simulator is not None
+        self._count = task.simulator.instances
+        self.shape = self.processes.reward.shape[1:]
+        if learner.logits and len(learner.logits) != self.shape[1]:
+            raise ScenarioError([f"learner.logits: expected {self.shape[1]} numbers, got {list(learner.logits)}"])
+        if task.gradient_only and learner.steps != 1:
+            raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
+        self.layout = Layout((Tensor("actor", self.shape),), "float64")
+        self.sought = Sought(learner.gamma, learner.entropy)
+        self.fixed_steps = learner.exact
+        self.min_steps = learner.steps * (1 if learner.exact else self._count)
+        self.arrays = task.arrays
+        self.rate = 0.0 if learner.bound else learner.lr * learner.steps
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return the first logits `(b, stride)`, or those plus every agent's own normal numbers."""
+        rows = self.layout.zeros(len(agents))
+        tables = self._tables(rows)
+        tables += np.array(self.learner.logits or 0.0)
+        if not same:
+            for table, agent in zip(tables, agents, strict=True):
+                table += generator(self.task.seed, agent, "start").standard_normal(self.shape)
+        return rows
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return what the last gradient saw of the states, `(b, S)`: nothing yet."""
+        return {_VISITS: np.zeros((len(agents), self.shape[0]))}
+
+    def told(self, name: str) -> int | None:
+        """Return how many numbers a gradient and the frequencies of states are.
+
+        Raises:
+            ScenarioError: another name, or the gradient is a natural one already.
+        """
+        if name != FISHER:
+            return super().told(name)
+        if self.learner.is_natural:
+            raise ScenarioError(["exchange.payload: with 'fisher' the coordinator takes the natural step: use learner "
+                                 "kind = 'softmax_pg', which gives plain gradients"])  # fmt: skip
+        return int(self.layout.size + self.shape[0])
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return the gradient of -J, and how often each state was visited, as the update left them."""
+        if name != FISHER:
+            return super().tell(name, agent, parameters, state)
+        return np.concatenate([np.asarray(state["gradient"])[0, : self.layout.size], np.asarray(state[_VISITS])[0]])
+
+    def _tables(self, rows: Vector) -> Array:
+        """Return the view `(b, S, A)` of rows `(b, stride)`."""
+        return np.asarray(rows[:, : self.layout.size].reshape(len(rows), *self.shape), dtype=np.float64)
+
+    def update(self, batch: Batch) -> Outcome:
+        """Take `steps` steps; the loss is -J where each began, as exact or estimated, mean over the steps."""
+        learner, task, theta = self.learner, self.task, self._tables(batch.parameters)
+        agents = np.asarray(batch.agents, dtype=np.intp)
+        streams = None if learner.exact else Streams.of(task.seed, batch.agents, "trajectories", batch.index)
+        loss, taken = np.zeros(len(theta)), np.zeros(len(theta), dtype=np.int64)
+        returns: list[list[float]] = [[] for _ in batch.agents]
+        rows = np.zeros_like(batch.parameters)
+        for _ in range(learner.steps):
+            field = self._field(agents, theta, streams, taken, returns)
+            slope = field(theta)
+            loss -= slope.value
+            np.asarray(batch.state[_VISITS])[:] = slope.visits
+            self._tables(rows)[:] = -learner.direction(slope, np.exp(log_softmax(theta)))
+            if task.correction.arrays:
+                task.correction.adjust(batch.parameters, rows, batch.state, partial(self._again, field))
+            if task.gradient_only:
+                np.asarray(batch.state["gradient"])[:] = rows
+                continue
+            theta -= learner.lr * self._tables(rows)
+            if learner.bound:
+                np.clip(theta, -learner.bound, learner.bound, out=theta)
+        return Outcome(batch.parameters, batch.state, taken, loss / learner.steps, returns)
+
+    def _field(
+        self, agents: Numbers, theta: Array, streams: Streams | None, taken: NDArray[np.int64],
+        returns: list[list[float]],
+    ) -> _Field:  # fmt: skip
+        """Return the slope as a function of the logits; trajectories are counted in `taken` and `returns`."""
+        if streams is None:
+            taken += 1
+            return Exact(self.processes, agents, self.sought)
+        paths = walk(self.processes, agents, theta, streams, self._count, self.learner.horizon)
+        taken += paths.is_alive.sum(axis=(1, 2)).astype(np.int64)
+        for own, total in zip(returns, paths.reward.sum(axis=-1).tolist(), strict=True):
+            own.extend(total)
+        return Sampled(paths, self.sought)
+
+    def _again(self, field: _Field, rows: Vector) -> Vector:
+        """Return the directions `(b, stride)` at other rows, on the same samples."""
+        out, theta = np.zeros_like(rows), self._tables(rows)
+        self._tables(out)[:] = -self.learner.direction(field(theta), np.exp(log_softmax(theta)))
+        return out
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean return `(b,)` of actions drawn from each policy: the best one may be stochastic."""
+        if self.task.evaluator is None:
+            return None
+        sums = np.cumsum(np.exp(log_softmax(self._tables(parameters))), axis=-1)
+        sums[sums >= sums[..., -1:]] = 1.0
+        streams, own = Streams.of(self.task.seed, agents, "evaluation-policy", index), np.arange(len(sums))[:, None]
+
+        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+            return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))
+
+        return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
+        """Return the mean over agents and states of KL(pi_i || pi_mean)."""
+        tables = self._tables(parameters)
+        log_pi, log_mean = log_softmax(tables), log_softmax(tables.mean(axis=0))
+        return float((np.exp(log_pi) * (log_pi - log_mean)).sum(axis=-1).mean())
+
+    @cached_property
+    def best(self) -> Array:
+        """The greatest J of every agent, `(n,)`."""
+        return best_values(self.processes, self.sought)
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return J_star `(n,)` and the start distributions `(n, S)`; P and R are the environment's."""
+        return {"J_star": self.best, "start": self.processes.start}
+
+    def error(self, parameters: Vector) -> tuple[float, float]:
+        """Return (mean_i J_i at the mean logits, mean_i J*_i minus that)."""
+        mean = self._tables(parameters).mean(axis=0)
+        exact = Exact(self.processes, np.arange(len(self.processes)), self.sought)
+        objective = float(exact(np.broadcast_to(mean, self.processes.reward.shape)).value.mean())
+        return objective, float(self.best.mean()) - objective

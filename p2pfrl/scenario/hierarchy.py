@@ -1,0 +1,60 @@
+"""The section `[hierarchy]`: which agents have which edge coordinator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from p2pfrl.consensus.hierarchy import split
+from p2pfrl.core.rule import rule
+
+
+@rule
+class Hierarchy:
+    """The tree of mode hierarchical: agents, edge coordinators, and a cloud above them.
+
+    Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its participation
+    chooses. Every `edge_rounds` rounds the cloud averages the edges, by the environment steps behind each, and moves
+    toward that by the server optimizer. Edges and cloud do not crash; of a partition they are on the side of group 0.
+
+    Attributes:
+        edges: how many; agents are split by number into groups of one size. About the square root of n when neither
+            this nor `groups` is given.
+        groups: the agents of each edge, instead of `edges`.
+        edge_rounds: rounds per average of the cloud (kappa_2; kappa_1 is schedule.every).
+
+    Reference: HierFAVG: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC 2020,
+        arXiv 1905.06641.
+    """
+
+    edges: int | None = Field(default=None, ge=1)
+    groups: tuple[tuple[int, ...], ...] | None = None
+    edge_rounds: int = Field(default=1, ge=1)
+
+    def members(self, agents: int) -> tuple[tuple[int, ...], ...]:
+        """Return the agents of every edge, ascending, of a tree that has no `problems`."""
+        if self.groups is not None:
+            return tuple(tuple(sorted(group)) for group in self.groups)
+        return split(agents, self.edges or math.isqrt(agents - 1) + 1)
+
+    def problems(self, agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield what is wrong with the tree, as (path of the key, reason)."""
+        if self.groups is not None and self.edges is not None:
+            yield ("edges",), "groups says already how many edges there are: leave one of them out"
+        if self.edges is not None and self.edges > agents:
+            yield ("edges",), f"expected at most {agents}, one agent each; got {self.edges}"
+        seen = dict[int, int]()
+        for position, group in enumerate(self.groups or ()):
+            if not group:
+                yield ("groups", position), "an edge needs an agent"
+            for agent in group:
+                if not 0 <= agent < agents:
+                    yield ("groups", position), f"expected agents below {agents}, got {agent}"
+                elif agent in seen:
+                    yield ("groups", position), f"agent {agent} is in group {seen[agent]} already"
+                seen.setdefault(agent, position)
+        missing = [agent for agent in range(agents) if agent not in seen]
+        if self.groups is not None and missing:
+            yield ("groups",), f"agent {missing[0]} is in no group"

@@ -1,0 +1,199 @@
+"""Rules of different axes that cannot be together are refused, each with its reason; what can be together runs."""
+
+import pytest
+
+from p2pfrl.bench.laws.runs import play, text
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.scenario import loads
+
+PPO = {"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}}
+A2C = {"learner": {"kind": "a2c"}, "environment": {"id": "CartPole-v1"}}
+TOPK = {"kind": "topk"}
+DIFFERENCE = {"kind": "difference", "compressor": TOPK}
+CRASH = ({"kind": "crash", "at": 1.0, "agents": [1]},)
+
+REFUSED = {
+    "gradients between neighbors": ({"exchange": {"payload": "gradient"}}, "exchange.payload", "mode gossip"),
+    "gradients after several updates": (
+        {"mode": "central", "exchange": {"payload": "gradient"}, "schedule": {"every": 2}},
+        "schedule.every",
+        "must be 1",
+    ),
+    "the gradient of a learner that takes many steps": (
+        {"mode": "central", "exchange": {"payload": "gradient"}, **PPO},
+        "exchange.payload",
+        "one step",
+    ),
+    "averaged moments that no agent has": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "gradient"},
+            "environment": A2C["environment"],
+            "learner": {"kind": "a2c", "moments": "average"},
+        },
+        "learner.moments",
+        "moments",
+    ),
+    "control variates between neighbors": ({"correction": {"kind": "control_variate"}}, "correction", "mode central"),
+    "control variates for a learner with momentum": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, **A2C},
+        "correction",
+        "plain gradient descent",
+    ),
+    "control variates that are compressed": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, "compressor": {"kind": "qsgd"}},
+        "compressor",
+        "beside the payload",
+    ),
+    "pairs in rounds": ({"mixing": {"kind": "pairwise"}}, "schedule.kind", "knows no rounds"),
+    "pairs of compressed vectors": (
+        {"mixing": {"kind": "pairwise"}, "schedule": {"kind": "asynchronous"}, "compressor": {"kind": "qsgd"}},
+        "compressor",
+        "counts on",
+    ),
+    "gradient tracking over lossy links": (
+        {"mixing": {"kind": "gradient_tracking"}, "network": {"loss": 0.1}},
+        "network.loss",
+        "needs every message",
+    ),
+    "EXTRA over lossy links": (
+        {"mixing": {"kind": "extra"}, "network": {"loss": 0.1}},
+        "network.loss",
+        "every message",
+    ),
+    "EXTRA without rounds": (
+        {"mixing": {"kind": "extra"}, "schedule": {"kind": "asynchronous"}},
+        "schedule.kind",
+        "in its round",
+    ),
+    "EXTRA with agents that sit out": (
+        {"mixing": {"kind": "extra"}, "availability": {"dropout": 0.1}},
+        "availability",
+        "everyone must be there",
+    ),
+    "EXTRA with a closed gate": (
+        {"mixing": {"kind": "extra"}, "gate": {"kind": "every", "tau": 2}},
+        "gate",
+        "closed gate",
+    ),
+    "EXTRA with its own order": (
+        {"mixing": {"kind": "extra"}, "exchange": {"order": "combine_while_adapting"}},
+        "exchange.order",
+        "says itself",
+    ),
+    "Chebyshev on a directed graph": (
+        {"mixing": {"kind": "chebyshev"}, "topology": {"kind": "exponential"}},
+        "mixing",
+        "undirected",
+    ),
+    "Chebyshev on a graph that changes": (
+        {"mixing": {"kind": "chebyshev"}, "topology": {"kind": "random_matchings"}},
+        "topology.kind",
+        "changes",
+    ),
+    "Metropolis weights on a directed graph": ({"topology": {"kind": "exponential"}}, "mixing", "undirected"),
+    "push-sum of compressed sums": (
+        {"mixing": {"kind": "push_sum"}, "compressor": {"kind": "qsgd"}},
+        "compressor",
+        "counts on",
+    ),
+    "push-sum with receivers' memory": (
+        {"mixing": {"kind": "push_sum"}, "compressor": DIFFERENCE},
+        "compressor",
+        "counts on",
+    ),
+    "push-sum whose agents forget": (
+        {"mixing": {"kind": "push_sum"}, "faults": CRASH},
+        "faults.0",
+        "remembers more than the parameters",
+    ),
+    "top-k of parameters": ({"compressor": TOPK}, "compressor", "sets most parameters to zero"),
+    "top-k of a model, centrally": ({"mode": "central", "compressor": TOPK}, "compressor", "payload = 'delta'"),
+    "CHOCO without memory": (
+        {"mixing": {"kind": "choco"}, "compressor": {"kind": "qsgd"}},
+        "compressor.kind",
+        "difference",
+    ),
+    "CHOCO without rounds": (
+        {"mixing": {"kind": "choco"}, "compressor": DIFFERENCE, "schedule": {"kind": "asynchronous"}},
+        "schedule.kind",
+        "needs every message",
+    ),
+    "differences over lossy links": (
+        {"compressor": DIFFERENCE, "network": {"loss": 0.2}},
+        "network.loss",
+        "never made good",
+    ),
+    "differences without rounds": (
+        {"compressor": DIFFERENCE, "schedule": {"kind": "asynchronous"}},
+        "compressor",
+        "only the newest",
+    ),
+    "differences for a coordinator": ({"mode": "central", "compressor": DIFFERENCE}, "compressor", "mode gossip"),
+    "importance without counts": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "importance"}}},
+        "coordinator.aggregator",
+        "table",
+    ),
+    "two rankings in one message": (
+        {
+            "mode": "central",
+            "coordinator": {
+                "aggregator": {"kind": "mean", "weights": "rank"},
+                "participation": {"kind": "power_of_choice"},
+            },
+            **A2C,
+        },
+        "coordinator.participation",
+        "only one",
+    ),
+    "an unknown payload": ({"exchange": {"payload": "gradients"}}, "exchange.payload", "did you mean 'gradient'?"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_with_its_place_and_a_reason(name):
+    tables, place, reason = REFUSED[name]
+    with pytest.raises(ScenarioError) as caught:
+        loads(text(4, 3, **tables))
+    found = [problem for problem in caught.value.problems if f" {place}" in problem and reason in problem]
+    assert found, caught.value.problems
+
+
+TOGETHER = {
+    "SCAFFOLD with partial participation": {
+        "mode": "central",
+        "correction": {"kind": "control_variate"},
+        "coordinator": {"participation": {"kind": "uniform", "fraction": 0.5}},
+    },
+    "top-k of changes with error feedback": {
+        "mode": "central",
+        "exchange": {"payload": "delta"},
+        "compressor": {"kind": "error_feedback", "compressor": TOPK},
+    },
+    "push-sum over lossy directed links": {
+        "mixing": {"kind": "push_sum"},
+        "topology": {"kind": "exponential"},
+        "network": {"loss": 0.2},
+    },
+    "push-sum without rounds": {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
+    "CHOCO": {"mixing": {"kind": "choco", "gamma": 0.3}, "compressor": DIFFERENCE},
+    "gradients and Adam at the coordinator, without rounds": {
+        "mode": "central",
+        "exchange": {"payload": "gradient"},
+        "schedule": {"kind": "asynchronous"},
+        "coordinator": {"server_optimizer": {"kind": "adam"}},
+    },
+    "proximal terms between neighbors": {"correction": {"kind": "prox", "mu": 0.1}},
+    "tracking of variance-reduced gradients": {
+        "mixing": {"kind": "gradient_tracking"},
+        "correction": {"kind": "storm"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_it_runs(name):
+    record = play(4, 3, **TOGETHER[name])
+    assert record.summary["rounds"] == 3
+    assert record.metrics["error"][-1] < 1e3
