@@ -14,15 +14,17 @@ LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}
 IDEAL: Table = {"latency": "1ms", "bandwidth": 1e18}
 """Messages that are sent at the same moment arrive at the same moment."""
 SECOND: Table = {"seconds_per_env_step": 1.0}
+MOMENTUM: Table = {"server_optimizer": {"kind": "momentum", "lr": 0.7}}
 
 
 def central(agents: int, rounds: int | None, schedule: Table, **tables: Table) -> Record:
     """Run deltas through a coordinator."""
-    base: dict[str, Table] = {
-        "learner": LEARNER, "network": IDEAL, "compute": SECOND, "exchange": {"payload": "delta"},
-        "coordinator": {"server_optimizer": {"kind": "momentum", "lr": 0.7}},
-    }  # fmt: skip
-    return play(agents, rounds, mode="central", schedule=schedule, **{**base, **tables})
+    tables = {"learner": LEARNER, "compute": SECOND, "coordinator": MOMENTUM, **tables}
+    delta: Table = {"payload": "delta"}
+    return play(
+        agents, rounds, mode="central", seed=1, faults=(), trace=False, mixing_rule=None, schedule=schedule,
+        network=IDEAL, exchange=delta, **tables,
+    )  # fmt: skip
 
 
 def gap(one: Record, other: Record) -> float:
@@ -44,7 +46,8 @@ def _ends() -> Iterator[Figure]:
 
 def arrivals(periods: Sequence[float], size: int, updates: int, latency: float) -> list[tuple[int, int]]:
     """Return (agent, staleness) of every update that arrives, in order, where agent i trains for periods[i] seconds."""
-    versions, made, found = [0] * len(periods), 0, []
+    versions, made = [0] * len(periods), 0
+    found: list[tuple[int, int]] = []
     ends = [latency + period + latency for period in periods]
     while len(found) < updates:
         i = int(np.argmin(ends))
@@ -57,12 +60,13 @@ def arrivals(periods: Sequence[float], size: int, updates: int, latency: float) 
 
 def twin(problem: dict[str, Array], x: Array, periods: Sequence[float], size: int, updates: int, lr: float) -> Array:
     """Return the model after `updates` updates of FedBuff without noise, written down on its own."""
-    models, deltas = [x], list[Array]()
+    models: list[Array] = [x]
+    deltas: list[Array] = []
     for i, tau in arrivals(periods, size, updates, 1e-3):
         start = models[len(models) - 1 - tau]
         deltas.append(-lr * problem["A"][i] @ (start - problem["x_star"][i]) / np.sqrt(1.0 + tau))
         if len(deltas) == size:
-            models.append(models[-1] + np.mean(deltas, axis=0))
+            models.append(models[-1] + np.array(deltas).mean(axis=0))
             deltas = []
     return models[-1]
 
@@ -93,7 +97,7 @@ def first(record: Record) -> Array:
     """Return the common start point."""
     from p2pfrl.core.rng import generator
 
-    return generator(1, "start").standard_normal(record.parameters.shape[1])
+    return np.array(generator(1, "start").standard_normal(record.parameters.shape[1]))
 
 
 LAWS = (

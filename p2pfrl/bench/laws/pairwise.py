@@ -8,9 +8,9 @@ import numpy as np
 
 from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.bench.laws.runs import FLAT, Array, Table, play, start
-from p2pfrl.consensus.mixing.pairwise import Pairwise
+from p2pfrl.consensus.mixing import RULES as MIXING
 from p2pfrl.consensus.theory import lambda_2, pairwise_rate
-from p2pfrl.consensus.topologies import Path, Ring
+from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.core.graph import Graph
 
 PAIRS: Table = {"kind": "pairwise"}
@@ -37,11 +37,16 @@ def factor(agents: int, rounds: tuple[int, int], seeds: int, topology: Table) ->
     return float((late / early) ** (1.0 / (agents * (rounds[1] - rounds[0]))))
 
 
-def predicted(graph: Graph, rounds: tuple[int, int]) -> float:
+def graph(kind: str, agents: int) -> Graph:
+    """Return a graph that takes no options."""
+    return TOPOLOGIES[kind]().at(agents, 0, 0)
+
+
+def predicted(on: Graph, rounds: tuple[int, int]) -> float:
     """Return the factor per exchange of E||x - mean||^2 between two rounds, from independent normal start points."""
-    n = graph.n
+    n = on.n
     step = np.zeros((n * n, n * n))
-    for i, neighbors in enumerate(graph.successors):
+    for i, neighbors in enumerate(on.successors):
         for j in neighbors:
             w = np.eye(n)
             w[[i, i, j, j], [i, j, i, j]] = 0.5
@@ -55,10 +60,10 @@ def _rates() -> Iterator[Figure]:
     yield near(
         "ring of 16: factor of E||x - mean||^2 per exchange", 0.990581, factor(16, (5, 40), 10, {"kind": "ring"}), 5e-4
     )
-    expected = predicted(Path().at(8, 0, 0), (4, 30))
+    expected = predicted(graph("path", 8), (4, 30))
     yield near("path of 8: factor from round 4 to 30", expected, factor(8, (4, 30), 20, {"kind": "path"}), 2e-3)
-    yield near("ring of 16: rho(E[W (x) W])", 0.990581, pairwise_rate(Ring().at(16, 0, 0)), 1e-6)
-    bound = lambda_2(Pairwise().weights(Ring().at(16, 0, 0)))
+    yield near("ring of 16: rho(E[W (x) W])", 0.990581, pairwise_rate(graph("ring", 16)), 1e-6)
+    bound = lambda_2(MIXING["pairwise"]().weights(graph("ring", 16)))
     yield near("ring of 16: the bound lambda_2(E[W]), which is no more than that", 0.995242, bound, 1e-6)
 
 
