@@ -56,3 +56,26 @@ def test_the_identity_is_that_of_the_recursion_written_anew():
         d = 0.9 * d + 0.1 * g
         before, x = x, x - 0.05 * d / np.linalg.norm(d)
     assert np.abs(run.parameters - x).max() < 1e-11
+
+
+@pytest.mark.parametrize(("agents", "seed", "power"), [(3, 1, 0.5), (5, 6, 1.0), (1, 2, 0.5)])
+def test_afedpg_with_delays_is_the_recursion_written_anew(agents, seed, power):
+    """Equal latencies: update k comes from agent k mod n, and started from the model that its last one made."""
+    alpha, lr, rounds = 0.2, 0.05, 6
+    run = play(
+        agents, rounds, mode="central", seed=seed, exchange={"payload": "gradient"}, network={"latency": "1s"},
+        schedule={"kind": "asynchronous", "staleness": {"kind": "polynomial", "power": power}},
+        coordinator={"server_optimizer": {"kind": "normalized_momentum", "alpha": alpha, "lr": lr}},
+        correction={"kind": "lookahead", "alpha": alpha},
+    )  # fmt: skip
+    A, optima = run.problem["A"], run.problem["x_star"]
+    models = [generator(seed, "start").standard_normal(8)]
+    points, d = [models[0]], np.zeros(8)
+    for k in range(rounds * agents):
+        i, version = k % agents, max(0, k - agents + 1)
+        weight = alpha * (1 + k - version) ** -power
+        d = (1 - weight) * d + weight * A[i] @ (points[version] - optima[i])
+        models.append(models[-1] - lr * d / np.sqrt(d @ d))
+        points.append(models[-1] + (1 - alpha) / alpha * (models[-1] - models[-2]))
+    assert np.abs(run.parameters - models[-1]).max() < 1e-10
+    assert run.staleness[agents - 1] >= (rounds - 1) * agents
