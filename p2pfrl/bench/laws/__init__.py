@@ -30,6 +30,8 @@ MODULES = (
     "tracking",
     "compression",
     "lag",
+    "policy",
+    "ucbvi",
 )
 """Modules of this package that hold laws, in the order of the table."""
 
