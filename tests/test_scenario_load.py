@@ -21,6 +21,14 @@ rounds = 5
 [learner]
 kind = "quadratic"
 """
+TABULAR = """
+name = "q"
+agents = 4
+[stop]
+rounds = 5
+[environment]
+id = "garnet"
+"""
 
 
 def problems(text: str | bytes, **overrides: object) -> tuple[str, ...]:
@@ -142,7 +150,7 @@ kind = "crahs"
 
 
 def test_what_is_not_built_yet_is_refused():
-    (problem,) = problems(QUADRATIC, mode="hierarchical")
+    (problem,) = problems(QUADRATIC, mode="blockchain")
     assert problem.startswith("--set mode: expected 'gossip', 'central', 'hierarchical', 'independent' or 'pooled'")
     (problem,) = problems(QUADRATIC, attacks=[{"kind": "sign_flip", "agents": [1]}])
     assert problem == "--set attacks.0.kind: no 'sign_flip' among attacks; there is none yet"
@@ -160,12 +168,12 @@ def test_a_text_extends_a_recipe_and_overrides_it():
 
 
 def test_every_recipe_makes_a_scenario(tmp_path):
-    for name in recipes():
+    for name, recipe in recipes().items():
         path = tmp_path / f"{name}.toml"
-        path.write_text(f'extends = "{name}"\n' + QUADRATIC)
+        brings_learner = "[learner]" in recipe.read_text()
+        path.write_text(f'extends = "{name}"\n' + (TABULAR if brings_learner else QUADRATIC))
         scenario = load(path)
         assert scenario.name == "q"
-    assert scenario.mode == "central"
     assert {"dpsgd", "fedavg"} <= set(recipes())
 
 

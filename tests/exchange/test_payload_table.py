@@ -77,7 +77,8 @@ def test_counts_begin_anew_every_round_and_equal_counts_are_the_plain_mean():
 
 def test_with_asynchronous_agents_counts_are_their_own_period():
     record = play(4, 30, mode="central", environment=WORLD, evaluation={"episodes": 0},
-                  schedule={"kind": "asynchronous"}, learner=learner(behavior=HALVES), exchange={"payload": "table"}, coordinator=IMPORTANCE,
+                  schedule={"kind": "asynchronous"}, learner=learner(behavior=HALVES), exchange={"payload": "table"},
+                  coordinator=IMPORTANCE,
                   compute={"speed": {"kind": "values", "list": [1.0, 1.0, 0.5, 0.25]}})  # fmt: skip
     assert record.metrics["error"][-1] < 0.5 * record.metrics["error"][0]
 
