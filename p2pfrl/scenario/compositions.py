@@ -8,8 +8,8 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.protocols import protocols
 from p2pfrl.scenario.sections import Scenario
-from p2pfrl.scenario.tree import tree
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -23,7 +23,7 @@ def compositions(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield every combination that means nothing, as (path of the key, reason); `stack` is the bound learner."""
     if scenario.exchange.payload not in PAYLOADS:
         return
-    yield from tree(scenario)
+    yield from protocols(scenario)
     for look in CHECKS:
         yield from look(scenario, stack)
 
