@@ -9,7 +9,10 @@ import numpy as np
 from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
 from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.bench.laws.watch import watched
+from p2pfrl.consensus.mixing import State
 from p2pfrl.consensus.mixing.tracking import GradientTracking
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import Turn
 from p2pfrl.results.record import Record
 
 
@@ -64,6 +67,49 @@ def _invariant() -> Iterator[Figure]:
         yield at_most(f"{form}, {topology}: largest |mean y - mean gradient| in 100 rounds", 1e-12, worst)
 
 
+Estimates = list[list[tuple[Vector, Vector]]]
+"""Per round, of every agent: Y and u."""
+
+
+def _watching(seen: Estimates) -> GradientTracking:
+    """Return gradient tracking that writes down trackers and STORM's estimates as each exchange begins."""
+
+    class Watching(GradientTracking):
+        def prepare(self, turn: Turn, state: State) -> State:
+            prepared = super().prepare(turn, state)
+            if turn.round == len(seen):
+                seen.append([])
+            seen[turn.round].append((prepared[0], turn.memory.recall("storm_estimate")))
+            return prepared
+
+    return Watching()
+
+
+def _mdpgt() -> Iterator[Figure]:
+    storm, ring = {"kind": "storm", "beta": 0.3}, {"kind": "ring"}
+    noisy = {"lr": 0.03, "curvature": [0.5, 2.0], "spread": 3.0, "noise": 1.0}
+    seen: Estimates = []
+    play(16, 60, learner=noisy, topology=ring, mixing_rule=_watching(seen), correction=storm)
+    yield at_most("quadratics, ring of 16: largest |mean v - mean u| in 60 rounds", 1e-12, _means_apart(seen, 0.03))
+    policy = {"kind": "reinforce", "episodes": 2, "discounted": True, "baseline": "none", "optimizer": "sgd",
+              "max_grad_norm": 0.0, "hidden": [16, 16], "lr": 0.005}  # fmt: skip
+    seen = []
+    play(5, 10, learner=policy, topology=ring, mixing_rule=_watching(seen), correction=storm,
+         evaluation={"episodes": 0}, environment={"id": "CartPole-v1", "instances": 1})  # fmt: skip
+    scale = max(float(np.abs(u).max()) for round in seen for _, u in round)
+    yield at_most(
+        "CartPole, float32: the same in 10 rounds, of the largest |u|", 1e-4, _means_apart(seen, 0.005) / scale
+    )
+    apart = max(float(np.abs(v / -0.005 - u).max()) for round in seen for v, u in round)
+    yield at_least("CartPole: largest |v_i - u_i| of one agent, of the largest |u|", 0.1, apart / scale)
+
+
+def _means_apart(seen: Estimates, lr: float) -> float:
+    """Return the largest difference of the mean tracked gradient and the mean estimate, over rounds."""
+    rounds = [[np.array(part, dtype=np.float64) for part in zip(*round, strict=True)] for round in seen]
+    return max(float(np.abs(v.mean(axis=0) / -lr - u.mean(axis=0)).max()) for v, u in rounds)
+
+
 LAWS = (
     Law(
         "dpsgd_bias",
@@ -88,5 +134,11 @@ LAWS = (
         "the mean of the trackers is the mean gradient, in every round",
         "Nedic, Olshevsky, Shi, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218",
         _invariant,
+    ),
+    Law(
+        "mdpgt",
+        "the mean of the tracked policy gradients is the mean of STORM's estimates, in every round",
+        "Jiang et al., MDPGT, AAAI 2022, arXiv 2112.02813",
+        _mdpgt,
     ),
 )
