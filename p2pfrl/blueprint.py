@@ -21,6 +21,7 @@ from p2pfrl.core.rng import draw
 from p2pfrl.core.types import COORDINATOR, Port, Schedule
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
@@ -122,9 +123,10 @@ class Blueprint:
         self.parts = tuple(scenario.exchange.shared or stack.layout.parts)
         aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
         score = aggregator.score or participation.score
+        named = PAYLOADS[scenario.exchange.payload]
         self._rules = Rules(
             seed=scenario.seed,
-            payload=Upload() if self.mode.pools else PAYLOADS[scenario.exchange.payload](),
+            payload=Upload() if self.mode.pools else (named if scenario.mode in named.modes else Parameters)(),
             gate=scenario.gate,
             privacy=scenario.privacy,
             compressor=scenario.compressor,
@@ -148,7 +150,8 @@ class Blueprint:
         width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in self.parts)
         shared = width * (1 + (len(stack.moments) if scenario.learner.moments == "average" else 0))
         extra = rules.correction.extras * shared if self.mode.coordinator else 0
-        told = None if rules.payload.tells is None else stack.told(rules.payload.tells)
+        self._told = told = None if rules.payload.tells is None else stack.told(rules.payload.tells)
+        first = rules.payload.first(np.zeros(shared, dtype=stack.layout.dtype), told)
         size = rules.payload.size(shared, told)
         return Decoder(
             scenario.name,
@@ -156,7 +159,7 @@ class Blueprint:
             parts=self.parts,
             names=rules.payload.parts(self.parts),
             size=None if size is None else rules.mixing.size(size) + extra,
-            model=shared + extra,
+            model=len(first) + extra,
             dtype=stack.layout.dtype,
             codec=scenario.compressor,
             coordinators=max(1, len(self.coordinators)),
@@ -244,9 +247,10 @@ class Blueprint:
     def coordinator(self, port: Port, trainer: Trainer, witness: Witness, id: int = COORDINATOR) -> Actor:
         """Return the life of the coordinator, or of one of a tree."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
+        payload = self._rules.payload
         common = {
-            "model": self._model(trainer, 0).first(stack),
-            "payload": self._rules.payload,
+            "model": payload.first(self._model(trainer, 0).first(stack), self._told),
+            "payload": payload,
             "correction": scenario.correction,
             "seed": scenario.seed,
             "encoder": Encoder(scenario.name, id),

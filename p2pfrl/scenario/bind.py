@@ -31,7 +31,13 @@ def task_of(scenario: Scenario) -> Task:
     """Return what the learner is bound to, environments apart."""
     payload = PAYLOADS.get(scenario.exchange.payload)
     gradient_only = payload is not None and payload.needs_gradient and scenario.mode in payload.modes
-    return Task(scenario.seed, scenario.agents, correction=scenario.correction, gradient_only=gradient_only)
+    return Task(
+        scenario.seed,
+        scenario.agents,
+        correction=scenario.correction,
+        gradient_only=gradient_only,
+        tells=None if payload is None else payload.tells,
+    )
 
 
 def needs_environment(scenario: Scenario) -> bool:

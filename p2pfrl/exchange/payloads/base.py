@@ -72,6 +72,10 @@ class Payload(ABC):
         """
         return shared
 
+    def first(self, start: Vector, told: int | None) -> Vector:
+        """Return a coordinator's first model, given the common start of what is shared, and `told` as in `size`."""
+        return start
+
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
         """Return a payload that moves a coordinator at `model` only `factor` of the way that `vector` would."""
         return vector * factor

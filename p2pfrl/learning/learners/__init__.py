@@ -2,6 +2,7 @@
 
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Learner
+from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.npg import NPG, SoftmaxPG
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
@@ -15,6 +16,7 @@ RULES: dict[str, type[Learner]] = {
     "reinforce": REINFORCE,
     "a2c": A2C,
     "ppo": PPO,
+    "dqn": DQN,
     "td": TD,
     "tabular_q": TabularQ,
     "softmax_pg": SoftmaxPG,

@@ -38,6 +38,7 @@ class Task:
         evaluator: the same environments for greedy evaluation, apart from training (one instance per episode).
         correction: bends the gradient of every local step.
         gradient_only: an update computes the gradient of one step into the state array "gradient" and takes none.
+        tells: the name under which the run's payload asks for what the learner tells (`Stack.tell`), if it does.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class Task:
     evaluator: Simulator | None = None
     correction: Correction = field(default_factory=Uncorrected)
     gradient_only: bool = False
+    tells: str | None = None
 
     @property
     def arrays(self) -> tuple[str, ...]:

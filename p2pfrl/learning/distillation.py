@@ -1,0 +1,117 @@
+"""Distillation: what a policy does in public states is told to others, and what they do there is learned from."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Streams, generator
+from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.learners.base import State
+from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.networks import Network
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+TARGET = "distill_target"
+_APART = 4  # steps of the random policy for every state that is kept
+
+
+class Distillation:
+    """Tells the policy of a network on public states, and adds the way toward others' to its gradient.
+
+    Public states are the same for all agents: every state of a tabular environment; else states that a uniformly random
+    policy visits in agent 0's environment, drawn from (seed, "public").
+
+    Attributes:
+        size: numbers that are told: probabilities of all actions, state by state.
+
+    Args:
+        options: coefficient, number of states, temperature.
+        network: whose first outputs are one number per action.
+        simulator: of the environments.
+        seed: of the run.
+    """
+
+    def __init__(self, options: Distill, network: Network, simulator: Simulator, seed: int) -> None:
+        spec = simulator.spec
+        if not spec.actions:
+            raise ScenarioError(["exchange.payload: 'logits' are chances of discrete actions; these are continuous"])
+        self.options = options
+        self._network = network
+        self._simulator = simulator
+        self._seed = seed
+        self._states = spec.states or options.states
+        self._actions = spec.actions
+        self.size = self._states * spec.actions
+
+    def init(self, rows: int) -> State:
+        """Return targets that say nothing: all zero."""
+        return {TARGET: np.zeros((rows, self.size), dtype=np.float32)}
+
+    @cached_property
+    def public(self) -> NDArray[np.float32]:
+        """Public states, `(o, states)`."""
+        spec = self._simulator.spec
+        if spec.states:
+            return np.eye(spec.states, dtype=np.float32)
+        m = self._simulator.instances
+        state = self._simulator.init([0], purpose="public")
+        self._simulator.begin([0], [0], purpose="public")
+        streams, seen = Streams.of(self._seed, [0], "public"), []
+        for _ in range(-(-_APART * self._states // m)):
+            seen.append(self._simulator.observe([0], state)[0])
+            self._simulator.step(state, (streams.uniform(m) * spec.actions).astype(np.int64))
+        found = np.concatenate(seen)
+        chosen = generator(self._seed, "public").choice(len(found), self._states, replace=False)
+        return np.ascontiguousarray(found[np.sort(chosen)].T)
+
+    def tell(self, rows: Vector) -> Vector:
+        """Return the probabilities `(size,)` of the network in the one row, state by state."""
+        _, log_pi = self._forward(rows)
+        probabilities: Vector = np.exp(log_pi[0]).T.ravel()
+        return probabilities
+
+    def take(self, state: State, probabilities: Vector) -> None:
+        """Learn from these from now on, in the one row of `state`."""
+        state[TARGET][0] = probabilities
+
+    def add(self, rows: Vector, state: State, gradient: Vector) -> Vector:
+        """Add the gradient of the distillation loss to `(b, stride)`, in place; return the loss `(b,)`.
+
+        The gradient by an output is coef T (pi_T - target) / states; a target of zeros adds nothing.
+        """
+        if not self.options.coef:
+            return np.zeros(len(rows))
+        x, log_pi = self._forward(rows)
+        told: Vector = state[TARGET]  # type: ignore[assignment]
+        target = told.reshape(len(rows), self._states, self._actions).transpose(0, 2, 1)
+        mass = target.sum(axis=1, keepdims=True)
+        slope = np.zeros((len(rows), self._network.outputs, self._states), dtype=rows.dtype)
+        factor = self.options.coef * self.options.temperature / self._states
+        slope[:, : self._actions] = factor * (np.exp(log_pi) * mass - target)
+        own = self._network.layout.zeros(len(rows))
+        self._network.backward(rows, x, slope, own)
+        gradient += own
+        log_target = np.log(np.maximum(target, np.finfo(np.float32).tiny))
+        apart = (target * (log_target - log_pi)).sum(axis=1).mean(axis=1)
+        loss: Vector = self.options.coef * self.options.temperature**2 * apart
+        return loss
+
+    def _forward(self, rows: Vector) -> tuple[Vector, Vector]:
+        """Return the public states for every row, `(b, o, states)`, and log pi_T there, `(b, actions, states)`."""
+        x = np.ascontiguousarray(np.broadcast_to(self.public, (len(rows), *self.public.shape)), dtype=rows.dtype)
+        out = np.empty((len(rows), self._network.outputs, self._states), dtype=rows.dtype)
+        self._network.forward(rows, x, out)
+        head = torch.from_numpy(np.ascontiguousarray(out[:, : self._actions]))
+        log_pi: Vector = torch.log_softmax(head / self.options.temperature, dim=1).numpy()
+        return x, log_pi

@@ -1,0 +1,111 @@
+"""Replay buffers of a population: the last `capacity` transitions of every agent, as state arrays.
+
+A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward, terminated. The next
+observation is the true successor, also where the time limit cut the episode: `terminated` alone says that there is no
+future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.environments.base import Step
+from p2pfrl.learning.learners.base import State
+
+ROWS, FILLED, SEEN = "replay", "replay_filled", "replay_seen"
+"""State arrays: `(b, capacity, width)` transitions; `(b,)` how many were ever put in; `(b,)` how many there were when
+the last update ended."""
+_ABSENT = -1.0
+
+
+def counts(state: State) -> NDArray[np.int64]:
+    """Return how many transitions were ever put in, `(b,)`: the array itself."""
+    filled: NDArray[np.int64] = state[FILLED]  # type: ignore[assignment]
+    return filled
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The form of the buffers, and what is done to them. The arrays are in the learner's state.
+
+    Attributes:
+        observation: size of an observation.
+        actions: number of actions.
+        capacity: transitions that are kept.
+    """
+
+    observation: int
+    actions: int
+    capacity: int
+
+    @property
+    def width(self) -> int:
+        """Numbers of one transition."""
+        return 2 * self.observation + 3
+
+    def init(self, rows: int) -> State:
+        """Return empty buffers."""
+        return {
+            ROWS: np.zeros((rows, self.capacity, self.width), dtype=np.float32),
+            FILLED: np.zeros(rows, dtype=np.int64),
+            SEEN: np.zeros(rows, dtype=np.int64),
+        }
+
+    def add(self, state: State, obs: NDArray[np.float32], action: NDArray[np.generic], step: Step) -> None:
+        """Put in one step of all instances, the oldest transitions out.
+
+        Args:
+            state: with the buffers.
+            obs: `(b, m, o)` what was acted on.
+            action: `(b, m)`.
+            step: what came of it.
+        """
+        b, m, o = obs.shape
+        filled = counts(state)
+        places = (filled[:, None] + np.arange(m)) % self.capacity
+        rows = np.empty((b, m, self.width), dtype=np.float32)
+        rows[..., :o], rows[..., o : 2 * o] = obs, step.next_obs
+        rows[..., -3], rows[..., -2], rows[..., -1] = action, step.reward, step.terminated
+        state[ROWS][np.arange(b)[:, None], places] = rows
+        filled += m
+
+    def sample(self, state: State, rows: NDArray[np.intp], uniform: NDArray[np.float64]) -> Vector:
+        """Return transitions `(len(rows), B, width)` of the agents in `rows`, drawn by uniform numbers `(., B)`."""
+        held = np.minimum(counts(state)[rows], self.capacity)
+        places = (uniform * held[:, None]).astype(np.int64)
+        picked: Vector = state[ROWS][rows[:, None], places]  # type: ignore[assignment]
+        return picked
+
+    def fresh(self, state: State, count: int) -> Vector:
+        """Return the transitions `(count, width)` of the last update of the one agent in `state`, the newest last.
+
+        Rows are absent (see `present`) where there have been fewer.
+        """
+        end = int(state[SEEN][0])
+        first = max(0, end - count)
+        rows = np.full((count, self.width), 0.0, dtype=np.float32)
+        rows[:, -1] = _ABSENT
+        if end > first:
+            rows[count - (end - first) :] = state[ROWS][0, np.arange(first, end) % self.capacity]
+        return rows
+
+    def present(self, rows: Vector) -> NDArray[np.bool_]:
+        """Return which of `(q, width)` rows are transitions that could have been: others are not taken in."""
+        action, terminated = rows[:, -3], rows[:, -1]
+        is_action = (action >= 0) & (action < self.actions) & (action == np.floor(action))
+        return np.asarray(is_action & ((terminated == 0.0) | (terminated == 1.0)))
+
+    def take(self, state: State, received: Mapping[int, Vector]) -> None:
+        """Put in what others sent, by sender in ascending order, into the buffer of the one agent in `state`."""
+        for sender in sorted(received):
+            rows = received[sender].reshape(-1, self.width)
+            rows = rows[self.present(rows)][-self.capacity :]
+            filled = counts(state)
+            places = (filled[0] + np.arange(len(rows))) % self.capacity
+            state[ROWS][0, places] = rows
+            filled[0] += len(rows)
