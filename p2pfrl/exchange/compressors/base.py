@@ -42,7 +42,7 @@ class Compressor(ABC):
         encoding: its name in frames; "raw" for the numbers as they are.
         is_difference: messages say what changed, so receivers remember what they knew: `receive`. Then a message that
             is sent again is sent whole, raw.
-        is_sparse: most numbers arrive as zero, so it is for changes, not for parameters themselves.
+        is_sparse: too little of a vector arrives for parameters themselves: it is for changes.
         is_exact: what is received is what was sent.
     """
 
