@@ -24,6 +24,7 @@ MODULES = (
     "determinism",
     "pairwise",
     "buffered",
+    "hierarchy",
     "selection",
     "mass",
     "acceleration",

@@ -1,0 +1,117 @@
+"""Laws of a tree of coordinators: it computes what one coordinator computes, and no node has many messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import isqrt
+
+import numpy as np
+
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.core.rng import generator
+from p2pfrl.results.record import Record
+
+LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}
+EXACT: Table = {**LEARNER, "noise": 0.0}
+GROUPS = ((0, 4, 6), (1, 2), (3, 5, 7, 8, 9))
+
+
+def gap(one: Array, other: Array) -> float:
+    """Return the largest difference."""
+    return float(np.abs(one - other).max())
+
+
+def _flat() -> Iterator[Figure]:
+    absent: Table = {"dropout": 0.3}
+    for payload in ("parameters", "delta"):
+        for tree in ({"groups": GROUPS}, {"edges": 4}):
+            tables: dict[str, Table] = {
+                "learner": LEARNER, "availability": absent, "exchange": {"payload": payload},
+                "coordinator": {"server_optimizer": {"kind": "adam", "lr": 0.05}},
+            }  # fmt: skip
+            flat = runs(10, 20, "central", tables)
+            built = runs(10, 20, "hierarchical", {**tables, "hierarchy": tree})
+            what = f"{payload}, {tree}: difference to one coordinator"
+            error = max(
+                gap(flat.parameters, built.parameters), gap(flat.metrics["objective"], built.metrics["objective"])
+            )
+            yield at_most(what, 1e-12, error)
+
+
+def runs(agents: int, rounds: int, mode: str, tables: dict[str, Table]) -> Record:
+    """Run a scenario of a mode."""
+    return play(agents, rounds, mode=mode, seed=1, faults=(), trace=False, mixing_rule=None, **tables)
+
+
+def twin(problem: dict[str, Array], x: Array, groups: Sequence[Sequence[int]], every: int, period: int, rounds: int,
+         lr: float) -> Array:  # fmt: skip
+    """Return the agents' final models `(n, d)` of HierFAVG without noise, written down on its own."""
+    models = np.tile(x, (sum(map(len, groups)), 1))
+    for round in range(1, rounds + 1):
+        for _ in range(every):
+            for i, model in enumerate(models):
+                models[i] = model - lr * problem["A"][i] @ (model - problem["x_star"][i])
+        for group in groups:
+            models[list(group)] = models[list(group)].mean(axis=0)
+        if round % period == 0 or round == rounds:
+            models[:] = models.mean(axis=0)
+    return models
+
+
+def _periods() -> Iterator[Figure]:
+    for every, period, rounds in ((1, 3, 12), (2, 4, 10), (5, 2, 7)):
+        record = play(
+            10, rounds, mode="hierarchical", learner=EXACT, schedule={"every": every},
+            hierarchy={"groups": GROUPS, "edge_rounds": period},
+        )  # fmt: skip
+        start = np.array(generator(1, "start").standard_normal(4))
+        expected = twin(dict(record.problem), start, GROUPS, every, period, rounds, 0.1)
+        what = f"kappa_1 = {every}, kappa_2 = {period}, {rounds} rounds: deviation from HierFAVG in numpy"
+        yield at_most(what, 1e-12, gap(record.parameters, expected))
+
+
+def busiest(record: Record, rounds: int) -> float:
+    """Return the messages per round that reach the node that most of them reach."""
+    assert record.events is not None
+    reached = Counter(event.receiver for event in record.events if event.kind == "deliver")
+    return max(reached.values()) / rounds
+
+
+def _load() -> Iterator[Figure]:
+    rounds = 4
+    slow: Table = {"bandwidth": "1Mbit/s", "latency": "1ms"}
+    times = {}
+    for agents in (16, 64, 256):
+        branches = isqrt(agents)
+        for mode in ("central", "hierarchical"):
+            record = play(agents, rounds, mode=mode, learner=EXACT, network=slow, trace=True)
+            times[mode, agents] = float(record.summary["virtual_seconds"]) / rounds
+            load = busiest(record, rounds)
+            if mode == "central":
+                yield near(f"n = {agents}: messages per round at the one coordinator", agents, load, 0.0)
+            else:
+                # an edge hears its agents, and the cloud's model at the start, between rounds and at the end
+                bound = branches + (rounds + 1) / rounds
+                yield near(f"n = {agents}: messages per round at the busiest node of the tree", bound, load, 0.0)
+    for agents in (16, 64, 256):
+        ratio = times["central", agents] / times["hierarchical", agents]
+        yield at_least(f"n = {agents}: seconds per round, one coordinator / tree", 0.2 * isqrt(agents), ratio)
+
+
+LAWS = (
+    Law(
+        "tree_is_flat",
+        "an equal-weight tree of weighted means is the weighted mean: mode hierarchical is mode central",
+        "Liu, Zhang, Song, Letaief, ICC 2020, arXiv 1905.06641",
+        _flat,
+    ),
+    Law(
+        "tree_periods",
+        "edges average every kappa_1 updates, the cloud every kappa_1 kappa_2",
+        "Liu, Zhang, Song, Letaief, ICC 2020, arXiv 1905.06641",
+        _periods,
+    ),
+    Law("tree_load", "the busiest node of a tree has as many messages as it has branches", "computed", _load),
+)
