@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.consensus.schedules import Asynchronous
+from p2pfrl.consensus.schedules import RULES as SCHEDULES
 from p2pfrl.scenario.sections import Edge, Scenario
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -33,8 +33,9 @@ def _pairs(scenario: Scenario) -> Iterator[Problem]:
         yield ("gate",), f"{reason}: no gate can hold one half back; use schedule.every to exchange less often"
     if scenario.exchange.payload != "parameters":
         yield ("exchange", "payload"), f"{reason}: use 'parameters', got {scenario.exchange.payload!r}"
+    plain = SCHEDULES["asynchronous"]()
     for option in ("max_staleness", "staleness") if scenario.schedule.is_asynchronous else ():
-        if getattr(scenario.schedule, option, None) != getattr(Asynchronous(), option):
+        if getattr(scenario.schedule, option, None) != getattr(plain, option):
             yield ("schedule", option), f"{reason}, with what both have by then: leave it out"
 
 

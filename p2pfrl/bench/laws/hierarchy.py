@@ -10,6 +10,7 @@ import numpy as np
 
 from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import generator
 from p2pfrl.results.record import Record
 
@@ -18,7 +19,7 @@ EXACT: Table = {**LEARNER, "noise": 0.0}
 GROUPS = ((0, 4, 6), (1, 2), (3, 5, 7, 8, 9))
 
 
-def gap(one: Array, other: Array) -> float:
+def gap(one: Vector, other: Vector) -> float:
     """Return the largest difference."""
     return float(np.abs(one - other).max())
 
