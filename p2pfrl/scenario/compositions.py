@@ -10,6 +10,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.protocols import protocols
 from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.telling import telling
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -194,4 +195,5 @@ CHECKS: tuple[Callable[[Scenario, Stack], Iterator[Problem]], ...] = (
     _mixing_alone,
     _compressor,
     _coordinator,
+    telling,
 )

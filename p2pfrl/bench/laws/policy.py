@@ -66,7 +66,7 @@ LAWS = (
     ),
     Law(
         "stochastic_optimum",
-        "agents that disagree do best with a stochastic common policy, which gradients find and greedy policies are not",
+        "agents that disagree do best with a stochastic common policy, found by gradients, not by greedy policies",
         "Labbi et al., AISTATS 2026, arXiv 2505.23459",
         _stochastic,
     ),

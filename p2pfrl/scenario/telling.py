@@ -1,0 +1,44 @@
+"""Which rules cannot be together because one needs to be told what the other does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from p2pfrl.catalog import kind_of
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.sections import Scenario
+
+Problem = tuple[tuple[str | int, ...], str]
+
+
+def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield what is wrong with a gate that asks the learner, and with an aggregator that makes whole models."""
+    gate = scenario.gate
+    if gate.tells is not None:
+        try:
+            stack.told(gate.tells)
+        except ScenarioError:
+            name, learner = kind_of("gates", gate), kind_of("learners", scenario.learner)
+            yield ("gate",), f"{name!r} opens when the learner says so, and {learner!r} never does: use another gate"
+    if scenario.mode == "central":
+        yield from _aggregator(scenario)
+
+
+def _aggregator(scenario: Scenario) -> Iterator[Problem]:
+    aggregator = scenario.coordinator.aggregator
+    name = kind_of("aggregators", aggregator)
+    if aggregator.needs_barrier and scenario.schedule.is_asynchronous:
+        yield ("schedule", "kind"), f"{name!r} needs what all agents say of one model: use kind = 'synchronous'"
+    if not aggregator.is_model:
+        return
+    optimizer = kind_of("server_optimizers", scenario.coordinator.server_optimizer)
+    if optimizer != "replace":
+        reason = f"{name!r} makes the next model as it is, which {optimizer!r} would change: use kind = 'replace'"
+        yield ("coordinator", "server_optimizer"), reason
+    correction = kind_of("corrections", scenario.correction)
+    if correction != "none":
+        yield ("correction",), f"{name!r} makes the next model as it is, which {correction!r} would bend: leave it out"
+    if not scenario.compressor.is_exact:
+        compressor = kind_of("compressors", scenario.compressor)
+        yield ("compressor",), f"{name!r} divides sums by counts, which {compressor!r} would garble: use kind = 'none'"
