@@ -23,8 +23,7 @@ class Importance(Aggregator):
     what it was. Unlike the paper's, agents that never visited (s, a) have no weight at all rather than weight 1: what
     they send is the model they were sent. Where nobody visited, the plain mean.
 
-    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023, arXiv 2305.10697,
-    equation 13.
+    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023, arXiv 2305.10697.
 
     Attributes:
         rate: eta; the learner's lr when not given.
