@@ -14,6 +14,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Streams
+from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Optimizer
@@ -93,14 +94,26 @@ class Descent:
         optimizer: of all parameters.
         plan: epochs, minibatches and loss.
         task: its correction bends every gradient; with `gradient_only` no step is taken.
+        distillation: what else every gradient learns from.
     """
 
-    def __init__(self, network: Network, policy: Policy, optimizer: Optimizer, plan: Plan, task: Task) -> None:
+    def __init__(
+        self,
+        network: Network,
+        policy: Policy,
+        optimizer: Optimizer,
+        plan: Plan,
+        task: Task,
+        distillation: Distillation | None = None,
+    ) -> None:
         self.network = network
         self.policy = policy
         self.optimizer = optimizer
         self.plan = plan
         self._adjust = task.correction.adjust if task.correction.arrays else None
+        self._weight = task.correction.weight
+        self._guided_by = task.correction.guided_by if self._weight else None
+        self._distillation = distillation
         if task.gradient_only and plan.epochs * plan.minibatches != 1:
             raise ScenarioError(
                 [
@@ -126,10 +139,16 @@ class Descent:
         step = self.optimizer.bind(rows, gradient, state)
         out = aligned_zeros((b, self.network.outputs, size // plan.minibatches), rows.dtype)
         total = np.zeros(b)
+        guide = None
+        if self._guided_by is not None:
+            guide = self.network.layout.zeros(b)
+            guide[:] = state[self._guided_by]
         for _ in range(plan.epochs):
             order = streams.permutation(size) if plan.minibatches > 1 else None
             for columns in self._minibatches(packed, order):
-                total += self._gradient(rows, columns, out, gradient)
+                total += self._gradient(rows, columns, out, gradient, guide)
+                if self._distillation is not None:
+                    total += self._distillation.add(rows, state, gradient)
                 if self._adjust is not None:
                     self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
                 self._clip(gradient)
@@ -150,11 +169,14 @@ class Descent:
             advantage /= advantage.std(axis=-1, keepdims=True) + np.float32(1e-8)
         return columns
 
-    def _gradient(self, rows: Vector, columns: Vector, out: Vector, gradient: Vector) -> Vector:
+    def _gradient(
+        self, rows: Vector, columns: Vector, out: Vector, gradient: Vector, guide: Vector | None = None
+    ) -> Vector:
         """Write the loss's gradient into `gradient`; return the loss `(b,)`. Autograd sees the outputs only."""
         k, w = self.policy.outputs, self.policy.width
         o = columns.shape[1] - w - 3
         x = columns[:, :o]
+        shown = None if guide is None else self._head(guide, x)
         self.network.forward(rows, x, out)
         leaf = torch.from_numpy(out).requires_grad_()
         log_std = torch.from_numpy(self.network.log_std(rows).copy()).requires_grad_()
@@ -169,6 +191,8 @@ class Descent:
             data[:, o + w + 2],
         )
         loss = self.plan.loss(self.policy, samples)
+        if shown is not None:
+            loss = loss + self._weight * self.policy.kl(*shown, samples.head, samples.log_std).mean(dim=1)
         loss.sum().backward()  # type: ignore[no-untyped-call]
         assert leaf.grad is not None
         self.network.backward(rows, x, leaf.grad.numpy(), gradient)
@@ -176,6 +200,12 @@ class Descent:
             self.network.log_std(gradient)[:] = log_std.grad.numpy()
         result: Vector = loss.detach().numpy()
         return result
+
+    def _head(self, rows: Vector, x: Vector) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the actor's outputs and log standard deviations at other parameters."""
+        out = np.empty((len(rows), self.network.outputs, x.shape[2]), dtype=rows.dtype)
+        self.network.forward(rows, x, out, self.network.chains[:1])
+        return torch.from_numpy(out[:, : self.policy.outputs]), torch.from_numpy(self.network.log_std(rows).copy())
 
     def _again(self, columns: Vector, episodes: NDArray[np.intp] | None, rows: Vector) -> Vector:
         """Return the gradient of the same samples at other parameters, a new array.

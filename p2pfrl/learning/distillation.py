@@ -55,7 +55,8 @@ class Distillation:
         self.size = self._states * spec.actions
 
     def init(self, rows: int) -> State:
-        """Return targets that say nothing: all zero."""
+        """Return targets that say nothing: all zero. Public states are visited now: no rollout may be under way."""
+        assert self.public.shape[1] == self._states
         return {TARGET: np.zeros((rows, self.size), dtype=np.float32)}
 
     @cached_property

@@ -60,6 +60,11 @@ class Policy(Protocol):
     def divergence(self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector) -> Vector:
         """Return KL(pi || other) `(b, B)`, in float64."""
 
+    def kl(
+        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+    ) -> torch.Tensor:
+        """Return KL(pi || other) `(b, B)`, to be differentiated."""
+
 
 class Categorical:
     """Discrete actions: pi(a|s) = softmax(head)_a."""
@@ -106,6 +111,13 @@ class Categorical:
         kl: Vector = (np.exp(log_pi) * (log_pi - log_other)).sum(axis=1)
         return kl
 
+    def kl(
+        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+    ) -> torch.Tensor:
+        """Return sum_a pi (log pi - log other)."""
+        log_pi, log_other = torch.log_softmax(head, dim=1), torch.log_softmax(other, dim=1)
+        return (log_pi.exp() * (log_pi - log_other)).sum(dim=1)
+
 
 class Gaussian:
     """Continuous actions: N(head, exp(2 log_std)) per coordinate, clipped to the bounds for the environment alone."""
@@ -151,6 +163,14 @@ class Gaussian:
         spread = (np.exp(2.0 * log_s) + np.square(mean - mean_other)) * np.exp(-2.0 * log_o)
         kl: Vector = (log_o - log_s + 0.5 * spread - 0.5).sum(axis=1)
         return kl
+
+    def kl(
+        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+    ) -> torch.Tensor:
+        """Return sum_j (log(s'/s) + (s^2 + (mean - mean')^2) / (2 s'^2) - 1/2)."""
+        log_s, log_o = log_std[:, :, None], other_log_std[:, :, None]
+        spread = ((2.0 * log_s).exp() + (head - other).square()) * (-2.0 * log_o).exp()
+        return (log_o - log_s + 0.5 * spread - 0.5).sum(dim=1)
 
 
 def policy_of(spec: Spec) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2pfrl.learning.corrections.base import Again, Correction, State, Uncorrected
+from p2pfrl.learning.corrections.guide import Guide
 from p2pfrl.learning.corrections.lookahead import Lookahead
 from p2pfrl.learning.corrections.prox import Prox
 from p2pfrl.learning.corrections.variance import Storm
@@ -15,6 +16,7 @@ RULES: dict[str, type[Correction]] = {
     "control_variate": ControlVariate,
     "residual_variate": ResidualVariate,
     "storm": Storm,
+    "guide": Guide,
 }
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Again",
     "ControlVariate",
     "Correction",
+    "Guide",
     "Lookahead",
     "Prox",
     "ResidualVariate",

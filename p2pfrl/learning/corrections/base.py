@@ -25,6 +25,8 @@ class Correction:
         modes: where it means something.
         needs_rate: local training must be plain gradient descent of a known number of steps (`Turn.rate`).
         needs_everyone: every agent must be asked in every round: it compares what it sent with the very next model.
+        guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi) over the samples of a
+            minibatch to its loss; the learner must have such a loss (`Stack.takes_guides`).
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()
@@ -32,6 +34,7 @@ class Correction:
     modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "independent")
     needs_rate: ClassVar[bool] = False
     needs_everyone: ClassVar[bool] = False
+    guided_by: ClassVar[str | None] = None
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Change the gradient of a local step, `(b, stride)`, in place; row by row.
@@ -42,6 +45,11 @@ class Correction:
             state: the learner's state; the arrays named in `arrays` may be changed in place.
             again: the gradient elsewhere, on the same samples.
         """
+
+    @property
+    def weight(self) -> float:
+        """Weight of the guide in the loss; 0: the loss is as without."""
+        return 0.0
 
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
         """Prepare the next local training.

@@ -110,6 +110,8 @@ class Stack(ABC):
         rate: learning rate times gradient steps of one update, where that is plain gradient descent; else 0.
         takes_corrections: whether it applies `Task.correction` to every gradient.
         gives_gradients: whether it heeds `Task.gradient_only`.
+        takes_guides: whether its loss heeds `Correction.guided_by`.
+        personal: parts of the layout that never travel.
     """
 
     layout: Layout
@@ -122,6 +124,13 @@ class Stack(ABC):
     rate: float = 0.0
     takes_corrections: bool = False
     gives_gradients: bool = False
+    takes_guides: bool = False
+    personal: tuple[str, ...] = ()
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """The parts that may travel: what `exchange.shared` is where it is not given."""
+        return tuple(part for part in self.layout.parts if part not in self.personal)
 
     @abstractmethod
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
@@ -174,6 +183,12 @@ class Stack(ABC):
             index: names the random streams, so that evaluations are repeatable and paired over modes.
         """
         return None
+
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean of `(b, stride)` parameters as each of `agents` would run it: rows for `evaluate`."""
+        mean = np.empty_like(parameters)
+        mean[:] = parameters.mean(axis=0, dtype=np.float64)
+        return mean
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
         """Return how far the policies are apart: mean KL from each agent's policy to that of the mean parameters."""

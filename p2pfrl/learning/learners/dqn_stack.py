@@ -134,7 +134,9 @@ class DQNStack(Stack):
 
     def _meet(self, rows: Vector, state: State) -> None:
         """Let the target networks follow what the exchange did to Q; at the very first they are Q."""
-        ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
+        ahead = self.layout.zeros(len(rows))
+        ahead[:] = state[_AHEAD]
+        state[_AHEAD] = ahead
         after: Vector = state[_AFTER]  # type: ignore[assignment]
         if self.learner.after_mixing == "shift":
             ahead += rows - after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,10 @@ from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
+from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
@@ -35,14 +37,21 @@ class OnPolicyStack(Stack):
         build: makes the network from (inputs, policy outputs, has log std).
         optimizer: of all parameters.
         plan: how an update uses its rollout.
+        distill: how it learns from a mixture of policies, with payload "logits".
     """
 
     chunk = 64
     takes_corrections = True
     gives_gradients = True
+    takes_guides = True
 
     def __init__(
-        self, task: Task, build: Callable[[int, int, bool], Network], optimizer: Optimizer, plan: Plan
+        self,
+        task: Task,
+        build: Callable[[int, int, bool], Network],
+        optimizer: Optimizer,
+        plan: Plan,
+        distill: Distill,
     ) -> None:
         if task.simulator is None:
             raise ScenarioError(["learner: this kind needs an environment; only quadratic has none"])
@@ -53,7 +62,11 @@ class OnPolicyStack(Stack):
         self.policy = policy_of(task.simulator.spec)
         self.network = build(task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std)
         self.layout = self.network.layout
-        self._descent = Descent(self.network, self.policy, optimizer, plan, task)
+        check_payload(task, "distill", distill, Distill(), LOGITS)
+        self.distillation = None
+        if task.tells == LOGITS:
+            self.distillation = Distillation(distill, self.network, task.simulator, task.seed)
+        self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         self.moments, self.counts, self.arrays = optimizer.moments, optimizer.counts, task.arrays
         if isinstance(optimizer, SGD) and not plan.max_grad_norm:
             self.rate = optimizer.lr * plan.epochs * plan.minibatches
@@ -85,7 +98,8 @@ class OnPolicyStack(Stack):
     def init(self, agents: Sequence[int]) -> State:
         """Return the optimizer's moments and the environments, one row each. From here on torch has one thread."""
         torch.set_num_threads(1)
-        return self.optimizer_state(len(agents)) | self.simulator.init(agents)
+        targets = {} if self.distillation is None else self.distillation.init(len(agents))
+        return self.optimizer_state(len(agents)) | targets | self.simulator.init(agents)
 
     def optimizer_state(self, rows: int) -> State:
         """Return the optimizer's moments and step counts before the first step."""
@@ -136,13 +150,30 @@ class OnPolicyStack(Stack):
             heads += [out[:, : self.policy.outputs], self.network.log_std(rows)]
         return float(self.policy.divergence(*heads).mean())
 
+    def told(self, name: str) -> int | None:
+        """Return how many chances of actions in public states are told."""
+        return self.distillation.size if name == LOGITS and self.distillation is not None else super().told(name)
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return the chances of actions in public states."""
+        if name != LOGITS or self.distillation is None:
+            raise KeyError(name)
+        return self.distillation.tell(parameters)
+
+    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Learn from a mixture of policies from now on."""
+        if name != LOGITS or self.distillation is None:
+            raise KeyError(name)
+        for probabilities in received.values():
+            self.distillation.take(state, probabilities)
+
     def _outcome(self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]) -> Outcome:
         steps = np.full(len(loss), rollout.obs.shape[2], dtype=np.int64)
         return Outcome(batch.parameters, state, steps, loss, rollout.returns, rollout.measures)
 
     def _roll_out(self, batch: Batch) -> tuple[Rollout, State]:
         """Return the rollout, and the state with the environments after it."""
-        own = (*self.moments, *self.counts, *self.arrays)
+        own = (*self.moments, *self.counts, *self.arrays, TARGET)
         environment = {name: values for name, values in batch.state.items() if name not in own}
         rollout = collect(
             self.network,

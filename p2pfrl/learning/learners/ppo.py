@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.distill import Distill
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,7 @@ class PPO(Learner):
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
         shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the other.
+        distill: with payload "logits", how one learns from what comes back.
     """
 
     lr: float = Field(default=3e-3, ge=0)
@@ -62,6 +65,7 @@ class PPO(Learner):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     shared_trunk: bool = False
+    distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task."""
@@ -80,7 +84,7 @@ class PPO(Learner):
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
-        return OnPolicyStack(task, build, Adam(self.lr), plan)
+        return OnPolicyStack(task, build, Adam(self.lr), plan, self.distill)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
         """Return GAE advantages, and advantages + values as what the value should be."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.distill import Distill
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,7 @@ class REINFORCE(Learner):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
+        distill: with payload "logits", how one learns from what comes back.
     """
 
     lr: float = Field(default=3e-3, ge=0)
@@ -60,6 +63,7 @@ class REINFORCE(Learner):
     reward_scale: float = Field(default=0.1, gt=0)
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+    distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task.
@@ -88,7 +92,7 @@ class REINFORCE(Learner):
             episodes=self.episodes,
         )
         build = partial(build_network, self.hidden, self.activation, False, self.baseline == "value")
-        return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan)
+        return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
         """Return w (G - b), scaled to a mean over episodes where the rollout is made of them; and G."""

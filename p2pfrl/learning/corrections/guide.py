@@ -1,0 +1,43 @@
+"""The common policy as a guide: local learning is drawn toward what all agents together would do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Memory, Turn
+from p2pfrl.learning.corrections.base import Correction
+
+
+@rule
+class Guide(Correction):
+    """L <- L + coef E_s[KL(pi_guide(.|s) || pi(.|s))] over the agent's own samples; pi_guide where the round began.
+
+    The guide is what the exchange made of everyone's parameters: a coordinator's model, or the mean over neighbors.
+    Unlike prox it holds policies together where the agent goes, and lets parameters move that do not matter there. The
+    direction is that of distillation: the agent is taught not to give up what the guide would do, which keeps it
+    exploring as the others do. With coef = 0 no bit changes. For learners with a policy and fresh samples.
+
+    Reference: the distillation loss of Teh, Bapst, Czarnecki, Quan, Kirkpatrick, Hadsell, Heess, Pascanu, "Distral:
+    robust multitask reinforcement learning", NeurIPS 2017, arXiv 1707.04175, with the average of the agents in place of
+    a distilled policy, and the KL divergence the other way round.
+
+    Attributes:
+        coef: weight of the term.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("guide",)
+    guided_by: ClassVar[str | None] = "guide"
+    coef: float = Field(default=0.1, ge=0)
+
+    @property
+    def weight(self) -> float:
+        """Return coef."""
+        return self.coef
+
+    def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
+        """The guide is the policy as it is now."""
+        memory.mark("guide")
