@@ -180,5 +180,5 @@ def require_undirected(graph: Graph, what: str) -> None:
         if i not in graph.successors[j]:
             raise TopologyError(
                 f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and hears "
-                "nothing back: add the reverse edge, or use mixing 'uniform', which takes one-way edges"
+                "nothing back: add the reverse edge, or use mixing 'push_sum', which keeps the mean on one-way edges"
             )
