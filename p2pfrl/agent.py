@@ -186,7 +186,7 @@ class Agent:
         encoding, data = "raw", self._sent
         if is_new or data is None:
             vector = rules.mixing.payload(turn, self._state, to)
-            extra = rules.correction.extra(turn)
+            extra = rules.correction.extra(self._see(turn.round, turn.kind)) if rules.correction.extras else None
             if extra is not None:
                 vector = np.concatenate([vector, extra])
             made = rules.compressor.encode(rules.privacy.release(vector), turn, self._encoding)

@@ -45,6 +45,25 @@ REFUSED = {
         "compressor",
         "beside the payload",
     ),
+    "residual variates without rounds": (
+        {"mode": "central", "correction": {"kind": "residual_variate"}, "schedule": {"kind": "asynchronous"}},
+        "schedule.kind",
+        "very next model",
+    ),
+    "residual variates of agents that are not always asked": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "coordinator": {"participation": {"kind": "uniform"}},
+        },
+        "coordinator.participation",
+        "everyone must be asked",
+    ),
+    "control variates of agents that take no step": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, "exchange": {"payload": "gradient"}},
+        "correction",
+        "plain gradient descent",
+    ),
     "pairs in rounds": ({"mixing": {"kind": "pairwise"}}, "schedule.kind", "knows no rounds"),
     "pairs of compressed vectors": (
         {"mixing": {"kind": "pairwise"}, "schedule": {"kind": "asynchronous"}, "compressor": {"kind": "qsgd"}},

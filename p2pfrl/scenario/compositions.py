@@ -46,6 +46,27 @@ def _payload(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield path, f"{name!r} is not averaged, so mixing {_mixing_name(scenario)!r} has nothing to do"
     if payload.tells is not None and scenario.mode in payload.modes:
         yield from _told(scenario, stack, payload.tells)
+    if scenario.mode in payload.modes and not payload.is_of_parameters:
+        yield from _beside(scenario)
+
+
+def _beside(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse what works on parameters that travel, where none do."""
+    name = repr(scenario.exchange.payload)
+    if scenario.exchange.shared is not None:
+        yield ("exchange", "shared"), f"with payload {name} no parameters travel: leave it out"
+    if scenario.exchange.order != "adapt_then_combine":
+        yield ("exchange", "order"), f"with payload {name} no parameters are combined: leave it out"
+    if scenario.learner.moments != "keep":
+        yield ("learner", "moments"), f"with payload {name} no parameters are mixed, and moments fit as they are: keep"
+    if scenario.mode == "gossip" and scenario.mixing.is_stateful:
+        yield ("mixing", "kind"), f"{_mixing_name(scenario)!r} steers parameters, and with payload {name} none travel"
+    if scenario.correction.needs_rate or scenario.correction.extras:
+        kind = kind_of("corrections", scenario.correction)
+        yield ("correction",), f"{kind!r} learns from how parameters are mixed, and with payload {name} none travel"
+    is_raw = PAYLOADS[scenario.exchange.payload].reveals_experience
+    if is_raw and not scenario.compressor.is_exact:
+        yield ("compressor",), f"would garble actions and ends of episodes in payload {name}: use kind = 'none'"
 
 
 def _told(scenario: Scenario, stack: Stack, name: str) -> Iterator[Problem]:
@@ -67,6 +88,8 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if correction.arrays and not stack.takes_corrections:
         yield path, f"learner {_learner(scenario)} takes no gradient steps that {name!r} could correct"
         return
+    if correction.guided_by is not None and not stack.takes_guides:
+        yield path, f"learner {_learner(scenario)} has no policy that {name!r} could guide: use ppo, a2c or reinforce"
     if correction.needs_rate and not stack.rate:
         fix = (
             'learner.optimizer = "sgd" and learner.max_grad_norm = 0' if hasattr(scenario.learner, "optimizer") else ""
@@ -75,6 +98,12 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield path, f"{name!r} divides by learning rate times steps, so it needs plain gradient descent{hint}"
     if correction.extras and not scenario.compressor.is_exact:
         yield ("compressor",), f"would garble what correction {name!r} sends beside the payload: use kind = 'none'"
+    if correction.needs_everyone and scenario.mode in _COORDINATED:
+        reason = f"correction {name!r} compares what an agent sent with the very next model: "
+        if scenario.schedule.is_asynchronous:
+            yield ("schedule", "kind"), f"{reason}use kind = 'synchronous'"
+        elif kind_of("participation", scenario.coordinator.participation) != "all":
+            yield ("coordinator", "participation"), f"{reason}everyone must be asked; 'control_variate' need not"
 
 
 def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
@@ -152,6 +181,9 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
     if wrong := participation.misfit(scenario.agents):
         yield ("coordinator", "participation"), wrong
+    shared = scenario.exchange.shared or stack.layout.parts
+    if wrong := aggregator.misfit([tensor.shape for tensor in stack.layout.tensors if tensor.part in shared]):
+        yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
     if aggregator.score and participation.score and aggregator.score != participation.score:
         reason = (
             f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: a message tells only one"

@@ -53,6 +53,12 @@ def test_scaffold_is_the_papers_algorithm(n, d, steps, lr, seed):
     np.testing.assert_allclose(slow.parameters[0], expected[-1], atol=1e-12)
 
 
+def test_scaffold_is_the_same_whether_parameters_or_their_change_travel():
+    tables = {"mode": "central", "learner": {"dimension": 4, "steps": 5}, "correction": {"kind": "control_variate"}}
+    whole, change = (play(5, 12, **tables, exchange={"payload": payload}) for payload in ("parameters", "delta"))
+    np.testing.assert_allclose(whole.parameters, change.parameters, atol=1e-12)
+
+
 def test_scaffold_with_partial_participation_is_the_papers_algorithm():
     n, rounds, seed = 6, 15, 3
     part = {"participation": {"kind": "uniform", "fraction": 0.5}}

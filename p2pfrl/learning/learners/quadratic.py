@@ -76,7 +76,7 @@ class QuadraticStack(Stack):
         self.layout = Layout((Tensor("x", (d,)),), "float64")
         self.min_steps = learner.steps
         self.arrays = task.arrays
-        self.rate = learner.lr * learner.steps
+        self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
         low, high = learner.curvature

@@ -78,7 +78,7 @@ class TDStack(Stack):
         self.layout = Layout((Tensor("theta", (self._width,)),), "float64")
         self.min_steps = learner.steps * (1 if learner.exact else self._instances)
         self.arrays = task.arrays
-        self.rate = learner.lr * learner.steps
+        self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
         self.chunk = 4096
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
