@@ -24,14 +24,13 @@ OPTIONS = {
 
 
 class Remembers(NoMemory):
-    """The memory of an agent whose learner takes no step: its gradient is where it would go the other way."""
+    """The memory of an agent whose learner takes no step, so that its gradient points the other way, and has news."""
 
     def __init__(self, gradient):
         self.gradient = gradient
 
     def recall(self, name):
-        assert name == "gradient"
-        return self.gradient
+        return {"gradient": self.gradient, "news": np.ones(1)}[name]
 
 
 def turn(start, own, count=0, **more):
