@@ -182,7 +182,7 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if wrong := participation.misfit(scenario.agents):
         yield ("coordinator", "participation"), wrong
     shared = scenario.exchange.shared or stack.layout.parts
-    if wrong := aggregator.misfit([tensor.shape for tensor in stack.layout.tensors if tensor.part in shared]):
+    if wrong := aggregator.misfit({t.name: t.shape for t in stack.layout.tensors if t.part in shared}):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
     if aggregator.score and participation.score and aggregator.score != participation.score:
         reason = (

@@ -93,7 +93,7 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
             wanted = 0.5 * reward + 0.99 * (1 - terminated) * future
         want = torch.nn.functional.huber_loss(q(own, obs)[range(16), action], wanted)
         want.backward()
-        assert loss[row] == pytest.approx(float(want), rel=1e-4)
+        assert loss[row] == pytest.approx(want.item(), rel=1e-4)
         assert np.allclose(gradient[row], own.grad.numpy(), atol=1e-6)
 
 
@@ -189,9 +189,9 @@ def test_what_cannot_be_is_refused():
         stack(DQN(steps=10, train_every=4), DISCRETE, 1)
     with pytest.raises(ScenarioError, match="capacity"):
         stack(DQN(capacity=100), DISCRETE, 1)
-    with pytest.raises(ScenarioError, match="learner.share: needs"):
+    with pytest.raises(ScenarioError, match="share: needs"):
         stack(DQN(share=Share(count=3)), DISCRETE, 1)
-    with pytest.raises(ScenarioError, match="learner.distill: needs"):
+    with pytest.raises(ScenarioError, match="distill: needs"):
         stack(DQN(distill=Distill(coef=3)), DISCRETE, 1)
 
 

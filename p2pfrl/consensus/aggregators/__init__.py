@@ -6,6 +6,7 @@ from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.consensus.aggregators.importance import Importance
 from p2pfrl.consensus.aggregators.latest import Latest
 from p2pfrl.consensus.aggregators.mean import Mean
+from p2pfrl.consensus.aggregators.mixture import Mixture
 from p2pfrl.consensus.aggregators.natural import Natural
 from p2pfrl.consensus.aggregators.optimistic import Optimistic
 
@@ -14,6 +15,7 @@ RULES: dict[str, type[Aggregator]] = {
     "latest": Latest,
     "importance": Importance,
     "natural": Natural,
+    "mixture": Mixture,
     "optimistic": Optimistic,
 }
 

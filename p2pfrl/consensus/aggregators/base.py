@@ -56,6 +56,10 @@ class Aggregator(ABC):
         """Return the rule for a run whose learner takes steps of size `lr`."""
         return self
 
+    def misfit(self, tensors: Mapping[str, tuple[int, ...]]) -> str | None:
+        """Return why it cannot read what agents share, tensors of these names and shapes, in words; None: it can."""
+        return None
+
     def init(self, model: Vector) -> Memory:
         """Return what is remembered before the first round; `model` `(k,)` is the coordinator's first."""
         return {}

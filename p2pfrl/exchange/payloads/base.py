@@ -36,7 +36,8 @@ class Payload(ABC):
         needs_gradient: local updates compute one gradient and take no step.
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
-        tells: the name under which the learner offers it (`Stack.tell`), where it is not made of the parameters.
+        tells: the name under which the learner offers it, or what goes with it (`Stack.tell`).
+        is_of_parameters: what comes of the exchange are parameters; else the learner takes it in otherwise.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
@@ -46,6 +47,7 @@ class Payload(ABC):
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
     tells: ClassVar[str | None] = None
+    is_of_parameters: ClassVar[bool] = True
 
     def read(self, model: Shared) -> Vector:
         """Return what of the agent takes part in the exchange, a new `(k,)` array."""

@@ -33,6 +33,7 @@ class Logits(Payload):
     modes: ClassVar[tuple[str, ...]] = ("gossip", "central")
     why: ClassVar[str] = 'a mixture of policies is for agents that learn from it; use mode = "gossip" or "central"'
     aggregators: ClassVar[tuple[str, ...] | None] = ("mean",)
+    is_of_parameters: ClassVar[bool] = False
     tells: ClassVar[str | None] = _LOGITS
 
     def read(self, model: Shared) -> Vector:

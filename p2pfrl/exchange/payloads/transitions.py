@@ -27,6 +27,7 @@ class Transitions(Payload):
     why: ClassVar[str] = 'agents send experience to each other; mode = "pooled" is the one that collects it'
     reveals_experience: ClassVar[bool] = True
     is_averaged: ClassVar[bool] = False
+    is_of_parameters: ClassVar[bool] = False
     tells: ClassVar[str | None] = TRANSITIONS
 
     def extract(self, turn: Turn) -> Vector:
