@@ -49,6 +49,8 @@ def shape(actions: Sequence[object]) -> list[str]:
             words.append(f"mix {action.round} of {rounds}".strip() if action.active else f"sit out {action.round}")  # type: ignore[attr-defined]
         elif name == "Adopt":
             words.append(f"adopt {action.message.round}")  # type: ignore[attr-defined]
+        elif name == "Answer":
+            words.append(f"{'repeat' if action.again else 'answer'} {action.message.sender}")  # type: ignore[attr-defined]
         elif name == "WaitUntil":
             words.append("wait" if action.time is not None else "no deadline")  # type: ignore[attr-defined]
         else:

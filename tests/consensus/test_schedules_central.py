@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, message, model, received, trained
 
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.asynchronous import Asynchronous, Push
 from p2pfrl.consensus.schedules.base import Participants, always
-from p2pfrl.consensus.schedules.central import AsynchronousCoordinator, Client, Coordinator
+from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.consensus.staleness import Hinge
 from p2pfrl.core.types import (
