@@ -239,6 +239,23 @@ class Values(Distribution):
         return np.array(self.list, dtype=np.float64)[np.asarray(agents, dtype=np.intp)]
 
 
+@rule
+class Cycle(Distribution):
+    """A list that repeats: agent i has element i modulo its length, whatever the number of agents."""
+
+    quantities: ClassVar[tuple[str, ...]] = ("list",)
+    list: tuple[float, ...] = Field(min_length=1)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value."""
+        return min(self.list), max(self.list)
+
+    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+        """Return element i modulo the length for agent i."""
+        return np.array(self.list, dtype=np.float64)[np.asarray(agents, dtype=np.intp) % len(self.list)]
+
+
 DRAWS: dict[str, type[Draw]] = {
     "constant": Constant,
     "uniform": Uniform,
@@ -247,7 +264,12 @@ DRAWS: dict[str, type[Draw]] = {
     "exponential": Exponential,
     "choice": Choice,
 }
-RULES: dict[str, type[Distribution]] = DRAWS | {"linspace": Linspace, "arithmetic": Arithmetic, "values": Values}
+RULES: dict[str, type[Distribution]] = DRAWS | {
+    "linspace": Linspace,
+    "arithmetic": Arithmetic,
+    "values": Values,
+    "cycle": Cycle,
+}
 
 
 def number(value: object) -> float:

@@ -10,6 +10,7 @@ from p2pfrl.core.distributions import (
     Arithmetic,
     Choice,
     Constant,
+    Cycle,
     Distribution,
     Draw,
     Exponential,
@@ -31,6 +32,7 @@ MEMBERS = (
     Linspace(low=8.0, high=12.0),
     Arithmetic(start=0.5, step=0.2),
     Values(list=tuple(float(i * i) for i in range(10))),
+    Cycle(list=(1.0, 1.0, 0.25)),
 )
 SMALLEST, LARGEST = 2.0**-53, 1.0 - 2.0**-53
 
@@ -121,3 +123,11 @@ def test_a_list_needs_exactly_one_value_per_agent() -> None:
 def test_impossible_options_are_refused(cls: type[Distribution], options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         cls(**options)
+
+
+def test_a_cycle_repeats_whatever_the_number_of_agents():
+    member = Cycle(list=(1.0, 1.0, 0.25))
+    for agents in (1, 2, 7):
+        assert (
+            member.values(0, range(agents), agents, "speed").tolist() == [1.0, 1.0, 0.25, 1.0, 1.0, 0.25, 1.0][:agents]
+        )
