@@ -166,6 +166,16 @@ REFUSED = {
         "coordinator.participation",
         "only one",
     ),
+    "a look-ahead that comes back within the parameters": (
+        {"mode": "central", "correction": {"kind": "lookahead"}},
+        "exchange.payload",
+        "send 'gradient' or 'delta'",
+    ),
+    "gradients taken for places": (
+        {"mode": "central", "exchange": {"payload": "gradient"}},
+        "coordinator.server_optimizer",
+        "use 'sgd'",
+    ),
     "an unknown payload": ({"exchange": {"payload": "gradients"}}, "exchange.payload", "did you mean 'gradient'?"),
 }
 

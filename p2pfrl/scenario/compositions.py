@@ -96,6 +96,10 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         )
         hint = f": set {fix}" if fix else ""
         yield path, f"{name!r} divides by learning rate times steps, so it needs plain gradient descent{hint}"
+    if correction.payloads is not None and scenario.exchange.payload not in correction.payloads:
+        known = " or ".join(map(repr, correction.payloads))
+        reason = f"what comes back holds what correction {name!r} did to the start: send {known}"
+        yield ("exchange", "payload"), reason
     if correction.extras and not scenario.compressor.is_exact:
         yield ("compressor",), f"would garble what correction {name!r} sends beside the payload: use kind = 'none'"
     if correction.needs_everyone and scenario.mode in _COORDINATED:
@@ -190,6 +194,11 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         )
         yield ("coordinator", "participation"), reason
     payload = PAYLOADS[scenario.exchange.payload]
+    optimizer = scenario.coordinator.server_optimizer
+    if payload.needs_gradient and optimizer.goes_to_target:
+        kind = kind_of("server_optimizers", optimizer)
+        reason = f"{kind!r} would take the raw gradient for the whole way: use 'sgd', 'adam' or 'normalized_momentum'"
+        yield ("coordinator", "server_optimizer"), reason
     if aggregator.payloads is not None and scenario.exchange.payload not in aggregator.payloads:
         known = " or ".join(map(repr, aggregator.payloads))
         reason = f"{kind_of('aggregators', aggregator)!r} reads payload {known}; got {scenario.exchange.payload!r}"

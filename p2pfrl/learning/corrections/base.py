@@ -23,6 +23,7 @@ class Correction:
             keeps them as state arrays `(n, stride)`, the agent reaches them through `Memory`.
         extras: vectors like the shared parameters that travel beside payload and model.
         modes: where it means something.
+        payloads: what agents may send with it; None: anything.
         needs_rate: local training must be plain gradient descent of a known number of steps (`Turn.rate`).
         needs_everyone: every agent must be asked in every round: it compares what it sent with the very next model.
         guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi) over the samples of a
@@ -32,6 +33,7 @@ class Correction:
     arrays: ClassVar[tuple[str, ...]] = ()
     extras: ClassVar[int] = 0
     modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "independent")
+    payloads: ClassVar[tuple[str, ...] | None] = None
     needs_rate: ClassVar[bool] = False
     needs_everyone: ClassVar[bool] = False
     guided_by: ClassVar[str | None] = None

@@ -29,6 +29,7 @@ class Lookahead(Correction):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central",)
+    payloads: ClassVar[tuple[str, ...] | None] = ("gradient", "delta")
     alpha: float = Field(default=0.2, gt=0, le=1)
 
     def point(self, model: Vector, previous: Vector) -> Vector:
