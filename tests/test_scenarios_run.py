@@ -12,7 +12,13 @@ FILES = sorted((Path(p2pfrl.__file__).parents[1] / "scenarios").glob("*.toml"))
 pytestmark = pytest.mark.skipif(not FILES, reason="scenarios are found in a source checkout")
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def file(request):
+    if request.param.stem.endswith("_mujoco"):
+        pytest.importorskip("mujoco", reason="needs the extra: pip install 'p2pfrl[mujoco]'")
+    return request.param
+
+
 def test_a_shipped_scenario_runs_two_rounds(file):
     overrides = {"stop.rounds": 2, "evaluation.episodes": 1}
     record = p2pfrl.run(p2pfrl.load(file, overrides=overrides))
@@ -25,7 +31,6 @@ def test_a_shipped_scenario_runs_two_rounds(file):
     assert (record.summary["bytes_sent"] > 0) == (scenario.mode != "independent")
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows_and_how_long_it_takes(file):
     text = file.read_text("utf-8")
     comment = text[: text.index("\nname = ")]
