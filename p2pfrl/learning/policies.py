@@ -65,6 +65,9 @@ class Policy(Protocol):
     ) -> torch.Tensor:
         """Return KL(pi || other) `(b, B)`, to be differentiated."""
 
+    def curvature(self, head: Vector, log_std: Vector, change: Vector) -> Vector:
+        """Return the Fisher information of the head, sample by sample, times a change of it, `(b, k, B)`."""
+
 
 class Categorical:
     """Discrete actions: pi(a|s) = softmax(head)_a."""
@@ -117,6 +120,12 @@ class Categorical:
         """Return sum_a pi (log pi - log other)."""
         log_pi, log_other = torch.log_softmax(head, dim=1), torch.log_softmax(other, dim=1)
         return (log_pi.exp() * (log_pi - log_other)).sum(dim=1)
+
+    def curvature(self, head: Vector, log_std: Vector, change: Vector) -> Vector:
+        """Return (diag pi - pi pi') times the change."""
+        pi = np.exp(_log_softmax(head)).astype(head.dtype)
+        out: Vector = pi * (change - (pi * change).sum(axis=1, keepdims=True))
+        return out
 
 
 class Gaussian:
@@ -171,6 +180,11 @@ class Gaussian:
         log_s, log_o = log_std[:, :, None], other_log_std[:, :, None]
         spread = ((2.0 * log_s).exp() + (head - other).square()) * (-2.0 * log_o).exp()
         return (log_o - log_s + 0.5 * spread - 0.5).sum(dim=1)
+
+    def curvature(self, head: Vector, log_std: Vector, change: Vector) -> Vector:
+        """Return the change over the variances."""
+        out: Vector = change * np.exp(-2.0 * log_std)[:, :, None]
+        return out
 
 
 def policy_of(spec: Spec) -> Policy:

@@ -2,6 +2,7 @@
 
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Learner
+from p2pfrl.learning.learners.deep_npg import DeepNPG
 from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.npg import NPG, SoftmaxPG
 from p2pfrl.learning.learners.ppo import PPO
@@ -21,5 +22,6 @@ RULES: dict[str, type[Learner]] = {
     "tabular_q": TabularQ,
     "softmax_pg": SoftmaxPG,
     "npg": NPG,
+    "deep_npg": DeepNPG,
     "ucbvi": UCBVI,
 }

@@ -1,0 +1,47 @@
+"""An on-policy learner that descends along natural gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.descent import Plan
+from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.learners.on_policy import OnPolicyStack
+from p2pfrl.learning.natural import NaturalDescent, Trust
+from p2pfrl.learning.networks import Activation, Network
+from p2pfrl.learning.optimizers import SGD
+
+
+class NaturalStack(OnPolicyStack):
+    """Natural policy gradients of a population.
+
+    Args:
+        task: with a simulator.
+        build: makes the network from (inputs, policy outputs, has log std).
+        plan: how an update uses its rollout.
+        trust: how far a step goes.
+        activation: of the network's hidden layers.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        build: Callable[[int, int, bool], Network],
+        plan: Plan,
+        trust: Trust,
+        activation: Activation,
+    ) -> None:
+        super().__init__(task, build, SGD(trust.lr), plan, Distill())
+        self._descent = NaturalDescent(
+            self.network, self.policy, self.optimizer, plan, task, trust=trust, activation=activation
+        )
+
+    def told(self, name: str) -> int | None:
+        """Refuse every name: distributions would be learned along plain gradients, with steps for natural ones.
+
+        Raises:
+            ScenarioError: always.
+        """
+        raise ScenarioError([f"exchange.payload: learner 'deep_npg' has no {name} to send"])
