@@ -74,6 +74,18 @@ def test_places_that_are_no_set_are_refused():
         unpack_positions(np.packbits(np.ones(8, dtype=np.uint8)), 8, 7)
 
 
+def test_bits_that_mean_nothing_are_refused():
+    with pytest.raises(WireError, match="left over"):
+        unpack(np.array([0, 0b10], dtype=np.uint8), 3, 3)
+    with pytest.raises(WireError, match="ascending"):
+        unpack_positions(np.array([0xFF, 0b10], dtype=np.uint8), 9, 9)  # nine places, the last of them the tenth
+    qsgd = RULES["qsgd"](levels=16)
+    good = qsgd.encode(gaussian(1, 4), turn(1), ()).data
+    bad = np.concatenate([good[:8], pack(np.array([16, 16, 33, 16]), 6)])
+    with pytest.raises(WireError, match="levels up to 32"):
+        qsgd.decode(memoryview(bad.tobytes()), 4, np.dtype("<f8"))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("size", "fraction"), [(200, 0.1), (200, 0.01), (37, 0.3), (1, 0.1)])
 def test_top_k_keeps_the_largest_and_loses_no_more_than_its_share(seed, size, fraction):

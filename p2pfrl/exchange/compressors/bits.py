@@ -93,10 +93,7 @@ def unpack_positions(data: Bytes, size: int, count: int) -> NDArray[np.int64]:
     if packed_size(count, width(size)) <= packed_size(size, 1):
         positions = unpack(data, count, width(size)).astype(np.int64)
     else:
-        bits = np.unpackbits(data, bitorder="little")
-        if bits[size:].any():
-            raise WireError("malformed", "the bits that are left over are not zero")
-        positions = np.flatnonzero(bits)
+        positions = np.flatnonzero(np.unpackbits(data, bitorder="little"))
     is_strict = len(positions) == count and not (positions[1:] <= positions[:-1]).any()
     if not is_strict or (count and positions[-1] >= size):
         raise WireError("malformed", f"expected {count} ascending positions below {size}")
