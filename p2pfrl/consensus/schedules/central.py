@@ -152,7 +152,7 @@ class Coordinator:
 
     The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
     that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
-    enough; what comes later counts in the round in which it comes. With no deadline it waits for everyone who is there.
+    enough, and what comes later is late. With no deadline it waits for everyone who is there.
     """
 
     def __init__(

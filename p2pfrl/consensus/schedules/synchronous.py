@@ -26,7 +26,7 @@ class Synchronous(ScheduleRule):
         max_staleness: rounds for which a payload still counts that came too late, or that stands in for a missing one
             (mixing.on_loss = "last_known"); any number when not given.
         quorum: with a coordinator, the share of those asked whose answers end a round: elastic rounds. What comes later
-            counts in the round in which it comes.
+            counts as late; the update of whoever still trains when the next model comes counts for that round.
     """
 
     is_asynchronous: ClassVar[bool] = False
