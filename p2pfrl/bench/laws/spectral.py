@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_most, near
+from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.bench.laws.runs import FLAT, play, slope, start
+from p2pfrl.consensus.mixing.linear import Laplacian
+from p2pfrl.core.graph import Graph
 
 _RATES = {"ring": {16: 0.949253, 8: 0.804738}, "star": {16: 0.9375}, "torus": {16: 0.6}, "hypercube": {16: 0.6}}
 
@@ -27,6 +29,25 @@ def _one_peer() -> Iterator[Figure]:
         mean = start(record, 1).mean(axis=0)
         error = float(np.abs(record.parameters - mean).max())
         yield at_most(f"n = {agents}: largest distance to the mean after {rounds} rounds", 2e-15, error)
+    record = play(12, 4, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "uniform"})
+    left = record.metrics["consensus_distance"][-1] / record.summary["initial_consensus_distance"]
+    yield at_least("n = 12: part of the disagreement that is left after 4 rounds", 0.02, float(left))
+
+
+class _Unchecked(Laplacian):
+    """I - alpha L whatever alpha."""
+
+    def check(self, graph: Graph) -> None:
+        """Refuse nothing."""
+
+
+def _step_bound() -> Iterator[Figure]:
+    for kind, agents, largest in (("ring", 16, 4.0), ("star", 16, 16.0), ("complete", 16, 16.0)):
+        for part, factor in ((0.99, 0.98), (1.01, 1.02)):
+            rule = _Unchecked(alpha=part * 2.0 / largest)
+            record = play(agents, 400, learner=FLAT, topology={"kind": kind}, mixing_rule=rule)
+            what = f"{kind} of {agents}, alpha {part:g} of 2/lambda_max: factor per round"
+            yield near(what, factor, slope(record, 250), 1e-4)
 
 
 LAWS = (
@@ -35,6 +56,12 @@ LAWS = (
         "consensus distance shrinks by the second eigenvalue of the mixing matrix",
         "Xiao, Boyd, Systems & Control Letters 53, 2004",
         _spectral,
+    ),
+    Law(
+        "laplacian_step",
+        "I - alpha L agrees below alpha = 2 / lambda_max and falls apart above",
+        "Xiao, Boyd, Systems & Control Letters 53, 2004",
+        _step_bound,
     ),
     Law(
         "one_peer_exponential",
