@@ -16,6 +16,7 @@ from p2pfrl.learning.optimizers import Optimizer
 from p2pfrl.learning.policies import Policy
 
 _TINY = 1e-12
+_ATTEMPTS = 20
 
 
 class Linearized:
@@ -76,7 +77,7 @@ class Trust:
     Attributes:
         damping: added to the diagonal of the Fisher information.
         iterations: of conjugate gradients.
-        max_kl: bound on 1/2 (lr w)' F (lr w), which is KL(old || new) of the policies to second order; 0 for none.
+        max_kl: bound on KL(old || new) of the policies, mean over samples; 0 for none.
         lr: the step size that the bound reckons with.
     """
 
@@ -134,12 +135,20 @@ class NaturalDescent(Descent):
         return loss
 
     def _bounded(self, fisher: Fisher, part: str, direction: Vector) -> Vector:
-        """Shorten the actor's direction to the trust region."""
-        if part != "actor" or not self.trust.max_kl:
+        """Shorten the actor's direction to the trust region; to nothing where that cannot be found."""
+        trust = self.trust
+        if part != "actor" or not trust.max_kl:
             return direction
-        curvature = 0.5 * self.trust.lr**2 * dots(direction, fisher.times(part, direction))
-        scale = np.sqrt(self.trust.max_kl / np.maximum(curvature, self.trust.max_kl))
-        return np.asarray(direction * scale.astype(direction.dtype)[:, None])
+        curvature = 0.5 * trust.lr**2 * dots(direction, fisher.times(part, direction))
+        scale = np.sqrt(trust.max_kl / np.maximum(curvature, trust.max_kl))
+        for _ in range(_ATTEMPTS):
+            shortened = np.asarray(direction * scale.astype(direction.dtype)[:, None])
+            apart = fisher.divergence(trust.lr * shortened)
+            is_far = ~(apart <= trust.max_kl)
+            if not is_far.any():
+                return shortened
+            scale[is_far] *= np.minimum(0.9, np.sqrt(0.9 * trust.max_kl / apart[is_far]))
+        return np.where(is_far[:, None], np.zeros((), direction.dtype), shortened)
 
 
 class Fisher:
@@ -160,12 +169,23 @@ class Fisher:
         self._policy = descent.policy
         self._log_std = self._network.log_std(rows).copy()
         self._head = head
+        self._rows = rows
+        self._x = x
         self._samples = x.shape[2]
         self.parts: Sequence[str] = self._network.layout.parts
         self._chains = {
             part: Linearized(chain, descent.activation, rows, x)
             for part, chain in zip(self.parts, self._network.chains, strict=True)
         }
+
+    def divergence(self, step: Vector) -> Vector:
+        """Return KL(old || new) `(b,)` of the policies, mean over samples, after the step from the parameters."""
+        moved = self._network.layout.zeros(len(step))
+        np.subtract(self._rows, step, out=moved)
+        out = np.empty((len(step), self._network.outputs, self._samples), dtype=step.dtype)
+        self._network.forward(moved, self._x, out, self._network.chains[:1])
+        head, log_std = out[:, : self._policy.outputs], self._network.log_std(moved)
+        return np.asarray(self._policy.divergence(self._head, self._log_std, head, log_std).mean(axis=1))
 
     def mask(self, part: str) -> NDArray[np.bool_]:
         """Return `(stride,)` where the part lies."""
