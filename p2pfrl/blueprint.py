@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfrl import tree
 from p2pfrl.agent import Agent, Rules, follow
@@ -23,53 +22,18 @@ from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.scores import SCORES
-from p2pfrl.learning.environments.heterogeneity import heterogeneity
-from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.bind import task_of
+from p2pfrl.scenario.bind import learning
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
 
 _AVAILABILITY, _PARTNER = 6, 7
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Everything about learning that a scenario describes.
-
-    Attributes:
-        stack: the learner, bound to the environments.
-        physics: `(n, ...)` per name; empty without an environment.
-        instance: what `problem.safetensors` holds.
-        heterogeneity: how different the agents are.
-    """
-
-    stack: Stack
-    physics: dict[str, NDArray[np.generic]]
-    instance: dict[str, NDArray[np.generic]]
-    heterogeneity: dict[str, float]
-
-
-def learning(scenario: Scenario) -> Learning:
-    """Return the learner and environments of a scenario."""
-    n, seed, section = scenario.agents, scenario.seed, scenario.environment
-    task = task_of(scenario)
-    if section is None:
-        stack = scenario.learner.prepare(task)
-        return Learning(stack, {}, stack.problem(), {})
-    problem = section.rule
-    table = problem.physics(seed, range(n), columns(problem, section.vary, seed, range(n), n))
-    simulator = problem.simulator(table, section.instances, seed)
-    episodes = scenario.evaluation.episodes
-    evaluator = problem.simulator(table, episodes, seed) if episodes else None
-    stack = scenario.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
-    return Learning(stack, table, problem.instance(table) | stack.problem(), heterogeneity(problem, table))
 
 
 @dataclass(frozen=True)
@@ -120,7 +84,7 @@ class Blueprint:
         self._above = {agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group}
         self.learning = learning(scenario)
         stack = self.learning.stack
-        self.parts = tuple(scenario.exchange.shared or stack.layout.parts)
+        self.parts = tuple(scenario.exchange.shared or stack.common)
         aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
         score = aggregator.score or participation.score
         named = PAYLOADS[scenario.exchange.payload]
@@ -143,6 +107,12 @@ class Blueprint:
         self.decoder = self._decoder(stack)
         trace = scenario.availability.trace
         self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
+
+    @property
+    def compared(self) -> Sequence[str] | None:
+        """The parts over which agents are compared: None for all, which they are where nothing has to stay."""
+        stack = self.learning.stack
+        return stack.common if stack.personal else None
 
     def _decoder(self, stack: Stack) -> Decoder:
         """Return what checks the frames of this run."""

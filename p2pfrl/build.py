@@ -67,6 +67,10 @@ class StackJudge:
         """Return mean greedy returns."""
         return self._trainer.stack.evaluate(agents, parameters, episodes, index)
 
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean parameters as each agent would run them."""
+        return self._trainer.stack.average(agents, parameters)
+
 
 @dataclass(frozen=True)
 class World:
@@ -110,6 +114,7 @@ def build(
         on_row=on_row,
         mixes=not blueprint.mode.pools,
         tick=_tick(blueprint) if scenario.schedule.is_asynchronous else None,
+        parts=blueprint.compared,
     )
     worlds: list[Simulation] = []
     union = blueprint.view.union

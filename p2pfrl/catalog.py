@@ -13,6 +13,7 @@ TABLES = {
     "environments": "p2pfrl.learning.environments:RULES",
     "learners": "p2pfrl.learning.learners:RULES",
     "corrections": "p2pfrl.learning.corrections:RULES",
+    "personal": "p2pfrl.learning.personal:RULES",
     "payloads": "p2pfrl.exchange.payloads:RULES",
     "gates": "p2pfrl.exchange.gates:RULES",
     "compressors": "p2pfrl.exchange.compressors:RULES",

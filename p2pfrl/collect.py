@@ -89,8 +89,7 @@ def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -
     own_rows = stack.layout.zeros(scenario.agents)
     stack.layout.unpack(parameters, own_rows)
     own = stack.evaluate(range(scenario.agents), own_rows, episodes, index)
-    mean_rows = np.empty_like(own_rows)
-    mean_rows[:] = own_rows.mean(axis=0, dtype=np.float64)
+    mean_rows = stack.average(range(scenario.agents), own_rows)
     common = stack.evaluate(range(scenario.agents), mean_rows, episodes, index)
     if own is None or common is None:
         return {}

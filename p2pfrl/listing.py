@@ -15,6 +15,7 @@ _AXES = {
     "environments": "what agents act in",
     "learners": "how an agent trains",
     "corrections": "hooks into the local update",
+    "personal": "what an agent keeps for itself beside the shared model",
     "gates": "whether to send",
     "compressors": "how payloads are encoded",
     "privacy": "what leaves the agent",

@@ -48,6 +48,10 @@ class Collecting(Stack):
         """Return the learner's evaluation."""
         return self._stack.evaluate(agents, parameters, episodes, index)
 
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the learner's mean."""
+        return self._stack.average(agents, parameters)
+
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
         """Return the learner's divergence."""
         return self._stack.divergence(agents, parameters, state)

@@ -12,10 +12,8 @@ from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.parameters import Layout
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Encoder
-from p2pfrl.learning.environments.heterogeneity import heterogeneity
-from p2pfrl.learning.environments.vary import columns
 from p2pfrl.scenario import Scenario, hash8
-from p2pfrl.scenario.bind import outline
+from p2pfrl.scenario.bind import differences, outline
 
 
 def preview(scenario: Scenario) -> dict[str, Any]:
@@ -31,7 +29,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     view = TopologyView(scenario.topology, n, scenario.seed) if scenario.mode == "gossip" else None
     prediction = predict(view, scenario.mixing) if view else None
     messages = MESSAGES[scenario.mode](scenario, view)
-    frame = frame_bytes(scenario, layout, stack.min_steps * every)
+    parts = tuple(scenario.exchange.shared or stack.common)
+    frame = frame_bytes(scenario, layout, stack.min_steps * every, parts)
     return {
         "name": scenario.name,
         "hash": hash8(scenario),
@@ -39,6 +38,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "agents": n,
         "parameters": layout.size,
         "parts": {part: layout.slices([part])[-1][0].stop for part in layout.parts},
+        "travels": list(parts),
         "dtype": layout.dtype,
         "env_steps_per_round": n * stack.min_steps * every,
         "update_seconds": stack.min_steps * scenario.compute.seconds_per_env_step,
@@ -47,13 +47,12 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "bytes_per_round": None if scenario.mode == "pooled" else round(messages * frame),
         **_agreement(prediction),
         **_graph(view),
-        "heterogeneity": _heterogeneity(scenario),
+        "heterogeneity": differences(scenario),
     }
 
 
-def frame_bytes(scenario: Scenario, layout: Layout, env_steps: int) -> int:
-    """Return the bytes on the wire of one message with a full payload, header included."""
-    parts = tuple(scenario.exchange.shared or layout.parts)
+def frame_bytes(scenario: Scenario, layout: Layout, env_steps: int, parts: tuple[str, ...]) -> int:
+    """Return the bytes on the wire of one message with a full payload of `parts`, header included."""
     width = layout.slices(parts)[-1][0].stop
     vector = np.zeros(scenario.mixing.size(width) if scenario.mode == "gossip" else width, dtype=layout.dtype)
     encoder = Encoder(scenario.name, 0)
@@ -111,11 +110,3 @@ def _graph(view: TopologyView | None) -> dict[str, Any]:
     graph = view.at(0) if view.period is None else view.union
     degrees = [len(receivers) for receivers in graph.successors]
     return {"edges": len(graph.edges), "degree": {"min": min(degrees), "max": max(degrees)}}
-
-
-def _heterogeneity(scenario: Scenario) -> dict[str, float]:
-    section, agents = scenario.environment, range(scenario.agents)
-    if section is None:
-        return {}
-    physics = columns(section.rule, section.vary, scenario.seed, agents, scenario.agents)
-    return heterogeneity(section.rule, section.rule.physics(scenario.seed, agents, physics))

@@ -56,6 +56,11 @@ class Logged:
         """Return mean greedy returns."""
         return self._stack.evaluate(agents, parameters, episodes, index) if self._stack else None
 
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean parameters as each agent would run them."""
+        assert self._stack is not None, "projections are not evaluated"
+        return self._stack.average(agents, parameters)
+
 
 class _Traffic:
     """Totals of all processes over all their lives, as far as they have been told."""
@@ -127,6 +132,7 @@ class Replay:
             on_row=_go_on,
             mixes=not blueprint.mode.pools,
             tick=self._tick() if is_asynchronous else None,
+            parts=blueprint.compared,
         )
         self.recorder.traffic = self._traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

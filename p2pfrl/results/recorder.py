@@ -38,6 +38,7 @@ class Recorder:
         on_row: called with every new row; returns whether the run should stop here.
         mixes: whether what happens between training and the next round is mixing, so that the mean can drift by it.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
+        parts: that distances are measured over; None for all.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Recorder:
         on_row: Callable[[Row], bool],
         mixes: bool,
         tick: int | None,
+        parts: Sequence[str] | None = None,
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -73,6 +75,7 @@ class Recorder:
         self._on_row = on_row
         self._mixes = mixes
         self._tick = tick
+        self._parts = parts
         self._alive = [True] * agents
         self._completed = [0] * agents
         self._behind = agents
@@ -87,7 +90,7 @@ class Recorder:
         self._free_since = [0] * agents
         self._max_updates: int | None = None
         self._stop: Callable[[], None] = lambda: None
-        self.initial_distance = distances(self.current, range(agents))[1]
+        self.initial_distance = self._distances(range(agents))[1]
 
     # What agents and the world tell.
 
@@ -237,7 +240,7 @@ class Recorder:
         round = self.row if self._tick is None else self.updates // self._n
         returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
         known = returns[np.isfinite(returns)]
-        disagreements, distance = distances(self.current, alive)
+        disagreements, distance = self._distances(alive)
         error = self._judge.error(self.current[alive])
         lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
         nan = float("nan")
@@ -277,19 +280,21 @@ class Recorder:
         if self._on_row(row):
             self.stopped_at_row = True
 
+    def _distances(self, agents: Sequence[int]) -> tuple[list[float], float]:
+        rows = self.current if self._parts is None else self._layout.pack(self.current, self._parts)
+        return distances(rows, agents)
+
     def _part_distance(self, part: str, agents: Sequence[int]) -> float:
         if part not in self._layout.parts:
             return float("nan")
         return distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
-        """Evaluate each agent's own parameters, and the mean parameters in each agent's environment."""
+        """Evaluate each agent's own model, and the mean of what they share in each agent's environment."""
         chosen = self.current[list(agents)]
         own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
         if own is None:
             return {}
-        mean = np.empty_like(chosen)
-        mean[:] = chosen.mean(axis=0, dtype=np.float64)
-        common = self._judge.evaluate(agents, mean, self._episodes, len(self.rows))
+        common = self._judge.evaluate(agents, self._judge.average(agents, chosen), self._episodes, len(self.rows))
         assert common is not None
         return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}

@@ -29,6 +29,9 @@ class Judge(Protocol):
     ) -> NDArray[np.float64] | None:
         """Return mean greedy returns."""
 
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean parameters as each agent would run them, `(b, stride)`."""
+
 
 class Traffic(Protocol):
     """The network's totals."""

@@ -1,14 +1,61 @@
-"""A scenario's learner bound to its environment, cheaply: enough to know layout, moments and the cost of an update."""
+"""A scenario's learners bound to their environments: in full, or cheaply, to know sizes and what updates cost."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
+from p2pfrl.learning.grouped import Group, GroupedStack, merge
 from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.scenario.environment import EnvironmentSection
+from p2pfrl.scenario.groups import Make
 from p2pfrl.scenario.sections import Scenario
+
+Table = dict[str, NDArray[np.generic]]
+World = Callable[[EnvironmentSection], tuple[Simulator, Simulator | None]]
+"""An environment -> what to train in and what to evaluate in, of their own."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Everything about learning that a scenario describes.
+
+    Attributes:
+        stack: the learner, bound to the environments.
+        physics: `(n, ...)` per name; empty without an environment.
+        instance: what `problem.safetensors` holds.
+        heterogeneity: how different the agents are.
+    """
+
+    stack: Stack
+    physics: Table
+    instance: Table
+    heterogeneity: dict[str, float]
+
+
+def learning(scenario: Scenario) -> Learning:
+    """Return the learners and environments of a scenario."""
+    tables, seed, episodes = _Tables(scenario, range(scenario.agents)), scenario.seed, scenario.evaluation.episodes
+
+    def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
+        problem, table = section.rule, tables.of(section)
+        evaluator = problem.simulator(table, episodes, seed) if episodes else None
+        return problem.simulator(table, section.instances, seed), evaluator
+
+    stack = _stack(scenario, world)
+    found = [(make, tables.of(make.environment)) for make in scenario.makes if make.environment is not None]
+    if not found:
+        return Learning(stack, {}, stack.problem(), {})
+    instance = merge([make.environment.rule.instance(table) for make, table in found if make.environment is not None])
+    return Learning(stack, _columns(found), instance | stack.problem(), _differences(found))
 
 
 def outline(scenario: Scenario) -> Stack:
@@ -17,14 +64,19 @@ def outline(scenario: Scenario) -> Stack:
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    task = task_of(scenario)
-    section = scenario.environment
-    if section is None:
-        return scenario.learner.prepare(task)
-    rule, first = section.rule, range(1)
-    physics = rule.physics(scenario.seed, first, columns(rule, section.vary, scenario.seed, first, scenario.agents))
-    simulator = rule.simulator(physics, section.instances, scenario.seed)
-    return scenario.learner.prepare(replace(task, simulator=simulator, evaluator=simulator))
+    tables = _Tables(scenario, range(1))
+
+    def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
+        simulator = section.rule.simulator(tables.of(section), section.instances, scenario.seed)
+        return simulator, simulator
+
+    return _stack(scenario, world)
+
+
+def differences(scenario: Scenario) -> dict[str, float]:
+    """Return how different the agents' environments are; where groups have their own, within each group."""
+    tables = _Tables(scenario, range(scenario.agents))
+    return _differences([(make, tables.of(make.environment)) for make in scenario.makes if make.environment])
 
 
 def task_of(scenario: Scenario) -> Task:
@@ -47,3 +99,76 @@ def needs_environment(scenario: Scenario) -> bool:
     except P2PFRLError:
         return True
     return False
+
+
+class _Tables:
+    """The physics of `agents` in each environment of a scenario, made once."""
+
+    def __init__(self, scenario: Scenario, agents: Sequence[int]) -> None:
+        self._scenario = scenario
+        self._agents = agents
+        self._made: list[tuple[EnvironmentSection, Table]] = []
+
+    def of(self, section: EnvironmentSection) -> Table:
+        """Return `(b, ...)` arrays."""
+        for known, table in self._made:
+            if known == section:
+                return table
+        rule, seed, agents = section.rule, self._scenario.seed, self._agents
+        table = rule.physics(seed, agents, columns(rule, section.vary, seed, agents, self._scenario.agents))
+        self._made.append((section, table))
+        return table
+
+
+def _is_one(found: Sequence[tuple[Make, Table]]) -> bool:
+    return all(make.environment == found[0][0].environment for make, _ in found)
+
+
+def _columns(found: Sequence[tuple[Make, Table]]) -> Table:
+    """Return the physics of each agent in its own environment; of several, what they all have."""
+    first = found[0][1]
+    if _is_one(found):
+        return first
+    out: Table = {}
+    for name, values in first.items():
+        if all(name in table and table[name].shape == values.shape for _, table in found):
+            out[name] = values.copy()
+            for make, table in found:
+                out[name][list(make.agents)] = table[name][list(make.agents)]
+    return out
+
+
+def _differences(found: Sequence[tuple[Make, Table]]) -> dict[str, float]:
+    """Return the heterogeneity of all agents, or that within each group."""
+    if not found:
+        return {}
+    if _is_one(found):
+        make, table = found[0]
+        assert make.environment is not None
+        return heterogeneity(make.environment.rule, table)
+    out: dict[str, float] = {}
+    for number, (make, table) in enumerate(found):
+        assert make.environment is not None
+        own = {name: values[sorted(make.agents)] for name, values in table.items()}
+        out |= {f"group{number}.{name}": value for name, value in heterogeneity(make.environment.rule, own).items()}
+    return out
+
+
+def _stack(scenario: Scenario, world: World) -> Stack:
+    """Return the stack of all groups, with the personal models beside."""
+
+    def bind(task: Task, number: int) -> Stack:
+        make = scenario.makes[number]
+        if make.environment is None:
+            return make.learner.prepare(task)
+        simulator, evaluator = world(make.environment)
+        return make.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
+
+    def prepare(task: Task) -> Stack:
+        if not scenario.groups:
+            return bind(task, 0)
+        groups = [Group(frozenset(make.agents), bind(task, k)) for k, make in enumerate(scenario.makes)]
+        return GroupedStack(groups, tells=task.tells is not None)
+
+    stack: Stack = scenario.personal.wrap(prepare, task_of(scenario))
+    return stack

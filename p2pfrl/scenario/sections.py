@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from p2pfrl.catalog import choose
 from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS, Distribution, Draw
-from p2pfrl.core.options import Rule, Slot, show
+from p2pfrl.core.options import Rule, Slot, refuse, show
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
+from p2pfrl.scenario.groups import Group, Make, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
 from p2pfrl.world import links
@@ -272,6 +273,7 @@ class Scenario:
     coordinator: Annotated[Coordinator, Slot(Coordinator)] = _table()
     hierarchy: Annotated[Hierarchy, Slot(Hierarchy)] = _table()
     correction: Annotated[Any, choose("corrections", "none")] = _table()
+    personal: Annotated[Any, choose("personal", "none")] = _table()
     gate: Annotated[Any, choose("gates", "none")] = _table()
     compressor: Annotated[Any, choose("compressors", "none")] = _table()
     privacy: Annotated[Any, choose("privacy", "none")] = _table()
@@ -282,3 +284,15 @@ class Scenario:
     checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()
     attacks: tuple[Annotated[Any, choose("attacks")], ...] = ()
     faults: tuple[Annotated[Any, choose("faults")], ...] = ()
+    groups: tuple[Annotated[Group, Slot(Group)], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Scenario:
+        if found := [*problems(self)]:
+            raise refuse(*found)
+        return self
+
+    @property
+    def makes(self) -> tuple[Make, ...]:
+        """What agents are made of: one entry per group, or one for all."""
+        return makes(self)

@@ -1,0 +1,286 @@
+"""Agents of different make in one run: where networks or environments differ, they share what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+
+PART = "group"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Agents of one make.
+
+    Attributes:
+        agents: their ids.
+        stack: their learner, bound to their environments.
+    """
+
+    agents: frozenset[int]
+    stack: Stack
+
+
+class GroupedStack(Stack):
+    """Several learners as one: a row holds the tensors that all have by name and shape, then each group's others.
+
+    The common tensors travel. The others have the parts "group0", "group1", ...; an agent uses those of its own group,
+    those of other groups stay zero. Every group computes on rows of its own layout, so that its results are, to the
+    last bit, what they would be in a run of its own. State arrays are prefixed by group.
+
+    `min_steps` is the least that any group takes; agents that take more end later. `rate` is 0 where groups differ.
+
+    Args:
+        groups: every agent is in exactly one.
+        tells: whether the run's payload is made by the learners, so that no tensor needs to be common.
+
+    Raises:
+        ScenarioError: numbers of different precision, or nothing in common.
+    """
+
+    def __init__(self, groups: Sequence[Group], *, tells: bool = False) -> None:
+        self.groups = tuple(groups)
+        stacks = [group.stack for group in groups]
+        self.layout = _layout([stack.layout for stack in stacks], tells=tells)
+        self.personal = tuple(part for part in self.layout.parts if part in _names(len(groups)))
+        self._columns = [_columns(self.layout, stack.layout, k) for k, stack in enumerate(stacks)]
+        self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
+        first = stacks[0]
+        self.chunk = min(stack.chunk for stack in stacks)
+        self.arrays = tuple(dict.fromkeys(name for stack in stacks for name in stack.arrays))
+        self.moments = tuple(_prefix(k) + name for k, stack in enumerate(stacks) for name in stack.moments)
+        self.counts = tuple(_prefix(k) + name for k, stack in enumerate(stacks) for name in stack.counts)
+        self.min_steps = min(stack.min_steps for stack in stacks)
+        self.fixed_steps = all(stack.fixed_steps and stack.min_steps == self.min_steps for stack in stacks)
+        self.rate = first.rate if all(stack.rate == first.rate for stack in stacks) else 0.0
+        self.takes_corrections = all(stack.takes_corrections for stack in stacks)
+        self.gives_gradients = all(stack.gives_gradients for stack in stacks)
+        self.takes_guides = all(stack.takes_guides for stack in stacks)
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return start parameters; with `same`, common tensors start as group 0's do."""
+        rows = self.layout.zeros(len(agents))
+        for k, group in enumerate(self.groups):
+            at = self._rows(agents, k)
+            if at:
+                self._widen(rows, at, k, group.stack.start([agents[row] for row in at], same=same))
+        if same:
+            one = self.layout.zeros(1)
+            self._widen(one, [0], 0, self.groups[0].stack.start([min(self.groups[0].agents)], same=True))
+            common = self.common
+            self.layout.unpack(self.layout.pack(one[0], common), rows, common)
+        return rows
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return the state of all groups, shapes of absent ones too; rows of agents of other groups stay zero."""
+        state: State = {}
+        for k, group in enumerate(self.groups):
+            at = self._rows(agents, k)
+            made = group.stack.init([agents[row] for row in at] or [min(group.agents)])
+            for name, values in made.items():
+                whole = np.zeros((len(agents), *values.shape[1:]), dtype=values.dtype)
+                if at:
+                    whole[at] = values
+                state[_prefix(k) + name] = whole
+        return state
+
+    def optimizer_state(self, rows: int) -> State:
+        """Return the optimizers' state before the first step."""
+        found: State = {}
+        for k, group in enumerate(self.groups):
+            found |= {_prefix(k) + name: values for name, values in group.stack.optimizer_state(rows).items()}
+        return found
+
+    def update(self, batch: Batch) -> Outcome:
+        """Update each group's agents by its own learner."""
+        b, rows, state = len(batch.agents), batch.parameters, batch.state
+        steps, loss = np.zeros(b, dtype=np.int64), np.zeros(b)
+        returns: list[Sequence[float]] = [()] * b
+        measures: dict[str, NDArray[np.float64]] = {}
+        for k, at, stack in self._present(batch.agents):
+            own = Batch(
+                [batch.agents[row] for row in at],
+                [batch.index[row] for row in at],
+                self._narrow(rows, at, k),
+                self._own_state(state, at, k),
+            )
+            outcome = stack.update(own)
+            self._widen(rows, at, k, outcome.parameters)
+            self._put_state(state, at, k, outcome.state)
+            steps[at], loss[at] = outcome.env_steps, outcome.loss
+            for row, found in zip(at, outcome.returns, strict=True):
+                returns[row] = found
+            for name, values in outcome.measures.items():
+                measures.setdefault(name, np.full(b, np.nan))[at] = values
+        return Outcome(rows, state, steps, loss, returns, measures)
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean greedy return of each row, in its agent's environment."""
+        out = np.zeros(len(agents))
+        for k, at, stack in self._present(agents):
+            found = stack.evaluate([agents[row] for row in at], self._narrow(parameters, at, k), episodes, index)
+            if found is None:
+                return None
+            out[at] = found
+        return out
+
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean of the common tensors over all agents, and of a group's own over its agents."""
+        mean = self.layout.pack(super().average(agents, parameters), self.common)
+        out = self.layout.zeros(len(agents))
+        for k, at, stack in self._present(agents):
+            own = stack.average([agents[row] for row in at], self._narrow(parameters, at, k))
+            self._widen(out, at, k, own)
+        self.layout.unpack(mean, out, self.common)
+        return out
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
+        """Return the mean over agents of the divergence of a policy from the mean policy of its group."""
+        total = 0.0
+        for k, at, stack in self._present(agents):
+            rows, own = self._narrow(parameters, at, k), self._own_state(state, at, k)
+            found = stack.divergence([agents[row] for row in at], rows, own)
+            if found is None:
+                return None
+            total += found * len(at)
+        return total / len(agents)
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error, where all groups have one problem and all tensors in common; else None."""
+        if self.personal:
+            return None
+        found = {group.stack.error(parameters) for group in self.groups}
+        return found.pop() if len(found) == 1 else None
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return what the agent's learner tells."""
+        k = self._group_of[agent]
+        return self.groups[k].stack.tell(name, agent, self._narrow(parameters, [0], k), self._own_state(state, [0], k))
+
+    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Let the agent's learner take what others sent."""
+        k = self._group_of[agent]
+        own = self._own_state(state, [0], k)
+        self.groups[k].stack.take(name, agent, own, received)
+        self._put_state(state, [0], k, own)
+
+    def told(self, name: str) -> int | None:
+        """Return how many numbers the learners tell.
+
+        Raises:
+            ScenarioError: they do not agree, or one tells nothing of that name.
+        """
+        found = {group.stack.told(name) for group in self.groups}
+        if len(found) > 1:
+            sizes = " and ".join(map(str, sorted(found, key=str)))
+            raise ScenarioError([f"exchange.payload: groups would send {sizes} numbers of {name}, not as many"])
+        return found.pop()
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return the learners' instances, under the names of their groups where these differ."""
+        return merge([group.stack.problem() for group in self.groups])
+
+    def _rows(self, agents: Sequence[int], k: int) -> list[int]:
+        return [row for row, agent in enumerate(agents) if self._group_of[agent] == k]
+
+    def _present(self, agents: Sequence[int]) -> Iterator[tuple[int, list[int], Stack]]:
+        """Yield (number, rows, learner) of every group that has agents here."""
+        for k, group in enumerate(self.groups):
+            at = self._rows(agents, k)
+            if at:
+                yield k, at, group.stack
+
+    def _narrow(self, rows: Vector, at: Sequence[int], k: int) -> Vector:
+        """Return copies of the rows `at` in the layout of group k."""
+        out = self.groups[k].stack.layout.zeros(len(at))
+        chosen = rows[list(at)]
+        for wide, narrow in self._columns[k]:
+            out[:, narrow] = chosen[:, wide]
+        return out
+
+    def _widen(self, rows: Vector, at: Sequence[int], k: int, own: Vector) -> None:
+        """Write rows of group k's layout into the rows `at`; columns of other groups keep their values."""
+        where = np.asarray(at, dtype=np.intp)
+        for wide, narrow in self._columns[k]:
+            rows[where, wide] = own[:, narrow]
+
+    def _own_state(self, state: State, at: Sequence[int], k: int) -> State:
+        """Return copies of group k's state of the rows `at`, under its own names."""
+        prefix, rows = _prefix(k), list(at)
+        own: State = {
+            name.removeprefix(prefix): values[rows] for name, values in state.items() if name.startswith(prefix)
+        }
+        for name in self.groups[k].stack.arrays:
+            own[name] = self._narrow(state[name], at, k)  # type: ignore[arg-type]
+        return own
+
+    def _put_state(self, state: State, at: Sequence[int], k: int, own: State) -> None:
+        """Write group k's state of the rows `at` back, in place."""
+        arrays = self.groups[k].stack.arrays
+        for name, values in own.items():
+            if name in arrays:
+                self._widen(state[name], at, k, values)  # type: ignore[arg-type]
+            elif _prefix(k) + name in state:
+                state[_prefix(k) + name][list(at)] = values
+
+
+def merge(tables: Sequence[Mapping[str, NDArray[np.generic]]]) -> dict[str, NDArray[np.generic]]:
+    """Return one table of arrays of all groups: under "group0.name" and so on where groups differ."""
+    first = tables[0]
+    if all(_is_equal(table, first) for table in tables[1:]):
+        return dict(first)
+    return {_prefix(k) + name: values for k, table in enumerate(tables) for name, values in table.items()}
+
+
+def _is_equal(table: Mapping[str, NDArray[np.generic]], other: Mapping[str, NDArray[np.generic]]) -> bool:
+    return table.keys() == other.keys() and all(np.array_equal(values, other[name]) for name, values in table.items())
+
+
+def _names(groups: int) -> list[str]:
+    return [f"{PART}{k}" for k in range(groups)]
+
+
+def _prefix(k: int) -> str:
+    return f"{PART}{k}."
+
+
+def _layout(layouts: Sequence[Layout], *, tells: bool) -> Layout:
+    """Return the tensors that all layouts have by name and shape, then those of each that not all have."""
+    types = sorted({layout.dtype for layout in layouts})
+    if len(types) > 1:
+        raise ScenarioError([f"groups: learners of {' and '.join(types)} cannot share numbers"])
+    shapes = [{tensor.name: tensor.shape for tensor in layout.tensors} for layout in layouts]
+    first = layouts[0].tensors
+    common = [tensor for tensor in first if all(found.get(tensor.name) == tensor.shape for found in shapes)]
+    if not common and not tells:
+        raise ScenarioError(["groups: nothing would travel: no tensor is in all groups by name and shape"])
+    shared = {tensor.name for tensor in common}
+    own = [
+        replace(tensor, name=_prefix(k) + tensor.name, aligned=True)
+        for k, layout in enumerate(layouts)
+        for tensor in layout.tensors
+        if tensor.name not in shared
+    ]
+    return Layout((*common, *own), types[0])
+
+
+def _columns(wide: Layout, narrow: Layout, k: int) -> list[tuple[slice, slice]]:
+    """Return (slice of the whole row, slice of group k's row) of each of the group's tensors."""
+    places = dict(zip((tensor.name for tensor in wide.tensors), wide.offsets, strict=True))
+
+    def place(tensor: Tensor) -> int:
+        return places.get(_prefix(k) + tensor.name, places.get(tensor.name, -1))
+
+    return [
+        (slice(place(tensor), place(tensor) + tensor.size), slice(offset, offset + tensor.size))
+        for tensor, offset in zip(narrow.tensors, narrow.offsets, strict=True)
+    ]

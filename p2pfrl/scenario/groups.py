@@ -1,0 +1,152 @@
+"""The sections `[[groups]]`: agents whose learner or environment is not like the others'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import InitErrorDetails
+
+from p2pfrl.catalog import choose, kind_of
+from p2pfrl.core.options import details, did_you_mean, problem
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Learner
+from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
+
+if TYPE_CHECKING:
+    from p2pfrl.scenario.sections import Scenario
+
+_OF_ALL = ("same_start", "moments")
+_LEARNER, _ENVIRONMENT = choose("learners"), EnvironmentSlot()
+_OF_GROUP = re.compile(r"group\d+")
+
+
+@rule
+class Group:
+    """Agents that differ from the others: in networks, learning rates, environments.
+
+    Agents in no group form one of their own, as the sections `[learner]` and `[environment]` say. What tensors all
+    groups have by name and shape travels; the rest of each group stays with its agents.
+
+    Attributes:
+        agents: their ids; nobody is in two groups.
+        learner: options in place of those of `[learner]`; with another kind, all options of it.
+        environment: options in place of those of `[environment]`; with another id, all options of it but `instances`.
+    """
+
+    agents: tuple[int, ...] = Field(min_length=1)
+    learner: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Make:
+    """What the agents of one group are made of.
+
+    Attributes:
+        agents: their ids.
+        learner: how they train.
+        environment: what they act in.
+    """
+
+    agents: tuple[int, ...]
+    learner: Learner
+    environment: EnvironmentSection | None
+
+
+def makes(scenario: Scenario) -> tuple[Make, ...]:
+    """Return what each group is made of, last those in no group; one for all agents where there are no groups.
+
+    Raises:
+        ValidationError: an option is not one, at its place within its group.
+    """
+    learner, environment = scenario.learner, scenario.environment
+    found = [
+        Make(group.agents, _learner(group, learner), _environment(group, environment)) for group in scenario.groups
+    ]
+    taken = {agent for group in scenario.groups for agent in group.agents}
+    rest = tuple(agent for agent in range(scenario.agents) if agent not in taken)
+    return (*found, Make(rest, learner, environment)) if rest else tuple(found)
+
+
+def _learner(group: Group, learner: Learner) -> Learner:
+    if not group.learner:
+        return learner
+    base = _LEARNER.dump(learner)
+    assert isinstance(base, dict)
+    if group.learner.get("kind", base["kind"]) != base["kind"]:
+        base = {name: base[name] for name in _OF_ALL}
+    made = _LEARNER.make({**base, **group.learner})
+    assert isinstance(made, Learner)
+    return made
+
+
+def _environment(group: Group, environment: EnvironmentSection | None) -> EnvironmentSection | None:
+    if not group.environment:
+        return environment
+    base: dict[str, object] = {}
+    if environment is not None:
+        table = _ENVIRONMENT.dump(environment)
+        assert isinstance(table, dict)
+        is_other = group.environment.get("id", table["id"]) != table["id"]
+        base = {"instances": table["instances"]} if is_other else table
+    made = _ENVIRONMENT.make({**base, **group.environment})
+    assert isinstance(made, EnvironmentSection)
+    return made
+
+
+def problems(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with groups and with what never travels, at its place."""
+    groups, agents, has_personal = scenario.groups, scenario.agents, kind_of("personal", scenario.personal) != "none"
+    seen: dict[int, int] = {}
+    for number, group in enumerate(groups):
+        for position, agent in enumerate(group.agents):
+            place = ("groups", number, "agents", position)
+            if not 0 <= agent < agents:
+                yield problem(f"expected an agent below {agents}, got {agent}", *place, value=agent)
+            elif agent in seen:
+                yield problem(f"agent {agent} is in group {seen[agent]} already", *place, value=agent)
+            seen.setdefault(agent, number)
+        yield from _options(number, group, scenario)
+    if groups and scenario.learner.moments == "average":
+        reason = "groups have moments of their own, which cannot be averaged: use keep or reset"
+        yield problem(reason, "learner", "moments")
+    for name, is_there in (("groups", bool(groups)), ("personal", has_personal)):
+        if is_there and scenario.mode == "pooled":
+            yield problem("mode pooled has one learner for all agents: leave this out", name)
+    for position, part in enumerate(scenario.exchange.shared or ()):
+        if (groups and _OF_GROUP.fullmatch(part)) or (has_personal and part == "personal"):
+            yield problem(f"{part!r} never travels", "exchange", "shared", position, value=part)
+
+
+def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErrorDetails]:
+    learner, environment = scenario.learner, scenario.environment
+    for name in _OF_ALL:
+        if name in group.learner:
+            yield problem("is one for all agents: set it in [learner]", "groups", number, "learner", name)
+    if environment is None and group.environment:
+        reason = "the scenario has no [environment] whose options these could replace"
+        yield problem(reason, "groups", number, "environment")
+        return
+    yield from _told(("groups", number, "learner"), lambda: _learner(group, learner))
+    path = ("groups", number, "environment")
+    wrong = [*_told(path, lambda: _environment(group, environment))]
+    yield from wrong
+    made = None if wrong else _environment(group, environment)
+    if made is not None and group.environment:
+        known = made.rule.spec.physics
+        for name in made.vary:
+            if name not in known:
+                yield problem(f"{made.id} has nothing of this name{did_you_mean(name, known)}", *path, "vary", name)
+
+
+def _told(path: tuple[str | int, ...], make: Callable[[], object]) -> Iterator[InitErrorDetails]:
+    """Yield the problems of what cannot be made, at their places within `path`."""
+    try:
+        make()
+    except ValidationError as error:
+        for found in details(error):
+            yield InitErrorDetails(type=found["type"], loc=(*path, *found["loc"]), input=found["input"])
