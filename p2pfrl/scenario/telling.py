@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.sections import Scenario
 
@@ -13,8 +14,12 @@ Problem = tuple[tuple[str | int, ...], str]
 
 
 def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield what is wrong with a gate that asks the learner, and with an aggregator that makes whole models."""
-    gate = scenario.gate
+    """Yield what a learner lacks, a gate is not told, and what an aggregator that makes whole models cannot stand."""
+    gate, needed, payload = scenario.gate, stack.only_payload, scenario.exchange.payload
+    if needed is not None and (payload != needed or scenario.mode not in PAYLOADS[needed].modes):
+        learner, modes = kind_of("learners", scenario.learner), " or ".join(map(repr, PAYLOADS[needed].modes))
+        reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
+        yield ("exchange", "payload"), reason
     if gate.tells is not None:
         try:
             stack.told(gate.tells)

@@ -229,6 +229,8 @@ ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
         ({"learner": {"kind": "tabular_q"}}, "'tabular_q' never does: use another gate"),
         ({"learner": {"kind": "tabular_q"}, "gate": {"kind": "none"}}, "no statistics to send"),
         ({"mode": "gossip", "coordinator": {}}, "has no meaning in mode gossip"),
+        ({"mode": "gossip", "coordinator": {}, "exchange": {"payload": "parameters"}}, "use that payload, in mode"),
+        ({"mode": "independent", "coordinator": {}}, "learns from what becomes of its 'statistics'"),
         ({"exchange": {"payload": "parameters"}}, "'optimistic' reads payload 'statistics'"),
     ],
 )

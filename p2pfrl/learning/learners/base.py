@@ -111,6 +111,7 @@ class Stack(ABC):
         takes_corrections: whether it applies `Task.correction` to every gradient.
         gives_gradients: whether it heeds `Task.gradient_only`.
         takes_guides: whether its loss heeds `Correction.guided_by`.
+        only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
     """
 
@@ -125,6 +126,7 @@ class Stack(ABC):
     takes_corrections: bool = False
     gives_gradients: bool = False
     takes_guides: bool = False
+    only_payload: str | None = None
     personal: tuple[str, ...] = ()
 
     @property

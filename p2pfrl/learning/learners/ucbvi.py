@@ -97,6 +97,7 @@ def _numbers(state: State, name: str) -> Array:
 class UCBVIStack(Stack):
     """Episodes of a population."""
 
+    only_payload = STATISTICS
     fixed_steps = False
     min_steps = 0
     chunk = 256
