@@ -8,6 +8,7 @@ from p2pfrl.scenario import loads
 
 PPO = {"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}}
 A2C = {"learner": {"kind": "a2c"}, "environment": {"id": "CartPole-v1"}}
+CARTPOLE = {"environment": A2C["environment"]}
 TOPK = {"kind": "topk"}
 DIFFERENCE = {"kind": "difference", "compressor": TOPK}
 CRASH = ({"kind": "crash", "at": 1.0, "agents": [1]},)
@@ -176,6 +177,35 @@ REFUSED = {
         "coordinator.server_optimizer",
         "use 'sgd'",
     ),
+    "push-sum of sums that fade": (
+        {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
+        "schedule.staleness",
+        "whole whatever their age",
+    ),
+    "second moments that are tracked": (
+        {"mixing": {"kind": "extra"}, "learner": {"kind": "a2c", "moments": "average"}, **CARTPOLE},
+        "learner.moments",
+        "negative",
+    ),
+    "own control variates around a mean of samples": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "coordinator": {"aggregator": {"kind": "mean", "weights": "samples"}},
+        },
+        "coordinator.aggregator",
+        "plain mean",
+    ),
+    "control variates of agents that forget": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
+        "faults.0",
+        "would be wrong",
+    ),
+    "transitions for a learner that takes none": (
+        {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},
+        "mode",
+        "transitions of others",
+    ),
     "an unknown payload": ({"exchange": {"payload": "gradients"}}, "exchange.payload", "did you mean 'gradient'?"),
 }
 
@@ -205,7 +235,10 @@ TOGETHER = {
         "topology": {"kind": "exponential"},
         "network": {"loss": 0.2},
     },
-    "push-sum without rounds": {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
+    "push-sum without rounds": {
+        "mixing": {"kind": "push_sum"},
+        "schedule": {"kind": "asynchronous", "staleness": {"kind": "constant"}},
+    },
     "CHOCO": {"mixing": {"kind": "choco", "gamma": 0.3}, "compressor": DIFFERENCE},
     "gradients and Adam at the coordinator, without rounds": {
         "mode": "central",

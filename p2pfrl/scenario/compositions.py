@@ -108,6 +108,24 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             yield ("schedule", "kind"), f"{reason}use kind = 'synchronous'"
         elif kind_of("participation", scenario.coordinator.participation) != "all":
             yield ("coordinator", "participation"), f"{reason}everyone must be asked; 'control_variate' need not"
+        yield from _plain_mean(scenario, f"the corrections of {name!r} sum to zero only around the plain mean: use")
+    if correction.extras:
+        for position, fault in enumerate(scenario.faults):
+            if (kind := kind_of("faults", fault)) in _LOSES_STATE and scenario.mode in _COORDINATED:
+                yield (
+                    ("faults", position),
+                    f"{kind!r} loses what {name!r} of that agent holds, and the sum would be wrong",
+                )
+
+
+def _plain_mean(scenario: Scenario, reason: str) -> Iterator[Problem]:
+    coordinator = scenario.coordinator
+    if kind_of("server_optimizers", coordinator.server_optimizer) != "replace":
+        yield ("coordinator", "server_optimizer"), f"{reason} 'replace'"
+    if getattr(coordinator.aggregator, "weights", "") != "uniform":
+        yield ("coordinator", "aggregator"), f"{reason} kind = 'mean', weights = 'uniform'"
+    if getattr(scenario.schedule, "quorum", 1.0) < 1.0:
+        yield ("schedule", "quorum"), f"{reason} 1, so that everyone answers"
 
 
 def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
@@ -131,6 +149,12 @@ def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if mixing.is_static_only and scenario.topology.period(scenario.agents) != 1:
         kind = kind_of("topologies", scenario.topology)
         yield ("topology", "kind"), f"mixing {name!r} needs one graph for all rounds, and {kind!r} changes"
+    if mixing.counts_in_full and scenario.schedule.is_asynchronous and scenario.schedule.staleness.factor(1) != 1.0:
+        reason = f"mixing {name!r} counts sums, which are whole whatever their age: use kind = 'constant'"
+        yield ("schedule", "staleness"), reason
+    if mixing.is_stateful and scenario.learner.moments == "average":
+        reason = f"mixing {name!r} steps past averages, and second moments must not become negative: 'keep' or 'reset'"
+        yield ("learner", "moments"), reason
     if mixing.is_stateful:
         for position, fault in enumerate(scenario.faults):
             if (kind := kind_of("faults", fault)) in _LOSES_STATE:
@@ -177,6 +201,11 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             "in mode central payload = 'delta' and kind = 'error_feedback' around it)"
         )
         yield ("compressor",), reason
+
+
+def _pooled(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    if scenario.mode == "pooled" and type(stack).collect is Stack.collect:
+        yield ("mode",), f"learner {_learner(scenario)} cannot learn from the transitions of others: not in mode pooled"
 
 
 def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
@@ -235,6 +264,7 @@ CHECKS: tuple[Callable[[Scenario, Stack], Iterator[Problem]], ...] = (
     _correction,
     _mixing_alone,
     _compressor,
+    _pooled,
     _coordinator,
     telling,
 )

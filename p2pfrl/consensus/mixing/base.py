@@ -39,6 +39,7 @@ class Mixing(ABC):
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
         needs_every_message: a lost message is not made good by later ones.
         needs_difference: receivers must remember each other's vectors: a compressor with `is_difference`.
+        counts_in_full: a payload counts in full whatever its age.
         is_ordered: `exchange.order` means something.
         is_static_only: the graph must be the same in every round.
     """
@@ -48,6 +49,7 @@ class Mixing(ABC):
     is_pairwise: ClassVar[bool] = False
     needs_every_message: ClassVar[bool] = False
     needs_difference: ClassVar[bool] = False
+    counts_in_full: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = True
     is_static_only: ClassVar[bool] = False
 

@@ -66,6 +66,7 @@ class PushSum(Mixing):
     is_stateful: ClassVar[bool] = True
     is_per_neighbor: ClassVar[bool] = True
     is_ordered: ClassVar[bool] = False
+    counts_in_full: ClassVar[bool] = True
 
     on_loss: Literal["fold"] = "fold"
     least_weight: float = Field(default=0.1, ge=0, lt=1)
