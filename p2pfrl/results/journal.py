@@ -89,6 +89,7 @@ class Journal:
         self._every = every
         self._save = save
         self._updates: dict[int, list[list[Any]]] = {}
+        self._answers: dict[int, Vector] = {}
         self._has_begun = False
         self._file = _reopen(path)
 
@@ -108,8 +109,10 @@ class Journal:
         self.returns[agent] = [*self.returns.get(agent, []), *update.returns][-_LATEST:]
 
     def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
-        """A round of `agent` ended."""
+        """A round of `agent` ended; what answers to others moved it by meanwhile counts as of this round."""
         model = self._model(agent)
+        if agent in self._answers:
+            before = before - self._answers.pop(agent)
         if self._projection is not None:
             change = self._projection.change(before, after).tobytes()
             self._write(agent, round, staleness, b"", change, self._projection.parameters(model).tobytes())
@@ -118,7 +121,9 @@ class Journal:
         self._write(agent, round, staleness, before.tobytes(), b"" if shared == parameters else shared, parameters)
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An exchange with a neighbor that asked moved the agent; what it has is written when its round ends."""
+        """An exchange with a neighbor that asked moved the agent: it is written when its round ends."""
+        move = after - before
+        self._answers[agent] = self._answers[agent] + move if agent in self._answers else move
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
