@@ -127,7 +127,7 @@ REFUSED = {
         "faults.0",
         "remembers more than the parameters",
     ),
-    "top-k of parameters": ({"compressor": TOPK}, "compressor", "sets most parameters to zero"),
+    "top-k of parameters": ({"compressor": TOPK}, "compressor", "too little of the parameters"),
     "top-k of a model, centrally": ({"mode": "central", "compressor": TOPK}, "compressor", "payload = 'delta'"),
     "CHOCO without memory": (
         {"mixing": {"kind": "choco"}, "compressor": {"kind": "qsgd"}},
@@ -205,6 +205,30 @@ REFUSED = {
         {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},
         "mode",
         "transitions of others",
+    ),
+    "a gate that believes lost messages heard": (
+        {"gate": {"kind": "norm", "threshold": 0.1}, "network": {"loss": 0.1}},
+        "gate.max_silence",
+        "lost message",
+    ),
+    "gates that may all fall silent": (
+        {
+            "mode": "central",
+            "gate": {"kind": "norm", "threshold": 0.1},
+            "schedule": {"kind": "asynchronous"},
+        },
+        "gate.max_silence",
+        "no update would ever come",
+    ),
+    "differences between changing neighbors": (
+        {"compressor": DIFFERENCE, "topology": {"kind": "random_matchings"}},
+        "topology.kind",
+        "changes",
+    ),
+    "a sum of parameters": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "latest", "reduce": "sum"}}},
+        "coordinator.aggregator",
+        "no model",
     ),
     "an unknown payload": ({"exchange": {"payload": "gradients"}}, "exchange.payload", "did you mean 'gradient'?"),
 }

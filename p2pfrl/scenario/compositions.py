@@ -85,7 +85,7 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if scenario.mode not in (*correction.modes, "independent", "pooled"):
         yield path, f"{name!r} means something in mode {' or '.join(correction.modes)}, not in {scenario.mode}"
         return
-    if correction.arrays and not stack.takes_corrections:
+    if correction.bends and not stack.takes_corrections:
         yield path, f"learner {_learner(scenario)} takes no gradient steps that {name!r} could correct"
         return
     if correction.guided_by is not None and not stack.takes_guides:
@@ -174,6 +174,17 @@ def _lossless(scenario: Scenario, name: str) -> Iterator[Problem]:
         yield ("gate",), f"{reason}; a closed gate holds messages back"
 
 
+def _gate(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    if scenario.mode == "independent" or getattr(scenario.gate, "max_silence", 1):
+        return
+    path, name = ("gate", "max_silence"), kind_of("gates", scenario.gate)
+    if getattr(scenario.network.loss, "probability", 1.0):
+        yield path, f"gate {name!r} takes a lost message for one that was heard: set it, so that one comes now and then"
+    has_end = scenario.stop.virtual_time is not None
+    if scenario.mode in _COORDINATED and scenario.schedule.is_asynchronous and not has_end:
+        yield path, f"gate {name!r} may fall silent everywhere, and no update would ever come: set it, or virtual_time"
+
+
 def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     compressor, mixing = scenario.compressor, scenario.mixing
     name = kind_of("compressors", compressor)
@@ -184,6 +195,10 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         if mixing.needs_difference and not compressor.is_difference:
             reason = f"mixing {_mixing_name(scenario)!r} needs receivers that remember: use kind = 'difference'"
             yield ("compressor", "kind"), reason
+        if compressor.is_difference and scenario.topology.period(scenario.agents) != 1:
+            kind = kind_of("topologies", scenario.topology)
+            reason = f"{name!r} needs the same neighbors in all rounds to remember each other, and {kind!r} changes"
+            yield ("topology", "kind"), reason
     if compressor.is_difference and scenario.mode in _COORDINATED:
         yield ("compressor",), f"{name!r} is for neighbors that remember each other, in mode gossip"
     if compressor.is_difference and scenario.schedule.is_asynchronous and scenario.mode == "gossip":
@@ -197,8 +212,8 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         and scenario.exchange.payload == "parameters"
     ):
         reason = (
-            f"{name!r} sets most parameters to zero: send what changed (in mode gossip kind = 'difference' around it, "
-            "in mode central payload = 'delta' and kind = 'error_feedback' around it)"
+            f"{name!r} lets too little of the parameters through: send what changed (in mode gossip kind = 'difference' "
+            "around it, in mode central payload = 'delta' and kind = 'error_feedback' around it)"
         )
         yield ("compressor",), reason
 
@@ -232,6 +247,9 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         known = " or ".join(map(repr, aggregator.payloads))
         reason = f"{kind_of('aggregators', aggregator)!r} reads payload {known}; got {scenario.exchange.payload!r}"
         yield ("coordinator", "aggregator"), reason
+    if getattr(aggregator, "reduce", "mean") == "sum" and scenario.exchange.payload == "parameters":
+        reason = "a sum of parameters is no model: use reduce = 'mean', or payload 'gradient' or 'delta'"
+        yield ("coordinator", "aggregator"), reason
     if payload.aggregators is not None:
         name = kind_of("aggregators", aggregator)
         if name not in payload.aggregators:
@@ -263,6 +281,7 @@ CHECKS: tuple[Callable[[Scenario, Stack], Iterator[Problem]], ...] = (
     _payload,
     _correction,
     _mixing_alone,
+    _gate,
     _compressor,
     _pooled,
     _coordinator,
