@@ -212,8 +212,8 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         and scenario.exchange.payload == "parameters"
     ):
         reason = (
-            f"{name!r} lets too little of the parameters through: send what changed (in mode gossip kind = 'difference' "
-            "around it, in mode central payload = 'delta' and kind = 'error_feedback' around it)"
+            f"{name!r} lets too little of the parameters through: send what changed (mode gossip: kind = 'difference' "
+            "around it; mode central: payload = 'delta' and kind = 'error_feedback' around it)"
         )
         yield ("compressor",), reason
 
