@@ -110,7 +110,7 @@ class Descent:
         self.policy = policy
         self.optimizer = optimizer
         self.plan = plan
-        self._adjust = task.correction.adjust if task.correction.arrays else None
+        self._adjust = task.correction.adjust if task.correction.bends else None
         self._weight = task.correction.weight
         self._guided_by = task.correction.guided_by if self._weight else None
         self._distillation = distillation

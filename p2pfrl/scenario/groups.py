@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
 from p2pfrl.catalog import choose, kind_of
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.options import details, did_you_mean, problem
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner
@@ -137,7 +138,11 @@ def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErro
     yield from wrong
     made = None if wrong else _environment(group, environment)
     if made is not None and group.environment:
-        known = made.rule.spec.physics
+        try:
+            known = made.rule.spec.physics
+        except P2PFRLError as error:
+            yield problem(str(error).removeprefix("environment.id: "), *path, "id")
+            return
         for name in made.vary:
             if name not in known:
                 yield problem(f"{made.id} has nothing of this name{did_you_mean(name, known)}", *path, "vary", name)

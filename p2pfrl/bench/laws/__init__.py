@@ -33,6 +33,7 @@ MODULES = (
     "lag",
     "policy",
     "ucbvi",
+    "personal",
 )
 """Modules of this package that hold laws, in the order of the table."""
 

@@ -38,6 +38,11 @@ class Correction:
     needs_everyone: ClassVar[bool] = False
     guided_by: ClassVar[str | None] = None
 
+    @property
+    def bends(self) -> bool:
+        """Whether `adjust` does anything."""
+        return bool(self.arrays)
+
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Change the gradient of a local step, `(b, stride)`, in place; row by row.
 

@@ -196,7 +196,7 @@ class DQNStack(Stack):
         loss = self._gradient(sample, ahead, rows, gradient)
         if self.distillation is not None:
             loss = loss + self.distillation.add(rows, state, gradient)
-        if self.task.correction.arrays:
+        if self.task.correction.bends:
             self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
         if self.learner.max_grad_norm:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]

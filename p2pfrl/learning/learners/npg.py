@@ -179,7 +179,7 @@ class SoftmaxStack(Stack):
             loss -= slope.value
             np.asarray(batch.state[_VISITS])[:] = slope.visits
             self._tables(rows)[:] = -learner.direction(slope, np.exp(log_softmax(theta)))
-            if task.correction.arrays:
+            if task.correction.bends:
                 task.correction.adjust(batch.parameters, rows, batch.state, partial(self._again, field))
             if task.gradient_only:
                 np.asarray(batch.state["gradient"])[:] = rows

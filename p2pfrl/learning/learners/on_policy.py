@@ -110,7 +110,7 @@ class OnPolicyStack(Stack):
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, "minibatch", batch.index)
-        episodes = _episodes(rollout) if self.task.correction.arrays and self.plan.minibatches == 1 else None
+        episodes = _episodes(rollout) if self.task.correction.bends and self.plan.minibatches == 1 else None
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
         return self._outcome(batch, state, rollout, loss)
 

@@ -129,7 +129,7 @@ class QuadraticStack(Stack):
         """Take `steps` gradient steps; the loss is f_i where each step began, mean over the steps."""
         d, learner, task = self.learner.dimension, self.learner, self.task
         x, loss, rows = batch.parameters[:, :d], np.zeros(len(batch.agents)), None
-        if task.correction.arrays:
+        if task.correction.bends:
             rows = np.zeros_like(batch.parameters)
         for gradient, value in self._gradients(batch, x):
             loss += value

@@ -145,7 +145,7 @@ class TDStack(Stack):
         """Take `steps` steps; the loss is the mean squared TD error of their samples (exact: |A theta - b|^2)."""
         learner, task, theta = self.learner, self.task, batch.parameters[:, : self._width]
         loss, rows = np.zeros(len(batch.agents)), None
-        if task.correction.arrays:
+        if task.correction.bends:
             rows = np.zeros_like(batch.parameters)
         for field in self._fields(batch):
             gradient, value = field(theta)
