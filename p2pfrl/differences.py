@@ -42,9 +42,10 @@ def _central(scenario: Scenario) -> tuple[str, ...]:
 
 def _hierarchical(scenario: Scenario) -> tuple[str, ...]:
     n, groups, period = scenario.agents, scenario.hierarchy.members(scenario.agents), scenario.hierarchy.edge_rounds
+    often = "each" if period == 1 else f"one of {period}"
     return (
         f"{2 * n} messages per exchange between agents and {len(groups)} edge coordinators when all take part, and "
-        f"{2 * len(groups)} more between edges and cloud in one of {period}; no interface takes more than "
+        f"{2 * len(groups)} more between edges and cloud in {often}; no interface takes more than "
         f"{max(len(groups), *map(len, groups))} of one kind at a time.",
         f"An exchange takes two trips, and two more where the cloud averages; every edge waits for its own agents, "
         f"the cloud for all edges ({_kind(scenario.schedule)} schedule).",
