@@ -238,3 +238,22 @@ def test_what_cannot_be_is_refused(tables, reason):
     given = {"environment": ENVIRONMENT, "learner": {"kind": "ucbvi"}, "evaluation": {"episodes": 0}, **FED, **tables}
     with pytest.raises(ScenarioError, match=reason):
         play(2, 5, **given)
+
+
+def test_after_its_end_an_episode_earns_nothing():
+    stack = bind(UCBVI(horizon=8), GridWorld(rows=1, columns=2, start=(0, 0)), agents=2, instances=3)
+    trainer = Trainer(stack, 2)
+    q = stack._common(trainer.parameters).q
+    q[..., 1] = 9.0  # always to the right: at the goal at once, most of the time
+    returns = [total for _ in range(20) for update in trainer.update([0, 1]).values() for total in update.returns]
+    assert set(returns) == {1.0}
+    assert not trainer.state["rewards"][:, :, 1].any()
+    assert trainer.state["counts"][:, 1:, 1].sum() > 100
+    assert np.allclose(stack.best, 1.0, atol=1e-2)
+
+
+def test_with_a_smaller_bonus_what_was_seen_once_is_still_worth_everything():
+    sums = np.array([[1.0, 4.0], [0.5, 2.0], [0.0, 0.0], [0.0, 0.0]]).ravel()  # n, n Q, n P V, n P V^2
+    model = np.array([1.0, 2.0, 2.0, 0.0, 0.0])  # stage 1, one state, two actions, H = 1
+    after, _ = Optimistic(bonus=0.1).aggregate([Arrived(0, sums, 1.0)], model, {})
+    assert after.tolist() == [0.0, 1.0, 0.5 + 0.1 / 4.0, 1.0, 4.0]

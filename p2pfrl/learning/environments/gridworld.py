@@ -65,8 +65,8 @@ class GridWorld(Tabular):
 
     @property
     def successors(self) -> int:
-        """Ahead and to both sides."""
-        return 3
+        """Ahead and to both sides, as far as there are cells."""
+        return min(3, self.rows * self.columns)
 
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's grid as tables.
