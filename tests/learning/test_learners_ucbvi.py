@@ -205,6 +205,13 @@ def test_a_run_synchronizes_only_when_there_is_news_and_ends_near_the_best_polic
     assert (record.parameters[:, 0] >= 0).all()
 
 
+def test_several_updates_a_round_are_one_synchronization():
+    given = {"environment": {"id": "garnet", "states": 3, "instances": 1}, "evaluation": {"episodes": 0}, **FED}
+    record = play(2, 50, learner={"kind": "ucbvi", "horizon": 4}, schedule={"every": 3}, **{**given, "gate": {}})
+    assert record.metrics["env_steps"][-1] == 2 * 4 * 10 * 3
+    assert record.agents["synchronizations"][-1] == 10
+
+
 def test_without_a_gate_agents_synchronize_after_every_episode():
     record = play(2, 50, environment={"id": "garnet", "states": 3, "instances": 1}, evaluation={"episodes": 0},
                   learner={"kind": "ucbvi", "horizon": 4}, **{**FED, "gate": {"kind": "none"}})  # fmt: skip

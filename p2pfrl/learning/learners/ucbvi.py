@@ -128,13 +128,13 @@ class UCBVIStack(Stack):
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
-        """Return counts of (h, s, a, s'), sums of rewards, the counts when last told, and tallies; all zero."""
+        """Return counts, sums of rewards, counts when told, (regret, synchronizations, last stage), news; all zero."""
         b, (_, states, _) = len(agents), self._size
         return {
             "counts": np.zeros((b, *self._size, states)),
             "rewards": np.zeros((b, *self._size)),
             "told": np.zeros((b, *self._size)),
-            "tallies": np.zeros((b, 2)),
+            "tallies": np.zeros((b, 3)),
             NEWS: np.zeros((b, 1)),
         }
 
@@ -156,7 +156,8 @@ class UCBVIStack(Stack):
         news, tallies = _numbers(state, NEWS), _numbers(state, "tallies")
         is_asked = common.stage > 0
         seen.told[is_asked] = seen.counts[is_asked].sum(axis=-1)
-        tallies[:, 1] += common.stage == 1
+        tallies[:, 1] += (common.stage == 1) & (tallies[:, 2] != 1)
+        tallies[:, 2] = common.stage
         news[:, 0] = is_asked
         returns: list[list[float]] = [[] for _ in batch.agents]
         loss = self.best[agents] - self._values(agents, common.q.argmax(axis=-1))
