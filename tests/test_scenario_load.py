@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfrl.catalog import table
 from p2pfrl.core.distributions import Constant, LogNormal, Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
@@ -29,6 +30,7 @@ rounds = 5
 [environment]
 id = "garnet"
 """
+TRUNK = QUADRATIC.replace('"quadratic"', '"ppo"\nshared_trunk = true') + '[environment]\nid = "CartPole-v1"\n'
 
 
 def problems(text: str | bytes, **overrides: object) -> tuple[str, ...]:
@@ -170,8 +172,9 @@ def test_a_text_extends_a_recipe_and_overrides_it():
 def test_every_recipe_makes_a_scenario(tmp_path):
     for name, recipe in recipes().items():
         path = tmp_path / f"{name}.toml"
-        brings_learner = "[learner]" in recipe.read_text()
-        path.write_text(f'extends = "{name}"\n' + (TABULAR if brings_learner else QUADRATIC))
+        text = recipe.read_text()
+        fits = TABULAR if "[learner]" in text else TRUNK if "trunk" in text else QUADRATIC
+        path.write_text(f'extends = "{name}"\n' + fits)
         scenario = load(path)
         assert scenario.name == "q"
     assert {"dpsgd", "fedavg"} <= set(recipes())
@@ -243,7 +246,7 @@ def test_the_commented_first_file_is_a_scenario():
 def test_the_schema_describes_every_kind_and_option():
     found = schema()
     kinds = [rule["properties"]["kind"]["const"] for rule in found["properties"]["mixing"]["oneOf"]]
-    assert kinds == ["metropolis", "laplacian", "uniform", "lazy"]
+    assert kinds == list(table("mixing"))
     quadratic = found["properties"]["learner"]["oneOf"][0]
     assert quadratic["properties"]["dimension"]["description"] == "of x."
     assert quadratic["properties"]["lr"]["minimum"] == 0
