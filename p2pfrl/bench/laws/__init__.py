@@ -28,6 +28,7 @@ MODULES = (
     "selection",
     "mass",
     "acceleration",
+    "deep",
     "tracking",
     "compression",
     "lag",

@@ -64,7 +64,7 @@ class DQN(Learner):
         distill: with payload "logits", how one learns from what comes back.
     """
 
-    lr: float = Field(default=1e-3, ge=0)
+    lr: float = Field(default=5e-4, ge=0)
     steps: int = Field(default=64, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
     train_every: int = Field(default=2, ge=1)
