@@ -16,6 +16,7 @@ _AXES = {
     "learners": "how an agent trains",
     "corrections": "hooks into the local update",
     "personal": "what an agent keeps for itself beside the shared model",
+    "payloads": "what an agent sends of its own",
     "gates": "whether to send",
     "compressors": "how payloads are encoded",
     "privacy": "what leaves the agent",

@@ -68,6 +68,8 @@ def text(value: Any) -> str:
     """Return a result for people."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {text(entry)}" for name, entry in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value)) or "-"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -175,7 +175,7 @@ def _lossless(scenario: Scenario, name: str) -> Iterator[Problem]:
 
 
 def _gate(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    if scenario.mode == "independent" or getattr(scenario.gate, "max_silence", 1):
+    if scenario.mode == "independent" or getattr(scenario.gate, "max_silence", True):
         return
     path, name = ("gate", "max_silence"), kind_of("gates", scenario.gate)
     if getattr(scenario.network.loss, "probability", 1.0):
