@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,11 +48,16 @@ class Told:
 
     def load(self, file: str) -> Scenario:
         """Return the scenario of `file` with everything on top."""
+        from p2pfrl.exchange.payloads import RULES as PAYLOADS
         from p2pfrl.scenario import load
         from p2pfrl.settings import overrides
 
         values = overrides(self.set)
-        return load(file, values if self.seed is None else {**values, "seed": self.seed})
+        scenario = load(file, values if self.seed is None else {**values, "seed": self.seed})
+        payload = PAYLOADS[scenario.exchange.payload]
+        if payload.reveals_experience and scenario.mode in payload.modes:
+            print(f"note: payload {scenario.exchange.payload!r} shares raw experience", file=sys.stderr)
+        return scenario
 
 
 def show(value: Any, as_json: bool) -> None:
