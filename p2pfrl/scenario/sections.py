@@ -228,7 +228,7 @@ class Evaluation:
 
     Attributes:
         every: rounds between evaluations; the last round is always evaluated.
-        episodes: of each agent's own and of the mean parameters. 0 turns evaluation off.
+        episodes: of each agent's own model, personal where it has one, and of the mean of all. 0 turns evaluation off.
     """
 
     every: int = Field(default=10, ge=1)
