@@ -57,7 +57,15 @@ def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
             print(f"{law.name}: {law.title}\n  {law.source}", flush=True)
         for figure in measure(law):
             is_good &= figure.holds
-            rows.append({"law": law.name, **asdict(figure), "low": str(figure.low), "high": str(figure.high)})
+            rows.append(
+                {
+                    "law": law.name,
+                    **asdict(figure),
+                    "measured": float(figure.measured),
+                    "low": str(figure.low),
+                    "high": str(figure.high),
+                }
+            )
             if not json:
                 mark = "" if figure.holds else "   DOES NOT AGREE"
                 print(f"  {figure.what:64} {figure.measured:>12.6g}   {figure.expected}{mark}", flush=True)

@@ -28,7 +28,7 @@ class Figure:
     @property
     def holds(self) -> bool:
         """Whether the measured number agrees."""
-        return self.low <= self.measured <= self.high
+        return bool(self.low <= self.measured <= self.high)
 
 
 @dataclass(frozen=True)
