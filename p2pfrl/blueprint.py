@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
 from p2pfrl import tree
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.consensus.coordinator import Coordinator, Witness
@@ -29,6 +27,7 @@ from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
+from p2pfrl.scenario.traffic import sizes
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
@@ -117,19 +116,15 @@ class Blueprint:
     def _decoder(self, stack: Stack) -> Decoder:
         """Return what checks the frames of this run."""
         scenario, rules = self.scenario, self._rules
-        width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in self.parts)
-        shared = width * (1 + (len(stack.moments) if scenario.learner.moments == "average" else 0))
-        extra = rules.correction.extras * shared if self.mode.coordinator else 0
-        self._told = told = None if rules.payload.tells is None else stack.told(rules.payload.tells)
-        first = rules.payload.first(np.zeros(shared, dtype=stack.layout.dtype), told)
-        size = rules.payload.size(shared, told)
+        found = sizes(scenario, stack, self.parts, rules.payload, rules.mixing, coordinator=self.mode.coordinator)
+        self._told = found.told
         return Decoder(
             scenario.name,
             agents=scenario.agents,
             parts=self.parts,
             names=rules.payload.parts(self.parts),
-            size=None if size is None else rules.mixing.size(size) + extra,
-            model=len(first) + extra,
+            size=found.upload,
+            model=found.model,
             dtype=stack.layout.dtype,
             codec=scenario.compressor,
             coordinators=max(1, len(self.coordinators)),

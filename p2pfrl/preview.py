@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
-from p2pfrl.core.parameters import Layout
-from p2pfrl.core.types import UPDATE
-from p2pfrl.core.wire import Encoder
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
+from p2pfrl.scenario.traffic import message_bytes
 
 
 def preview(scenario: Scenario) -> dict[str, Any]:
@@ -30,7 +26,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     prediction = predict(view, scenario.mixing) if view else None
     messages = MESSAGES[scenario.mode](scenario, view)
     parts = tuple(scenario.exchange.shared or stack.common)
-    frame = frame_bytes(scenario, layout, stack.min_steps * every, parts)
+    upload, model = message_bytes(scenario, stack, parts)
+    frame = upload if scenario.mode in ("gossip", "independent") else (upload + model) / 2
     return {
         "name": scenario.name,
         "hash": hash8(scenario),
@@ -42,21 +39,13 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "dtype": layout.dtype,
         "env_steps_per_round": n * stack.min_steps * every,
         "update_seconds": stack.min_steps * scenario.compute.seconds_per_env_step,
-        "bytes_per_message": frame,
+        "bytes_per_message": upload,
         "messages_per_round": messages,
         "bytes_per_round": None if scenario.mode == "pooled" else round(messages * frame),
         **_agreement(prediction),
         **_graph(view),
         "heterogeneity": differences(scenario),
     }
-
-
-def frame_bytes(scenario: Scenario, layout: Layout, env_steps: int, parts: tuple[str, ...]) -> int:
-    """Return the bytes on the wire of one message with a full payload of `parts`, header included."""
-    width = layout.slices(parts)[-1][0].stop
-    vector = np.zeros(scenario.mixing.size(width) if scenario.mode == "gossip" else width, dtype=layout.dtype)
-    encoder = Encoder(scenario.name, 0)
-    return encoder.encode(vector, kind=UPDATE, round=0, weight=float(env_steps), parts=parts).nbytes
 
 
 def _gossip(scenario: Scenario, view: TopologyView | None) -> float:

@@ -1,0 +1,73 @@
+"""How many numbers travel, and how many bytes they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.consensus.mixing import Metropolis, Mixing
+from p2pfrl.core.types import UPDATE
+from p2pfrl.core.wire import Encoder
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.exchange.payloads import Parameters, Payload
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.sections import Scenario
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers per message.
+
+    Attributes:
+        told: what the learner tells, where the payload is not made of the parameters.
+        upload: of an agent's message; None: any number.
+        model: of a coordinator's message.
+    """
+
+    told: int | None
+    upload: int | None
+    model: int
+
+
+def sizes(
+    scenario: Scenario, stack: Stack, parts: tuple[str, ...], payload: Payload, mixing: Mixing, *, coordinator: bool
+) -> Sizes:
+    """Return how many numbers travel where agents share `parts`, send `payload`, and mix or have a coordinator."""
+    width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in parts)
+    shared = width * (1 + (len(stack.moments) if scenario.learner.moments == "average" else 0))
+    extra = scenario.correction.extras * shared if coordinator else 0
+    told = None if payload.tells is None else stack.told(payload.tells)
+    model = len(payload.first(np.zeros(shared, dtype=stack.layout.dtype), told))
+    size = payload.size(shared, told)
+    return Sizes(told, None if size is None else mixing.size(size) + extra, model + extra)
+
+
+def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:
+    """Return the bytes on the wire of an agent's message, at most, and of a coordinator's, headers included."""
+    payload = PAYLOADS[scenario.exchange.payload]()
+    is_gossip = scenario.mode == "gossip"
+    found = sizes(
+        scenario,
+        stack,
+        parts,
+        payload if scenario.mode in payload.modes else Parameters(),
+        scenario.mixing if is_gossip else Metropolis(),
+        coordinator=scenario.mode in ("central", "hierarchical"),
+    )
+    dtype = np.dtype(stack.layout.dtype)
+    upload = found.upload or 0
+    encoded = scenario.compressor.limit(upload, dtype.itemsize)
+    names = payload.parts(parts)
+    return _frame(scenario, encoded, scenario.compressor.encoding, names), _frame(
+        scenario, found.model * dtype.itemsize, "raw", parts
+    )
+
+
+def _frame(scenario: Scenario, size: int, encoding: str, parts: tuple[str, ...]) -> int:
+    encoder = Encoder(scenario.name, 0)
+    weight = float(scenario.schedule.every)
+    data: NDArray[Any] = np.zeros(size, dtype=np.uint8)
+    return encoder.encode(data, kind=UPDATE, round=0, weight=weight, encoding=encoding, parts=parts).nbytes
