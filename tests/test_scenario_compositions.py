@@ -230,6 +230,27 @@ REFUSED = {
         "coordinator.aggregator",
         "no model",
     ),
+    "a step toward chances": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "logits"},
+            "coordinator": {"server_optimizer": {"kind": "adam"}},
+            "learner": {"kind": "a2c", "distill": {"coef": 1.0}},
+            **CARTPOLE,
+        },
+        "coordinator.server_optimizer",
+        "no point",
+    ),
+    "a few of all chances": (
+        {
+            "exchange": {"payload": "logits"},
+            "compressor": TOPK,
+            "learner": {"kind": "a2c", "distill": {"coef": 1.0}},
+            **CARTPOLE,
+        },
+        "compressor",
+        "no chances",
+    ),
     "an unknown payload": ({"exchange": {"payload": "gradients"}}, "exchange.payload", "did you mean 'gradient'?"),
 }
 

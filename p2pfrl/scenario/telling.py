@@ -28,6 +28,19 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             yield ("gate",), f"{name!r} opens when the learner says so, and {learner!r} never does: use another gate"
     if scenario.mode == "central":
         yield from _aggregator(scenario)
+    told = PAYLOADS[payload]
+    if not told.is_of_parameters and told.is_averaged and scenario.mode in told.modes:
+        yield from _chances(scenario, payload)
+
+
+def _chances(scenario: Scenario, payload: str) -> Iterator[Problem]:
+    optimizer = kind_of("server_optimizers", scenario.coordinator.server_optimizer)
+    if scenario.mode == "central" and optimizer != "replace":
+        reason = f"a mixture of {payload!r} is no point that {optimizer!r} could step toward: use kind = 'replace'"
+        yield ("coordinator", "server_optimizer"), reason
+    if scenario.compressor.is_sparse or scenario.compressor.is_difference:
+        compressor = kind_of("compressors", scenario.compressor)
+        yield ("compressor",), f"{compressor!r} would make {payload!r} that are no chances: use 'quantize' or 'none'"
 
 
 def _aggregator(scenario: Scenario) -> Iterator[Problem]:
