@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from p2pfrl.blueprint import Blueprint
+from p2pfrl.core.frame import bin_prefix
 from p2pfrl.core.types import UPDATE
-from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame, _bin_prefix
+from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame
 from p2pfrl.scenario import loads
 from p2pfrl.world import tcp
 from p2pfrl.world.fleet import Fleet
@@ -196,13 +197,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 FIELDS: dict[str, Any] = {
-    "run": RUN, "kind": UPDATE, "from": NOBODY, "incarnation": 0, "sequence": 1, "round": 0, "weight": 1.0,
+    "run": RUN, "kind": UPDATE, "from": NOBODY, "incarnation": 0, "sequence": 1, "round": 0, "weight": 1.0, "score": 0.0,
     "encoding": "raw", "parts": ["actor"], "crc32": crc32(VECTOR.tobytes()),
 }  # fmt: skip
 
 
 def framed(header: bytes, payload: bytes, to: tuple[int, ...] = (VICTIM,)) -> bytes:
-    prefix = _bin_prefix(len(payload))
+    prefix = bin_prefix(len(payload))
     lengths = struct.pack("<4sII", MAGIC, len(header), len(prefix) + len(payload))
     return envelope(to) + lengths + header + prefix + payload
 

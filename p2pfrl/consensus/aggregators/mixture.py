@@ -27,6 +27,8 @@ class Mixture(Aggregator):
     Attributes:
         actions: numbers per state.
         weights: uniform; or samples, in proportion to the environment steps behind each.
+
+    Reference: Stone, The opinion pool, Annals of Mathematical Statistics 32(4), 1961 (the linear pool of chances).
     """
 
     payloads: ClassVar[tuple[str, ...] | None] = ("parameters",)
