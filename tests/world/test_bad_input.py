@@ -197,8 +197,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 FIELDS: dict[str, Any] = {
-    "run": RUN, "kind": UPDATE, "from": NOBODY, "incarnation": 0, "sequence": 1, "round": 0, "weight": 1.0, "score": 0.0,
-    "encoding": "raw", "parts": ["actor"], "crc32": crc32(VECTOR.tobytes()),
+    "run": RUN, "kind": UPDATE, "from": NOBODY, "incarnation": 0, "sequence": 1, "round": 0, "weight": 1.0,
+    "score": 0.0, "encoding": "raw", "parts": ["actor"], "crc32": crc32(VECTOR.tobytes()),
 }  # fmt: skip
 
 
@@ -593,7 +593,7 @@ async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
     own = identity(2, agents=(2, 3))
     fleet = Fleet({("127.0.0.1", 9): (0, 1), where: (2, 3)})
     node = Node(
-        own, fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union), decoder=blueprint.decoder,
+        own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
         trainer=trainer, spawn=lambda agent, port: blueprint.agent(agent, 0, port, trainer, Nothing()),
         security=Security(), timing=Timing(start=WAIT), ear=Ear(),
     )  # fmt: skip
@@ -639,7 +639,7 @@ def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
         blueprint = Blueprint(loads(RING))
         fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
         node = Node(
-            identity(2, agents=(2, 3)), fleet, neighbors=blueprint.mode.neighbors(blueprint.view.union),
+            identity(2, agents=(2, 3)), fleet, neighbors=blueprint.neighbors(),
             decoder=blueprint.decoder, trainer=blueprint.trainer([2, 3]), spawn=lambda agent, port: pytest.fail("no"),
             security=Security(), timing=Timing(), ear=Ear(),
         )  # fmt: skip
