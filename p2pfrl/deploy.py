@@ -149,6 +149,11 @@ async def _deploy(
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
     if any(first.values()):
         refuse_resuming(scenario, out)
+        rounds = scenario.stop.rounds
+        voice.say(
+            f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on from "
+            "there; to begin anew, give another --out"
+        )
     for problem in checkpoints.problems:
         voice.note("checkpoint", detail=problem)
         voice.say(problem)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as encoder
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from p2pfrl.core.errors import ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.deploy import Place
+    from p2pfrl.scenario import Scenario
     from p2pfrl.world.fleet import Address
     from p2pfrl.world.mesh import Security
 
@@ -74,17 +77,20 @@ def peer(
 
     chosen = Told(set, seed).load(file)
     place = _place(lead, rendezvous, agents, count, peers, bind, discover=discover)
+    _refuse_strangers(place, chosen)
     security = _security(place, secret, tls, insecure)
     name = show_agents(place.agents) if place.agents else f"{count}-more"
     directory = out or run_directory(chosen).parent / f"peer-{name}"
 
     def announce(address: Address) -> None:
-        host, port = address
+        meeting = _shown(address)
         if not quiet:
-            where = "--discover" if discover else f"--rendezvous {host}:{port}"
-            print(f"Run on each of the others:\n\n  p2pfrl peer {file} {where}\n", flush=True)
+            words = ["p2pfrl", "peer", file, *(["--discover"] if discover else ["--rendezvous", meeting])]
+            words += [word for key in set for word in ("--set", key)] + ([] if seed is None else ["--seed", str(seed)])
+            line = shlex.join(words) + _its_own(place, secret, tls, insecure)
+            print(f"Run on each of the others:\n\n  {line}\n", file=sys.stderr if json else sys.stdout, flush=True)
         elif json:
-            print(encoder.dumps({"rendezvous": f"{host}:{port}"}), flush=True)
+            print(encoder.dumps({"rendezvous": meeting}), flush=True)
 
     summary = deploy(
         chosen, place, directory, security=security, timing=Timing(start=start_timeout), quiet=quiet, announce=announce
@@ -164,7 +170,7 @@ def _place(
         ScenarioError: the options contradict each other.
     """
     from p2pfrl.deploy import Place
-    from p2pfrl.world.fleet import Fleet, parse_address, parse_agents
+    from p2pfrl.world.fleet import Fleet, parse_address, parse_agents, show_agents
 
     ids = parse_agents(agents) if agents else ()
     if peers:
@@ -173,6 +179,11 @@ def _place(
         if not ids:
             raise ScenarioError(["--agents: with --peers, say which agents live here"])
         fleet = Fleet.parse(peers)
+        if tuple(sorted(ids)) not in [tuple(sorted(there)) for there in fleet.processes.values()]:
+            raise ScenarioError([
+                f"--agents {agents}: no process in --peers has these agents, but "
+                + ", ".join(show_agents(there) for there in fleet.processes.values())
+            ])  # fmt: skip
         return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
     if not lead and bool(rendezvous) == discover:
         raise ScenarioError([
@@ -183,6 +194,11 @@ def _place(
         raise ScenarioError(["--agents: the lead says which agents live with it, such as --agents 0-3"])
     here = parse_address(bind)
     meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
+    if meeting is not None and _is_local(here) and (not _is_local(meeting) or (":" in here[0]) != (":" in meeting[0])):
+        raise ScenarioError([
+            f"--bind {here[0]}: whoever meets at {_shown(meeting)} cannot reach this process: give "
+            "--bind ADDRESS:0 with the address that this machine has in that network"
+        ])  # fmt: skip
     return Place(ids, count, here, lead, meeting, discover)
 
 
@@ -201,7 +217,7 @@ def _security(place: Place, secret: Path | None, tls: Path | None, insecure: boo
             raise ScenarioError([f"{secret}: expected a secret of at least 16 bytes, got {len(word)}"])
     listening = {"--bind": place.bind, **({"--rendezvous": place.rendezvous} if place.lead else {})}
     for option, address in listening.items():
-        if tls is None and not insecure and address is not None and not address[0].startswith(LOOPBACK):
+        if tls is None and not insecure and address is not None and not _is_local(address):
             raise ScenarioError([
                 f"{option} {address[0]}: others can reach this address: give --tls CERTIFICATE (see p2pfrl pki), "
                 "or --insecure for a network that you trust"
@@ -211,8 +227,50 @@ def _security(place: Place, secret: Path | None, tls: Path | None, insecure: boo
     if not place.agents:
         raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
     from p2pfrl.world.terms import Relay
-    from p2pfrl.world.tls import agents_of, contexts
+    from p2pfrl.world.tls import agents_of, contexts, own_agents
 
     relay = Relay()
     server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay)
+    named = own_agents((server, client))
+    if strangers := [agent for agent in place.agents if agent not in named]:
+        from p2pfrl.world.fleet import show_agents
+
+        raise ScenarioError([
+            f"--tls {tls}: the certificate names agents {show_agents(named)}, not {show_agents(strangers)}, "
+            "which --agents puts here"
+        ])  # fmt: skip
     return Security(word, server, client, agents_of, relay)
+
+
+def _refuse_strangers(place: Place, scenario: Scenario) -> None:
+    """Refuse agents that the scenario does not have.
+
+    Raises:
+        ScenarioError: there are some.
+    """
+    from p2pfrl.world.fleet import show_agents
+
+    if unknown := [agent for agent in place.agents if agent >= scenario.agents]:
+        raise ScenarioError([
+            f"--agents: there is no agent {show_agents(unknown)}; the scenario has 0-{scenario.agents - 1}"
+        ])  # fmt: skip
+
+
+def _is_local(address: Sequence[object]) -> bool:
+    return str(address[0]).startswith(LOOPBACK)
+
+
+def _shown(address: Address) -> str:
+    """Return an address as `--rendezvous` reads it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _its_own(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> str:
+    """Return the options that differ from process to process, in capitals, and those that say how it is protected."""
+    words = "" if _is_local(place.bind) else " --bind ITS_ADDRESS:0"
+    if tls is not None:
+        words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/agents-AGENTS.crt"
+    if secret is not None:
+        words += f" --secret {shlex.quote(str(secret))}"
+    return words + (" --insecure" if insecure else "")

@@ -93,6 +93,7 @@ class Node:
         )  # fmt: skip
         self._ports = {agent: self._port(agent) for agent in own.agents}
         self._newest: dict[tuple[int, int], int] = {}
+        self._sent: dict[int, int] = {}
         self._finished: dict[int, None] = {}
         self._batches = Batches(self.loop, compute=trainer.compute, ended=self._trained, present=self._present)
 
@@ -142,12 +143,15 @@ class Node:
     def _skipped(self, agent: int, sender: int, round: int) -> None:
         """Tell an agent which rounds its neighbor left out: a link keeps the order, so they will not come any more.
 
-        Without it, two that meet again wait a whole deadline for rounds that the other one has jumped over.
+        Without it, two that meet again wait a whole deadline for rounds that the other one has jumped over. Of a large
+        gap it is told the rounds that it comes to next, and the last ones.
         """
         newest = self._newest.get((agent, sender), -1)
         if round > newest and min(agent, sender) > COORDINATOR:
             self._newest[agent, sender] = round
-            for left_out in range(max(newest + 1, round - _SKIPPED), round):
+            first = max(newest + 1, self._sent.get(agent, 0))
+            near = range(first, min(round, first + _SKIPPED))
+            for left_out in (*near, *range(max(first + len(near), round - _SKIPPED), round)):
                 self._put(agent, Missing(sender, left_out))
 
     def _put(self, agent: int, event: Event) -> None:
@@ -178,6 +182,7 @@ class Node:
         return MailboxPort(self.clock, train, send)
 
     def _send(self, sender: int, to: Sequence[int], frame: Frame) -> None:
+        self._sent[sender] = max(frame.round, self._sent.get(sender, 0))
         counters = self.counters
         counters.messages_sent += len(to)
         counters.bytes_sent += frame.nbytes * len(to)

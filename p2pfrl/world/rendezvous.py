@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 
 from p2pfrl.core.errors import P2PFRLError
@@ -14,6 +15,7 @@ from p2pfrl.world.listening import Listener
 from p2pfrl.world.mesh import TICK, Security, Timing
 from p2pfrl.world.session import Closed, Event, Opened, Session, Told
 from p2pfrl.world.tcp import Link
+from p2pfrl.world.tls import refusal
 
 Progress = Callable[[str], None]
 
@@ -182,14 +184,20 @@ async def join(
 
     deadline = loop.time() + timing.start
     link: Link | None = None
+    has_told = False
     while link is None:
         try:
             _, link = await loop.create_connection(
                 protocol, *lead, ssl=security.client, server_hostname="" if security.client else None
             )
+        except ssl.SSLError as error:  # the certificates will be the same at every attempt
+            raise P2PFRLError(f"the lead at {lead[0]}:{lead[1]}: {': '.join(refusal(error))}") from error
         except OSError as error:
             if loop.time() > deadline:
                 raise P2PFRLError(f"cannot reach the lead at {lead[0]}:{lead[1]}: {error}") from error
+            if not has_told:
+                progress(f"nobody at {lead[0]}:{lead[1]} yet ({error}); trying for {timing.start:g} s")
+            has_told = True
             await asyncio.sleep(0.2)
     try:
         async with asyncio.timeout(timing.start):

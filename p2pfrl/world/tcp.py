@@ -208,7 +208,7 @@ class Link(asyncio.BufferedProtocol):
         sock = self._transport.get_extra_info("socket")
         if sock is None or not hasattr(socket, "TCP_INFO"):
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: uvloop's, of a socket that has just been closed
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             microseconds = int.from_bytes(info[_MIN_RTT : _MIN_RTT + 4], sys.byteorder)
             if 0 < microseconds < 2**32 - 1:
