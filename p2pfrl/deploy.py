@@ -6,11 +6,10 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from p2pfrl.world.node import Node
 from p2pfrl.world.port import MailboxPort
 from p2pfrl.world.rendezvous import Lobby, join
 from p2pfrl.world.stopwatch import write_timings
+from p2pfrl.world.voice import Voice
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
@@ -62,31 +62,6 @@ class Place:
     rendezvous: Address | None = None
     discover: bool = False
     fleet: Fleet | None = None
-
-
-@dataclass
-class Voice:
-    """Says on stderr what happens, and keeps it as lines of JSON."""
-
-    path: Path
-    quiet: bool
-    lines: int = field(default=0)
-
-    def say(self, text: str) -> None:
-        """Tell whoever watches."""
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def note(self, what: str, **details: object) -> None:
-        """Write one line to the log; the first hundred are shown too."""
-        self.lines += 1
-        line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        if what in ("lost", "up", "refused") and self.lines < 100:
-            agents = details.get("agents")
-            who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
-            self.say(f"{what}{who}{': ' + str(details['detail']) if 'detail' in details else ''}")
 
 
 def deploy(
