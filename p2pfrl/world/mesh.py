@@ -15,19 +15,20 @@ from p2pfrl.world.dialing import keep_dialing
 from p2pfrl.world.fleet import Address, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
+from p2pfrl.world.news import News
 from p2pfrl.world.recent import Recent
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.terms import Ear, Security, Timing
 from p2pfrl.world.tls import refusal
 
-__all__ = ["TICK", "Ear", "Mesh", "Security", "Timing"]
+__all__ = ["TICK", "USUAL", "Ear", "Mesh", "Security", "Timing"]
 
 TICK = 0.25
 _DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
 """Reasons after which nothing more is sent: whoever does not read would hold the connection, and us from a new one."""
-_LINES = 8
-"""Refusals of one sender and reason that are all noted; then every power of two is, or a flood would fill the disk."""
+USUAL = ("closed", "bye", "done")
+"""Reasons for which a connection ends that refuse nobody."""
 
 
 class Mesh:
@@ -35,6 +36,7 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
+        is_done: all agents here have finished: the others hear it at the end, and who leaves now is not lost.
 
     Args:
         own: what this process says of itself.
@@ -60,6 +62,7 @@ class Mesh:
         ear: Ear,
     ) -> None:
         self.refusals: dict[str, int] = {}
+        self.is_done = False
         self._loop = asyncio.get_running_loop()
         self._own = own
         self._others = dict(others)
@@ -74,7 +77,7 @@ class Mesh:
         self._recent = Recent()
         self._all: list[Link] = []
         self._gate = Gate(len(others), self._happened)
-        self._noted: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._worth_a_line = News()
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -124,7 +127,7 @@ class Mesh:
             task.cancel()
         links = list(self._all)
         for link in links:
-            link.close("bye")
+            link.close("bye", done=self.is_done)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timing.timeout):
                 for link in links:
@@ -172,7 +175,7 @@ class Mesh:
         def failed(error: Exception) -> None:
             if isinstance(error, ssl.SSLError):
                 self.refuse(*refusal(error), (), f"{address[0]}:{address[1]}")
-            elif self._is_worth_a_line("unreachable", self._others[address]):
+            elif self._worth_a_line("unreachable", self._others[address]):
                 self._ear.note("unreachable", address=address, error=str(error))
 
         link, timing = partial(self._link, dialer=True), self._timing
@@ -264,13 +267,8 @@ class Mesh:
     def refuse(self, reason: str, detail: str, agents: tuple[int, ...], where: str = "") -> None:
         """Count a refusal; note the first few of each sender and reason, then those whose count is a power of two."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        if count := self._is_worth_a_line(reason, agents):
+        if count := self._worth_a_line(reason, agents):
             self._ear.note("refused", reason=reason, detail=detail, agents=agents, where=where, count=count)
-
-    def _is_worth_a_line(self, what: str, agents: tuple[int, ...]) -> int:
-        """Return how often it happened, or 0 where that is no news."""
-        count = self._noted[what, agents] = self._noted.get((what, agents), 0) + 1
-        return count if count <= _LINES or count & (count - 1) == 0 else 0
 
     def _refused(self, link: Link, event: Refused) -> None:
         self.refuse(event.reason, event.detail, event.agents, link.where())
@@ -284,13 +282,14 @@ class Mesh:
         if link in self._all:
             self._all.remove(link)
         peer = link.session.peer if link.session.was_open else None  # before, it is only what it says it is
-        if event.reason not in ("closed", "bye"):
+        if event.reason not in USUAL:
             self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
         for address, current in self._links.items():
             if current is link and self._up.get(address):
                 self._up[address] = False
                 self._recent.forget(address)
-                self._ear.note("lost", agents=self._others[address], detail=event.detail)
+                what = "left" if self.is_done or event.reason == "done" else "lost"
+                self._ear.note(what, agents=self._others[address], detail=event.detail)
                 self._report(self._others[address], False)
         if event.reason in _DEAD:
             link.abort()

@@ -117,6 +117,7 @@ class Node:
                 tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
                 tasks[-1].add_done_callback(lambda _, agent=agent: self._finish(agent))  # type: ignore[misc]
             await asyncio.gather(*tasks)
+            self.mesh.is_done = True
             await self.mesh.drain()
         finally:
             self._batches.close()

@@ -12,7 +12,7 @@ from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.listening import Listener
-from p2pfrl.world.mesh import TICK, Security, Timing
+from p2pfrl.world.mesh import TICK, USUAL, Security, Timing
 from p2pfrl.world.session import Closed, Event, Opened, Session, Told
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.tls import refusal
@@ -95,7 +95,7 @@ class Lobby:
                 address = self._guests.pop(link, None)
                 if address is not None and not self._complete.is_set():
                     self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
-                if event.reason not in ("closed", "bye"):
+                if event.reason not in USUAL:
                     self._progress(f"refused: {event.detail}")
                 link.flush()
                 link.shut()

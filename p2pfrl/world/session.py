@@ -238,7 +238,8 @@ class Session:
         if say == "refused":
             return self._close("refused_by_peer", plain_text(body.get("detail")))
         if say == "bye":
-            return self._close("bye", "the other side left")
+            done = body.get("done") is True
+            return self._close("done" if done else "bye", f"the other side {'has finished' if done else 'left'}")
         if not self.is_open:
             raise WireError("not_joined", f"{say!r} before both have joined")
         return [] if say == "alive" else [Told(printable(say, 50), body)]

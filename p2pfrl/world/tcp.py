@@ -182,10 +182,10 @@ class Link(asyncio.BufferedProtocol):
         self._slots[slot] = tuple(to), frame
         self.flush()
 
-    def close(self, say: str | None = None) -> None:
+    def close(self, say: str | None = None, **body: object) -> None:
         """Close the connection once what was said has been sent."""
         if say is not None and self.session.is_open:
-            self.session.say(say)
+            self.session.say(say, **body)
         self.flush()
         self.shut()
 
