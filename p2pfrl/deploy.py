@@ -196,7 +196,7 @@ async def _find(
         announce(where)
         lobby = Lobby(
             own, own.address, agents=scenario.agents, coordinator=blueprint.mode.coordinator, decoder=blueprint.decoder,
-            security=security, timing=timing, progress=voice.say,
+            security=security, timing=timing, progress=voice.say, ear=voice,
         )  # fmt: skip
         try:
             async with announcing(own, where) if place.discover else nullcontext():

@@ -14,11 +14,16 @@ from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.world.fleet import Address
 from p2pfrl.world.gate import EACH, TOTAL
 from p2pfrl.world.tcp import Link
+from p2pfrl.world.tls import was_told
 
 HANDSHAKE = 5.0
 """Seconds for the TLS handshake of a connection that others made."""
 
 _BACKLOG = 128
+_BROKEN_OFF = (
+    "the other side broke off the TLS handshake: it refused our certificate, or was no peer; "
+    "issue all certificates from one directory"
+)
 _PAUSE = 0.1
 """Seconds until the next attempt where the system has no descriptor left for one more connection."""
 
@@ -130,9 +135,13 @@ class TlsDoor:
                 self._listener, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE
             )
         except (ConnectionAbortedError, TimeoutError):
+            was_told(self._context)
             self._listener.refused("greeting_timeout", f"no TLS handshake within {HANDSHAKE:g} s", (), where)
+        except ssl.SSLError:
+            was_told(self._context)
         except OSError:
-            return  # the context has told why it refused a handshake; one that was broken off tells nothing
+            if not was_told(self._context):
+                self._listener.refused("broken_off", _BROKEN_OFF, (), where)
 
 
 async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[Listener, Address]:

@@ -12,7 +12,8 @@ from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.world.gate import Gate
 from p2pfrl.world.greeting import Identity
 from p2pfrl.world.listening import Listener
-from p2pfrl.world.mesh import TICK, USUAL, Security, Timing
+from p2pfrl.world.mesh import TICK, USUAL, Ear, Security, Timing
+from p2pfrl.world.news import News
 from p2pfrl.world.session import Closed, Event, Opened, Session, Told
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.tls import refusal
@@ -30,12 +31,15 @@ class Lobby:
         coordinator: whether there is one.
         decoder, security, timing: of the links.
         progress: is told who came.
+        ear: is told whom the door refused.
     """
 
     def __init__(
         self, own: Identity, address: Address, *, agents: int, coordinator: bool, decoder: Decoder, security: Security,
-        timing: Timing, progress: Progress,
+        timing: Timing, progress: Progress, ear: Ear,
     ) -> None:  # fmt: skip
+        self._ear = ear
+        self._worth_a_line = News()
         self._own = own
         self._agents = agents
         self._coordinator = coordinator
@@ -81,7 +85,8 @@ class Lobby:
         return Link(session, self._happened, asyncio.get_running_loop().time, self._timing.timeout)
 
     def _refused(self, reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
-        self._progress(f"refused: {reason}: {detail}")
+        if count := self._worth_a_line(reason, agents):
+            self._ear.note("refused", reason=reason, detail=detail, agents=agents, where=where, count=count)
 
     def _happened(self, link: Link, events: list[Event]) -> None:
         for event in events:
@@ -96,7 +101,7 @@ class Lobby:
                 if address is not None and not self._complete.is_set():
                     self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
                 if event.reason not in USUAL:
-                    self._progress(f"refused: {event.detail}")
+                    self._refused(event.reason, event.detail, (), link.where())
                 link.flush()
                 link.shut()
 
@@ -172,7 +177,7 @@ async def join(
             elif isinstance(event, Told) and event.say == "sorry":
                 answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
             elif isinstance(event, Closed):
-                answer.set_exception(P2PFRLError(f"the lead closed the connection: {event.reason}: {event.detail}"))
+                answer.set_exception(P2PFRLError(_why_closed(link, event, lead, is_plain=security.client is None)))
 
     def protocol() -> Link:
         return Link(
@@ -209,6 +214,16 @@ async def join(
         raise P2PFRLError(f"the lead did not hand out the table within {timing.start:g} s") from None
     finally:
         link.shut()
+
+
+def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> str:
+    """Return what a follower is told: a lead without TLS says hello at once, and one with TLS waits for TLS."""
+    if is_plain and link.session.peer is None and event.reason in ("closed", "truncated", "bad_magic"):
+        return (
+            f"--tls: the lead at {lead[0]}:{lead[1]} closed the connection without a hello: it expects TLS, got plain "
+            "TCP; give --tls CERTIFICATE (see p2pfrl pki)"
+        )
+    return f"the lead closed the connection: {event.reason}: {event.detail}"
 
 
 def _session(own: Identity, decoder: Decoder, security: Security, timing: Timing, *, dialer: bool) -> Session:

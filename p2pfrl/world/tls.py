@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import COORDINATOR
@@ -204,6 +205,28 @@ def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ss
     return context
 
 
+class Counted(ssl.SSLObject):
+    """A server's end of TLS connections that counts.
+
+    Attributes:
+        told: refusals that were reported, of connections that have not ended yet.
+    """
+
+    told: ClassVar[int] = 0
+
+
+def was_told(context: ssl.SSLContext) -> bool:
+    """Return whether the handshake that ended just now had been reported as refused.
+
+    Whose refusal ended which connection nothing tells, but each of them ends one.
+    """
+    kind = context.sslobject_class
+    if not (isinstance(kind, type) and issubclass(kind, Counted)) or kind.told == 0:
+        return False
+    kind.told -= 1
+    return True
+
+
 def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
     """Return a server's end of a TLS connection that reports a refusal and lets the alert go out before it fails.
 
@@ -212,7 +235,7 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
     Whoever does not speak TLS would not understand, and is closed at once.
     """
 
-    class Telling(ssl.SSLObject):
+    class Telling(Counted):
         _error: ssl.SSLError | None = None
 
         def do_handshake(self) -> None:
@@ -228,6 +251,7 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
                 if reason == "not_tls":
                     raise
                 self._error = error
+                Telling.told += 1
                 raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert goes out first") from error
 
     return Telling

@@ -33,4 +33,5 @@ class Voice:
         if what in ("lost", "up", "refused") and self.lines < 100:
             agents = details.get("agents")
             who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
-            self.say(f"{what}{who}{': ' + str(details['detail']) if 'detail' in details else ''}")
+            where = f" at {details['where']}" if details.get("where") else ""
+            self.say(f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+from test_bad_input import Ear
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
@@ -22,7 +23,7 @@ def test_silent_connections_at_the_lead_are_given_up_and_whoever_comes_properly_
         own = Identity("run", "hash", "layout", (0,), 0, bytes(16), ("127.0.0.1", 7000))
         said: list[str] = []
         lobby = Lobby(own, own.address, agents=2, coordinator=False, decoder=decoder, security=Security(),
-                      timing=TIMING, progress=said.append)  # fmt: skip
+                      timing=TIMING, progress=said.append, ear=Ear())  # fmt: skip
         listener, where = await listen(("127.0.0.1", 0), None)
         gathering = asyncio.create_task(lobby.gather(listener))
         silent = [await asyncio.open_connection(*where) for _ in range(100)]

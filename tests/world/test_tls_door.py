@@ -13,8 +13,10 @@ import uvloop
 from test_bad_input import HONEST, VICTIM, WAIT, Ear, House, decoder, house, identity
 
 from p2pfrl import pki
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.world import listening
 from p2pfrl.world.mesh import Mesh, Security, Timing
+from p2pfrl.world.rendezvous import Lobby, join
 from p2pfrl.world.terms import Relay
 from p2pfrl.world.tls import agents_of, contexts
 
@@ -118,12 +120,13 @@ def test_a_refused_handshake_is_counted_by_reason_on_both_sides(
             opening = asyncio.create_task(stranger.open())
             try:
                 # The dialer looks first, and breaks off: the victim does not hear why.
+                await there.refused("broken_off")
                 await there.until(lambda: stranger.refusals.get("wrong_authority"))
             finally:
                 opening.cancel()
                 await stranger.close()
             assert stranger.refusals.keys() == {"wrong_authority"}
-            assert there.victim.refusals == {}
+            assert there.victim.refusals.keys() == {"broken_off"}
             reader, writer = await asyncio.open_connection(*there.address)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             await there.refused("not_tls")
@@ -135,6 +138,43 @@ def test_a_refused_handshake_is_counted_by_reason_on_both_sides(
             with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
                 await reader.read(100)
             await there.refused("no_certificate")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    ("authority", "hears", "reason"),
+    [("", "it expects TLS, got plain TCP; give --tls", "not_tls"), ("foreign", "one of another", "broken_off")],
+)
+def test_lead_and_follower_both_say_why_they_do_not_meet(
+    certificates: Path, loop: Callable[[], asyncio.AbstractEventLoop], authority: str, hears: str, reason: str
+) -> None:
+    async def main() -> None:
+        home = security(certificates / "home")(VICTIM)
+        common = {"decoder": decoder(), "timing": Timing(start=WAIT), "progress": lambda text: None}
+        ear = Ear()
+        listener, where = await listening.listen(("127.0.0.1", 0), home.server)
+        own = identity(VICTIM)
+        lobby = Lobby(own, where, agents=2, coordinator=False, security=home, ear=ear, **common)  # type: ignore[arg-type]
+        gathering = asyncio.create_task(lobby.gather(listener))
+        await asyncio.sleep(0)
+        follower = security(certificates / authority)(HONEST) if authority else Security()
+        try:
+            for _ in range(2):
+                with pytest.raises(P2PFRLError, match=hears):
+                    await join(identity(HONEST, agents=()), where, wanted=[1], count=1, security=follower,
+                               **common)  # type: ignore[arg-type]  # fmt: skip
+            async with asyncio.timeout(WAIT):
+                while len(ear.lines) < 2:
+                    await asyncio.sleep(0.001)
+        finally:
+            gathering.cancel()
+            listener.server.close()
+        assert [(line["what"], line["reason"], line["count"]) for line in ear.lines] == [
+            ("refused", reason, 1), ("refused", reason, 2),
+        ]  # fmt: skip
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(asyncio.wait_for(main(), 60))
