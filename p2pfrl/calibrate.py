@@ -21,6 +21,7 @@ from p2pfrl.scenario import Scenario, hash8, load
 from p2pfrl.scenario.render import resolved, to_toml
 from p2pfrl.scenario.sections import Link
 from p2pfrl.simulate import simulate
+from p2pfrl.world.fleet import show_agents
 from p2pfrl.world.stopwatch import Timings, read_timings
 
 _WINDOW = 10
@@ -139,16 +140,15 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     Raises:
         RecordError: they are not the peers of one run, or it was too short to measure anything.
     """
-    peers = [read_timings(directory / TIMINGS) for directory in directories]
-    if not peers:
+    if not directories:
         raise RecordError("expected the run directories of all peers")
+    peers = [read_timings(directory / TIMINGS) for directory in directories]
     scenario = load(directories[0] / "scenario.toml")
     for directory, peer in zip(directories, peers, strict=True):
         if peer.scenario != hash8(scenario):
             raise RecordError(f"{directory}: expected scenario {hash8(scenario)}, got {peer.scenario}")
-    missing = sorted(set(range(scenario.agents)) - {agent for peer in peers for agent in peer.agents})
-    if missing:
-        raise RecordError(f"no directory holds agents {missing}: give those of all peers")
+    if missing := set(range(scenario.agents)) - {agent for peer in peers for agent in peer.agents}:
+        raise RecordError(f"no directory holds agents {show_agents(missing)}: give those of all peers")
     messages, bandwidth = messages_of(peers)
     rounds, trips = _rounds(scenario, peers), round_trips(peers)
     reason = _nothing_to_measure(messages, trips)

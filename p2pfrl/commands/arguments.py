@@ -34,6 +34,8 @@ Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.js
 Transport = Annotated[
     Literal["memory", "tcp"], Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time.")
 ]
+PROCESSES = 4
+Processes = Annotated[int | None, Parameter(name=["--jobs", "-j"], help="Processes of --transport tcp; 4 by default.")]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
 Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")]
 Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands in --out.")]

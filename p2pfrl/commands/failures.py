@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-_PLACE = re.compile(r"((?:--set [^\s:]+|[^\s:]+:\d+:\d+|[^\s:]+)): (?=\S)")
+_PLACE = re.compile(r"((?:--[a-z-]+ [^\s:]+|[^\s:]+:\d+:\d+|[^\s:]+)): (?=\S)")
 _EXPECTED = re.compile(
     r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got (?P<got>.+?))?(?:; (?P<fix>.+))?", re.DOTALL
 )

@@ -15,12 +15,14 @@ from p2pfrl.commands.arguments import (
     FAILED,
     INTERRUPTED,
     MISSED_TARGET,
+    PROCESSES,
     Jobs,
     Json,
     Modes,
     Only,
     Out,
     Overwrite,
+    Processes,
     Quiet,
     Resume,
     Seed,
@@ -54,7 +56,7 @@ def scenario(
     trace: Trace = False,
     require_target: Target = False,
     transport: Transport = "memory",
-    jobs: Jobs = 4,
+    jobs: Processes = None,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -68,12 +70,16 @@ def scenario(
     chosen = Told(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
+    if jobs is not None and transport != "tcp":
+        raise ScenarioError([f"--jobs {jobs}: one run of the simulator is one process; give --transport tcp, or no -j"])
+    if jobs is not None and jobs < 1:
+        raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if transport == "tcp":
         from p2pfrl.local import run_processes
 
         if trace:
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
-        summary = run_processes(chosen, out, jobs, quiet=quiet, as_json=json)
+        summary = run_processes(chosen, out, jobs or PROCESSES, quiet=quiet, as_json=json)
     else:
         summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
     if summary["stopped_by"] == "interrupt":

@@ -67,8 +67,11 @@ class Fleet:
             ids, equals, where = entry.strip().partition("=")
             if not equals:
                 raise P2PFRLError(f"--peers: expected AGENTS=HOST:PORT, such as 0-3=10.0.0.1:7000, got {entry!r}")
-            address = parse_address(where)
-            table[address] = tuple(sorted({*table.get(address, ()), *parse_agents(ids)}))
+            try:
+                address, agents = parse_address(where), parse_agents(ids)
+            except P2PFRLError as error:
+                raise P2PFRLError(f"--peers {entry.strip()}: {error}") from None
+            table[address] = tuple(sorted({*table.get(address, ()), *agents}))
         try:
             return cls(_disjoint(table))
         except P2PFRLError as error:

@@ -216,7 +216,7 @@ def measured_in(folder: Path, **options: Any) -> list[Path]:
 
 def test_directories_that_do_not_belong_together_are_refused_by_name(tmp_path: Path) -> None:
     directories = measured_in(tmp_path)
-    with pytest.raises(RecordError, match=r"no directory holds agents \[3\]"):
+    with pytest.raises(RecordError, match=r"no directory holds agents 3: give"):
         calibrate(directories[:3])
     with pytest.raises(RecordError, match="expected the run directories"):
         calibrate([])

@@ -1,0 +1,153 @@
+"""What the options of `p2pfrl peer` say: where a process stands, and how it is protected."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
+
+if TYPE_CHECKING:
+    from p2pfrl.deploy import Place
+    from p2pfrl.scenario import Scenario
+    from p2pfrl.world.fleet import Address
+    from p2pfrl.world.mesh import Security
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@contextmanager
+def named(option: str = "") -> Iterator[None]:
+    """Name the option whose value cannot be used, unless the message does; that is bad usage."""
+    try:
+        yield
+    except ScenarioError:
+        raise
+    except P2PFRLError as error:
+        raise ScenarioError([f"{option}: {error}" if option else str(error)]) from error
+
+
+def place_of(
+    lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str, *, discover: bool
+) -> Place:  # fmt: skip
+    """Return where this process stands.
+
+    Raises:
+        ScenarioError: the options contradict each other.
+    """
+    from p2pfrl.deploy import Place
+    from p2pfrl.world.fleet import Fleet, parse_address, parse_agents, show_agents
+
+    with named("--agents"):
+        ids = parse_agents(agents) if agents else ()
+    if peers:
+        if lead or rendezvous or discover:
+            raise ScenarioError(["--peers: an explicit table needs none of --lead, --rendezvous and --discover"])
+        if not ids:
+            raise ScenarioError(["--agents: with --peers, say which agents live here"])
+        with named():
+            fleet = Fleet.parse(peers)
+        if tuple(sorted(ids)) not in [tuple(sorted(there)) for there in fleet.processes.values()]:
+            raise ScenarioError([
+                f"--agents {agents}: no process in --peers has these agents, but "
+                + ", ".join(show_agents(there) for there in fleet.processes.values())
+            ])  # fmt: skip
+        return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
+    if not lead and bool(rendezvous) == discover:
+        raise ScenarioError([
+            "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or --lead, "
+            "or --peers"
+        ])  # fmt: skip
+    if lead and not ids:
+        raise ScenarioError(["--agents: the lead says which agents live with it, such as --agents 0-3"])
+    with named("--bind"):
+        here = parse_address(bind)
+    with named("--rendezvous"):
+        meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
+    if meeting is not None and _is_local(here) and (not _is_local(meeting) or (":" in here[0]) != (":" in meeting[0])):
+        raise ScenarioError([
+            f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
+            "--bind ADDRESS:0 with the address that this machine has in that network"
+        ])  # fmt: skip
+    return Place(ids, count, here, lead, meeting, discover)
+
+
+def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
+    """Return how this process knows who it talks to.
+
+    Raises:
+        ScenarioError: an address that others can reach, and nothing to protect it.
+    """
+    from p2pfrl.world.mesh import Security
+
+    word = b""
+    if secret is not None:
+        try:
+            word = secret.read_bytes().strip()
+        except OSError as error:
+            raise ScenarioError([f"--secret {secret}: expected a file with a secret, got: {error.strerror}"]) from error
+        if len(word) < 16:
+            raise ScenarioError([f"--secret {secret}: expected a secret of at least 16 bytes, got {len(word)}"])
+    listening = {"--bind": place.bind, **({"--rendezvous": place.rendezvous} if place.lead else {})}
+    for option, address in listening.items():
+        if tls is None and not insecure and address is not None and not _is_local(address):
+            raise ScenarioError([
+                f"{option} {address[0]}: others can reach this address; give --tls CERTIFICATE (see p2pfrl pki), "
+                "or --insecure for a network that you trust"
+            ])  # fmt: skip
+    if tls is None:
+        return Security(word)
+    if not place.agents:
+        raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
+    from p2pfrl.world.terms import Relay
+    from p2pfrl.world.tls import agents_of, contexts, own_agents
+
+    relay = Relay()
+    with named("--tls"):
+        server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay)
+    there = own_agents((server, client))
+    if strangers := [agent for agent in place.agents if agent not in there]:
+        from p2pfrl.world.fleet import show_agents
+
+        raise ScenarioError([
+            f"--tls {tls}: the certificate names agents {show_agents(there)}, not {show_agents(strangers)}, "
+            "which --agents puts here"
+        ])  # fmt: skip
+    return Security(word, server, client, agents_of, relay)
+
+
+def refuse_strangers(place: Place, scenario: Scenario) -> None:
+    """Refuse agents that the scenario does not have.
+
+    Raises:
+        ScenarioError: there are some.
+    """
+    from p2pfrl.world.fleet import show_agents
+
+    if unknown := [agent for agent in place.agents if agent >= scenario.agents]:
+        raise ScenarioError([
+            f"--agents: there is no agent {show_agents(unknown)}; the scenario has 0-{scenario.agents - 1}"
+        ])  # fmt: skip
+
+
+def _is_local(address: Sequence[object]) -> bool:
+    return str(address[0]).startswith(LOOPBACK)
+
+
+def shown(address: Address) -> str:
+    """Return an address as `--rendezvous` reads it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def its_own(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> str:
+    """Return the options that differ from process to process, in capitals, and those that say how it is protected."""
+    words = "" if _is_local(place.bind) else " --bind ITS_ADDRESS:0"
+    if tls is not None:
+        words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/agents-AGENTS.crt"
+    if secret is not None:
+        words += f" --secret {shlex.quote(str(secret))}"
+    return words + (" --insecure" if insecure else "")
