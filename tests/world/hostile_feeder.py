@@ -12,6 +12,7 @@ import json
 import socket
 import struct
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -208,7 +209,7 @@ class Feeder:
 
 def main() -> None:
     host, _, port = sys.argv[1].rpartition(":")
-    frames = int(sys.argv[2])
+    frames, rate = int(sys.argv[2]), float(sys.argv[4])
     feeder = Feeder((host, int(port)))
 
     @seed(int(sys.argv[3]))
@@ -217,8 +218,11 @@ def main() -> None:
     @given(st.lists(ATTEMPTS, min_size=BATCH, max_size=BATCH))
     def feed(attempts: list[Attempt]) -> None:
         sys.stdin.readline()
+        due = time.perf_counter()
         for attempt in attempts:
             feeder.send(attempt)
+            due += 1.0 / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
         print("sent", flush=True)
 
     print("ready", flush=True)
