@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -84,12 +85,31 @@ def deploy(
     """
     refuse_faults(scenario)
     out.mkdir(parents=True, exist_ok=True)
-    main = _deploy(scenario, place, out, security, timing, Voice(out / "log.jsonl", quiet), announce)
+    voice = Voice(out / "log.jsonl", quiet)
+    if (finished := _finished(scenario, out)) is not None:
+        voice.say(f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out")
+        return finished
+    main = _deploy(scenario, place, out, security, timing, voice, announce)
     try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(main)
+        return uvloop.run(main)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt("interrupted while waiting for the others") from None
+
+
+def _finished(scenario: Scenario, out: Path) -> Mapping[str, Any] | None:
+    """Return the summary of a process that has done all its rounds, or None where there is something left to do."""
+    path = out / SUMMARY
+    if not Checkpoints(out / "checkpoints", hash8(scenario)).starts() or not path.exists():
+        return None
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return summary if summary["stopped_by"] == "rounds" else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 async def _deploy(
@@ -97,6 +117,10 @@ async def _deploy(
     announce: Callable[[Address], None],
 ) -> Mapping[str, Any]:  # fmt: skip
     began = time.perf_counter()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
     for name in ("target_return", "env_steps"):
         if getattr(scenario.stop, name) is not None:
             voice.say(
@@ -157,10 +181,8 @@ async def _deploy(
     nodes.append(node)
     journal.traffic = node.counters
     (out / "scenario.toml").write_text(text, encoding="utf-8")
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        node.loop.add_signal_handler(number, task.cancel)
+    if place.fleet is not None and (awaited := node.mesh.awaited()):
+        voice.say(f"waiting for {awaited}, at most {timing.start:g} s")
     watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, voice))
     reason = "rounds"
     try:
@@ -228,8 +250,6 @@ async def _watch(journal: Journal, node: Node, ids: Sequence[int], rounds: int |
 
 def settings(text: str) -> dict[str, str]:
     """Return the keys and values of a resolved scenario as flat text."""
-    import tomllib
-
     flat: dict[str, str] = {}
 
     def walk(value: object, path: str) -> None:

@@ -52,7 +52,17 @@ class Checkpoints:
         Raises:
             RecordError: the directory belongs to another scenario.
         """
+        count = self.starts()
         self._directory.mkdir(parents=True, exist_ok=True)
+        _write(self._directory / "process.json", json.dumps({"scenario": self._scenario, "starts": count + 1}).encode())
+        return count
+
+    def starts(self) -> int:
+        """Return how many times a process was started on this directory before.
+
+        Raises:
+            RecordError: the directory belongs to another scenario.
+        """
         path = self._directory / "process.json"
         count = 0
         if path.exists():
@@ -66,7 +76,6 @@ class Checkpoints:
                 raise RecordError(
                     f"{path}: belongs to scenario {other}, this is {self._scenario}; choose another --out"
                 )
-        _write(path, json.dumps({"scenario": self._scenario, "starts": count + 1}).encode())
         return count
 
     def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:

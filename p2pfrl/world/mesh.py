@@ -105,15 +105,17 @@ class Mesh:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            missing = [address for address in self._others if not self._up.get(address)]
-            if resuming:
-                for address in missing:
-                    self._up[address] = False
-                    self._ear.note("lost", agents=self._others[address], detail="not there when we came back")
-                    self._report(self._others[address], False)
-                return
-            absent = [f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing]
-            raise P2PFRLError(f"not there within {self._timing.start:g} s: {'; '.join(absent)}") from None
+            if not resuming:
+                raise P2PFRLError(f"not there within {self._timing.start:g} s: {self.awaited()}") from None
+            for address in [address for address in self._others if not self._up.get(address)]:
+                self._up[address] = False
+                self._ear.note("lost", agents=self._others[address], detail="not there when we came back")
+                self._report(self._others[address], False)
+
+    def awaited(self) -> str:
+        """Return who is not there, and where."""
+        missing = [address for address in self._others if not self._up.get(address)]
+        return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
 
     async def drain(self) -> None:
         """Wait until what was sent is on its way, at most one timeout."""
