@@ -116,9 +116,20 @@ def check(command, output, errors, code):
 
 
 def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(capsys, tmp_path):
-    here = ["--agents", "0", "--rendezvous", "0.0.0.0:0", "--start-timeout", "1", "--out", str(tmp_path)]
+    here = [
+        "--agents",
+        "0",
+        "--rendezvous",
+        "0.0.0.0:0",
+        "--bind",
+        "10.77.0.1:0",
+        "--start-timeout",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(["peer", "ring_16", "--lead", *here]) == 2
-    assert capsys.readouterr().err.startswith("--rendezvous 0.0.0.0: others can reach this address; give --tls")
+    assert capsys.readouterr().err.startswith("--bind 10.77.0.1: others can reach this address; give --tls")
 
 
 def test_every_command_is_named():
