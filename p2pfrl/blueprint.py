@@ -24,7 +24,7 @@ from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.modes import MODES
-from p2pfrl.pooling import Collecting, Pool, Upload
+from p2pfrl.pooling import Collecting, Pool, Upload, plain
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import sizes
@@ -55,7 +55,8 @@ class Blueprint:
     """Makes the agents and the coordinator of a scenario, for any world.
 
     Attributes:
-        scenario: what is built.
+        asked: the scenario as it was given.
+        scenario: what is built: in mode pooled without the rules that it has no use for.
         mode: what sets its mode apart.
         mixing: the mixing rule.
         view: the topology.
@@ -73,8 +74,9 @@ class Blueprint:
     """
 
     def __init__(self, scenario: Scenario, mixing: Mixing | None = None) -> None:
-        self.scenario = scenario
         self.mode = MODES[scenario.mode]
+        self.asked = scenario
+        self.scenario = scenario = plain(scenario) if self.mode.pools else scenario
         self.mixing = mixing or scenario.mixing
         self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
         if self.mode.mixes:

@@ -6,17 +6,39 @@ Part of the composition root: it joins a learner to the exchange and consensus a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.consensus.aggregators import Aggregator, Arrived, Memory
+from p2pfrl.consensus.server_optimizers import Replace
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import TRANSITIONS
+from p2pfrl.exchange.compressors import Raw
+from p2pfrl.exchange.gates import Always
 from p2pfrl.exchange.payloads import Payload
+from p2pfrl.learning.corrections import Uncorrected
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+from p2pfrl.scenario import Scenario
+
+
+def plain(scenario: Scenario) -> Scenario:
+    """Return the scenario without what bends, gates, encodes or steps along parameters: agents send none here.
+
+    The coordinator's model is the learner's own, so no server optimizer stands between them.
+    """
+    return replace(
+        scenario,
+        correction=Uncorrected(),
+        gate=Always(),
+        compressor=Raw(),
+        exchange=replace(scenario.exchange, payload="parameters", shared=None),
+        coordinator=replace(scenario.coordinator, server_optimizer=Replace()),
+        learner=replace(scenario.learner, moments="keep"),
+    )
 
 
 class Collecting(Stack):

@@ -75,7 +75,7 @@ def compose(
         totals: what the world counted.
         events: every one, where they were kept.
     """
-    scenario = blueprint.scenario
+    scenario = blueprint.asked
     physics = {
         PHYSICS + name: values.astype(np.float64)
         for name, values in blueprint.learning.physics.items()

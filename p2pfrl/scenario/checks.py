@@ -117,8 +117,6 @@ def _placed(message: str, section: str) -> Problem:
 
 def _topology(scenario: Scenario) -> Iterator[Problem]:
     is_edge = isinstance(scenario.network.latency, Edge)
-    if scenario.mode != "gossip" and not is_edge:
-        return
     view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
     try:
         graphs = [view.at(round) for round in range(min(view.period or 1, _MOST_ROUNDS))]

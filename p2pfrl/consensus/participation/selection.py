@@ -70,8 +70,11 @@ class PowerOfChoice(Participation):
         """Return the candidates of (seed, round) that did worst; ids decide between equals."""
         size = share(self.fraction, len(present))
         candidates = min(max(self.candidates or 2 * size, size), len(present))
+        chance = _by_samples(present, standing)
+        if np.count_nonzero(chance) < candidates:
+            chance = np.full(len(present), 1.0 / len(present))
         drawn = generator(standing.seed, "participation", round).choice(
-            len(present), size=candidates, replace=False, p=_by_samples(present, standing)
+            len(present), size=candidates, replace=False, p=chance
         )
         sign = 1.0 if self.by == "loss" else -1.0
 

@@ -52,7 +52,7 @@ class PersonalStack(Stack):
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of both trainings."""
         state = self._shared.init(agents)
-        own = self._own.init(agents) if self._rule.keeps_state else {}
+        own = self._own.init(agents) | self._kept(len(agents)) if self._rule.keeps_state else {}
         return state | {_PREFIX + name: values for name, values in own.items()}
 
     def optimizer_state(self, rows: int) -> State:
@@ -119,6 +119,10 @@ class PersonalStack(Stack):
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return the learner's instance."""
         return self._shared.problem()
+
+    def _kept(self, rows: int) -> State:
+        """Return the arrays that the personal training keeps beside its parameters, zeros at first."""
+        return {name: self._own.layout.zeros(rows) for name in self._own.arrays}
 
     def _split(self, parameters: Vector) -> tuple[Vector, Vector]:
         """Return views of the shared and of the personal half."""
