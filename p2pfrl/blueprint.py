@@ -27,7 +27,7 @@ from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload, plain
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
-from p2pfrl.scenario.traffic import sizes
+from p2pfrl.scenario.traffic import shared_parts, sizes
 from p2pfrl.world.availability import Presence
 from p2pfrl.world.life import Actor
 from p2pfrl.world.loop import SECOND
@@ -85,7 +85,7 @@ class Blueprint:
         self._above = {agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group}
         self.learning = learning(scenario)
         stack = self.learning.stack
-        self.parts = tuple(scenario.exchange.shared or stack.common)
+        self.parts = shared_parts(scenario, stack)
         aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
         score = aggregator.score or participation.score
         named = PAYLOADS[scenario.exchange.payload]

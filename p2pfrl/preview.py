@@ -9,7 +9,7 @@ from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
-from p2pfrl.scenario.traffic import message_bytes
+from p2pfrl.scenario.traffic import message_bytes, shared_parts
 
 
 def preview(scenario: Scenario) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     view = TopologyView(scenario.topology, n, scenario.seed) if scenario.mode == "gossip" else None
     prediction = predict(view, scenario.mixing) if view else None
     messages = MESSAGES[scenario.mode](scenario, view)
-    parts = tuple(scenario.exchange.shared or stack.common)
+    parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
     frame = upload if scenario.mode in ("gossip", "independent") else (upload + model) / 2
     return {

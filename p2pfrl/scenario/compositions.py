@@ -9,15 +9,15 @@ from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.protocols import protocols
-from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.sections import COORDINATED, Scenario
 from p2pfrl.scenario.telling import telling
+from p2pfrl.scenario.traffic import shared_parts
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
 
 _LOSES_STATE = ("crash", "restart", "leave", "join")
 _LOSES_MESSAGES = (*_LOSES_STATE, "partition", "loss", "straggle", "delay", "burst_loss", "duplicate", "reorder")
-_COORDINATED = ("central", "hierarchical")
 
 
 def compositions(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
@@ -102,7 +102,7 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield ("exchange", "payload"), reason
     if correction.extras and not scenario.compressor.is_exact:
         yield ("compressor",), f"would garble what correction {name!r} sends beside the payload: use kind = 'none'"
-    if correction.needs_everyone and scenario.mode in _COORDINATED:
+    if correction.needs_everyone and scenario.mode in COORDINATED:
         reason = f"correction {name!r} compares what an agent sent with the very next model: "
         if scenario.schedule.is_asynchronous:
             yield ("schedule", "kind"), f"{reason}use kind = 'synchronous'"
@@ -111,7 +111,7 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield from _plain_mean(scenario, f"the corrections of {name!r} sum to zero only around the plain mean: use")
     if correction.extras:
         for position, fault in enumerate(scenario.faults):
-            if (kind := kind_of("faults", fault)) in _LOSES_STATE and scenario.mode in _COORDINATED:
+            if (kind := kind_of("faults", fault)) in _LOSES_STATE and scenario.mode in COORDINATED:
                 yield (
                     ("faults", position),
                     f"{kind!r} loses what {name!r} of that agent holds, and the sum would be wrong",
@@ -181,7 +181,7 @@ def _gate(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if getattr(scenario.network.loss, "probability", 1.0):
         yield path, f"gate {name!r} takes a lost message for one that was heard: set it, so that one comes now and then"
     has_end = scenario.stop.virtual_time is not None
-    if scenario.mode in _COORDINATED and scenario.schedule.is_asynchronous and not has_end:
+    if scenario.mode in COORDINATED and scenario.schedule.is_asynchronous and not has_end:
         yield path, f"gate {name!r} may fall silent everywhere, and no update would ever come: set it, or virtual_time"
 
 
@@ -199,12 +199,12 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             kind = kind_of("topologies", scenario.topology)
             reason = f"{name!r} needs the same neighbors in all rounds to remember each other, and {kind!r} changes"
             yield ("topology", "kind"), reason
-    if compressor.is_difference and scenario.mode in _COORDINATED:
+    if compressor.is_difference and scenario.mode in COORDINATED:
         yield ("compressor",), f"{name!r} is for neighbors that remember each other, in mode gossip"
     if compressor.is_difference and scenario.schedule.is_asynchronous and scenario.mode == "gossip":
         reason = f"{name!r} needs every message, and of several that wait an asynchronous agent mixes only the newest"
         yield ("compressor",), reason
-    takes_part = scenario.mode == "gossip" or scenario.mode in _COORDINATED
+    takes_part = scenario.mode == "gossip" or scenario.mode in COORDINATED
     if (
         takes_part
         and compressor.is_sparse
@@ -224,12 +224,12 @@ def _pooled(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 
 def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    if scenario.mode not in _COORDINATED:
+    if scenario.mode not in COORDINATED:
         return
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
     if wrong := participation.misfit(scenario.agents):
         yield ("coordinator", "participation"), wrong
-    shared = scenario.exchange.shared or stack.layout.parts
+    shared = shared_parts(scenario, stack)
     if wrong := aggregator.misfit({t.name: t.shape for t in stack.layout.tensors if t.part in shared}):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
     if aggregator.score and participation.score and aggregator.score != participation.score:

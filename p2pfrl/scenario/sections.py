@@ -26,6 +26,8 @@ from p2pfrl.world import links
 from p2pfrl.world.links import Loss
 
 Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
+COORDINATED: tuple[Mode, ...] = ("central", "hierarchical")
+"""Modes in which a coordinator averages what agents send."""
 MODES: tuple[Mode, ...] = ("gossip", "central", "hierarchical", "independent", "pooled")
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -14,7 +14,7 @@ from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.sections import COORDINATED, Scenario
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Sizes:
     told: int | None
     upload: int | None
     model: int
+
+
+def shared_parts(scenario: Scenario, stack: Stack) -> tuple[str, ...]:
+    """Return the parts that travel: those that are named, else all that agents have in common."""
+    return tuple(scenario.exchange.shared or stack.common)
 
 
 def sizes(
@@ -55,7 +60,7 @@ def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> t
         parts,
         payload if scenario.mode in payload.modes else Parameters(),
         scenario.mixing if is_gossip else Metropolis(),
-        coordinator=scenario.mode in ("central", "hierarchical"),
+        coordinator=scenario.mode in COORDINATED,
     )
     dtype = np.dtype(stack.layout.dtype)
     upload = found.upload or 0

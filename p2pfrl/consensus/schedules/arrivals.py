@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from p2pfrl.consensus.schedules.base import Participants
+from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
+from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.staleness import Staleness
 from p2pfrl.core.types import (
+    COORDINATOR,
     FINAL,
     MODEL,
     SKIP,
@@ -23,6 +26,24 @@ from p2pfrl.core.types import (
     Started,
     WaitUntil,
 )  # fmt: skip
+
+
+class Unhurried(ScheduleRule):
+    """What the round protocols have in common in which nobody waits for anybody."""
+
+    is_asynchronous: ClassVar[bool] = True
+
+    @property
+    def link_timeout(self) -> float:
+        """One second: nobody waits for a dead peer."""
+        return 1.0
+
+    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
+        """Return the state machine of an agent that trains for a coordinator."""
+        return Client(
+            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
+            coordinator=coordinator,
+        )  # fmt: skip
 
 
 class AsynchronousCoordinator:

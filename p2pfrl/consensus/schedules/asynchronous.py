@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
-from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import Client
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, Unhurried
+from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import (
-    COORDINATOR,
     SKIP,
     Action,
     Event,
@@ -32,7 +30,7 @@ from p2pfrl.core.types import (
 
 
 @rule
-class Asynchronous(ScheduleRule):
+class Asynchronous(Unhurried):
     """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
 
     With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which answers at once
@@ -46,15 +44,9 @@ class Asynchronous(ScheduleRule):
         staleness: the factor s(tau) of a payload that lags tau rounds.
     """
 
-    is_asynchronous: ClassVar[bool] = True
     every: int = Field(default=1, ge=1)
     max_staleness: int | None = Field(default=None, ge=0)
     staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
-
-    @property
-    def link_timeout(self) -> float:
-        """One second: nobody waits for a dead neighbor."""
-        return 1.0
 
     def gossip(
         self,
@@ -84,13 +76,6 @@ class Asynchronous(ScheduleRule):
         return Pairs(
             me, neighborhood, every=self.every, rounds=rounds, patience=patience, pick=pick, available=available,
             first=first,
-        )  # fmt: skip
-
-    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
-        """Return the state machine of an agent that trains for a coordinator."""
-        return Client(
-            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
-            coordinator=coordinator,
         )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:

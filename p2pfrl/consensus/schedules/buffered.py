@@ -6,17 +6,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
-from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import Client
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, Unhurried
+from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import COORDINATOR, Schedule
+from p2pfrl.core.types import Schedule
 
 
 @rule
-class Buffered(ScheduleRule):
+class Buffered(Unhurried):
     """x <- server step of (1/K) sum s(tau_k) u_k, after every K updates u_k that arrive; nobody waits for anybody.
 
     s(tau) = 1/sqrt(1 + tau) by default, tau the number of models made since the one that u_k started from. K = 1 is
@@ -38,7 +37,6 @@ class Buffered(ScheduleRule):
         aggregation, AISTATS 2022, arXiv 2106.06639; Tyurin et al., ICLR 2026, arXiv 2509.24305 (Rennala NIGT).
     """
 
-    is_asynchronous: ClassVar[bool] = True
     needs_coordinator: ClassVar[bool] = True
     every: int = Field(default=1, ge=1)
     size: int = Field(default=10, ge=1)
@@ -49,11 +47,6 @@ class Buffered(ScheduleRule):
     def __post_init__(self) -> None:
         if self.fresh_only and self.max_staleness is not None:
             raise ValueError("fresh_only = true is max_staleness = 0: leave max_staleness out")
-
-    @property
-    def link_timeout(self) -> float:
-        """One second: nobody waits for a dead agent."""
-        return 1.0
 
     def models(self, rounds: int, agents: int) -> int:
         """Return n R / K, rounded up."""
@@ -71,13 +64,6 @@ class Buffered(ScheduleRule):
     ) -> Schedule:
         """Refuse: among neighbors nobody holds a buffer."""
         raise NotImplementedError("schedule 'buffered' needs a coordinator")
-
-    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
-        """Return the state machine of an agent that trains for a coordinator."""
-        return Client(
-            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
-            coordinator=coordinator,
-        )  # fmt: skip
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""
