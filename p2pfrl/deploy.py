@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.blueprint import Blueprint
-from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
@@ -208,11 +207,6 @@ async def _find(
 ) -> tuple[Fleet, tuple[int, ...]]:  # fmt: skip
     """Return who lives where, and who lives here."""
     if place.fleet is not None:
-        missing = place.fleet.missing(scenario.agents, coordinator=blueprint.mode.coordinator)
-        if missing:
-            raise ScenarioError([
-                f"--peers: expected all agents of the scenario, got no address for {show_agents(missing)}"
-            ])  # fmt: skip
         return place.fleet, place.agents
     if place.lead:
         assert place.rendezvous is not None

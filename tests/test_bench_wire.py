@@ -1,30 +1,14 @@
 """The benchmarks of links run, move every byte they count, and check what they say they check."""
 
-import math
-
 import numpy as np
 import pytest
 
-from p2pfrl.bench import BENCHMARKS, measure
 from p2pfrl.bench.streams import HERE, THERE, Unread, decoder_for, encode, links, sockets
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import Encoder
 from p2pfrl.world.greeting import Identity, envelope
 from p2pfrl.world.session import Delivered, Session
-
-OURS = [name for name in BENCHMARKS if name.startswith(("wire_", "tcp_"))]
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_a_benchmark_of_the_wire_runs_and_gives_its_own_figure_first(name: str) -> None:
-    first, *others = measure(name, quick=True)
-    assert first.name == name
-    for result in (first, *others):
-        assert math.isfinite(result.value)
-        assert result.value > 0
-        assert result.unit
-        assert result.against
 
 
 def test_a_link_and_a_socket_move_the_same_number_of_bytes() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 _PLACE = re.compile(r"((?:--[a-z-]+ [^\s:]+|[^\s:]+:\d+:\d+|[^\s:]+)): (?=\S)")
 _EXPECTED = re.compile(
-    r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got (?P<got>.+?))?(?:; (?P<fix>.+))?", re.DOTALL
+    r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got:? (?P<got>.+?))?(?:; (?P<fix>.+))?", re.DOTALL
 )
 _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 

@@ -120,16 +120,23 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
 
 
 def refuse_strangers(place: Place, scenario: Scenario) -> None:
-    """Refuse agents that the scenario does not have.
+    """Refuse agents that the scenario does not have, and a table of peers that lacks some that it has.
 
     Raises:
         ScenarioError: there are some.
     """
+    from p2pfrl.modes import MODES
     from p2pfrl.world.fleet import show_agents
 
     if unknown := [agent for agent in place.agents if agent >= scenario.agents]:
         raise ScenarioError([
             f"--agents: there is no agent {show_agents(unknown)}; the scenario has 0-{scenario.agents - 1}"
+        ])  # fmt: skip
+    if place.fleet is None:
+        return
+    if absent := place.fleet.missing(scenario.agents, coordinator=MODES[scenario.mode].coordinator):
+        raise ScenarioError([
+            f"--peers: expected all agents of the scenario, got no address for {show_agents(absent)}"
         ])  # fmt: skip
 
 
