@@ -50,15 +50,14 @@ class Told:
 
     def load(self, file: str) -> Scenario:
         """Return the scenario of `file` with everything on top."""
-        from p2pfrl.exchange.payloads import RULES as PAYLOADS
         from p2pfrl.scenario import load
+        from p2pfrl.scenario.notes import notes
         from p2pfrl.settings import overrides
 
         values = overrides(self.set)
         scenario = load(file, values if self.seed is None else {**values, "seed": self.seed})
-        payload = PAYLOADS[scenario.exchange.payload]
-        if payload.reveals_experience and scenario.mode in payload.modes:
-            print(f"note: payload {scenario.exchange.payload!r} shares raw experience", file=sys.stderr)
+        for note in notes(scenario):
+            print(f"note: {note}", file=sys.stderr)
         return scenario
 
 

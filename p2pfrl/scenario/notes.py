@@ -1,0 +1,58 @@
+"""What a scenario says that its mode has no use for, and what it gives away: told to whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from p2pfrl.core.options import construct
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.scenario.sections import Edge, Mode, Scenario
+
+_GRAPH = ("topology", "mixing")
+_AVERAGING = ("exchange.payload", "exchange.shared", "exchange.order", "compressor", "gate")
+_IDLE: dict[Mode, tuple[str, ...]] = {
+    "gossip": ("coordinator", "hierarchy"),
+    "central": (*_GRAPH, "hierarchy"),
+    "hierarchical": _GRAPH,
+    "independent": (*_GRAPH, "coordinator", "hierarchy", *_AVERAGING, "network"),
+    "pooled": (*_GRAPH, "hierarchy", *_AVERAGING, "correction", "coordinator.aggregator", "coordinator.server_optimizer"),
+}
+"""Keys without effect by mode."""
+_OWN_STEP = ("lr", "optimizer")
+"""Options of a learner's own step, which it does not take where its gradients travel."""
+
+
+def notes(scenario: Scenario) -> Iterator[str]:
+    """Yield one line each on what is shared that others would keep, and on keys that have no effect.
+
+    A file may hold keys for several modes, so that `compare` can run them all: a key without effect is no error.
+    """
+    payload, mode = scenario.exchange.payload, scenario.mode
+    travels = mode in PAYLOADS[payload].modes
+    if PAYLOADS[payload].reveals_experience and travels:
+        yield f"payload {payload!r} shares raw experience"
+    idle = [key for key in _IDLE[mode] if _says_something(scenario, key)]
+    if isinstance(scenario.network.latency, Edge) and "topology" in idle:
+        idle.remove("topology")
+    if idle:
+        yield f"in mode {mode!r} without effect: {', '.join(idle)}"
+    if PAYLOADS[payload].needs_gradient and travels:
+        plain = construct(type(scenario.learner), {})
+        own = [name for name in _OWN_STEP if getattr(scenario.learner, name, None) != getattr(plain, name, None)]
+        if own:
+            keys = ", ".join(f"learner.{name}" for name in own)
+            yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _says_something(scenario: Scenario, key: str) -> bool:
+    value, plain = scenario, _plain()
+    for name in key.split("."):
+        value, plain = getattr(value, name), getattr(plain, name)
+    return bool(value != plain)
+
+
+@cache
+def _plain() -> Any:
+    return construct(Scenario, {"name": "plain", "agents": 1, "stop": {"rounds": 1}, "learner": {"kind": "quadratic"}})
