@@ -37,5 +37,6 @@ GRADIENTS = {"mode": "central", "exchange": {"payload": "gradient"}, "learner": 
     ],
 )
 def test_keys_without_effect_are_named(settings, said):
-    plain = {"name": "here", "agents": 4, "stop": {"rounds": 1}, "environment": {"id": "CartPole-v1"}, "learner": {"kind": "ppo"}}
+    plain = {"name": "here", "agents": 4, "stop": {"rounds": 1}, "learner": {"kind": "ppo"}}
+    plain["environment"] = {"id": "CartPole-v1"}
     assert [*notes(construct(Scenario, {**plain, **settings}))] == said

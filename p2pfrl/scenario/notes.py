@@ -11,13 +11,14 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.sections import Edge, Mode, Scenario
 
 _GRAPH = ("topology", "mixing")
+_STEP = ("coordinator.aggregator", "coordinator.server_optimizer")
 _AVERAGING = ("exchange.payload", "exchange.shared", "exchange.order", "compressor", "gate")
 _IDLE: dict[Mode, tuple[str, ...]] = {
     "gossip": ("coordinator", "hierarchy"),
     "central": (*_GRAPH, "hierarchy"),
     "hierarchical": _GRAPH,
     "independent": (*_GRAPH, "coordinator", "hierarchy", *_AVERAGING, "network"),
-    "pooled": (*_GRAPH, "hierarchy", *_AVERAGING, "correction", "coordinator.aggregator", "coordinator.server_optimizer"),
+    "pooled": (*_GRAPH, "hierarchy", *_AVERAGING, "correction", *_STEP),
 }
 """Keys without effect by mode."""
 _OWN_STEP = ("lr", "optimizer")
