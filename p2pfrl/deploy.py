@@ -100,13 +100,13 @@ def deploy(
 
 
 def _finished(scenario: Scenario, out: Path) -> Mapping[str, Any] | None:
-    """Return the summary of a process that has done all its rounds, or None where there is something left to do."""
+    """Return the summary of a process that has come to its end, or None where there is something left to do."""
     path = out / SUMMARY
     if not Checkpoints(out / "checkpoints", hash8(scenario)).starts() or not path.exists():
         return None
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return summary if summary["stopped_by"] == "rounds" else None
+        return summary if summary["stopped_by"] in ("rounds", "wall_time") else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

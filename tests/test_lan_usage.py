@@ -41,6 +41,8 @@ BAD = {
     (*PEER, "--lead", "--secret", "short.key"): ("--secret short.key", "expected a secret of at least 16 bytes", "6"),
     (*PEER, "--lead", "--tls", "pki/none.crt"): ("--tls: pki/ca.crt", "expected the authority's", "No such file"),
     ("pki", "issue", "7-4", "--authority", "pki"): ("AGENTS", "expected agents such as", "'7-4'"),
+    ("pki", "issue", "0", "--authority", "pki", "--days", "0"): ("days", "expected 1 to 3650", "0"),
+    ("pki", "issue", "0", "--authority", "pki"): ("pki/ca.crt", "expected the authority, got", "No such file"),
     ("scenario", "ring.toml", "-j", "0", "--transport", "tcp"): ("--jobs", "expected at least 1 process", "0"),
     ("scenario", "ring.toml", "-j", "2"): ("--jobs 2", "one run of the simulator is one process", ""),
 }

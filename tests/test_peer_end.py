@@ -35,10 +35,13 @@ def test_an_interrupt_while_waiting_is_code_130_and_a_word(tmp_path, number, opt
     assert "Traceback" not in said
 
 
-def test_a_finished_run_that_is_started_again_says_so_and_leaves_its_files_as_they_are(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("stop", ["stop.rounds=3", "stop={virtual_time = '0.5s'}"])
+def test_a_finished_run_that_is_started_again_says_so_and_leaves_its_files_as_they_are(
+    stop, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     Path("ring.toml").write_text(RING, encoding="utf-8")
-    words = ["peer", "ring.toml", "--agents", "0-3", "--lead", "--out", "run"]
+    words = ["peer", "ring.toml", "--agents", "0-3", "--lead", "--out", "run", "--set", stop]
     assert main(words) == 0
     first = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     assert b'"rounds": 3' in first[Path("run/peer.json")]

@@ -206,6 +206,11 @@ REFUSED = {
         "mode",
         "transitions of others",
     ),
+    "gradients that only the agent knows": (
+        {"mode": "pooled", "learner": {"kind": "quadratic", "steps": 2}},
+        "learner.steps",
+        "must be 1 in mode pooled, got 2",
+    ),
     "a gate that believes lost messages heard": (
         {"gate": {"kind": "norm", "threshold": 0.1}, "network": {"loss": 0.1}},
         "gate.max_silence",

@@ -156,7 +156,9 @@ def pki_issue(
 
     with named("AGENTS"):
         ids = parse_agents(agents)
-    _tell(issue(authority, ids, days=days), json)
+    with named():
+        made = issue(authority, ids, days=days)
+    _tell(made, json)
     return DONE
 
 

@@ -219,8 +219,13 @@ def _compressor(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 
 def _pooled(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    if scenario.mode == "pooled" and type(stack).collect is Stack.collect:
+    if scenario.mode != "pooled":
+        return
+    if type(stack).collect is Stack.collect:
         yield ("mode",), f"learner {_learner(scenario)} cannot learn from the transitions of others: not in mode pooled"
+    for option, value in stack.pooled.items():
+        if (told := getattr(scenario.learner, option)) != value:
+            yield ("learner", option), f"must be {value} in mode pooled, got {told}"
 
 
 def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:

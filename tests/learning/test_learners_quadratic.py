@@ -122,7 +122,7 @@ def test_curvatures_without_a_minimum_are_refused(curvature):
         Quadratic(curvature=curvature)
 
 
-def test_pooled_steps_along_the_mean_gradient_and_refuses_several_steps():
+def test_pooled_steps_along_the_mean_gradient_and_says_that_it_can_take_one():
     stack = Quadratic(dimension=3, lr=0.1).prepare(Task(1, 4))
     trainer = Trainer(stack, 4)
     from p2pfrl.learning.learners.base import Batch
@@ -133,5 +133,4 @@ def test_pooled_steps_along_the_mean_gradient_and_refuses_several_steps():
     A, x_star, x = stack.problem()["A"], stack.problem()["x_star"], trainer.parameters[0, :3]
     expected = x - 0.1 * np.mean([a @ (x - s) for a, s in zip(A, x_star, strict=True)], axis=0)
     np.testing.assert_allclose(row[0, :3], expected, rtol=1e-14)
-    with pytest.raises(ScenarioError, match=r"learner\.steps"):
-        Quadratic(steps=2).prepare(Task(1, 4)).collect(Batch(range(4), [0] * 4, trainer.parameters, {}))
+    assert stack.pooled == {"steps": 1}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -113,6 +114,7 @@ class Stack(ABC):
         takes_guides: whether its loss heeds `Correction.guided_by`.
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
+        pooled: options without which `collect` cannot know what an update would learn from, with their values.
     """
 
     layout: Layout
@@ -128,6 +130,7 @@ class Stack(ABC):
     takes_guides: bool = False
     only_payload: str | None = None
     personal: tuple[str, ...] = ()
+    pooled: Mapping[str, object] = MappingProxyType({})
 
     @property
     def common(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class QuadraticStack(Stack):
 
     takes_corrections = True
     gives_gradients = True
+    pooled = MappingProxyType({"steps": 1})
 
     def __init__(self, learner: Quadratic, task: Task) -> None:
         self.learner = learner
@@ -156,13 +158,7 @@ class QuadraticStack(Stack):
         return out
 
     def collect(self, batch: Batch) -> Outcome:
-        """Gather each agent's gradient at its parameters, `(b, d)`.
-
-        Raises:
-            ScenarioError: with several steps: only the agents know their later gradients.
-        """
-        if self.learner.steps != 1:
-            raise ScenarioError([f"learner.steps: must be 1 in mode pooled, got {self.learner.steps}"])
+        """Gather each agent's gradient at its parameters, `(b, d)`: of one step, for later ones depend on the first."""
         ((gradient, loss),) = self._gradients(batch, batch.parameters[:, : self.learner.dimension])
         return replace(self._outcome(batch, loss), transitions=gradient)
 
