@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.quadratic import Quadratic
