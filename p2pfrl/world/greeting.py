@@ -24,6 +24,7 @@ MAX_CONTROL = 65536
 ENVELOPE = struct.Struct("<3sBBxH")
 LENGTH = struct.Struct("<I")
 MAGIC = b"p2p"
+_TLS_HANDSHAKE = b"\x16\x03"
 _NONCE = 16
 
 
@@ -76,7 +77,9 @@ def open_envelope(raw: bytes | memoryview) -> tuple[int, int]:
     """
     magic, version, kind, count = ENVELOPE.unpack(raw)
     if magic != MAGIC or kind not in (CONTROL, DATA):
-        raise WireError("bad_magic", f"expected a p2pfrl record, got {bytes(raw)!r}")
+        is_tls = bytes(raw[:2]) == _TLS_HANDSHAKE
+        got = "TLS; both sides must use certificates, or neither" if is_tls else repr(bytes(raw))
+        raise WireError("bad_magic", f"expected a p2pfrl record, got {got}")
     if version != VERSION:
         raise WireError("wrong_version", f"expected protocol version {VERSION}, got {version}")
     if (kind == CONTROL) == (count > 0):

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from p2pfrl import pki
+from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.world.greeting import Identity
+from p2pfrl.world.greeting import Identity, open_envelope
 from p2pfrl.world.session import Closed, Delivered, Event, Opened, Session
 from p2pfrl.world.tcp import Link
 from p2pfrl.world.tls import CertificateError, agents_of, contexts, own_agents, refusal
@@ -314,6 +315,8 @@ def test_plain_greeting_to_a_tls_port_is_refused(files: Files) -> None:
 def test_tls_hello_to_a_plain_port_is_refused(files: Files) -> None:
     meeting = run(uvloop.new_event_loop, meet(None, good(files.good[1])[1]))
     assert meeting.acceptors[0].reasons() == ["bad_magic"]
+    with pytest.raises(WireError, match="got TLS; both sides must use certificates, or neither"):
+        open_envelope(b"\x16\x03\x01\x00\xdc\x01\x00\x00")
     assert isinstance(meeting.failure, ssl.SSLError)
     assert refusal(meeting.failure)[0] == "not_tls"
     assert not meeting.dialer.joined()
