@@ -15,6 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
@@ -90,11 +92,12 @@ def deploy(
         return finished
     main = _deploy(scenario, place, out, security, timing, voice, announce)
     try:
-        try:
-            import uvloop
-        except ImportError:
-            return asyncio.run(main)
-        return uvloop.run(main)
+        with threadpool_limits(1, "blas"):  # as in the simulator
+            try:
+                import uvloop
+            except ImportError:
+                return asyncio.run(main)
+            return uvloop.run(main)
     except asyncio.CancelledError:
         raise KeyboardInterrupt("interrupted while waiting for the others") from None
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from p2pfrl.build import World, build
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.results.record import Record, save
@@ -32,6 +34,8 @@ def simulate(
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
+    Matrix products take one thread, whatever the machine has: they are small, and sums must not depend on it.
+
     Args:
         scenario: as `load` returned it.
         seed: in place of the scenario's.
@@ -51,7 +55,7 @@ def simulate(
     stop.world = world
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), stop.because, "virtual_time")
-    with fewer_collections():
+    with fewer_collections(), threadpool_limits(1, "blas"):
         try:
             world.simulation.run()
         except KeyboardInterrupt:
