@@ -1,9 +1,11 @@
 """What the layout of the code promises: imports go one way, rules are pure, nothing is pickled, modules stay short."""
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import p2pfrl
+from p2pfrl.catalog import TABLES, table
 
 ROOT = Path(p2pfrl.__file__).parent
 MODULES = {
@@ -122,6 +125,30 @@ def test_members_of_other_rooms_are_reached_through_their_contract(axis):
     for name in MODULES:
         if layer(name) in ("agent", "world", "exchange", "learning", "core"):
             assert not members & set(imports(name)), name
+
+
+RULES = {(axis, kind): member for axis in TABLES for kind, member in table(axis).items()}
+
+
+def test_a_rule_knows_no_member_of_another_axis():
+    axes: dict[str, set[str]] = {}
+    for (axis, _), member in RULES.items():
+        if not member.__module__.endswith(".base") and layer(member.__module__) != "core":
+            axes.setdefault(member.__module__, set()).add(axis)
+    assert len(axes) > 60
+    for name, own in axes.items():
+        for target in imports(name):
+            assert own & axes.get(target, own), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(("axis", "kind"), [key for key in RULES if key[0] != "environments"])
+def test_a_rule_is_about_sixty_lines_at_most_beside_its_docstrings(axis, kind):
+    lines, _ = inspect.getsourcelines(RULES[axis, kind])
+    length = sum(bool(line.strip()) for line in lines)
+    for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node, clean=False)):
+            length -= sum(bool(line.strip()) for line in text.splitlines())
+    assert length <= 64
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in PURE])
