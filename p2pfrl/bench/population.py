@@ -176,7 +176,7 @@ def memory(quick: bool) -> Iterator[Result]:
     Traced on 10,000 agents in their third round, while everyone trains. Not counted: graph, mixing matrix and what
     stands in for the learner, which exist before; the vector that mixing made; the network's counters and the log.
     """
-    n = 200 if quick else 10_000
+    n = 1000 if quick else 10_000
     used: list[int] = []
     _traced(50, [])
     _traced(n, used)
