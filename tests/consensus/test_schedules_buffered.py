@@ -12,7 +12,7 @@ from p2pfrl.consensus.schedules.buffered import Buffered
 from p2pfrl.consensus.schedules.central import Coordinator
 from p2pfrl.consensus.staleness import Polynomial
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.types import SKIP, Expired, Missing, Mix, Started
+from p2pfrl.core.types import SKIP, Expired, Missing, Mix, PeerLost, Started
 
 
 def everyone(round: int, present: Sequence[int]) -> Sequence[int]:
@@ -67,6 +67,26 @@ def test_duplicates_skips_and_losses_do_not_count():
     feed(c, Started(), received(1, 0, sequence=1))
     assert feed(c, received(1, 0, sequence=1)) == []
     assert feed(c, received(2, 0, kind=SKIP), Missing(0, 0)) == ["send model 0 to 2", "send model 0 to 0"]
+
+
+def test_updates_of_those_who_left_are_in_the_last_model_and_put_nothing_off():
+    c = buffered(3, agents=2)
+    assert feed(c, Started(), PeerLost(0), PeerLost(1)) == ["send model 0 to 0 1", "wait"]
+    assert feed(c, received(1, 0)) == ["wait"]
+    assert feed(c, Expired(SECOND)) == ["send model 0 to 1", "wait"]
+    assert feed(c, Expired(300 * SECOND)) == ["mix 0 of 1", "send final 1 to 0 1", "finish"]
+
+
+@pytest.mark.parametrize("kind", ["leave", "crash"])
+@pytest.mark.parametrize(("agents", "schedule"), [(1, {"kind": "asynchronous"}), (3, {"kind": "buffered", "size": 4})])
+def test_a_run_ends_when_nobody_is_left(kind: str, agents: int, schedule: dict[str, object]) -> None:
+    gone = {"at": "5500ms", "kind": kind, "agents": list(range(agents))}
+    record = play(
+        agents, 12, mode="central", faults=(gone,), schedule=schedule, compute={"seconds_per_env_step": 1.0},
+        network={"latency": "1ms"},
+    )  # fmt: skip
+    assert record.staleness.sum() == 5 * agents
+    assert record.summary["virtual_seconds"] == pytest.approx(305.5, abs=1.1)
 
 
 def test_only_fresh_updates_count_where_that_is_asked():

@@ -308,6 +308,23 @@ def test_skips_losses_and_newcomers_get_the_model():
     assert c.waits_for() == "the coordinator waits at version 0 for any update"
 
 
+def test_an_asynchronous_coordinator_that_everyone_left_waits_five_minutes_and_ends():
+    c = asynchronous()
+    feed(c, Started(), PeerLost(1), PeerJoined(1), PeerLost(0))
+    assert feed(c, PeerLost(1), now=SECOND) == ["wait"]
+    assert feed(c, PeerLost(0), now=2 * SECOND) == []
+    assert feed(c, Expired(301 * SECOND)) == ["send final 0 to 0 1", "finish"]
+    assert c.deadlines_expired == 1
+
+
+def test_an_asynchronous_coordinator_goes_on_with_whoever_comes_back():
+    c = asynchronous()
+    feed(c, Started(), PeerLost(0), PeerLost(1))
+    assert feed(c, PeerJoined(1)) == ["no deadline", "send model 0 to 1"]
+    assert feed(c, Expired(300 * SECOND)) == []
+    assert feed(c, PeerLost(1), now=SECOND) == ["wait"]
+
+
 def push(out: Sequence[int] = (1, 2), **options: object) -> Push:
     machine = Asynchronous(**options).gossip(
         0, Neighbors(out), rounds=4, order="adapt_then_combine", available=lambda round, now: round != 1

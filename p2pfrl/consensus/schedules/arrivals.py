@@ -21,11 +21,15 @@ from p2pfrl.core.types import (
     Missing,
     Mix,
     PeerJoined,
+    PeerLost,
     Received,
     Send,
     Started,
     WaitUntil,
 )  # fmt: skip
+
+_PATIENCE = 300 * 10**9
+"""Nanoseconds after which an agent without its coordinator, or a coordinator without any agent, goes home."""
 
 
 class Unhurried(ScheduleRule):
@@ -41,7 +45,7 @@ class Unhurried(ScheduleRule):
     def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
         return Client(
-            every=self.every, rounds=rounds, patience=300 * 10**9, available=available, retag=False,
+            every=self.every, rounds=rounds, patience=_PATIENCE, available=available, retag=False,
             coordinator=coordinator,
         )  # fmt: skip
 
@@ -52,7 +56,8 @@ class AsynchronousCoordinator:
     The staleness of an update is the number of models made since the one it started from. `rounds` times n updates are
     applied, the last ones however few they are, then the final model goes to everyone. Whoever has sent an update gets
     the model of now at once; of updates that arrive at the same moment all are looked at first, so that their order
-    does not matter where together they make a new model.
+    does not matter where together they make a new model. Once everyone has been gone for 300 seconds, in a simulation
+    virtual ones, nobody is waited for any more: what has arrived is applied, and the run is over.
 
     Args:
         participants: who is asked at the start.
@@ -82,16 +87,22 @@ class AsynchronousCoordinator:
         self._newest: dict[int, tuple[int, int]] = {}
         self._buffer: list[Message] = []
         self._waiting: dict[int, None] = {}
+        self._absent: dict[int, None] = {}
+        self._deadline: int | None = None
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
         if isinstance(event, Received):
             return self._received(event.message, now)
         if isinstance(event, Expired):
-            return self._answer()
+            return self._expired(event.deadline)
         if isinstance(event, Started):
             return (Send(self._participants.choose(0, self._participants.everyone), 0, MODEL),)
-        if isinstance(event, PeerJoined | Missing):
+        if isinstance(event, PeerLost):
+            return self._lost(event.peer, now)
+        if isinstance(event, PeerJoined):
+            return (*self._found(event.peer), Send((event.peer,), self.version, MODEL))
+        if isinstance(event, Missing):
             return (Send((event.peer,), self.version, MODEL),)
         return ()
 
@@ -114,10 +125,34 @@ class AsynchronousCoordinator:
         if self._updates_left is not None:
             self._updates_left -= 1
         if self._updates_left == 0:
-            return (self._mix(), Send(self._participants.everyone, self.version, FINAL), Finish())
+            return self._end()
         if len(self._buffer) == self._size:
             return (self._mix(), *self._answer())
         return (WaitUntil(now),)
+
+    def _lost(self, peer: int, now: int) -> Sequence[Action]:
+        self._absent[peer] = None
+        if self._deadline is not None or len(self._absent) < self._participants.agents:
+            return ()
+        self._deadline = now + _PATIENCE
+        return (WaitUntil(self._deadline),)
+
+    def _found(self, peer: int) -> Sequence[Action]:
+        self._absent.pop(peer, None)
+        if self._deadline is None:
+            return ()
+        self._deadline = None
+        return (WaitUntil(None), *self._answer())
+
+    def _expired(self, deadline: int) -> Sequence[Action]:
+        if deadline == self._deadline:
+            self.deadlines_expired += 1
+            return self._end()
+        return (*self._answer(), WaitUntil(self._deadline)) if self._deadline is not None else self._answer()
+
+    def _end(self) -> Sequence[Action]:
+        last = (self._mix(),) if self._buffer else ()
+        return (*last, Send(self._participants.everyone, self.version, FINAL), Finish())
 
     def _answer(self) -> Sequence[Action]:
         waiting, self._waiting = sorted(self._waiting), {}
