@@ -196,6 +196,44 @@ REFUSED = {
         "coordinator.aggregator",
         "plain mean",
     ),
+    "own control variates behind a gate": (
+        {"mode": "central", "correction": {"kind": "residual_variate"}, "gate": {"kind": "every", "tau": 2}},
+        "gate",
+        "plain mean",
+    ),
+    "own control variates of agents that leave": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "faults": ({"at": "1s", "kind": "leave", "agents": [1]},),
+        },
+        "faults.0",
+        "missing from the sum",
+    ),
+    "own control variates of agents that do not come back": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "faults": (
+                {"at": "1s", "kind": "crash", "agents": [1, 2]},
+                {"at": "2s", "kind": "restart", "agents": [1]},
+            ),
+        },
+        "faults.0",
+        "missing from the sum",
+    ),
+    "natural gradients of stragglers": (
+        {
+            "mode": "central",
+            "learner": {"kind": "softmax_pg"},
+            "environment": {"id": "garnet"},
+            "exchange": {"payload": "fisher"},
+            "coordinator": {"aggregator": {"kind": "natural"}, "server_optimizer": {"kind": "sgd"}},
+            "schedule": {"quorum": 0.5},
+        },
+        "schedule.quorum",
+        "of one model",
+    ),
     "control variates of agents that forget": (
         {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
         "faults.0",

@@ -8,6 +8,7 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.everyone import everyone
 from p2pfrl.scenario.protocols import protocols
 from p2pfrl.scenario.sections import COORDINATED, Scenario
 from p2pfrl.scenario.telling import telling
@@ -103,12 +104,7 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if correction.extras and not scenario.compressor.is_exact:
         yield ("compressor",), f"would garble what correction {name!r} sends beside the payload: use kind = 'none'"
     if correction.needs_everyone and scenario.mode in COORDINATED:
-        reason = f"correction {name!r} compares what an agent sent with the very next model: "
-        if scenario.schedule.is_asynchronous:
-            yield ("schedule", "kind"), f"{reason}use kind = 'synchronous'"
-        elif kind_of("participation", scenario.coordinator.participation) != "all":
-            yield ("coordinator", "participation"), f"{reason}everyone must be asked; 'control_variate' need not"
-        yield from _plain_mean(scenario, f"the corrections of {name!r} sum to zero only around the plain mean: use")
+        yield from everyone(scenario, name)
     if correction.extras:
         for position, fault in enumerate(scenario.faults):
             if (kind := kind_of("faults", fault)) in _LOSES_STATE and scenario.mode in COORDINATED:
@@ -116,16 +112,6 @@ def _correction(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
                     ("faults", position),
                     f"{kind!r} loses what {name!r} of that agent holds, and the sum would be wrong",
                 )
-
-
-def _plain_mean(scenario: Scenario, reason: str) -> Iterator[Problem]:
-    coordinator = scenario.coordinator
-    if kind_of("server_optimizers", coordinator.server_optimizer) != "replace":
-        yield ("coordinator", "server_optimizer"), f"{reason} 'replace'"
-    if getattr(coordinator.aggregator, "weights", "") != "uniform":
-        yield ("coordinator", "aggregator"), f"{reason} kind = 'mean', weights = 'uniform'"
-    if getattr(scenario.schedule, "quorum", 1.0) < 1.0:
-        yield ("schedule", "quorum"), f"{reason} 1, so that everyone answers"
 
 
 def _mixing_alone(scenario: Scenario, stack: Stack) -> Iterator[Problem]:

@@ -48,6 +48,11 @@ def _aggregator(scenario: Scenario) -> Iterator[Problem]:
     name = kind_of("aggregators", aggregator)
     if aggregator.needs_barrier and scenario.schedule.is_asynchronous:
         yield ("schedule", "kind"), f"{name!r} needs what all agents say of one model: use kind = 'synchronous'"
+    if aggregator.needs_barrier and getattr(scenario.schedule, "quorum", 1.0) < 1.0:
+        yield (
+            ("schedule", "quorum"),
+            f"{name!r} needs what all agents say of one model, stragglers speak of others: use 1",
+        )
     if not aggregator.is_model:
         return
     optimizer = kind_of("server_optimizers", scenario.coordinator.server_optimizer)

@@ -199,6 +199,15 @@ def test_what_divides_by_the_rate_needs_plain_descent_and_a_coordinator(kind, ta
         loads(text(4, 3, **tables, correction={"kind": kind}))
 
 
+def test_residual_variates_outlive_a_crash_that_ends():
+    faults = ({"at": "20500ms", "kind": "crash", "agents": [0]}, {"at": "25s", "kind": "restart", "agents": [0]})
+    run = play(
+        4, 150, mode="central", learner={"dimension": 3, "steps": 5, "lr": 0.02},
+        correction={"kind": "residual_variate"}, compute={"seconds_per_env_step": 0.5}, faults=faults,
+    )  # fmt: skip
+    assert run.metrics["error"][-1] < 1e-8
+
+
 def test_plain_descent_of_a_network_is_corrected_too():
     learner = {"kind": "reinforce", "steps": 10, "hidden": [4], "optimizer": "sgd", "max_grad_norm": 0.0, "lr": 0.01}
     tables = {"mode": "central", "learner": learner, "environment": {"id": "CartPole-v1", "instances": 2}}
