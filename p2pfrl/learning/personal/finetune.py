@@ -20,7 +20,8 @@ class Finetune(Personal):
     The first update is the round's own, so that k = 1 costs nothing: v is what the agent had learned before it mixed.
     The others go on from there, with the optimizer moments, environments and random numbers that an agent would have
     that went on alone, and are forgotten with them when the next update begins; only v remains until then. (Copies of a
-    Gymnasium environment cannot be taken: there, each of them begins with new episodes.)
+    Gymnasium environment cannot be taken: there, each of them begins with new episodes.) With schedule.every > 1 theta
+    is where the last local update of a round begins.
 
     The usual baseline of personalization; for example Yu, Bagdasaryan, Shmatikov, "Salvaging federated learning by
     local adaptation", 2020, arXiv 2002.04758.
