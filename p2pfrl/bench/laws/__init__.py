@@ -24,6 +24,7 @@ MODULES = (
     "determinism",
     "pairwise",
     "buffered",
+    "rennala",
     "hierarchy",
     "selection",
     "mass",
