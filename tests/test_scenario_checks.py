@@ -154,6 +154,18 @@ def test_availability_is_a_dropout_or_a_trace_that_can_be_read(tmp_path):
     assert "cannot read" in refused(QUADRATIC, **{"availability.trace": "nosuch.csv"})[0]
 
 
+def test_a_run_that_waits_for_updates_of_agents_that_are_gone_needs_an_end(tmp_path):
+    trace = tmp_path / "there.csv"
+    trace.write_text("".join(f"{agent},0,{agent + 5}s\n" for agent in range(4)))
+    waiting = {"mode": "central", "schedule": {"kind": "asynchronous"}, "availability": {"trace": str(trace)}}
+    (problem,) = refused(QUADRATIC, **waiting)
+    assert problem.startswith("availability.trace: nobody is there after 8 s")
+    loads(QUADRATIC, {**waiting, "stop.virtual_time": "20s"})
+    loads(QUADRATIC, {**waiting, "schedule": {"kind": "synchronous"}})
+    trace.write_text("0,0,5s")
+    loads(QUADRATIC, waiting)
+
+
 @pytest.mark.parametrize(
     ("faults", "expected"),
     [

@@ -18,7 +18,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.compositions import compositions
 from p2pfrl.scenario.rehearsal import rehearse
-from p2pfrl.scenario.sections import Burst, Edge, Scenario
+from p2pfrl.scenario.sections import COORDINATED, Burst, Edge, Scenario
 from p2pfrl.world.availability import Presence
 
 Path = tuple[str | int, ...]
@@ -227,9 +227,14 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
     if section.dropout > 0:
         yield ("availability", "dropout"), "give either dropout or a trace, not both"
     try:
-        Presence.read(section.trace, scenario.agents)
+        presence = Presence.read(section.trace, scenario.agents)
     except P2PFRLError as error:
         yield ("availability", "trace"), str(error)
+        return
+    is_counted_by_updates = scenario.mode in COORDINATED and scenario.schedule.is_asynchronous
+    if is_counted_by_updates and scenario.stop.virtual_time is None and (end := presence.end(scenario.agents)):
+        reason = f"nobody is there after {end:g} s, and updates are waited for: give stop.virtual_time as well"
+        yield ("availability", "trace"), reason
 
 
 def _faults(scenario: Scenario) -> Iterator[Problem]:

@@ -54,6 +54,12 @@ class Presence:
         """Whether the trace says anything about `agent`; the others are always there."""
         return agent in self.intervals
 
+    def end(self, agents: int) -> float | None:
+        """Return the second after which none of `agents` agents is there any more; None where some always are."""
+        if not all(self.has(agent) for agent in range(agents)):
+            return None
+        return max((until for there in self.intervals.values() for _, until in there), default=None)
+
     def is_there(self, agent: int, time: float) -> bool:
         """Whether `agent` is there at `time` seconds."""
         return any(start <= time < end for start, end in self.intervals[agent])

@@ -474,3 +474,19 @@ def test_whatever_links_do_everyone_finishes_and_no_update_is_applied_twice(n, r
             f.heal()
         f.step(random)
     assert len(f.finished) == n + 1
+
+
+def test_who_is_away_asks_an_asynchronous_coordinator_again_more_and_more_rarely():
+    is_there = [False] * 4 + [True]
+    c = client(retag=False, available=lambda models, now: is_there[models])
+    assert feed(c, Started()) == []
+    assert feed(c, model(3, sequence=1)) == ["adopt 3", "send skip 3 to -1"]
+    for tries, rest in enumerate((10, 20, 40)):
+        until = rest * 10**6
+        *_, action = c.handle(model(4 + tries, sequence=2 + tries), 0)
+        assert isinstance(action, WaitUntil)
+        assert action.time == until
+        assert feed(c, Expired(until - 1)) == []
+        assert feed(c, Expired(until)) == [f"send skip {4 + tries} to -1"]
+    assert feed(c, model(9, sequence=9)) == ["adopt 9", "train"]
+    assert feed(c, Expired(40 * 10**6)) == []

@@ -30,13 +30,16 @@ from p2pfrl.core.types import (
     WaitUntil,
 )  # fmt: skip
 
+_FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
+
 
 class Client:
     """An agent that trains from every model it gets and sends the result back, synchronous or not.
 
     A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts for the newest round.
     Without it there is no round to wait for: it takes the model that comes in answer to its update and no other, so
-    that one update of it is under way however often a coordinator that lost sight of it sends the model again.
+    that one update of it is under way however often a coordinator that lost sight of it sends the model again. While
+    it is not available it asks again after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
 
     Args:
         every: local updates per exchange.
@@ -74,6 +77,8 @@ class Client:
         self._answer = SKIP
         self._over = False
         self._is_alone = False
+        self._absences = 0
+        self._rest: int | None = None
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
@@ -97,6 +102,9 @@ class Client:
             self.deadlines_expired += 1
             self._is_alone = True
             return () if self._updates_left else (Finish(),)
+        if isinstance(event, Expired) and event.deadline == self._rest:
+            self._rest = None
+            return (Send(self._to, self._round, SKIP),)
         return ()
 
     def waits_for(self) -> str:
@@ -126,9 +134,18 @@ class Client:
         self._models += 1
         if not self._available(self._models - 1, now):
             self._answer = SKIP
-            return [*actions, Send(self._to, message.round, SKIP)]
+            return [*actions, self._sit_out(now)]
+        self._absences, self._rest = 0, None
         self._updates_left = self._every
         return [*actions, Train()]
+
+    def _sit_out(self, now: int) -> Action:
+        """Say so; later, where it is no round that is sat out but any number of models in a row."""
+        self._absences += 1
+        if self._retag or self._absences == 1:
+            return Send(self._to, self._round, SKIP)
+        self._rest = now + min(_LONGEST_REST, _FIRST_REST << min(self._absences - 2, 16))
+        return WaitUntil(self._rest)
 
     def _trained(self, now: int) -> Sequence[Action]:
         self._updates_left -= 1
