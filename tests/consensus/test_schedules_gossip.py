@@ -197,6 +197,21 @@ def test_who_joins_while_one_combines_and_adapts_gets_the_vector_of_the_round_at
     assert feed(g, PeerJoined(1)) == ["send update 1 to 1"]
 
 
+def test_who_joins_hears_from_an_agent_that_sits_its_round_out_that_it_does():
+    g = machine(out=(1, 2), available=lambda round, now: round == 0)
+    feed(g, Started(), trained(), received(1, 0))
+    assert feed(g, received(2, 0)) == ["mix 0 of 1 2", "no deadline", "send skip 1 to 1 2", "wait"]
+    assert feed(g, PeerJoined(2)) == ["send update 0 to 2", "send skip 1 to 2"]
+
+
+def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
+    g = machine(out=(1,), available=lambda round, now: round > 0)
+    assert feed(g, Started()) == ["send skip 0 to 1", "wait"]
+    assert feed(g, received(1, 4)) == ["no deadline", "train"]
+    assert feed(g, trained()) == ["send update 4 to 1", "mix 4 of 1", "train"]
+    assert (g.messages_late, g.deadlines_expired) == (0, 0)
+
+
 def test_an_agent_behind_catches_up_and_counts_what_it_skips():
     g = machine()
     feed(g, Started(), received(2, 0), received(1, 4), received(2, 3))

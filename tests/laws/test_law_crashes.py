@@ -168,3 +168,24 @@ def test_a_run_that_ends_before_its_first_round_has_every_column_and_reads_back(
     assert set(METRICS) <= set(record.metrics)
     assert len(record.metrics["round"]) == 0
     assert set(AGENTS) <= set(load(tmp_path / "run").agents)
+
+
+@pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ({"kind": "join", "at": "3ms", "agents": [3]},),
+        ({"kind": "crash", "at": "2ms", "agents": [1]}, {"kind": "restart", "at": "5ms", "agents": [1]}),
+        ({"kind": "partition", "at": "2ms", "groups": [[0, 1]]}, {"kind": "heal", "at": "9ms"}),
+    ],
+    ids=lambda faults: faults[-1]["kind"],
+)
+def test_who_comes_back_waits_for_no_deadline_of_neighbors_that_sit_a_round_out(
+    faults: tuple[dict[str, object], ...], order: str
+) -> None:
+    for seed in range(4):
+        run = play(
+            4, 12, seed=seed, learner=FLAT, availability={"dropout": 0.5}, exchange={"order": order}, faults=faults
+        )
+        assert run.summary["deadlines_expired"] == 0
+        assert run.summary["virtual_seconds"] < 0.1

@@ -57,10 +57,11 @@ class Gossip:
     meanwhile, wait, mix what was sent and add one's own progress.
 
     An agent that is behind catches up: when a neighbor that hears us is already past our round, it went on without us,
-    and our update counts for its round. A neighbor whose link is down, or that missed `suspect_after` deadlines in a
-    row, is not awaited until it is heard again; if that comes too late, one more miss is enough. One that missed the
-    last deadline gets half of the next: then we are late by less than our other neighbors grant us, and one slow agent
-    does not make everyone miss everyone. What comes too late from it is mixed in the round in which it came, as stale.
+    and our update counts for its round; who sits a round out then waits no longer for it. A neighbor whose link is
+    down, or that missed `suspect_after` deadlines in a row, is not awaited until it is heard again; if that comes too
+    late, one more miss is enough. One that missed the last deadline gets half of the next: then we are late by less
+    than our other neighbors grant us, and one slow agent does not make everyone miss everyone. What comes too late from
+    it is mixed in the round in which it came, as stale.
     """
 
     __slots__ = (
@@ -177,7 +178,12 @@ class Gossip:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
-        return self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
+        is_past = self._waiting and message.round > self.round and sender in self._awaited
+        actions = self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
+        if is_past and not self._active and sender in self._neighborhood.successors(self.round):
+            self._waiting, self._deadline = False, None
+            return [WaitUntil(None), *self._begin(now)]
+        return actions
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
         if event.round < self.round or self._is_beyond(event.round):
@@ -236,12 +242,14 @@ class Gossip:
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
         self._absent.pop(event.peer, None)
         self._misses.pop(event.peer, None)
-        has_sent = self._active and (self._waiting or self._combine_first)
-        if has_sent and event.peer in self._neighborhood.successors(self.round):
+        if event.peer not in self._neighborhood.successors(self.round):
+            return ()
+        if self._active and (self._waiting or self._combine_first):
             return (Send((event.peer,), self.round),)
-        if self.round and event.peer in self._neighborhood.successors(self.round):
-            return (Send((event.peer,), self.round - 1),)
-        return ()
+        actions = [Send((event.peer,), self.round - 1)] if self.round else []
+        if not self._active:
+            actions.append(Send((event.peer,), self.round, SKIP))
+        return actions
 
     def _mix(self, now: int) -> list[Action]:
         self._waiting = False
