@@ -141,6 +141,11 @@ def test_symmetric_loss_needs_both_ends_to_know():
     assert "not together with faults: crash" in refused(QUADRATIC, faults=crash, **symmetric)[0]
     burst = {"kind": "burst", "good_to_bad": 0.1, "bad_to_good": 0.5}
     assert "give network.loss as a probability" in refused(QUADRATIC, **symmetric, **{"network.loss": burst})[0]
+    moved = {"kind": "norm", "threshold": 0.5, "max_silence": 3}
+    assert "gate 'norm' closes at one" in refused(QUADRATIC, **symmetric, gate=moved)[0]
+    now_and_then = {**symmetric, "gate": {"kind": "every", "tau": 2}}
+    loads(QUADRATIC, now_and_then)
+    assert "where agents sit rounds out" in refused(QUADRATIC, **now_and_then, **{"availability.dropout": 0.1})[0]
 
 
 def test_availability_is_a_dropout_or_a_trace_that_can_be_read(tmp_path):

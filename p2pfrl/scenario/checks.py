@@ -18,7 +18,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.compositions import compositions
 from p2pfrl.scenario.rehearsal import rehearse
-from p2pfrl.scenario.sections import COORDINATED, Burst, Edge, Scenario
+from p2pfrl.scenario.sections import COORDINATED, Availability, Burst, Edge, Scenario
 from p2pfrl.world.availability import Presence
 
 Path = tuple[str | int, ...]
@@ -185,6 +185,10 @@ def _on_loss(scenario: Scenario) -> Iterator[Problem]:
     if one_sided:
         reason = "symmetric cannot hold when one end misses a deadline that the other does not know of"
         yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
+    gate, is_always_there = kind_of("gates", scenario.gate), scenario.availability == Availability()
+    if gate not in ("none", "always") and not (gate == "every" and is_always_there):
+        reason = f"symmetric needs both ends of an edge to skip at once, and gate {gate!r} closes at one"
+        yield path, f"{reason} where agents sit rounds out" if gate == "every" else reason
 
 
 def _links(scenario: Scenario) -> Iterator[Problem]:
