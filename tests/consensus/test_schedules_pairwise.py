@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, received, trained
 
-from p2pfrl.bench.laws.runs import play
+from p2pfrl.bench.laws.runs import FLAT, play
 from p2pfrl.consensus.mixing import RULES as MIXING
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.pairwise import Pairs
@@ -68,9 +68,30 @@ def test_it_answers_whoever_asks_whatever_it_does_itself():
     p = pairs()
     assert feed(p, Started(), received(1, 7)) == ["train", "answer 1"]
     feed(p, trained())
-    assert feed(p, received(1, 8), received(2, 3)) == ["answer 1", "answer 2"]
+    assert feed(p, received(2, 3)) == ["answer 2"]
     feed(p, trained())
     assert feed(p, received(2, 4)) == ["answer 2"]
+
+
+def test_of_two_that_ask_each_other_at_once_the_lower_one_refuses_and_one_exchange_is_for_both():
+    lower, upper = pairs(0, (1,)), pairs(1, (0,))
+    feed(lower, Started(), trained())
+    feed(upper, Started(), trained())
+    assert feed(lower, received(1, 0)) == ["send skip 0 to 1"]
+    assert feed(upper, received(0, 0)) == ["answer 0"]
+    assert feed(lower, reply(1, 0), received(1, 0)) == ["no deadline", "mix 0 of 1", "send skip 0 to 1"]
+    assert feed(upper, received(0, 0, kind=SKIP)) == ["no deadline", "mix 0 of"]
+    assert feed(lower, received(1, 1)) == ["answer 1"], "it asks nobody now"
+
+
+@pytest.mark.parametrize("speed", [1.0, {"kind": "values", "list": [1.0, 1.3]}])
+def test_two_agents_agree_though_their_questions_always_cross(speed):
+    """Otherwise both move twice half the way, and change places for ever."""
+    run = play(2, 20, learner=FLAT, mixing={"kind": "pairwise"}, schedule={"kind": "asynchronous"},
+               topology={"kind": "path"}, compute={"speed": speed}, network={"latency": "10ms"})  # fmt: skip
+    assert run.metrics["consensus_distance"][0] > 1.0
+    assert run.metrics["consensus_distance"][-1] < 1e-12
+    assert run.metrics["mean_drift"][-1] < 1e-14
 
 
 def test_a_question_is_answered_once_and_then_with_the_same_words():

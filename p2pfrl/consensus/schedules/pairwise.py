@@ -43,6 +43,10 @@ class Pairs:
     again. So both move exactly once, unless one of them crashes in between or they lose sight of each other: then the
     one that asked gives up and goes on.
 
+    Where two ask each other at once, the one with the lower number gets its answer and refuses: one exchange for both.
+    With two, each would move half the way twice, to where the other one was, and two agents that have nobody else to
+    ask would change places for ever.
+
     Args:
         me: id of this agent.
         neighborhood: whom it may ask.
@@ -170,7 +174,8 @@ class Pairs:
             return ()
         if number == answered:
             return (Answer(message, again=True),)
-        if number == refused or not self._available(self.round, now):
+        is_crossed = asker == self._asked and self._me < asker
+        if number == refused or is_crossed or not self._available(self.round, now):
             self._refused[asker] = number
             return (Send((asker,), message.round, SKIP),)
         self._answered[asker] = number
