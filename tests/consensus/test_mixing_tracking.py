@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import p2pfrl
 from p2pfrl.bench.laws.runs import play, start
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.tracking import Extra, GradientTracking
@@ -12,6 +13,8 @@ from p2pfrl.consensus.theory import lambda_2, matrix
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.errors import TopologyError
+from p2pfrl.core.rng import Streams
+from p2pfrl.scenario import loads
 
 LEARNER = {"curvature": [0.5, 3.0], "spread": 2.0, "initial_spread": 0.5, "dimension": 5}
 
@@ -131,3 +134,22 @@ def test_extra_without_training_agrees_at_the_rate_it_says():
     rounds = run.metrics["round"]
     assert np.exp(np.polyfit(rounds[50:], np.log(distance[50:]), 1)[0]) == pytest.approx(run.lambda_2, abs=2e-3)
     assert Extra().rate(1.0) == 1.0
+
+
+def test_the_recipe_mdpgt_is_the_iteration_of_the_paper():
+    """u <- g + (1 - beta) (u - g(x_before)) on one sample, v <- W v + u - u_before, x <- W (x - lr v)."""
+    n, rounds, lr, beta, seed = 7, 15, 0.02, 0.5, 11
+    learner = {"kind": "quadratic", "dimension": 8, "lr": lr, "initial_spread": 1.0, "noise": 0.5}
+    tables = {"agents": n, "topology.kind": "star", "stop.rounds": rounds, "seed": seed, "learner": learner}
+    run = p2pfrl.run(loads('name = "m"\nextends = "mdpgt"\n', tables))
+    W = np.diag([1 / n] + [1 - 1 / n] * (n - 1))
+    W[0, 1:] = W[1:, 0] = 1 / n
+    A, x_star, x = run.problem["A"], run.problem["x_star"], start(run, seed)
+    v = u = before = np.zeros_like(x)
+    for t in range(rounds):
+        noise = 0.5 * Streams.of(seed, range(n), "gradient", [t] * n).normal(8)
+        g, g_before = (np.einsum("nij,nj->ni", A, y - x_star) + noise for y in (x, before))
+        u, last = g + (1 - beta) * (u - g_before) if t else g, u
+        v, before = W @ v + u - last, x
+        x = W @ (x - lr * v)
+    np.testing.assert_allclose(run.parameters, x, atol=1e-12)
