@@ -349,3 +349,13 @@ def test_numbers_that_are_none_reach_receivers_as_such_or_are_refused(kind):
             continue
         assert kind == "randk"
         assert np.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_numbers_whose_levels_are_too_close_to_halve_are_quantized_without_a_warning(dtype, bits):
+    least = np.finfo(dtype).smallest_subnormal
+    x = np.array([0, 1, 2, 2**bits - 1], dtype=dtype) * least
+    with np.errstate(all="raise", under="ignore"):
+        known = RULES["quantize"](bits=bits).encode(x, turn(1), ()).known
+    assert np.abs(known - x).max() <= x.max()

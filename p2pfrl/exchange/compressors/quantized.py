@@ -40,7 +40,7 @@ class Quantize(Compressor):
         ends = np.array([vector.min(), vector.max()], dtype=vector.dtype)
         with quiet():
             step = self._step(ends)
-            place = (vector / 2 - ends[0] / 2) / (step / 2) if step > 0 else np.zeros_like(vector)
+            place = (vector / 2 - ends[0] / 2) / (step / 2) if step / 2 > 0 else np.zeros_like(vector)
             noise = turn.generator("compressor").random(len(vector), dtype=place.dtype) if self.stochastic else 0.5
             levels = np.clip(np.floor(place + noise), 0, 2**self.bits - 1).astype(np.uint32)
         return Encoded(join(ends, pack(levels, self.bits)), self._values(ends, levels), state)
