@@ -8,6 +8,7 @@ from p2pfrl.core.distributions import Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.corrections.variates import ResidualVariate
 from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.environments.crossing import Crossing
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.gridworld import GridWorld
 from p2pfrl.learning.environments.vary import columns
@@ -94,6 +95,27 @@ def test_with_one_hot_features_the_optimum_is_the_value_of_the_policy_and_ends_h
     found = np.linalg.solve(A[0][np.ix_(free, free)], b[0][free])
     np.testing.assert_allclose(found, value[free], atol=1e-10)
     assert stack.stationary[0][[4, 8]].max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("features", "environment"), [(0, GRID), (12, GRID), (0, Crossing())], ids=["tabular", "more", "crossing"]
+)
+def test_where_states_are_never_visited_or_features_are_too_many_the_optimum_is_where_exact_td_ends(
+    features, environment
+):
+    stack = bound(TD(features=features, gamma=0.5, steps=400, exact=True, lr=2.0), environment, agents=1)
+    A, b = stack.system
+    still = np.linalg.svd(A[0])[2][np.linalg.matrix_rank(A[0]) :]  # directions that no step takes
+    assert len(still)
+    np.testing.assert_allclose(A[0] @ stack.optimum, b[0], atol=1e-12)
+    np.testing.assert_allclose(stack.problem()["theta_star"][0], stack.optimum, atol=1e-12)
+    trainer = Trainer(stack, 1)
+    errors = [stack.error(trainer.parameters)[1]]
+    for _ in range(5):
+        trainer.update([0])
+        errors.append(stack.error(trainer.parameters)[1])
+    assert (np.diff(errors) < 0).all() or errors[-1] < 1e-12
+    np.testing.assert_allclose(still @ (trainer.parameters[0, : len(b[0])] - stack.optimum), 0.0, atol=1e-9)
 
 
 @pytest.mark.parametrize("environment", [GARNET, GRID], ids=["garnet", "gridworld"])

@@ -29,8 +29,9 @@ class TD(Learner):
     from the stationary distribution of agent i's chain; phi(s') = 0 where the episode ended. The chain starts anew
     after an episode's end and knows no time limit. The policy takes every action equally often. Features are uniform
     numbers from (seed, "features"), rows scaled to sum 1, the same for all agents; theta starts at 0, or with
-    same_start = false at N(0, I). The optimum is that of the mean problem, (sum A_i)^-1 sum b_i; `problem.safetensors`
-    has A_bar, b_bar, every agent's own theta_star, optimum, features and the stationary distributions.
+    same_start = false at N(0, I). The optimum is that of the mean problem, (sum A_i)^-1 sum b_i, the one of least norm
+    where there are several (more features than states, states that are never visited); `problem.safetensors` has A_bar,
+    b_bar, every agent's own theta_star, optimum, features and the stationary distributions.
 
     References: Sutton, "Learning to predict by the methods of temporal differences", Machine Learning 3, 1988; averaged
     over agents (FedLSA) Mangold et al., NeurIPS 2024, arXiv 2402.04114, Algorithm 1; Khodadadian, Sharma, Joshi,
@@ -122,8 +123,7 @@ class TDStack(Stack):
     def optimum(self) -> Array:
         """(sum A_i)^-1 sum b_i, `(p,)`."""
         A, b = self.system
-        found: Array = np.linalg.solve(A.mean(axis=0), b.mean(axis=0))
-        return found
+        return _solved(A.mean(axis=0), b.mean(axis=0))
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return zeros `(b, stride)`, or every agent's own normal numbers."""
@@ -231,7 +231,7 @@ class TDStack(Stack):
         return {
             "A_bar": A,
             "b_bar": b,
-            "theta_star": np.linalg.solve(A, b[..., None])[..., 0],
+            "theta_star": _solved(A, b),
             "optimum": self.optimum,
             "features": self.features,
             "stationary": self.stationary,
@@ -273,6 +273,11 @@ class _Sampled:
 
 
 _Field = _Mean | _Sampled
+
+
+def _solved(A: Array, b: Array) -> Array:
+    """Return the smallest x `(..., p)` with A x = b; where A is singular, as TD from 0 moves in its range alone."""
+    return np.asarray(np.matmul(np.linalg.pinv(A, rcond=1e-12), b[..., None])[..., 0])
 
 
 def _closed(sums: Array) -> Array:
