@@ -162,6 +162,9 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["target reached"] = f"round {target['rounds']}, {steps}, {target['virtual_seconds']:.2f} virtual seconds"
     elif summary["target_reached"] is False:
         lines["target reached"] = "no"
+    if (error := summary.get("final_error")) is not None:
+        lines["error"] = f"{error:.3g}, {summary.get('error_is', 'distance to the optimum (RMS)')}"
+        lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
     if summary["consensus_distance"] is not None:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
     counts = f"{summary['messages_sent']:,} sent, {summary['messages_dropped']:,} dropped, {summary['messages_late']:,}"

@@ -86,9 +86,10 @@ def compose(
         lambda_2 = predict(blueprint.view, blueprint.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
     layout = blueprint.learning.stack.layout
+    facts = {"parameters": layout.size, "error_is": blueprint.learning.stack.error_is, **digests}
     return Record(
         scenario=resolved(scenario),
-        summary=_summary(scenario, recorder, totals, {"parameters": layout.size, **digests}),
+        summary=_summary(scenario, recorder, totals, facts),
         metrics=_columns(recorder.rows),
         agents=_agent_columns(recorder.agent_rows, physics),
         parameters=parameters,

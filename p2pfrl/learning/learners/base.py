@@ -115,6 +115,7 @@ class Stack(ABC):
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
         pooled: options without which `collect` cannot know what an update would learn from, with their values.
+        error_is: what the second number of `error` is, in words.
     """
 
     layout: Layout
@@ -131,6 +132,7 @@ class Stack(ABC):
     only_payload: str | None = None
     personal: tuple[str, ...] = ()
     pooled: Mapping[str, object] = MappingProxyType({})
+    error_is: str = "distance to the optimum (RMS)"
 
     @property
     def common(self) -> tuple[str, ...]:
@@ -227,7 +229,7 @@ class Stack(ABC):
         return {}
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return (objective at the mean parameters, root mean square distance to the optimum), where they are known."""
+        """Return (objective at the mean parameters, what `error_is` says), where they are known."""
         return None
 
 

@@ -41,7 +41,7 @@ class PersonalStack(Stack):
         self.min_steps = shared.min_steps * (1 + rule.further)
         self.fixed_steps, self.rate = shared.fixed_steps, shared.rate
         self.takes_corrections, self.gives_gradients = shared.takes_corrections, shared.gives_gradients
-        self.takes_guides = shared.takes_guides
+        self.takes_guides, self.error_is = shared.takes_guides, shared.error_is
         self.personal = (*shared.personal, PART)
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:

@@ -37,7 +37,7 @@ class Figure:
 FIGURES: dict[str, Figure] = {
     "modes": Figure("Modes side by side", modes),
     "return": Figure("Learning curves", learning_curves),
-    "problem": Figure("Distance to the optimum", problem),
+    "problem": Figure("Error and objective", problem),
     "consensus": Figure("Consensus distance", consensus_distance),
     "graph": Figure("The graph", graph, each=True),
     "physics": Figure("Return against physics", return_by_physics),

@@ -82,10 +82,11 @@ def _silent(axes: Axes, value: float, color: str, label: str) -> None:
 
 
 def problem(groups: Sequence[Group]) -> Drawing | None:
-    """Draw the objective and the distance to the optimum of a problem that has one."""
+    """Draw the error and the objective of a problem whose optimum is known."""
+    error = str(groups[0].first.summary.get("error_is", "distance to the optimum (RMS)"))
     views = [
         (column, label)
-        for column, label in (("error", "distance to the optimum (RMS)"), ("objective", "objective at the average"))
+        for column, label in (("error", error), ("objective", "objective at the average"))
         if any(g.has("round", column) for g in groups)
     ]
     if not views:
@@ -108,7 +109,7 @@ def problem(groups: Sequence[Group]) -> Drawing | None:
         legend(figure, axes[0])
     return Drawing(
         figure,
-        "Left, root mean square distance of the agents' parameters from the optimum of the average objective. It falls "
-        "exponentially, a straight line, to a floor: the bias of local steps and disagreement, and gradient noise. "
-        "Right, the objective at the average of all parameters. Numbers are final values.",
+        f"Left, error: {error}. It falls to a floor: the bias of local steps and disagreement, gradient noise, or what "
+        "a common model cannot give to agents that differ. Right, the objective at the average of all parameters. "
+        "Numbers are final values.",
     )
