@@ -35,6 +35,48 @@ REFUSED = {
         "learner.moments",
         "moments",
     ),
+    "a gate that waits for returns where no episode ends": (
+        {"gate": {"kind": "performance", "threshold": 1.0}},
+        "gate.kind",
+        "plays no episodes",
+    ),
+    "weights by returns where no episode ends": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "mean", "weights": "rank"}}},
+        "coordinator.aggregator",
+        "plays no episodes",
+    ),
+    "weights by their variance where no episode ends": (
+        {
+            "mode": "central",
+            "coordinator": {"aggregator": {"kind": "mean", "weights": "inverse_variance"}},
+            "learner": {"kind": "td"},
+            "environment": {"id": "garnet"},
+        },
+        "coordinator.aggregator",
+        "plays no episodes",
+    ),
+    "the worst by a return that nobody has": (
+        {"mode": "central", "coordinator": {"participation": {"kind": "power_of_choice", "by": "return"}}},
+        "coordinator.participation",
+        "plays no episodes",
+    ),
+    "an age limit where nothing old is used": (
+        {"mode": "central", "schedule": {"max_staleness": 3}},
+        "schedule.max_staleness",
+        "leave it out",
+    ),
+    "a step size of a learner that takes no steps": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "statistics"},
+            "coordinator": {"aggregator": {"kind": "optimistic"}},
+            "gate": {"kind": "news"},
+            "learner": {"kind": "ucbvi", "lr": 0.5},
+            "environment": {"id": "garnet"},
+        },
+        "learner.lr",
+        "leave it out",
+    ),
     "control variates between neighbors": ({"correction": {"kind": "control_variate"}}, "correction", "mode central"),
     "control variates for a learner with momentum": (
         {"mode": "central", "correction": {"kind": "control_variate"}, **A2C},

@@ -54,6 +54,7 @@ class GroupedStack(Stack):
         self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
         first = stacks[0]
         self.error_is = first.error_is
+        self.gives_returns = all(stack.gives_returns for stack in stacks)
         self.chunk = min(stack.chunk for stack in stacks)
         self.arrays = tuple(dict.fromkeys(name for stack in stacks for name in stack.arrays))
         self.moments = tuple(_prefix(k) + name for k, stack in enumerate(stacks) for name in stack.moments)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.schedules import RULES as SCHEDULES
-from p2pfrl.scenario.sections import Edge, Scenario
+from p2pfrl.scenario.sections import COORDINATED, Edge, Scenario
 
 Problem = tuple[tuple[str | int, ...], str]
 PAYLOADS = ("parameters", "delta")
@@ -23,6 +23,9 @@ def protocols(scenario: Scenario) -> Iterator[Problem]:
         yield ("schedule", "quorum"), f"ends the rounds of a coordinator, and mode {scenario.mode} has none"
     if scenario.mode == "gossip" and scenario.mixing.is_pairwise:
         yield from _pairs(scenario)
+    if scenario.mode in COORDINATED and not schedule.is_asynchronous and schedule.max_staleness is not None:
+        reason = "a coordinator's synchronous rounds use nothing that came late: leave it out"
+        yield ("schedule", "max_staleness"), reason
     yield from _tree(scenario)
 
 

@@ -8,9 +8,10 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.sections import COORDINATED, Scenario
 
 Problem = tuple[tuple[str | int, ...], str]
+_OF_RETURNS = ("return", "variance")
 
 
 def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
@@ -26,11 +27,28 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         except ScenarioError:
             name, learner = kind_of("gates", gate), kind_of("learners", scenario.learner)
             yield ("gate",), f"{name!r} opens when the learner says so, and {learner!r} never does: use another gate"
+    if not stack.gives_returns:
+        yield from _returns(scenario)
     if scenario.mode == "central":
         yield from _aggregator(scenario)
     told = PAYLOADS[payload]
     if not told.is_of_parameters and told.is_averaged and scenario.mode in told.modes:
         yield from _chances(scenario, payload)
+
+
+def _returns(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse what asks for returns where no episode ends: it would do nothing, and say nothing."""
+    reason = f"asks for returns, and learner {kind_of('learners', scenario.learner)!r} plays no episodes"
+    if scenario.gate.needs_returns:
+        yield ("gate", "kind"), f"{kind_of('gates', scenario.gate)!r} {reason}: it would never open again"
+    if scenario.mode not in COORDINATED:
+        return
+    coordinator = scenario.coordinator
+    if coordinator.aggregator.score in _OF_RETURNS:
+        yield ("coordinator", "aggregator"), f"{kind_of('aggregators', coordinator.aggregator)!r} {reason}"
+    if coordinator.participation.score in _OF_RETURNS:
+        fix = ": rank by 'loss'"
+        yield ("coordinator", "participation"), f"{kind_of('participation', coordinator.participation)!r} {reason}{fix}"
 
 
 def _chances(scenario: Scenario, payload: str) -> Iterator[Problem]:

@@ -17,9 +17,15 @@ class Gate(ABC):
 
     Attributes:
         tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None: nothing.
+        needs_returns: whether it never opens where no episodes end.
     """
 
     tells: ClassVar[str | None] = None
+    needs_returns: ClassVar[bool] = False
+
+    def misfit(self, agents: int) -> str | None:
+        """Return what is wrong with so many agents around a coordinator, if anything."""
+        return None
 
     def init(self, start: Vector) -> State:
         """Return what an agent remembers before its first exchange; `start` `(k,)` is its shared vector."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -92,6 +93,7 @@ class Performance(Event):
         window: training episodes, the newest, of which the mean is taken.
     """
 
+    needs_returns: ClassVar[bool] = True
     threshold: float = Field(gt=0)
     window: int = Field(default=10, ge=1)
 
@@ -131,6 +133,10 @@ class Lag(Event):
     memory: int = Field(default=10, ge=1)
     weight: float = Field(default=0.1, ge=0)
     variance: float = Field(default=0.0, ge=0)
+
+    def misfit(self, agents: int) -> str | None:
+        """Return that M is another number."""
+        return None if self.agents == agents else f"M of the rule is all agents, {agents} here; got {self.agents}"
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the gradient has changed by more than the model's moves account for."""

@@ -115,6 +115,7 @@ class Stack(ABC):
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
         pooled: options without which `collect` cannot know what an update would learn from, with their values.
+        gives_returns: whether episodes end in its updates.
         error_is: what the second number of `error` is, in words.
     """
 
@@ -132,6 +133,7 @@ class Stack(ABC):
     only_payload: str | None = None
     personal: tuple[str, ...] = ()
     pooled: Mapping[str, object] = MappingProxyType({})
+    gives_returns: bool = True
     error_is: str = "distance to the optimum (RMS)"
 
     @property

@@ -124,7 +124,7 @@ class SoftmaxStack(Stack):
             raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
         self.layout = Layout((Tensor("actor", self.shape),), "float64")
         self.sought = Sought(learner.gamma, learner.entropy)
-        self.fixed_steps = learner.exact
+        self.fixed_steps, self.gives_returns = learner.exact, not learner.exact
         self.min_steps = learner.steps * (1 if learner.exact else self._count)
         self.arrays = task.arrays
         self.rate = 0.0 if learner.bound else learner.lr * learner.steps

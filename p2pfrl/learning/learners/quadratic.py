@@ -70,6 +70,7 @@ class QuadraticStack(Stack):
     takes_corrections = True
     gives_gradients = True
     pooled = MappingProxyType({"steps": 1})
+    gives_returns = False
 
     def __init__(self, learner: Quadratic, task: Task) -> None:
         self.learner = learner

@@ -75,6 +75,7 @@ class TabularQStack(Stack):
         self.layout = Layout((Tensor("q", self.shape),), "float64")
         pairs = self.layout.size if learner.behavior.is_generative else 1
         self.min_steps = learner.steps * self.simulator.instances * pairs
+        self.gives_returns = not learner.behavior.is_generative
         self.arrays = (*task.arrays, VISITS)
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:

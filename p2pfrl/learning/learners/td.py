@@ -68,6 +68,7 @@ class TDStack(Stack):
 
     takes_corrections = True
     gives_gradients = True
+    gives_returns = False
 
     def __init__(self, learner: TD, task: Task) -> None:
         self.learner = learner

@@ -114,6 +114,8 @@ class UCBVIStack(Stack):
                 [f"learner: 'ucbvi' needs rewards in [0, 1], here they reach from {low:g} to {high:g}: see what "
                  "environment.vary can set, as step_reward = 0"]
             )  # fmt: skip
+        if learner.lr != type(learner)().lr:
+            raise ScenarioError(["learner.lr: 'ucbvi' takes no steps of any size: leave it out"])
         self._count = task.simulator.instances
         self._size: tuple[int, int, int] = (learner.horizon, *self.processes.reward.shape[1:])
         self.layout = Layout(

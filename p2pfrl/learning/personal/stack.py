@@ -42,6 +42,7 @@ class PersonalStack(Stack):
         self.fixed_steps, self.rate = shared.fixed_steps, shared.rate
         self.takes_corrections, self.gives_gradients = shared.takes_corrections, shared.gives_gradients
         self.takes_guides, self.error_is = shared.takes_guides, shared.error_is
+        self.gives_returns = shared.gives_returns
         self.personal = (*shared.personal, PART)
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
