@@ -225,6 +225,19 @@ def test_the_first_actions_are_random_and_later_ones_greedy():
     assert acted(100).std() == 0
 
 
+def test_epsilon_falls_with_the_environment_steps_of_all_instances():
+    bound = stack(DQN(**QUICK | {"steps": 6, "epsilon_steps": 100}), DISCRETE, 2, instances=3)
+    seen, act = [], bound._act
+
+    def spy(rows, obs, chances, taken):
+        seen.append(taken.ravel().tolist())
+        return act(rows, obs, chances, taken)
+
+    bound._act = spy
+    bound.update(Batch([0, 1], [0, 4], bound.start([0, 1], same=True), bound.init([0, 1])))
+    assert seen == [[3 * t, 4 * 6 * 3 + 3 * t] for t in range(6)]
+
+
 def test_updates_count_their_steps():
     bound = stack(DQN(**QUICK), DISCRETE, 2, instances=3)
     outcome = bound.update(Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1])))

@@ -8,6 +8,7 @@ from learner_worlds import DISCRETE, stack
 from p2pfrl.learning.descent import Samples
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Batch
+from p2pfrl.learning.learners.deep_npg import DeepNPG
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
 from p2pfrl.learning.policies import Categorical, Gaussian
@@ -59,6 +60,15 @@ def test_a2c_and_reinforce_are_the_policy_gradient(is_discrete):
     entropy = policy.entropy(s.head, s.log_std)
     assert_same(A2C(vf_coef=0.7, ent_coef=0.01).loss(policy, s), (0.7 * error - gain - 0.01 * entropy).mean(dim=1), s)
     assert_same(REINFORCE(ent_coef=0.01).loss(policy, s), (error - gain - 0.01 * entropy).mean(dim=1), s)
+
+
+@pytest.mark.parametrize("is_discrete", [True, False])
+def test_the_natural_learner_descends_the_policy_gradient_and_critic_step_of_the_values_error(is_discrete):
+    policy, s = draw(is_discrete=is_discrete)
+    gain = policy.log_prob(s.head, s.log_std, s.action) * s.advantage
+    error, entropy = 0.5 * (s.value - s.target) ** 2, policy.entropy(s.head, s.log_std)
+    got = DeepNPG(critic_step=0.7, ent_coef=0.01).loss(policy, s)
+    assert_same(got, (0.7 * error - gain - 0.01 * entropy).mean(dim=1), s)
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.01, 1e6])

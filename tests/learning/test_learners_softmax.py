@@ -195,6 +195,9 @@ def test_the_coordinators_natural_step_divides_sums_and_is_not_the_mean_of_the_a
     assert np.allclose(centered(direction), centered(together.reshape(stack.shape)), atol=1e-9)
     distance = np.abs(centered((together - apart).reshape(stack.shape))).max()
     assert distance > 0.05 * np.abs(together).max()
+    damped = Natural(damping=0.1).aggregate(arrived, logits.ravel(), {})[0]
+    full = np.mean(fishers, axis=0) + 0.1 * np.eye(logits.size)
+    assert np.allclose(damped, np.linalg.solve(full, np.mean(gradients, axis=0)), atol=1e-9)
 
 
 def test_where_agents_are_alike_both_natural_steps_are_the_same():
