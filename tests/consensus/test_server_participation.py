@@ -107,8 +107,9 @@ def test_power_of_choice_asks_real_agents_of_the_highest_loss():
 
 def test_round_robin_asks_everyone_equally_often():
     rule = RoundRobin(fraction=0.3)
-    asked = Counter(i for round in range(10) for i in rule.choose(round, range(10), standing()))
-    assert asked == dict.fromkeys(range(10), 3)
+    rounds = [rule.choose(round, range(10), standing()) for round in range(10)]
+    assert Counter(i for asked in rounds for i in asked) == dict.fromkeys(range(10), 3)
+    assert rounds[:4] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 1, 9]]  # nobody twice before all were once
 
 
 def test_uniform_takes_sets_of_its_size():

@@ -138,6 +138,19 @@ def test_samples_have_the_frequencies_of_the_mean_field(samples, environment):
     np.testing.assert_allclose(b / count, stack.system[1], atol=0.006)
 
 
+@pytest.mark.parametrize("environment", [GARNET, GRID], ids=["garnet", "gridworld"])
+@pytest.mark.parametrize("samples", ["stationary", "trajectory"])
+def test_sampled_steps_are_those_of_the_mean_field_on_average_and_do_not_look_beyond_an_end(samples, environment):
+    stack = bound(TD(features=3, steps=50, samples=samples), environment, agents=2, instances=2000)
+    trainer = Trainer(stack, 2)
+    trainer.freeze(0)
+    trainer.freeze(1)
+    theta = np.array([[1.0, -2.0, 3.0], [5.0, 5.0, 5.0]])
+    fields = [field(theta)[0] for field in stack._fields(trainer._gather([0, 1]))]
+    A, b = stack.system
+    np.testing.assert_allclose(np.mean(fields[10:], axis=0), (A @ theta[..., None])[..., 0] - b, atol=0.015)
+
+
 def test_a_step_is_the_rule_with_the_sign_that_converges():
     stack = bound(TD(features=4, steps=3, gamma=0.9, lr=0.2), agents=2, instances=2)
     trainer = Trainer(stack, 2)
