@@ -92,7 +92,7 @@ class Blueprint:
         self._rules = Rules(
             seed=scenario.seed,
             payload=Upload() if self.mode.pools else (named if scenario.mode in named.modes else Parameters)(),
-            gate=scenario.gate,
+            gate=scenario.gate.bind(scenario.agents),
             privacy=scenario.privacy,
             compressor=scenario.compressor,
             mixing=self.mixing if self.mode.mixes else Metropolis(),

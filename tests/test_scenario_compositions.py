@@ -286,6 +286,16 @@ REFUSED = {
         "mode",
         "transitions of others",
     ),
+    "silence that means no change beside a mean": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "gradient"},
+            "gate": {"kind": "lag", "alpha": 0.1},
+            "coordinator": {"server_optimizer": {"kind": "sgd", "lr": 0.1}},
+        },
+        "coordinator.aggregator",
+        "use kind = 'latest'",
+    ),
     "gradients that only the agent knows": (
         {"mode": "pooled", "learner": {"kind": "quadratic", "steps": 2}},
         "learner.steps",

@@ -30,11 +30,6 @@ GRADIENTS = {"mode": "central", "exchange": {"payload": "gradient"}, "learner": 
             {**GRADIENTS, "learner": {"kind": "quadratic", "lr": 0.3}},
             ["with payload 'gradient' without effect: learner.lr; coordinator.server_optimizer takes the step"],
         ),
-        ({**GRADIENTS, "gate": {"kind": "lag", "alpha": 0.1, "agents": 4}}, []),
-        (
-            {**GRADIENTS, "gate": {"kind": "lag", "alpha": 0.1, "agents": 10}},
-            ["gate.agents: M of the rule is all agents, 4 here; got 10"],
-        ),
         (
             {"exchange": {"payload": "transitions"}, "learner": {"kind": "dqn"}},
             ["payload 'transitions' shares raw experience"],

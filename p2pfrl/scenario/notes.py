@@ -8,7 +8,7 @@ from typing import Any
 
 from p2pfrl.core.options import construct
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.scenario.sections import COORDINATED, Edge, Mode, Scenario
+from p2pfrl.scenario.sections import Edge, Mode, Scenario
 
 _GRAPH = ("topology", "mixing")
 _STEP = ("coordinator.aggregator", "coordinator.server_optimizer")
@@ -39,8 +39,6 @@ def notes(scenario: Scenario) -> Iterator[str]:
         idle.remove("topology")
     if idle:
         yield f"in mode {mode!r} without effect: {', '.join(idle)}"
-    if mode in COORDINATED and (wrong := scenario.gate.misfit(scenario.agents)):
-        yield f"gate.agents: {wrong}"
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})
         own = [name for name in _OWN_STEP if getattr(scenario.learner, name, None) != getattr(plain, name, None)]

@@ -31,6 +31,8 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield from _returns(scenario)
     if scenario.mode == "central":
         yield from _aggregator(scenario)
+    if scenario.mode in COORDINATED and not scenario.coordinator.aggregator.goes_on:
+        yield from _silence(scenario)
     told = PAYLOADS[payload]
     if not told.is_of_parameters and told.is_averaged and scenario.mode in told.modes:
         yield from _chances(scenario, payload)
@@ -49,6 +51,17 @@ def _returns(scenario: Scenario) -> Iterator[Problem]:
     if coordinator.participation.score in _OF_RETURNS:
         fix = ": rank by 'loss'"
         yield ("coordinator", "participation"), f"{kind_of('participation', coordinator.participation)!r} {reason}{fix}"
+
+
+def _silence(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse what is silent where nothing has changed, beside a mean of those that spoke."""
+    silent = {"gates": scenario.gate, "participation": scenario.coordinator.participation}
+    for axis, rule in silent.items():
+        if rule.means_unchanged:
+            name = f"{axis.removesuffix('s')} {kind_of(axis, rule)!r}"
+            aggregator = kind_of("aggregators", scenario.coordinator.aggregator)
+            reason = f"{name} keeps agents silent whose last payload still holds, and {aggregator!r} goes on without it"
+            yield ("coordinator", "aggregator"), f"{reason}: use kind = 'latest', reduce = 'sum'"
 
 
 def _chances(scenario: Scenario, payload: str) -> Iterator[Problem]:

@@ -56,7 +56,7 @@ def test_lag_opens_when_the_gradient_changed_by_more_than_the_moves_account_for(
     # 1 / (alpha M)^2 = 1; bounds: -, .5, 2.5, 2, 0, 0
     payloads = numbers(0, 0.7, 1.6, 3.0, 3.0, 3.0 + 1e-9)
     assert opened(gate, payloads, starts=starts) == [True, False, True, False, True, True]
-    slack = GATES["lag"](alpha=0.5, agents=2, memory=2, weight=0.5, variance=1.0)
+    slack = GATES["lag"](alpha=0.5, memory=2, weight=0.5, variance=1.0).bind(2)
     assert opened(slack, payloads, starts=starts) == [True, False, False, True, False, False]
 
 

@@ -34,7 +34,7 @@ def descent(growth: float, seed: int, rounds: int, *, lazy: bool, dropout: float
     return play(
         AGENTS, rounds, mode="central", seed=seed, learner=learner(growth), exchange={"payload": "gradient"},
         coordinator=coordinator, availability={"dropout": dropout},
-        gate={"kind": "lag", "alpha": alpha, "agents": AGENTS} if lazy else {"kind": "none"},
+        gate={"kind": "lag", "alpha": alpha} if lazy else {"kind": "none"},
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def policy_gradients(perturbation: float, seed: int, *, lazy: bool) -> Record:
         10, 600, mode="central", seed=seed, learner={"kind": "softmax_pg", "gamma": 0.9},
         environment={"id": "garnet", "states": 10, "actions": 4, "vary": vary, "instances": 1},
         exchange={"payload": "gradient"}, evaluation={"episodes": 0}, coordinator=coordinator,
-        gate={"kind": "lag", "alpha": alpha, "agents": 10} if lazy else {"kind": "none"},
+        gate={"kind": "lag", "alpha": alpha} if lazy else {"kind": "none"},
     )  # fmt: skip
 
 

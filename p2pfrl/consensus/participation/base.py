@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -39,7 +40,13 @@ class Standing:
 
 
 class Participation(ABC):
-    """Who is asked to train in a round."""
+    """Who is asked to train in a round.
+
+    Attributes:
+        means_unchanged: whoever is not asked counts with what it sent last.
+    """
+
+    means_unchanged: ClassVar[bool] = False
 
     @property
     def score(self) -> str | None:

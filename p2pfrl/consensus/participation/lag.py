@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +29,8 @@ class Lag(Participation):
         memory: D, moves that are looked back at.
         xi: weight of each.
     """
+
+    means_unchanged: ClassVar[bool] = True
 
     smoothness: tuple[float, ...] = Field(min_length=1)
     lr: float = Field(gt=0)

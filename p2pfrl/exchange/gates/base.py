@@ -18,14 +18,16 @@ class Gate(ABC):
     Attributes:
         tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None: nothing.
         needs_returns: whether it never opens where no episodes end.
+        means_unchanged: silence says that what was sent last still holds, so that receivers are to go on with it.
     """
 
     tells: ClassVar[str | None] = None
     needs_returns: ClassVar[bool] = False
+    means_unchanged: ClassVar[bool] = False
 
-    def misfit(self, agents: int) -> str | None:
-        """Return what is wrong with so many agents around a coordinator, if anything."""
-        return None
+    def bind(self, agents: int) -> Gate:
+        """Return the rule for a run of so many agents."""
+        return self
 
     def init(self, start: Vector) -> State:
         """Return what an agent remembers before its first exchange; `start` `(k,)` is its shared vector."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -118,7 +119,7 @@ class Lag(Event):
 
     Attributes:
         alpha: step of the server along the sum of gradients.
-        agents: M.
+        agents: M; all agents of the run when not given.
         memory: D, moves of the model that are remembered.
         weight: xi of each of them.
         variance: sigma^2 of a gradient, summed over its numbers.
@@ -128,18 +129,20 @@ class Lag(Event):
         reinforcement learning, IEEE Transactions on Control of Network Systems 9(2), 2022, arXiv 1812.03239.
     """
 
+    means_unchanged: ClassVar[bool] = True
     alpha: float = Field(gt=0)
-    agents: int = Field(ge=1)
+    agents: int | None = Field(default=None, ge=1)
     memory: int = Field(default=10, ge=1)
     weight: float = Field(default=0.1, ge=0)
     variance: float = Field(default=0.0, ge=0)
 
-    def misfit(self, agents: int) -> str | None:
-        """Return that M is another number."""
-        return None if self.agents == agents else f"M of the rule is all agents, {agents} here; got {self.agents}"
+    def bind(self, agents: int) -> Gate:
+        """Return itself with the run's number of agents, where it has none of its own."""
+        return self if self.agents is not None else replace(self, agents=agents)
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the gradient has changed by more than the model's moves account for."""
+        assert self.agents is not None, "bind comes first"
         before, moves, sent = memory or (turn.start, np.zeros(0), payload)
         moved = float(np.square(turn.start - before, dtype=np.float64).sum())
         moves = np.concatenate([[moved], moves[: self.memory - 1]])
