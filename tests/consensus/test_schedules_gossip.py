@@ -194,7 +194,7 @@ def test_who_joins_while_one_combines_and_adapts_gets_the_vector_of_the_round_at
     assert feed(g, Started(), PeerJoined(2)) == ["send update 0 to 1 2", "train", "send update 0 to 2"]
     assert feed(g, trained(), PeerJoined(2)) == ["wait", "send update 0 to 2"]
     feed(g, received(1, 0), received(2, 0))
-    assert feed(g, PeerJoined(1)) == ["send update 1 to 1"]
+    assert feed(g, PeerJoined(1)) == ["send skip 0 to 1", "send update 1 to 1"]
 
 
 def test_who_joins_hears_from_an_agent_that_sits_its_round_out_that_it_does():
@@ -207,7 +207,7 @@ def test_who_joins_hears_from_an_agent_that_sits_its_round_out_that_it_does():
 def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
     g = machine(out=(1,), available=lambda round, now: round > 0)
     assert feed(g, Started()) == ["send skip 0 to 1", "wait"]
-    assert feed(g, received(1, 4)) == ["no deadline", "train"]
+    assert feed(g, received(1, 4)) == ["no deadline", "send skip 3 to 1", "train"]
     assert feed(g, trained()) == ["send update 4 to 1", "mix 4 of 1", "train"]
     assert (g.messages_late, g.deadlines_expired) == (0, 0)
 
@@ -215,7 +215,7 @@ def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
 def test_an_agent_behind_catches_up_and_counts_what_it_skips():
     g = machine()
     feed(g, Started(), received(2, 0), received(1, 4), received(2, 3))
-    assert feed(g, trained()) == ["send update 4 to 1 2", "wait"]
+    assert feed(g, trained()) == ["send skip 3 to 1 2", "send update 4 to 1 2", "wait"]
     assert g.messages_late == 2
     assert feed(g, received(2, 4)) == ["mix 4 of 1 2", "no deadline", "train"]
 
@@ -223,7 +223,28 @@ def test_an_agent_behind_catches_up_and_counts_what_it_skips():
 def test_an_agent_that_catches_up_past_the_end_counts_for_the_last_round():
     g = machine(rounds=5)
     feed(g, Started(), received(1, 4), received(2, 4))
-    assert feed(g, trained()) == ["send update 4 to 1 2", "mix 4 of 1 2", "finish"]
+    assert feed(g, trained()) == ["send skip 3 to 1 2", "send update 4 to 1 2", "mix 4 of 1 2", "finish"]
+
+
+def test_a_neighbor_two_rounds_ahead_has_given_us_up_and_is_not_awaited():
+    g = machine()
+    feed(g, Started())
+    assert feed(g, trained()) == ["send update 0 to 1 2", "wait"]
+    assert feed(g, received(1, 1), received(2, 0)) == []
+    assert feed(g, received(1, 2)) == ["mix 0 of 2", "no deadline", "send skip 1 to 1 2", "train"]
+    assert feed(g, trained(), received(2, 2)) == [
+        "send update 2 to 1 2",
+        "wait",
+        "mix 2 of 1 2",
+        "no deadline",
+        "train",
+    ]
+    ahead = machine(combine_first=True)
+    feed(ahead, Started(), received(1, 2), received(2, 0))
+    assert feed(ahead, trained()) == ["mix 0 of 2", "send skip 1 to 1 2", "send update 2 to 1 2", "train"]
+    heard_by_nobody = machine(out=(2,), into=(1, 2))
+    feed(heard_by_nobody, Started(), trained(), received(2, 0))
+    assert feed(heard_by_nobody, received(1, 2)) == []
 
 
 def test_rounds_beyond_the_last_are_refused():
@@ -245,7 +266,7 @@ def test_of_a_sender_far_ahead_a_bounded_number_of_rounds_is_kept_and_those_of_u
     feed(g, Started(), *(received(1, round) for round in range(1, 3001)), received(2, 3000))
     assert sum(1 in box for box in g._inbox.values()) == _AHEAD
     assert g.messages_late == 3000 - _AHEAD
-    assert feed(g, trained()) == ["send update 3000 to 1 2", "mix 3000 of 1 2", "train"]
+    assert feed(g, trained()) == ["send skip 2999 to 1 2", "send update 3000 to 1 2", "mix 3000 of 1 2", "train"]
     g = machine(out=(1,), into=(2,), rounds=None)
     feed(g, Started(), *(received(2, round) for round in range(1, 3001)))
     assert sorted(g._inbox) == list(range(1, _AHEAD + 1))
@@ -275,7 +296,7 @@ def test_nothing_is_kept_of_rounds_that_are_over():
     assert g.round == 100
     assert not g._inbox
     feed(g, *(received(1, round) for round in range(100, 200)))
-    assert feed(g, trained()) == ["send update 199 to 1", "mix 199 of 1", "train"]
+    assert feed(g, trained()) == ["send skip 198 to 1", "send update 199 to 1", "mix 199 of 1", "train"]
     assert not g._inbox
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.consensus.schedules.missed import Missed
 from p2pfrl.core.types import (
     SKIP,
     Action,
@@ -33,21 +33,6 @@ _AHEAD = 1024
 """Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
 _HORIZON = 2**20
 """Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
-
-
-@dataclass(slots=True)
-class _Missed:
-    """A neighbor that was awaited in vain.
-
-    Attributes:
-        count: deadlines in a row.
-        first: of the rounds in which nothing of it was mixed, the first.
-        late: what came from it since, too late for its own round.
-    """
-
-    count: int
-    first: int
-    late: Message | None = None
 
 
 class Gossip:
@@ -100,7 +85,7 @@ class Gossip:
         self._awaited: dict[int, None] = {}
         self._inbox: dict[int, dict[int, Message | None]] = {}
         self._newest: dict[int, int] = {}
-        self._misses: dict[int, _Missed] = {}
+        self._misses: dict[int, Missed] = {}
         self._absent: dict[int, None] = {}
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
@@ -117,25 +102,28 @@ class Gossip:
         return self._begin(now)
 
     def _begin(self, now: int) -> list[Action]:
-        self._catch_up()
+        jump = self._catch_up()
         if self._rounds is not None and self.round >= self._rounds:
-            return [Finish()]
+            return [*jump, Finish()]
         self._updates_left = self._every
         self._active = self._available(self.round, now)
+        to = self._neighborhood.successors(self.round)
         if not self._active:
-            return [Send(self._neighborhood.successors(self.round), self.round, SKIP), *self._wait(now)]
+            return [*jump, Send(to, self.round, SKIP), *self._wait(now)]
         if self._combine_first:
-            return [Send(self._neighborhood.successors(self.round), self.round), Train()]
-        return [Train()]
+            return [*jump, Send(to, self.round), Train()]
+        return [*jump, Train()]
 
-    def _catch_up(self) -> None:
-        newest = self._newest
-        if newest:
-            ahead = max((newest.get(j, 0) for j in self._neighborhood.successors(self.round)), default=0)
-            if ahead > self.round:
-                self.round = ahead
-                for stale in [r for r in self._inbox if r < ahead]:
-                    self.messages_late += sum(m is not None for m in self._inbox.pop(stale).values())
+    def _catch_up(self) -> Sequence[Action]:
+        """Go to the round of who went on without us, and tell those of the one before that we leave it out."""
+        to = self._neighborhood.successors(self.round)
+        ahead = max((self._newest.get(j, 0) for j in to), default=0) if self._newest else 0
+        if ahead <= self.round:
+            return ()
+        self.round = ahead
+        for stale in [r for r in self._inbox if r < ahead]:
+            self.messages_late += sum(m is not None for m in self._inbox.pop(stale).values())
+        return (Send(self._neighborhood.successors(ahead - 1), ahead - 1, SKIP),)
 
     def _trained(self, event: Trained, now: int) -> Sequence[Action]:
         self._updates_left -= 1
@@ -143,15 +131,17 @@ class Gossip:
             return (Train(),)
         if self._combine_first:
             return self._wait(now)
-        self._catch_up()
+        jump = self._catch_up()
         if self._rounds is not None and self.round >= self._rounds:
             self.round = self._rounds - 1
-        return [Send(self._neighborhood.successors(self.round), self.round), *self._wait(now)]
+        return [*jump, Send(self._neighborhood.successors(self.round), self.round), *self._wait(now)]
 
     def _wait(self, now: int) -> list[Action]:
         arrived, absent = self._inbox.get(self.round, {}), self._absent
         expected = self._neighborhood.predecessors(self.round)
         self._awaited = {j: None for j in expected if j not in arrived and j not in absent}
+        for j in [j for j in self._awaited if self._went_on(j, self._newest.get(j, 0))]:
+            del self._awaited[j]
         self._waiting = True
         if not self._awaited:
             return self._mix(now)
@@ -178,12 +168,19 @@ class Gossip:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
+        if self._waiting and self._active and sender in self._awaited and self._went_on(sender, message.round):
+            self._inbox.setdefault(message.round, {}).setdefault(sender, None if message.kind == SKIP else message)
+            return self._arrived(sender, self.round, None, now)
         is_past = self._waiting and message.round > self.round and sender in self._awaited
         actions = self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
         if is_past and not self._active and sender in self._neighborhood.successors(self.round):
             self._waiting, self._deadline = False, None
             return [WaitUntil(None), *self._begin(now)]
         return actions
+
+    def _went_on(self, sender: int, round: int) -> bool:
+        """Whether a neighbor that is in `round` has given us up: nothing of ours let it come so far."""
+        return round > self.round + 1 and sender in self._neighborhood.successors(self.round)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
         if event.round < self.round or self._is_beyond(event.round):
@@ -222,7 +219,7 @@ class Gossip:
         missed = [j for j in self._awaited if is_over or j in self._misses]
         for j in missed:
             del self._awaited[j]
-            found = self._misses.setdefault(j, _Missed(0, self.round))
+            found = self._misses.setdefault(j, Missed(0, self.round))
             found.count += 1
             if found.count >= self._suspect_after:
                 self._absent[j] = None
@@ -245,7 +242,8 @@ class Gossip:
         if event.peer not in self._neighborhood.successors(self.round):
             return ()
         if self._active and (self._waiting or self._combine_first):
-            return (Send((event.peer,), self.round),)
+            before = [Send((event.peer,), self.round - 1, SKIP)] if self.round else []
+            return (*before, Send((event.peer,), self.round))
         actions = [Send((event.peer,), self.round - 1)] if self.round else []
         if not self._active:
             actions.append(Send((event.peer,), self.round, SKIP))
@@ -279,14 +277,9 @@ class Gossip:
     def _take_late(self, j: int) -> Message | None:
         """Return what came from a neighbor after we had given its round up, once."""
         missed = self._misses.get(j)
-        late = None if missed is None else missed.late
-        if missed is None or late is None or not self._active:
-            return None
-        missed.late = None
-        if late.round < missed.first:
-            return None
-        missed.first = late.round + 1
-        return late if self._oldest is None or self.round - late.round <= self._oldest else None
+        late = missed.take() if missed is not None and self._active else None
+        is_fresh = late is not None and (self._oldest is None or self.round - late.round <= self._oldest)
+        return late if is_fresh else None
 
 
 _HANDLERS: dict[type, Callable[[Gossip, Any, int], Sequence[Action]]] = {
