@@ -9,13 +9,12 @@ from functools import lru_cache
 from p2pfrl import tree
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.consensus.coordinator import Coordinator, Witness
-from p2pfrl.consensus.hierarchy import edge_id
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.observer import Observer
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR, Port, Schedule
+from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters
@@ -25,6 +24,7 @@ from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.modes import MODES
 from p2pfrl.pooling import Collecting, Pool, Upload, plain
+from p2pfrl.roster import coordinators
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import shared_parts, sizes
@@ -204,8 +204,7 @@ class Blueprint:
     @property
     def coordinators(self) -> Sequence[int]:
         """The ids of all coordinators."""
-        edges = [edge_id(number) for number in range(len(self.groups))]
-        return [COORDINATOR, *edges] if self.mode.coordinator else []
+        return coordinators(self.scenario)
 
     def neighbors(self) -> list[Sequence[int]]:
         """Return per agent and, from the end, per coordinator: whom it talks to."""

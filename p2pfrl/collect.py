@@ -12,7 +12,6 @@ import numpy as np
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR
 from p2pfrl.peers import Peer, read_peers
 from p2pfrl.replay import SECOND, Replay, totals_of
 from p2pfrl.results.projection import DIMENSION, Projection
@@ -73,7 +72,7 @@ def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
     parameters = stack.layout.pack(stack.start(range(scenario.agents), same=scenario.learner.same_start))
     for peer in peers:
         for agent in peer.agents:
-            found = None if agent == COORDINATOR else peer.final(agent, stack.layout)
+            found = None if agent < 0 else peer.final(agent, stack.layout)
             if found is not None:
                 parameters[agent] = found
     return parameters
@@ -99,7 +98,7 @@ def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -
 def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None) -> Totals:
     counted = totals_of([life for peer in peers for life in peer.lives])
     reasons = [peer.stopped_by for peer in peers]
-    batches = [peer.number("mean_batch") for peer in peers if peer.agents != (COORDINATOR,)]
+    batches = [peer.number("mean_batch") for peer in peers if max(peer.agents) >= 0]
     estimated = None if projection is None else {
         "dimension": DIMENSION,
         "estimates": ["consensus_distance", "consensus_actor", "consensus_critic", "mean_drift", "disagreement"],

@@ -18,9 +18,10 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.blueprint import Blueprint
-from p2pfrl.core.types import COORDINATOR
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.journal import Journal
+from p2pfrl.results.notes import Notes
+from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_faults, refuse_resuming, without_effect
@@ -48,7 +49,7 @@ class Place:
     """Where a process stands in the deployment.
 
     Attributes:
-        agents: ids it wants; none: any `count`.
+        agents: ids it wants; none: any `count` agents.
         count: number of agents, where `agents` is empty.
         bind: where it listens for frames; port 0: a free one.
         lead: whether it hands out the ids; it listens for the others at `rendezvous`.
@@ -145,15 +146,15 @@ async def _deploy(
     fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
     own = replace(own, agents=ids)
     checkpoints.keep_whereabouts(address[1], ids, fleet)
-    local = [agent for agent in ids if agent != COORDINATOR]
+    local = [agent for agent in ids if agent >= 0]
     trainer = blueprint.trainer(local)
     first = {agent: checkpoints.restore(agent, trainer) for agent in local}
     if any(first.values()):
         refuse_resuming(scenario, out)
         rounds = scenario.stop.rounds
         voice.say(
-            f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on from "
-            "there; to begin anew, give another --out"
+            f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
+            "from there; to begin anew, give another --out"
         )
     for problem in checkpoints.problems:
         voice.note("checkpoint", detail=problem)
@@ -172,8 +173,8 @@ async def _deploy(
 
     def spawn(agent: int, port: MailboxPort) -> Actor:
         journal.begin()
-        if agent == COORDINATOR:
-            return blueprint.coordinator(port, trainer, journal)
+        if agent < 0:
+            return blueprint.coordinator(port, trainer, Notes(journal, agent), agent)
         return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
 
     node = Node(
@@ -216,8 +217,8 @@ async def _find(
         meeting, where = await listen(place.rendezvous, security.server)
         announce(where)
         lobby = Lobby(
-            own, own.address, agents=scenario.agents, coordinator=blueprint.mode.coordinator, decoder=blueprint.decoder,
-            security=security, timing=timing, progress=voice.say, ear=voice,
+            own, own.address, everyone=everyone(scenario), decoder=blueprint.decoder, security=security,
+            timing=timing, progress=voice.say, ear=voice,
         )  # fmt: skip
         try:
             async with announcing(own, where) if place.discover else nullcontext():

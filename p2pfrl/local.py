@@ -6,15 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import COORDINATOR
-from p2pfrl.modes import MODES
 from p2pfrl.results.report import report
+from p2pfrl.roster import share
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_faults, without_effect
@@ -30,7 +28,7 @@ def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: boo
     Args:
         scenario: what to run; its stop conditions are rounds and, as real time, virtual_time.
         out: the run directory; a new one below ./runs where it is None.
-        jobs: processes with agents; a coordinator is one more.
+        jobs: processes with agents, and with the edges of a tree; the coordinator is one more.
         quiet: show no progress.
         as_json: print the summary as JSON.
 
@@ -44,7 +42,7 @@ def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: boo
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "deployed.toml"
     file.write_text(resolved(scenario), encoding="utf-8")
-    groups = share(scenario.agents, jobs, coordinator=MODES[scenario.mode].coordinator)
+    groups = share(scenario, jobs)
     homes = [directory / "peers" / show_agents(agents) for agents in groups]
     processes: list[subprocess.Popen[str]] = []
     try:
@@ -63,18 +61,6 @@ def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: boo
     record = collect(homes, directory)
     conclude(record.summary, directory, report([directory]), as_json=as_json)
     return record.summary
-
-
-def share(agents: int, jobs: int, *, coordinator: bool) -> list[tuple[int, ...]]:
-    """Return who lives in which process: neighbors by number together, the coordinator alone and first.
-
-    >>> share(8, 3, coordinator=True)
-    [(-1,), (0, 1, 2), (3, 4), (5, 6, 7)]
-    """
-    count = max(1, min(jobs, agents))
-    bounds = [round(i * agents / count) for i in range(count + 1)]
-    groups = [tuple(range(a, b)) for a, b in pairwise(bounds)]
-    return [(COORDINATOR,), *groups] if coordinator else groups
 
 
 def _start(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from p2pfrl.consensus.hierarchy import edge_id
 from p2pfrl.core.graph import Graph
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, edge_id
 
 Groups = Sequence[Sequence[int]]
 """The agents of each edge coordinator; none where there are no edges."""

@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
-from p2pfrl.core.types import COORDINATOR
 from p2pfrl.deploy import JOURNAL, SUMMARY, settings
 from p2pfrl.results.entries import Applied, Begin, End, Entry, Excused, Final, Totals
 from p2pfrl.results.files import read_bytes, refusing
 from p2pfrl.results.journal import Reader, vector
+from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, load
 from p2pfrl.scenario.render import resolved
 from p2pfrl.world.fleet import show_agents
@@ -57,7 +57,7 @@ class Life:
         begin: its first item.
         offset: add to a time of its clock to get nanoseconds since the process began for the first time.
         steps: entries in the order of writing.
-        notes: of a coordinator, in the order of writing.
+        notes: of its coordinators, in the order of writing.
         final: agent -> where its final parameters stand.
         totals: the last ones known.
         last: the latest time known, with the offset.
@@ -90,7 +90,7 @@ class Peer:
 
     @property
     def agents(self) -> tuple[int, ...]:
-        """Ids that live there; -1 is the coordinator."""
+        """Ids that live there; those below 0 are coordinators."""
         return self.lives[-1].begin.agents
 
     @property
@@ -125,18 +125,18 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
     folders = list({folder.resolve(): folder for folder in directories}.values())
     scenario = _scenario(folders)
     peers = sorted((_read(folder) for folder in folders), key=lambda peer: peer.agents)
-    owners: dict[int, Peer] = {}
+    owners, ids = dict[int, Peer](), dict.fromkeys(everyone(scenario))
     for peer in peers:
         for agent in peer.agents:
-            if agent >= scenario.agents:
-                raise RecordError(f"{peer.directory / JOURNAL}: agent {agent}; the scenario has {scenario.agents}")
-            if agent in owners:
+            if agent not in ids:
                 raise RecordError(
-                    f"agent {agent} lives in {owners[agent].directory} and in {peer.directory}: give one run's peers"
+                    f"{peer.directory / JOURNAL}: agent {show_agents([agent])}; the scenario has {show_agents(ids)}"
                 )
+            if agent in owners:
+                where = f"{owners[agent].directory} and in {peer.directory}"
+                raise RecordError(f"agent {show_agents([agent])} lives in {where}: give one run's peers")
             owners[agent] = peer
-    missing = [agent for agent in range(scenario.agents) if agent not in owners]
-    if missing:
+    if missing := [agent for agent in ids if agent not in owners]:
         raise RecordError(f"no directory holds agents {show_agents(missing)}: give those of all peers")
     return scenario, peers
 
@@ -204,7 +204,7 @@ def _add(peer: Peer, life: Life, position: int, item: Entry | Excused | Applied 
         return
     life.last = max(life.last, item.time + life.offset)
     if isinstance(item, Entry):
-        if item.agent not in life.begin.agents or item.agent == COORDINATOR:
+        if item.agent not in life.begin.agents:
             raise RecordError(f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}")
         start = life.begin.time + life.offset
         life.steps.append(Step(item.agent, item.round, item.time + life.offset, start, peer, life, position))

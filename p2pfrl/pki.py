@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from p2pfrl.core.types import COORDINATOR
-from p2pfrl.world.tls import DOMAIN, MAX_AGENT, CertificateError, name_of
+from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
+from p2pfrl.world.tls import DOMAIN, CertificateError, name_of
 
 AUTHORITY_YEARS = 10
 MAX_AGENTS = 1000
@@ -89,7 +89,7 @@ def issue(
 
     Args:
         directory: of the authority; the files go there too.
-        agents: ids of the agents that live in the process; -1 is the coordinator.
+        agents: ids of the agents that live in the process; -1 is the coordinator, -2, -3, ... are edges.
         hosts: further names and IP addresses, for tools that look at them; p2pfrl does not.
         days: how long it is valid; not beyond the authority itself.
         now: when it is made; None: the time of the system.
@@ -149,8 +149,8 @@ def _agents(agents: Sequence[int]) -> list[int]:
         raise CertificateError(f"agents: expected 1 to {MAX_AGENTS} of them, got {len(agents)}")
     if len(ids) != len(agents):
         raise CertificateError(f"agents: expected each once, got {list(agents)}")
-    if not COORDINATOR <= ids[0] <= ids[-1] <= MAX_AGENT:
-        raise CertificateError(f"agents: expected ids from 0 up, or -1 for the coordinator, got {list(agents)}")
+    if not LOWEST_ID <= ids[0] <= ids[-1] <= HIGHEST_ID:
+        raise CertificateError(f"agents: expected ids from {LOWEST_ID} to {HIGHEST_ID}, got {list(agents)}")
     return ids
 
 
@@ -169,16 +169,20 @@ def _host(host: str) -> x509.GeneralName:
 def _stem(ids: Sequence[int]) -> str:
     """Return what the files for these ids are called.
 
-    >>> _stem([3]), _stem([0, 1, 2, 3]), _stem([-1, 0, 5, 6])
-    ('agent-3', 'agents-0-3', 'coordinator+agent-0+agents-5-6')
+    >>> _stem([3]), _stem([0, 1, 2, 3]), _stem([-1, 0, 5, 6]), _stem([-3, -2, 0])
+    ('agent-3', 'agents-0-3', 'coordinator+agent-0+agents-5-6', 'edges-0-1+agent-0')
     """
-    spans: list[tuple[int, int]] = []
-    for agent in (i for i in ids if i != COORDINATOR):
-        first = spans.pop()[0] if spans and spans[-1][1] == agent - 1 else agent
-        spans.append((first, agent))
     parts = ["coordinator"] if COORDINATOR in ids else []
-    parts += [f"agent-{a}" if a == b else f"agents-{a}-{b}" for a, b in spans]
-    return "+".join(parts)
+    parts += _spans("edge", [edge_id(i) for i in reversed(ids) if i < COORDINATOR])
+    return "+".join(parts + _spans("agent", [i for i in ids if i > COORDINATOR]))
+
+
+def _spans(what: str, numbers: Sequence[int]) -> list[str]:
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        first = spans.pop()[0] if spans and spans[-1][1] == number - 1 else number
+        spans.append((first, number))
+    return [f"{what}-{a}" if a == b else f"{what}s-{a}-{b}" for a, b in spans]
 
 
 def _builder(

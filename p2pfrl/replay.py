@@ -69,14 +69,23 @@ class _Traffic:
         self.messages_dropped = 0
         self.bytes_sent = 0
         self.bytes_by = [0] * agents
+        self._is_over = False
         self._lives: dict[int, Totals] = {}
         self._agents: dict[tuple[int, int], int] = {}
 
     def tell(self, life: Life, totals: Totals) -> None:
         """Count what a process says; it counts from zero in every life."""
+        if self._is_over:
+            return
         before, self._lives[id(life)] = self._lives.get(id(life), Totals()), totals
         self.messages_dropped += totals.messages_dropped - before.messages_dropped
         self.bytes_sent += totals.bytes_sent - before.bytes_sent
+
+    def end(self, lives: Sequence[Life]) -> None:
+        """Count all that the processes ever said: what follows is the last row."""
+        for life in lives:
+            self.tell(life, life.totals)
+        self._is_over = True
 
     def tell_agent(self, life: Life, entry: Entry) -> None:
         """Count what one agent says."""
@@ -159,6 +168,8 @@ class Replay:
                 recorder.applied(note.agent, note.tau)
             for life, totals in sent.get(round, ()):
                 self._traffic.tell(life, totals)
+            if round == max(rounds):
+                self._traffic.end([life for peer in self._peers for life in peer.lives])
             previous = self.now
             order = sorted(present.values(), key=lambda steps: (steps[-1].time, steps[-1].agent))
             for steps in order:
@@ -229,12 +240,12 @@ class Replay:
         found: dict[int, list[Applied]] = {}
         for peer in self._peers:
             for life in peer.lives:
-                round = 0
+                round = dict[int, int]()
                 for note in life.notes:
                     if isinstance(note, Applied):
-                        found.setdefault(round, []).append(note)
+                        found.setdefault(round.get(note.by, 0), []).append(note)
                     else:
-                        round = note.round
+                        round[note.by] = note.round
         return found
 
     def _sent(self) -> dict[int, list[tuple[Life, Totals]]]:
@@ -242,10 +253,11 @@ class Replay:
         found: dict[int, list[tuple[Life, Totals]]] = {}
         for peer in self._peers:
             for life in peer.lives:
-                models = [note for note in life.notes if isinstance(note, Excused)]
-                following = [*(note.totals for note in models[1:]), life.totals]
-                for note, totals in zip(models, following, strict=False):
-                    found.setdefault(note.round - 1, []).append((life, totals))
+                for id in (agent for agent in life.begin.agents if agent < 0):
+                    models = [note for note in life.notes if isinstance(note, Excused) and note.by == id]
+                    following = [*(note.totals for note in models[1:]), life.totals]
+                    for note, totals in zip(models, following, strict=False):
+                        found.setdefault(note.round - 1, []).append((life, totals))
         return found
 
     def _tick(self) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 from p2pfrl.agent import follow
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator, Witness
-from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfGroup, Unseen, edge_id
+from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfCloud, OfGroup
 from p2pfrl.consensus.participation import All
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.scenario import Scenario
 from p2pfrl.world.life import Actor
 
@@ -33,13 +33,13 @@ def life(
     if id == COORDINATOR:
         cloud = Coordinator(
             **common, aggregator=Mean(weights="samples"), optimizer=section.server_optimizer, participation=All(),
-            agents=len(groups), witness=Unseen(),
+            agents=len(groups), witness=OfCloud(witness, scenario.agents, period),
         )  # fmt: skip
         edges = tuple(sorted(edge_id(number) for number in range(len(groups))))
         above = Participants(len(groups), cloud.choose, edges)
         machine = scenario.schedule.cloud(above, rounds=rounds, period=period)
         return Actor(machine, lambda: follow(machine, common["port"], cloud.perform))
-    members = groups[edge_id(0) - id]
+    members = groups[edge_id(id)]
     mine = set(members)
     others = [agent for agent in range(scenario.agents) if agent not in mine]
     edge = EdgeCoordinator(

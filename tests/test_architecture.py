@@ -35,7 +35,7 @@ LAYERS = {
     "summary": ("core", "build", "consensus", "results", "scenario"),
     "simulate": ("build", "consensus", "results", "scenario", "summary", "world"),
     "deploy": ("core", "build", "learning", "results", "scenario", "summary", "world"),
-    "peers": ("core", "deploy", "results", "scenario", "world"),
+    "peers": ("core", "build", "deploy", "results", "scenario", "world"),
     "replay": ("core", "build", "learning", "peers", "results"),
     "collect": ("core", "build", "peers", "replay", "results", "summary"),
     "delays": ("core", "world"),
@@ -45,7 +45,7 @@ LAYERS = {
 }
 """Room -> the rooms it may import. What is not a room is `build` (the composition root and its parts), one of the doors
 listed here, each with what it may import, or another door: the package itself, the command line, the benchmarks."""
-BUILD = ("build", "blueprint", "modes", "pooling", "tree")
+BUILD = ("build", "blueprint", "modes", "pooling", "roster", "tree")
 DOORS = "door"
 CONTRACTS = (
     "p2pfrl.learning.learners.base", "p2pfrl.learning.environments.base", "p2pfrl.learning.trainer",

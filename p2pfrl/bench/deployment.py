@@ -14,7 +14,7 @@ from typing import Any
 
 from p2pfrl.bench.measure import Result
 from p2pfrl.deploy import Place, deploy
-from p2pfrl.local import share
+from p2pfrl.roster import share
 from p2pfrl.scenario import loads
 from p2pfrl.world.fleet import Address
 from p2pfrl.world.mesh import Security, Timing
@@ -64,7 +64,7 @@ def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, flo
     context = get_context("forkserver")
     context.set_forkserver_preload(["torch", "p2pfrl.deploy"])
     text = _SCENARIO.format(agents=agents, mode=mode, rounds=rounds)
-    groups = share(agents, processes, coordinator=False)
+    groups = share(loads(text), processes)
     started: list[BaseProcess] = []
     hears, says = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as root:

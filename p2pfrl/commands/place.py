@@ -125,16 +125,17 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     Raises:
         ScenarioError: there are some.
     """
-    from p2pfrl.modes import MODES
+    from p2pfrl.roster import everyone
     from p2pfrl.world.fleet import show_agents
 
-    if unknown := [agent for agent in place.agents if agent >= scenario.agents]:
-        raise ScenarioError([
-            f"--agents: there is no agent {show_agents(unknown)}; the scenario has 0-{scenario.agents - 1}"
-        ])  # fmt: skip
+    ids = everyone(scenario)
+    if unknown := set(place.agents).difference(ids):
+        raise ScenarioError(
+            [f"--agents: there is no agent {show_agents(unknown)}; the scenario has {show_agents(ids)}"]
+        )
     if place.fleet is None:
         return
-    if absent := place.fleet.missing(scenario.agents, coordinator=MODES[scenario.mode].coordinator):
+    if absent := place.fleet.missing(ids):
         raise ScenarioError([
             f"--peers: expected all agents of the scenario, got no address for {show_agents(absent)}"
         ])  # fmt: skip

@@ -10,14 +10,7 @@ from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Mix, Send
-
-FIRST_EDGE = -2
-"""The id of the first edge; the next one's is lower by one."""
-
-
-def edge_id(number: int) -> int:
-    """Return the id of edge `number`, 0, 1, ..."""
-    return FIRST_EDGE - number
+from p2pfrl.core.wire import Frame
 
 
 def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
@@ -49,6 +42,7 @@ class EdgeCoordinator(Coordinator):
         self._anchor = self.model
         self._samples = 0.0
         self._reports = 0
+        self._told: tuple[int, Frame] | None = None
 
     def perform(self, action: Action) -> None:
         """Carry out `Send`, `Mix` and `Adopt`."""
@@ -62,6 +56,10 @@ class EdgeCoordinator(Coordinator):
             super().perform(action)
 
     def _report(self, action: Send) -> None:
+        """Send what became of a model; a second time the same: the link was lost, and nobody knows what arrived."""
+        if self._told is not None and self._told[0] == action.round:
+            self._port.send(action.to, self._told[1])
+            return
         samples, self._samples = self._samples, 0.0
         self._reports += 1
         key = (self._standing.seed, self._id, self._reports)
@@ -73,6 +71,7 @@ class EdgeCoordinator(Coordinator):
             frame = self._encoder.encode(vector, kind=UPDATE, round=action.round, weight=samples, parts=parts)
         else:
             frame = self._encoder.encode(None, kind=SKIP, round=action.round)
+        self._told = action.round, frame
         self._port.send(action.to, frame)
 
 
@@ -92,11 +91,23 @@ class OfGroup:
         self._witness.applied(agent, tau)
 
 
-class Unseen:
-    """What the cloud tells the record: nothing, since its agents are edges."""
+class OfCloud:
+    """What the cloud tells the record: that its models go out, by the rounds of the edges, and that nobody is excused.
+
+    Args:
+        witness: writes the record.
+        agents: number of agents n.
+        period: rounds per model.
+    """
+
+    def __init__(self, witness: Witness, agents: int, period: int) -> None:
+        self._witness = witness
+        self._everyone = range(agents)
+        self._period = period
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
-        """Say nothing."""
+        """Model `round` of the cloud goes out to the edges."""
+        self._witness.excused(round * self._period, self._everyone)
 
     def applied(self, agent: int, tau: int) -> None:
-        """Say nothing."""
+        """Say nothing: it was an edge's."""

@@ -17,12 +17,27 @@ if TYPE_CHECKING:
 COORDINATOR = -1
 """The id of the coordinator, in the modes that have one."""
 
+FIRST_EDGE = -2
+"""The id of the first edge coordinator, in mode hierarchical; the next one's is lower by one."""
+
+LOWEST_ID, HIGHEST_ID = -(2**31), 2**31 - 1
+"""The ids that there can be: those that a frame's envelope can hold."""
+
 UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model; the payload
 that answers another agent's."""
 
 TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
+
+
+def edge_id(number: int) -> int:
+    """Return the id of edge coordinator `number`, 0, 1, ...; and, given the id, the number.
+
+    >>> edge_id(0), edge_id(3), edge_id(-5)
+    (-2, -5, 3)
+    """
+    return FIRST_EDGE - number
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from p2pfrl.core.types import COORDINATOR, Update
+from p2pfrl.core.types import COORDINATOR, LOWEST_ID, Update
 
 T = TypeVar("T")
 
@@ -71,20 +71,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Excused:
-    """The coordinator sent the model of `round`."""
+    """The coordinator `by` sent the model of `round`."""
 
     round: int
     time: int
     totals: Totals
+    by: int = COORDINATOR
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The coordinator applied an update of `agent` of staleness `tau`."""
+    """The coordinator `by` applied an update of `agent` of staleness `tau`."""
 
     agent: int
     tau: int
     time: int
+    by: int = COORDINATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def parse(found: object) -> Item:
 
 
 def _begin(found: dict[str, Any]) -> Item:
-    agents = tuple(_count(agent, COORDINATOR) for agent in found["agents"])
+    agents = tuple(_count(agent, LOWEST_ID) for agent in found["agents"])
     return Begin(
         _count(found["begin"]), agents, _count(found["time"]), _count(found["wall"]), _is(found["projected"], bool)
     )
@@ -136,11 +138,15 @@ def _entry(found: dict[str, Any]) -> Item:
 
 
 def _excused(found: dict[str, Any]) -> Item:
-    return Excused(_count(found["excused"]), _count(found["time"]), _totals(found["totals"]))
+    return Excused(_count(found["excused"]), _count(found["time"]), _totals(found["totals"]), _by(found))
 
 
 def _applied(found: dict[str, Any]) -> Item:
-    return Applied(_count(found["applied"]), _count(found["tau"]), _count(found["time"]))
+    return Applied(_count(found["applied"]), _count(found["tau"]), _count(found["time"]), _by(found))
+
+
+def _by(found: dict[str, Any]) -> int:
+    return _count(found.get("by", COORDINATOR), LOWEST_ID)
 
 
 def _final(found: dict[str, Any]) -> Item:

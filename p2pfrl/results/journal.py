@@ -22,7 +22,7 @@ import numpy as np
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
-from p2pfrl.core.types import Update
+from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.results.entries import Item, parse
 from p2pfrl.results.projection import LARGE, Projection
 
@@ -43,7 +43,7 @@ class Traffic(Protocol):
 
 
 class Journal:
-    """Writes entries. It is the observer of its agents and the witness of a coordinator.
+    """Writes entries. It is the observer of its agents, and the witness of a coordinator that lives here alone.
 
     Attributes:
         traffic: the process's totals; set before anything happens.
@@ -52,7 +52,7 @@ class Journal:
 
     Args:
         path: of the file; appended to.
-        agents: ids that live here; -1 is the coordinator.
+        agents: ids that live here; those below 0 are coordinators.
         incarnation: how many times the process was started before.
         seed: the run's; names the projection.
         layout: of the parameters.
@@ -131,13 +131,13 @@ class Journal:
         row = model if self._projection is None else self._projection.parameters(model)
         self._write(agent, round, None, b"", b"", row.tobytes())
 
-    def excused(self, round: int, participants: Sequence[int]) -> None:
-        """A coordinator's model went out."""
-        self._append({"excused": round, "time": self._now(), "totals": self._totals()})
+    def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
+        """The model of coordinator `by` went out."""
+        self._append({"excused": round, "time": self._now(), "totals": self._totals(), "by": by})
 
-    def applied(self, agent: int, tau: int) -> None:
-        """The coordinator applied an update."""
-        self._append({"applied": agent, "tau": tau, "time": self._now()})
+    def applied(self, agent: int, tau: int, by: int = COORDINATOR) -> None:
+        """The coordinator `by` applied an update."""
+        self._append({"applied": agent, "tau": tau, "time": self._now(), "by": by})
 
     def close(self) -> None:
         """Write the final parameters, and close the file."""

@@ -11,13 +11,11 @@ from p2pfrl.scenario.sections import Compute, Network, Scenario
 
 
 def refuse_faults(scenario: Scenario) -> None:
-    """Refuse a timeline of faults, and the mode that has no processes of its own for its edges.
+    """Refuse a timeline of faults.
 
     Raises:
         ScenarioError: there is one.
     """
-    if scenario.mode == "hierarchical":
-        raise ScenarioError(["mode: 'hierarchical' runs in the simulator only: no process can be an edge coordinator"])
     if scenario.faults:
         raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
 
 Address = tuple[str, int]
-COORDINATOR_NAME = "coordinator"
+COORDINATOR_NAME, EDGE_NAME = "coordinator", "edge"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fleet:
     """Agents by process.
 
     Attributes:
-        processes: address -> ids that live there, ascending; -1 is the coordinator.
+        processes: address -> ids that live there, ascending; -1 is the coordinator, and -2, -3, ... are the edges.
     """
 
     processes: Mapping[Address, tuple[int, ...]]
@@ -27,11 +27,10 @@ class Fleet:
         """Return where `agent` lives."""
         return next(address for address, agents in self.processes.items() if agent in agents)
 
-    def missing(self, agents: int, *, coordinator: bool) -> list[int]:
-        """Return who lives nowhere yet."""
+    def missing(self, everyone: Iterable[int]) -> list[int]:
+        """Return who of a run lives nowhere yet."""
         there = {agent for members in self.processes.values() for agent in members}
-        wanted = [*([COORDINATOR] if coordinator else []), *range(agents)]
-        return [agent for agent in wanted if agent not in there]
+        return [agent for agent in everyone if agent not in there]
 
     def rows(self) -> list[list[object]]:
         """Return the table as plain lists, for a control message."""
@@ -48,7 +47,7 @@ class Fleet:
         for row in rows if isinstance(rows, list) else [None]:
             match row:
                 case [str(host), int(port), list(agents)] if 0 < port < 2**16 and all(
-                    type(agent) is int and agent >= COORDINATOR for agent in agents
+                    type(agent) is int and LOWEST_ID <= agent <= HIGHEST_ID for agent in agents
                 ):
                     table[host, port] = tuple(sorted(agents))
                 case _:
@@ -57,7 +56,7 @@ class Fleet:
 
     @classmethod
     def parse(cls, text: str) -> Fleet:
-        """Return the fleet of "0-3=10.0.0.1:7000,4-7=10.0.0.2:7000,coordinator=10.0.0.3:7000".
+        """Return the fleet of "0-3+edge0=10.0.0.1:7000,4-7+edge1=10.0.0.2:7000,coordinator=10.0.0.3:7000".
 
         Raises:
             P2PFRLError: it cannot be read; the message says where.
@@ -95,20 +94,21 @@ def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int,
 
 
 def parse_agents(text: str) -> tuple[int, ...]:
-    """Return the ids of "0-3", "1+5" or "coordinator", ascending.
+    """Return the ids of "0-3", "1+5", "coordinator", "edge0" or "edge0-2", ascending.
 
-    >>> parse_agents("0-2+7"), parse_agents("coordinator")
-    ((0, 1, 2, 7), (-1,))
+    >>> parse_agents("0-2+7"), parse_agents("coordinator"), parse_agents("3+edge0-1")
+    ((0, 1, 2, 7), (-1,), (-3, -2, 3))
     """
     found: set[int] = set()
     for piece in text.strip().split("+"):
-        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", piece)
+        match = re.fullmatch(f"(?:{EDGE_NAME})?" r"(\d{1,7})(?:-(\d{1,7}))?", piece)
         if piece == COORDINATOR_NAME:
             found.add(COORDINATOR)
         elif match and (match[2] is None or int(match[2]) >= int(match[1])):
-            found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+            numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+            found.update(map(edge_id, numbers) if piece.startswith(EDGE_NAME) else numbers)
         else:
-            raise P2PFRLError(f"expected agents such as 0-3, 5, 0-3+7 or coordinator, got {text!r}")
+            raise P2PFRLError(f"expected agents such as 0-3, 5, 0-3+7, coordinator or 0-3+edge0, got {text!r}")
     return tuple(sorted(found))
 
 
@@ -127,21 +127,29 @@ def parse_address(text: str) -> Address:
 def show_agents(agents: Iterable[int]) -> str:
     """Return ids as `parse_agents` reads them.
 
-    >>> show_agents([0, 1, 2, 7])
-    '0-2+7'
+    >>> show_agents([0, 1, 2, 7]), show_agents([-4, -3, -1, 5])
+    ('0-2+7', 'coordinator+edge1-2+5')
     """
+    ids = sorted(agents)
+    edges = [edge_id(agent) for agent in reversed(ids) if agent < COORDINATOR]
+    names = [COORDINATOR_NAME] if COORDINATOR in ids else []
+    names += [EDGE_NAME + run for run in _runs(edges)]
+    return "+".join([*names, *_runs(agent for agent in ids if agent > COORDINATOR)])
+
+
+def _runs(numbers: Iterable[int]) -> list[str]:
+    """Return ascending numbers as "3" or "5-7", each as long as it can be."""
     runs: list[list[int]] = []
-    for agent in sorted(agents):
-        if runs and agent == runs[-1][1] + 1 and agent > 0:
-            runs[-1][1] = agent
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
         else:
-            runs.append([agent, agent])
-    names = [COORDINATOR_NAME if a < 0 else str(a) if a == b else f"{a}-{b}" for a, b in runs]
-    return "+".join(names)
+            runs.append([number, number])
+    return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
-def assign(wanted: Sequence[int], count: int, taken: Iterable[int], agents: int) -> tuple[int, ...]:
-    """Return the ids for a process that asked for `wanted`, or for any `count`.
+def assign(wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]) -> tuple[int, ...]:
+    """Return the ids for a process that asked for `wanted`, or for any `count` agents: coordinators are asked for.
 
     Raises:
         P2PFRLError: they are taken, out of range, or there are not enough left.
@@ -149,14 +157,15 @@ def assign(wanted: Sequence[int], count: int, taken: Iterable[int], agents: int)
     used = set(taken)
     if wanted:
         clash = [a for a in wanted if a in used]
-        outside = [a for a in wanted if not COORDINATOR <= a < agents]
+        outside = sorted(set(wanted).difference(everyone))
         if clash or outside:
-            reason = f"{show_agents(clash)} live elsewhere already" if clash else f"there are {agents} agents"
+            reason = f"{show_agents(clash)} live elsewhere already" if clash else f"there are {show_agents(everyone)}"
             raise P2PFRLError(f"--agents {show_agents(wanted)}: {reason}")
         return tuple(sorted(set(wanted)))
     if count < 1:
         raise P2PFRLError(f"{count} agents were asked for")
-    free = [a for a in range(agents) if a not in used]
+    agents = [a for a in everyone if a > COORDINATOR]
+    free = [a for a in agents if a not in used]
     if len(free) < count:
-        raise P2PFRLError(f"{count} agents were asked for, {len(free)} of {agents} are left")
+        raise P2PFRLError(f"{count} agents were asked for, {len(free)} of {len(agents)} are left")
     return tuple(free[:count])

@@ -17,6 +17,7 @@ from typing import Any
 import msgpack
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.types import HIGHEST_ID, LOWEST_ID
 from p2pfrl.core.wire import VERSION
 
 CONTROL, DATA = 0, 1
@@ -36,7 +37,7 @@ class Identity:
         run: name of the run.
         scenario: hash of the resolved scenario.
         layout: signature of the parameters' layout.
-        agents: ids that live in the process; -1 is the coordinator. Empty for one that asks the lead for ids.
+        agents: ids that live in the process, those of coordinators below 0. Empty for one that asks the lead for ids.
         incarnation: how many times the process was started before.
         nonce: 16 fresh random bytes.
         address: host and port on which it listens.
@@ -145,7 +146,7 @@ def parse_hello(body: dict[str, Any]) -> Identity:
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in body["settings"].items()):
         raise WireError("bad_field", "hello.settings: expected texts")
     agents = body["agents"]
-    if not all(type(a) is int and -1 <= a < 2**31 for a in agents) or sorted(set(agents)) != agents:
+    if not all(type(a) is int and LOWEST_ID <= a <= HIGHEST_ID for a in agents) or sorted(set(agents)) != agents:
         raise WireError("bad_field", "hello.agents: expected ascending agent ids")
     return Identity(
         body["run"], body["scenario"], body["layout"], tuple(agents), body["incarnation"], body["nonce"],

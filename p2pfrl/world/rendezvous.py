@@ -27,29 +27,27 @@ class Lobby:
     Args:
         own: what the lead says of itself.
         address: where the lead listens for frames, as the others reach it.
-        agents: number of agents n.
-        coordinator: whether there is one.
+        everyone: ids of all who have to live somewhere: agents and coordinators.
         decoder, security, timing: of the links.
         progress: is told who came.
         ear: is told whom the door refused.
     """
 
     def __init__(
-        self, own: Identity, address: Address, *, agents: int, coordinator: bool, decoder: Decoder, security: Security,
+        self, own: Identity, address: Address, *, everyone: Sequence[int], decoder: Decoder, security: Security,
         timing: Timing, progress: Progress, ear: Ear,
     ) -> None:  # fmt: skip
         self._ear = ear
         self._worth_a_line = News()
         self._own = own
-        self._agents = agents
-        self._coordinator = coordinator
+        self._everyone = everyone
         self._decoder = decoder
         self._security = security
         self._timing = timing
         self._progress = progress
         self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
         self._guests: dict[Link, Address | None] = {}
-        self._gate = Gate(agents, self._happened)
+        self._gate = Gate(len(everyone), self._happened)
         self._complete = asyncio.Event()
 
     async def gather(self, listener: Listener) -> Fleet:
@@ -58,7 +56,7 @@ class Lobby:
         Raises:
             P2PFRLError: not everyone came in time.
         """
-        listener.welcome(self._accept, self._refused, self._agents)
+        listener.welcome(self._accept, self._refused, len(self._everyone))
         self._security.relay.to = lambda reason, detail: self._refused(reason, detail, (), "")
         ticking = asyncio.get_running_loop().create_task(self._keep_time())
         self._look()
@@ -66,7 +64,7 @@ class Lobby:
             async with asyncio.timeout(self._timing.start):
                 await self._complete.wait()
         except TimeoutError:
-            missing = show_agents(Fleet(self._table).missing(self._agents, coordinator=self._coordinator))
+            missing = show_agents(Fleet(self._table).missing(self._everyone))
             raise P2PFRLError(f"no process took agents {missing} within {self._timing.start:g} s") from None
         finally:
             ticking.cancel()
@@ -111,7 +109,7 @@ class Lobby:
             if self._guests.get(link) is not None:
                 raise P2PFRLError("a process joins once")
             wanted, count, port = _join(event)
-            ids = assign(wanted, count, taken, self._agents)
+            ids = assign(wanted, count, taken, self._everyone)
             tls, names = link.tls(), self._security.names
             if tls is not None and names is not None and not set(ids) <= set(names(tls)):
                 raise P2PFRLError(f"the certificate names agents {show_agents(names(tls))}, not {show_agents(ids)}")
@@ -126,7 +124,7 @@ class Lobby:
         self._look()
 
     def _look(self) -> None:
-        if not Fleet(self._table).missing(self._agents, coordinator=self._coordinator):
+        if not Fleet(self._table).missing(self._everyone):
             self._complete.set()
 
     async def _keep_time(self) -> None:

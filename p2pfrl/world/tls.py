@@ -1,10 +1,10 @@
 """Mutual TLS 1.3 between peers: who the other end is, its certificate says, and no field of a message.
 
-The names in the certificate (subjectAltName) `agent-3.p2pfrl` and `coordinator.p2pfrl` are the identity; host names and
-addresses play no part in it, since a peer may move. Only certificates of the run's own authority count, never those of
-the machine. In TLS 1.3 a client has finished its handshake before the server has looked at the client's certificate
-(E. Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined nothing yet, and what
-counts is the "joined" of the session.
+The names in the certificate (subjectAltName) `agent-3.p2pfrl`, `edge-0.p2pfrl` and `coordinator.p2pfrl` are the
+identity; host names and addresses play no part in it, since a peer may move. Only certificates of the run's own
+authority count, never those of the machine. In TLS 1.3 a client has finished its handshake before the server has looked
+at the client's certificate (E. Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined
+nothing yet, and what counts is the "joined" of the session.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
 
 DOMAIN = "p2pfrl"
-MAX_AGENT = 2**31 - 1
-_AGENT = re.compile(r"agent-(0|[1-9][0-9]{0,9})\." + DOMAIN)
+_AGENT = re.compile(r"(agent|edge)-(0|[1-9][0-9]{0,9})\." + DOMAIN)
 _COORDINATOR = f"coordinator.{DOMAIN}"
 
 _VERIFY = {
@@ -71,15 +70,17 @@ class CertificateError(P2PFRLError):
 def name_of(agent: int) -> str:
     """Return the name that a certificate carries for `agent`.
 
-    >>> name_of(3), name_of(COORDINATOR)
-    ('agent-3.p2pfrl', 'coordinator.p2pfrl')
+    >>> name_of(3), name_of(COORDINATOR), name_of(-2)
+    ('agent-3.p2pfrl', 'coordinator.p2pfrl', 'edge-0.p2pfrl')
     """
-    assert COORDINATOR <= agent <= MAX_AGENT, f"{agent} is no agent id"
-    return _COORDINATOR if agent == COORDINATOR else f"agent-{agent}.{DOMAIN}"
+    assert LOWEST_ID <= agent <= HIGHEST_ID, f"{agent} is no agent id"
+    if agent == COORDINATOR:
+        return _COORDINATOR
+    return f"agent-{agent}.{DOMAIN}" if agent > COORDINATOR else f"edge-{edge_id(agent)}.{DOMAIN}"
 
 
 def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
-    """Return the ids, ascending, that the certificate of the other side names; -1 is the coordinator.
+    """Return the ids, ascending, that the certificate of the other side names; those below 0 are coordinators.
 
     Empty where it names none, or where the handshake has not verified a certificate: such a peer may claim no agent.
 
@@ -93,11 +94,11 @@ def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
         if kind != "DNS" or not isinstance(name, str):
             continue
         match = _AGENT.fullmatch(name)
-        if match is not None and int(match[1]) <= MAX_AGENT:
-            agents.add(int(match[1]))
+        if match is not None:
+            agents.add(int(match[2]) if match[1] == "agent" else edge_id(int(match[2])))
         elif name == _COORDINATOR:
             agents.add(COORDINATOR)
-    return tuple(sorted(agents))
+    return tuple(sorted(agent for agent in agents if LOWEST_ID <= agent <= HIGHEST_ID))
 
 
 def refusal(error: ssl.SSLError) -> tuple[str, str]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator
-from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfGroup, edge_id, split
+from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfGroup, split
 from p2pfrl.consensus.participation import All, Standing, Uniform
 from p2pfrl.consensus.server_optimizers import Replace, StalenessMix
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Adopt, Message, Mix, Send
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Adopt, Message, Mix, Send, edge_id
 from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.exchange.payloads import Delta, Parameters
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
@@ -157,6 +157,17 @@ def test_an_edge_sends_the_cloud_what_an_agent_would_and_the_steps_behind_it(pay
     ((to, message),) = sent(port)
     assert (to, message.kind, message.sender, message.weight) == ((COORDINATOR,), UPDATE, -3, 12.0)
     assert message.payload.tolist() == expected
+
+
+def test_an_edge_that_answers_a_model_again_says_the_same():
+    e, port, _ = edge()
+    e.perform(cloud_model(10.0, 10.0))
+    e.perform(mix(update(0, 4.0, 0.0, weight=3.0)))
+    e.perform(Send((COORDINATOR,), 0, UPDATE))
+    e.perform(Send((COORDINATOR,), 0, UPDATE))
+    (_, first), (_, second) = sent(port)
+    assert (first.kind, first.weight, first.payload.tolist()) == (UPDATE, 3.0, [4.0, 0.0])
+    assert (second.kind, second.weight, second.payload.tolist()) == (UPDATE, 3.0, [4.0, 0.0])
 
 
 def test_an_edge_that_heard_nobody_skips():

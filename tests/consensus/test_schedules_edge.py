@@ -10,7 +10,7 @@ from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.errors import ScenarioError, WireError
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Missing, PeerJoined, PeerLost, Started
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Expired, Missing, PeerJoined, PeerLost, Started
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.preview import preview
 from p2pfrl.scenario import loads
@@ -66,6 +66,58 @@ def test_an_edge_that_everyone_left_answers_at_once():
     assert feed(e, model(2)) == ["adopt 2", "no deadline", "send model 4 to 5"]
     assert feed(e, PeerJoined(4)) == ["send model 4 to 4"]
     assert feed(e, PeerJoined(COORDINATOR), PeerLost(COORDINATOR)) == []
+
+
+def test_a_model_that_was_answered_already_is_answered_again_where_the_link_to_the_cloud_was_lost():
+    e = edge()
+    feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)))
+    assert feed(e, PeerLost(COORDINATOR), PeerJoined(COORDINATOR)) == ["wait", "no deadline"]
+    assert feed(e, model(0, sequence=8)) == ["send update 0 to -1"]
+    assert feed(e, model(1, sequence=9)) == ["adopt 1", "no deadline", "send model 2 to 4 5"]
+
+
+def test_what_becomes_of_an_older_model_answers_the_one_that_came_meanwhile():
+    e = edge(rounds=12)
+    feed(e, model(0), received(4, 0))
+    assert feed(e, PeerLost(COORDINATOR), PeerJoined(COORDINATOR), model(0, sequence=8)) == []
+    assert feed(e, model(3, sequence=9)) == []
+    feed(e, received(5, 0), received(4, 1))
+    assert feed(e, received(5, 1)) == ["mix 1 of 4 5", "no deadline", "send update 3 to -1"]
+    assert feed(e, model(4, sequence=10)) == ["adopt 4", "no deadline", "send model 8 to 4 5"]
+
+
+def test_the_last_model_that_came_while_its_agents_trained_is_the_last():
+    e = edge(rounds=4)
+    feed(e, model(0), received(4, 0), received(5, 0), received(4, 1))
+    assert feed(e, model(2, kind=FINAL)) == []
+    assert feed(e, received(5, 1)) == ["mix 1 of 4 5", "no deadline", "adopt 2", "send final 4 to 4 5", "finish"]
+
+
+def test_an_edge_whose_cloud_does_not_come_back_ends_with_what_it_has_ten_deadlines_later():
+    e = edge()
+    feed(e, model(0))
+    assert feed(e, PeerLost(COORDINATOR), now=SECOND) == [], "its rounds go on"
+    feed(e, *(received(i, r) for r in (0, 1) for i in (4, 5)), now=2 * SECOND)
+    assert feed(e, PeerLost(4), Expired(3 * SECOND), now=3 * SECOND) == []
+    assert feed(e, Expired(11 * SECOND), now=11 * SECOND) == ["send final 2 to 4 5", "finish"]
+    assert e.deadlines_expired == 1
+
+
+def test_rounds_that_take_longer_than_that_are_finished_first():
+    e = edge()
+    feed(e, model(0), PeerLost(COORDINATOR), *(received(i, 0) for i in (4, 5)), received(4, 1))
+    wait, _ = list(e.handle(received(5, 1), 20 * SECOND))[1:]
+    assert wait.time == 20 * SECOND
+    assert feed(e, Expired(wait.time), now=20 * SECOND) == ["send final 2 to 4 5", "finish"]
+
+
+def test_a_cloud_that_every_edge_left_ends_a_deadline_per_model_later():
+    edges = (-3, -2)
+    cloud = Synchronous(deadline=1.0).cloud(Participants(2, lambda round, there: there, edges), rounds=6, period=3)
+    assert feed(cloud, Started()) == ["no deadline", "send model 0 to -3 -2"]
+    assert feed(cloud, received(-2, 0)) == [], "however long the others take"
+    assert feed(cloud, PeerLost(-2), PeerLost(-3)) == ["mix 0 of -2", "wait"]
+    assert feed(cloud, Expired(SECOND), now=SECOND) == ["mix 1 of", "no deadline", "send final 2 to -3 -2", "finish"]
 
 
 def test_only_edges_may_send_both_models_and_updates():

@@ -345,6 +345,8 @@ def test_a_frame_that_is_not_what_was_agreed_is_refused_and_the_next_is_taken(na
         ({"scenario": "h2", "settings": {"seed": "2"}}, "wrong_scenario"),
         ({"layout": "l2"}, "wrong_layout"),
         ({"agents": (7,)}, "unknown_peer"),
+        ({"agents": (-9,)}, "unknown_peer"),
+        ({"agents": (-9, NOBODY)}, "unknown_peer"),
         ({"agents": (VICTIM,)}, "self_connection"),
     ],
 )

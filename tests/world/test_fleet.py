@@ -9,14 +9,17 @@ from p2pfrl.world.fleet import Fleet, assign, parse_address, parse_agents, show_
 
 
 def test_a_table_is_read_and_goes_over_the_wire_unchanged():
-    fleet = Fleet.parse("0-2=10.0.0.1:7000, 3+5=[::1]:7001,coordinator=host:1")
-    assert fleet.processes == {("10.0.0.1", 7000): (0, 1, 2), ("::1", 7001): (3, 5), ("host", 1): (-1,)}
+    fleet = Fleet.parse("0-2=10.0.0.1:7000, 3+edge1+5=[::1]:7001,coordinator=host:1")
+    assert fleet.processes == {("10.0.0.1", 7000): (0, 1, 2), ("::1", 7001): (-3, 3, 5), ("host", 1): (-1,)}
     assert Fleet.of(fleet.rows()) == fleet
-    assert fleet.missing(6, coordinator=True) == [4]
+    assert fleet.missing([-2, -1, *range(6)]) == [-2, 4]
     assert fleet.address(5) == ("::1", 7001)
 
 
-@pytest.mark.parametrize("text", ["", "0", "0=", "0=host", "0=host:99999", "3-1=h:1", "x=h:1", "0=::1:1", "0=h:1,"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0=", "0=host", "0=host:99999", "3-1=h:1", "x=h:1", "0=::1:1", "0=h:1,", "edge=h:1", "edge2-0=h:1"],
+)
 def test_a_table_that_cannot_be_read_says_what_was_expected(text):
     with pytest.raises(P2PFRLError, match="expected"):
         Fleet.parse(text)
@@ -36,9 +39,9 @@ for _ in range(5000):
 
 @pytest.mark.parametrize(
     "rows",
-    [None, 3, {}, "abc", [1], [["h", 1]], [["h", 0, [0]]], [["h", 70000, [0]]], [["h", 1, 0]], [["h", 1, [-2]]],
-     [["h", 1, [True]]], [["h", 1, ["0"]]], [[1, 1, [0]]], [["h", 1.0, [0]]], [["h", float("inf"), [0]]], NESTED,
-     [["h", 1, NESTED]]],
+    [None, 3, {}, "abc", [1], [["h", 1]], [["h", 0, [0]]], [["h", 70000, [0]]], [["h", 1, 0]],
+     [["h", 1, [-(2**31) - 1]]], [["h", 1, [2**31]]], [["h", 1, [True]]], [["h", 1, ["0"]]], [[1, 1, [0]]],
+     [["h", 1.0, [0]]], [["h", float("inf"), [0]]], NESTED, [["h", 1, NESTED]]],
 )  # fmt: skip
 def test_rows_that_are_no_table_are_refused(rows):
     with pytest.raises(P2PFRLError, match="expected a list of"):
@@ -54,7 +57,7 @@ def test_any_rows_are_a_table_or_refused(rows):
     assert Fleet.of(fleet.rows()) == fleet
 
 
-@given(st.sets(st.integers(-1, 60), min_size=1))
+@given(st.sets(st.integers(-20, 60), min_size=1))
 def test_ids_are_read_as_they_are_shown(ids):
     assert parse_agents(show_agents(ids)) == tuple(sorted(ids))
 
@@ -65,17 +68,20 @@ def test_addresses_of_both_families_are_read(ip, port):
     assert parse_address(text) == (str(ip), port)
 
 
+TREE = [-3, -2, -1, *range(6)]
+
+
 def test_ids_are_handed_out_in_order_and_wishes_are_granted_while_they_are_free():
-    assert assign([], 2, [0, 2], 6) == (1, 3)
-    assert assign([5, 4, 5], 9, [0], 6) == (4, 5)
-    assert assign([-1], 1, [0], 6) == (-1,)
+    assert assign([], 2, [0, 2], TREE) == (1, 3)
+    assert assign([5, 4, 5], 9, [0], TREE) == (4, 5)
+    assert assign([-1, -3], 1, [0], TREE) == (-3, -1)
 
 
 @pytest.mark.parametrize(
     ("wanted", "count", "said"),
-    [([0], 1, "0 live elsewhere"), ([6], 1, "there are 6 agents"), ([-2], 1, "there are 6"), ([], 5, "4 of 6 are left"),
-     ([], 0, "0 agents"), ([], -1, "-1 agents")],
+    [([0], 1, "0 live elsewhere"), ([6], 1, r"there are coordinator\+edge0-1\+0-5"), ([-4], 1, "edge2: there are"),
+     ([], 5, "4 of 6 are left"), ([], 0, "0 agents"), ([], -1, "-1 agents")],
 )  # fmt: skip
 def test_ids_that_cannot_be_had_are_refused(wanted, count, said):
     with pytest.raises(P2PFRLError, match=said):
-        assign(wanted, count, [0, 1], 6)
+        assign(wanted, count, [0, 1], TREE)

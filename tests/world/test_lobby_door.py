@@ -22,7 +22,7 @@ def test_silent_connections_at_the_lead_are_given_up_and_whoever_comes_properly_
         decoder = Decoder("run", agents=2, parts=("p",), size=4, dtype="float32")
         own = Identity("run", "hash", "layout", (0,), 0, bytes(16), ("127.0.0.1", 7000))
         said: list[str] = []
-        lobby = Lobby(own, own.address, agents=2, coordinator=False, decoder=decoder, security=Security(),
+        lobby = Lobby(own, own.address, everyone=[0, 1], decoder=decoder, security=Security(),
                       timing=TIMING, progress=said.append, ear=Ear())  # fmt: skip
         listener, where = await listen(("127.0.0.1", 0), None)
         gathering = asyncio.create_task(lobby.gather(listener))

@@ -23,7 +23,7 @@ RIGHT = replace(LEFT, agents=(2,), nonce=bytes(15) + b"\1", address=("127.0.0.1"
 
 
 def session(own: Identity = LEFT, **options: Any) -> Session:
-    decoder = Decoder("run", agents=4, parts=("actor",), size=SIZE, dtype="float32")
+    decoder = Decoder("run", agents=4, parts=("actor",), size=SIZE, dtype="float32", coordinators=2)
     return Session(own, decoder, **{"dialer": False, "now": 0.0, **options})
 
 
@@ -186,7 +186,7 @@ NESTED = b"\x91" * 900 + b"\xc0"
         ("run", "\x1b[2J", "wrong_run"),
         ("agents", list(range(10_000)), "refused"),
         ("agents", [3, 3], "bad_field"),
-        ("agents", [-2], "bad_field"),
+        ("agents", [-(2**31) - 1], "bad_field"),
         ("agents", [True], "bad_field"),
         ("incarnation", 2**62, "bad_field"),
         ("nonce", b"short", "bad_field"),
@@ -294,7 +294,9 @@ def test_a_sequence_number_counts_once_in_any_order_within_the_window():
     [
         (Encoder("run", 1), (0,), "spoofed_sender"),
         (Encoder("run", 3), (0,), "spoofed_sender"),
+        (Encoder("run", -2), (0,), "spoofed_sender"),
         (Encoder("run", 4), (0,), "unknown_sender"),
+        (Encoder("run", -3), (0,), "unknown_sender"),
         (Encoder("run", 2, 1), (0,), "stale_incarnation"),
         (Encoder("other", 2), (0,), "wrong_run"),
         (Encoder("run", 2), (3,), "unknown_recipient"),

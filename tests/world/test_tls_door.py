@@ -157,7 +157,7 @@ def test_lead_and_follower_both_say_why_they_do_not_meet(
         ear = Ear()
         listener, where = await listening.listen(("127.0.0.1", 0), home.server)
         own = identity(VICTIM)
-        lobby = Lobby(own, where, agents=2, coordinator=False, security=home, ear=ear, **common)  # type: ignore[arg-type]
+        lobby = Lobby(own, where, everyone=[0, 1], security=home, ear=ear, **common)  # type: ignore[arg-type]
         gathering = asyncio.create_task(lobby.gather(listener))
         await asyncio.sleep(0)
         follower = security(certificates / authority)(HONEST) if authority else Security()

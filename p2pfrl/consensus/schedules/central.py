@@ -169,7 +169,8 @@ class Coordinator:
 
     The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
     that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
-    enough, and what comes later is late. With no deadline it waits for everyone who is there.
+    enough, and what comes later is late. With no deadline it waits for everyone who is there. Where nobody is, a round
+    ends after `idle`, which is the deadline if nothing else is said.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class Coordinator:
         deadline: int | None,
         suspect_after: int,
         quorum: float = 1.0,
+        idle: int | None = None,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
@@ -187,6 +189,7 @@ class Coordinator:
         self._participants = participants
         self._rounds = rounds
         self._patience = deadline
+        self._idle = deadline if idle is None else idle
         self._suspect_after = suspect_after
         self._quorum = quorum
         self._spare = 0
@@ -230,7 +233,7 @@ class Coordinator:
         chosen = self._participants.choose(self.round, present) if present else ()
         self._awaited = dict.fromkeys(chosen)
         self._spare = len(chosen) - ceil(self._quorum * len(chosen))
-        self._deadline = None if chosen or self._patience is None else now + self._patience
+        self._deadline = None if chosen or self._idle is None else now + self._idle
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
             actions.append(Send(chosen, self.round, MODEL))

@@ -13,6 +13,7 @@ from p2pfrl.core.types import (
     Action,
     Adopt,
     Event,
+    Expired,
     Finish,
     Message,
     Missing,
@@ -32,11 +33,16 @@ class Edge(Coordinator):
     what became of it. Where everyone has left it answers at once. A model of the cloud that is lost is one that it goes
     on without.
 
+    A link to the cloud that comes back brings a model: the one that was answered already is answered again, and of one
+    that is newer than those of its rounds what became of the older one counts as the answer. Where no cloud comes back
+    it ends with what it has, and tells its agents.
+
     Args:
         participants: its agents.
         rounds: of the run; None: no end.
         period: rounds per model of the cloud.
         deadline, suspect_after, quorum: of its own rounds.
+        patience: nanoseconds without a cloud after which it ends, when its rounds are done.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Edge(Coordinator):
         deadline: int,
         suspect_after: int,
         quorum: float,
+        patience: int,
     ) -> None:
         super().__init__(participants, rounds=None, deadline=deadline, suspect_after=suspect_after, quorum=quorum)
         self._last = rounds
@@ -55,6 +62,9 @@ class Edge(Coordinator):
         self._model = -1
         self._heard = (-1, -1)
         self._is_reporting = True
+        self._next: Message | None = None
+        self._to_wait = patience
+        self._alone: int | None = None
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return what to do about `event`."""
@@ -62,9 +72,12 @@ class Edge(Coordinator):
             return self._adopt(event.message, now)
         if isinstance(event, Missing) and event.peer == COORDINATOR:
             return self._open(event.round, now) if self._is_reporting and event.round > self._model else ()
-        if isinstance(event, Started) or (isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR):
-            return ()
-        return super().handle(event, now)
+        if isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR:
+            self._alone = now + self._to_wait if isinstance(event, PeerLost) else None
+            return [WaitUntil(self._alone)] if self._is_reporting else ()
+        if isinstance(event, Expired) and self._is_reporting:
+            return self._give_up() if event.deadline == self._alone else ()
+        return () if isinstance(event, Started) else super().handle(event, now)
 
     def waits_for(self) -> str:
         """Return in words what the edge is waiting for."""
@@ -72,12 +85,18 @@ class Edge(Coordinator):
 
     def _adopt(self, message: Message, now: int) -> Iterator[Action]:
         version = (message.incarnation, message.sequence)
-        if version <= self._heard or not self._is_reporting:
+        if version <= self._heard or message.round < self._model:
             self.messages_late += 1
             return
         self._heard = version
-        yield Adopt(message, message.round - 1)
-        yield from self._open(message.round, now)
+        if message.round == self._model:
+            if self._is_reporting:
+                yield Send((COORDINATOR,), self._model, UPDATE)
+        elif self._is_reporting:
+            yield Adopt(message, message.round - 1)
+            yield from self._open(message.round, now)
+        else:
+            self._next = message
 
     def _open(self, model: int, now: int) -> Iterator[Action]:
         """Begin the rounds of a model of the cloud; end with the last one."""
@@ -91,13 +110,24 @@ class Edge(Coordinator):
         self._is_reporting = False
         yield from self._begin(now)
 
+    def _give_up(self) -> list[Action]:
+        """End without the cloud."""
+        self.deadlines_expired += 1
+        return [Send(self._participants.everyone, self.round, FINAL), Finish()]
+
     def _begin(self, now: int) -> list[Action]:
         is_over = self.round == self._last or self.round == (self._model + 1) * self._period
         if not is_over and any(i not in self._absent for i in self._participants.everyone):
             return super()._begin(now)
         self._is_reporting = True
         self._box, self._awaited, self._deadline = {}, {}, None
-        return [WaitUntil(None), Send((COORDINATOR,), self._model, UPDATE)]
+        following, self._next = self._next, None
+        if following is not None and following.kind == FINAL:
+            return [WaitUntil(None), Adopt(following, following.round - 1), *self._open(following.round, now)]
+        if following is not None:
+            self._model = following.round
+        self._alone = None if self._alone is None else max(now, self._alone)
+        return [WaitUntil(self._alone), Send((COORDINATOR,), self._model, UPDATE)]
 
     def _joined(self, peer: int) -> Sequence[Action]:
         if not self._is_reporting:

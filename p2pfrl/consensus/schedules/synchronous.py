@@ -80,9 +80,16 @@ class Synchronous(ScheduleRule):
             deadline=round(self.deadline * 1e9),
             suspect_after=self.suspect_after,
             quorum=self.quorum,
+            patience=round(10e9 * self.deadline),
         )
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
-        """Return the state machine of the cloud, which waits for all edges: they are always there."""
+        """Return the state machine of the cloud, which waits for all edges that are there, however long they take."""
         models = None if rounds is None else -(-rounds // period)
-        return Coordinator(participants, rounds=models, deadline=None, suspect_after=self.suspect_after)
+        return Coordinator(
+            participants,
+            rounds=models,
+            deadline=None,
+            suspect_after=self.suspect_after,
+            idle=round(self.deadline * 1e9),
+        )
