@@ -210,8 +210,10 @@ class Blueprint:
         """Return per agent and, from the end, per coordinator: whom it talks to."""
         return self.mode.neighbors(self.view.union, self.groups)
 
-    def coordinator(self, port: Port, trainer: Trainer, witness: Witness, id: int = COORDINATOR) -> Actor:
-        """Return the life of the coordinator, or of one of a tree."""
+    def coordinator(
+        self, port: Port, trainer: Trainer, witness: Witness, id: int = COORDINATOR, incarnation: int = 0
+    ) -> Actor:
+        """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
         payload = self._rules.payload
         common = {
@@ -219,7 +221,7 @@ class Blueprint:
             "payload": payload,
             "correction": scenario.correction,
             "seed": scenario.seed,
-            "encoder": Encoder(scenario.name, id),
+            "encoder": Encoder(scenario.name, id, incarnation),
             "parts": self.parts,
             "port": port,
         }

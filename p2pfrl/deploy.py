@@ -9,7 +9,7 @@ import signal
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -19,12 +19,12 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.results.journal import Journal
+from p2pfrl.results.journal import Journal, has_begun
 from p2pfrl.results.notes import Notes
 from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
-from p2pfrl.scenario.simulated import refuse_faults, refuse_resuming, without_effect
+from p2pfrl.scenario.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
 from p2pfrl.summary import versions
 from p2pfrl.world.checkpoint import Checkpoints
 from p2pfrl.world.discovery import announcing, discover
@@ -138,71 +138,73 @@ async def _deploy(
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
+    if has_begun(out / JOURNAL):
+        refuse_coordinating_again(place.agents, out)
     listener, address = await listen(place.bind, security.server)
-    own = Identity(
-        scenario.name, hash8(scenario), blueprint.learning.stack.layout.signature, place.agents, incarnation, b"",
-        address, settings(text),
-    )  # fmt: skip
-    fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
-    own = replace(own, agents=ids)
-    checkpoints.keep_whereabouts(address[1], ids, fleet)
-    local = [agent for agent in ids if agent >= 0]
-    trainer = blueprint.trainer(local)
-    first = {agent: checkpoints.restore(agent, trainer) for agent in local}
-    if any(first.values()):
-        refuse_resuming(scenario, out)
-        rounds = scenario.stop.rounds
-        voice.say(
-            f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
-            "from there; to begin anew, give another --out"
-        )
-    for problem in checkpoints.problems:
-        voice.note("checkpoint", detail=problem)
-        voice.say(problem)
-    nodes: list[Node] = []
+    with closing(listener.server):
+        own = Identity(
+            scenario.name, hash8(scenario), blueprint.learning.stack.layout.signature, place.agents, incarnation, b"",
+            address, settings(text),
+        )  # fmt: skip
+        fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
+        own = replace(own, agents=ids)
+        checkpoints.keep_whereabouts(address[1], ids, fleet)
+        local = [agent for agent in ids if agent >= 0]
+        trainer = blueprint.trainer(local)
+        first = {agent: checkpoints.restore(agent, trainer) for agent in local}
+        if any(first.values()):
+            refuse_resuming(scenario, out)
+            rounds = scenario.stop.rounds
+            voice.say(
+                f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
+                "from there; to begin anew, give another --out"
+            )
+        for problem in checkpoints.problems:
+            voice.note("checkpoint", detail=problem)
+            voice.say(problem)
+        nodes: list[Node] = []
 
-    def save(agent: int, round: int) -> None:
-        checkpoints.save(agent, round, trainer)
+        def save(agent: int, round: int) -> None:
+            checkpoints.save(agent, round, trainer)
 
-    layout = blueprint.learning.stack.layout
-    journal = Journal(
-        out / JOURNAL, agents=ids, incarnation=incarnation, seed=scenario.seed, layout=layout,
-        model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
-        every=scenario.checkpoint.every or 1, save=save,
-    )  # fmt: skip
+        layout = blueprint.learning.stack.layout
+        journal = Journal(
+            out / JOURNAL, agents=ids, incarnation=incarnation, seed=scenario.seed, layout=layout,
+            model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
+            every=scenario.checkpoint.every or 1, save=save,
+        )  # fmt: skip
 
-    def spawn(agent: int, port: MailboxPort) -> Actor:
-        journal.begin()
-        if agent < 0:
-            return blueprint.coordinator(port, trainer, Notes(journal, agent), agent)
-        return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
+        def spawn(agent: int, port: MailboxPort) -> Actor:
+            journal.begin()
+            if agent < 0:
+                return blueprint.coordinator(port, trainer, Notes(journal, agent), agent, incarnation)
+            return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
 
-    node = Node(
-        own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
-        trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
-    )  # fmt: skip
-    nodes.append(node)
-    journal.traffic = node.counters
-    (out / "scenario.toml").write_text(text, encoding="utf-8")
-    if place.fleet is not None and (awaited := node.mesh.awaited()):
-        voice.say(f"waiting for {awaited}, at most {timing.start:g} s")
-    watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, voice))
-    reason = "rounds"
-    try:
-        async with asyncio.timeout(scenario.stop.virtual_time):
-            await node.run(listener, resuming=incarnation > 0)
-    except TimeoutError:
-        reason = "wall_time"
-    except asyncio.CancelledError:
-        reason = "interrupt"
-    finally:
-        watching.cancel()
-        journal.close()
-        write_timings(out / TIMINGS, node.stopwatch.timings)
-        listener.server.close()
-    summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
-    _write(out / SUMMARY, json.dumps(summary, indent=2))
-    return summary
+        node = Node(
+            own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
+            trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
+        )  # fmt: skip
+        nodes.append(node)
+        journal.traffic = node.counters
+        (out / "scenario.toml").write_text(text, encoding="utf-8")
+        if place.fleet is not None and (awaited := node.mesh.awaited()):
+            voice.say(f"waiting for {awaited}, at most {timing.start:g} s")
+        watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, voice))
+        reason = "rounds"
+        try:
+            async with asyncio.timeout(scenario.stop.virtual_time):
+                await node.run(listener, resuming=incarnation > 0)
+        except TimeoutError:
+            reason = "wall_time"
+        except asyncio.CancelledError:
+            reason = "interrupt"
+        finally:
+            watching.cancel()
+            journal.close()
+            write_timings(out / TIMINGS, node.stopwatch.timings)
+        summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
+        _write(out / SUMMARY, json.dumps(summary, indent=2))
+        return summary
 
 
 async def _find(

@@ -250,6 +250,15 @@ class Reader:
             raise RecordError(f"{self._path}: damaged at byte {position}: {type(error).__name__}: {error}") from error
 
 
+def has_begun(path: Path) -> bool:
+    """Return whether agents of the process that wrote this journal had begun; not where there is none.
+
+    Raises:
+        RecordError: the file is not a journal, or is damaged.
+    """
+    return path.exists() and any(True for _ in Reader(path).scan())
+
+
 def _is_blank(file: BinaryIO) -> bool:
     """Return whether nothing but zeros follows: what a power cut leaves of blocks that were never written."""
     while block := file.read(65_536):
