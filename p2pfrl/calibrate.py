@@ -164,6 +164,8 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
 
 def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]) -> str:
     """Return why the delays of these messages say nothing about a network; empty where they do."""
+    if any(min(m.sender, m.receiver) < COORDINATOR for m in messages):
+        return "Edge coordinators took part, and a scenario describes links between agents and with one coordinator"
     longest = max(trips.values(), default=1.0)
     if longest < _NO_NETWORK:
         return (
@@ -265,7 +267,7 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
     sending: training, mixing, and writing down. Otherwise it is the time of training.
     """
     serial = not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"
-    has_coordinator = scenario.mode in ("central", "pooled")
+    has_coordinator = scenario.mode in ("central", "hierarchical", "pooled")
     found = []
     for agent in range(scenario.agents):
         peer = next(p for p in peers if agent in p.agents)
@@ -293,8 +295,6 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
 def _rounds(scenario: Scenario, peers: Sequence[Timings]) -> dict[int, NDArray[np.float64]]:
     """Return the seconds between one sending and the next, by agent."""
     rounds: dict[int, list[int]] = {}
-    for peer in peers:
-        for sent in peer.sent:
-            if sent.sender != COORDINATOR:
-                rounds.setdefault(sent.sender, []).append(sent.time)
+    for sent in (sent for peer in peers for sent in peer.sent if sent.sender > COORDINATOR):
+        rounds.setdefault(sent.sender, []).append(sent.time)
     return {agent: np.diff(np.array(times)) / SECOND for agent, times in sorted(rounds.items()) if len(times) > 1}

@@ -98,6 +98,10 @@ def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
         between.setdefault((home[m.sender], home[m.receiver]), []).append(m.delay)
     if not between or min(map(len, between.values())) < FEW:
         raise RecordError(f"the run was too short: expected at least {FEW} messages on every link")
+    if all(m.sender < 0 for m in own):
+        raise RecordError(
+            "no agent sent another process anything: expected some that live apart from their coordinator"
+        )
     rough = _set(own, home, _offsets(between, len(peers)))
     bandwidth = _bandwidth(rough, peers)
     between = {edge: [] for edge in between}

@@ -14,6 +14,7 @@ from test_collect import assert_equal
 
 import p2pfrl
 from p2pfrl.bench.laws.runs import text
+from p2pfrl.calibrate import calibrate
 from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.deploy import Place, deploy
@@ -66,6 +67,17 @@ def test_a_tree_of_processes_leaves_the_record_of_the_simulator(tmp_path: Path, 
     assert collected.metrics["bytes_sent"][-1] == collected.summary["bytes_sent"]
     assert np.all(np.diff(collected.metrics["bytes_sent"]) >= 0)
     assert verify(tmp_path / "out").is_equal
+
+
+def test_of_a_tree_the_agents_are_measured_and_no_links_that_a_scenario_cannot_describe(tmp_path: Path) -> None:
+    run = tree(3, 30, coordinator={})
+    scenario, found = calibrate(processes.run(run, [(-1, 0, 1), (-4, -3, -2, 2, 3, 4, 5)], tmp_path / "peers"))
+    assert found.links is None
+    assert "Edge coordinators took part" in found.unmeasured
+    assert {agent: len(spans) for agent, spans in found.rounds.items()} == {0: 29, 1: 29}, "who sent anything away"
+    assert loads(found.scenario(scenario)).agents == 6
+    with pytest.raises(RecordError, match="no agent sent another process anything"):
+        calibrate(processes.run(run, [(-1,), tuple(sorted({*ONE[0]} - {-1}))], tmp_path / "apart"))
 
 
 @pytest.mark.slow
