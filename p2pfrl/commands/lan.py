@@ -24,7 +24,9 @@ Discover = Annotated[
     bool,
     Parameter(negative=(), help="Find the lead by multicast DNS on the network of --bind; a lead says where it is."),
 ]
-Agents = Annotated[str, Parameter(help="Agents that live here, as 0-3, 5 or 0-3+coordinator; none: any --count.")]
+Agents = Annotated[
+    str, Parameter(help="Agents that live here, as 0-3, 5, 0-3+coordinator or 0-3+edge0; none: any --count.")
+]
 Count = Annotated[int, Parameter(help="Number of agents that live here, where --agents does not say which.")]
 Peers = Annotated[str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")]
 Bind = Annotated[str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any that is free.")]
@@ -149,7 +151,7 @@ def pki_issue(
     Parameters
     ----------
     agents
-        As 0-3, 5 or coordinator.
+        As 0-3, 5, coordinator or 0-3+edge0.
     """
     from p2pfrl.pki import issue
     from p2pfrl.world.fleet import parse_agents
