@@ -84,8 +84,8 @@ class Simulation:
             self._witness.live(agent, False)
         for agent in [i for i in self._lives if i not in self._late]:
             self._begin(agent)
-        for agent, peer in [(agent, peer) for agent in sorted(self._late) for peer in self._neighbors[agent]]:
-            self._report_lost(peer, agent)
+        for late, peer in [(i, peer) for i in sorted(self._late) for peer in self._neighbors[i]]:
+            self._report_lost(peer, late)
         for fault in self._faults:
             self._loop.post(round(fault.at * SECOND), self._strike, fault)
         self._loop.run_until_complete(self._wait())
