@@ -33,6 +33,8 @@ _AHEAD = 1024
 """Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
 _HORIZON = 2**20
 """Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
+_NOBODY: dict[int, None] = {}
+"""Who is awaited while an agent trains: one empty dict for all agents, to which nothing is ever added."""
 
 
 class Gossip:
@@ -82,7 +84,7 @@ class Gossip:
         self._active = True
         self._deadline: int | None = None
         self._until = 0
-        self._awaited: dict[int, None] = {}
+        self._awaited = _NOBODY
         self._inbox: dict[int, dict[int, Message | None]] = {}
         self._newest: dict[int, int] = {}
         self._misses: dict[int, Missed] = {}
@@ -251,7 +253,7 @@ class Gossip:
 
     def _mix(self, now: int) -> list[Action]:
         self._waiting = False
-        self._awaited = {}  # a dict that was emptied would keep its table
+        self._awaited = _NOBODY  # a dict that was emptied would keep its table
         box = self._inbox.pop(self.round, {})
         if not self._inbox:
             self._inbox = {}
