@@ -111,6 +111,7 @@ def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None
         messages_delivered=counted.messages_delivered,
         messages_dropped=counted.messages_dropped,
         messages_late=int(sum(peer.number("messages_late") for peer in peers)),
+        messages_empty=int(sum(peer.number("messages_empty") for peer in peers)),
         messages_duplicate=int(sum(peer.number("messages_duplicate") for peer in peers)),
         deadlines_expired=int(sum(peer.number("deadlines_expired") for peer in peers)),
         bytes_sent=counted.bytes_sent,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import time
 import tomllib
@@ -19,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.results.files import write_bytes
 from p2pfrl.results.journal import Journal, has_begun
 from p2pfrl.results.notes import Notes
 from p2pfrl.roster import everyone
@@ -203,7 +203,7 @@ async def _deploy(
             journal.close()
             write_timings(out / TIMINGS, node.stopwatch.timings)
         summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
-        _write(out / SUMMARY, json.dumps(summary, indent=2))
+        write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
         return summary
 
 
@@ -285,6 +285,7 @@ def _summary(
         "messages_delivered": counters.messages_delivered,
         "messages_dropped": counters.messages_dropped,
         "messages_late": sum(schedule.messages_late for schedule in node.schedules),
+        "messages_empty": counters.messages_empty,
         "messages_duplicate": node.mesh.refusals.get("replay", 0),
         "deadlines_expired": sum(schedule.deadlines_expired for schedule in node.schedules),
         "bytes_sent": counters.bytes_sent,
@@ -292,9 +293,3 @@ def _summary(
         "mean_batch": trainer.mean_batch,
         "versions": versions(),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -167,8 +167,9 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
     if summary["consensus_distance"] is not None:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
-    counts = f"{summary['messages_sent']:,} sent, {summary['messages_dropped']:,} dropped, {summary['messages_late']:,}"
-    lines["messages"] = f"{counts} late"
+    empty = f" ({count:,} of them empty)" if (count := summary.get("messages_empty")) else ""
+    counts = f"{summary['messages_dropped']:,} dropped, {summary['messages_late']:,} late"
+    lines["messages"] = f"{summary['messages_sent']:,} sent{empty}, {counts}"
     if summary.get("messages_duplicate"):
         lines["messages"] += f", {summary['messages_duplicate']:,} twice"
     lines["bytes sent"] = f"{summary['bytes_sent']:,}"

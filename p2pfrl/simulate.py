@@ -108,6 +108,7 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         messages_delivered=network.messages_delivered,
         messages_dropped=network.messages_dropped,
         messages_late=sum(schedule.messages_late for schedule in schedules),
+        messages_empty=network.messages_empty,
         messages_duplicate=network.messages_duplicate,
         deadlines_expired=sum(schedule.deadlines_expired for schedule in schedules),
         bytes_sent=network.bytes_sent,

@@ -32,6 +32,7 @@ class Totals:
         wall_seconds: that it took.
         messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k agents counts k.
         messages_late, deadlines_expired: of all schedules.
+        messages_empty: of those sent, headers without a payload: agents that sit out, closed gates.
         messages_duplicate: second copies that arrived, and were mixed no second time.
         mean_batch: mean number of updates that were computed together.
         more: further keys of the summary.
@@ -44,6 +45,7 @@ class Totals:
     messages_delivered: int
     messages_dropped: int
     messages_late: int
+    messages_empty: int
     messages_duplicate: int
     deadlines_expired: int
     bytes_sent: int
@@ -140,6 +142,7 @@ def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapp
         "messages_delivered": totals.messages_delivered,
         "messages_dropped": totals.messages_dropped,
         "messages_late": totals.messages_late,
+        "messages_empty": totals.messages_empty,
         "messages_duplicate": totals.messages_duplicate,
         "deadlines_expired": totals.deadlines_expired,
         "bytes_sent": totals.bytes_sent,

@@ -60,8 +60,8 @@ def assert_equal(collected: Record, simulated: Record) -> None:
         own, other = (record.agents[name][i] for record, i in zip((collected, simulated), order, strict=True))
         np.testing.assert_array_equal(own, other, err_msg=name)
     np.testing.assert_array_equal(collected.staleness, simulated.staleness)
-    for key in ("rounds", "env_steps", "messages_sent", "messages_delivered", "bytes_sent", "final_return",
-                "evaluation", "mean_drift"):  # fmt: skip
+    for key in ("rounds", "env_steps", "messages_sent", "messages_empty", "messages_delivered", "bytes_sent",
+                "final_return", "evaluation", "mean_drift"):  # fmt: skip
         assert collected.summary[key] == simulated.summary[key], key
 
 

@@ -145,6 +145,7 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("messages delivered", "messages_delivered", number),
     ("messages dropped", "messages_dropped", number),
     ("messages late", "messages_late", number),
+    ("messages without a payload", "messages_empty", number),
     ("messages duplicate", "messages_duplicate", number),
     ("deadlines expired", "deadlines_expired", number),
     ("consensus distance", "consensus_distance", number),

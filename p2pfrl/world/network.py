@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import Event, Missing, Received
+from p2pfrl.core.types import SKIP, Event, Missing, Received
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.world.digest import DELIVER, DROP, SEND, Log
 from p2pfrl.world.links import SECOND, Latency, Loss, Never
@@ -24,6 +24,7 @@ class Network:
 
     Attributes:
         messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates count as nothing.
+        messages_empty: of those sent, headers alone: an agent that sits out, or whose gate is closed.
         messages_duplicate: second copies that arrived.
         bytes_by: bytes sent, per node (the coordinators last).
 
@@ -56,7 +57,7 @@ class Network:
         seed: int,
     ) -> None:
         self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
-        self.messages_duplicate = 0
+        self.messages_duplicate = self.messages_empty = 0
         self.bytes_by = [0] * (nodes + coordinators)
         self.down: set[int] = set()
         self.extra_loss = 0.0
@@ -102,6 +103,8 @@ class Network:
                 self._launch(sender, receiver, frame, number, start, air)
         count = len(to)
         self.messages_sent += count
+        if frame.kind == SKIP:
+            self.messages_empty += count
         self.bytes_sent += size * count
         self.bytes_by[sender] += size * count
         self._sending_until[sender] = start

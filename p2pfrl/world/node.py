@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from p2pfrl.core.types import COORDINATOR, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
+from p2pfrl.core.types import COORDINATOR, SKIP, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.world.batches import Batches
@@ -34,6 +34,7 @@ class Counters:
     messages_sent: int = 0
     messages_delivered: int = 0
     messages_dropped: int = 0
+    messages_empty: int = 0
     bytes_sent: int = 0
     bytes_by: dict[int, int] = field(default_factory=dict)
 
@@ -186,6 +187,7 @@ class Node:
         self._sent[sender] = max(frame.round, self._sent.get(sender, 0))
         counters = self.counters
         counters.messages_sent += len(to)
+        counters.messages_empty += len(to) * (frame.kind == SKIP)
         counters.bytes_sent += frame.nbytes * len(to)
         counters.bytes_by[sender] = counters.bytes_by.get(sender, 0) + frame.nbytes * len(to)
         remote: dict[Address, list[int]] = {}

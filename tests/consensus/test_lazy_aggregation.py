@@ -172,3 +172,9 @@ def test_rounds_to_a_tolerance_are_counted_from_the_start():
     assert rounds_to(record, 1, 1.0) == 1
     assert 1 < rounds_to(record, 1, 1e-4) < rounds_to(record, 1, 1e-8) <= 30
     assert rounds_to(descent(1.0, 1, 2, lazy=False), 1, 1e-8) == 3
+
+
+def test_headers_without_a_payload_are_counted_apart():
+    run = play(4, 6, gate={"kind": "every", "tau": 3})
+    assert run.summary["messages_sent"] == 6 * 8
+    assert run.summary["messages_empty"] == 4 * 8
