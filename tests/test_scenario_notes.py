@@ -6,6 +6,7 @@ from p2pfrl.core.options import construct
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.notes import notes
 
+SERVER, SGD = {"kind": "normalized_momentum", "lr": 0.1, "alpha": 0.2}, {"kind": "sgd", "lr": 0.1}
 GRADIENTS = {"mode": "central", "exchange": {"payload": "gradient"}, "learner": {"kind": "quadratic"}}
 
 
@@ -29,6 +30,20 @@ GRADIENTS = {"mode": "central", "exchange": {"payload": "gradient"}, "learner": 
         (
             {**GRADIENTS, "learner": {"kind": "quadratic", "lr": 0.3}},
             ["with payload 'gradient' without effect: learner.lr; coordinator.server_optimizer takes the step"],
+        ),
+        (
+            {
+                **GRADIENTS,
+                "correction": {"kind": "lookahead", "alpha": 0.3},
+                "coordinator": {"server_optimizer": SERVER},
+            },
+            ["correction 'lookahead' reckons with a server optimizer of alpha = 0.3; 'normalized_momentum' has 0.2"],
+        ),
+        ({**GRADIENTS, "correction": {"kind": "lookahead"}, "coordinator": {"server_optimizer": SERVER}}, []),
+        ({**GRADIENTS, "correction": {"kind": "lookahead", "alpha": 1.0}}, []),
+        (
+            {**GRADIENTS, "correction": {"kind": "lookahead"}, "coordinator": {"server_optimizer": SGD}},
+            ["correction 'lookahead' reckons with a server optimizer of alpha = 0.2; 'sgd' has no such option"],
         ),
         (
             {"exchange": {"payload": "transitions"}, "learner": {"kind": "dqn"}},

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from p2pfrl.catalog import kind_of
 from p2pfrl.core.options import construct
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.sections import Edge, Mode, Scenario
@@ -39,12 +40,25 @@ def notes(scenario: Scenario) -> Iterator[str]:
         idle.remove("topology")
     if idle:
         yield f"in mode {mode!r} without effect: {', '.join(idle)}"
+    if mode == "central" and (needed := scenario.correction.reckons_with) is not None:
+        yield from _mismatch(scenario, *needed)
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})
         own = [name for name in _OWN_STEP if getattr(scenario.learner, name, None) != getattr(plain, name, None)]
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:
+    """Yield that the coordinator does not take the steps that the correction reckons with."""
+    optimizer = scenario.coordinator.server_optimizer
+    if (got := getattr(optimizer, option, None)) != value:
+        has = "no such option" if got is None else f"{got:g}"
+        yield (
+            f"correction {kind_of('corrections', scenario.correction)!r} reckons with a server optimizer of {option} = "
+            f"{value:g}; {kind_of('server_optimizers', optimizer)!r} has {has}"
+        )
 
 
 def _says_something(scenario: Scenario, key: str) -> bool:

@@ -54,6 +54,11 @@ class Correction:
         """
 
     @property
+    def reckons_with(self) -> tuple[str, float] | None:
+        """Return an option of the server optimizer and the value that it must have; None: it may be any."""
+        return None
+
+    @property
     def weight(self) -> float:
         """Weight of the guide in the loss; 0: the loss is as without."""
         return 0.0

@@ -32,6 +32,11 @@ class Lookahead(Correction):
     payloads: ClassVar[tuple[str, ...] | None] = ("gradient", "delta")
     alpha: float = Field(default=0.2, gt=0, le=1)
 
+    @property
+    def reckons_with(self) -> tuple[str, float] | None:
+        """Return alpha, where it looks anywhere."""
+        return ("alpha", self.alpha) if self.alpha < 1.0 else None
+
     def point(self, model: Vector, previous: Vector) -> Vector:
         """Return the look-ahead point."""
         return model + ((1.0 - self.alpha) / self.alpha) * (model - previous)
