@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from p2pfrl.commands.arguments import DONE, INTERRUPTED, Json, Out, Quiet, Seed, Set, Told
+from p2pfrl.commands.arguments import DONE, INTERRUPTED, Json, Out, Quiet, Seed, Set, Told, text
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
 from p2pfrl.core.errors import ScenarioError
 
@@ -98,7 +98,7 @@ def peer(
     else:
         for key in ("agents", "stopped_by", "rounds", "run_seconds", "messages_sent", "messages_dropped",
                     "messages_late", "deadlines_expired", "refusals", "parameters_digest"):  # fmt: skip
-            print(f"{key:20}  {summary[key]}")
+            print(f"{key:20}  {text(summary[key])}")
         print(f"{'directory':20}  {directory}")
     if not quiet:
         print(f"p2pfrl collect makes one record of all peers' directories, this one is {directory}", file=sys.stderr)
