@@ -212,6 +212,32 @@ def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
     assert (g.messages_late, g.deadlines_expired) == (0, 0)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_who_is_one_round_ahead_may_have_been_overtaken_by_its_own_message_and_is_awaited(is_there: bool):
+    g = machine(out=(1,), available=lambda round, now: is_there or round > 0)
+    feed(g, Started(), *([trained()] if is_there else []))
+    assert feed(g, received(1, 1)) == []
+    assert feed(g, received(1, 0))[0] == ("mix 0 of 1" if is_there else "sit out 0")
+    assert (g.round, g.messages_late) == (1, 0)
+
+
+class EverySecond(Neighbors):
+    """Neighbors that meet in the even rounds alone."""
+
+    def successors(self, round: int) -> Sequence[int]:
+        return super().successors(round) if round % 2 == 0 else ()
+
+    def predecessors(self, round: int) -> Sequence[int]:
+        return super().predecessors(round) if round % 2 == 0 else ()
+
+
+def test_who_came_two_rounds_further_with_what_we_sent_is_awaited_and_who_came_three_is_not():
+    g = Synchronous().gossip(0, EverySecond((1,)), rounds=10, order="adapt_then_combine", available=always)
+    assert feed(g, Started(), trained()) == ["train", "send update 0 to 1", "wait"]
+    assert feed(g, received(1, 2)) == []
+    assert feed(g, received(1, 4)) == ["mix 0 of", "no deadline", "train"]
+
+
 def test_an_agent_behind_catches_up_and_counts_what_it_skips():
     g = machine()
     feed(g, Started(), received(2, 0), received(1, 4), received(2, 3))

@@ -169,3 +169,22 @@ def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
     if world["schedule"]["kind"] == "synchronous" and world["mode"] == "gossip":
         for agent in there_at_the_end(world["faults"], run.summary["virtual_seconds"]):
             assert watch.rounds[agent][-1] == ROUNDS - 1
+
+
+@pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
+@pytest.mark.parametrize(("kind", "dropout"), [("ring", 0.5), ("random_matchings", 0.0), ("one_peer_exponential", 0.5)])
+def test_where_nothing_goes_wrong_whoever_is_overtaken_is_awaited_and_nobody_leaves_a_round_out(
+    kind: str, dropout: float, order: str
+) -> None:
+    tables = {
+        "topology": {"kind": kind}, "mixing": {"kind": "uniform"}, "exchange": {"order": order},
+        "availability": {"dropout": dropout}, "network": {"latency": "0s", "jitter": "30ms"},
+    }  # fmt: skip
+    watch = Watch()
+    with pytest.MonkeyPatch.context() as patch:
+        watch.install(patch)
+        for seed in range(3):
+            watch.rounds.clear()
+            run = play(4, 20, seed=seed, **tables)
+            assert (run.summary["messages_late"], run.summary["deadlines_expired"]) == (0, 0)
+            assert all(watch.rounds[agent] == list(range(20)) for agent in range(4))

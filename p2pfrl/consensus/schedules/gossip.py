@@ -33,6 +33,8 @@ _AHEAD = 1024
 """Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
 _HORIZON = 2**20
 """Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
+_PASSED = 64
+"""Rounds in which we look for one that a neighbor passed without us: no more graphs than a topology remembers."""
 _NOBODY: dict[int, None] = {}
 """Who is awaited while an agent trains: one empty dict for all agents, to which nothing is ever added."""
 
@@ -170,19 +172,19 @@ class Gossip:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
-        if self._waiting and self._active and sender in self._awaited and self._went_on(sender, message.round):
-            self._inbox.setdefault(message.round, {}).setdefault(sender, None if message.kind == SKIP else message)
-            return self._arrived(sender, self.round, None, now)
-        is_past = self._waiting and message.round > self.round and sender in self._awaited
+        has_gone = self._waiting and sender in self._awaited and self._went_on(sender, message.round)
         actions = self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
-        if is_past and not self._active and sender in self._neighborhood.successors(self.round):
+        if has_gone and self._active:
+            return self._arrived(sender, self.round, None, now)
+        if has_gone:
             self._waiting, self._deadline = False, None
             return [WaitUntil(None), *self._begin(now)]
         return actions
 
     def _went_on(self, sender: int, round: int) -> bool:
-        """Whether a neighbor that is in `round` has given us up: nothing of ours let it come so far."""
-        return round > self.round + 1 and sender in self._neighborhood.successors(self.round)
+        """Whether a neighbor that is in `round` has given us up: it passed a round of which it had nothing of ours."""
+        passed = range(self.round + 1, min(round, self.round + _PASSED))
+        return any(sender in self._neighborhood.successors(r) for r in passed)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
         if event.round < self.round or self._is_beyond(event.round):
