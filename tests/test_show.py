@@ -24,7 +24,7 @@ def played(options):
     [
         (QUADRATIC, "distance to the optimum (RMS)"),
         (QUADRATIC | {"personal": {"kind": "ditto"}}, "distance to the optimum (RMS)"),
-        (CROSSING, "value that agents lose against their own best"),
+        (CROSSING, "value lost against one's own best"),
     ],
     ids=["quadratic", "ditto", "crossing"],
 )

@@ -109,7 +109,7 @@ class SoftmaxStack(Stack):
     takes_corrections = True
     gives_gradients = True
     chunk = 256
-    error_is = "value that agents lose against their own best"
+    error_is = "value lost against one's own best"
 
     def __init__(self, learner: SoftmaxPG, task: Task) -> None:
         self.learner = learner

@@ -101,7 +101,7 @@ class UCBVIStack(Stack):
     fixed_steps = False
     min_steps = 0
     chunk = 256
-    error_is = "value that agents lose against their own best"
+    error_is = "value lost against one's own best"
 
     def __init__(self, learner: UCBVI, task: Task) -> None:
         self.learner = learner
