@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
+from p2pfrl.world.fleet import runs_of
 from p2pfrl.world.tls import DOMAIN, CertificateError, name_of
 
 AUTHORITY_YEARS = 10
@@ -178,11 +179,7 @@ def _stem(ids: Sequence[int]) -> str:
 
 
 def _spans(what: str, numbers: Sequence[int]) -> list[str]:
-    spans: list[tuple[int, int]] = []
-    for number in numbers:
-        first = spans.pop()[0] if spans and spans[-1][1] == number - 1 else number
-        spans.append((first, number))
-    return [f"{what}-{a}" if a == b else f"{what}s-{a}-{b}" for a, b in spans]
+    return [f"{what}s-{run}" if "-" in run else f"{what}-{run}" for run in runs_of(numbers)]
 
 
 def _builder(

@@ -133,11 +133,11 @@ def show_agents(agents: Iterable[int]) -> str:
     ids = sorted(agents)
     edges = [edge_id(agent) for agent in reversed(ids) if agent < COORDINATOR]
     names = [COORDINATOR_NAME] if COORDINATOR in ids else []
-    names += [EDGE_NAME + run for run in _runs(edges)]
-    return "+".join([*names, *_runs(agent for agent in ids if agent > COORDINATOR)])
+    names += [EDGE_NAME + run for run in runs_of(edges)]
+    return "+".join([*names, *runs_of(agent for agent in ids if agent > COORDINATOR)])
 
 
-def _runs(numbers: Iterable[int]) -> list[str]:
+def runs_of(numbers: Iterable[int]) -> list[str]:
     """Return ascending numbers as "3" or "5-7", each as long as it can be."""
     runs: list[list[int]] = []
     for number in numbers:
