@@ -9,6 +9,7 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood
 from p2pfrl.consensus.schedules.missed import Missed
 from p2pfrl.core.types import (
     SKIP,
+    UPDATE,
     Action,
     Event,
     Expired,
@@ -143,9 +144,10 @@ class Gossip:
     def _wait(self, now: int) -> list[Action]:
         arrived, absent = self._inbox.get(self.round, {}), self._absent
         expected = self._neighborhood.predecessors(self.round)
-        self._awaited = {j: None for j in expected if j not in arrived and j not in absent}
-        for j in [j for j in self._awaited if self._went_on(j, self._newest.get(j, 0))]:
-            del self._awaited[j]
+        self._awaited = {
+            j: None for j in expected
+            if not (j in arrived or j in absent or self._went_on(j, self._newest.get(j, 0)))
+        }  # fmt: skip
         self._waiting = True
         if not self._awaited:
             return self._mix(now)
@@ -245,12 +247,10 @@ class Gossip:
         self._misses.pop(event.peer, None)
         if event.peer not in self._neighborhood.successors(self.round):
             return ()
-        if self._active and (self._waiting or self._combine_first):
-            before = [Send((event.peer,), self.round - 1, SKIP)] if self.round else []
-            return (*before, Send((event.peer,), self.round))
-        actions = [Send((event.peer,), self.round - 1)] if self.round else []
-        if not self._active:
-            actions.append(Send((event.peer,), self.round, SKIP))
+        to, has_sent = (event.peer,), self._active and (self._waiting or self._combine_first)
+        actions = [Send(to, self.round - 1, SKIP if has_sent else UPDATE)] if self.round else []
+        if has_sent or not self._active:
+            actions.append(Send(to, self.round, UPDATE if has_sent else SKIP))
         return actions
 
     def _mix(self, now: int) -> list[Action]:
