@@ -19,7 +19,7 @@ from p2pfrl.delays import FEW, SECOND, Edge, Message, latencies, messages_of, ro
 from p2pfrl.deploy import TIMINGS
 from p2pfrl.scenario import Scenario, hash8, load
 from p2pfrl.scenario.render import resolved, to_toml
-from p2pfrl.scenario.sections import Link
+from p2pfrl.scenario.sections import HAS_COORDINATOR, Link
 from p2pfrl.simulate import simulate
 from p2pfrl.world.fleet import show_agents
 from p2pfrl.world.stopwatch import Timings, read_timings
@@ -267,7 +267,7 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
     sending: training, mixing, and writing down. Otherwise it is the time of training.
     """
     serial = not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"
-    has_coordinator = scenario.mode in ("central", "hierarchical", "pooled")
+    has_coordinator = scenario.mode in HAS_COORDINATOR
     found = []
     for agent in range(scenario.agents):
         peer = next(p for p in peers if agent in p.agents)

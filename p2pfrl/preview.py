@@ -9,6 +9,7 @@ from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
+from p2pfrl.scenario.sections import HAS_COORDINATOR
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
 
 
@@ -27,7 +28,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     messages = MESSAGES[scenario.mode](scenario, view)
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
-    frame = upload if scenario.mode in ("gossip", "independent") else (upload + model) / 2
+    frame = (upload + model) / 2 if scenario.mode in HAS_COORDINATOR else upload
     return {
         "name": scenario.name,
         "hash": hash8(scenario),

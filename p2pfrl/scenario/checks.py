@@ -185,10 +185,11 @@ def _on_loss(scenario: Scenario) -> Iterator[Problem]:
     if one_sided:
         reason = "symmetric cannot hold when one end misses a deadline that the other does not know of"
         yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
-    gate, is_always_there = kind_of("gates", scenario.gate), scenario.availability == Availability()
-    if gate not in ("none", "always") and not (gate == "every" and is_always_there):
-        reason = f"symmetric needs both ends of an edge to skip at once, and gate {gate!r} closes at one"
-        yield path, f"{reason} where agents sit rounds out" if gate == "every" else reason
+    gate, is_always_there = scenario.gate, scenario.availability == Availability()
+    if gate.closes and not (gate.is_common and is_always_there):
+        name = kind_of("gates", gate)
+        reason = f"symmetric needs both ends of an edge to skip at once, and gate {name!r} closes at one"
+        yield path, f"{reason} where agents sit rounds out" if gate.is_common else reason
 
 
 def _links(scenario: Scenario) -> Iterator[Problem]:

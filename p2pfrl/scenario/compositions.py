@@ -156,7 +156,7 @@ def _lossless(scenario: Scenario, name: str) -> Iterator[Problem]:
     for position, fault in enumerate(scenario.faults):
         if kind_of("faults", fault) in _LOSES_MESSAGES:
             yield ("faults", position), f"{reason}; take out this fault"
-    if kind_of("gates", scenario.gate) not in ("none", "always"):
+    if scenario.gate.closes:
         yield ("gate",), f"{reason}; a closed gate holds messages back"
 
 

@@ -23,9 +23,9 @@ def everyone(scenario: Scenario, name: str) -> Iterator[Problem]:
         yield ("coordinator", "server_optimizer"), f"{reason} 'replace'"
     if getattr(coordinator.aggregator, "weights", "") != "uniform":
         yield ("coordinator", "aggregator"), f"{reason} kind = 'mean', weights = 'uniform'"
-    if getattr(schedule, "quorum", 1.0) < 1.0:
+    if schedule.ends_early:
         yield ("schedule", "quorum"), f"{reason} 1, so that everyone answers"
-    if kind_of("gates", scenario.gate) not in ("none", "always"):
+    if scenario.gate.closes:
         yield ("gate",), f"{reason} 'none', so that everyone answers"
     for position in _departures(scenario):
         yield ("faults", position), f"what {name!r} of an agent that is gone holds would be missing from the sum"

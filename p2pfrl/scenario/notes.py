@@ -35,7 +35,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     travels = mode in PAYLOADS[payload].modes
     if PAYLOADS[payload].reveals_experience and travels:
         yield f"payload {payload!r} shares raw experience"
-    idle = [key for key in _IDLE[mode] if _says_something(scenario, key)]
+    idle = [key for key in _IDLE[mode] if says_something(scenario, key)]
     if isinstance(scenario.network.latency, Edge) and "topology" in idle:
         idle.remove("topology")
     if idle:
@@ -61,7 +61,8 @@ def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:
         )
 
 
-def _says_something(scenario: Scenario, key: str) -> bool:
+def says_something(scenario: Scenario, key: str) -> bool:
+    """Return whether what stands under a dotted key is not what stands there in a scenario that does not name it."""
     value, plain = scenario, _plain()
     for name in key.split("."):
         value, plain = getattr(value, name), getattr(plain, name)

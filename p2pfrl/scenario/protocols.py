@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.schedules import RULES as SCHEDULES
-from p2pfrl.scenario.sections import COORDINATED, Edge, Scenario
+from p2pfrl.scenario.sections import COORDINATED, HAS_COORDINATOR, Edge, Scenario
 
 Problem = tuple[tuple[str | int, ...], str]
 PAYLOADS = ("parameters", "delta")
@@ -16,10 +16,10 @@ def protocols(scenario: Scenario) -> Iterator[Problem]:
     """Yield every problem, as (path of the key, reason)."""
     schedule, path = scenario.schedule, ("schedule", "kind")
     name = kind_of("schedules", schedule)
-    has_coordinator = scenario.mode not in ("gossip", "independent")
+    has_coordinator = scenario.mode in HAS_COORDINATOR
     if schedule.needs_coordinator and not has_coordinator:
         yield path, f"{name!r} needs a coordinator that holds the buffer: use it in mode central"
-    if getattr(schedule, "quorum", 1.0) < 1.0 and not has_coordinator:
+    if schedule.ends_early and not has_coordinator:
         yield ("schedule", "quorum"), f"ends the rounds of a coordinator, and mode {scenario.mode} has none"
     if scenario.mode == "gossip" and scenario.mixing.is_pairwise:
         yield from _pairs(scenario)
@@ -32,7 +32,7 @@ def protocols(scenario: Scenario) -> Iterator[Problem]:
 def _pairs(scenario: Scenario) -> Iterator[Problem]:
     name = kind_of("mixing", scenario.mixing)
     reason = f"mixing {name!r} exchanges as a whole or not at all"
-    if kind_of("gates", scenario.gate) not in ("none", "always"):
+    if scenario.gate.closes:
         yield ("gate",), f"{reason}: no gate can hold one half back; use schedule.every to exchange less often"
     if scenario.exchange.payload != "parameters":
         yield ("exchange", "payload"), f"{reason}: use 'parameters', got {scenario.exchange.payload!r}"

@@ -23,11 +23,11 @@ from p2pfrl.scenario.groups import Group, Make, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
 from p2pfrl.world import links
-from p2pfrl.world.links import Loss
 
 Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
 COORDINATED: tuple[Mode, ...] = ("central", "hierarchical")
-"""Modes in which a coordinator averages what agents send."""
+"""Modes in which a coordinator averages what agents send; in `HAS_COORDINATOR` are all in which there is one."""
+HAS_COORDINATOR: tuple[Mode, ...] = (*COORDINATED, "pooled")
 MODES: tuple[Mode, ...] = ("gossip", "central", "hierarchical", "independent", "pooled")
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -118,7 +118,7 @@ class Burst:
     loss_good: Probability = 0.0
     loss_bad: Probability = 1.0
 
-    def links(self, seed: int) -> Loss:
+    def links(self, seed: int) -> links.Loss:
         """Return the model of all links."""
         return links.Burst(seed, self.good_to_bad, self.bad_to_good, self.loss_good, self.loss_bad)
 
@@ -133,7 +133,7 @@ class Independent:
 
     probability: Probability = 0.0
 
-    def links(self, seed: int) -> Loss:
+    def links(self, seed: int) -> links.Loss:
         """Return the model of all links."""
         return links.Independent(seed, self.probability) if self.probability else links.Never()
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.core.options import construct
 from p2pfrl.scenario.compositions import forgotten
-from p2pfrl.scenario.sections import Compute, Network, Scenario
+from p2pfrl.scenario.notes import says_something
+from p2pfrl.scenario.sections import Scenario
 
 
 def refuse_faults(scenario: Scenario) -> None:
@@ -23,14 +23,7 @@ def refuse_faults(scenario: Scenario) -> None:
 
 def without_effect(scenario: Scenario) -> str:
     """Return one line on the sections that say something and have no effect over TCP; empty where there is none."""
-    said = [
-        f"[{name}]"
-        for name, section, plain in (
-            ("network", scenario.network, construct(Network, {})),
-            ("compute", scenario.compute, construct(Compute, {})),
-        )
-        if section != plain
-    ]
+    said = [f"[{name}]" for name in ("network", "compute") if says_something(scenario, name)]
     if not said:
         return ""
     verb = "have" if len(said) > 1 else "has"

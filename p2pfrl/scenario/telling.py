@@ -79,7 +79,7 @@ def _aggregator(scenario: Scenario) -> Iterator[Problem]:
     name = kind_of("aggregators", aggregator)
     if aggregator.needs_barrier and scenario.schedule.is_asynchronous:
         yield ("schedule", "kind"), f"{name!r} needs what all agents say of one model: use kind = 'synchronous'"
-    if aggregator.needs_barrier and getattr(scenario.schedule, "quorum", 1.0) < 1.0:
+    if aggregator.needs_barrier and scenario.schedule.ends_early:
         yield (
             ("schedule", "quorum"),
             f"{name!r} needs what all agents say of one model, stragglers speak of others: use 1",

@@ -85,6 +85,11 @@ class ScheduleRule(ABC):
     def link_timeout(self) -> float:
         """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether a coordinator's round ends before everyone who was asked has answered."""
+        return False
+
     def models(self, rounds: int, agents: int) -> int:
         """Return how many models a coordinator makes in `stop.rounds`: each of n updates where asynchronous."""
         return rounds * agents if self.is_asynchronous else rounds

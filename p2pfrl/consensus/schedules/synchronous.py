@@ -41,6 +41,11 @@ class Synchronous(ScheduleRule):
         """Half the deadline: a dead neighbor is noticed before those who wait for us give us up too."""
         return self.deadline / 2
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether a share of the answers is enough."""
+        return self.quorum < 1.0
+
     def gossip(
         self,
         me: int,

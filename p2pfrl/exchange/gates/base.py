@@ -18,11 +18,15 @@ class Gate(ABC):
     Attributes:
         tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None: nothing.
         needs_returns: whether it never opens where no episodes end.
+        closes: whether it ever holds anything back.
+        is_common: it is open or closed for all agents alike that have come to as many exchanges.
         means_unchanged: silence says that what was sent last still holds, so that receivers are to go on with it.
     """
 
     tells: ClassVar[str | None] = None
     needs_returns: ClassVar[bool] = False
+    closes: ClassVar[bool] = True
+    is_common: ClassVar[bool] = False
     means_unchanged: ClassVar[bool] = False
 
     def bind(self, agents: int) -> Gate:
@@ -41,6 +45,8 @@ class Gate(ABC):
 @rule
 class Always(Gate):
     """Send every time."""
+
+    closes: ClassVar[bool] = False
 
     def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
         """Return True."""

@@ -26,6 +26,7 @@ class Every(Gate):
         2021, arXiv 1808.07576.
     """
 
+    is_common: ClassVar[bool] = True
     tau: int = Field(ge=1)
 
     def init(self, start: Vector) -> State:
