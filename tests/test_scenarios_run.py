@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import golden
 import numpy as np
 import pytest
 
@@ -19,9 +20,8 @@ def file(request):
     return request.param
 
 
-def test_a_shipped_scenario_runs_two_rounds(file):
-    overrides = {"stop.rounds": 2, "evaluation.episodes": 1}
-    record = p2pfrl.run(p2pfrl.load(file, overrides=overrides))
+def test_a_shipped_scenario_runs_three_rounds_as_it_always_did(file):
+    record = p2pfrl.run(p2pfrl.load(file, overrides=golden.OVERRIDES))
     scenario = p2pfrl.load(file)
     assert record.summary["name"] == scenario.name
     assert record.summary["rounds"] >= 2
@@ -29,6 +29,13 @@ def test_a_shipped_scenario_runs_two_rounds(file):
     assert record.parameters.shape[0] == scenario.agents
     assert np.isfinite(record.parameters).all()
     assert (record.summary["bytes_sent"] > 0) == (scenario.mode != "independent")
+    if golden.is_known(file) and golden.holds_here():
+        assert golden.line(file.stem, record.summary) in golden.known()
+
+
+@pytest.mark.skipif(not golden.holds_here(), reason="digests hold for one processor type and one set of versions")
+def test_run_directories_and_runs_over_tcp_are_what_they_always_were(tmp_path):
+    assert set(golden.directories(tmp_path)) <= set(golden.known())
 
 
 def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows_and_how_long_it_takes(file):
