@@ -28,9 +28,9 @@ from p2pfrl.roster import coordinators
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import shared_parts, sizes
-from p2pfrl.world.availability import Presence
-from p2pfrl.world.life import Actor
-from p2pfrl.world.loop import SECOND
+from p2pfrl.simulator.availability import Presence
+from p2pfrl.simulator.life import Actor
+from p2pfrl.simulator.loop import SECOND
 
 _AVAILABILITY, _PARTNER = 6, 7
 

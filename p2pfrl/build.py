@@ -12,15 +12,16 @@ from p2pfrl.blueprint import Blueprint
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.graph import Graph, path_latency
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import draw
 from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
-from p2pfrl.world.digest import MIX, Log
-from p2pfrl.world.life import Actor
-from p2pfrl.world.links import (
+from p2pfrl.simulator.digest import MIX, Log
+from p2pfrl.simulator.life import Actor
+from p2pfrl.simulator.links import (
     SECOND,
     Burst,
     Independent,
@@ -33,10 +34,9 @@ from p2pfrl.world.links import (
     Symmetric,
     drawn,
 )
-from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
-from p2pfrl.world.network import Network
-from p2pfrl.world.port import MailboxPort
-from p2pfrl.world.simulation import Simulation
+from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.network import Network
+from p2pfrl.simulator.simulation import Simulation
 
 _VARIATION = 8
 

@@ -25,7 +25,7 @@ TABLES = {
     "server_optimizers": "p2pfrl.consensus.server_optimizers:RULES",
     "participation": "p2pfrl.consensus.participation:RULES",
     "schedules": "p2pfrl.consensus.schedules:RULES",
-    "faults": "p2pfrl.world.faults:RULES",
+    "faults": "p2pfrl.simulator.faults:RULES",
     "distributions": "p2pfrl.core.distributions:RULES",
 }
 

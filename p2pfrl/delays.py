@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.world.stopwatch import Timings
+from p2pfrl.net.timings import Timings
 
 Edge = tuple[int, int]
 SECOND = 1e9

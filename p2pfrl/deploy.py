@@ -17,7 +17,18 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.blueprint import Blueprint
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.discovery import announcing, discover
+from p2pfrl.net.fleet import Address, Fleet, show_agents
+from p2pfrl.net.listener import listen
+from p2pfrl.net.log import Voice
+from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.net.node import Node
+from p2pfrl.net.records import Identity
+from p2pfrl.net.rendezvous import Lobby, join
+from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.journal import Journal, has_begun
 from p2pfrl.results.notes import Notes
@@ -25,19 +36,8 @@ from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
+from p2pfrl.simulator.life import Actor
 from p2pfrl.summary import versions
-from p2pfrl.world.checkpoint import Checkpoints
-from p2pfrl.world.discovery import announcing, discover
-from p2pfrl.world.fleet import Address, Fleet, show_agents
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.life import Actor
-from p2pfrl.world.listening import listen
-from p2pfrl.world.mesh import Security, Timing
-from p2pfrl.world.node import Node
-from p2pfrl.world.port import MailboxPort
-from p2pfrl.world.rendezvous import Lobby, join
-from p2pfrl.world.stopwatch import write_timings
-from p2pfrl.world.voice import Voice
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"

@@ -11,13 +11,13 @@ from typing import IO, Any
 
 from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.report import report
 from p2pfrl.roster import share
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_faults, without_effect
 from p2pfrl.show import conclude, run_directory
-from p2pfrl.world.fleet import show_agents
 
 _PATIENCE = 10.0
 

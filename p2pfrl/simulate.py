@@ -15,10 +15,10 @@ from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
+from p2pfrl.simulator.digest import NAMES
+from p2pfrl.simulator.garbage import fewer_collections
+from p2pfrl.simulator.loop import SECOND
 from p2pfrl.summary import Totals, compose
-from p2pfrl.world.digest import NAMES
-from p2pfrl.world.garbage import fewer_collections
-from p2pfrl.world.loop import SECOND
 
 Progress = Callable[[Row], None]
 

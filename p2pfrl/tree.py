@@ -14,7 +14,7 @@ from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.scenario import Scenario
-from p2pfrl.world.life import Actor
+from p2pfrl.simulator.life import Actor
 
 
 def life(

@@ -8,13 +8,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from p2pfrl import pki
 from p2pfrl.deploy import Place, deploy
+from p2pfrl.net import certificates as pki
+from p2pfrl.net.fleet import show_agents
+from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.net.tls import agents_of, contexts
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import resolved
-from p2pfrl.world.fleet import show_agents
-from p2pfrl.world.mesh import Security, Timing
-from p2pfrl.world.tls import agents_of, contexts
 
 DEADLINE = 120.0
 TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
@@ -23,7 +23,7 @@ TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
 def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False) -> list[Path]:
     """Run one process per group to its end; return their directories."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "p2pfrl.deploy", "p2pfrl.pki"])
+    context.set_forkserver_preload(["torch", "p2pfrl.deploy", "p2pfrl.net.certificates"])
     homes = [root / show_agents(agents) for agents in groups]
     certificates: list[pki.Paths | None] = [None] * len(groups)
     if tls:

@@ -31,7 +31,7 @@ from p2pfrl.exchange.gates import Always, Gate
 from p2pfrl.exchange.payloads import Delta, Parameters
 from p2pfrl.exchange.privacy import Plain
 from p2pfrl.learning.corrections import Uncorrected
-from p2pfrl.world.loop import virtual_time
+from p2pfrl.simulator.loop import virtual_time
 
 
 class Shared(NoMemory):

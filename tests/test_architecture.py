@@ -52,7 +52,7 @@ CONTRACTS = (
     "p2pfrl.learning.model", "p2pfrl.learning.corrections",
 )  # fmt: skip
 """What the world and the agent may know of learning: never a learner or an environment."""
-TERMS = ("p2pfrl.world.fleet", "p2pfrl.world.mesh", "p2pfrl.world.terms", "p2pfrl.world.tls")
+TERMS = ("p2pfrl.net.fleet", "p2pfrl.net.mesh", "p2pfrl.net.options", "p2pfrl.net.tls")
 PACKAGE = ("summary", "show")
 """Who may import the package itself: for its version, or as a user of it."""
 PURE = ("agent", "consensus", "exchange")

@@ -7,8 +7,8 @@ from p2pfrl.bench.streams import HERE, THERE, Unread, decoder_for, encode, links
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import Encoder
-from p2pfrl.world.greeting import Identity, envelope
-from p2pfrl.world.session import Delivered, Session
+from p2pfrl.net.records import Identity, envelope
+from p2pfrl.net.session import Delivered, Session
 
 
 def test_a_link_and_a_socket_move_the_same_number_of_bytes() -> None:

@@ -12,10 +12,10 @@ from p2pfrl.cli import main
 from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy import Place, deploy
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.results.journal import Journal
 from p2pfrl.scenario import Scenario, hash8, loads
-from p2pfrl.world.checkpoint import Checkpoints
-from p2pfrl.world.mesh import Security, Timing
 
 
 def test_a_coordinator_whose_process_waited_in_vain_before_is_heard(tmp_path: Path) -> None:

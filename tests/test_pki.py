@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from p2pfrl import pki
-from p2pfrl.world.tls import CertificateError
+from p2pfrl.net import certificates as pki
+from p2pfrl.net.tls import CertificateError
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 

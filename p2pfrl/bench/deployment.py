@@ -14,10 +14,10 @@ from typing import Any
 
 from p2pfrl.bench.measure import Result
 from p2pfrl.deploy import Place, deploy
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.roster import share
 from p2pfrl.scenario import loads
-from p2pfrl.world.fleet import Address
-from p2pfrl.world.mesh import Security, Timing
 
 WAIT = 240.0
 _TIMING = Timing(heartbeat=2.0, timeout=30.0, start=WAIT)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.bench.measure import Result, Work, rates
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import UPDATE, Received
 from p2pfrl.core.wire import Decoder, Encoder, Frame
-from p2pfrl.world.digest import TRAIN, Log
-from p2pfrl.world.links import Latency, Never, PerEdge
-from p2pfrl.world.loop import virtual_time
-from p2pfrl.world.network import Network
-from p2pfrl.world.port import MailboxPort
+from p2pfrl.simulator.digest import TRAIN, Log
+from p2pfrl.simulator.links import Latency, Never, PerEdge
+from p2pfrl.simulator.loop import virtual_time
+from p2pfrl.simulator.network import Network
 
 MILLISECOND = 1_000_000
 DEGREE = 4

@@ -23,6 +23,7 @@ from p2pfrl.consensus.mixing.linear import Metropolis
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.graph import undirected
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import Trained, Update
@@ -32,11 +33,10 @@ from p2pfrl.exchange.gates import Always
 from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.privacy import Plain
 from p2pfrl.learning.corrections import Uncorrected
-from p2pfrl.world.digest import Log
-from p2pfrl.world.links import Never
-from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
-from p2pfrl.world.network import Network
-from p2pfrl.world.port import MailboxPort
+from p2pfrl.simulator.digest import Log
+from p2pfrl.simulator.links import Never
+from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.network import Network
 
 _MOST = 3072
 _NOT_COUNTED = [tracemalloc.Filter(False, getfile(what)) for what in (Mixing, Network, tracemalloc)]

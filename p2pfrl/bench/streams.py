@@ -17,11 +17,11 @@ import uvloop
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder, Frame
-from p2pfrl.world.greeting import Identity, envelope
-from p2pfrl.world.listening import listen
-from p2pfrl.world.session import Closed, Delivered, Event, Opened, Session, Told
-from p2pfrl.world.tcp import Link
-from p2pfrl.world.tls import contexts
+from p2pfrl.net.listener import listen
+from p2pfrl.net.records import Identity, envelope
+from p2pfrl.net.session import Closed, Delivered, Event, Opened, Session, Told
+from p2pfrl.net.tcp import Link
+from p2pfrl.net.tls import contexts
 
 WAIT = 120.0
 HERE, THERE = 0, 1

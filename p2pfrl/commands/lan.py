@@ -15,8 +15,8 @@ from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, se
 from p2pfrl.core.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from p2pfrl.pki import Paths
-    from p2pfrl.world.fleet import Address
+    from p2pfrl.net.certificates import Paths
+    from p2pfrl.net.fleet import Address
 
 Lead = Annotated[bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")]
 Rendezvous = Annotated[str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")]
@@ -69,9 +69,9 @@ def peer(
         A scenario file or name.
     """
     from p2pfrl.deploy import deploy
+    from p2pfrl.net.fleet import show_agents
+    from p2pfrl.net.mesh import Timing
     from p2pfrl.show import run_directory
-    from p2pfrl.world.fleet import show_agents
-    from p2pfrl.world.mesh import Timing
 
     chosen = Told(set, seed).load(file)
     place = place_of(lead, rendezvous, agents, count, peers, bind, discover=discover)
@@ -133,7 +133,7 @@ def pki_init(directory: Path, *, json: Json = False) -> int:
     directory
         Where its certificate and key go; the key stays there.
     """
-    from p2pfrl.pki import init
+    from p2pfrl.net.certificates import init
 
     _tell(init(directory), json)
     return DONE
@@ -153,8 +153,8 @@ def pki_issue(
     agents
         As 0-3, 5, coordinator or 0-3+edge0.
     """
-    from p2pfrl.pki import issue
-    from p2pfrl.world.fleet import parse_agents
+    from p2pfrl.net.certificates import issue
+    from p2pfrl.net.fleet import parse_agents
 
     with named("AGENTS"):
         ids = parse_agents(agents)

@@ -12,9 +12,9 @@ from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.deploy import Place
+    from p2pfrl.net.fleet import Address
+    from p2pfrl.net.mesh import Security
     from p2pfrl.scenario import Scenario
-    from p2pfrl.world.fleet import Address
-    from p2pfrl.world.mesh import Security
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -39,7 +39,7 @@ def place_of(
         ScenarioError: the options contradict each other.
     """
     from p2pfrl.deploy import Place
-    from p2pfrl.world.fleet import Fleet, parse_address, parse_agents, show_agents
+    from p2pfrl.net.fleet import Fleet, parse_address, parse_agents, show_agents
 
     with named("--agents"):
         ids = parse_agents(agents) if agents else ()
@@ -81,7 +81,7 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
     Raises:
         ScenarioError: an address that others can reach, and nothing to protect it.
     """
-    from p2pfrl.world.mesh import Security
+    from p2pfrl.net.mesh import Security
 
     word = b""
     if secret is not None:
@@ -102,15 +102,15 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
         return Security(word)
     if not place.agents:
         raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
-    from p2pfrl.world.terms import Relay
-    from p2pfrl.world.tls import agents_of, contexts, own_agents
+    from p2pfrl.net.options import Relay
+    from p2pfrl.net.tls import agents_of, contexts, own_agents
 
     relay = Relay()
     with named("--tls"):
         server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay)
     there = own_agents((server, client))
     if strangers := [agent for agent in place.agents if agent not in there]:
-        from p2pfrl.world.fleet import show_agents
+        from p2pfrl.net.fleet import show_agents
 
         raise ScenarioError([
             f"--tls {tls}: the certificate names agents {show_agents(there)}, not {show_agents(strangers)}, "
@@ -125,8 +125,8 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     Raises:
         ScenarioError: there are some.
     """
+    from p2pfrl.net.fleet import show_agents
     from p2pfrl.roster import everyone
-    from p2pfrl.world.fleet import show_agents
 
     ids = everyone(scenario)
     if unknown := set(place.agents).difference(ids):

@@ -19,7 +19,7 @@ from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.compositions import compositions
 from p2pfrl.scenario.rehearsal import rehearse
 from p2pfrl.scenario.sections import COORDINATED, Availability, Burst, Edge, Scenario
-from p2pfrl.world.availability import Presence
+from p2pfrl.simulator.availability import Presence
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from p2pfrl.world.faults import Fault
+from p2pfrl.simulator.faults import Fault
 
 
 def rehearse(faults: Sequence[Fault], agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:

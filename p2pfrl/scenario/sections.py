@@ -22,7 +22,7 @@ from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.groups import Group, Make, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
-from p2pfrl.world import links
+from p2pfrl.simulator import links
 
 Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
 COORDINATED: tuple[Mode, ...] = ("central", "hierarchical")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from p2pfrl.deploy import Place, deploy
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.fleet import Fleet, parse_address
+from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.scenario import load
-from p2pfrl.world.checkpoint import Checkpoints
-from p2pfrl.world.fleet import Fleet, parse_address
-from p2pfrl.world.mesh import Security, Timing
 
 
 def _stop_saving_after(last: int) -> None:

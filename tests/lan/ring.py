@@ -16,10 +16,10 @@ import pytest
 from hosts import Hosts, UnavailableError
 
 import p2pfrl
+from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.entries import Entry
 from p2pfrl.results.journal import Reader
 from p2pfrl.scenario import load
-from p2pfrl.world.fleet import show_agents
 
 HERE = Path(__file__).parent
 PATIENCE = 150.0

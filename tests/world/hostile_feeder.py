@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from test_bad_input import FIELDS, HONEST, NOBODY, SIZE, VECTOR, VICTIM, built, decoder, framed, identity, told
 
 from p2pfrl.core.wire import MAGIC
-from p2pfrl.world.greeting import Identity, envelope
-from p2pfrl.world.session import Closed, Delivered, Event, Refused, Session, Told
+from p2pfrl.net.records import Identity, envelope
+from p2pfrl.net.session import Closed, Delivered, Event, Refused, Session, Told
 
 BATCH = 20
 WAIT = 20.0

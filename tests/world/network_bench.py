@@ -10,10 +10,10 @@ import numpy as np
 
 from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE, Event, Missing, Received
 from p2pfrl.core.wire import Decoder, Encoder, Frame
-from p2pfrl.world.digest import Log
-from p2pfrl.world.links import Fixed, Latency, Loss, Never
-from p2pfrl.world.loop import virtual_time
-from p2pfrl.world.network import Network
+from p2pfrl.simulator.digest import Log
+from p2pfrl.simulator.links import Fixed, Latency, Loss, Never
+from p2pfrl.simulator.loop import virtual_time
+from p2pfrl.simulator.network import Network
 
 MS = 1_000_000
 

@@ -1,7 +1,7 @@
 import pytest
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world.availability import Presence
+from p2pfrl.simulator.availability import Presence
 
 
 def read(tmp_path, text, agents=4):

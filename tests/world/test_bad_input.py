@@ -19,14 +19,14 @@ from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.frame import bin_prefix
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame
+from p2pfrl.net import tcp
+from p2pfrl.net.fleet import Fleet
+from p2pfrl.net.listener import Listener, listen
+from p2pfrl.net.mesh import Mesh, Security, Timing
+from p2pfrl.net.node import Node
+from p2pfrl.net.records import ENVELOPE, LENGTH, Identity, control, envelope
+from p2pfrl.net.session import Delivered, Opened, Session
 from p2pfrl.scenario import loads
-from p2pfrl.world import tcp
-from p2pfrl.world.fleet import Fleet
-from p2pfrl.world.greeting import ENVELOPE, LENGTH, Identity, control, envelope
-from p2pfrl.world.listening import Listener, listen
-from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.node import Node
-from p2pfrl.world.session import Delivered, Opened, Session
 
 SIZE = 1000
 RUN = "run"

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from p2pfrl.world.batches import Batches
+from p2pfrl.net.batching import Batches
 
 
 class Loop:

@@ -19,8 +19,8 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.world.checkpoint import Checkpoints
-from p2pfrl.world.fleet import Fleet
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.fleet import Fleet
 
 STEPS = ("write", "file", "keep", "place", "directory")
 

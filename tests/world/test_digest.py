@@ -4,7 +4,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from p2pfrl.world.digest import DELIVER, SEND, TRAIN, Log
+from p2pfrl.simulator.digest import DELIVER, SEND, TRAIN, Log
 
 
 @pytest.mark.parametrize("count", [0, 1, 4095, 4096, 4097, 10_000])

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world.discovery import announcing, discover
-from p2pfrl.world.greeting import Identity
+from p2pfrl.net.discovery import announcing, discover
+from p2pfrl.net.records import Identity
 
 HERE = "127.0.0.1"
 WAIT = 15.0

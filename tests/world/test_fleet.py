@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world.fleet import Fleet, assign, parse_address, parse_agents, show_agents
+from p2pfrl.net.fleet import Fleet, assign, parse_address, parse_agents, show_agents
 
 
 def test_a_table_is_read_and_goes_over_the_wire_unchanged():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from test_takeover import WAIT, Side
 
-from p2pfrl.world.listening import listen
+from p2pfrl.net.listener import listen
 
 
 @pytest.mark.parametrize(

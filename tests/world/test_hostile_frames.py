@@ -18,7 +18,7 @@ import uvloop
 from test_bad_input import House, house
 
 import p2pfrl
-from p2pfrl.world.mesh import Timing
+from p2pfrl.net.mesh import Timing
 
 FEEDER = Path(__file__).with_name("hostile_feeder.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(p2pfrl.__file__).parents[1])}

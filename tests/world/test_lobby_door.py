@@ -8,11 +8,11 @@ from test_bad_input import Ear
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
-from p2pfrl.world.fleet import Fleet
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.listening import listen
-from p2pfrl.world.mesh import Security, Timing
-from p2pfrl.world.rendezvous import Lobby, join
+from p2pfrl.net.fleet import Fleet
+from p2pfrl.net.listener import listen
+from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.rendezvous import Lobby, join
 
 TIMING = Timing(heartbeat=0.2, timeout=0.6, start=20.0)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import DeadlockError
-from p2pfrl.world.loop import SECOND, VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.loop import SECOND, VirtualTimeLoop, virtual_time
 
 
 def loop_of(explain: object = None) -> VirtualTimeLoop:
@@ -326,7 +326,7 @@ def test_nothing_warns_about_what_was_never_awaited():
 
 PROGRAM = """
 import asyncio, hashlib
-from p2pfrl.world.loop import virtual_time
+from p2pfrl.simulator.loop import virtual_time
 loop, seen = virtual_time(), hashlib.blake2b()
 async def agent(i, boxes):
     for r in range(20):

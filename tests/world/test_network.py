@@ -10,7 +10,7 @@ from network_bench import MS, Wired
 
 from p2pfrl.core.distributions import Uniform
 from p2pfrl.core.types import COORDINATOR, Received
-from p2pfrl.world.links import Burst, Drawn, Fixed, Independent, Jittered, PerEdge, Symmetric
+from p2pfrl.simulator.links import Burst, Drawn, Fixed, Independent, Jittered, PerEdge, Symmetric
 
 RATE = 1e6  # bytes per second: a byte takes a microsecond
 

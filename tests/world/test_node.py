@@ -7,11 +7,11 @@ from test_bad_input import RING, RUN, Ear, identity
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.types import Missing
 from p2pfrl.core.wire import Encoder
+from p2pfrl.net.fleet import Fleet
+from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.net.node import Node
+from p2pfrl.net.session import Delivered
 from p2pfrl.scenario import loads
-from p2pfrl.world.fleet import Fleet
-from p2pfrl.world.mesh import Security, Timing
-from p2pfrl.world.node import Node
-from p2pfrl.world.session import Delivered
 
 GAP = 1000
 TOLD = 64

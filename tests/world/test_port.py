@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import Expired, PeerLost
-from p2pfrl.world.loop import VirtualTimeLoop, virtual_time
-from p2pfrl.world.port import MailboxPort
+from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
 
 
 def port_on(loop: VirtualTimeLoop) -> MailboxPort:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import VERSION, Decoder, Encoder, Frame
-from p2pfrl.world.greeting import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
-from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
-from p2pfrl.world.stream import _Pool
+from p2pfrl.net.records import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
+from p2pfrl.net.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.net.stream import _Pool
 
 SIZE = 6
 LEFT = Identity("run", "hash", "layout", (0, 1), 0, bytes(16), ("127.0.0.1", 1), {"seed": "1", "stop.rounds": "5"})

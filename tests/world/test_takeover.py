@@ -10,11 +10,11 @@ import pytest
 
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.world.fleet import Address
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.listening import Listener, listen
-from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.session import Delivered
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.listener import Listener, listen
+from p2pfrl.net.mesh import Mesh, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.session import Delivered
 
 SIZE = 1000
 TIMING = Timing(heartbeat=0.3, timeout=5.0, start=20.0)

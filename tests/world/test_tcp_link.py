@@ -14,11 +14,11 @@ import pytest
 
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.world import dialing
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.listening import listen
-from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.session import Delivered
+from p2pfrl.net import dialing
+from p2pfrl.net.listener import listen
+from p2pfrl.net.mesh import Mesh, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.session import Delivered
 
 WAIT = 30.0
 LOW, HIGH = 0, 1

@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from p2pfrl import pki
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.world.greeting import Identity, open_envelope
-from p2pfrl.world.session import Closed, Delivered, Event, Opened, Session
-from p2pfrl.world.tcp import Link
-from p2pfrl.world.tls import CertificateError, agents_of, contexts, own_agents, refusal
+from p2pfrl.net import certificates as pki
+from p2pfrl.net.records import Identity, open_envelope
+from p2pfrl.net.session import Closed, Delivered, Event, Opened, Session
+from p2pfrl.net.tcp import Link
+from p2pfrl.net.tls import CertificateError, agents_of, contexts, own_agents, refusal
 
 SIZE = 750_000
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [uvloop.new_event_loop, asyncio.new_event_loop]

@@ -12,13 +12,13 @@ import pytest
 import uvloop
 from test_bad_input import HONEST, VICTIM, WAIT, Ear, House, decoder, house, identity
 
-from p2pfrl import pki
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world import listening
-from p2pfrl.world.mesh import Mesh, Security, Timing
-from p2pfrl.world.rendezvous import Lobby, join
-from p2pfrl.world.terms import Relay
-from p2pfrl.world.tls import agents_of, contexts
+from p2pfrl.net import certificates as pki
+from p2pfrl.net import listener as listening
+from p2pfrl.net.mesh import Mesh, Security, Timing
+from p2pfrl.net.options import Relay
+from p2pfrl.net.rendezvous import Lobby, join
+from p2pfrl.net.tls import agents_of, contexts
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [uvloop.new_event_loop, asyncio.new_event_loop]
 SILENT = 500

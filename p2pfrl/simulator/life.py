@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import Schedule
 from p2pfrl.learning.trainer import Snapshot
-from p2pfrl.world.port import MailboxPort
 
 
 @dataclass(frozen=True, slots=True)

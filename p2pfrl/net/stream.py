@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.wire import VERSION, Decoder
-from p2pfrl.world.greeting import (
+from p2pfrl.net.records import (
     CONTROL,
     DATA,
     ENVELOPE,

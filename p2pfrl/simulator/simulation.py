@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import COORDINATOR, PeerJoined, PeerLost, Schedule, Trained
 from p2pfrl.core.wire import Frame
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.world.digest import FAULT, TRAIN, Log
-from p2pfrl.world.faults import Fault
-from p2pfrl.world.life import Actor, Life, Witness
-from p2pfrl.world.loop import SECOND, VirtualTimeLoop
-from p2pfrl.world.network import Network
-from p2pfrl.world.port import MailboxPort
+from p2pfrl.simulator.digest import FAULT, TRAIN, Log
+from p2pfrl.simulator.faults import Fault
+from p2pfrl.simulator.life import Actor, Life, Witness
+from p2pfrl.simulator.loop import SECOND, VirtualTimeLoop
+from p2pfrl.simulator.network import Network
 
 
 class Simulation:

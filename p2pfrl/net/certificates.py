@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
-from p2pfrl.world.fleet import runs_of
-from p2pfrl.world.tls import DOMAIN, CertificateError, name_of
+from p2pfrl.net.fleet import runs_of
+from p2pfrl.net.tls import DOMAIN, CertificateError, name_of
 
 AUTHORITY_YEARS = 10
 MAX_AGENTS = 1000

@@ -11,16 +11,16 @@ from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder, Frame
-from p2pfrl.world.dialing import keep_dialing
-from p2pfrl.world.fleet import Address, show_agents
-from p2pfrl.world.gate import Gate
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.news import News
-from p2pfrl.world.recent import Recent
-from p2pfrl.world.session import Closed, Delivered, Event, Opened, Refused, Session, Told
-from p2pfrl.world.tcp import Link
-from p2pfrl.world.terms import Ear, Security, Timing
-from p2pfrl.world.tls import refusal
+from p2pfrl.net.admission import Gate
+from p2pfrl.net.dialing import keep_dialing
+from p2pfrl.net.fleet import Address, show_agents
+from p2pfrl.net.options import Ear, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.resend import Recent
+from p2pfrl.net.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.net.tcp import Link
+from p2pfrl.net.throttle import News
+from p2pfrl.net.tls import refusal
 
 __all__ = ["TICK", "USUAL", "Ear", "Mesh", "Security", "Timing"]
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pfrl.world.fleet import show_agents
+from p2pfrl.net.fleet import show_agents
 
 
 @dataclass

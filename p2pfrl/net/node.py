@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import COORDINATOR, SKIP, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.world.batches import Batches
-from p2pfrl.world.clock import WallClock
-from p2pfrl.world.fleet import Address, Fleet
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.life import Actor
-from p2pfrl.world.listening import Listener
-from p2pfrl.world.mesh import Ear, Mesh, Security, Timing
-from p2pfrl.world.port import MailboxPort
-from p2pfrl.world.session import Delivered
-from p2pfrl.world.stopwatch import Stopwatch, Timings
+from p2pfrl.net.batching import Batches
+from p2pfrl.net.clock import WallClock
+from p2pfrl.net.fleet import Address, Fleet
+from p2pfrl.net.listener import Listener
+from p2pfrl.net.mesh import Ear, Mesh, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.session import Delivered
+from p2pfrl.net.timings import Stopwatch, Timings
+from p2pfrl.simulator.life import Actor
 
 _SKIPPED = 64
 _MAILBOX = 1024

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
-from p2pfrl.world.fleet import Address, Fleet, assign, show_agents
-from p2pfrl.world.gate import Gate
-from p2pfrl.world.greeting import Identity
-from p2pfrl.world.listening import Listener
-from p2pfrl.world.mesh import TICK, USUAL, Ear, Security, Timing
-from p2pfrl.world.news import News
-from p2pfrl.world.session import Closed, Event, Opened, Session, Told
-from p2pfrl.world.tcp import Link
-from p2pfrl.world.tls import refusal
+from p2pfrl.net.admission import Gate
+from p2pfrl.net.fleet import Address, Fleet, assign, show_agents
+from p2pfrl.net.listener import Listener
+from p2pfrl.net.mesh import TICK, USUAL, Ear, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.session import Closed, Event, Opened, Session, Told
+from p2pfrl.net.tcp import Link
+from p2pfrl.net.throttle import News
+from p2pfrl.net.tls import refusal
 
 Progress = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from p2pfrl.core.wire import Frame
-from p2pfrl.world.fleet import Address
+from p2pfrl.net.fleet import Address
 
 _KEPT = 2
 """Frames of one sender and kind: whoever waits for one cannot be more than one round behind, so that is all that may be

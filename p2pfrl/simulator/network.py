@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from p2pfrl.core.rng import draw
 from p2pfrl.core.types import SKIP, Event, Missing, Received
 from p2pfrl.core.wire import Decoder, Frame
-from p2pfrl.world.digest import DELIVER, DROP, SEND, Log
-from p2pfrl.world.links import SECOND, Latency, Loss, Never
-from p2pfrl.world.loop import VirtualTimeLoop
+from p2pfrl.simulator.digest import DELIVER, DROP, SEND, Log
+from p2pfrl.simulator.links import SECOND, Latency, Loss, Never
+from p2pfrl.simulator.loop import VirtualTimeLoop
 
 _DUPLICATE, _FAULT_LOSS = 4, 5
 

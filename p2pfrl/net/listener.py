@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world.fleet import Address
-from p2pfrl.world.gate import EACH, TOTAL
-from p2pfrl.world.tcp import Link
-from p2pfrl.world.tls import was_told
+from p2pfrl.net.admission import EACH, TOTAL
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.tcp import Link
+from p2pfrl.net.tls import was_told
 
 HANDSHAKE = 5.0
 """Seconds for the TLS handshake of a connection that others made."""

@@ -16,10 +16,10 @@ from typing import Any
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import Message
 from p2pfrl.core.wire import Decoder
-from p2pfrl.world.events import Closed, Delivered, Event, Opened, Refused, Told
-from p2pfrl.world.greeting import Identity, control, plain_text, printable
-from p2pfrl.world.handshake import STEPS, Handshake, UnwelcomeError
-from p2pfrl.world.stream import Parcel, Reader
+from p2pfrl.net.events import Closed, Delivered, Event, Opened, Refused, Told
+from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
+from p2pfrl.net.records import Identity, control, plain_text, printable
+from p2pfrl.net.stream import Parcel, Reader
 
 __all__ = ["Closed", "Delivered", "Event", "Opened", "Refused", "Session", "Told"]
 

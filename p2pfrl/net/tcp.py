@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from p2pfrl.core.wire import Frame
-from p2pfrl.world.greeting import envelope
-from p2pfrl.world.session import Event, Session
-from p2pfrl.world.tls import refusal
+from p2pfrl.net.records import envelope
+from p2pfrl.net.session import Event, Session
+from p2pfrl.net.tls import refusal
 
 PIECE = 256 * 1024
 STAGE = 256 * 1024

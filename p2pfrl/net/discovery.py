@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.world.fleet import Address
-from p2pfrl.world.greeting import Identity, printable
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.records import Identity, printable
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf

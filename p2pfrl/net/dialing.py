@@ -10,8 +10,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from p2pfrl.world.fleet import Address
-from p2pfrl.world.tcp import Link
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.tcp import Link
 
 BACKOFF = (0.05, 0.4)
 CONNECT = 0.5

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.learning.trainer import Snapshot, Trainer
-from p2pfrl.world.fleet import Fleet
+from p2pfrl.net.fleet import Fleet
 
 _PARAMETERS, _STATE = "parameters", "state."
 _NAMES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from p2pfrl.world.session import Event
-from p2pfrl.world.tcp import Link
+from p2pfrl.net.session import Event
+from p2pfrl.net.tcp import Link
 
 EACH, TOTAL = 16, 64
 

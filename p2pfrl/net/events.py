@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.types import Message
-from p2pfrl.world.greeting import Identity
+from p2pfrl.net.records import Identity
 
 
 @dataclass(frozen=True, slots=True)

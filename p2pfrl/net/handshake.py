@@ -13,7 +13,7 @@ from typing import Any
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.wire import VERSION
-from p2pfrl.world.greeting import Identity, control, differences, parse_hello
+from p2pfrl.net.records import Identity, control, differences, parse_hello
 
 
 class UnwelcomeError(WireError):

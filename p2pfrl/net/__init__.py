@@ -1,0 +1,1 @@
+"""The LAN runtime: processes that run agents and talk over TCP."""

@@ -1,1 +1,0 @@
-"""The world: virtual time, the network model, faults, and the simulation that runs agents in it."""
