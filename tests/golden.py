@@ -90,7 +90,7 @@ def directory(name: str, home: Path) -> Iterator[str]:
 
 def deployment(home: Path) -> str:
     """Return the line of a run as processes over TCP: its parameters are those of the simulator."""
-    from p2pfrl.local import run_processes
+    from p2pfrl.deploy.local import run_processes
 
     file = home / "ring.toml"
     file.write_text(DIRECTORIES["ring"], encoding="utf-8")

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from p2pfrl.deploy import Place, deploy
+from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net import certificates as pki
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.mesh import Security, Timing
@@ -23,7 +23,7 @@ TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
 def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False) -> list[Path]:
     """Run one process per group to its end; return their directories."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "p2pfrl.deploy", "p2pfrl.net.certificates"])
+    context.set_forkserver_preload(["torch", "p2pfrl.deploy.process", "p2pfrl.net.certificates"])
     homes = [root / show_agents(agents) for agents in groups]
     certificates: list[pki.Paths | None] = [None] * len(groups)
     if tls:

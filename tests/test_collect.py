@@ -14,11 +14,11 @@ import pytest
 import p2pfrl
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.cli import main
-from p2pfrl.collect import collect
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.types import Update
-from p2pfrl.results.entries import Entry
-from p2pfrl.results.journal import MAGIC, Journal, Reader, framed
+from p2pfrl.deploy.collect import collect
+from p2pfrl.deploy.entries import Entry
+from p2pfrl.deploy.journal import MAGIC, Journal, Reader, framed
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario

@@ -14,10 +14,10 @@ from test_collect import assert_equal
 
 import p2pfrl
 from p2pfrl.bench.laws.runs import text
-from p2pfrl.calibrate import calibrate
-from p2pfrl.collect import collect
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.deploy import Place, deploy
+from p2pfrl.deploy.calibrate import calibrate
+from p2pfrl.deploy.collect import collect
+from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net.fleet import Fleet
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.roster import everyone, share

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from p2pfrl.bench.measure import Result
-from p2pfrl.deploy import Place, deploy
+from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.roster import share
@@ -62,7 +62,7 @@ def bench(quick: bool) -> Iterator[Result]:
 def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, float]:
     """Return the seconds from the first process's first connection until the last was through, and all CPU seconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["torch", "p2pfrl.deploy"])
+    context.set_forkserver_preload(["torch", "p2pfrl.deploy.process"])
     text = _SCENARIO.format(agents=agents, mode=mode, rounds=rounds)
     groups = share(loads(text), processes)
     started: list[BaseProcess] = []

@@ -20,7 +20,7 @@ def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
     directories
         The peers' run directories, brought to one host.
     """
-    from p2pfrl.calibrate import write
+    from p2pfrl.deploy.calibrate import write
 
     if not directories:
         raise ScenarioError(["RUN: expected the run directories of all peers"])

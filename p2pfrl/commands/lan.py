@@ -68,7 +68,7 @@ def peer(
     file
         A scenario file or name.
     """
-    from p2pfrl.deploy import deploy
+    from p2pfrl.deploy.process import deploy
     from p2pfrl.net.fleet import show_agents
     from p2pfrl.net.mesh import Timing
     from p2pfrl.show import run_directory
@@ -113,7 +113,7 @@ def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
     directories
         The peers' run directories, brought to one host.
     """
-    from p2pfrl.collect import collect as gather
+    from p2pfrl.deploy.collect import collect as gather
     from p2pfrl.results.report import report
     from p2pfrl.show import conclude
 

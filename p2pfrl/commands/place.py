@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 if TYPE_CHECKING:
-    from p2pfrl.deploy import Place
+    from p2pfrl.deploy.process import Place
     from p2pfrl.net.fleet import Address
     from p2pfrl.net.mesh import Security
     from p2pfrl.scenario import Scenario
@@ -38,7 +38,7 @@ def place_of(
     Raises:
         ScenarioError: the options contradict each other.
     """
-    from p2pfrl.deploy import Place
+    from p2pfrl.deploy.process import Place
     from p2pfrl.net.fleet import Fleet, parse_address, parse_agents, show_agents
 
     with named("--agents"):

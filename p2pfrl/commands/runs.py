@@ -75,7 +75,7 @@ def scenario(
     if jobs is not None and jobs < 1:
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if transport == "tcp":
-        from p2pfrl.local import run_processes
+        from p2pfrl.deploy.local import run_processes
 
         if trace:
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])

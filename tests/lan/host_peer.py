@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from p2pfrl.deploy import Place, deploy
+from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.fleet import Fleet, parse_address

@@ -16,9 +16,9 @@ import pytest
 from hosts import Hosts, UnavailableError
 
 import p2pfrl
+from p2pfrl.deploy.entries import Entry
+from p2pfrl.deploy.journal import Reader
 from p2pfrl.net.fleet import show_agents
-from p2pfrl.results.entries import Entry
-from p2pfrl.results.journal import Reader
 from p2pfrl.scenario import load
 
 HERE = Path(__file__).parent

@@ -14,9 +14,9 @@ from hosts import Hosts
 from ring import QUADRATIC, Run, made
 
 import p2pfrl
-from p2pfrl.calibrate import calibrate, predicted_rounds, typical, write
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError
+from p2pfrl.deploy.calibrate import calibrate, predicted_rounds, typical, write
 from p2pfrl.net.timings import Arrived, Sent, Timings, Worked, write_timings
 from p2pfrl.scenario import hash8, load
 from p2pfrl.scenario.render import resolved

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor
-from p2pfrl.results.projection import DIMENSION, Projection, project
+from p2pfrl.deploy.projection import DIMENSION, Projection, project
 
 
 def test_norms_are_unbiased_with_the_known_spread() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.rng import generator
 from p2pfrl.core.types import Update
-from p2pfrl.replay import Logged
+from p2pfrl.deploy.replay import Logged
 from p2pfrl.results.recorder import Recorder
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import COORDINATOR, Update
-from p2pfrl.results.entries import Item, parse
-from p2pfrl.results.projection import LARGE, Projection
+from p2pfrl.deploy.entries import Item, parse
+from p2pfrl.deploy.projection import LARGE, Projection
 
 MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")

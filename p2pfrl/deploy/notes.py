@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pfrl.results.journal import Journal
+from p2pfrl.deploy.journal import Journal
 
 
 class Notes:

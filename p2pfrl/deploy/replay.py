@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import COORDINATOR
+from p2pfrl.deploy.entries import Applied, Entry, Excused, Totals
+from p2pfrl.deploy.journal import vector
+from p2pfrl.deploy.journals import Life, Peer, Step, check_size
+from p2pfrl.deploy.projection import Projection
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.peers import Life, Peer, Step, check_size
-from p2pfrl.results.entries import Applied, Entry, Excused, Totals
-from p2pfrl.results.journal import vector
-from p2pfrl.results.projection import Projection
 from p2pfrl.results.recorder import Recorder, Row
 
 SECOND = 1e9

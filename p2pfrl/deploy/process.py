@@ -18,6 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.mailbox import MailboxPort
+from p2pfrl.deploy.journal import Journal, has_begun
+from p2pfrl.deploy.notes import Notes
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -30,8 +32,6 @@ from p2pfrl.net.records import Identity
 from p2pfrl.net.rendezvous import Lobby, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
-from p2pfrl.results.journal import Journal, has_begun
-from p2pfrl.results.notes import Notes
 from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved

@@ -12,9 +12,9 @@ import numpy as np
 from p2pfrl.blueprint import Blueprint
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.peers import Peer, read_peers
-from p2pfrl.replay import SECOND, Replay, totals_of
-from p2pfrl.results.projection import DIMENSION, Projection
+from p2pfrl.deploy.journals import Peer, read_peers
+from p2pfrl.deploy.projection import DIMENSION, Projection
+from p2pfrl.deploy.replay import SECOND, Replay, totals_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.summary import Totals, compose, parameters_digest

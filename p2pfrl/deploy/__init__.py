@@ -1,0 +1,1 @@
+"""Deployments: processes of one run, their journals, and one record made of all."""
