@@ -44,6 +44,6 @@ def run(
     Raises:
         P2PFRLError: the run cannot be built, or everyone waits for ever.
     """
-    from p2pfrl.simulate import simulate
+    from p2pfrl.experiment.run import simulate
 
     return simulate(scenario, seed=seed, out=out, mixing=mixing, progress=progress, trace=trace)

@@ -19,11 +19,11 @@ from p2pfrl.core.types import Update
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
 from p2pfrl.deploy.journal import MAGIC, Journal, Reader, framed
+from p2pfrl.experiment.verify import verify
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
-from p2pfrl.verify import verify
 
 RING_4 = [[0], [1], [2], [3]]
 RING_8 = [[0, 1], [2, 3], [4, 5], [6, 7]]

@@ -18,12 +18,12 @@ from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.deploy.calibrate import calibrate
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.process import Place, deploy
+from p2pfrl.experiment.verify import verify
 from p2pfrl.net.fleet import Fleet
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.roster import everyone, share
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import resolved
-from p2pfrl.verify import verify
 
 GROUPS = [[0, 4], [1], [2, 3, 5]]
 ONE = [tuple(sorted(everyone(loads(text(6, 1, mode="hierarchical", hierarchy={"groups": GROUPS})))))]

@@ -109,7 +109,7 @@ def compare(
         A scenario file or name.
     """
     from p2pfrl import settings
-    from p2pfrl.compare import compare as run_all
+    from p2pfrl.experiment.compare import compare as run_all
     from p2pfrl.results.report import report as write
     from p2pfrl.show import counting
 
@@ -157,9 +157,9 @@ def sweep(
         A scenario file or name.
     """
     from p2pfrl import settings
+    from p2pfrl.experiment.sweep import sweep as run_all
     from p2pfrl.results.files import plain
     from p2pfrl.show import counting
-    from p2pfrl.sweep import sweep as run_all
 
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
@@ -192,8 +192,8 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     run
         A run directory.
     """
+    from p2pfrl.experiment.verify import verify as replay
     from p2pfrl.show import Lines
-    from p2pfrl.verify import verify as replay
 
     verdict = replay(run, None if quiet else Lines())
     if json:

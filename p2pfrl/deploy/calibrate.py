@@ -17,12 +17,12 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.deploy.delays import FEW, SECOND, Edge, Message, latencies, messages_of, round_trips, scatter
 from p2pfrl.deploy.process import TIMINGS
+from p2pfrl.experiment.run import simulate
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.timings import Timings, read_timings
 from p2pfrl.scenario import Scenario, hash8, load
 from p2pfrl.scenario.render import resolved, to_toml
 from p2pfrl.scenario.sections import HAS_COORDINATOR, Link
-from p2pfrl.simulate import simulate
 
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6

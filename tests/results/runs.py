@@ -9,7 +9,7 @@ from pathlib import Path
 from factory import record
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.jobs import Job
+from p2pfrl.experiment.jobs import Job
 from p2pfrl.results.record import save
 from p2pfrl.scenario.render import resolved
 

@@ -13,8 +13,8 @@ from factory import record
 from rich.console import Console
 from runs import executed, fails_on_seed_2, fake, write_scenario
 
-from p2pfrl.compare import Comparison, compare, tabulate
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.experiment.compare import Comparison, compare, tabulate
 from p2pfrl.results.record import Record
 from p2pfrl.results.report import report
 

@@ -10,9 +10,9 @@ import pytest
 from runs import dies_on_seed_2, executed, fails_on_seed_2, fake, write_scenario
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.jobs import Job, run_all
+from p2pfrl.experiment.jobs import Job, run_all
+from p2pfrl.experiment.sweep import grid, sweep
 from p2pfrl.results.record import load, save
-from p2pfrl.sweep import grid, sweep
 
 GRID = {"learner.lr": [0.1, 0.01], "agents": [4, 8]}
 

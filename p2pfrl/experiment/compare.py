@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.differences import differences
-from p2pfrl.jobs import Execute, Job, Progress, execute, run_all
+from p2pfrl.experiment.differences import differences
+from p2pfrl.experiment.jobs import Execute, Job, Progress, execute, run_all
 from p2pfrl.results.files import encode_json, plain, write_bytes
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.jobs import Execute, Finished, Job, Progress, execute, run_all, slug
+from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all, slug
 from p2pfrl.results.files import encode_rows, write_bytes
 from p2pfrl.results.numbers import dig
 from p2pfrl.results.record import load_summary

@@ -1,0 +1,1 @@
+"""Experiments: run, verify, compare and sweep scenarios."""
