@@ -12,7 +12,7 @@ import processes
 import pytest
 
 import p2pfrl
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.types import Update

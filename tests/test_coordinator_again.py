@@ -7,7 +7,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.bench.laws.runs import text
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect

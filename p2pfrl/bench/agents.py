@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from p2pfrl.bench.measure import Result, Work, rate
-from p2pfrl.build import build
+from p2pfrl.build.world import build
 from p2pfrl.scenario import loads
 
 _SCENARIO = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2pfrl.bench.measure import Result, Work, rates
-from p2pfrl.build import build
+from p2pfrl.build.world import build
 from p2pfrl.scenario import loads
 
 _NEED = 5

@@ -13,10 +13,10 @@ from statistics import median
 from typing import Any
 
 from p2pfrl.bench.measure import Result
+from p2pfrl.build.roster import share
 from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.mesh import Security, Timing
-from p2pfrl.roster import share
 from p2pfrl.scenario import loads
 
 WAIT = 240.0

@@ -125,8 +125,8 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     Raises:
         ScenarioError: there are some.
     """
+    from p2pfrl.build.roster import everyone
     from p2pfrl.net.fleet import show_agents
-    from p2pfrl.roster import everyone
 
     ids = everyone(scenario)
     if unknown := set(place.agents).difference(ids):

@@ -18,7 +18,7 @@ def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False,
     file
         A scenario file or name.
     """
-    from p2pfrl.preview import preview
+    from p2pfrl.build.preview import preview
 
     found = preview(Told(set, seed).load(file))
     if json or not quiet:

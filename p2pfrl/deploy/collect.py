@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.deploy.journals import Peer, read_peers
@@ -17,7 +18,6 @@ from p2pfrl.deploy.projection import DIMENSION, Projection
 from p2pfrl.deploy.replay import SECOND, Replay, totals_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
-from p2pfrl.summary import Totals, compose, parameters_digest
 
 _LEFT_OUT = {
     "policy_kl": "the policies are compared on what each agent observes at that moment: peers log their parameters, "

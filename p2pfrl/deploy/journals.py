@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from p2pfrl.build.roster import everyone
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final, Totals
@@ -18,7 +19,6 @@ from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.files import read_bytes, refusing
-from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, load
 from p2pfrl.scenario.render import resolved
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from p2pfrl.build.roster import share
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.report import report
-from p2pfrl.roster import share
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_faults, without_effect

@@ -16,7 +16,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.record import versions
+from p2pfrl.build.roster import everyone
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.deploy.journal import Journal, has_begun
 from p2pfrl.deploy.notes import Notes
@@ -32,12 +34,10 @@ from p2pfrl.net.records import Identity
 from p2pfrl.net.rendezvous import Lobby, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
-from p2pfrl.roster import everyone
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
 from p2pfrl.simulator.life import Actor
-from p2pfrl.summary import versions
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"

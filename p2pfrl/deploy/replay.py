@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.deploy.entries import Applied, Entry, Excused, Totals

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.build import World, build
+from p2pfrl.build.record import Totals, compose
+from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
@@ -18,7 +19,6 @@ from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.digest import NAMES
 from p2pfrl.simulator.garbage import fewer_collections
 from p2pfrl.simulator.loop import SECOND
-from p2pfrl.summary import Totals, compose
 
 Progress = Callable[[Row], None]
 

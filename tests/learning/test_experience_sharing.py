@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import p2pfrl
+from p2pfrl.build.pooled import Upload
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.exchange.payloads import RULES
-from p2pfrl.pooling import Upload
 from p2pfrl.scenario import loads
 
 TEXT = """

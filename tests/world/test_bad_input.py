@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.core.frame import bin_prefix
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame

@@ -4,7 +4,7 @@ import asyncio
 
 from test_bad_input import RING, RUN, Ear, identity
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.core.types import Missing
 from p2pfrl.core.wire import Encoder
 from p2pfrl.net.fleet import Fleet

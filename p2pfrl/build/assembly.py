@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from p2pfrl import tree
 from p2pfrl.agent import Agent, Rules, follow
+from p2pfrl.build import hierarchical as tree
+from p2pfrl.build.modes import MODES
+from p2pfrl.build.pooled import Collecting, Pool, Upload, plain
+from p2pfrl.build.roster import coordinators
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
@@ -22,9 +25,6 @@ from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.modes import MODES
-from p2pfrl.pooling import Collecting, Pool, Upload, plain
-from p2pfrl.roster import coordinators
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import shared_parts, sizes

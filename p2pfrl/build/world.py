@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.graph import Graph, path_latency

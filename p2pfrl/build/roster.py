@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from p2pfrl.build.modes import MODES
 from p2pfrl.core.types import COORDINATOR, edge_id
-from p2pfrl.modes import MODES
 from p2pfrl.scenario import Scenario
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl import __version__
-from p2pfrl.blueprint import Blueprint
+from p2pfrl.build.assembly import Blueprint
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.parameters import Vector
 from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record

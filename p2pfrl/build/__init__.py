@@ -1,0 +1,1 @@
+"""The composition root: a scenario becomes agents, coordinators and a world."""
