@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pfrl import settings
 from p2pfrl.catalog import TABLES
 from p2pfrl.cli import main
+from p2pfrl.commands import values as settings
+from p2pfrl.commands.progress import run_directory
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import hash8, loads
 from p2pfrl.scenario.simulated import without_effect
-from p2pfrl.show import run_directory
 
 QUADRATIC = """
 name = "q"
@@ -105,7 +105,7 @@ def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
             return datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("p2pfrl.show.datetime", Stopped)
+    monkeypatch.setattr("p2pfrl.commands.progress.datetime", Stopped)
     scenario = loads(QUADRATIC)
     first = run_directory(scenario)
     assert str(first) == f"runs/q/20260102T030405Z-gossip-s0-{hash8(scenario)}"
@@ -130,7 +130,7 @@ def test_an_interrupted_run_is_saved_and_is_code_130(file, monkeypatch, capsys):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("p2pfrl.show.Lines.__call__", interrupt)
+    monkeypatch.setattr("p2pfrl.commands.progress.Lines.__call__", interrupt)
     assert main(["scenario", file, "--out", "run"]) == 130
     assert json.loads(Path("run/summary.json").read_text())["stopped_by"] == "interrupt"
 
@@ -252,7 +252,7 @@ def test_an_interrupted_series_says_how_to_go_on(command: str, file, capsys):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("p2pfrl.show.counting", interrupt)
+        patch.setattr("p2pfrl.commands.progress.counting", interrupt)
         assert main([command, file, "--seeds", "0-1", "--out", "s"]) == 130
     assert "interrupted: the same command with --out s --resume keeps the runs" in capsys.readouterr().err
     assert main([command, file, "--seeds", "0-1", "--out", "s", "--resume", "-q"]) == 0

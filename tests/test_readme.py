@@ -16,7 +16,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.cli import app, main
-from p2pfrl.listing import entries
+from p2pfrl.commands.listing import entries
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 README = ROOT / "README.md"

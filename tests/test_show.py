@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from p2pfrl import run
+from p2pfrl.commands.progress import describe
 from p2pfrl.core.options import construct
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots.modes import problem
 from p2pfrl.scenario import Scenario
-from p2pfrl.show import describe
 
 QUADRATIC = {"learner": {"kind": "quadratic", "dimension": 3}}
 CROSSING = {"learner": {"kind": "softmax_pg", "gamma": 0.9}, "environment": {"id": "crossing"}}

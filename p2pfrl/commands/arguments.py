@@ -50,9 +50,9 @@ class Told:
 
     def load(self, file: str) -> Scenario:
         """Return the scenario of `file` with everything on top."""
+        from p2pfrl.commands.values import overrides
         from p2pfrl.scenario import load
         from p2pfrl.scenario.notes import notes
-        from p2pfrl.settings import overrides
 
         values = overrides(self.set)
         scenario = load(file, values if self.seed is None else {**values, "seed": self.seed})

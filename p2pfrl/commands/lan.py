@@ -68,10 +68,10 @@ def peer(
     file
         A scenario file or name.
     """
+    from p2pfrl.commands.progress import run_directory
     from p2pfrl.deploy.process import deploy
     from p2pfrl.net.fleet import show_agents
     from p2pfrl.net.mesh import Timing
-    from p2pfrl.show import run_directory
 
     chosen = Told(set, seed).load(file)
     place = place_of(lead, rendezvous, agents, count, peers, bind, discover=discover)
@@ -113,9 +113,9 @@ def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
     directories
         The peers' run directories, brought to one host.
     """
+    from p2pfrl.commands.progress import conclude
     from p2pfrl.deploy.collect import collect as gather
     from p2pfrl.results.report import report
-    from p2pfrl.show import conclude
 
     if not directories:
         raise ScenarioError(["RUN: expected the run directories of all peers"])

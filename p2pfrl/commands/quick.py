@@ -34,7 +34,7 @@ def list_(axis: str = "", /, *, json: Json = False) -> int:
     axis
         environments, learners, topologies, mixing, ...; recipes; scenarios.
     """
-    from p2pfrl.listing import entries
+    from p2pfrl.commands.listing import entries
 
     found = entries(axis)
     if json:

@@ -65,7 +65,7 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or among those that come with the package.
     """
-    from p2pfrl.show import run_scenario
+    from p2pfrl.commands.progress import run_scenario
 
     chosen = Told(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
@@ -108,10 +108,10 @@ def compare(
     file
         A scenario file or name.
     """
-    from p2pfrl import settings
+    from p2pfrl.commands import values as settings
+    from p2pfrl.commands.progress import counting
     from p2pfrl.experiment.compare import compare as run_all
     from p2pfrl.results.report import report as write
-    from p2pfrl.show import counting
 
     values, chosen = settings.overrides(set), settings.modes(modes)
     folder = out or _below_runs(Path(file).stem, "compare")
@@ -156,10 +156,10 @@ def sweep(
     file
         A scenario file or name.
     """
-    from p2pfrl import settings
+    from p2pfrl.commands import values as settings
+    from p2pfrl.commands.progress import counting
     from p2pfrl.experiment.sweep import sweep as run_all
     from p2pfrl.results.files import plain
-    from p2pfrl.show import counting
 
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
@@ -192,8 +192,8 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     run
         A run directory.
     """
+    from p2pfrl.commands.progress import Lines
     from p2pfrl.experiment.verify import verify as replay
-    from p2pfrl.show import Lines
 
     verdict = replay(run, None if quiet else Lines())
     if json:

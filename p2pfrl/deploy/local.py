@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from p2pfrl.build.roster import share
+from p2pfrl.commands.progress import conclude, run_directory
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents
@@ -17,7 +18,6 @@ from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.simulated import refuse_faults, without_effect
-from p2pfrl.show import conclude, run_directory
 
 _PATIENCE = 10.0
 

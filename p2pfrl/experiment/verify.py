@@ -11,10 +11,10 @@ from pathlib import Path
 
 from p2pfrl import run
 from p2pfrl.build.record import versions
+from p2pfrl.commands.progress import Watcher
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.results.record import load_summary
 from p2pfrl.scenario import loads
-from p2pfrl.show import Watcher
 
 _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
 """Limits of a run as a whole: no process knows of the first two, and one that ended by its rounds met none of them."""
