@@ -4,7 +4,7 @@ import pytest
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import loads
-from p2pfrl.scenario.checks import CHECKS
+from p2pfrl.scenario.checks.sections import CHECKS
 from p2pfrl.scenario.render import resolved
 
 QUADRATIC = """

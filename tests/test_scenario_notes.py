@@ -4,7 +4,7 @@ import pytest
 
 from p2pfrl.core.options import construct
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.notes import notes
+from p2pfrl.scenario.checks.notes import notes
 
 SERVER, SGD = {"kind": "normalized_momentum", "lr": 0.1, "alpha": 0.2}, {"kind": "sgd", "lr": 0.1}
 GRADIENTS = {"mode": "central", "exchange": {"payload": "gradient"}, "learner": {"kind": "quadratic"}}

@@ -7,7 +7,7 @@ import pytest
 from p2pfrl.bench.laws.runs import text
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.scenario import loads
-from p2pfrl.scenario.simulated import refuse_resuming
+from p2pfrl.scenario.checks.simulated import refuse_resuming
 
 
 def test_plain_averaging_is_resumed():

@@ -52,7 +52,7 @@ class Told:
         """Return the scenario of `file` with everything on top."""
         from p2pfrl.commands.values import overrides
         from p2pfrl.scenario import load
-        from p2pfrl.scenario.notes import notes
+        from p2pfrl.scenario.checks.notes import notes
 
         values = overrides(self.set)
         scenario = load(file, values if self.seed is None else {**values, "seed": self.seed})

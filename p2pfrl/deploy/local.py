@@ -16,8 +16,8 @@ from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.checks.simulated import refuse_faults, without_effect
 from p2pfrl.scenario.render import resolved
-from p2pfrl.scenario.simulated import refuse_faults, without_effect
 
 _PATIENCE = 10.0
 

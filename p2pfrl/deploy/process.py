@@ -35,8 +35,8 @@ from p2pfrl.net.rendezvous import Lobby, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
 from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.checks.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
 from p2pfrl.scenario.render import resolved
-from p2pfrl.scenario.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
 from p2pfrl.simulator.life import Actor
 
 JOURNAL = "journal.bin"

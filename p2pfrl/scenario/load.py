@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2pfrl.core.options import construct, phrase
-from p2pfrl.scenario.checks import check
+from p2pfrl.scenario.checks.sections import check
 from p2pfrl.scenario.layers import Layers, read, read_text
 from p2pfrl.scenario.sections import Scenario
 

@@ -16,8 +16,8 @@ from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
-from p2pfrl.scenario.compositions import compositions
-from p2pfrl.scenario.rehearsal import rehearse
+from p2pfrl.scenario.checks.compositions import compositions
+from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.sections import COORDINATED, Availability, Burst, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 

@@ -8,10 +8,10 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.scenario.everyone import everyone
-from p2pfrl.scenario.protocols import protocols
+from p2pfrl.scenario.checks.everyone import everyone
+from p2pfrl.scenario.checks.protocols import protocols
+from p2pfrl.scenario.checks.telling import telling
 from p2pfrl.scenario.sections import COORDINATED, Scenario
-from p2pfrl.scenario.telling import telling
 from p2pfrl.scenario.traffic import shared_parts
 
 Path = tuple[str | int, ...]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.scenario.compositions import forgotten
-from p2pfrl.scenario.notes import says_something
+from p2pfrl.scenario.checks.compositions import forgotten
+from p2pfrl.scenario.checks.notes import says_something
 from p2pfrl.scenario.sections import Scenario
 
 

@@ -1,0 +1,1 @@
+"""Checks of a whole scenario: what cannot be together, and why."""
