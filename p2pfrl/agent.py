@@ -40,7 +40,7 @@ from p2pfrl.core.types import (
 from p2pfrl.core.wire import Encoder, Frame
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
-from p2pfrl.exchange.hearing import Hearing
+from p2pfrl.exchange.inbox import Hearing
 from p2pfrl.exchange.payloads import Payload, Shared
 from p2pfrl.exchange.privacy import Privacy
 from p2pfrl.learning.corrections import Correction

@@ -9,7 +9,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.dqn import DQN, Share
-from p2pfrl.learning.replay import FILLED, ROWS, SEEN, Replay
+from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, Replay
 from p2pfrl.learning.trainer import Trainer
 
 N = 7

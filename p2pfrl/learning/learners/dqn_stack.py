@@ -22,7 +22,7 @@ from p2pfrl.learning.learners.dqn import DQN, Share
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
 from p2pfrl.learning.policies import Categorical
-from p2pfrl.learning.replay import FILLED, ROWS, SEEN, Replay, counts
+from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, Replay, counts
 from p2pfrl.learning.rollout import evaluate
 
 if TYPE_CHECKING:
