@@ -6,13 +6,13 @@ import processes
 import pytest
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import text
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.process import Place, deploy
+from p2pfrl.laws.runs import text
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.scenario import Scenario, hash8, loads

@@ -1,8 +1,8 @@
 import numpy as np
 import processes
 
-from p2pfrl.bench.laws.runs import FLAT, start, text
 from p2pfrl.deploy.collect import collect
+from p2pfrl.laws.runs import FLAT, start, text
 from p2pfrl.scenario import loads
 
 

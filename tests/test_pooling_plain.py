@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play
+from p2pfrl.laws.runs import play
 
 CARTPOLE = {"learner": {"kind": "a2c"}, "environment": {"id": "CartPole-v1"}, "evaluation": {"episodes": 0}}
 OPTIONS = {

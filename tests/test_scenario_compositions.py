@@ -2,8 +2,8 @@
 
 import pytest
 
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
 
 PPO = {"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfrl.bench.laws.runs import text
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.laws.runs import text
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.checks.simulated import refuse_resuming
 

@@ -13,13 +13,13 @@ import pytest
 from test_collect import assert_equal
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import text
 from p2pfrl.build.roster import everyone, share
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.deploy.calibrate import calibrate
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.experiment.verify import verify
+from p2pfrl.laws.runs import text
 from p2pfrl.net.fleet import Fleet
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.scenario import Scenario, loads

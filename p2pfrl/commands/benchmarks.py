@@ -42,9 +42,9 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
 
 def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
     """Measure laws; with `quick`, only those that take seconds. Fails where a figure does not agree."""
-    from p2pfrl.bench.laws import laws, measure
     from p2pfrl.core.errors import ScenarioError
     from p2pfrl.core.options import did_you_mean
+    from p2pfrl.laws import laws, measure
 
     known, rows, is_good = laws(), [], True
     for name in names:

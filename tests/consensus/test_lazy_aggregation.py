@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.lag import AGENTS, descent, learner, rounds_to, uploads
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.aggregators import RULES as AGGREGATORS
 from p2pfrl.consensus.aggregators import Arrived
 from p2pfrl.core.rng import generator
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.gates import RULES as GATES
+from p2pfrl.laws.lag import AGENTS, descent, learner, rounds_to, uploads
+from p2pfrl.laws.runs import play
 
 
 def opened(rule, payloads, *, starts=None, returns=None):

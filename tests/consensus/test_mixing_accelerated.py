@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, slope, start
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.accelerated import Chebyshev
 from p2pfrl.consensus.theory import lambda_2, matrix, predict
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.errors import TopologyError
+from p2pfrl.laws.runs import play, slope, start
 
 
 def polynomial(W, x, rho, rounds):

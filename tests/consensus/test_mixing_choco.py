@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, start, text
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.turn import NoMemory, Turn
+from p2pfrl.laws.runs import play, start, text
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
 

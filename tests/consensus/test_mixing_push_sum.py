@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.bench.laws.runs import play, start
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.push_sum import PushSum
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.graph import Graph, directed
 from p2pfrl.core.turn import NoMemory, Turn
+from p2pfrl.laws.runs import play, start
+from p2pfrl.laws.watch import watched
 
 GRAPHS = {
     "file": (12, {"path": "one_way_12.graphml"}),

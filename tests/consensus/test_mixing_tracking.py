@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import play, start
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.tracking import Extra, GradientTracking
 from p2pfrl.consensus.theory import lambda_2, matrix
@@ -14,6 +13,7 @@ from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.rng import Streams
+from p2pfrl.laws.runs import play, start
 from p2pfrl.scenario import loads
 
 LEARNER = {"curvature": [0.5, 3.0], "spread": 2.0, "initial_spread": 0.5, "dimension": 5}

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pytest
 from machines import SECOND, feed, received
 
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.buffered import Buffered
@@ -13,6 +12,7 @@ from p2pfrl.consensus.schedules.central import Coordinator
 from p2pfrl.consensus.staleness import Polynomial
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import SKIP, Expired, Missing, Mix, PeerLost, Started
+from p2pfrl.laws.runs import play
 
 
 def everyone(round: int, present: Sequence[int]) -> Sequence[int]:

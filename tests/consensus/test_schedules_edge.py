@@ -5,7 +5,6 @@ import pytest
 from machines import SECOND, feed, model, received
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.build.preview import preview
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.edge import Edge
@@ -13,6 +12,7 @@ from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.errors import ScenarioError, WireError
 from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Expired, Missing, PeerJoined, PeerLost, Started
 from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
 
 BEGIN = ["adopt 0", "no deadline", "send model 0 to 4 5"]

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, received, trained
 
-from p2pfrl.bench.laws.runs import FLAT, play
 from p2pfrl.consensus.mixing import RULES as MIXING
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.pairwise import Pairs
@@ -31,6 +30,7 @@ from p2pfrl.core.types import (
     Train,
     WaitUntil,
 )  # fmt: skip
+from p2pfrl.laws.runs import FLAT, play
 
 
 def pairs(me: int = 0, near: Sequence[int] = (1, 2), rounds: int | None = None, **options: object) -> Pairs:

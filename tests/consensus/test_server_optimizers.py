@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, start
 from p2pfrl.consensus.server_optimizers import (
     RULES,
     Adagrad,
@@ -13,6 +12,7 @@ from p2pfrl.consensus.server_optimizers import (
     Sgd,
     Yogi,
 )
+from p2pfrl.laws.runs import play, start
 
 OPTIONS = {
     "replace": {},

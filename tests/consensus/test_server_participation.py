@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, start
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.participation import RULES, Lag, PowerOfChoice, RoundRobin, Standing, Uniform, Weighted
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.scores import UNKNOWN
+from p2pfrl.laws.runs import play, start
+from p2pfrl.laws.watch import watched
 
 OPTIONS = {"lag": {"smoothness": [1.0] * 9, "lr": 0.1}}
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.aggregators import Arrived, Mean
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.scores import SCORES, UNKNOWN
+from p2pfrl.laws.runs import play
 
 CARTPOLE = {
     "environment": {"id": "CartPole-v1", "instances": 1}, "evaluation": {"episodes": 0},

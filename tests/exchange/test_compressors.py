@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from p2pfrl.bench.laws.runs import text
 from p2pfrl.core.errors import ScenarioError, WireError
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.compressors import RULES, Difference, ErrorFeedback
@@ -20,6 +19,7 @@ from p2pfrl.exchange.compressors.bits import (
     unpack_positions,
     width,
 )
+from p2pfrl.laws.runs import text
 from p2pfrl.scenario import loads
 
 SEEDS = (1, 2, 3)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.compressors import RULES
+from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
 
 LEARNER = {"dimension": 40, "lr": 0.05, "curvature": [1.0, 1.0], "spread": 1.0}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.importance import Importance
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.payloads.table import Table
+from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
 
 WORLD = {"id": "garnet", "states": 6, "actions": 4, "branching": 3, "instances": 2}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from p2pfrl.agent import Agent
-from p2pfrl.bench.laws.runs import FLAT, play
 from p2pfrl.core.types import Action, Mix
+from p2pfrl.laws.runs import FLAT, play
 from p2pfrl.results.record import AGENTS, METRICS, Record, load, save
 
 STEP = 0.01

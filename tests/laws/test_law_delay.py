@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.delay import delayed
-from p2pfrl.bench.laws.runs import Array
 from p2pfrl.consensus.theory import delay_threshold
+from p2pfrl.laws.delay import delayed
+from p2pfrl.laws.runs import Array
 
 
 def recursion(start: Array, product: float, tau: int, updates: int) -> Array:

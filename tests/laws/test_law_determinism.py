@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import p2pfrl
-from p2pfrl.bench.laws.determinism import WORLDS
-from p2pfrl.bench.laws.runs import play
+from p2pfrl.laws.determinism import WORLDS
+from p2pfrl.laws.runs import play
 from p2pfrl.scenario import loads
 
 PROGRAM = """

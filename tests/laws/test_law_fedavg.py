@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.fedavg import COMPLETE, both
-from p2pfrl.bench.laws.runs import Array, play
+from p2pfrl.laws.fedavg import COMPLETE, both
+from p2pfrl.laws.runs import Array, play
 from p2pfrl.results.record import Record
 
 

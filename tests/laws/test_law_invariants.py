@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfrl.agent import Agent
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.coordinator import Coordinator
 from p2pfrl.core.types import COORDINATOR, Action, Adopt, Mix
+from p2pfrl.laws.runs import play
 from p2pfrl.results.record import Record
 
 N, ROUNDS = 6, 12

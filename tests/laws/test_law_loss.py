@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.lossy import LOSS, ROUNDS, drifts
-from p2pfrl.bench.laws.runs import FLAT, play
+from p2pfrl.laws.lossy import LOSS, ROUNDS, drifts
+from p2pfrl.laws.runs import FLAT, play
 
 SEEDS = 20
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.noise import energy
-from p2pfrl.bench.laws.runs import Array
 from p2pfrl.consensus.theory import dpsgd_floor
+from p2pfrl.laws.noise import energy
+from p2pfrl.laws.runs import Array
 from p2pfrl.scenario import loads
 
 

@@ -17,11 +17,11 @@ import test_law_reference as reference
 import test_law_spectral as spectral
 
 from p2pfrl.agent import Agent
-from p2pfrl.bench.laws import laws, measure
-from p2pfrl.bench.laws.afedpg import throughput
 from p2pfrl.consensus.coordinator import Coordinator
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.types import Action, Adopt, Mix
+from p2pfrl.laws import laws, measure
+from p2pfrl.laws.afedpg import throughput
 
 Law = Callable[[], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import Array, play, start
+from p2pfrl.laws.runs import Array, play, start
 
 RING = {i: ((i - 1) % 9, (i + 1) % 9) for i in range(9)}
 STAR = {i: tuple(range(1, 7)) if i == 0 else (0,) for i in range(7)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import FLAT, play, slope, start
 from p2pfrl.consensus.mixing.linear import Laplacian
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.laws.runs import FLAT, play, slope, start
 
 # Numbers of closed forms: 1/3 + 2/3 cos(2 pi / n) on rings, 1 - 1/n on stars, and so on.
 KNOWN = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pfrl.bench.laws import laws, measure
+from p2pfrl.laws import laws, measure
 
 LAWS = [pytest.param(law, id=law.name, marks=[pytest.mark.slow] if law.is_slow else []) for law in laws().values()]
 

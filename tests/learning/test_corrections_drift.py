@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import generator
 from p2pfrl.core.turn import Turn
+from p2pfrl.laws.runs import play, text
 from p2pfrl.learning.corrections import RULES
 from p2pfrl.learning.corrections.prox import Prox
 from p2pfrl.learning.corrections.variates import ControlVariate, ResidualVariate

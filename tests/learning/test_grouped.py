@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import p2pfrl
-from p2pfrl.bench.laws.runs import toml
 from p2pfrl.build.preview import preview
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.runs import toml
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import loads, resolved
 from p2pfrl.scenario.bind import learning

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from learner_worlds import task
 
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.natural import Natural
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
 from p2pfrl.core.softmax import log_softmax, natural
+from p2pfrl.laws.runs import play
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.crossing import Crossing

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from p2pfrl.bench.laws.runs import play, text
 from p2pfrl.core.distributions import Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
+from p2pfrl.laws.runs import play, text
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.gridworld import GridWorld
 from p2pfrl.learning.environments.vary import columns

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.core.distributions import Values
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.runs import play
 from p2pfrl.learning.corrections.variates import ResidualVariate
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.crossing import Crossing

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.runs import play
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.optimistic import Optimistic
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.runs import play
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.gridworld import GridWorld
 from p2pfrl.learning.environments.vary import columns

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from p2pfrl.bench.laws.afedpg import momentum_errors
-from p2pfrl.bench.laws.runs import play
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.server_optimizers import NormalizedMomentum
 from p2pfrl.core.rng import generator
+from p2pfrl.laws.afedpg import momentum_errors
+from p2pfrl.laws.runs import play
+from p2pfrl.laws.watch import watched
 from p2pfrl.learning.corrections import Lookahead
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import p2pfrl
-from p2pfrl.bench.laws.personal import apfl_twin, ditto_point, halves, maml_point
-from p2pfrl.bench.laws.runs import play, start, text
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.personal import apfl_twin, ditto_point, halves, maml_point
+from p2pfrl.laws.runs import play, start, text
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.bind import learning

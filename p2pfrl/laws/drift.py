@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, Table, play
 from p2pfrl.results.record import Record
 
 _INSTANCES = ((10, 5, 10, 0.05, 1), (6, 9, 4, 0.08, 2), (16, 3, 25, 0.02, 3))

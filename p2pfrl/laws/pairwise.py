@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, Array, Table, play, start
 from p2pfrl.consensus.mixing import RULES as MIXING
 from p2pfrl.consensus.theory import lambda_2, pairwise_rate
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.core.graph import Graph
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import FLAT, Array, Table, play, start
 
 PAIRS: Table = {"kind": "pairwise"}
 FREE: Table = {"kind": "asynchronous"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import play
 from p2pfrl.results.record import Record
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,10 +8,10 @@ from math import isqrt
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import Array, Table, play
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import generator
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Array, Table, play
 from p2pfrl.results.record import Record
 
 LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}

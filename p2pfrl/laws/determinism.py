@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import p2pfrl
-from p2pfrl.bench.laws.base import Figure, Law, near
-from p2pfrl.bench.laws.runs import Table, text
+from p2pfrl.laws.base import Figure, Law, near
+from p2pfrl.laws.runs import Table, text
 from p2pfrl.scenario import loads
 
 ROUGH: dict[str, Any] = {

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.consensus.theory import delay_threshold
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, play
 from p2pfrl.results.record import Record
 
 _WORLDS = ((1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s"))

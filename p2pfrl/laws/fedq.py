@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.fedtd import power
-from p2pfrl.bench.laws.runs import Table, play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.fedtd import power
+from p2pfrl.laws.runs import Table, play
 from p2pfrl.results.record import Record
 
 _DENSE: Table = {"id": "garnet", "states": 20, "actions": 4, "branching": 20, "instances": 1}

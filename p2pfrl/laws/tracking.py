@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import Array, play
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.mixing import State
 from p2pfrl.consensus.mixing.tracking import GradientTracking
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, play
+from p2pfrl.laws.watch import watched
 from p2pfrl.results.record import Record
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, play, slope, start
 from p2pfrl.consensus.mixing.linear import Laplacian
 from p2pfrl.core.graph import Graph
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import FLAT, play, slope, start
 
 _RATES = {"ring": {16: 0.949253, 8: 0.804738}, "star": {16: 0.9375}, "torus": {16: 0.6}, "hypercube": {16: 0.6}}
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import Array, play
 from p2pfrl.core.softmax import log_softmax
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Array, play
 
 _GAMMA = 0.8
 _STATES, _ACTIONS = 20, 4

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, Array, Table, play
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.server_optimizers import NormalizedMomentum
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import FLAT, Array, Table, play
+from p2pfrl.laws.watch import watched
 
 _STEP = 0.01
 _NEARLY_NOTHING: Table = {"latency": "1us", "bandwidth": "100Gbit/s"}

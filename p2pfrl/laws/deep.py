@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import Array, play, text
 from p2pfrl.core.softmax import log_softmax
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, play, text
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.bind import outline

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_most
-from p2pfrl.bench.laws.runs import Table, play
+from p2pfrl.laws.base import Figure, Law, at_most
+from p2pfrl.laws.runs import Table, play
 from p2pfrl.results.record import Record
 
 COMPLETE: dict[str, Any] = {"topology": {"kind": "complete"}, "mixing": {"kind": "uniform"}}

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import Array, Table, play, start
 from p2pfrl.core.parameters import Vector
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Array, Table, play, start
 from p2pfrl.results.record import Record
 
 _INSTANCES = ((6, 4, 20, 0.05, 1), (9, 7, 35, 0.04, 2))

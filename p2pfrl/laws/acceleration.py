@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, play, slope, start
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import FLAT, play, slope, start
 from p2pfrl.results.record import Record
 
 

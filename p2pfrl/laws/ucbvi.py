@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import play
 
 _HORIZON = 4
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.buffered import IDEAL
-from p2pfrl.bench.laws.runs import Array, Table, play
 from p2pfrl.core.rng import Streams, generator
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.buffered import IDEAL
+from p2pfrl.laws.runs import Array, Table, play
 from p2pfrl.results.record import Record
 
 _CURVATURE, _NOISE, _LR = 2.0, 0.3, 0.05

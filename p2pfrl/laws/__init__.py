@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
-from p2pfrl.bench.laws.base import Figure, Law
+from p2pfrl.laws.base import Figure, Law
 
 MODULES = (
     "spectral",
@@ -43,7 +43,7 @@ MODULES = (
 @cache
 def laws() -> dict[str, Law]:
     """Return every law by name."""
-    found = [law for module in MODULES for law in import_module(f"p2pfrl.bench.laws.{module}").LAWS]
+    found = [law for module in MODULES for law in import_module(f"p2pfrl.laws.{module}").LAWS]
     return {law.name: law for law in found}
 
 

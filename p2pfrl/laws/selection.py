@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, Table, play
 
 _FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9, "lr": 1e-3}
 """Optima so far away that every agent's displacement, about 1, is the same in every round."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, Array, play
+from p2pfrl.laws.base import Figure, Law, at_most, near
+from p2pfrl.laws.runs import FLAT, Array, play
 
 LOSS, ROUNDS = 0.2, 50
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import Table, play
 from p2pfrl.core.rng import generator
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Table, play
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.results.record import Record

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, near
-from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.laws.base import Figure, Law, near
+from p2pfrl.laws.runs import Array, Table, play
 
 _FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9}
 """Optima so far away that agents' displacements, about lr times a thousand, are the same in every round."""

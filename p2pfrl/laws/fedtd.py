@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.bench.laws.runs import Array, Table, play
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Array, Table, play
 from p2pfrl.results.record import Record
 
 _OPPOSED: Table = {"id": "garnet", "kinds": 2, "opposed": True, "instances": 1}

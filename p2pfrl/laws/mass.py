@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, at_most, near
-from p2pfrl.bench.laws.runs import FLAT, Array, Table, play, start
-from p2pfrl.bench.laws.watch import Call, watched
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.push_sum import PushSum
 from p2pfrl.consensus.theory import matrix
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
+from p2pfrl.laws.base import Figure, Law, at_most, near
+from p2pfrl.laws.runs import FLAT, Array, Table, play, start
+from p2pfrl.laws.watch import Call, watched
 from p2pfrl.results.record import Record
 
 ONE_WAY: Table = {"kind": "file", "path": "one_way_12.graphml"}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, near
-from p2pfrl.bench.laws.runs import Table, play
+from p2pfrl.laws.base import Figure, Law, near
+from p2pfrl.laws.runs import Table, play
 
 _FLOORS = {"adapt_then_combine": 0.2355, "combine_while_adapting": 0.3855}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.bench.laws.base import Figure, Law, near
-from p2pfrl.bench.laws.runs import play
-from p2pfrl.bench.laws.watch import watched
 from p2pfrl.consensus.aggregators import Mean
+from p2pfrl.laws.base import Figure, Law, near
+from p2pfrl.laws.runs import play
+from p2pfrl.laws.watch import watched
 
 _ESTIMATES = 2000
 
