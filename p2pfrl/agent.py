@@ -3,8 +3,9 @@
     train -> gate -> correct -> privacy -> compress -> send        (Train, Send)
     receive -> decompress -> mix                                   (Mix, Adopt, Answer)
 
-The schedule says when, the rules of the other axes say what, the port is the world: simulated or real. Nothing here,
-nor in schedules and rules, knows which. An agent that trains still answers its neighbors: `Train` returns at once.
+The schedule says when, the rules of the other axes say what, the port is the world: simulated or
+real. Nothing here, nor in schedules and rules, knows which. An agent that trains still answers its
+neighbors: `Train` returns at once.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from p2pfrl.core.types import (
     Train,
     Trained,
     WaitUntil,
-)  # fmt: skip
+)
 from p2pfrl.core.wire import Encoder, Frame
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
@@ -53,7 +54,9 @@ async def follow(schedule: Schedule, port: Port, perform: Callable[[Action], Non
         has_finished = _carry_out(await port.receive(), schedule, port, perform)
 
 
-def _carry_out(event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]) -> bool:
+def _carry_out(
+    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]
+) -> bool:
     """Do what `schedule` makes of `event`; return whether it finished."""
     if type(event) is Trained:
         perform(event)  # type: ignore[arg-type]
@@ -78,7 +81,8 @@ class Rules:
     Attributes:
         seed: of the run.
         score: what receivers rank senders by; None for nothing.
-        rate: learning rate times gradient steps of one local update, where that is plain gradient descent; else 0.
+        rate: learning rate times gradient steps of one local update, where that is plain gradient
+            descent; else 0.
     """
 
     seed: int
@@ -108,10 +112,28 @@ class Agent:
     """
 
     __slots__ = (
-        "_encoder", "_encoding", "_env_steps", "_exchanges", "_gating", "_hearing", "_is_open", "_loss", "_model",
-        "_observer", "_port", "_replies", "_returns", "_round", "_rules", "_sent", "_start", "_state", "_updates",
-        "_weights", "id",
-    )  # fmt: skip
+        "_encoder",
+        "_encoding",
+        "_env_steps",
+        "_exchanges",
+        "_gating",
+        "_hearing",
+        "_is_open",
+        "_loss",
+        "_model",
+        "_observer",
+        "_port",
+        "_replies",
+        "_returns",
+        "_round",
+        "_rules",
+        "_sent",
+        "_start",
+        "_state",
+        "_updates",
+        "_weights",
+        "id",
+    )
 
     def __init__(
         self,
@@ -140,7 +162,9 @@ class Agent:
         rules.correction.begin(model, None, self._start, self._start[:0])
         self._state = rules.mixing.init(self._start)
         self._gating = rules.gate.init(self._start)
-        self._encoding = rules.compressor.init(rules.mixing.payload(self._see(0, UPDATE), self._state, id))
+        self._encoding = rules.compressor.init(
+            rules.mixing.payload(self._see(0, UPDATE), self._state, id)
+        )
 
     def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
         """Return the coroutine that takes part until the schedule finishes."""
@@ -178,7 +202,9 @@ class Agent:
                     self._port.send((j,), self._frame(turn, j, is_new))
                 return
             frame = self._frame(turn, action.to[0], is_new) if is_open else None
-        self._port.send(action.to, frame or self._encoder.encode(None, kind=SKIP, round=action.round))
+        self._port.send(
+            action.to, frame or self._encoder.encode(None, kind=SKIP, round=action.round)
+        )
 
     def _frame(self, turn: Turn, to: int, is_new: bool) -> Frame:
         """Return the frame for `to`. Where frames say what changed, one that is sent again says everything."""
@@ -186,7 +212,11 @@ class Agent:
         encoding, data = "raw", self._sent
         if is_new or data is None:
             vector = rules.mixing.payload(turn, self._state, to)
-            extra = rules.correction.extra(self._see(turn.round, turn.kind)) if rules.correction.extras else None
+            extra = (
+                rules.correction.extra(self._see(turn.round, turn.kind))
+                if rules.correction.extras
+                else None
+            )
             if extra is not None:
                 vector = np.concatenate([vector, extra])
             made = rules.compressor.encode(rules.privacy.release(vector), turn, self._encoding)
@@ -194,10 +224,14 @@ class Agent:
             if rules.compressor.is_difference:
                 self._sent = made.known
         return self._encoder.encode(
-            data, kind=turn.kind, round=turn.round, weight=float(turn.env_steps),
-            score=rules.score(turn) if rules.score else 0.0, encoding=encoding,
+            data,
+            kind=turn.kind,
+            round=turn.round,
+            weight=float(turn.env_steps),
+            score=rules.score(turn) if rules.score else 0.0,
+            encoding=encoding,
             parts=rules.payload.parts(self._model.parts),
-        )  # fmt: skip
+        )
 
     def _mix(self, action: Mix) -> None:
         if not action.active:
@@ -210,10 +244,14 @@ class Agent:
             if self._hearing is None
             else self._hearing.decode(action.received)
         )
-        staleness = {m.sender: tau for m, tau in zip(action.received, action.staleness, strict=True)}
+        staleness = {
+            m.sender: tau for m, tau in zip(action.received, action.staleness, strict=True)
+        }
         if rules.payload.is_averaged:
             factors = {
-                m.sender: f for m, f in zip(action.received, action.factors, strict=True) if m.sender in received
+                m.sender: f
+                for m, f in zip(action.received, action.factors, strict=True)
+                if m.sender in received
             }
             mixed = self._average(turn, received, factors)
         else:
@@ -222,7 +260,9 @@ class Agent:
             mixed = turn.own
         self._end_round(turn, staleness, mixed, mixed[:0])
 
-    def _average(self, turn: Turn, received: dict[int, Vector], factors: dict[int, float]) -> Vector:
+    def _average(
+        self, turn: Turn, received: dict[int, Vector], factors: dict[int, float]
+    ) -> Vector:
         """Return the agent's vector, mixed with those it received."""
         mixing, row = self._rules.mixing, self._weights(turn.round)
         if mixing.on_loss == "last_known" and self._hearing is not None:
@@ -231,7 +271,9 @@ class Agent:
             factors |= dict.fromkeys(known, 1.0)
         weights = mixing.effective(row, self.id, factors)
         if self._rules.order == "combine_while_adapting" and mixing.is_ordered:
-            mixed, self._state = mixing.mix(replace(turn, own=turn.start), received, weights, self._state)
+            mixed, self._state = mixing.mix(
+                replace(turn, own=turn.start), received, weights, self._state
+            )
             mixed += turn.own - turn.start
         else:
             mixed, self._state = mixing.mix(turn, received, weights, self._state)
@@ -260,7 +302,9 @@ class Agent:
             self._begin(model[:width], 0)
             rules.correction.begin(self._model, None, model[:width], model[width:])
 
-    def _end_round(self, turn: Turn, staleness: Mapping[int, int], after: Vector, extra: Vector) -> None:
+    def _end_round(
+        self, turn: Turn, staleness: Mapping[int, int], after: Vector, extra: Vector
+    ) -> None:
         rules = self._rules
         rules.payload.write(self._model, after)
         rules.correction.begin(self._model, turn, after, extra)
@@ -288,13 +332,27 @@ class Agent:
         """Return what the rules see now."""
         rules = self._rules
         return Turn(
-            self.id, round, kind, self._start, rules.payload.read(self._model), self._env_steps, self._loss,
-            self._returns, rules.rate * self._updates, (rules.seed, self.id, self._exchanges), self._model, self._sent,
+            self.id,
+            round,
+            kind,
+            self._start,
+            rules.payload.read(self._model),
+            self._env_steps,
+            self._loss,
+            self._returns,
+            rules.rate * self._updates,
+            (rules.seed, self.id, self._exchanges),
+            self._model,
+            self._sent,
             to,
-        )  # fmt: skip
+        )
 
 
 _ACTIONS: dict[type, Callable[[Agent, Any], None]] = {
-    Train: Agent._train, Trained: Agent._trained, Send: Agent._send, Mix: Agent._mix, Adopt: Agent._adopt,
+    Train: Agent._train,
+    Trained: Agent._trained,
+    Send: Agent._send,
+    Mix: Agent._mix,
+    Adopt: Agent._adopt,
     Answer: Agent._answer,
-}  # fmt: skip
+}

@@ -53,4 +53,7 @@ def choose(axis: str, default: str | None = None) -> Rule:
 
 def entries(axis: str) -> list[dict[str, str]]:
     """Return name, summary and reference of every rule of `axis`."""
-    return [{"name": name, "summary": summary(cls), "reference": reference(cls)} for name, cls in table(axis).items()]
+    return [
+        {"name": name, "summary": summary(cls), "reference": reference(cls)}
+        for name, cls in table(axis).items()
+    ]

@@ -1,8 +1,9 @@
 """The command line: exit codes and errors. What each command does is in `commands`.
 
-Results go to stdout, everything else to stderr. With `--json`, stdout holds JSON in any case: the result, or
-{"error": {...}} as `failures.as_json` writes it. Exit codes: 0 done, 1 failed, 2 bad usage or scenario, 3 finished
-without reaching a target that was required, 130 interrupted (after saving).
+Results go to stdout, everything else to stderr. With `--json`, stdout holds JSON in any case: the
+result, or {"error": {...}} as `failures.as_json` writes it. Exit codes: 0 done, 1 failed, 2 bad
+usage or scenario, 3 finished without reaching a target that was required, 130 interrupted (after
+saving).
 """
 
 from __future__ import annotations

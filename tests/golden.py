@@ -1,7 +1,7 @@
 """The golden net: what runs leave behind, as one text file. `python tests/golden.py` writes it anew.
 
-Digests hold for one processor type and one set of versions: the first line of the file names them, and elsewhere the
-digests are not compared.
+Digests hold for one processor type and one set of versions: the first line of the file names them,
+and elsewhere the digests are not compared.
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ def holds_here() -> bool:
 
 def line(name: str, summary: Mapping[str, Any]) -> str:
     """Return the line of one shipped scenario at three rounds."""
-    facts = (summary["messages_sent"], summary["messages_dropped"], summary["bytes_sent"], summary["digest"])
+    facts = (
+        summary["messages_sent"],
+        summary["messages_dropped"],
+        summary["bytes_sent"],
+        summary["digest"],
+    )
     return " ".join(map(str, ("scenario", name, *facts)))
 
 
@@ -111,7 +116,9 @@ def versions() -> str:
     model = re.search(r"model name\s*:\s*(.*)", text)
     names = (f"{name}={version(name)}" for name in ("numpy", "torch"))
     flags = "avx512f" if "avx512f" in text else "no-avx512f"
-    return " ".join(("versions", *names, flags, (model[1] if model else "unknown").strip().replace(" ", "_")))
+    return " ".join(
+        ("versions", *names, flags, (model[1] if model else "unknown").strip().replace(" ", "_"))
+    )
 
 
 def directories(home: Path) -> Iterator[str]:
@@ -134,7 +141,9 @@ def lines() -> Iterator[str]:
 if __name__ == "__main__":
     text = "".join(f"{line}\n" for line in lines())
     if "--check" in sys.argv:
-        changed = [(old, new) for old, new in zip(known(), text.splitlines(), strict=True) if old != new]
+        changed = [
+            (old, new) for old, new in zip(known(), text.splitlines(), strict=True) if old != new
+        ]
         for old, new in changed:
             print(f"- {old}\n+ {new}")
         raise SystemExit(bool(changed))

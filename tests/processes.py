@@ -20,7 +20,9 @@ DEADLINE = 120.0
 TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
 
 
-def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False) -> list[Path]:
+def run(
+    scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False
+) -> list[Path]:
     """Run one process per group to its end; return their directories."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "p2pfrl.deploy.process", "p2pfrl.net.certificates"])
@@ -33,7 +35,15 @@ def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls:
     hears, says = context.Pipe(duplex=False)
 
     def start(index: int, rendezvous: tuple[str, int], lead: bool) -> None:
-        arguments = (text, tuple(groups[index]), homes[index], rendezvous, lead, certificates[index], says)
+        arguments = (
+            text,
+            tuple(groups[index]),
+            homes[index],
+            rendezvous,
+            lead,
+            certificates[index],
+            says,
+        )
         process = context.Process(target=_peer, args=arguments, daemon=True)
         process.start()
         processes.append(process)
@@ -46,7 +56,9 @@ def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls:
             start(index, address, lead=False)
         for process, agents in zip(processes, groups, strict=True):
             process.join(DEADLINE)
-            assert process.exitcode == 0, f"the process of agents {agents} ended with {process.exitcode}"
+            assert process.exitcode == 0, (
+                f"the process of agents {agents} ended with {process.exitcode}"
+            )
     finally:
         for process in processes:
             if process.is_alive():
@@ -58,12 +70,19 @@ def run(scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls:
 
 
 def _peer(
-    text: str, agents: tuple[int, ...], out: Path, rendezvous: tuple[str, int], lead: bool, paths: pki.Paths | None,
+    text: str,
+    agents: tuple[int, ...],
+    out: Path,
+    rendezvous: tuple[str, int],
+    lead: bool,
+    paths: pki.Paths | None,
     says: Connection,
-) -> None:  # fmt: skip
+) -> None:
     security = Security()
     if paths is not None:
         server, client = contexts(paths.authority, paths.certificate, paths.key)
         security = Security(b"", server, client, agents_of)
     place = Place(agents, lead=lead, rendezvous=rendezvous)
-    deploy(loads(text), place, out, security=security, timing=TIMING, quiet=True, announce=says.send)
+    deploy(
+        loads(text), place, out, security=security, timing=TIMING, quiet=True, announce=says.send
+    )

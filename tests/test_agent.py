@@ -24,7 +24,7 @@ from p2pfrl.core.types import (
     Trained,
     Update,
     WaitUntil,
-)  # fmt: skip
+)
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.compressors import Raw
 from p2pfrl.exchange.gates import Always, Gate
@@ -111,16 +111,27 @@ WEIGHTS = {0: 0.5, 1: 0.25, 2: 0.25}
 
 def play(*answers, events=(), model=None, world=None, weights=WEIGHTS, **rules):
     options = {
-        "payload": Parameters(), "gate": Always(), "privacy": Plain(), "compressor": Raw(),
-        "mixing": MIXING["metropolis"](), "order": "adapt_then_combine", "max_staleness": None, "seed": 1,
+        "payload": Parameters(),
+        "gate": Always(),
+        "privacy": Plain(),
+        "compressor": Raw(),
+        "mixing": MIXING["metropolis"](),
+        "order": "adapt_then_combine",
+        "max_staleness": None,
+        "seed": 1,
         "correction": Uncorrected(),
-    }  # fmt: skip
+    }
     world = world or World(*events)
     model = model or Shared(2.0, 4.0)
     agent = Agent(
-        0, model=model, rules=Rules(**{**options, **rules}), weights=lambda round: dict(weights),
-        encoder=Encoder("run", 0), port=world, observer=world,
-    )  # fmt: skip
+        0,
+        model=model,
+        rules=Rules(**{**options, **rules}),
+        weights=lambda round: dict(weights),
+        encoder=Encoder("run", 0),
+        port=world,
+        observer=world,
+    )
     virtual_time().run_until_complete(agent.run(Script(*answers, [Finish()])))
     return model, world
 
@@ -138,7 +149,9 @@ def update(steps):
 
 
 def mix(*messages, round=0, staleness=None, factors=None, active=True):
-    return Mix(round, messages, staleness or [0] * len(messages), factors or [1.0] * len(messages), active)
+    return Mix(
+        round, messages, staleness or [0] * len(messages), factors or [1.0] * len(messages), active
+    )
 
 
 def test_events_go_to_the_schedule_and_actions_to_the_world_in_order_until_it_finishes():
@@ -153,13 +166,21 @@ def test_events_go_to_the_schedule_and_actions_to_the_world_in_order_until_it_fi
 
 def test_a_payload_carries_the_vector_the_round_and_the_steps_since_the_last_mixing():
     _, world = play(
-        [Train()], [], [Send((1, 2), 6)], [mix(message(1, 6, 6.0, 0.0)), Send((1,), 7)],
+        [Train()],
+        [],
+        [Send((1, 2), 6)],
+        [mix(message(1, 6, 6.0, 0.0)), Send((1,), 7)],
         events=[update(64), update(32), PeerJoined(1), PeerJoined(1)],
-    )  # fmt: skip
+    )
     (to, first), (_, second) = world.sent
     assert to == (1, 2)
     sent = decoded(first)
-    assert (sent.kind, sent.round, sent.weight, sent.payload.tolist()) == ("update", 6, 96.0, [2.0, 4.0])
+    assert (sent.kind, sent.round, sent.weight, sent.payload.tolist()) == (
+        "update",
+        6,
+        96.0,
+        [2.0, 4.0],
+    )
     assert decoded(second).weight == 0.0
     assert world.told[:2] == [("trained", 0, 64), ("trained", 0, 32)]
 
@@ -175,17 +196,31 @@ class Training(World):
 
 
 def test_who_joins_late_gets_what_the_others_got_and_not_what_was_trained_since():
-    for order, late in (("combine_while_adapting", [2.0, 4.0]), ("adapt_then_combine", [12.0, 14.0])):
+    for order, late in (
+        ("combine_while_adapting", [2.0, 4.0]),
+        ("adapt_then_combine", [12.0, 14.0]),
+    ):
         world = Training(update(1), PeerJoined(2), PeerJoined(2), PeerJoined(2))
         world.model = Shared(2.0, 4.0)
-        play([Send((1,), 0), Train()], [], [Send((2,), 0)], [mix()], world=world, model=world.model, order=order)
-        assert [decoded(frame).payload.tolist() for _, frame in world.sent] == [[2.0, 4.0], late], order
+        play(
+            [Send((1,), 0), Train()],
+            [],
+            [Send((2,), 0)],
+            [mix()],
+            world=world,
+            model=world.model,
+            order=order,
+        )
+        assert [decoded(frame).payload.tolist() for _, frame in world.sent] == [[2.0, 4.0], late], (
+            order
+        )
         assert world.model.vector.tolist() == [12.0, 14.0], "alone, it keeps what it trained"
 
 
 def test_mixing_is_the_weighted_sum_of_own_and_received():
     model, world = play(
-        [mix(message(1, 0, 6.0, 0.0), message(2, 0, 10.0, 4.0), staleness=[0, 3])], events=[PeerJoined(1)]
+        [mix(message(1, 0, 6.0, 0.0), message(2, 0, 10.0, 4.0), staleness=[0, 3])],
+        events=[PeerJoined(1)],
     )
     expected = [0.5 * 2 + 0.25 * 6 + 0.25 * 10, 0.5 * 4 + 0.25 * 4]
     assert model.vector.tolist() == expected
@@ -201,7 +236,9 @@ def test_what_is_missing_is_folded_into_oneself_or_renormalized():
     fold, _ = play([mix(message(1, 0, 6.0, 0.0))], events=[PeerJoined(1)])
     assert fold.vector.tolist() == [3.0, 3.0]
     renormalized, _ = play(
-        [mix(message(1, 0, 6.0, 0.0))], events=[PeerJoined(1)], mixing=MIXING["metropolis"](on_loss="renormalize")
+        [mix(message(1, 0, 6.0, 0.0))],
+        events=[PeerJoined(1)],
+        mixing=MIXING["metropolis"](on_loss="renormalize"),
     )
     assert renormalized.vector == pytest.approx([(0.5 * 2 + 0.25 * 6) / 0.75, 0.5 * 4 / 0.75])
 
@@ -209,10 +246,16 @@ def test_what_is_missing_is_folded_into_oneself_or_renormalized():
 def test_the_last_known_payload_stands_in_while_it_is_fresh_enough():
     script = [mix(message(1, 0, 6.0, 0.0)), mix(round=1)], [mix(round=2)]
     rule = MIXING["metropolis"](on_loss="last_known")
-    _, world = play(*script, events=[PeerJoined(1), PeerJoined(1)], mixing=rule, weights={0: 0.5, 1: 0.5})
+    _, world = play(
+        *script, events=[PeerJoined(1), PeerJoined(1)], mixing=rule, weights={0: 0.5, 1: 0.5}
+    )
     assert [told[5] for told in world.told] == [[4.0, 2.0], [5.0, 1.0], [5.5, 0.5]]
     _, world = play(
-        *script, events=[PeerJoined(1), PeerJoined(1)], mixing=rule, weights={0: 0.5, 1: 0.5}, max_staleness=1
+        *script,
+        events=[PeerJoined(1), PeerJoined(1)],
+        mixing=rule,
+        weights={0: 0.5, 1: 0.5},
+        max_staleness=1,
     )
     assert [told[5] for told in world.told] == [[4.0, 2.0], [5.0, 1.0], [5.0, 1.0]]
 
@@ -232,8 +275,14 @@ def test_combining_while_adapting_mixes_what_was_sent_and_adds_ones_own_progress
         return await original()
 
     world.receive = receive
-    play([], [mix(message(1, 0, 6.0, 0.0))], model=model, world=world, order="combine_while_adapting",
-         weights={0: 0.5, 1: 0.5})  # fmt: skip
+    play(
+        [],
+        [mix(message(1, 0, 6.0, 0.0))],
+        model=model,
+        world=world,
+        order="combine_while_adapting",
+        weights={0: 0.5, 1: 0.5},
+    )
     assert world.told[0][4:] == ([3.0, 3.0], [0.5 * 2 + 0.5 * 6 + 1.0, 0.5 * 4 - 1.0])
 
 
@@ -254,9 +303,11 @@ def test_the_first_model_is_a_start_and_later_ones_end_rounds():
         return Message(FINAL, COORDINATOR, 0, 1, round, 0.0, "raw", ("p",), 0, np.array(values))
 
     model, world = play(
-        [Adopt(model_of(0, 7.0, 7.0), -1)], [Send((-1,), 0), Adopt(model_of(1, 9.0, 1.0), 0)],
-        events=[update(5), PeerJoined(1)], payload=Delta(),
-    )  # fmt: skip
+        [Adopt(model_of(0, 7.0, 7.0), -1)],
+        [Send((-1,), 0), Adopt(model_of(1, 9.0, 1.0), 0)],
+        events=[update(5), PeerJoined(1)],
+        payload=Delta(),
+    )
     assert decoded(world.sent[0][1]).payload.tolist() == [0.0, 0.0]
     assert decoded(world.sent[0][1]).weight == 5.0
     assert model.vector.tolist() == [9.0, 1.0]
@@ -270,7 +321,9 @@ def test_an_exchange_begins_once_knows_whom_it_goes_to_and_gives_every_neighbor_
         is_per_neighbor = True
 
         def prepare(self, turn, state):
-            asked.append(("prepare", turn.round, tuple(turn.to), turn.start.tolist(), turn.own.tolist()))
+            asked.append(
+                ("prepare", turn.round, tuple(turn.to), turn.start.tolist(), turn.own.tolist())
+            )
             return (*state, turn.round)
 
         def payload(self, turn, state, to):
@@ -281,9 +334,12 @@ def test_an_exchange_begins_once_knows_whom_it_goes_to_and_gives_every_neighbor_
             return turn.own + 1.0, state
 
     _, world = play(
-        [Send((1, 2), 0)], [Send((2,), 0), mix()], [mix(round=1), Send((1,), 0)],
-        events=[PeerJoined(1), PeerJoined(1), PeerJoined(1)], mixing=Own(),
-    )  # fmt: skip
+        [Send((1, 2), 0)],
+        [Send((2,), 0), mix()],
+        [mix(round=1), Send((1,), 0)],
+        events=[PeerJoined(1), PeerJoined(1), PeerJoined(1)],
+        mixing=Own(),
+    )
     assert asked == [
         ("prepare", 0, (1, 2), [2.0, 4.0], [2.0, 4.0]),
         ("mix", 0, (0,)),

@@ -1,7 +1,7 @@
 """What the README says is so: its commands run and print what it shows, its programs run, its lists are complete.
 
-Long commands run with fewer rounds, seeds and processes; commands of two hosts run on this one, at the same time.
-Installing is not repeated here: .ci/run does it from nothing.
+Long commands run with fewer rounds, seeds and processes; commands of two hosts run on this one, at
+the same time. Installing is not repeated here: .ci/run does it from nothing.
 """
 
 import re
@@ -20,7 +20,9 @@ from p2pfrl.commands.listing import entries
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 README = ROOT / "README.md"
-pytestmark = pytest.mark.skipif(not README.is_file(), reason="the README is found in a source checkout")
+pytestmark = pytest.mark.skipif(
+    not README.is_file(), reason="the README is found in a source checkout"
+)
 
 RUNNING = {"scenario", "compare", "sweep", "collect", "peer"}
 SHORTENED = RUNNING - {"collect"}
@@ -72,22 +74,42 @@ def free_port():
 
 def run(command, directory, port):
     """Start a command, shortened; the hosts of a LAN are this one."""
-    less = ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"] if command.words[0] in SHORTENED else []
+    less = (
+        ["--set", "stop.rounds=2", "--set", "evaluation.episodes=1"]
+        if command.words[0] in SHORTENED
+        else []
+    )
     fewer = {"0-2": "0", "4": "2"}
     words = [fewer.get(word, word) for word in command.words]
     if command.host:
-        words = [re.sub(r"^10\.77\.0\.\d", "127.0.0.1", word).replace(":7000", f":{port}") for word in words]
+        words = [
+            re.sub(r"^10\.77\.0\.\d", "127.0.0.1", word).replace(":7000", f":{port}")
+            for word in words
+        ]
         less.append("--quiet")
     program = [sys.executable, "-m", "p2pfrl", *words, *less]
-    return subprocess.Popen(program, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        program, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_every_console_command_runs_and_prints_what_the_readme_shows(tmp_path):
     found = list(steps())
     assert {commands[0].words[0] for commands in found} >= {
-        "new", "validate", "scenario", "verify", "sweep", "compare", "pki", "peer", "collect",
-    }  # fmt: skip
-    assert [command.host for commands in found for command in commands if command.host] == ["a", "b"]
+        "new",
+        "validate",
+        "scenario",
+        "verify",
+        "sweep",
+        "compare",
+        "pki",
+        "peer",
+        "collect",
+    }
+    assert [command.host for commands in found for command in commands if command.host] == [
+        "a",
+        "b",
+    ]
     for commands in found:
         port = free_port()
         started = [(command, run(command, tmp_path, port)) for command in commands]
@@ -112,7 +134,9 @@ def check(command, output, errors, code):
         said = [line for line in shown if not line.startswith(("Run on", "  p2pfrl peer"))]
         assert not shown or labels(said) == labels(printed), str(command)
     else:
-        assert [DAY.sub("DAY", line) for line in shown] == [DAY.sub("DAY", line) for line in printed], str(command)
+        assert [DAY.sub("DAY", line) for line in shown] == [
+            DAY.sub("DAY", line) for line in printed
+        ], str(command)
 
 
 def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(capsys, tmp_path):
@@ -129,17 +153,23 @@ def test_who_leads_on_an_address_that_others_can_reach_says_how_it_is_protected(
         str(tmp_path),
     ]
     assert main(["peer", "ring_16", "--lead", *here]) == 2
-    assert capsys.readouterr().err.startswith("--bind 10.77.0.1: others can reach this address; give --tls")
+    assert capsys.readouterr().err.startswith(
+        "--bind 10.77.0.1: others can reach this address; give --tls"
+    )
 
 
 def test_every_command_is_named():
     sentence = re.search(r"All commands: (.*?)\. ", text().replace("\n", " "))
-    assert set(re.findall(r"`([a-z]+)`", sentence[1])) == {name for name in app if not name.startswith("-")}
+    assert set(re.findall(r"`([a-z]+)`", sentence[1])) == {
+        name for name in app if not name.startswith("-")
+    }
 
 
 @pytest.mark.parametrize("program", blocks("python") if README.is_file() else [])
 def test_every_program_runs(program, tmp_path):
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 
@@ -165,7 +195,11 @@ def test_the_table_of_rules_is_what_list_prints():
 
 
 def test_the_commands_for_a_fresh_machine_are_those_of_ci():
-    install = re.findall(r"^python3 -m venv \.venv && \.venv/bin/pip install (.*) && (.*)$", text(), flags=re.MULTILINE)
+    install = re.findall(
+        r"^python3 -m venv \.venv && \.venv/bin/pip install (.*) && (.*)$",
+        text(),
+        flags=re.MULTILINE,
+    )
     assert install == [
         ("-e .", ".venv/bin/python -m p2pfrl scenario ring_16.toml"),
         ("-e '.[test]'", ".venv/bin/python -m pytest"),
@@ -178,4 +212,6 @@ def test_the_commands_for_a_fresh_machine_are_those_of_ci():
 def test_links_and_pictures_lead_to_files():
     targets = re.findall(r"\]\(([^)#]+)\)", text())
     assert targets
-    assert [target for target in targets if "://" not in target and not (ROOT / target).is_file()] == []
+    assert [
+        target for target in targets if "://" not in target and not (ROOT / target).is_file()
+    ] == []

@@ -33,12 +33,16 @@ def test_a_shipped_scenario_runs_three_rounds_as_it_always_did(file):
         assert golden.line(file.stem, record.summary) in golden.known()
 
 
-@pytest.mark.skipif(not golden.holds_here(), reason="digests hold for one processor type and one set of versions")
+@pytest.mark.skipif(
+    not golden.holds_here(), reason="digests hold for one processor type and one set of versions"
+)
 def test_run_directories_and_runs_over_tcp_are_what_they_always_were(tmp_path):
     assert set(golden.directories(tmp_path)) <= set(golden.known())
 
 
-def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows_and_how_long_it_takes(file):
+def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows_and_how_long_it_takes(
+    file,
+):
     text = file.read_text("utf-8")
     comment = text[: text.index("\nname = ")]
     assert all(line.startswith("#") for line in comment.splitlines())

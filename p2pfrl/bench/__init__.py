@@ -34,7 +34,9 @@ BENCHMARKS: dict[str, str] = {
 
 
 def run(
-    names: Sequence[str] = (), quick: bool = False, progress: Callable[[Result], object] | None = None
+    names: Sequence[str] = (),
+    quick: bool = False,
+    progress: Callable[[Result], object] | None = None,
 ) -> list[Result]:
     """Measure `names` (all when empty), each in a new process; a benchmark may give more than one result.
 
@@ -49,7 +51,9 @@ def run(
     for name in names:
         if name not in BENCHMARKS:
             close = get_close_matches(name, BENCHMARKS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(BENCHMARKS)}"
+            hint = (
+                f"did you mean {close[0]}?" if close else f"expected one of {', '.join(BENCHMARKS)}"
+            )
             raise ScenarioError([f"bench: unknown benchmark {name!r}: {hint}"])
     results: list[Result] = []
     with one_thread_each():
@@ -65,5 +69,7 @@ def run(
 def measure(name: str, quick: bool) -> list[Result]:
     """Return the results of one benchmark, measured in this process."""
     module, _, function = BENCHMARKS[name].partition(":")
-    bench: Callable[[bool], Iterator[Result]] = getattr(import_module(f"p2pfrl.bench.{module}"), function)
+    bench: Callable[[bool], Iterator[Result]] = getattr(
+        import_module(f"p2pfrl.bench.{module}"), function
+    )
     return list(bench(quick))

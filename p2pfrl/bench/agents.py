@@ -30,7 +30,9 @@ def bench(quick: bool) -> Iterator[Result]:
     """Yield rounds of agents (train, send to 4, receive from 4, mix, be recorded) per CPU second."""
     n, rounds, turns = (16, 3, 1) if quick else (256, 40, 5)
     value = median(rate(lambda: whole_run(n, rounds)) for _ in range(turns))
-    yield Result("agent_rounds_per_second_n256", value, "agent-rounds/s", "quadratic, d = 8, record included")
+    yield Result(
+        "agent_rounds_per_second_n256", value, "agent-rounds/s", "quadratic, d = 8, record included"
+    )
 
 
 def whole_run(n: int, rounds: int) -> Work:

@@ -44,7 +44,9 @@ def bench(quick: bool) -> Iterator[Result]:
     n, rounds = (16, 2) if quick else (256, 5)
     digests: list[str] = []
     batched, serial = rates(
-        lambda: whole_run(n, rounds, None, digests), lambda: whole_run(n, rounds, 1, digests), turns=1 if quick else 3
+        lambda: whole_run(n, rounds, None, digests),
+        lambda: whole_run(n, rounds, 1, digests),
+        turns=1 if quick else 3,
     )
     assert len(set(digests)) == 1, "batching changed the result"
     against = f"one request at a time, {serial:,.0f} updates/s; at least {_NEED}"

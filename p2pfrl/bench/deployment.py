@@ -49,14 +49,20 @@ def bench(quick: bool) -> Iterator[Result]:
     """Yield the wall time of a gossiping ring of 16 in 4 processes over that of the same training without exchange."""
     agents, processes, rounds, turns = (4, 2, 2, 1) if quick else (16, 4, 60, 5)
     pairs = [
-        (run("gossip", agents, processes, rounds), run("independent", agents, processes, rounds)) for _ in range(turns)
+        (run("gossip", agents, processes, rounds), run("independent", agents, processes, rounds))
+        for _ in range(turns)
     ]
     (wall, cpu), (wall_alone, cpu_alone) = (
         [median(one) for one in zip(*side, strict=True)] for side in zip(*pairs, strict=True)
     )
     against = f"no exchange, {wall_alone:.2f} s; at most {_NEED}"
     yield Result("tcp_16_agents_vs_alone", wall / wall_alone, "x", against)
-    yield Result("tcp_16_agents_cpu_vs_alone", cpu / cpu_alone, "x", f"no exchange, {cpu_alone:.2f} CPU seconds")
+    yield Result(
+        "tcp_16_agents_cpu_vs_alone",
+        cpu / cpu_alone,
+        "x",
+        f"no exchange, {cpu_alone:.2f} CPU seconds",
+    )
 
 
 def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, float]:
@@ -71,7 +77,9 @@ def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, flo
 
         def start(group: tuple[int, ...], where: Address, *, lead: bool) -> None:
             out = Path(root) / str(group[0])
-            process = context.Process(target=_peer, args=(text, group, out, where, lead, says), daemon=True)
+            process = context.Process(
+                target=_peer, args=(text, group, out, where, lead, says), daemon=True
+            )
             process.start()
             started.append(process)
 
@@ -87,7 +95,9 @@ def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, flo
                 process.join()
             hears.close()
             says.close()
-    return max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans), sum(cpu for _, _, cpu in spans)
+    return max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans), sum(
+        cpu for _, _, cpu in spans
+    )
 
 
 def _hear(connection: Connection) -> Any:
@@ -95,11 +105,15 @@ def _hear(connection: Connection) -> Any:
     return connection.recv()
 
 
-def _peer(text: str, agents: tuple[int, ...], out: Path, rendezvous: Address, lead: bool, says: Connection) -> None:
+def _peer(
+    text: str, agents: tuple[int, ...], out: Path, rendezvous: Address, lead: bool, says: Connection
+) -> None:
     """Run one process, and tell from when to when it ran."""
     scenario, before = loads(text), time.process_time()
     place = Place(agents, lead=lead, rendezvous=rendezvous)
-    summary = deploy(scenario, place, out, security=Security(), timing=_TIMING, quiet=True, announce=says.send)
+    summary = deploy(
+        scenario, place, out, security=Security(), timing=_TIMING, quiet=True, announce=says.send
+    )
     end = time.monotonic()
     assert summary["rounds"] == scenario.stop.rounds, summary
     assert not summary["deadlines_expired"], summary

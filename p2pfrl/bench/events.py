@@ -1,12 +1,12 @@
 """Events: messages through the simulated world against the same pattern as bare callbacks on a heap.
 
-The pattern: n agents on a circulant graph (4 neighbors). In every round an agent works for a while (a timer), sends 8
-float64 numbers to each neighbor, and waits until it has heard all four of the round. Work and latency differ by agent
-and by edge, so that the heap is not a queue.
+The pattern: n agents on a circulant graph (4 neighbors). In every round an agent works for a while
+(a timer), sends 8 float64 numbers to each neighbor, and waits until it has heard all four of the
+round. Work and latency differ by agent and by edge, so that the heap is not a queue.
 
-The simulated world: every agent is an asyncio task that reads its mailbox, every message is encoded and decoded, passes
-interfaces and links, and every send and delivery goes into the digest. Bare: one heap, one callback per event, nothing
-else.
+The simulated world: every agent is an asyncio task that reads its mailbox, every message is encoded
+and decoded, passes interfaces and links, and every send and delivery goes into the digest. Bare:
+one heap, one callback per event, nothing else.
 """
 
 from __future__ import annotations
@@ -165,7 +165,10 @@ def on_heap(n: int, rounds: int) -> Work:
         round, sent = current[agent], numbers.copy()
         for receiver in circle[agent]:
             sequence += 1
-            heappush(heap, (now + flight[agent, receiver], sequence, arrive, (agent, receiver, round, sent)))
+            heappush(
+                heap,
+                (now + flight[agent, receiver], sequence, arrive, (agent, receiver, round, sent)),
+            )
         is_waiting[agent] = True
         advance(agent)
 

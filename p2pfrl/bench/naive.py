@@ -1,9 +1,10 @@
 """The naive loop that the stacked learner is measured against: a module and a Gymnasium environment per agent.
 
-Written as one would write a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022): `get_action_and_value`
-with torch's Categorical, wrapped environments that note episode returns, one optimizer step per minibatch. Settings are
-those of the stacked learner: a shared tanh trunk of two layers of 64, Adam, clipped objective, normalized advantages,
-bootstrap at truncation, scaled rewards. What CleanRL logs and ours does not (KL, clipped share) is left out.
+Written as one would write a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022):
+`get_action_and_value` with torch's Categorical, wrapped environments that note episode returns, one
+optimizer step per minibatch. Settings are those of the stacked learner: a shared tanh trunk of two
+layers of 64, Adam, clipped objective, normalized advantages, bootstrap at truncation, scaled
+rewards. What CleanRL logs and ours does not (KL, clipped share) is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.trunk = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
         self.actor, self.critic = nn.Linear(64, 2), nn.Linear(64, 1)
-        for layer, gain in ((self.trunk[0], 2**0.5), (self.trunk[2], 2**0.5), (self.actor, 0.01), (self.critic, 1.0)):
+        for layer, gain in (
+            (self.trunk[0], 2**0.5),
+            (self.trunk[2], 2**0.5),
+            (self.actor, 0.01),
+            (self.critic, 1.0),
+        ):
             nn.init.orthogonal_(layer.weight, gain)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
@@ -63,10 +69,13 @@ class NaiveAgent:
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE, eps=1e-5)
         self.environments = [
-            RecordEpisodeStatistics(gymnasium.make("CartPole-v1", disable_env_checker=True)) for _ in range(INSTANCES)
+            RecordEpisodeStatistics(gymnasium.make("CartPole-v1", disable_env_checker=True))
+            for _ in range(INSTANCES)
         ]
         self.returns: list[float] = []
-        resets = [env.reset(seed=self.seed * INSTANCES + i)[0] for i, env in enumerate(self.environments)]
+        resets = [
+            env.reset(seed=self.seed * INSTANCES + i)[0] for i, env in enumerate(self.environments)
+        ]
         self.obs = torch.from_numpy(np.stack(resets))
 
     def update(self) -> int:
@@ -124,7 +133,9 @@ class NaiveAgent:
                 ratio = (log_prob - old_log_probs[index]).exp()
                 advantage = advantages[index]
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-                gain = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
+                gain = torch.min(
+                    ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage
+                ).mean()
                 loss = 0.5 * VALUE * (value - targets[index]).square().mean() - gain
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Ten thousand complete agents without a learner: what mailbox, task, schedule, codec, network and mixing cost.
 
-Agents, schedules, rules, ports, network, codec and event loop are those of every run. Training is a timer and changes
-nothing; nobody writes a record.
+Agents, schedules, rules, ports, network, codec and event loop are those of every run. Training is a
+timer and changes nothing; nobody writes a record.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Silent:
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""
 
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
         """A round ended."""
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
@@ -59,9 +61,16 @@ class Silent:
 
 
 RULES = Rules(
-    seed=1, payload=Parameters(), gate=Always(), privacy=Plain(), compressor=Raw(), mixing=Metropolis(),
-    correction=Uncorrected(), order="adapt_then_combine", max_staleness=None,
-)  # fmt: skip
+    seed=1,
+    payload=Parameters(),
+    gate=Always(),
+    privacy=Plain(),
+    compressor=Raw(),
+    mixing=Metropolis(),
+    correction=Uncorrected(),
+    order="adapt_then_combine",
+    max_staleness=None,
+)
 
 
 class Population:
@@ -83,7 +92,9 @@ class Population:
         self._rounds = rounds
         n, d = parameters.shape
         near = neighbors(n)
-        matrix = RULES.mixing.weights(undirected(n, ((i, j) for i, heard in enumerate(near) for j in heard)))
+        matrix = RULES.mixing.weights(
+            undirected(n, ((i, j) for i, heard in enumerate(near) for j in heard))
+        )
         self.network = Network(
             self.loop,
             n,
@@ -96,7 +107,10 @@ class Population:
             duplicate=0.0,
             seed=1,
         )
-        self._seats = [_Seat(i, self.loop, self.network, parameters[i], near[i], matrix[i], work[i]) for i in range(n)]
+        self._seats = [
+            _Seat(i, self.loop, self.network, parameters[i], near[i], matrix[i], work[i])
+            for i in range(n)
+        ]
 
     def start(self) -> list[asyncio.Task[None]]:
         """Make the agents and their tasks."""
@@ -114,11 +128,18 @@ class Population:
     def _begin(self, seat: _Seat) -> asyncio.Task[None]:
         port = seat.port = MailboxPort(self.loop, seat.train, seat.send)
         self.network.connect(seat.agent, port.put)
-        schedule = self._options.gossip(seat.agent, seat, rounds=self._rounds, order=RULES.order, available=always)
+        schedule = self._options.gossip(
+            seat.agent, seat, rounds=self._rounds, order=RULES.order, available=always
+        )
         body = Agent(
-            seat.agent, model=seat, rules=RULES, weights=seat.weights, encoder=Encoder("bench", seat.agent), port=port,
+            seat.agent,
+            model=seat,
+            rules=RULES,
+            weights=seat.weights,
+            encoder=Encoder("bench", seat.agent),
+            port=port,
             observer=_NOBODY,
-        )  # fmt: skip
+        )
         return self.loop.create_task(body.run(schedule))
 
 
@@ -173,8 +194,9 @@ _NOBODY = Silent()
 def memory(quick: bool) -> Iterator[Result]:
     """Yield the bytes of one agent: its timers in the loop, mailbox, task and coroutine, schedule, encoder, `Agent`.
 
-    Traced on 10,000 agents in their third round, while everyone trains. Not counted: graph, mixing matrix and what
-    stands in for the learner, which exist before; the vector that mixing made; the network's counters and the log.
+    Traced on 10,000 agents in their third round, while everyone trains. Not counted: graph, mixing
+    matrix and what stands in for the learner, which exist before; the vector that mixing made; the
+    network's counters and the log.
     """
     n = 1000 if quick else 10_000
     used: list[int] = []
@@ -235,4 +257,9 @@ def gossip(quick: bool) -> Iterator[Result]:
     ours, bare = rates(agents, copies, turns=1 if quick else 3)
     against = f"copying what is received, {bare / 1e9:.2f} GB/s"
     yield Result("gossip_round_vs_copy_n10000", ours / bare, "x", against)
-    yield Result("gossip_round_seconds_n10000", nbytes / rounds / ours, "s", "CPU time of one core, for one round")
+    yield Result(
+        "gossip_round_seconds_n10000",
+        nbytes / rounds / ours,
+        "s",
+        "CPU time of one core, for one round",
+    )

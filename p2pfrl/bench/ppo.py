@@ -28,7 +28,9 @@ def versus_naive(quick: bool) -> Iterator[Result]:
     def naive() -> float:
         return sum(agent.update() for agent in agents for _ in range(1 if quick else 8))
 
-    ours, theirs = rates(lambda: updates(population, 1 if quick else 8), lambda: naive, turns=1 if quick else 7)
+    ours, theirs = rates(
+        lambda: updates(population, 1 if quick else 8), lambda: naive, turns=1 if quick else 7
+    )
     against = f"naive loop, {theirs:,.0f} steps/s; at least {_SPEEDUP}"
     yield Result("ppo_vs_naive_n64", ours / theirs, "x", against)
     yield Result("ppo_steps_per_second_n64", ours, "steps/s", "CPU time of one core")
@@ -37,8 +39,17 @@ def versus_naive(quick: bool) -> Iterator[Result]:
 def flatness(quick: bool) -> Iterator[Result]:
     """Yield the rate at 1024 agents over the rate at 64."""
     small, large = stacked(64), stacked(128 if quick else 1024)
-    many, few = rates(lambda: updates(large, 1), lambda: updates(small, 1 if quick else 16), turns=1 if quick else 7)
-    yield Result("ppo_flatness_n64_n1024", many / few, "x", f"64 agents, {few:,.0f} steps/s; at least {_FLATNESS}")
+    many, few = rates(
+        lambda: updates(large, 1),
+        lambda: updates(small, 1 if quick else 16),
+        turns=1 if quick else 7,
+    )
+    yield Result(
+        "ppo_flatness_n64_n1024",
+        many / few,
+        "x",
+        f"64 agents, {few:,.0f} steps/s; at least {_FLATNESS}",
+    )
 
 
 def stacked(n: int) -> Trainer:
@@ -55,6 +66,10 @@ def updates(trainer: Trainer, count: int) -> Work:
     """Return `count` updates of everyone; they return the environment steps they took."""
 
     def work() -> float:
-        return sum(update.env_steps for _ in range(count) for update in trainer.update(trainer.agents).values())
+        return sum(
+            update.env_steps
+            for _ in range(count)
+            for update in trainer.update(trainer.agents).values()
+        )
 
     return work

@@ -60,7 +60,9 @@ class Unread(Decoder):
 
 def decoder_for(size: int, *, is_checked: bool) -> Decoder:
     """Return what the receiver of `size` numbers checks them with."""
-    decoder = (Decoder if is_checked else Unread)("run", agents=2, parts=("p",), size=size, dtype="float32")
+    decoder = (Decoder if is_checked else Unread)(
+        "run", agents=2, parts=("p",), size=size, dtype="float32"
+    )
     decoder.forms = 256  # as in world/node.py
     return decoder
 
@@ -72,7 +74,9 @@ def encode(encoder: Encoder, vector: Vector) -> Frame:
 
 @contextlib.contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=target, args=arguments, daemon=True
+    )
     process.start()
     try:
         yield
@@ -140,13 +144,15 @@ def _read(port: int) -> None:
 
 
 @contextlib.contextmanager
-def links(size: int, *, is_checked: bool, trust: tuple[Trust, Trust] | None = None) -> Iterator[Stream]:
+def links(
+    size: int, *, is_checked: bool, trust: tuple[Trust, Trust] | None = None
+) -> Iterator[Stream]:
     """Give a stream of messages of `size` numbers over a link.
 
     Args:
         size: numbers in a message.
-        is_checked: each message is encoded when it is sent and decoded in full; otherwise frames are made beforehand
-            and only their headers are checked.
+        is_checked: each message is encoded when it is sent and decoded in full; otherwise frames
+            are made beforehand and only their headers are checked.
         trust: files for mutual TLS: (ours, the other's); None for plain TCP.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -187,7 +193,9 @@ class _Linked:
         self.nbytes = len(envelope([THERE])) + frame.nbytes
 
     def accept(self) -> Link:
-        self.link = _Sender(_session(HERE, decoder_for(1, is_checked=True)), self._on_events, _now, WAIT)
+        self.link = _Sender(
+            _session(HERE, decoder_for(1, is_checked=True)), self._on_events, _now, WAIT
+        )
         return self.link
 
     def prepare(self, count: int) -> None:
@@ -244,9 +252,13 @@ def _receive(address: tuple[str, int], size: int, is_checked: bool, trust: Trust
     async def main() -> None:
         context = contexts(*trust)[1] if trust else None
         _, link = await asyncio.get_running_loop().create_connection(
-            lambda: Link(_session(THERE, decoder_for(size, is_checked=is_checked)), on_events, _now, WAIT),
-            *address, ssl=context, server_hostname="" if context else None,
-        )  # fmt: skip
+            lambda: Link(
+                _session(THERE, decoder_for(size, is_checked=is_checked)), on_events, _now, WAIT
+            ),
+            *address,
+            ssl=context,
+            server_hostname="" if context else None,
+        )
         await link.closed.wait()
 
     uvloop.run(main())

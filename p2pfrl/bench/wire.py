@@ -1,9 +1,10 @@
 """Links between two processes on loopback against two blocking sockets that move the same bytes, in wall time.
 
-What a link does besides moving bytes can be split in two: the records, the header with all its checks and the buffer of
-its own that every payload gets are part of the transport; what reads every number (the checksum at both ends, the
-search for NaN and infinity) is not, and is reported for itself. The sockets do nothing of either, and receive every
-message into the same memory; a link does so for large payloads only, once nobody refers to the one before.
+What a link does besides moving bytes can be split in two: the records, the header with all its
+checks and the buffer of its own that every payload gets are part of the transport; what reads every
+number (the checksum at both ends, the search for NaN and infinity) is not, and is reported for
+itself. The sockets do nothing of either, and receive every message into the same memory; a link
+does so for large payloads only, once nobody refers to the one before.
 """
 
 from __future__ import annotations
@@ -49,13 +50,21 @@ def tls(quick: bool) -> Iterator[Result]:
     """Yield the speed of mutual TLS 1.3 over that of plain TCP, both of them links."""
     for name, shown in (("1mb", ""), ("18kb", "_18kb"), ("100mb", "_100mb")):
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-            paths = [pki.init(Path(folder)), *(pki.issue(Path(folder), [agent]) for agent in (HERE, THERE))]
+            paths = [
+                pki.init(Path(folder)),
+                *(pki.issue(Path(folder), [agent]) for agent in (HERE, THERE)),
+            ]
             trust = [(paths[0].authority, one.certificate, one.key) for one in paths[1:]]
             plain = stack.enter_context(links(SIZES[name], is_checked=False))
-            encrypted = stack.enter_context(links(SIZES[name], is_checked=False, trust=(trust[0], trust[1])))
+            encrypted = stack.enter_context(
+                links(SIZES[name], is_checked=False, trust=(trust[0], trust[1]))
+            )
             speeds = _take_turns([plain, encrypted], *_amount(name, quick))
         yield Result(
-            f"wire_tls_vs_plain{shown}", speeds[1] / speeds[0], "x", f"plain TCP, {speeds[0]:,.0f} MB/s; at least 0.35"
+            f"wire_tls_vs_plain{shown}",
+            speeds[1] / speeds[0],
+            "x",
+            f"plain TCP, {speeds[0]:,.0f} MB/s; at least 0.35",
         )
 
 
@@ -67,11 +76,23 @@ def _against_socket(name: str, bound: float, quick: bool) -> Iterator[Result]:
         whole = stack.enter_context(links(size, is_checked=True))
         speeds = _take_turns([plain, link, whole], *_amount(name, quick))
     against = f"blocking sockets, {speeds[0]:,.0f} MB/s"
-    yield Result(f"wire_{name}_vs_socket", speeds[1] / speeds[0], "x", f"{against}; at least {bound}")
-    yield Result(f"wire_encoded_decoded_{name}_vs_socket", speeds[2] / speeds[0], "x", f"{against} that check nothing")
+    yield Result(
+        f"wire_{name}_vs_socket", speeds[1] / speeds[0], "x", f"{against}; at least {bound}"
+    )
+    yield Result(
+        f"wire_encoded_decoded_{name}_vs_socket",
+        speeds[2] / speeds[0],
+        "x",
+        f"{against} that check nothing",
+    )
     encoding, decoding = _codec(name, quick)
     yield Result(f"wire_encode_{name}", encoding, "MB/s", "one core, checksum included")
-    yield Result(f"wire_decode_{name}", decoding, "MB/s", "one core, checksum and search for NaN and infinity included")
+    yield Result(
+        f"wire_decode_{name}",
+        decoding,
+        "MB/s",
+        "one core, checksum and search for NaN and infinity included",
+    )
 
 
 def _amount(name: str, quick: bool) -> tuple[int, int]:

@@ -82,16 +82,23 @@ class Blueprint:
         if self.mode.mixes:
             self.mixing = self.mixing.fit(self.view.at(0))
         self.groups = scenario.hierarchy.members(scenario.agents) if self.mode.has_edges else ()
-        self._above = {agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group}
+        self._above = {
+            agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group
+        }
         self.learning = learning(scenario)
         stack = self.learning.stack
         self.parts = shared_parts(scenario, stack)
-        aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+        aggregator, participation = (
+            scenario.coordinator.aggregator,
+            scenario.coordinator.participation,
+        )
         score = aggregator.score or participation.score
         named = PAYLOADS[scenario.exchange.payload]
         self._rules = Rules(
             seed=scenario.seed,
-            payload=Upload() if self.mode.pools else (named if scenario.mode in named.modes else Parameters)(),
+            payload=Upload()
+            if self.mode.pools
+            else (named if scenario.mode in named.modes else Parameters)(),
             gate=scenario.gate.bind(scenario.agents),
             privacy=scenario.privacy,
             compressor=scenario.compressor,
@@ -118,7 +125,14 @@ class Blueprint:
     def _decoder(self, stack: Stack) -> Decoder:
         """Return what checks the frames of this run."""
         scenario, rules = self.scenario, self._rules
-        found = sizes(scenario, stack, self.parts, rules.payload, rules.mixing, coordinator=self.mode.coordinator)
+        found = sizes(
+            scenario,
+            stack,
+            self.parts,
+            rules.payload,
+            rules.mixing,
+            coordinator=self.mode.coordinator,
+        )
         self._told = found.told
         return Decoder(
             scenario.name,
@@ -136,7 +150,9 @@ class Blueprint:
         """Return the trainer of `agents`."""
         stack = self.learning.stack
         return Trainer(
-            Collecting(stack) if self.mode.pools else stack, agents, same_start=self.scenario.learner.same_start
+            Collecting(stack) if self.mode.pools else stack,
+            agents,
+            same_start=self.scenario.learner.same_start,
         )
 
     def seconds_per_step(self) -> list[float]:
@@ -146,9 +162,16 @@ class Blueprint:
         return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
 
     def agent(
-        self, agent: int, incarnation: int, port: Port, trainer: Trainer, observer: Observer, *, first: int = 0,
+        self,
+        agent: int,
+        incarnation: int,
+        port: Port,
+        trainer: Trainer,
+        observer: Observer,
+        *,
+        first: int = 0,
         counts_own: bool = False,
-    ) -> Actor:  # fmt: skip
+    ) -> Actor:
         """Return one life of an agent.
 
         Args:
@@ -158,8 +181,8 @@ class Blueprint:
             trainer: holds what it learns with.
             observer: writes the record.
             first: the round at which a restarted one goes on.
-            counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no world counts the
-                updates of all.
+            counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no
+                world counts the updates of all.
         """
         scenario = self.scenario
         rules = self._rules
@@ -176,7 +199,9 @@ class Blueprint:
         if self.mode.coordinator:
             models = None if rounds is None else scenario.schedule.models(rounds, scenario.agents)
             above = self._above.get(agent, COORDINATOR)
-            schedule = scenario.schedule.client(rounds=models, available=available, coordinator=above)
+            schedule = scenario.schedule.client(
+                rounds=models, available=available, coordinator=above
+            )
         else:
             links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
             last = None if scenario.schedule.is_asynchronous and not counts_own else rounds
@@ -184,11 +209,18 @@ class Blueprint:
                 schedule = self._pairs(agent, links, last, available, first)
             else:
                 schedule = scenario.schedule.gossip(
-                    agent, links, rounds=last, order=scenario.exchange.order, available=available, first=first
+                    agent,
+                    links,
+                    rounds=last,
+                    order=scenario.exchange.order,
+                    available=available,
+                    first=first,
                 )
         return Actor(schedule, lambda: body.run(schedule))
 
-    def _pairs(self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int) -> Schedule:
+    def _pairs(
+        self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int
+    ) -> Schedule:
         """Return the protocol of an agent that exchanges with one neighbor at a time."""
         scenario = self.scenario
 
@@ -197,7 +229,13 @@ class Blueprint:
 
         seconds = scenario.network.peer_timeout or scenario.schedule.link_timeout
         machine: Schedule = scenario.schedule.pairs(
-            agent, links, rounds=last, patience=round(seconds * SECOND), pick=pick, available=available, first=first
+            agent,
+            links,
+            rounds=last,
+            patience=round(seconds * SECOND),
+            pick=pick,
+            available=available,
+            first=first,
         )
         return machine
 
@@ -211,7 +249,12 @@ class Blueprint:
         return self.mode.neighbors(self.view.union, self.groups)
 
     def coordinator(
-        self, port: Port, trainer: Trainer, witness: Witness, id: int = COORDINATOR, incarnation: int = 0
+        self,
+        port: Port,
+        trainer: Trainer,
+        witness: Witness,
+        id: int = COORDINATOR,
+        incarnation: int = 0,
     ) -> Actor:
         """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
@@ -229,7 +272,9 @@ class Blueprint:
             return tree.life(scenario, self.groups, id, witness, common)
         body = Coordinator(
             **common,
-            aggregator=Pool(stack) if self.mode.pools else section.aggregator.bind(scenario.learner.lr),
+            aggregator=Pool(stack)
+            if self.mode.pools
+            else section.aggregator.bind(scenario.learner.lr),
             optimizer=section.server_optimizer,
             participation=section.participation,
             agents=scenario.agents,
@@ -260,5 +305,7 @@ class Blueprint:
         if presence.has(agent):
             return lambda round, now: presence.is_there(agent, now / SECOND)
         if dropout:
-            return lambda round, now: draw(scenario.seed, agent, agent, round, _AVAILABILITY)[0] >= dropout
+            return lambda round, now: (
+                draw(scenario.seed, agent, agent, round, _AVAILABILITY)[0] >= dropout
+            )
         return always

@@ -18,7 +18,11 @@ from p2pfrl.simulator.life import Actor
 
 
 def life(
-    scenario: Scenario, groups: Sequence[tuple[int, ...]], id: int, witness: Witness, common: Mapping[str, Any]
+    scenario: Scenario,
+    groups: Sequence[tuple[int, ...]],
+    id: int,
+    witness: Witness,
+    common: Mapping[str, Any],
 ) -> Actor:
     """Return the life of the coordinator `id` of a tree.
 
@@ -29,12 +33,20 @@ def life(
         witness: writes the record.
         common: arguments of every coordinator: what it starts with, and its port.
     """
-    rounds, period, section = scenario.stop.rounds, scenario.hierarchy.edge_rounds, scenario.coordinator
+    rounds, period, section = (
+        scenario.stop.rounds,
+        scenario.hierarchy.edge_rounds,
+        scenario.coordinator,
+    )
     if id == COORDINATOR:
         cloud = Coordinator(
-            **common, aggregator=Mean(weights="samples"), optimizer=section.server_optimizer, participation=All(),
-            agents=len(groups), witness=OfCloud(witness, scenario.agents, period),
-        )  # fmt: skip
+            **common,
+            aggregator=Mean(weights="samples"),
+            optimizer=section.server_optimizer,
+            participation=All(),
+            agents=len(groups),
+            witness=OfCloud(witness, scenario.agents, period),
+        )
         edges = tuple(sorted(edge_id(number) for number in range(len(groups))))
         above = Participants(len(groups), cloud.choose, edges)
         machine = scenario.schedule.cloud(above, rounds=rounds, period=period)
@@ -43,9 +55,14 @@ def life(
     mine = set(members)
     others = [agent for agent in range(scenario.agents) if agent not in mine]
     edge = EdgeCoordinator(
-        **common, id=id, aggregator=section.aggregator.bind(scenario.learner.lr), optimizer=Replace(),
-        participation=section.participation, agents=len(members), witness=OfGroup(witness, others),
-    )  # fmt: skip
+        **common,
+        id=id,
+        aggregator=section.aggregator.bind(scenario.learner.lr),
+        optimizer=Replace(),
+        participation=section.participation,
+        agents=len(members),
+        witness=OfGroup(witness, others),
+    )
     below = Participants(len(members), edge.choose, members)
     protocol = scenario.schedule.edge(below, rounds=rounds, period=period)
     return Actor(protocol, lambda: follow(protocol, common["port"], edge.perform))

@@ -20,7 +20,8 @@ class Mode:
         mixes: agents mix with their neighbors on the topology.
         coordinator: there is one, and agents talk to it alone; or to the edge they belong to.
         pools: agents upload transitions, and the coordinator learns.
-        neighbors: (graph, agents of each edge) -> per agent and, from the end, per coordinator: whom it talks to.
+        neighbors: (graph, agents of each edge) -> per agent and, from the end, per coordinator:
+            whom it talks to.
         has_edges: there are coordinators between agents and coordinator.
     """
 
@@ -43,7 +44,11 @@ def _around_coordinator(graph: Graph, groups: Groups) -> list[Sequence[int]]:
 def _in_tree(graph: Graph, groups: Groups) -> list[Sequence[int]]:
     edge_of = {agent: edge_id(number) for number, members in enumerate(groups) for agent in members}
     edges = [(COORDINATOR, *members) for members in groups]
-    return [*((edge_of[i],) for i in range(graph.n)), *reversed(edges), [edge_id(k) for k in range(len(groups))]]
+    return [
+        *((edge_of[i],) for i in range(graph.n)),
+        *reversed(edges),
+        [edge_id(k) for k in range(len(groups))],
+    ]
 
 
 def _nobody(graph: Graph, groups: Groups) -> list[Sequence[int]]:
@@ -53,7 +58,9 @@ def _nobody(graph: Graph, groups: Groups) -> list[Sequence[int]]:
 MODES: dict[str, Mode] = {
     "gossip": Mode(mixes=True, coordinator=False, pools=False, neighbors=_on_graph),
     "central": Mode(mixes=False, coordinator=True, pools=False, neighbors=_around_coordinator),
-    "hierarchical": Mode(mixes=False, coordinator=True, pools=False, neighbors=_in_tree, has_edges=True),
+    "hierarchical": Mode(
+        mixes=False, coordinator=True, pools=False, neighbors=_in_tree, has_edges=True
+    ),
     "pooled": Mode(mixes=False, coordinator=True, pools=True, neighbors=_around_coordinator),
     "independent": Mode(mixes=False, coordinator=False, pools=False, neighbors=_nobody),
 }

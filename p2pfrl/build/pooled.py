@@ -98,12 +98,18 @@ class Pool(Aggregator):
         self._stack = stack
         self._row = stack.start([0], same=True)
         kept = (*stack.moments, *stack.counts)
-        self._state: State = {name: values for name, values in stack.init([0]).items() if name in kept}
+        self._state: State = {
+            name: values for name, values in stack.init([0]).items() if name in kept
+        }
         self._updates = 0
 
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+    def aggregate(
+        self, received: Sequence[Arrived], model: Vector, state: Memory
+    ) -> tuple[Vector, Memory]:
         """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
-        self._stack.learn(self._row, self._state, [arrived.vector for arrived in received], self._updates)
+        self._stack.learn(
+            self._row, self._state, [arrived.vector for arrived in received], self._updates
+        )
         self._updates += 1
         taught: Vector = self._stack.layout.pack(self._row)[0]
         return taught, state

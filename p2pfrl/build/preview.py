@@ -16,10 +16,10 @@ from p2pfrl.scenario.traffic import message_bytes, shared_parts
 def preview(scenario: Scenario) -> dict[str, Any]:
     """Return sizes, bytes and rates: the keys of `validate --json`.
 
-    `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when every payload is
-    sent; no bytes are told for mode pooled, where experience travels. `lambda_2` and what follows from it are those
-    of gossip, None in other modes. `edges` and `degree` are those of all rounds together; of the first, where every
-    round is a fresh draw.
+    `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when
+    every payload is sent; no bytes are told for mode pooled, where experience travels. `lambda_2`
+    and what follows from it are those of gossip, None in other modes. `edges` and `degree` are
+    those of all rounds together; of the first, where every round is a fresh draw.
     """
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every

@@ -30,7 +30,8 @@ class Totals:
         stopped_by: why the run ended.
         virtual_seconds: of the world's clock.
         wall_seconds: that it took.
-        messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k agents counts k.
+        messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k
+        agents counts k.
         messages_late, deadlines_expired: of all schedules.
         messages_empty: of those sent, headers without a payload: agents that sit out, closed gates.
         messages_duplicate: second copies that arrived, and were mixed no second time.
@@ -111,21 +112,31 @@ def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 
-def _agent_columns(rows: Sequence[Row], physics: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:
+def _agent_columns(
+    rows: Sequence[Row], physics: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[Any]]:
     names = dict.fromkeys((*AGENTS, *(name for row in rows for name in row)))
     table: dict[str, NDArray[Any]] = {}
     for name in names:
         kind = np.int64 if name in ("round", "agent", "episodes", "bytes_sent") else np.float64
         table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=kind)
     own = {name: values[table["agent"]] for name, values in physics.items()} if rows else {}
-    return {name: table[name] for name in AGENTS} | own | {n: c for n, c in table.items() if n not in AGENTS}
+    return (
+        {name: table[name] for name in AGENTS}
+        | own
+        | {n: c for n, c in table.items() if n not in AGENTS}
+    )
 
 
-def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(
+    scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapping[str, Any]
+) -> dict[str, Any]:
     last = recorder.rows[-1] if recorder.rows else {}
     returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
     target = scenario.stop.target_return
-    reached = next((row for row in recorder.rows if target is not None and row["return_mean"] >= target), None)
+    reached = next(
+        (row for row in recorder.rows if target is not None and row["return_mean"] >= target), None
+    )
     lags = np.repeat(np.arange(len(recorder.staleness)), recorder.staleness)
     return {
         "name": scenario.name,
@@ -157,7 +168,9 @@ def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapp
             "mean_parameters": _finite(last.get("evaluation_mean_parameters")),
         },
         "target_reached": None if target is None else reached is not None,
-        "time_to_target": None if reached is None else {
+        "time_to_target": None
+        if reached is None
+        else {
             "rounds": int(reached["round"]),
             "env_steps": int(reached["env_steps"]),
             "virtual_seconds": reached["virtual_seconds"],
@@ -175,7 +188,7 @@ def _summary(scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapp
         "mean_batch": totals.mean_batch,
         "versions": versions(),
         **totals.more,
-    }  # fmt: skip
+    }
 
 
 def versions() -> dict[str, str]:

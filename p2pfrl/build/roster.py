@@ -13,7 +13,11 @@ def coordinators(scenario: Scenario) -> list[int]:
     """Return the ids of all coordinators: -1 and, in a tree, -2, -3, ..., the edges."""
     mode = MODES[scenario.mode]
     groups = scenario.hierarchy.members(scenario.agents) if mode.has_edges else ()
-    return [COORDINATOR, *(edge_id(number) for number in range(len(groups)))] if mode.coordinator else []
+    return (
+        [COORDINATOR, *(edge_id(number) for number in range(len(groups)))]
+        if mode.coordinator
+        else []
+    )
 
 
 def everyone(scenario: Scenario) -> list[int]:
@@ -24,8 +28,8 @@ def everyone(scenario: Scenario) -> list[int]:
 def share(scenario: Scenario, jobs: int) -> list[tuple[int, ...]]:
     """Return who lives in which process.
 
-    Agents that are neighbors by number live together, an edge coordinator where most of its agents do (the first such
-    process), and the coordinator above all alone and first.
+    Agents that are neighbors by number live together, an edge coordinator where most of its agents
+    do (the first such process), and the coordinator above all alone and first.
     """
     n = scenario.agents
     count = max(1, min(jobs, n))

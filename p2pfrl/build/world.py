@@ -86,7 +86,11 @@ class World:
 
 
 def build(
-    scenario: Scenario, *, mixing: Mixing | None = None, trace: bool = False, on_row: Callable[[Row], bool]
+    scenario: Scenario,
+    *,
+    mixing: Mixing | None = None,
+    trace: bool = False,
+    on_row: Callable[[Row], bool],
 ) -> World:
     """Return the simulated world of a scenario.
 
@@ -150,7 +154,9 @@ def build(
         seconds_per_step=blueprint.seconds_per_step(),
         variation=_variation(scenario),
         neighbors=blueprint.neighbors(),
-        peer_timeout=round((scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND),
+        peer_timeout=round(
+            (scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND
+        ),
         faults=scenario.faults,
         log=log,
         witness=recorder,
@@ -168,7 +174,9 @@ def _variation(scenario: Scenario) -> Callable[[int, int], float]:
     drawn = scenario.compute.variation
     if isinstance(drawn, Constant):
         return lambda agent, number: drawn.value
-    return lambda agent, number: drawn.sample(*draw(scenario.seed, agent, agent, number, _VARIATION))
+    return lambda agent, number: drawn.sample(
+        *draw(scenario.seed, agent, agent, number, _VARIATION)
+    )
 
 
 def _tick(blueprint: Blueprint) -> int:
@@ -182,7 +190,14 @@ def _tick(blueprint: Blueprint) -> int:
 class _Saving:
     """An observer that also keeps what a restart resumes from."""
 
-    def __init__(self, recorder: Recorder, simulation: Simulation, log: Log, loop: VirtualTimeLoop, every: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        simulation: Simulation,
+        log: Log,
+        loop: VirtualTimeLoop,
+        every: int,
+    ) -> None:
         self._recorder = recorder
         self._log = log
         self._loop = loop
@@ -193,7 +208,9 @@ class _Saving:
         """A local update ended."""
         self._recorder.trained(agent, update)
 
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
         """A round ended."""
         self._log.add(self._loop.now, MIX, agent, agent, round, 0)
         self._recorder.mixed(agent, round, staleness, before, after)
@@ -221,20 +238,28 @@ def _latency(scenario: Scenario, graph: Graph) -> Latency:
         for agent, seconds in enumerate(path_latency(graph, scenario.coordinator.at or 0)):
             times[agent, COORDINATOR] = times[COORDINATOR, agent] = seconds
         base = PerEdge({edge: round(seconds * SECOND) for edge, seconds in times.items()})
-    own = {(link.from_, link.to): drawn(scenario.seed, link.latency) for link in section.links if link.latency}
+    own = {
+        (link.from_, link.to): drawn(scenario.seed, link.latency)
+        for link in section.links
+        if link.latency
+    }
     base = PerLink(base, own) if own else base
     return Jittered(scenario.seed, base, section.jitter) if section.jitter else base
 
 
 def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]:
     """Return the rates of single links: the graph's, and those that the scenario gives in their place."""
-    given = {(link.from_, link.to): link.bandwidth for link in scenario.network.links if link.bandwidth}
+    given = {
+        (link.from_, link.to): link.bandwidth for link in scenario.network.links if link.bandwidth
+    }
     return {**graph.bandwidth, **given}
 
 
 def _loss(scenario: Scenario, mixing: Mixing) -> Loss:
     """Return the loss model of the scenario's network."""
-    return _LOSSES[type(scenario.network.loss)](scenario, scenario.network.loss, mixing.on_loss == "symmetric")
+    return _LOSSES[type(scenario.network.loss)](
+        scenario, scenario.network.loss, mixing.on_loss == "symmetric"
+    )
 
 
 def _independent(scenario: Scenario, section: sections.Independent, symmetric: bool) -> Loss:
@@ -244,7 +269,12 @@ def _independent(scenario: Scenario, section: sections.Independent, symmetric: b
 
 
 def _burst(scenario: Scenario, section: sections.Burst, symmetric: bool) -> Loss:
-    return Burst(scenario.seed, section.good_to_bad, section.bad_to_good, section.loss_good, section.loss_bad)
+    return Burst(
+        scenario.seed, section.good_to_bad, section.bad_to_good, section.loss_good, section.loss_bad
+    )
 
 
-_LOSSES: dict[type, Callable[..., Loss]] = {sections.Independent: _independent, sections.Burst: _burst}
+_LOSSES: dict[type, Callable[..., Loss]] = {
+    sections.Independent: _independent,
+    sections.Burst: _burst,
+}

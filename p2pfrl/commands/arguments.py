@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_USAGE, MISSED_TARGET, INTERRUPTED = 0, 1, 2, 3, 130
 
 Set = Annotated[
-    tuple[str, ...], Parameter(name="--set", negative=(), help="A key of the scenario, as learner.lr=1e-3; repeatable.")
+    tuple[str, ...],
+    Parameter(
+        name="--set", negative=(), help="A key of the scenario, as learner.lr=1e-3; repeatable."
+    ),
 ]
 Settings = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", negative=(), help="A key and its values, as learner.lr=1e-3,3e-4; repeatable."),
+    Parameter(
+        name="--set", negative=(), help="A key and its values, as learner.lr=1e-3,3e-4; repeatable."
+    ),
 ]
 Seed = Annotated[int | None, Parameter(help="In place of the scenario's seed.")]
 Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
@@ -29,15 +34,22 @@ Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Pri
 Seeds = Annotated[str, Parameter(help="Seeds, as 0-4 or 1,2,7.")]
 Only = Annotated[int | None, Parameter(help="One seed, in place of --seeds.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
-Target = Annotated[bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")]
+Target = Annotated[
+    bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
+]
 Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.jsonl, trace.json.")]
 Transport = Annotated[
-    Literal["memory", "tcp"], Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time.")
+    Literal["memory", "tcp"],
+    Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time."),
 ]
 PROCESSES = 4
-Processes = Annotated[int | None, Parameter(name=["--jobs", "-j"], help="Processes of --transport tcp; 4 by default.")]
+Processes = Annotated[
+    int | None, Parameter(name=["--jobs", "-j"], help="Processes of --transport tcp; 4 by default.")
+]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
-Resume = Annotated[bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")]
+Resume = Annotated[
+    bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")
+]
 Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands in --out.")]
 
 
@@ -79,4 +91,10 @@ def text(value: Any) -> str:
         return ", ".join(map(text, value)) or "-"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
+    )

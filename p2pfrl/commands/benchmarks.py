@@ -20,8 +20,8 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
     Parameters
     ----------
     names
-        Benchmarks, as they are printed; all when none is given. `laws` measures the laws that pin the algorithms
-        instead, all or those named after it.
+        Benchmarks, as they are printed; all when none is given. `laws` measures the laws that pin
+        the algorithms instead, all or those named after it.
     """
     if names[:1] == ("laws",):
         return _laws(names[1:], quick, json)
@@ -30,7 +30,10 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
 
     def show(result: Result) -> None:
         if not json:
-            print(f"{result.name:32}  {result.value:>12,.6g} {result.unit:14}  {result.against}", flush=True)
+            print(
+                f"{result.name:32}  {result.value:>12,.6g} {result.unit:14}  {result.against}",
+                flush=True,
+            )
 
     if not quiet:
         print(f"measuring {', '.join(names or BENCHMARKS)}", file=sys.stderr, flush=True)
@@ -68,7 +71,10 @@ def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
             )
             if not json:
                 mark = "" if figure.holds else "   DOES NOT AGREE"
-                print(f"  {figure.what:64} {figure.measured:>12.6g}   {figure.expected}{mark}", flush=True)
+                print(
+                    f"  {figure.what:64} {figure.measured:>12.6g}   {figure.expected}{mark}",
+                    flush=True,
+                )
     if json:
         print(encoder.dumps(rows, indent=2))
     return DONE if is_good else FAILED

@@ -12,8 +12,9 @@ from p2pfrl.core.errors import ScenarioError
 def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
     """Write the [network] and [compute] with which the simulator predicts the peers that ran, and compare both.
 
-    The run directories are those of an ordinary run of `p2pfrl peer`: some fifty rounds are enough. Peers on one
-    machine have no network that could be measured: then the compute speed alone is written, and stderr says why.
+    The run directories are those of an ordinary run of `p2pfrl peer`: some fifty rounds are enough.
+    Peers on one machine have no network that could be measured: then the compute speed alone is
+    written, and stderr says why.
 
     Parameters
     ----------
@@ -28,6 +29,12 @@ def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
     found = write(directories, target)
     show(found, json)
     if found["not_measured"]:
-        print(f"network not measured, and nothing predicted. {found['not_measured']}.", file=sys.stderr)
-        print("Measured, and written: the compute speed of the agents as they shared their cores.", file=sys.stderr)
+        print(
+            f"network not measured, and nothing predicted. {found['not_measured']}.",
+            file=sys.stderr,
+        )
+        print(
+            "Measured, and written: the compute speed of the agents as they shared their cores.",
+            file=sys.stderr,
+        )
     return DONE

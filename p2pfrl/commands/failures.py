@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 _PLACE = re.compile(r"((?:--[a-z-]+ [^\s:]+|[^\s:]+:\d+:\d+|[^\s:]+)): (?=\S)")
 _EXPECTED = re.compile(
-    r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got:? (?P<got>.+?))?(?:; (?P<fix>.+))?", re.DOTALL
+    r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got:? (?P<got>.+?))?(?:; (?P<fix>.+))?",
+    re.DOTALL,
 )
 _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 
@@ -16,7 +17,8 @@ _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 def as_json(problems: Sequence[str], code: int) -> str:
     """Return one line of JSON: {"error": {"code", "message", "problems": [...]}}.
 
-    Every problem has `message`, `where`, `expected`, `got` and `fix`; what a message does not state is null.
+    Every problem has `message`, `where`, `expected`, `got` and `fix`; what a message does not state
+    is null.
 
     >>> as_json(["ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes"], 2)[:27]
     '{"error": {"code": 2, "mess'
@@ -29,7 +31,8 @@ def fields(message: str) -> dict[str, str | None]:
     """Return where a problem is, what was expected, what was got, and how to fix it, as far as its message says.
 
     >>> fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes")
-    {'where': 'ring.toml:3:1: agents', 'expected': 'an integer', 'got': "'4'", 'fix': 'write it without quotes'}
+    {'where': 'ring.toml:3:1: agents', 'expected': 'an integer', 'got': "'4'", 'fix': 'write it
+    without quotes'}
     >>> fields("ring.toml:7:1: mixing.alhpa: unknown key; did you mean 'alpha'?")["fix"]
     "did you mean 'alpha'?"
     """
@@ -39,4 +42,7 @@ def fields(message: str) -> dict[str, str | None]:
         rest = rest[match.end() :]
     stated = _EXPECTED.fullmatch(rest) or _FIX.fullmatch(rest)
     known = stated.groupdict() if stated else {}
-    return {"where": ": ".join(where) or None, **{name: known.get(name) for name in ("expected", "got", "fix")}}
+    return {
+        "where": ": ".join(where) or None,
+        **{name: known.get(name) for name in ("expected", "got", "fix")},
+    }

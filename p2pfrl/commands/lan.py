@@ -18,26 +18,49 @@ if TYPE_CHECKING:
     from p2pfrl.net.certificates import Paths
     from p2pfrl.net.fleet import Address
 
-Lead = Annotated[bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")]
-Rendezvous = Annotated[str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")]
+Lead = Annotated[
+    bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")
+]
+Rendezvous = Annotated[
+    str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")
+]
 Discover = Annotated[
     bool,
-    Parameter(negative=(), help="Find the lead by multicast DNS on the network of --bind; a lead says where it is."),
+    Parameter(
+        negative=(),
+        help="Find the lead by multicast DNS on the network of --bind; a lead says where it is.",
+    ),
 ]
 Agents = Annotated[
-    str, Parameter(help="Agents that live here, as 0-3, 5, 0-3+coordinator or 0-3+edge0; none: any --count.")
+    str,
+    Parameter(
+        help="Agents that live here, as 0-3, 5, 0-3+coordinator or 0-3+edge0; none: any --count."
+    ),
 ]
-Count = Annotated[int, Parameter(help="Number of agents that live here, where --agents does not say which.")]
-Peers = Annotated[str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")]
-Bind = Annotated[str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any that is free.")]
+Count = Annotated[
+    int, Parameter(help="Number of agents that live here, where --agents does not say which.")
+]
+Peers = Annotated[
+    str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")
+]
+Bind = Annotated[
+    str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any that is free.")
+]
 Secret = Annotated[
     Path | None,
-    Parameter(help="A file with a secret that all peers share: it proves who belongs, it encrypts nothing."),
+    Parameter(
+        help="A file with a secret that all peers share: it proves who belongs, it encrypts nothing."
+    ),
 ]
 Tls = Annotated[
-    Path | None, Parameter(help="Certificate of this process, from pki issue; its key and ca.crt stand beside it.")
+    Path | None,
+    Parameter(
+        help="Certificate of this process, from pki issue; its key and ca.crt stand beside it."
+    ),
 ]
-Insecure = Annotated[bool, Parameter(negative=(), help="Allow plain TCP on an address that others can reach.")]
+Insecure = Annotated[
+    bool, Parameter(negative=(), help="Allow plain TCP on an address that others can reach.")
+]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
 
 
@@ -83,25 +106,55 @@ def peer(
     def announce(address: Address) -> None:
         meeting = shown(address)
         if not quiet:
-            words = ["p2pfrl", "peer", file, *(["--discover"] if discover else ["--rendezvous", meeting])]
-            words += [word for key in set for word in ("--set", key)] + ([] if seed is None else ["--seed", str(seed)])
+            words = [
+                "p2pfrl",
+                "peer",
+                file,
+                *(["--discover"] if discover else ["--rendezvous", meeting]),
+            ]
+            words += [word for key in set for word in ("--set", key)] + (
+                [] if seed is None else ["--seed", str(seed)]
+            )
             line = shlex.join(words) + its_own(place, secret, tls, insecure)
-            print(f"Run on each of the others:\n\n  {line}\n", file=sys.stderr if json else sys.stdout, flush=True)
+            print(
+                f"Run on each of the others:\n\n  {line}\n",
+                file=sys.stderr if json else sys.stdout,
+                flush=True,
+            )
         elif json:
             print(encoder.dumps({"rendezvous": meeting}), flush=True)
 
     summary = deploy(
-        chosen, place, directory, security=security, timing=Timing(start=start_timeout), quiet=quiet, announce=announce
+        chosen,
+        place,
+        directory,
+        security=security,
+        timing=Timing(start=start_timeout),
+        quiet=quiet,
+        announce=announce,
     )
     if json:
         print(encoder.dumps(dict(summary), indent=None if quiet else 2))
     else:
-        for key in ("agents", "stopped_by", "rounds", "run_seconds", "messages_sent", "messages_dropped",
-                    "messages_late", "deadlines_expired", "refusals", "parameters_digest"):  # fmt: skip
+        for key in (
+            "agents",
+            "stopped_by",
+            "rounds",
+            "run_seconds",
+            "messages_sent",
+            "messages_dropped",
+            "messages_late",
+            "deadlines_expired",
+            "refusals",
+            "parameters_digest",
+        ):
             print(f"{key:20}  {text(summary[key])}")
         print(f"{'directory':20}  {directory}")
     if not quiet:
-        print(f"p2pfrl collect makes one record of all peers' directories, this one is {directory}", file=sys.stderr)
+        print(
+            f"p2pfrl collect makes one record of all peers' directories, this one is {directory}",
+            file=sys.stderr,
+        )
     return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
 
 

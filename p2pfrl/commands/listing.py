@@ -51,7 +51,12 @@ def entries(axis: str) -> list[dict[str, str]]:
 
 
 def _found(kind: str, suffix: str) -> dict[str, Path]:
-    paths = [path for folder in folders(kind) if folder.is_dir() for path in sorted(folder.glob(f"*{suffix}"))]
+    paths = [
+        path
+        for folder in folders(kind)
+        if folder.is_dir()
+        for path in sorted(folder.glob(f"*{suffix}"))
+    ]
     return dict(sorted({path.name: path for path in reversed(paths)}.items()))
 
 
@@ -63,7 +68,11 @@ def _graphs() -> dict[str, Path]:
     return _found("topologies", ".graphml")
 
 
-_FILES: dict[str, Callable[[], dict[str, Path]]] = {"recipes": recipes, "scenarios": _scenarios, "graphs": _graphs}
+_FILES: dict[str, Callable[[], dict[str, Path]]] = {
+    "recipes": recipes,
+    "scenarios": _scenarios,
+    "graphs": _graphs,
+}
 
 
 def _from_comment(name: str, path: Path) -> dict[str, str]:
@@ -76,4 +85,8 @@ def _from_comment(name: str, path: Path) -> dict[str, str]:
             lines.append(line.lstrip("# ").strip())
     text = " ".join(lines)
     first, _, rest = text.partition(". ")
-    return {"name": name, "summary": first.rstrip(".") + "." if first else str(path), "reference": rest}
+    return {
+        "name": name,
+        "summary": first.rstrip(".") + "." if first else str(path),
+        "reference": rest,
+    }

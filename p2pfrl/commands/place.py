@@ -32,7 +32,7 @@ def named(option: str = "") -> Iterator[None]:
 
 def place_of(
     lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str, *, discover: bool
-) -> Place:  # fmt: skip
+) -> Place:
     """Return where this process stands.
 
     Raises:
@@ -45,33 +45,47 @@ def place_of(
         ids = parse_agents(agents) if agents else ()
     if peers:
         if lead or rendezvous or discover:
-            raise ScenarioError(["--peers: an explicit table needs none of --lead, --rendezvous and --discover"])
+            raise ScenarioError(
+                ["--peers: an explicit table needs none of --lead, --rendezvous and --discover"]
+            )
         if not ids:
             raise ScenarioError(["--agents: with --peers, say which agents live here"])
         with named():
             fleet = Fleet.parse(peers)
         if tuple(sorted(ids)) not in [tuple(sorted(there)) for there in fleet.processes.values()]:
-            raise ScenarioError([
-                f"--agents {agents}: no process in --peers has these agents, but "
-                + ", ".join(show_agents(there) for there in fleet.processes.values())
-            ])  # fmt: skip
+            raise ScenarioError(
+                [
+                    f"--agents {agents}: no process in --peers has these agents, but "
+                    + ", ".join(show_agents(there) for there in fleet.processes.values())
+                ]
+            )
         return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
     if not lead and bool(rendezvous) == discover:
-        raise ScenarioError([
-            "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or --lead, "
-            "or --peers"
-        ])  # fmt: skip
+        raise ScenarioError(
+            [
+                "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or --lead, "
+                "or --peers"
+            ]
+        )
     if lead and not ids:
-        raise ScenarioError(["--agents: the lead says which agents live with it, such as --agents 0-3"])
+        raise ScenarioError(
+            ["--agents: the lead says which agents live with it, such as --agents 0-3"]
+        )
     with named("--bind"):
         here = parse_address(bind)
     with named("--rendezvous"):
         meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
-    if meeting is not None and _is_local(here) and (not _is_local(meeting) or (":" in here[0]) != (":" in meeting[0])):
-        raise ScenarioError([
-            f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
-            "--bind ADDRESS:0 with the address that this machine has in that network"
-        ])  # fmt: skip
+    if (
+        meeting is not None
+        and _is_local(here)
+        and (not _is_local(meeting) or (":" in here[0]) != (":" in meeting[0]))
+    ):
+        raise ScenarioError(
+            [
+                f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
+                "--bind ADDRESS:0 with the address that this machine has in that network"
+            ]
+        )
     return Place(ids, count, here, lead, meeting, discover)
 
 
@@ -88,34 +102,46 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
         try:
             word = secret.read_bytes().strip()
         except OSError as error:
-            raise ScenarioError([f"--secret {secret}: expected a file with a secret, got: {error.strerror}"]) from error
+            raise ScenarioError(
+                [f"--secret {secret}: expected a file with a secret, got: {error.strerror}"]
+            ) from error
         if len(word) < 16:
-            raise ScenarioError([f"--secret {secret}: expected a secret of at least 16 bytes, got {len(word)}"])
+            raise ScenarioError(
+                [f"--secret {secret}: expected a secret of at least 16 bytes, got {len(word)}"]
+            )
     listening = {"--bind": place.bind, **({"--rendezvous": place.rendezvous} if place.lead else {})}
     for option, address in listening.items():
         if tls is None and not insecure and address is not None and not _is_local(address):
-            raise ScenarioError([
-                f"{option} {address[0]}: others can reach this address; give --tls CERTIFICATE (see p2pfrl pki), "
-                "or --insecure for a network that you trust"
-            ])  # fmt: skip
+            raise ScenarioError(
+                [
+                    f"{option} {address[0]}: others can reach this address; give --tls CERTIFICATE (see p2pfrl pki), "
+                    "or --insecure for a network that you trust"
+                ]
+            )
     if tls is None:
         return Security(word)
     if not place.agents:
-        raise ScenarioError(["--agents: with --tls, say which agents live here: the certificate names them"])
+        raise ScenarioError(
+            ["--agents: with --tls, say which agents live here: the certificate names them"]
+        )
     from p2pfrl.net.options import Relay
     from p2pfrl.net.tls import agents_of, contexts, own_agents
 
     relay = Relay()
     with named("--tls"):
-        server, client = contexts(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay)
+        server, client = contexts(
+            tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay
+        )
     there = own_agents((server, client))
     if strangers := [agent for agent in place.agents if agent not in there]:
         from p2pfrl.net.fleet import show_agents
 
-        raise ScenarioError([
-            f"--tls {tls}: the certificate names agents {show_agents(there)}, not {show_agents(strangers)}, "
-            "which --agents puts here"
-        ])  # fmt: skip
+        raise ScenarioError(
+            [
+                f"--tls {tls}: the certificate names agents {show_agents(there)}, not {show_agents(strangers)}, "
+                "which --agents puts here"
+            ]
+        )
     return Security(word, server, client, agents_of, relay)
 
 
@@ -131,14 +157,18 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     ids = everyone(scenario)
     if unknown := set(place.agents).difference(ids):
         raise ScenarioError(
-            [f"--agents: there is no agent {show_agents(unknown)}; the scenario has {show_agents(ids)}"]
+            [
+                f"--agents: there is no agent {show_agents(unknown)}; the scenario has {show_agents(ids)}"
+            ]
         )
     if place.fleet is None:
         return
     if absent := place.fleet.missing(ids):
-        raise ScenarioError([
-            f"--peers: expected all agents of the scenario, got no address for {show_agents(absent)}"
-        ])  # fmt: skip
+        raise ScenarioError(
+            [
+                f"--peers: expected all agents of the scenario, got no address for {show_agents(absent)}"
+            ]
+        )
 
 
 def _is_local(address: Sequence[object]) -> bool:

@@ -28,7 +28,9 @@ class Watcher(Protocol):
         """Show it, or not."""
 
 
-def run_scenario(scenario: Scenario, out: Path | None, *, trace: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+def run_scenario(
+    scenario: Scenario, out: Path | None, *, trace: bool, quiet: bool, as_json: bool
+) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
     Args:
@@ -42,11 +44,18 @@ def run_scenario(scenario: Scenario, out: Path | None, *, trace: bool, quiet: bo
     with watching(scenario, quiet=quiet) as watcher:
         record = run(scenario, out=directory, progress=watcher, trace=trace)
     summary = record.summary
-    conclude(summary, directory, report([directory]) if summary["stopped_by"] != "interrupt" else None, as_json=as_json)
+    conclude(
+        summary,
+        directory,
+        report([directory]) if summary["stopped_by"] != "interrupt" else None,
+        as_json=as_json,
+    )
     return summary
 
 
-def conclude(summary: Mapping[str, Any], directory: Path, page: Path | None, *, as_json: bool) -> None:
+def conclude(
+    summary: Mapping[str, Any], directory: Path, page: Path | None, *, as_json: bool
+) -> None:
     """Print the summary of a run and where its results are."""
     if as_json:
         print(json.dumps(plain(summary), indent=2))
@@ -60,7 +69,9 @@ def conclude(summary: Mapping[str, Any], directory: Path, page: Path | None, *, 
 def run_directory(scenario: Scenario) -> Path:
     """Return `runs/<name>/<utc>-<mode>-s<seed>-<hash8>`, a path that does not exist yet."""
     utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    base = Path("runs") / scenario.name / f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
+    base = (
+        Path("runs") / scenario.name / f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
+    )
     path, count = base, 1
     while path.exists():
         count += 1
@@ -100,7 +111,11 @@ class Lines:
     def __call__(self, row: Mapping[str, float], /) -> None:
         """Print the row if the last line is old enough."""
         now = time.monotonic()
-        if self._printed is None or now - self._printed >= self._interval or row["round"] == self._goal:
+        if (
+            self._printed is None
+            or now - self._printed >= self._interval
+            or row["round"] == self._goal
+        ):
             self._printed = now
             goal = f"/{self._goal}" if self._goal else ""
             print(f"round {row['round']:.0f}{goal}  {line(row)}", file=sys.stderr, flush=True)
@@ -113,8 +128,16 @@ def _live(scenario: Scenario) -> Iterator[Watcher]:
     from rich.text import Text
 
     goal = scenario.stop.rounds
-    count = TextColumn("round {task.completed:.0f} of {task.total}" if goal else "round {task.completed:.0f}")
-    bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None), count, TimeElapsedColumn(), expand=True)
+    count = TextColumn(
+        "round {task.completed:.0f} of {task.total}" if goal else "round {task.completed:.0f}"
+    )
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        count,
+        TimeElapsedColumn(),
+        expand=True,
+    )
     task = bar.add_task(f"{scenario.name}, {scenario.mode}", total=goal)
     numbers = Text("", overflow="fold")
     with Live(Group(bar, numbers), console=Console(stderr=True), refresh_per_second=8):
@@ -136,13 +159,21 @@ def line(row: Mapping[str, float]) -> str:
         ("steps", row["env_steps"], ",.0f"),
     ]
     units = {"virtual time": " s"}
-    known = ((name, f"{value:{style}}{units.get(name, '')}") for name, value, style in shown if math.isfinite(value))
+    known = (
+        (name, f"{value:{style}}{units.get(name, '')}")
+        for name, value, style in shown
+        if math.isfinite(value)
+    )
     return "  ".join(f"{name} {text}" for name, text in known)
 
 
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the summary for people: what is known, in words."""
-    final, evaluation, target = summary["final_return"], summary["evaluation"], summary["time_to_target"]
+    final, evaluation, target = (
+        summary["final_return"],
+        summary["evaluation"],
+        summary["time_to_target"],
+    )
     lines = {
         "scenario": f"{summary['name']}, {summary['mode']}, seed {summary['seed']}",
         "stopped by": summary["stopped_by"].replace("_", " "),
@@ -152,14 +183,18 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         "wall time": f"{summary['wall_seconds']:,.2f} s",
     }
     if final["mean"] is not None:
-        lines["final return"] = f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
+        lines["final return"] = (
+            f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
+        )
     if evaluation["own"] is not None:
         lines["greedy evaluation"] = f"{evaluation['own']:.1f}"
     if evaluation["mean_parameters"] is not None:
         lines["of the mean"] = f"{evaluation['mean_parameters']:.1f}"
     if target is not None:
         steps = f"{target['env_steps']:,} environment steps"
-        lines["target reached"] = f"round {target['rounds']}, {steps}, {target['virtual_seconds']:.2f} virtual seconds"
+        lines["target reached"] = (
+            f"round {target['rounds']}, {steps}, {target['virtual_seconds']:.2f} virtual seconds"
+        )
     elif summary["target_reached"] is False:
         lines["target reached"] = "no"
     if (error := summary.get("final_error")) is not None:

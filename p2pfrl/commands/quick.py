@@ -8,7 +8,9 @@ from p2pfrl.commands.arguments import DONE, Json, Out, Quiet, Seed, Set, Told, s
 from p2pfrl.core.errors import P2PFRLError
 
 
-def validate(file: str, *, set: Set = (), seed: Seed = None, json: Json = False, quiet: Quiet = False) -> int:
+def validate(
+    file: str, *, set: Set = (), seed: Seed = None, json: Json = False, quiet: Quiet = False
+) -> int:
     """Check a scenario and predict what it costs: parameters, bytes, lambda_2, rounds to consensus.
 
     With --quiet the exit code alone tells.

@@ -35,7 +35,7 @@ from p2pfrl.commands.arguments import (
     Transport,
     show,
     text,
-)  # fmt: skip
+)
 from p2pfrl.core.errors import ScenarioError
 
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
@@ -71,7 +71,11 @@ def scenario(
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
     if jobs is not None and transport != "tcp":
-        raise ScenarioError([f"--jobs {jobs}: one run of the simulator is one process; give --transport tcp, or no -j"])
+        raise ScenarioError(
+            [
+                f"--jobs {jobs}: one run of the simulator is one process; give --transport tcp, or no -j"
+            ]
+        )
     if jobs is not None and jobs < 1:
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if transport == "tcp":
@@ -177,9 +181,17 @@ def sweep(
     if json:
         show(plain(list(found.rows)), json)
     else:
-        shown = [name for name in _TOLD if any(isfinite(nan if row[name] is None else row[name]) for row in found.rows)]
+        shown = [
+            name
+            for name in _TOLD
+            if any(isfinite(nan if row[name] is None else row[name]) for row in found.rows)
+        ]
         for row in found.rows:
-            print("  ".join(f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", *shown)))
+            print(
+                "  ".join(
+                    f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", *shown)
+                )
+            )
         print(f"table: {found.table}")
     return FAILED if found.failed else DONE
 
@@ -197,7 +209,10 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
 
     verdict = replay(run, None if quiet else Lines())
     if json:
-        show({"equal": verdict.is_equal, "recorded": verdict.recorded, "replayed": verdict.replayed}, json)
+        show(
+            {"equal": verdict.is_equal, "recorded": verdict.recorded, "replayed": verdict.replayed},
+            json,
+        )
     elif verdict.is_equal:
         print(f"equal: {verdict.replayed}")
     else:

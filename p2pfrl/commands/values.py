@@ -83,7 +83,9 @@ def modes(text: str) -> tuple[str, ...]:
     found = tuple(piece.strip() for piece in text.split(","))
     for mode in found:
         if mode not in MODES:
-            raise ScenarioError([f"--modes: there is no mode {show(mode)}{did_you_mean(mode, MODES)}"])
+            raise ScenarioError(
+                [f"--modes: there is no mode {show(mode)}{did_you_mean(mode, MODES)}"]
+            )
     if len(set(found)) < len(found):
         raise ScenarioError([f"--modes: a mode appears twice in {show(text)}"])
     return found

@@ -106,12 +106,18 @@ class Coordinator:
             is_last = action.kind == FINAL
             model = self.model if is_last else self._correction.point(self.model, self._previous)
             vector = np.concatenate([model, self._extra])
-            frame = self._encoder.encode(vector, kind=action.kind, round=action.round, parts=self._parts)
+            frame = self._encoder.encode(
+                vector, kind=action.kind, round=action.round, parts=self._parts
+            )
             self._witness.excused(action.round, action.to)
             self._port.send(action.to, frame)
 
     def _aggregate(self, action: Mix) -> None:
-        width = len(action.received[0].payload) // (1 + self._correction.extras) if action.received else 0
+        width = (
+            len(action.received[0].payload) // (1 + self._correction.extras)
+            if action.received
+            else 0
+        )
         arrived = [Arrived(m.sender, m.payload[:width], m.weight, m.score) for m in action.received]
         factor = action.factors[0] if action.received else 1.0
         if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
@@ -125,7 +131,9 @@ class Coordinator:
         self._previous = before
         if self._correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])
-            self._extra = self._correction.serve(self._extra, extras.mean(axis=0), len(extras) / self._agents)
+            self._extra = self._correction.serve(
+                self._extra, extras.mean(axis=0), len(extras) / self._agents
+            )
         self._remember(action.received, before)
         for message, tau in zip(action.received, action.staleness, strict=True):
             self._witness.applied(message.sender, tau)
@@ -144,4 +152,7 @@ class Coordinator:
         standing.scores = {**standing.scores, **{m.sender: m.score for m in received}}
         standing.trained = {**standing.trained, **{m.sender: before for m in received}}
         if len(before) == len(self.model):
-            standing.moves = (float(np.square(self.model - before).sum()), *standing.moves[: MOVES - 1])
+            standing.moves = (
+                float(np.square(self.model - before).sum()),
+                *standing.moves[: MOVES - 1],
+            )

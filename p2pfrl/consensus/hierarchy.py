@@ -26,14 +26,16 @@ def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
 class EdgeCoordinator(Coordinator):
     """Aggregates its agents, and tells the cloud what became of the cloud's model.
 
-    What it sends is what an agent would that went from the cloud's model to its own: the payload's vector, weighed by
-    the environment steps of all updates behind it. Where there were none it skips.
+    What it sends is what an agent would that went from the cloud's model to its own: the payload's
+    vector, weighed by the environment steps of all updates behind it. Where there were none it
+    skips.
 
     Args:
         id: of this edge.
         options: as of any coordinator.
 
-    Reference: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC 2020, arXiv 1905.06641.
+    Reference: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC
+    2020, arXiv 1905.06641.
     """
 
     def __init__(self, model: Vector, *, id: int, **options: Any) -> None:
@@ -64,11 +66,15 @@ class EdgeCoordinator(Coordinator):
         self._reports += 1
         key = (self._standing.seed, self._id, self._reports)
         start, own = self._anchor, self.model
-        turn = Turn(self._id, action.round, UPDATE, start, own, int(samples), 0.0, (), 0.0, key, NoMemory())
+        turn = Turn(
+            self._id, action.round, UPDATE, start, own, int(samples), 0.0, (), 0.0, key, NoMemory()
+        )
         self._anchor = self.model
         if samples:
             vector, parts = self._payload.extract(turn), self._payload.parts(self._parts)
-            frame = self._encoder.encode(vector, kind=UPDATE, round=action.round, weight=samples, parts=parts)
+            frame = self._encoder.encode(
+                vector, kind=UPDATE, round=action.round, weight=samples, parts=parts
+            )
         else:
             frame = self._encoder.encode(None, kind=SKIP, round=action.round)
         self._told = action.round, frame

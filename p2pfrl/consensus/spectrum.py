@@ -1,8 +1,8 @@
 """Eigenvalues of mixing matrices and Laplacians: by Fourier transform, dense, or by Lanczos, whichever fits.
 
-Matrices come by rows, as `Mixing.weights` gives them. A circulant one (rings, exponential and complete graphs) is
-diagonal in the Fourier basis, at any size. Others are dense up to 1500 agents; beyond, scipy's ARPACK looks for the few
-eigenvalues that matter.
+Matrices come by rows, as `Mixing.weights` gives them. A circulant one (rings, exponential and
+complete graphs) is diagonal in the Fourier basis, at any size. Others are dense up to 1500 agents;
+beyond, scipy's ARPACK looks for the few eigenvalues that matter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def sparse_matrix(rows: Rows) -> sparse.csr_array[Any]:
     columns = [j for row in rows for j in row]
     values = [value for row in rows for value in row.values()]
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return sparse.csr_array((np.array(values), np.array(columns), starts), shape=(len(rows), len(rows)))
+    return sparse.csr_array(
+        (np.array(values), np.array(columns), starts), shape=(len(rows), len(rows))
+    )
 
 
 def is_symmetric(rows: Rows) -> bool:
@@ -118,7 +120,9 @@ def laplacian_max(graph: Graph) -> float:
     if graph.n <= DENSE or _circulant(rows) is not None:
         return float(np.max(eigenvalues(rows).real))
     start = _start(graph.n)
-    largest = linalg.eigsh(sparse_matrix(rows), k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)
+    largest = linalg.eigsh(
+        sparse_matrix(rows), k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False
+    )
     return float(largest[0])
 
 
@@ -126,7 +130,9 @@ def _circulant(rows: Rows) -> NDArray[np.complex128] | None:
     n = len(rows)
     first = rows[0]
     for i, row in enumerate(rows):
-        if len(row) != len(first) or any(first.get((j - i) % n) != value for j, value in row.items()):
+        if len(row) != len(first) or any(
+            first.get((j - i) % n) != value for j, value in row.items()
+        ):
             return None
     line = np.zeros(n)
     line[list(first)] = list(first.values())
@@ -140,16 +146,20 @@ def _start(n: int) -> NDArray[np.float64]:
 def _symmetric(W: sparse.csr_array[Any]) -> NDArray[np.float64]:
     """Return the moduli of the two largest eigenvalues and of the smallest.
 
-    Lanczos converges at once where the gap is wide; where it is narrow the graph is thin, and shifting beside the end
-    of the spectrum and inverting is cheap.
+    Lanczos converges at once where the gap is wide; where it is narrow the graph is thin, and
+    shifting beside the end of the spectrum and inverting is cheap.
     """
     start = _start(W.shape[0])
     try:
-        found = linalg.eigsh(W, k=3, which="LM", v0=start, maxiter=300, tol=1e-10, return_eigenvectors=False)
+        found = linalg.eigsh(
+            W, k=3, which="LM", v0=start, maxiter=300, tol=1e-10, return_eigenvectors=False
+        )
     except linalg.ArpackNoConvergence:
         columns = sparse.csc_array(W)
         top = linalg.eigsh(columns, k=2, sigma=1.0 + _BESIDE, v0=start, return_eigenvectors=False)
-        bottom = linalg.eigsh(columns, k=1, sigma=-1.0 - _BESIDE, v0=start, return_eigenvectors=False)
+        bottom = linalg.eigsh(
+            columns, k=1, sigma=-1.0 - _BESIDE, v0=start, return_eigenvectors=False
+        )
         found = np.concatenate([top, bottom])
     return np.abs(found)
 
@@ -164,7 +174,9 @@ def _general(rounds: Sequence[sparse.csr_array[Any]]) -> NDArray[np.float64]:
 
     operator = linalg.LinearOperator((n, n), matvec=apply, dtype=np.float64)
     try:
-        found = linalg.eigs(operator, k=2, which="LM", v0=_start(n), maxiter=3000, return_eigenvectors=False)
+        found = linalg.eigs(
+            operator, k=2, which="LM", v0=_start(n), maxiter=3000, return_eigenvectors=False
+        )
     except linalg.ArpackNoConvergence as error:
         raise TopologyError(
             f"lambda_2 of {n} agents on this directed graph could not be computed: its spectral gap is too small; "

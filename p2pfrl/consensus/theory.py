@@ -1,6 +1,7 @@
 """What theory predicts: rates of consensus, noise floors, fixed points, stability under delay, throughput.
 
-Tests hold the simulator to these formulas, `validate` prints them and figures draw them over what was measured.
+Tests hold the simulator to these formulas, `validate` prints them and figures draw them over what
+was measured.
 """
 
 from __future__ import annotations
@@ -57,9 +58,11 @@ def lambda_2(weights: Rows) -> float:
     """Return |lambda_2|, the second-largest modulus among the eigenvalues of W: disagreement shrinks by it per round.
 
     Args:
-        weights: W by rows, as `Mixing.weights` gives it. 1 where the graph is disconnected; 0 for one agent.
+        weights: W by rows, as `Mixing.weights` gives it. 1 where the graph is disconnected; 0 for
+            one agent.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004.
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+    Letters 53, 2004.
     """
     return second_modulus([weights])
 
@@ -72,8 +75,8 @@ def spectral_gap(weights: Rows) -> float:
 def contraction(rounds: Sequence[Rows]) -> float:
     """Return the rate per round of a sequence W_0, ..., W_{p-1} that repeats: |lambda_2(W_{p-1} ... W_0)|^(1/p).
 
-    0 where one period averages exactly, as one-peer exponential graphs of 2^k agents do (Ying et al., NeurIPS 2021,
-    arXiv 2110.13363).
+    0 where one period averages exactly, as one-peer exponential graphs of 2^k agents do (Ying et
+    al., NeurIPS 2021, arXiv 2110.13363).
     """
     return float(second_modulus(rounds) ** (1.0 / len(rounds)))
 
@@ -94,11 +97,14 @@ def rounds_to(epsilon: float, rate: float, *, period: int = 1) -> int | None:
     return None if rate >= 1.0 - 1e-12 else max(1, math.ceil(math.log(epsilon) / math.log(rate)))
 
 
-def sampled_contraction(view: TopologyView, mixing: Mixing, *, rounds: int = 64, width: int = 32) -> float:
+def sampled_contraction(
+    view: TopologyView, mixing: Mixing, *, rounds: int = 64, width: int = 32
+) -> float:
     """Return the rate per round of a sequence of fresh draws: how disagreement shrinks over this run's rounds.
 
-    Random vectors, `(n, width)`, go through W_0, ..., W_{rounds-1}; the rate is exp of the mean log ratio of their
-    distances to the mean in the second half, which approaches the largest Lyapunov exponent.
+    Random vectors, `(n, width)`, go through W_0, ..., W_{rounds-1}; the rate is exp of the mean log
+    ratio of their distances to the mean in the second half, which approaches the largest Lyapunov
+    exponent.
     """
     x = generator(view.seed, "contraction").standard_normal((view.n, width))
     total, counted = 0.0, 0
@@ -117,12 +123,13 @@ def sampled_contraction(view: TopologyView, mixing: Mixing, *, rounds: int = 64,
 def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
     """Return rho(E[W (x) W]): the factor per exchange by which E||x - mean||^2 shrinks when random pairs average.
 
-    Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W M W], M = x x^T, is
-    M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T, p_ij = 1 / (n d_i): applied to M until
-    the ratio settles. The lambda_2 of E[W] is a bound from above.
+    Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W
+    M W], M = x x^T, is M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T,
+    p_ij = 1 / (n d_i): applied to M until the ratio settles. The lambda_2 of E[W] is a bound from
+    above.
 
-    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006
-        (the bound: theorem 3).
+    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information
+        Theory 52(6), 2006 (the bound: theorem 3).
     """
     n = graph.n
     p = np.zeros((n, n))
@@ -149,9 +156,10 @@ class Prediction:
     """What theory says about mixing on a topology, before anything runs.
 
     Attributes:
-        lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph, `contraction` of a
-            periodic one, `sampled_contraction` of fresh draws; what `Mixing.rate` makes of it. In pairs, of the n
-            exchanges that count as a round, on the first graph; above 64 agents a bound.
+        lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph,
+            `contraction` of a periodic one, `sampled_contraction` of fresh draws; what
+            `Mixing.rate` makes of it. In pairs, of the n exchanges that count as a round, on the
+            first graph; above 64 agents a bound.
         period: distinct rounds; None for fresh draws.
         doubly_stochastic: whether every W keeps the mean over agents (for fresh draws: the first).
     """
@@ -187,7 +195,9 @@ def predict(view: TopologyView, mixing: Mixing) -> Prediction:
         rate = sampled_contraction(view, mixing)
     else:
         rate = contraction([mixing.weights(graph) for graph in graphs])
-    return Prediction(mixing.rate(rate), view.period, all(mixing.is_doubly_stochastic(graph) for graph in graphs))
+    return Prediction(
+        mixing.rate(rate), view.period, all(mixing.is_doubly_stochastic(graph) for graph in graphs)
+    )
 
 
 def best_alpha(graph: Graph) -> float:
@@ -195,8 +205,8 @@ def best_alpha(graph: Graph) -> float:
 
     Needs all eigenvalues, so a dense matrix unless the graph is circulant. Two agents at least.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004
-        (section 4.1).
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+        Letters 53, 2004 (section 4.1).
     """
     spectrum = np.sort(eigenvalues(laplacian(graph)).real)
     return float(2.0 / (spectrum[1] + spectrum[-1]))
@@ -211,14 +221,15 @@ def dpsgd_floor(weights: Rows, lr: float, sigma: float, order: str) -> float:
     Args:
         weights: a symmetric W by rows, l_k its eigenvalues; up to 1500 agents, or circulant.
         lr: step.
-        sigma: standard deviation of the gradient noise per coordinate; the objective itself is flat.
+        sigma: standard deviation of the gradient noise per coordinate; the objective itself is
+            flat.
         order: one of the two.
 
     Raises:
         ValueError: W is not symmetric, or `order` is neither.
 
-    Reference: the fluctuations of D-PSGD (Lian, Zhang, Zhang, Hsieh, Zhang, Liu, NeurIPS 2017, arXiv 1705.09056), mode
-        by mode: each is a first-order autoregression with coefficient l_k.
+    Reference: the fluctuations of D-PSGD (Lian, Zhang, Zhang, Hsieh, Zhang, Liu, NeurIPS 2017,
+        arXiv 1705.09056), mode by mode: each is a first-order autoregression with coefficient l_k.
     """
     if not is_symmetric(weights):
         raise ValueError("the noise floor holds for symmetric W")
@@ -239,7 +250,8 @@ def fedavg_fixed_point(
 ) -> NDArray[np.float64]:
     """Return where FedAvg ends on f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i): (sum_i G_i)^-1 sum_i G_i x*_i.
 
-    G_i = I - (I - lr A_i)^steps. It is the optimum (sum A_i)^-1 sum A_i x*_i only for steps = 1 or equal A_i.
+    G_i = I - (I - lr A_i)^steps. It is the optimum (sum A_i)^-1 sum A_i x*_i only for steps = 1 or
+    equal A_i.
 
     Args:
         A: `(n, d, d)`, symmetric.
@@ -247,8 +259,9 @@ def fedavg_fixed_point(
         lr: local step.
         steps: local steps between averages.
 
-    Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, SCAFFLSA, NeurIPS 2024, arXiv 2402.04114 (the
-        bias of FedLSA, of which this is the symmetric case); FedAvg: McMahan et al., AISTATS 2017, arXiv 1602.05629.
+    Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, SCAFFLSA, NeurIPS 2024,
+        arXiv 2402.04114 (the bias of FedLSA, of which this is the symmetric case); FedAvg: McMahan
+        et al., AISTATS 2017, arXiv 1602.05629.
     """
     identity = np.eye(A.shape[-1])
     G = identity - np.linalg.matrix_power(identity - lr * A, steps)
@@ -259,7 +272,8 @@ def fedavg_fixed_point(
 def delay_threshold(tau: int) -> float:
     """Return 2 sin(pi / (2 (2 tau + 1))): below it lr a leaves x_{k+1} = x_k - lr a x_{k-tau} stable.
 
-    Reference: Levin, May, A note on difference-delay equations, Theoretical Population Biology 9, 1976.
+    Reference: Levin, May, A note on difference-delay equations, Theoretical Population Biology 9,
+    1976.
 
     >>> [round(delay_threshold(tau), 3) for tau in range(4)]
     [2.0, 1.0, 0.618, 0.445]
@@ -288,8 +302,8 @@ class Throughput:
 def throughput(times: Sequence[float]) -> Throughput:
     """Return the update rates of agents whose local updates take `times` seconds, links being instant.
 
-    Reference: Lan, Han, Hashemi, Aggarwal, Brinton, Asynchronous federated reinforcement learning with policy gradient
-        updates, ICLR 2025, arXiv 2404.08003 (section 4, time complexity).
+    Reference: Lan, Han, Hashemi, Aggarwal, Brinton, Asynchronous federated reinforcement learning
+        with policy gradient updates, ICLR 2025, arXiv 2404.08003 (section 4, time complexity).
 
     >>> throughput([1, 1, 1, 4]).ratio
     3.25

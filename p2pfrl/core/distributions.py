@@ -1,7 +1,7 @@
 """Distributions of a scenario's numbers: a latency per message, a speed per agent, each agent's physics.
 
-A distribution is a rule. The `Draw`s turn two uniform numbers into one value (`sample`), so they serve per message and
-per agent alike; the others assign values by an agent's place.
+A distribution is a rule. The `Draw`s turn two uniform numbers into one value (`sample`), so they
+serve per message and per agent alike; the others assign values by an agent's place.
 
 >>> LogNormal(median=0.02, sigma=0.5).sample(u1=0.0, u2=0.3)
 0.02
@@ -24,7 +24,9 @@ from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import Streams
 from p2pfrl.core.rule import rule
 
-_FARTHEST = math.sqrt(2.0 * 53.0 * math.log(2.0))  # of `_normal`: its first uniform number is at most 1 - 2^-53
+_FARTHEST = math.sqrt(
+    2.0 * 53.0 * math.log(2.0)
+)  # of `_normal`: its first uniform number is at most 1 - 2^-53
 
 
 def _normal(u1: float, u2: float) -> float:
@@ -42,7 +44,9 @@ class Distribution(ABC):
     quantities: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return one value for each of `agents`, `(b,)`.
 
         Args:
@@ -68,7 +72,9 @@ class Draw(Distribution):
     def sample(self, u1: float, u2: float) -> float:
         """Return the value that belongs to two numbers uniform in [0, 1)."""
 
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return one value per agent, each drawn from the stream (seed, agent, purpose)."""
         uniform = Streams.of(seed, agents, purpose).uniform(2).tolist()
         return np.array([self.sample(u1, u2) for u1, u2 in uniform], dtype=np.float64)
@@ -197,7 +203,9 @@ class Linspace(Distribution):
         """The two ends, in order."""
         return min(self.low, self.high), max(self.low, self.high)
 
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return low + i (high - low) / (n - 1)."""
         return np.linspace(self.low, self.high, total)[np.asarray(agents, dtype=np.intp)]
 
@@ -215,7 +223,9 @@ class Arithmetic(Distribution):
         """Start, and infinity on the side of the step."""
         return (self.start, math.inf) if self.step >= 0 else (-math.inf, self.start)
 
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return start + i step, rounded to 12 decimals so that 0.5 + 6 * 0.2 is the 1.7 that a file would say."""
         return np.round(self.start + self.step * np.asarray(agents, dtype=np.float64), 12)
 
@@ -232,10 +242,14 @@ class Values(Distribution):
         """Least and greatest value."""
         return min(self.list), max(self.list)
 
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return element i for agent i."""
         if len(self.list) != total:
-            raise P2PFRLError(f"{purpose}: expected one value per agent ({total}), got a list of {len(self.list)}")
+            raise P2PFRLError(
+                f"{purpose}: expected one value per agent ({total}), got a list of {len(self.list)}"
+            )
         return np.array(self.list, dtype=np.float64)[np.asarray(agents, dtype=np.intp)]
 
 
@@ -251,9 +265,13 @@ class Cycle(Distribution):
         """Least and greatest value."""
         return min(self.list), max(self.list)
 
-    def values(self, seed: int, agents: Sequence[int], total: int, purpose: str) -> NDArray[np.float64]:
+    def values(
+        self, seed: int, agents: Sequence[int], total: int, purpose: str
+    ) -> NDArray[np.float64]:
         """Return element i modulo the length for agent i."""
-        return np.array(self.list, dtype=np.float64)[np.asarray(agents, dtype=np.intp) % len(self.list)]
+        return np.array(self.list, dtype=np.float64)[
+            np.asarray(agents, dtype=np.intp) % len(self.list)
+        ]
 
 
 DRAWS: dict[str, type[Draw]] = {

@@ -15,7 +15,10 @@ _ENTRY = re.compile(r"^ {4}([a-z_][\w, ]*):\s")
 def summary(cls: type) -> str:
     """Return what a rule computes: the first sentence of its docstring that is not a citation."""
     sentences = [sentence for paragraph in _prose(cls) for sentence in _SENTENCE.split(paragraph)]
-    return next((sentence for sentence in sentences if not _CITED.search(sentence)), sentences[0] if sentences else "")
+    return next(
+        (sentence for sentence in sentences if not _CITED.search(sentence)),
+        sentences[0] if sentences else "",
+    )
 
 
 def reference(cls: type) -> str:
@@ -24,7 +27,9 @@ def reference(cls: type) -> str:
     for paragraph in prose:
         if match := _REFERENCE.match(paragraph):
             return paragraph[match.end() :]
-    return " ".join(s for paragraph in prose for s in _SENTENCE.split(paragraph) if _CITED.search(s))
+    return " ".join(
+        s for paragraph in prose for s in _SENTENCE.split(paragraph) if _CITED.search(s)
+    )
 
 
 def attributes(cls: type) -> dict[str, str]:
@@ -49,4 +54,8 @@ def attributes(cls: type) -> dict[str, str]:
 def _prose(cls: type) -> list[str]:
     """Return the paragraphs of a docstring that are neither sections nor examples, each on one line."""
     blocks = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
-    return [" ".join(b.split()) for b in blocks if b and not _SECTION.match(b) and not b.startswith((" ", ">>>"))]
+    return [
+        " ".join(b.split())
+        for b in blocks
+        if b and not _SECTION.match(b) and not b.startswith((" ", ">>>"))
+    ]

@@ -26,9 +26,21 @@ class Frame:
         message, received: what a receiver makes of it, once the first has decoded it.
     """
 
-    __slots__ = ("crc32", "head", "kind", "message", "nbytes", "payload", "received", "round", "sequence")
+    __slots__ = (
+        "crc32",
+        "head",
+        "kind",
+        "message",
+        "nbytes",
+        "payload",
+        "received",
+        "round",
+        "sequence",
+    )
 
-    def __init__(self, head: bytes, payload: memoryview, *, kind: str, round: int, sequence: int, crc: int) -> None:
+    def __init__(
+        self, head: bytes, payload: memoryview, *, kind: str, round: int, sequence: int, crc: int
+    ) -> None:
         self.head = head
         self.payload = payload
         self.nbytes = len(head) + len(payload)
@@ -67,17 +79,36 @@ class Encoder:
         self._sender = sender
         self._incarnation = incarnation
 
-    def encode(self, vector: Vector | None, *, kind: str, round: int, weight: float = 0.0,
-               score: float = 0.0, encoding: str = "raw", parts: tuple[str, ...] = ()) -> Frame:  # fmt: skip
+    def encode(
+        self,
+        vector: Vector | None,
+        *,
+        kind: str,
+        round: int,
+        weight: float = 0.0,
+        score: float = 0.0,
+        encoding: str = "raw",
+        parts: tuple[str, ...] = (),
+    ) -> Frame:
         """Return a frame around `vector`, whose buffer it shares: the caller must not write to it any more."""
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc = crc32(payload)
         self.sequence += 1
-        packed = pack({
-            "run": self._run, "kind": kind, "from": self._sender, "incarnation": self._incarnation,
-            "sequence": self.sequence, "round": round, "weight": weight, "score": score,
-            "encoding": encoding, "parts": parts, "crc32": crc,
-        })  # fmt: skip
+        packed = pack(
+            {
+                "run": self._run,
+                "kind": kind,
+                "from": self._sender,
+                "incarnation": self._incarnation,
+                "sequence": self.sequence,
+                "round": round,
+                "weight": weight,
+                "score": score,
+                "encoding": encoding,
+                "parts": parts,
+                "crc32": crc,
+            }
+        )
         prefix = bin_prefix(len(payload))
         head = PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
         return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)

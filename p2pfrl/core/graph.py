@@ -16,7 +16,8 @@ class Graph:
 
     Attributes:
         successors: for every agent, in ascending order, the agents it sends to. Never itself.
-        latency: seconds, for (sender, receiver) edges that have their own; empty where `network` decides.
+        latency: seconds, for (sender, receiver) edges that have their own; empty where `network`
+            decides.
         bandwidth: bytes per second, likewise.
         positions: for drawing, (x, y) per agent; empty where a layout must be computed.
         labels: names of the nodes in a graph file; empty otherwise.
@@ -84,7 +85,9 @@ def directed(n: int, edges: Iterable[tuple[int, int]]) -> Graph:
     receivers: list[dict[int, None]] = [{} for _ in range(n)]
     for i, j in edges:
         if i == j:
-            raise TopologyError(f"agent {i} has an edge to itself; an agent always knows its own parameters: remove it")
+            raise TopologyError(
+                f"agent {i} has an edge to itself; an agent always knows its own parameters: remove it"
+            )
         receivers[i][j] = None
     return Graph(tuple(tuple(sorted(agents)) for agents in receivers))
 
@@ -130,5 +133,7 @@ def path_latency(graph: Graph, source: int, *, default: float = 0.0) -> tuple[fl
                 heapq.heappush(queue, (so_far + graph.latency.get((i, j), default), j))
     for agent in range(graph.n):
         if agent not in least:
-            raise TopologyError(f"no path leads from agent {graph.name(source)} to agent {graph.name(agent)}")
+            raise TopologyError(
+                f"no path leads from agent {graph.name(source)} to agent {graph.name(agent)}"
+            )
     return tuple(least[agent] for agent in range(graph.n))

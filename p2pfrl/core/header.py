@@ -12,14 +12,25 @@ Fields = tuple[str, int, int, int, int, float, float, str, list[str], int]
 """What a header says, but for the run, in the order of `Message`."""
 
 FIELDS: dict[str, type] = {
-    "run": str, "kind": str, "from": int, "incarnation": int, "sequence": int, "round": int,
-    "weight": float, "score": float, "encoding": str, "parts": list, "crc32": int,
-}  # fmt: skip
+    "run": str,
+    "kind": str,
+    "from": int,
+    "incarnation": int,
+    "sequence": int,
+    "round": int,
+    "weight": float,
+    "score": float,
+    "encoding": str,
+    "parts": list,
+    "crc32": int,
+}
 NAMES = tuple(FIELDS)
 MAX_COUNT = 2**62
 MAX_WEIGHT = 2.0**53
 SEQUENCE = b"sequence"
-pack: Callable[[object], bytes] = msgpack.Packer().pack  # keeps nothing between calls but its 256 KiB buffer
+pack: Callable[[object], bytes] = (
+    msgpack.Packer().pack
+)  # keeps nothing between calls but its 256 KiB buffer
 _CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
 """Bytes of a packed count -> the code of the number behind its first byte; a count of one byte has none."""
 
@@ -27,18 +38,30 @@ _CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
 class Form:
     """Headers that differ from one that was checked in full in nothing but their numbers.
 
-    One sender's headers do, until a number needs more bytes than before. Their other bytes are compared at once, which
-    takes a third of the time.
+    One sender's headers do, until a number needs more bytes than before. Their other bytes are
+    compared at once, which takes a third of the time.
 
     Attributes:
         lead: the bytes before the first number.
     """
 
-    __slots__ = ("_between", "_encoding", "_incarnation", "_kind", "_numbers", "_parts", "_sender", "_size", "lead")
+    __slots__ = (
+        "_between",
+        "_encoding",
+        "_incarnation",
+        "_kind",
+        "_numbers",
+        "_parts",
+        "_sender",
+        "_size",
+        "lead",
+    )
 
     def __init__(self, raw: bytes, fields: Fields, start: int, numbers: struct.Struct) -> None:
         self.lead = raw[:start]
-        self._kind, self._sender, self._incarnation, _, _, _, _, self._encoding, self._parts, _ = fields
+        self._kind, self._sender, self._incarnation, _, _, _, _, self._encoding, self._parts, _ = (
+            fields
+        )
         self._size = len(raw)
         self._numbers = numbers
         self._between = numbers.unpack_from(raw, start)[1::2]
@@ -47,16 +70,28 @@ class Form:
         """Return what a header that begins with `lead` says; None where it is of another form, or breaks a limit."""
         if len(raw) != self._size:
             return None
-        sequence, a, round, b, weight, c, score, d, crc = self._numbers.unpack_from(raw, len(self.lead))
+        sequence, a, round, b, weight, c, score, d, crc = self._numbers.unpack_from(
+            raw, len(self.lead)
+        )
         limit = MAX_COUNT
-        if (a, b, c, d) != self._between or not (sequence < limit and round < limit and crc < limit):
+        if (a, b, c, d) != self._between or not (
+            sequence < limit and round < limit and crc < limit
+        ):
             return None
         if not 0.0 <= weight <= MAX_WEIGHT or not isfinite(score):
             return None
         return (
-            self._kind, self._sender, self._incarnation, sequence, round, weight, score, self._encoding, self._parts,
+            self._kind,
+            self._sender,
+            self._incarnation,
+            sequence,
+            round,
+            weight,
+            score,
+            self._encoding,
+            self._parts,
             crc,
-        )  # fmt: skip
+        )
 
 
 def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
@@ -70,7 +105,11 @@ def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
     start = 1 + sum(sizes[:4]) + len(pack("sequence")) + 1
     if raw.find(SEQUENCE) + len(SEQUENCE) + 1 != start:
         return None  # the run's name holds that word
-    round_gap, weight_gap, score_gap = (len(pack(name)) + 1 for name in ("round", "weight", "score"))
+    round_gap, weight_gap, score_gap = (
+        len(pack(name)) + 1 for name in ("round", "weight", "score")
+    )
     crc_gap = sum(sizes[8:10]) + len(pack("crc32")) + 1
-    numbers = struct.Struct(f">{codes[0]}{round_gap}s{codes[1]}{weight_gap}sd{score_gap}sd{crc_gap}s{codes[2]}")
+    numbers = struct.Struct(
+        f">{codes[0]}{round_gap}s{codes[1]}{weight_gap}sd{score_gap}sd{crc_gap}s{codes[2]}"
+    )
     return Form(raw, fields, start, numbers)

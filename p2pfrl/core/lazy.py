@@ -9,7 +9,8 @@ from types import ModuleType
 class LazyModule(ModuleType):
     """A module imported at its first attribute access.
 
-    Used as `if TYPE_CHECKING: import torch` / `else: torch = LazyModule("torch")`: type checkers see the real one.
+    Used as `if TYPE_CHECKING: import torch` / `else: torch = LazyModule("torch")`: type checkers
+    see the real one.
     """
 
     def __getattr__(self, name: str) -> object:

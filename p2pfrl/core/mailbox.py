@@ -35,11 +35,15 @@ class MailboxPort:
 
     __slots__ = ("_armed", "_clock", "_deadline", "_queue", "_waiter", "send", "train")
 
-    def __init__(self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]) -> None:
+    def __init__(
+        self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
+    ) -> None:
         self.train = train
         self.send = send
         self._clock = clock
-        self._queue: list[Event] = []  # hardly ever longer than one; an empty deque would take 760 bytes
+        self._queue: list[
+            Event
+        ] = []  # hardly ever longer than one; an empty deque would take 760 bytes
         self._waiter: asyncio.Future[Event] | None = None
         self._deadline: int | None = None
         self._armed: int | None = None
@@ -78,8 +82,8 @@ class MailboxPort:
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.
 
-        At most one timer per agent is in the heap as long as deadlines only move forward: one that comes too early is
-        put off to the deadline that holds by then.
+        At most one timer per agent is in the heap as long as deadlines only move forward: one that
+        comes too early is put off to the deadline that holds by then.
         """
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):

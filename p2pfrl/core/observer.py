@@ -15,7 +15,9 @@ class Observer(Protocol):
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""
 
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:

@@ -1,7 +1,8 @@
 """How a table of a scenario file becomes a rule: `kind` names it, its other keys are its options, types are strict.
 
-`Slot` and `Rule` annotate fields that hold a section or a rule. Both read their table with `construct`, which finds all
-problems of the table at once and words them alike: what was expected, what was got, how to fix it.
+`Slot` and `Rule` annotate fields that hold a section or a rule. Both read their table with
+`construct`, which finds all problems of the table at once and words them alike: what was expected,
+what was got, how to fix it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def refuse(*problems: InitErrorDetails) -> ValidationError:
 
 def details(error: ValidationError) -> list[InitErrorDetails]:
     """Return the problems of an error, in our words."""
-    return [problem(phrase(found), *found["loc"], value=found["input"]) for found in error.errors(include_url=False)]
+    return [
+        problem(phrase(found), *found["loc"], value=found["input"])
+        for found in error.errors(include_url=False)
+    ]
 
 
 def phrase(error: Mapping[str, Any]) -> str:
@@ -87,7 +91,9 @@ def phrase(error: Mapping[str, Any]) -> str:
     if kind in _NOUNS:
         expected = _NOUNS[kind]
         quoted = isinstance(value, str) and expected in ("an integer", "a number", "true or false")
-        return f"expected {expected}, got {show(value)}" + ("; write it without quotes" if quoted else "")
+        return f"expected {expected}, got {show(value)}" + (
+            "; write it without quotes" if quoted else ""
+        )
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {show(value)}"
     if kind == "literal_error":
@@ -150,11 +156,15 @@ class Slot:
     def __init__(self, cls: type) -> None:
         self.cls = cls
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Validate with `read`, whatever the field's own type says."""
         return core_schema.no_info_plain_validator_function(self.read)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         """Return the JSON schema of the table."""
         return self.json_schema()
 
@@ -192,7 +202,9 @@ class Rule(Slot):
         default: the kind of a table that names none; None where it must.
     """
 
-    def __init__(self, what: str, rules: Callable[[], Mapping[str, type]], default: str | None = None) -> None:
+    def __init__(
+        self, what: str, rules: Callable[[], Mapping[str, type]], default: str | None = None
+    ) -> None:
         self.what = what
         self.rules = rules
         self.default = default
@@ -228,7 +240,9 @@ class Rule(Slot):
 
     def json_schema(self) -> JsonSchemaValue:
         """Return one alternative per rule, told apart by `kind`."""
-        return {"oneOf": [rule_schema(kind, cls, self.default) for kind, cls in self.rules().items()]}
+        return {
+            "oneOf": [rule_schema(kind, cls, self.default) for kind, cls in self.rules().items()]
+        }
 
 
 def rule_schema(kind: str, cls: type, default: str | None) -> JsonSchemaValue:
@@ -269,7 +283,9 @@ def _dump(value: Any, annotation: Any, metadata: Sequence[object]) -> Any:
             return mark.dump(value)
     inner = get_args(annotation)
     if isinstance(value, Mapping):
-        return {name: _dump_inner(child, inner[-1] if inner else Any) for name, child in value.items()}
+        return {
+            name: _dump_inner(child, inner[-1] if inner else Any) for name, child in value.items()
+        }
     if isinstance(value, tuple | list):
         return [_dump_inner(child, inner[0] if inner else Any) for child in value]
     return value

@@ -1,9 +1,9 @@
 """The flat parameter vector: which tensor lies where, what travels, and memory that starts on 64 bytes.
 
-An agent's parameters are one row of `stride` numbers. Every tensor starts on 64 bytes within the row, and every row on
-64 bytes in memory, because matrix kernels give slightly different results at other alignments: then an agent's result
-does not depend on its position. The padding never travels: `pack` gives the `d` numbers that count, `unpack` puts them
-back.
+An agent's parameters are one row of `stride` numbers. Every tensor starts on 64 bytes within the
+row, and every row on 64 bytes in memory, because matrix kernels give slightly different results at
+other alignments: then an agent's result does not depend on its position. The padding never travels:
+`pack` gives the `d` numbers that count, `unpack` puts them back.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Tensor:
     """One named tensor of the layout. `name` is "part.rest": the text before the first dot is the part it belongs to.
 
     Attributes:
-        aligned: start on 64 bytes. False places it right behind the previous tensor, so that a learner can view
-            neighboring tensors (the heads of an actor and a critic) as one matrix.
+        aligned: start on 64 bytes. False places it right behind the previous tensor, so that a
+            learner can view neighboring tensors (the heads of an actor and a critic) as one matrix.
     """
 
     name: str
@@ -121,7 +121,10 @@ class Layout:
                 continue
             compact, row = slice(end, end + tensor.size), slice(offset, offset + tensor.size)
             if pairs and pairs[-1][1].stop == row.start:
-                compact, row = slice(pairs[-1][0].start, compact.stop), slice(pairs[-1][1].start, row.stop)
+                compact, row = (
+                    slice(pairs[-1][0].start, compact.stop),
+                    slice(pairs[-1][1].start, row.stop),
+                )
                 pairs.pop()
             pairs.append((compact, row))
             end += tensor.size

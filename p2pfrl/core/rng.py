@@ -1,8 +1,9 @@
 """Random streams that depend on (seed, path) alone, never on who shares a batch or on the order of events.
 
-Three kinds. `generator` is an ordinary numpy generator for draws made once, when a world is built. `Streams` holds one
-counter-based stream per agent and draws for a whole batch at once; row i is the same whatever the other rows are.
-`draw` gives two numbers for one message. None has state that must survive a crash: a stream is named by its purpose.
+Three kinds. `generator` is an ordinary numpy generator for draws made once, when a world is built.
+`Streams` holds one counter-based stream per agent and draws for a whole batch at once; row i is the
+same whatever the other rows are. `draw` gives two numbers for one message. None has state that must
+survive a crash: a stream is named by its purpose.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class Streams:
     """One counter-based random stream per row: number c of row i is mix(mix(a_i + c g) + b_i), with row key (a_i, b_i).
 
-    Every operation is elementwise on integers or numpy floats, so row i never depends on the other rows.
+    Every operation is elementwise on integers or numpy floats, so row i never depends on the other
+    rows.
 
     Args:
         keys: `(b, 2)` unsigned 64-bit keys, one pair per row.
@@ -60,10 +62,14 @@ class Streams:
         self._count = 0
 
     @classmethod
-    def of(cls, seed: int, agents: Sequence[int], purpose: str, index: Sequence[int] | int = 0) -> Streams:
+    def of(
+        cls, seed: int, agents: Sequence[int], purpose: str, index: Sequence[int] | int = 0
+    ) -> Streams:
         """Return streams for `agents`, keyed (seed, agent, purpose, index); index names the update or episode."""
         indices = [index] * len(agents) if isinstance(index, int) else index
-        raw = b"".join(key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True))
+        raw = b"".join(
+            key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True)
+        )
         return cls(np.frombuffer(raw, dtype="<u8").reshape(-1, 2))
 
     def __len__(self) -> int:
@@ -83,13 +89,19 @@ class Streams:
         """Return `(b, *shape)` numbers uniform in [0, 1)."""
         return (self.bits(*shape) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
-    def uniform_at(self, rows: NDArray[np.intp], positions: NDArray[np.intp], size: int) -> NDArray[np.float64]:
+    def uniform_at(
+        self, rows: NDArray[np.intp], positions: NDArray[np.intp], size: int
+    ) -> NDArray[np.float64]:
         """Return `(q, size)` uniform numbers: block `positions[i]` of row `rows[i]`, without moving the streams on.
 
-        For draws at moments that depend on the data (an episode that ends), so that they cannot shift other draws.
-        Do not mix with the sequential methods on one object: both count from zero.
+        For draws at moments that depend on the data (an episode that ends), so that they cannot
+        shift other draws. Do not mix with the sequential methods on one object: both count from
+        zero.
         """
-        counter = np.arange(1, size + 1, dtype=np.uint64) + np.asarray(positions * size, dtype=np.uint64)[:, None]
+        counter = (
+            np.arange(1, size + 1, dtype=np.uint64)
+            + np.asarray(positions * size, dtype=np.uint64)[:, None]
+        )
         x = _mix(self._keys[rows, :1] + counter * _GOLDEN)
         x += self._keys[rows, 1:]
         return (_mix(x) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
@@ -104,7 +116,9 @@ class Streams:
         """Return `(b, size)`: a uniformly random order of range(size) for every row."""
         index = np.arange(size, dtype=np.uint64)
         mask = np.uint64((1 << int(size).bit_length()) - 1)
-        keys = (self.bits(size) & ~mask) | index  # the index in the low bits: sorting is five times faster than argsort
+        keys = (
+            self.bits(size) & ~mask
+        ) | index  # the index in the low bits: sorting is five times faster than argsort
         keys.sort(axis=1)
         return (keys & mask).astype(np.int64)
 

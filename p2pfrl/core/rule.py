@@ -14,7 +14,12 @@ T = TypeVar("T")
 def rule(cls: type[T]) -> type[T]:
     """Make `cls` a rule: frozen, keyword-only, validated, unknown options refused, infinity and nan too."""
     config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, strict=False, validate_default=False, defer_build=True,
-        validate_by_name=True, validate_by_alias=True,
-    )  # fmt: skip
+        extra="forbid",
+        allow_inf_nan=False,
+        strict=False,
+        validate_default=False,
+        defer_build=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
     return dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]  # adds to cls

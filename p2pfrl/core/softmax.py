@@ -18,14 +18,16 @@ def log_softmax(logits: Array) -> Array:
 def natural(gradient: Array, visits: Array, policy: Array, damping: float) -> Array:
     """Return (F + damping)^+ g, `(..., S, A)`: the natural direction of a gradient g of softmax logits.
 
-    F = sum_s d(s) (diag pi(.|s) - pi(.|s) pi(.|s)') is the Fisher information of the policy's actions; it does not see
-    what moves all logits of a state together, of which the result is free, as every gradient of the policy is. By the
-    formula of Sherman and Morrison, w = x - y (sum x / sum y), x = g / (d pi + damping), y = pi / (d pi + damping).
-    Kakade, "A natural policy gradient", NeurIPS 2001.
+    F = sum_s d(s) (diag pi(.|s) - pi(.|s) pi(.|s)') is the Fisher information of the policy's
+    actions; it does not see what moves all logits of a state together, of which the result is free,
+    as every gradient of the policy is. By the formula of Sherman and Morrison, w = x - y (sum x /
+    sum y), x = g / (d pi + damping), y = pi / (d pi + damping). Kakade, "A natural policy
+    gradient", NeurIPS 2001.
 
     Args:
         gradient: g.
-        visits: d, `(..., S)`: discounted frequencies of the states; where it is zero, without damping, so is w.
+        visits: d, `(..., S)`: discounted frequencies of the states; where it is zero, without
+            damping, so is w.
         policy: pi.
         damping: added to the diagonal.
     """

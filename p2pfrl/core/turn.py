@@ -63,12 +63,14 @@ class Turn:
         env_steps: environment steps since the last exchange.
         loss: of the last local update.
         returns: of the training episodes that finished since the last exchange.
-        rate: learning rate times gradient steps since the last exchange, where local training is plain gradient
-            descent; else 0.
+        rate: learning rate times gradient steps since the last exchange, where local training is
+            plain gradient descent; else 0.
         key: names the random numbers of this exchange: (seed, agent, how many there were).
         memory: vectors beside the parameters.
-        sent: what those who heard everything know of the agent, where its messages only say what changed.
-        to: whom it sends to, where the exchange has just begun; nobody where it began without sending.
+        sent: what those who heard everything know of the agent, where its messages only say what
+            changed.
+        to: whom it sends to, where the exchange has just begun; nobody where it began without
+            sending.
     """
 
     agent: int

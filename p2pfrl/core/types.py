@@ -24,8 +24,8 @@ LOWEST_ID, HIGHEST_ID = -(2**31), 2**31 - 1
 """The ids that there can be: those that a frame's envelope can hold."""
 
 UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
-"""Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the last model; the payload
-that answers another agent's."""
+"""Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the
+last model; the payload that answers another agent's."""
 
 TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""

@@ -13,8 +13,26 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_BYTES = {
+    "B": 1.0,
+    "kB": 1e3,
+    "KB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+}
 _BITS = {"bit": 0.125, "kbit": 125.0, "Kbit": 125.0, "Mbit": 1.25e5, "Gbit": 1.25e8}
 _RATES = {f"{unit}/s": factor for unit, factor in (_BYTES | _BITS).items()}
 
@@ -25,10 +43,14 @@ def _parse(value: object, units: dict[str, float], what: str, example: str) -> f
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)
         if not match or match[2] not in units:
-            raise ValueError(f"expected {what} such as {example!r} (units: {', '.join(units)}), got {value!r}")
+            raise ValueError(
+                f"expected {what} such as {example!r} (units: {', '.join(units)}), got {value!r}"
+            )
         value = float(match[1]) * units[match[2]]
     if not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected {what} such as {example!r}, finite and not negative, got {value!r}")
+        raise ValueError(
+            f"expected {what} such as {example!r}, finite and not negative, got {value!r}"
+        )
     return float(value)
 
 
@@ -48,7 +70,9 @@ def rate(value: object) -> float:
 
 
 def _schema(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "examples": [pattern]}]})
+    return WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "examples": [pattern]}]}
+    )
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), _schema("20ms")]

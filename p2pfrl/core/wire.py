@@ -3,10 +3,13 @@
     offset 0   4 bytes   b"p2p" and the version
     offset 4   u32       length of the header, little-endian
     offset 8   u32       length of the payload, its `bin` prefix included
-    offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding parts crc32
-    ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the header names
+    offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding
+    parts crc32
+    ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the
+    header names
 
-Both lengths are checked before anything is allocated. Any msgpack library can read the two objects. Nothing is pickled.
+Both lengths are checked before anything is allocated. Any msgpack library can read the two objects.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -26,7 +29,17 @@ from p2pfrl.core.header import FIELDS, MAX_COUNT, MAX_WEIGHT, NAMES, SEQUENCE, F
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, REPLY, SKIP, UPDATE, Message, Received
 
-__all__ = ["KINDS", "MAGIC", "MAX_HEADER", "MAX_PAYLOAD", "VERSION", "Codec", "Decoder", "Encoder", "Frame"]
+__all__ = [
+    "KINDS",
+    "MAGIC",
+    "MAX_HEADER",
+    "MAX_PAYLOAD",
+    "VERSION",
+    "Codec",
+    "Decoder",
+    "Encoder",
+    "Frame",
+]
 
 MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
@@ -34,7 +47,9 @@ KINDS = (UPDATE, MODEL, SKIP, FINAL, REPLY)
 _OF_EDGES = (MODEL, FINAL, UPDATE, SKIP)
 _TYPES = tuple(FIELDS.values())
 _in_order = itemgetter(*FIELDS)
-_MAP = 0x80 | len(FIELDS)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
+_MAP = 0x80 | len(
+    FIELDS
+)  # the first byte of a map of that many pairs: a key that comes twice leaves too few
 
 
 def _refuse_extension(code: int, data: bytes) -> object:
@@ -65,7 +80,8 @@ class Decoder:
     """Checks and decodes frames against the local layout; shape and dtype are never taken from the wire.
 
     Attributes:
-        forms: how many forms of headers are remembered (core/header.py): worthwhile where few senders talk.
+        forms: how many forms of headers are remembered (core/header.py): worthwhile where few
+            senders talk.
 
     Args:
         run: frames of another run are refused.
@@ -76,7 +92,8 @@ class Decoder:
         names: what agents' payloads carry instead of those parts.
         dtype: of a payload.
         codec: the encoding agents may use besides raw numbers.
-        coordinators: how many there are; their ids are -1, -2, ..., of which -1 is the one above the others.
+        coordinators: how many there are; their ids are -1, -2, ..., of which -1 is the one above
+            the others.
     """
 
     def __init__(
@@ -95,8 +112,12 @@ class Decoder:
         self._run = run
         self._agents = agents
         self._lowest = -coordinators
-        self._forms = dict.fromkeys((UPDATE, REPLY), (list(parts if names is None else names), size))
-        self._forms |= dict.fromkeys((MODEL, FINAL), (list(parts), size if model is None else model))
+        self._forms = dict.fromkeys(
+            (UPDATE, REPLY), (list(parts if names is None else names), size)
+        )
+        self._forms |= dict.fromkeys(
+            (MODEL, FINAL), (list(parts), size if model is None else model)
+        )
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
         self.forms = 0
@@ -114,10 +135,14 @@ class Decoder:
     def lengths(self, prefix: bytes) -> tuple[int, int]:
         """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
         if len(prefix) != PREFIX.size:
-            raise WireError("bad_length", f"a frame begins with {PREFIX.size} bytes, got {len(prefix)}")
+            raise WireError(
+                "bad_length", f"a frame begins with {PREFIX.size} bytes, got {len(prefix)}"
+            )
         magic, header, payload = PREFIX.unpack(prefix)
         if magic != MAGIC:
-            raise WireError("bad_magic", f"expected {MAGIC!r} (protocol version {VERSION}), got {magic!r}")
+            raise WireError(
+                "bad_magic", f"expected {MAGIC!r} (protocol version {VERSION}), got {magic!r}"
+            )
         if not 0 < header <= MAX_HEADER:
             raise WireError("bad_length", f"header of {header} bytes; at most {MAX_HEADER}")
         if not 2 <= payload <= self._limit:
@@ -145,7 +170,9 @@ class Decoder:
         header_length, payload_length = self.lengths(head[:12])
         end = 12 + header_length
         if len(head) + len(payload) != end + payload_length:
-            raise WireError("bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths")
+            raise WireError(
+                "bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths"
+            )
         return self.open(head, end, payload)
 
     def open(self, head: bytes, end: int, payload: memoryview) -> Message:
@@ -159,12 +186,28 @@ class Decoder:
         Raises:
             WireError: as in `decode`.
         """
-        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = self._header(head[12:end])
+        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = (
+            self._header(head[12:end])
+        )
         if head[end:] != bin_prefix(len(payload)):
-            raise WireError("malformed", "the payload is not one msgpack bin of the announced length")
+            raise WireError(
+                "malformed", "the payload is not one msgpack bin of the announced length"
+            )
         self._verify(payload, crc)
         numbers = self._numbers(kind, encoding, parts, payload)
-        return Message(kind, sender, incarnation, sequence, round, weight, encoding, tuple(parts), crc, numbers, score)
+        return Message(
+            kind,
+            sender,
+            incarnation,
+            sequence,
+            round,
+            weight,
+            encoding,
+            tuple(parts),
+            crc,
+            numbers,
+            score,
+        )
 
     def _verify(self, payload: memoryview, crc: int) -> None:
         if crc32(payload) != crc:
@@ -188,9 +231,14 @@ class Decoder:
         """Return what `_header` does of a header that is like none before."""
         try:
             header = msgpack.unpackb(
-                raw, max_map_len=16, max_array_len=64, max_str_len=256, max_ext_len=0, max_bin_len=0,
+                raw,
+                max_map_len=16,
+                max_array_len=64,
+                max_str_len=256,
+                max_ext_len=0,
+                max_bin_len=0,
                 ext_hook=_refuse_extension,
-            )  # fmt: skip
+            )
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
         if raw[0] != _MAP or (tuple(header) != NAMES and header.keys() != FIELDS.keys()):
@@ -201,23 +249,43 @@ class Decoder:
                 if type(value) is not FIELDS[name]:
                     expected, got = FIELDS[name].__name__, type(value).__name__
                     raise WireError("bad_field", f"{name}: expected {expected}, got {got}")
-        run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = values
+        run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = (
+            values
+        )
         if run != self._run:
             raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
         if kind not in KINDS:
             raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
         if not self._lowest <= sender < self._agents:
-            raise WireError("unknown_sender", f"expected an agent below {self._agents}, got {sender}")
+            raise WireError(
+                "unknown_sender", f"expected an agent below {self._agents}, got {sender}"
+            )
         limit = MAX_COUNT
-        if not (0 <= incarnation < limit and 0 <= sequence < limit and 0 <= round < limit and 0 <= crc < limit):
-            counts = {"incarnation": incarnation, "sequence": sequence, "round": round, "crc32": crc}
+        if not (
+            0 <= incarnation < limit
+            and 0 <= sequence < limit
+            and 0 <= round < limit
+            and 0 <= crc < limit
+        ):
+            counts = {
+                "incarnation": incarnation,
+                "sequence": sequence,
+                "round": round,
+                "crc32": crc,
+            }
             name, count = next(item for item in counts.items() if not 0 <= item[1] < limit)
             raise WireError("bad_field", f"{name}: expected 0 to 2^62, got {count}")
         if not 0.0 <= weight <= MAX_WEIGHT:
             raise WireError("bad_field", f"weight: expected 0 to 2^53, got {weight}")
         if not math.isfinite(score):
             raise WireError("bad_field", f"score: expected a finite number, got {score}")
-        may = (UPDATE, SKIP, REPLY) if sender > COORDINATOR else _OF_EDGES if sender < COORDINATOR else (MODEL, FINAL)
+        may = (
+            (UPDATE, SKIP, REPLY)
+            if sender > COORDINATOR
+            else _OF_EDGES
+            if sender < COORDINATOR
+            else (MODEL, FINAL)
+        )
         if kind not in may:
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
         return kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc
@@ -231,7 +299,9 @@ class Decoder:
             if names:
                 raise WireError("bad_field", f"parts: a skip has none, got {names}")
             if len(payload):
-                raise WireError("bad_length", f"a skip carries no payload, got {len(payload)} bytes")
+                raise WireError(
+                    "bad_length", f"a skip carries no payload, got {len(payload)} bytes"
+                )
             return np.empty(0, dtype=self._dtype)
         parts, size = self._forms[kind]
         if names != parts:
@@ -243,8 +313,13 @@ class Decoder:
             vector = codec.decode(payload.toreadonly(), size, self._dtype)
             vector.flags.writeable = False
         else:
-            if len(payload) % self._itemsize or (size is not None and len(payload) != size * self._itemsize):
-                raise WireError("wrong_layout", f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes")
+            if len(payload) % self._itemsize or (
+                size is not None and len(payload) != size * self._itemsize
+            ):
+                raise WireError(
+                    "wrong_layout",
+                    f"expected {size} numbers of {self._dtype}, got {len(payload)} bytes",
+                )
             vector = np.frombuffer(payload.toreadonly(), self._dtype)
         self._search(vector)
         return vector

@@ -1,6 +1,7 @@
 """From what peers measured to the `[network]` and `[compute]` with which the simulator predicts them.
 
-The delays of messages are found in delays.py; here what an update takes is, and both become a scenario.
+The delays of messages are found in delays.py; here what an update takes is, and both become a
+scenario.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 from p2pfrl.core.distributions import LogNormal, Values
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.deploy.delays import FEW, SECOND, Edge, Message, latencies, messages_of, round_trips, scatter
+from p2pfrl.deploy.delays import (
+    FEW,
+    SECOND,
+    Edge,
+    Message,
+    latencies,
+    messages_of,
+    round_trips,
+    scatter,
+)
 from p2pfrl.deploy.process import TIMINGS
 from p2pfrl.experiment.run import simulate
 from p2pfrl.net.fleet import show_agents
@@ -37,9 +47,11 @@ class Links:
     """What was measured of the network.
 
     Attributes:
-        latency: of a message, apart from transmission; of all that was sent at once, on the link that took longest.
+        latency: of a message, apart from transmission; of all that was sent at once, on the link
+            that took longest.
         own: (sender, receiver) -> latency of a link that is not like the others.
-        bandwidth: of an interface, bytes per second, as fast as messages of this size get through it.
+        bandwidth: of an interface, bytes per second, as fast as messages of this size get through
+            it.
     """
 
     latency: LogNormal
@@ -48,7 +60,9 @@ class Links:
 
     def section(self) -> dict[str, object]:
         """Return the section of a scenario file."""
-        own = [{"from": i, "to": j, "latency": _table(latency)} for (i, j), latency in self.own.items()]
+        own = [
+            {"from": i, "to": j, "latency": _table(latency)} for (i, j), latency in self.own.items()
+        ]
         found: dict[str, object] = {"latency": _table(self.latency), "bandwidth": self.bandwidth}
         return {**found, "links": own} if own else found
 
@@ -60,7 +74,8 @@ class Calibration:
     Attributes:
         links: the network; None where there was nothing of it that could be measured.
         unmeasured: why.
-        round_trips: (agent, agent) -> the smallest round trip of their processes that a kernel measured, in seconds.
+        round_trips: (agent, agent) -> the smallest round trip of their processes that a kernel
+            measured, in seconds.
         processes: number of them.
         seconds_per_env_step: of the agent in the middle.
         speed: of every agent, against that one.
@@ -105,18 +120,26 @@ class Calibration:
         head = f"# Measured between running peers: {self.messages} messages of {self.nbytes} bytes"
         lines = [f"{head}, {self.round_time * 1e3:.4g} ms per round.", *links]
         if self.unmeasured:
-            lines += [f"# [network] was not measured. {self.unmeasured}.",
-                      f"# [compute] was, while {self.processes} processes shared the cores that they had."]  # fmt: skip
+            lines += [
+                f"# [network] was not measured. {self.unmeasured}.",
+                f"# [compute] was, while {self.processes} processes shared the cores that they had.",
+            ]
         return "\n".join(lines) + "\n"
 
     def applied(self, scenario: Scenario) -> Scenario:
         """Return the scenario with what was measured."""
         network = scenario.network
         if self.links is not None:
-            own = tuple(Link(from_=i, to=j, latency=latency) for (i, j), latency in self.links.own.items())
-            network = replace(network, latency=self.links.latency, bandwidth=self.links.bandwidth, links=own)
+            own = tuple(
+                Link(from_=i, to=j, latency=latency) for (i, j), latency in self.links.own.items()
+            )
+            network = replace(
+                network, latency=self.links.latency, bandwidth=self.links.bandwidth, links=own
+            )
         compute = replace(
-            scenario.compute, seconds_per_env_step=self.seconds_per_env_step, speed=Values(list=self.speed)
+            scenario.compute,
+            seconds_per_env_step=self.seconds_per_env_step,
+            speed=Values(list=self.speed),
         )
         return replace(scenario, network=network, compute=compute)
 
@@ -124,10 +147,13 @@ class Calibration:
 def typical(rounds: Sequence[NDArray[np.float64]]) -> float:
     """Return the median, over agents and windows of ten rounds, of the mean seconds of a round.
 
-    Neighbors take turns at being early, so single rounds alternate between short and long ones; windows do not.
+    Neighbors take turns at being early, so single rounds alternate between short and long ones;
+    windows do not.
     """
     widths = [min(_WINDOW, len(values)) for values in rounds]
-    means = [np.convolve(v, np.full(w, 1 / w), "valid") for v, w in zip(rounds, widths, strict=True) if w]
+    means = [
+        np.convolve(v, np.full(w, 1 / w), "valid") for v, w in zip(rounds, widths, strict=True) if w
+    ]
     return float(np.median(np.concatenate(means)))
 
 
@@ -146,9 +172,13 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     scenario = load(directories[0] / "scenario.toml")
     for directory, peer in zip(directories, peers, strict=True):
         if peer.scenario != hash8(scenario):
-            raise RecordError(f"{directory}: expected scenario {hash8(scenario)}, got {peer.scenario}")
+            raise RecordError(
+                f"{directory}: expected scenario {hash8(scenario)}, got {peer.scenario}"
+            )
     if missing := set(range(scenario.agents)) - {agent for peer in peers for agent in peer.agents}:
-        raise RecordError(f"no directory holds agents {show_agents(missing)}: give those of all peers")
+        raise RecordError(
+            f"no directory holds agents {show_agents(missing)}: give those of all peers"
+        )
     messages, bandwidth = messages_of(peers)
     rounds, trips = _rounds(scenario, peers), round_trips(peers)
     reason = _nothing_to_measure(messages, trips)
@@ -156,10 +186,16 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     steps = _seconds_per_step(scenario, peers)
     middle = float(np.median(steps))
     return scenario, Calibration(
-        links=links, unmeasured=reason, round_trips=trips, processes=len(peers),
-        seconds_per_env_step=middle, speed=tuple(round(middle / s, 4) for s in steps),
-        rounds=rounds, messages=len(messages), nbytes=int(np.median([m.nbytes for m in messages])),
-    )  # fmt: skip
+        links=links,
+        unmeasured=reason,
+        round_trips=trips,
+        processes=len(peers),
+        seconds_per_env_step=middle,
+        speed=tuple(round(middle / s, 4) for s in steps),
+        rounds=rounds,
+        messages=len(messages),
+        nbytes=int(np.median([m.nbytes for m in messages])),
+    )
 
 
 def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]) -> str:
@@ -185,7 +221,9 @@ def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> 
     """Return the network, with the links on their own that make a difference to a round."""
     found = latencies(messages, bandwidth, max(2 * scatter(messages), _ROUND_SHARE * round_time))
     own = {
-        edge: _lognormal(values if len(values := found.of(edge)) >= FEW else np.array([found.median[edge]]))
+        edge: _lognormal(
+            values if len(values := found.of(edge)) >= FEW else np.array([found.median[edge]])
+        )
         for edge in sorted(found.alone)
     }
     return Links(_lognormal(found.common), own, bandwidth)
@@ -215,8 +253,9 @@ def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np
 def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     """Write network.toml (the sections), calibrated.toml (a scenario) and the figure prediction; return a summary.
 
-    Where nothing of the network could be measured, both files say so and hold the compute speed alone beside what the
-    scenario had, and nothing is predicted; the summary has the reason under `not_measured`.
+    Where nothing of the network could be measured, both files say so and hold the compute speed
+    alone beside what the scenario had, and nothing is predicted; the summary has the reason under
+    `not_measured`.
 
     Args:
         directories: the run directories of all peers.
@@ -249,7 +288,8 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
         "message_bytes": measured.nbytes,
         "latency_median": links and links.latency.median,
         "latency_sigma": links and links.latency.sigma,
-        "links_apart": links and {f"{i} to {j}": latency.median for (i, j), latency in links.own.items()},
+        "links_apart": links
+        and {f"{i} to {j}": latency.median for (i, j), latency in links.own.items()},
         "bandwidth": links and links.bandwidth,
         "seconds_per_env_step": measured.seconds_per_env_step,
         "round_seconds_real": measured.round_time,
@@ -263,17 +303,22 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
 def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[float]:
     """Return for every agent what one environment step takes, with its share of everything that is done in a round.
 
-    Where a round is train, send, wait, mix, that is the time from the last message that was waited for to the next
-    sending: training, mixing, and writing down. Otherwise it is the time of training.
+    Where a round is train, send, wait, mix, that is the time from the last message that was waited
+    for to the next sending: training, mixing, and writing down. Otherwise it is the time of
+    training.
     """
-    serial = not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"
+    serial = (
+        not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"
+    )
     has_coordinator = scenario.mode in HAS_COORDINATOR
     found = []
     for agent in range(scenario.agents):
         peer = next(p for p in peers if agent in p.agents)
         work = [w for w in peer.worked if w.agent == agent]
         if len(work) < FEW:
-            raise RecordError(f"the run was too short: expected at least {FEW} updates of agent {agent}")
+            raise RecordError(
+                f"the run was too short: expected at least {FEW} updates of agent {agent}"
+            )
         took = float(np.median([(w.end - w.start) / SECOND for w in work]))
         if serial:
             cause: dict[int, int] = {}
@@ -287,7 +332,9 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
                 if s.sender == agent and s.round in cause and s.time > cause[s.round]
             ]
             took = float(np.median(busy)) if len(busy) >= FEW else took
-        steps = float(np.mean([w.env_steps for w in work])) * (scenario.schedule.every if serial else 1)
+        steps = float(np.mean([w.env_steps for w in work])) * (
+            scenario.schedule.every if serial else 1
+        )
         found.append(took / steps)
     return found
 
@@ -297,4 +344,8 @@ def _rounds(scenario: Scenario, peers: Sequence[Timings]) -> dict[int, NDArray[n
     rounds: dict[int, list[int]] = {}
     for sent in (sent for peer in peers for sent in peer.sent if sent.sender > COORDINATOR):
         rounds.setdefault(sent.sender, []).append(sent.time)
-    return {agent: np.diff(np.array(times)) / SECOND for agent, times in sorted(rounds.items()) if len(times) > 1}
+    return {
+        agent: np.diff(np.array(times)) / SECOND
+        for agent, times in sorted(rounds.items())
+        if len(times) > 1
+    }

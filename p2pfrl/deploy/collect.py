@@ -29,17 +29,18 @@ _LEFT_OUT = {
 def collect(directories: Sequence[Path], out: Path) -> Record:
     """Make one record of what all processes of a run wrote, save it in `out`, and return it.
 
-    Rows have the columns of a simulated run: for a synchronous run without expired deadlines the same numbers, except
-    times (here seconds since the processes began) and bytes on the way. What nobody could see has no column, and the
-    summary says why under `left_out`. Where peers logged projections, distances are estimates, and the summary says so
-    under `projection`.
+    Rows have the columns of a simulated run: for a synchronous run without expired deadlines the
+    same numbers, except times (here seconds since the processes began) and bytes on the way. What
+    nobody could see has no column, and the summary says why under `left_out`. Where peers logged
+    projections, distances are estimates, and the summary says so under `projection`.
 
     Args:
         directories: of all peers.
         out: of the record.
 
     Raises:
-        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents are missing.
+        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
+            are missing.
     """
     if not directories:
         raise RecordError("expected the run directories of all peers")
@@ -48,7 +49,9 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     layout = blueprint.learning.stack.layout
     kinds = {life.begin.is_projected for peer in peers for life in peer.lives}
     if len(kinds) > 1:
-        raise RecordError("some journals hold parameters and some projections: give one run's peers")
+        raise RecordError(
+            "some journals hold parameters and some projections: give one run's peers"
+        )
     projection = Projection(scenario.seed, layout) if kinds.pop() else None
     replay = Replay(blueprint, peers, projection)
     replay.run()
@@ -69,7 +72,9 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
 def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
     """Return the final parameters `(n, d)`; of who never got anywhere, the start parameters."""
     scenario, stack = blueprint.scenario, blueprint.learning.stack
-    parameters = stack.layout.pack(stack.start(range(scenario.agents), same=scenario.learner.same_start))
+    parameters = stack.layout.pack(
+        stack.start(range(scenario.agents), same=scenario.learner.same_start)
+    )
     for peer in peers:
         for agent in peer.agents:
             found = None if agent < 0 else peer.final(agent, stack.layout)
@@ -99,10 +104,20 @@ def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None
     counted = totals_of([life for peer in peers for life in peer.lives])
     reasons = [peer.stopped_by for peer in peers]
     batches = [peer.number("mean_batch") for peer in peers if max(peer.agents) >= 0]
-    estimated = None if projection is None else {
-        "dimension": DIMENSION,
-        "estimates": ["consensus_distance", "consensus_actor", "consensus_critic", "mean_drift", "disagreement"],
-    }  # fmt: skip
+    estimated = (
+        None
+        if projection is None
+        else {
+            "dimension": DIMENSION,
+            "estimates": [
+                "consensus_distance",
+                "consensus_actor",
+                "consensus_critic",
+                "mean_drift",
+                "disagreement",
+            ],
+        }
+    )
     return Totals(
         stopped_by=next((reason for reason in reasons if reason != "rounds"), "rounds"),
         virtual_seconds=seconds,

@@ -1,16 +1,18 @@
 """How long messages took between peers, on a common clock, and which network of the simulator would take as long.
 
-What a pair of processes takes in both directions is known from two clocks that disagree. Less the round trip of an
-empty packet, it is what the bytes took: so the bandwidth is found first, without a common clock. Then the clocks are
-set against each other as NTP does it (Mills, Internet time synchronization: the network time protocol, IEEE
-Transactions on Communications 39, 1991): what is left of both directions without the bytes, which may be more in one of
-them, is taken to be the same in each. Every message then has a delay from its sending to its arrival.
+What a pair of processes takes in both directions is known from two clocks that disagree. Less the
+round trip of an empty packet, it is what the bytes took: so the bandwidth is found first, without a
+common clock. Then the clocks are set against each other as NTP does it (Mills, Internet time
+synchronization: the network time protocol, IEEE Transactions on Communications 39, 1991): what is
+left of both directions without the bytes, which may be more in one of them, is taken to be the same
+in each. Every message then has a delay from its sending to its arrival.
 
-Between neighbors, the simulator's own network model (interfaces that are first-in first-out, world/network.py) is run
-over the messages as they were really sent, and the latencies of the links are moved until the delays agree: so what is
-written reproduces the delays at the size and cadence of this scenario, with what TCP, the kernel and the codec add to
-them. Links with a coordinator keep what is left without the bytes: in reality all that it sends at once arrives
-together and is answered together, in the simulator one after the other, and nobody queues.
+Between neighbors, the simulator's own network model (interfaces that are first-in first-out,
+world/network.py) is run over the messages as they were really sent, and the latencies of the links
+are moved until the delays agree: so what is written reproduces the delays at the size and cadence
+of this scenario, with what TCP, the kernel and the codec add to them. Links with a coordinator keep
+what is left without the bytes: in reality all that it sends at once arrives together and is
+answered together, in the simulator one after the other, and nobody queues.
 """
 
 from __future__ import annotations
@@ -87,10 +89,12 @@ class Latencies:
 def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
     """Return all messages, ascending by the time they were sent, on a common clock; and the bandwidth.
 
-    The bandwidth is that of an interface, in bytes per second: as fast as messages of this size get through it.
+    The bandwidth is that of an interface, in bytes per second: as fast as messages of this size get
+    through it.
 
     Raises:
-        RecordError: too few messages on a link, or peers whose clocks cannot be set against each other.
+        RecordError: too few messages on a link, or peers whose clocks cannot be set against each
+            other.
     """
     home, own = _homes(peers), _raw(peers)
     between: dict[Edge, list[float]] = {}
@@ -123,17 +127,33 @@ def _raw(peers: Sequence[Timings]) -> list[Message]:
         for got in peer.arrived:
             if (key := (got.sender, got.receiver, got.sequence)) in left:
                 sent, position = left[key]
-                found.append((sent.time, position, Message(
-                    got.sender, got.receiver, sent.round, sent.nbytes, sent.nbytes * len(sent.to),
-                    sent.time / SECOND, got.time / SECOND,
-                )))  # fmt: skip
+                found.append(
+                    (
+                        sent.time,
+                        position,
+                        Message(
+                            got.sender,
+                            got.receiver,
+                            sent.round,
+                            sent.nbytes,
+                            sent.nbytes * len(sent.to),
+                            sent.time / SECOND,
+                            got.time / SECOND,
+                        ),
+                    )
+                )
     return [message for *_, message in sorted(found, key=lambda row: row[:2])]
 
 
-def _set(messages: Sequence[Message], home: Mapping[int, int], offset: Sequence[float]) -> list[Message]:
+def _set(
+    messages: Sequence[Message], home: Mapping[int, int], offset: Sequence[float]
+) -> list[Message]:
     """Return the messages on a common clock, ascending by the time they were sent."""
     moved = [
-        replace(m, sent=m.sent - offset[home[m.sender]], arrived=m.arrived - offset[home[m.receiver]]) for m in messages
+        replace(
+            m, sent=m.sent - offset[home[m.sender]], arrived=m.arrived - offset[home[m.receiver]]
+        )
+        for m in messages
     ]
     return sorted(moved, key=lambda m: m.sent)
 
@@ -146,25 +166,32 @@ def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float
         here = queue.popleft()
         for there in range(number):
             if there not in offset and (here, there) in between and (there, here) in between:
-                ahead = (float(np.median(between[here, there])) - float(np.median(between[there, here]))) / 2
+                ahead = (
+                    float(np.median(between[here, there])) - float(np.median(between[there, here]))
+                ) / 2
                 offset[there] = offset[here] + ahead
                 queue.append(there)
     lost = [i for i in range(number) if i not in offset]
     if lost:
-        raise RecordError(f"no messages in both directions connect directory number {lost[0] + 1} with the first")
+        raise RecordError(
+            f"no messages in both directions connect directory number {lost[0] + 1} with the first"
+        )
     return [offset[i] for i in range(number)]
 
 
 def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
     """Return the median, over pairs of processes, of the bytes of both directions / (their delays - a round trip).
 
-    Of what was sent at once only the last arrival counts. Delays of both directions together need no common clock.
+    Of what was sent at once only the last arrival counts. Delays of both directions together need
+    no common clock.
     """
     home = _homes(peers)
     flight = {(home[i], home[j]): seconds for (i, j), seconds in round_trips(peers).items()}
     took: dict[Edge, list[tuple[int, float]]] = {}
     for last in (max(group, key=lambda m: m.arrived) for group in _at_once(messages)):
-        took.setdefault((home[last.sender], home[last.receiver]), []).append((last.together, last.delay))
+        took.setdefault((home[last.sender], home[last.receiver]), []).append(
+            (last.together, last.delay)
+        )
     rates = []
     for here, there in took:
         if here < there and (there, here) in took:
@@ -179,14 +206,15 @@ def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
 def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> Latencies:
     """Return the latency of every link, so that what is sent at once has its last arrival when it really had.
 
-    Connections share an interface fairly, so all that is sent at once arrives together; the simulator serves one
-    message after the other. They agree on when the last has arrived, so that is what the latencies are moved to.
+    Connections share an interface fairly, so all that is sent at once arrives together; the
+    simulator serves one message after the other. They agree on when the last has arrived, so that
+    is what the latencies are moved to.
 
     Args:
         messages: on a common clock, ascending by the time they were sent.
         bandwidth: of an interface.
-        differ: links whose latencies are farther from the median of all than this, in seconds, and than a quarter of
-            it, are not like the others.
+        differ: links whose latencies are farther from the median of all than this, in seconds, and
+            than a quarter of it, are not like the others.
     """
     delays: dict[Edge, list[float]] = {}
     for m in messages:
@@ -196,20 +224,32 @@ def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> L
     last = [max(group, key=lambda m: m.arrived) for group in groups]
     edges = [(m.sender, m.receiver) for m in last]
     middle = float(np.median(list(latency.values())))
-    alone = frozenset(e for e, seconds in latency.items() if abs(seconds - middle) > max(differ, middle / 4))
+    alone = frozenset(
+        e for e, seconds in latency.items() if abs(seconds - middle) > max(differ, middle / 4)
+    )
     if any(COORDINATOR in edge for edge in latency):
-        return Latencies(latency, alone, edges, np.array([m.delay - m.together / bandwidth for m in last]))
+        return Latencies(
+            latency, alone, edges, np.array([m.delay - m.together / bandwidth for m in last])
+        )
     of = {edge: [i for i, other in enumerate(edges) if other == edge] for edge in sorted(alone)}
     rest = [i for i, edge in enumerate(edges) if edge not in alone]
     number = {id(m): i for i, m in enumerate(messages)}
     members = [[number[id(m)] for m in group] for group in groups]
     for step in range(_STEPS):
         done = _model(messages, bandwidth, latency)
-        surplus = np.array([m.arrived - max(done[group]) for m, group in zip(last, members, strict=True)])
+        surplus = np.array(
+            [m.arrived - max(done[group]) for m, group in zip(last, members, strict=True)]
+        )
         if step < _STEPS - 1:
             common = float(np.median(surplus[rest])) if rest else 0.0
-            moves = {edge: float(np.median(surplus[own])) if len(own) >= FEW else common for edge, own in of.items()}
-            latency = {e: max(0.0, seconds + _DAMPING * moves.get(e, common)) for e, seconds in latency.items()}
+            moves = {
+                edge: float(np.median(surplus[own])) if len(own) >= FEW else common
+                for edge, own in of.items()
+            }
+            latency = {
+                e: max(0.0, seconds + _DAMPING * moves.get(e, common))
+                for e, seconds in latency.items()
+            }
     return Latencies(latency, alone, edges, np.array([latency[edge] for edge in edges]) + surplus)
 
 
@@ -218,7 +258,11 @@ def scatter(messages: Sequence[Message]) -> float:
     delays: dict[Edge, list[float]] = {}
     for m in messages:
         delays.setdefault((m.sender, m.receiver), []).append(m.delay)
-    return float(np.median([np.subtract(*np.quantile(values, (0.75, 0.25))) / 2 for values in delays.values()]))
+    return float(
+        np.median(
+            [np.subtract(*np.quantile(values, (0.75, 0.25))) / 2 for values in delays.values()]
+        )
+    )
 
 
 def _at_once(messages: Sequence[Message]) -> list[list[Message]]:
@@ -244,7 +288,9 @@ def _homes(peers: Sequence[Timings]) -> dict[int, int]:
     return {agent: number for number, peer in enumerate(peers) for agent in peer.agents}
 
 
-def _model(messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge, float]) -> NDArray[np.float64]:
+def _model(
+    messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge, float]
+) -> NDArray[np.float64]:
     """Return when messages arrive in the simulator's network, when they are sent as they were."""
     sending: dict[int, float] = {}
     receiving: dict[int, float] = {}
@@ -255,5 +301,7 @@ def _model(messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge,
     done = np.zeros(len(messages))
     for arrival, number in sorted(arrivals):
         m = messages[number]
-        done[number] = receiving[m.receiver] = max(arrival, receiving.get(m.receiver, -np.inf) + m.nbytes / bandwidth)
+        done[number] = receiving[m.receiver] = max(
+            arrival, receiving.get(m.receiver, -np.inf) + m.nbytes / bandwidth
+        )
     return done

@@ -52,7 +52,8 @@ class Entry:
         bytes_sent: by this agent, since its process was started.
         totals: of its process.
         before: the shared vector before mixing, raw bytes; empty in a projection: zero.
-        shared: the shared vector after mixing; empty: all parameters. In a projection, what mixing added.
+        shared: the shared vector after mixing; empty: all parameters. In a projection, what mixing
+            added.
         parameters: all parameters after mixing.
     """
 
@@ -122,7 +123,11 @@ def parse(found: object) -> Item:
 def _begin(found: dict[str, Any]) -> Item:
     agents = tuple(_count(agent, LOWEST_ID) for agent in found["agents"])
     return Begin(
-        _count(found["begin"]), agents, _count(found["time"]), _count(found["wall"]), _is(found["projected"], bool)
+        _count(found["begin"]),
+        agents,
+        _count(found["time"]),
+        _count(found["wall"]),
+        _is(found["projected"], bool),
     )
 
 
@@ -132,17 +137,28 @@ def _entry(found: dict[str, Any]) -> Item:
     staleness = {_count(sender): _count(tau) for sender, tau in found["staleness"]}
     raw = [_is(found[name], bytes) for name in ("before", "shared", "parameters")]
     return Entry(
-        agent, _count(found["round"]), _count(found["time"]), updates, _is(found["active"], bool), staleness,
-        _count(found["bytes_sent"]), _totals(found["totals"]), *raw,
-    )  # fmt: skip
+        agent,
+        _count(found["round"]),
+        _count(found["time"]),
+        updates,
+        _is(found["active"], bool),
+        staleness,
+        _count(found["bytes_sent"]),
+        _totals(found["totals"]),
+        *raw,
+    )
 
 
 def _excused(found: dict[str, Any]) -> Item:
-    return Excused(_count(found["excused"]), _count(found["time"]), _totals(found["totals"]), _by(found))
+    return Excused(
+        _count(found["excused"]), _count(found["time"]), _totals(found["totals"]), _by(found)
+    )
 
 
 def _applied(found: dict[str, Any]) -> Item:
-    return Applied(_count(found["applied"]), _count(found["tau"]), _count(found["time"]), _by(found))
+    return Applied(
+        _count(found["applied"]), _count(found["tau"]), _count(found["time"]), _by(found)
+    )
 
 
 def _by(found: dict[str, Any]) -> int:
@@ -158,15 +174,23 @@ def _end(found: dict[str, Any]) -> Item:
 
 
 _ITEMS: dict[str, Callable[[dict[str, Any]], Item]] = {
-    "begin": _begin, "agent": _entry, "excused": _excused, "applied": _applied, "final": _final, "end": _end,
-}  # fmt: skip
+    "begin": _begin,
+    "agent": _entry,
+    "excused": _excused,
+    "applied": _applied,
+    "final": _final,
+    "end": _end,
+}
 
 
 def _update(agent: int, steps: Any, loss: Any, returns: Any, measures: Any) -> Update:
     return Update(
-        agent, _count(steps), _is(loss, float), tuple(_is(r, float) for r in returns),
+        agent,
+        _count(steps),
+        _is(loss, float),
+        tuple(_is(r, float) for r in returns),
         {_is(name, str): _is(value, float) for name, value in measures.items()},
-    )  # fmt: skip
+    )
 
 
 def _totals(found: Any) -> Totals:

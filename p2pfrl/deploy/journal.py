@@ -3,9 +3,10 @@
     file     magic, then entries
     entry    u32 length, u32 crc32 of the map, u32 crc32 of these eight bytes, then a msgpack map
 
-Append-only: a process that is started again on its directory goes on in the same file. An end that was torn by a crash
-is read up to there, and cut off by the next start; damage before the end is refused. The parameters of every round are
-in it or, above 16,384 numbers, their projections (results/projection.py); the final parameters always in full.
+Append-only: a process that is started again on its directory goes on in the same file. An end that
+was torn by a crash is read up to there, and cut off by the next start; damage before the end is
+refused. The parameters of every round are in it or, above 16,384 numbers, their projections
+(results/projection.py); the final parameters always in full.
 """
 
 from __future__ import annotations
@@ -97,28 +98,50 @@ class Journal:
         """Note the moment at which the agents here begin; later calls do nothing."""
         if not self._has_begun:
             self._has_begun = True
-            self._append({
-                "begin": self._incarnation, "agents": list(self._agents), "time": self._now(), "wall": time.time_ns(),
-                "projected": self._projection is not None,
-            })  # fmt: skip
+            self._append(
+                {
+                    "begin": self._incarnation,
+                    "agents": list(self._agents),
+                    "time": self._now(),
+                    "wall": time.time_ns(),
+                    "projected": self._projection is not None,
+                }
+            )
 
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""
-        row = [update.env_steps, update.loss, list(update.returns), dict(update.measures), self._now()]
+        row = [
+            update.env_steps,
+            update.loss,
+            list(update.returns),
+            dict(update.measures),
+            self._now(),
+        ]
         self._updates.setdefault(agent, []).append(row)
         self.returns[agent] = [*self.returns.get(agent, []), *update.returns][-_LATEST:]
 
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
         """A round of `agent` ended; what answers to others moved it by meanwhile counts as of this round."""
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
         if self._projection is not None:
             change = self._projection.change(before, after).tobytes()
-            self._write(agent, round, staleness, b"", change, self._projection.parameters(model).tobytes())
+            self._write(
+                agent, round, staleness, b"", change, self._projection.parameters(model).tobytes()
+            )
             return
         shared, parameters = after.tobytes(), model.tobytes()
-        self._write(agent, round, staleness, before.tobytes(), b"" if shared == parameters else shared, parameters)
+        self._write(
+            agent,
+            round,
+            staleness,
+            before.tobytes(),
+            b"" if shared == parameters else shared,
+            parameters,
+        )
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """An exchange with a neighbor that asked moved the agent: it is written when its round ends."""
@@ -149,24 +172,43 @@ class Journal:
         self._file.close()
 
     def _write(
-        self, agent: int, round: int, staleness: Mapping[int, int] | None, before: bytes, shared: bytes,
+        self,
+        agent: int,
+        round: int,
+        staleness: Mapping[int, int] | None,
+        before: bytes,
+        shared: bytes,
         parameters: bytes,
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert self.traffic is not None
         self.rounds[agent] = round + 1
-        self._append({
-            "agent": agent, "round": round, "time": self._now(), "updates": self._updates.pop(agent, []),
-            "active": staleness is not None, "staleness": list((staleness or {}).items()),
-            "bytes_sent": self.traffic.bytes_by.get(agent, 0), "totals": self._totals(),
-            "before": before, "shared": shared, "parameters": parameters,
-        })  # fmt: skip
+        self._append(
+            {
+                "agent": agent,
+                "round": round,
+                "time": self._now(),
+                "updates": self._updates.pop(agent, []),
+                "active": staleness is not None,
+                "staleness": list((staleness or {}).items()),
+                "bytes_sent": self.traffic.bytes_by.get(agent, 0),
+                "totals": self._totals(),
+                "before": before,
+                "shared": shared,
+                "parameters": parameters,
+            }
+        )
         if (round + 1) % self._every == 0:
             self._save(agent, round)
 
     def _totals(self) -> list[int]:
         traffic = self.traffic
         assert traffic is not None
-        return [traffic.messages_sent, traffic.messages_delivered, traffic.messages_dropped, traffic.bytes_sent]
+        return [
+            traffic.messages_sent,
+            traffic.messages_delivered,
+            traffic.messages_dropped,
+            traffic.bytes_sent,
+        ]
 
     def _append(self, entry: dict[str, Any]) -> None:
         packed: bytes = msgpack.packb(entry)
@@ -230,7 +272,9 @@ class Reader:
         head, check = prefix[: _HEAD.size], prefix[_HEAD.size :]
         if _CHECK.unpack(check)[0] != zlib.crc32(head):
             if any(prefix) or not _is_blank(file):
-                raise RecordError(f"{self._path}: damaged at byte {self.end}: the checksum of its length differs")
+                raise RecordError(
+                    f"{self._path}: damaged at byte {self.end}: the checksum of its length differs"
+                )
             return None
         length, crc = _HEAD.unpack(head)
         left = size - file.tell()
@@ -247,7 +291,9 @@ class Reader:
         try:
             return parse(msgpack.unpackb(packed, max_ext_len=0))
         except (ValueError, KeyError, TypeError, msgpack.UnpackException, RecursionError) as error:
-            raise RecordError(f"{self._path}: damaged at byte {position}: {type(error).__name__}: {error}") from error
+            raise RecordError(
+                f"{self._path}: damaged at byte {position}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def has_begun(path: Path) -> bool:

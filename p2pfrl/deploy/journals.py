@@ -55,7 +55,8 @@ class Life:
 
     Attributes:
         begin: its first item.
-        offset: add to a time of its clock to get nanoseconds since the process began for the first time.
+        offset: add to a time of its clock to get nanoseconds since the process began for the first
+            time.
         steps: entries in the order of writing.
         notes: of its coordinators, in the order of writing.
         final: agent -> where its final parameters stand.
@@ -120,7 +121,8 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
     """Return the scenario that all directories share, and what is in them, by ascending agents.
 
     Raises:
-        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents are missing.
+        RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
+            are missing.
     """
     folders = list({folder.resolve(): folder for folder in directories}.values())
     scenario = _scenario(folders)
@@ -134,10 +136,14 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
                 )
             if agent in owners:
                 where = f"{owners[agent].directory} and in {peer.directory}"
-                raise RecordError(f"agent {show_agents([agent])} lives in {where}: give one run's peers")
+                raise RecordError(
+                    f"agent {show_agents([agent])} lives in {where}: give one run's peers"
+                )
             owners[agent] = peer
     if missing := [agent for agent in ids if agent not in owners]:
-        raise RecordError(f"no directory holds agents {show_agents(missing)}: give those of all peers")
+        raise RecordError(
+            f"no directory holds agents {show_agents(missing)}: give those of all peers"
+        )
     return scenario, peers
 
 
@@ -163,8 +169,12 @@ def _scenario(folders: Sequence[Path]) -> Scenario:
         if other != own:
             a, b = settings(own), settings(other)
             keys = [key for key in sorted({**a, **b}) if a.get(key) != b.get(key)]
-            shown = "; ".join(f"{key}: {a.get(key, 'none')} and {b.get(key, 'none')}" for key in keys[:5])
-            raise RecordError(f"{folders[0] / SCENARIO} and {folder / SCENARIO} differ ({shown}): give one run's peers")
+            shown = "; ".join(
+                f"{key}: {a.get(key, 'none')} and {b.get(key, 'none')}" for key in keys[:5]
+            )
+            raise RecordError(
+                f"{folders[0] / SCENARIO} and {folder / SCENARIO} differ ({shown}): give one run's peers"
+            )
     return scenario
 
 
@@ -182,7 +192,9 @@ def _read(folder: Path) -> Peer:
         if isinstance(item, Begin):
             peer.lives.append(_life(item, peer.lives))
         elif not peer.lives:
-            raise RecordError(f"{path}: damaged at byte {position}: expected the start of a process")
+            raise RecordError(
+                f"{path}: damaged at byte {position}: expected the start of a process"
+            )
         else:
             _add(peer, peer.lives[-1], position, item)
     if not peer.lives:
@@ -198,16 +210,22 @@ def _life(begin: Begin, before: Sequence[Life]) -> Life:
     return Life(begin, start - begin.time, last=start)
 
 
-def _add(peer: Peer, life: Life, position: int, item: Entry | Excused | Applied | Final | End) -> None:
+def _add(
+    peer: Peer, life: Life, position: int, item: Entry | Excused | Applied | Final | End
+) -> None:
     if isinstance(item, Final):
         life.final[item.agent] = position
         return
     life.last = max(life.last, item.time + life.offset)
     if isinstance(item, Entry):
         if item.agent not in life.begin.agents:
-            raise RecordError(f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}")
+            raise RecordError(
+                f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}"
+            )
         start = life.begin.time + life.offset
-        life.steps.append(Step(item.agent, item.round, item.time + life.offset, start, peer, life, position))
+        life.steps.append(
+            Step(item.agent, item.round, item.time + life.offset, start, peer, life, position)
+        )
     elif not isinstance(item, End):
         life.notes.append(item)
     if not isinstance(item, Applied):
@@ -228,7 +246,9 @@ def _summary(folder: Path) -> Mapping[str, Any]:
 def _numbers(peer: Peer, raw: bytes, layout: Layout) -> Vector:
     expected = layout.size * np.dtype(layout.dtype).itemsize
     if len(raw) != expected:
-        raise RecordError(f"{peer.directory / JOURNAL}: expected {expected} bytes of parameters, got {len(raw)}")
+        raise RecordError(
+            f"{peer.directory / JOURNAL}: expected {expected} bytes of parameters, got {len(raw)}"
+        )
     return vector(raw, layout.dtype)
 
 

@@ -22,7 +22,9 @@ from p2pfrl.scenario.render import resolved
 _PATIENCE = 10.0
 
 
-def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+def run_processes(
+    scenario: Scenario, out: Path | None, jobs: int, *, quiet: bool, as_json: bool
+) -> Mapping[str, Any]:
     """Run a scenario as processes on loopback, collect their records, print the summary, and return it.
 
     Args:
@@ -51,11 +53,15 @@ def run_processes(scenario: Scenario, out: Path | None, jobs: int, *, quiet: boo
         assert lead.stdout is not None
         address = _rendezvous(lead.stdout)
         for agents, home in zip(groups[1:], homes[1:], strict=True):
-            processes.append(_start(file, agents, home, ["--rendezvous", address, "--json"], quiet=quiet))
+            processes.append(
+                _start(file, agents, home, ["--rendezvous", address, "--json"], quiet=quiet)
+            )
         for process, agents in zip(processes, groups, strict=True):
             process.communicate()
             if process.returncode:
-                raise P2PFRLError(f"the process of agents {show_agents(agents)} ended with code {process.returncode}")
+                raise P2PFRLError(
+                    f"the process of agents {show_agents(agents)} ended with code {process.returncode}"
+                )
     finally:
         _end(processes)
     record = collect(homes, directory)
@@ -69,7 +75,9 @@ def _start(
     here = ["--agents", show_agents(agents), "--out", str(home)]
     command = [sys.executable, "-m", "p2pfrl", "peer", str(file), *here, "--quiet", *options]
     error = subprocess.DEVNULL if quiet else None
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=error, stdin=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=error, stdin=subprocess.DEVNULL, text=True
+    )
 
 
 def _rendezvous(output: IO[str]) -> str:

@@ -35,7 +35,12 @@ from p2pfrl.net.rendezvous import Lobby, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
 from p2pfrl.scenario import Scenario, hash8
-from p2pfrl.scenario.checks.simulated import refuse_coordinating_again, refuse_faults, refuse_resuming, without_effect
+from p2pfrl.scenario.checks.simulated import (
+    refuse_coordinating_again,
+    refuse_faults,
+    refuse_resuming,
+    without_effect,
+)
 from p2pfrl.scenario.render import resolved
 from p2pfrl.simulator.life import Actor
 
@@ -68,9 +73,15 @@ class Place:
 
 
 def deploy(
-    scenario: Scenario, place: Place, out: Path, *, security: Security, timing: Timing, quiet: bool = False,
+    scenario: Scenario,
+    place: Place,
+    out: Path,
+    *,
+    security: Security,
+    timing: Timing,
+    quiet: bool = False,
     announce: Callable[[Address], None] = lambda address: None,
-) -> Mapping[str, Any]:  # fmt: skip
+) -> Mapping[str, Any]:
     """Run one process to its end; return its summary.
 
     Args:
@@ -89,7 +100,9 @@ def deploy(
     out.mkdir(parents=True, exist_ok=True)
     voice = Voice(out / "log.jsonl", quiet)
     if (finished := _finished(scenario, out)) is not None:
-        voice.say(f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out")
+        voice.say(
+            f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out"
+        )
         return finished
     main = _deploy(scenario, place, out, security, timing, voice, announce)
     try:
@@ -116,9 +129,14 @@ def _finished(scenario: Scenario, out: Path) -> Mapping[str, Any] | None:
 
 
 async def _deploy(
-    scenario: Scenario, place: Place, out: Path, security: Security, timing: Timing, voice: Voice,
+    scenario: Scenario,
+    place: Place,
+    out: Path,
+    security: Security,
+    timing: Timing,
+    voice: Voice,
     announce: Callable[[Address], None],
-) -> Mapping[str, Any]:  # fmt: skip
+) -> Mapping[str, Any]:
     began = time.perf_counter()
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
@@ -143,9 +161,15 @@ async def _deploy(
     listener, address = await listen(place.bind, security.server)
     with closing(listener.server):
         own = Identity(
-            scenario.name, hash8(scenario), blueprint.learning.stack.layout.signature, place.agents, incarnation, b"",
-            address, settings(text),
-        )  # fmt: skip
+            scenario.name,
+            hash8(scenario),
+            blueprint.learning.stack.layout.signature,
+            place.agents,
+            incarnation,
+            b"",
+            address,
+            settings(text),
+        )
         fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
         own = replace(own, agents=ids)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
@@ -169,21 +193,38 @@ async def _deploy(
 
         layout = blueprint.learning.stack.layout
         journal = Journal(
-            out / JOURNAL, agents=ids, incarnation=incarnation, seed=scenario.seed, layout=layout,
-            model=lambda agent: layout.pack(trainer.read(agent)), now=lambda: nodes[0].clock.now,
-            every=scenario.checkpoint.every or 1, save=save,
-        )  # fmt: skip
+            out / JOURNAL,
+            agents=ids,
+            incarnation=incarnation,
+            seed=scenario.seed,
+            layout=layout,
+            model=lambda agent: layout.pack(trainer.read(agent)),
+            now=lambda: nodes[0].clock.now,
+            every=scenario.checkpoint.every or 1,
+            save=save,
+        )
 
         def spawn(agent: int, port: MailboxPort) -> Actor:
             journal.begin()
             if agent < 0:
-                return blueprint.coordinator(port, trainer, Notes(journal, agent), agent, incarnation)
-            return blueprint.agent(agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True)
+                return blueprint.coordinator(
+                    port, trainer, Notes(journal, agent), agent, incarnation
+                )
+            return blueprint.agent(
+                agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True
+            )
 
         node = Node(
-            own, fleet, neighbors=blueprint.neighbors(), decoder=blueprint.decoder,
-            trainer=trainer, spawn=spawn, security=security, timing=timing, ear=voice,
-        )  # fmt: skip
+            own,
+            fleet,
+            neighbors=blueprint.neighbors(),
+            decoder=blueprint.decoder,
+            trainer=trainer,
+            spawn=spawn,
+            security=security,
+            timing=timing,
+            ear=voice,
+        )
         nodes.append(node)
         journal.traffic = node.counters
         (out / "scenario.toml").write_text(text, encoding="utf-8")
@@ -202,15 +243,23 @@ async def _deploy(
             watching.cancel()
             journal.close()
             write_timings(out / TIMINGS, node.stopwatch.timings)
-        summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began)
+        summary = _summary(
+            scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began
+        )
         write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
         return summary
 
 
 async def _find(
-    scenario: Scenario, place: Place, own: Identity, blueprint: Blueprint, security: Security, timing: Timing,
-    voice: Voice, announce: Callable[[Address], None],
-) -> tuple[Fleet, tuple[int, ...]]:  # fmt: skip
+    scenario: Scenario,
+    place: Place,
+    own: Identity,
+    blueprint: Blueprint,
+    security: Security,
+    timing: Timing,
+    voice: Voice,
+    announce: Callable[[Address], None],
+) -> tuple[Fleet, tuple[int, ...]]:
     """Return who lives where, and who lives here."""
     if place.fleet is not None:
         return place.fleet, place.agents
@@ -219,9 +268,15 @@ async def _find(
         meeting, where = await listen(place.rendezvous, security.server)
         announce(where)
         lobby = Lobby(
-            own, own.address, everyone=everyone(scenario), decoder=blueprint.decoder, security=security,
-            timing=timing, progress=voice.say, ear=voice,
-        )  # fmt: skip
+            own,
+            own.address,
+            everyone=everyone(scenario),
+            decoder=blueprint.decoder,
+            security=security,
+            timing=timing,
+            progress=voice.say,
+            ear=voice,
+        )
         try:
             async with announcing(own, where) if place.discover else nullcontext():
                 return await lobby.gather(meeting), own.agents
@@ -229,12 +284,20 @@ async def _find(
             meeting.server.close()
     lead = place.rendezvous or await discover(own, place.bind[0], deadline=timing.start)
     return await join(
-        replace(own, agents=()), lead, wanted=place.agents, count=place.count, decoder=blueprint.decoder,
-        security=security, timing=timing, progress=voice.say,
-    )  # fmt: skip
+        replace(own, agents=()),
+        lead,
+        wanted=place.agents,
+        count=place.count,
+        decoder=blueprint.decoder,
+        security=security,
+        timing=timing,
+        progress=voice.say,
+    )
 
 
-async def _watch(journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, voice: Voice) -> None:
+async def _watch(
+    journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, voice: Voice
+) -> None:
     """Say one line about this process now and then."""
     while True:
         await asyncio.sleep(5.0)
@@ -264,9 +327,15 @@ def settings(text: str) -> dict[str, str]:
 
 
 def _summary(
-    scenario: Scenario, ids: Sequence[int], node: Node, trainer: Trainer, journal: Journal, reason: str,
-    incarnation: int, wall: float,
-) -> dict[str, Any]:  # fmt: skip
+    scenario: Scenario,
+    ids: Sequence[int],
+    node: Node,
+    trainer: Trainer,
+    journal: Journal,
+    reason: str,
+    incarnation: int,
+    wall: float,
+) -> dict[str, Any]:
     counters = node.counters
     digest = blake2b(digest_size=16)
     for agent in trainer.agents:

@@ -21,11 +21,12 @@ _BLOCK = 65_536
 def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
     """Return P x: `(d,)` -> `(1024,)`, with E ||P x||^2 = ||x||^2 and standard deviation at most sqrt(2/1024) ||x||^2.
 
-    P has 4 entries of +-1/2 per column, one in every quarter of the rows, drawn from (seed, "projection", name, block
-    of 65,536 columns) and made anew for each block. Linear, so that P x - P y = P (x - y) up to rounding.
+    P has 4 entries of +-1/2 per column, one in every quarter of the rows, drawn from (seed,
+    "projection", name, block of 65,536 columns) and made anew for each block. Linear, so that P x -
+    P y = P (x - y) up to rounding.
 
-    Reference: Kane, Nelson, "Sparser Johnson-Lindenstrauss transforms", Journal of the ACM 61(1), 2014, arXiv
-    1012.1577, the block construction.
+    Reference: Kane, Nelson, "Sparser Johnson-Lindenstrauss transforms", Journal of the ACM 61(1),
+    2014, arXiv 1012.1577, the block construction.
     """
     out = np.zeros((_NONZEROS, _WIDTH))
     for block, start in enumerate(range(0, len(vector), _BLOCK)):
@@ -54,14 +55,19 @@ class Projection:
     @cached_property
     def layout(self) -> Layout:
         """Where the parts lie in a projected row."""
-        return Layout(tuple(Tensor(f"{part}.projection", (DIMENSION,)) for part in self._layout.parts), "float64")
+        return Layout(
+            tuple(Tensor(f"{part}.projection", (DIMENSION,)) for part in self._layout.parts),
+            "float64",
+        )
 
     def parameters(self, vector: Vector) -> NDArray[np.float64]:
         """Return the projections of all parts of `(d,)` parameters, one behind the other."""
         row = np.zeros(self._layout.stride, dtype=self._layout.dtype)
         self._layout.unpack(vector, row)
         parts = self._layout.parts
-        return np.concatenate([project(self._seed, part, self._layout.pack(row, (part,))) for part in parts])
+        return np.concatenate(
+            [project(self._seed, part, self._layout.pack(row, (part,))) for part in parts]
+        )
 
     def change(self, before: Vector, after: Vector) -> NDArray[np.float64]:
         """Return the projection of after - before."""

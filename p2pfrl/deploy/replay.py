@@ -114,7 +114,9 @@ class Replay:
         projection: where rounds hold projections.
     """
 
-    def __init__(self, blueprint: Blueprint, peers: Sequence[Peer], projection: Projection | None) -> None:
+    def __init__(
+        self, blueprint: Blueprint, peers: Sequence[Peer], projection: Projection | None
+    ) -> None:
         scenario, stack = blueprint.scenario, blueprint.learning.stack
         self._n = scenario.agents
         self._peers = peers
@@ -163,7 +165,9 @@ class Replay:
         for round in sorted(rounds):
             present = rounds[round]
             for agent in range(self._n):
-                recorder.live(agent, agent in present or not any(a <= round < b for a, b in absent[agent]))
+                recorder.live(
+                    agent, agent in present or not any(a <= round < b for a, b in absent[agent])
+                )
             for note in applied.get(round, ()):
                 recorder.applied(note.agent, note.tau)
             for life, totals in sent.get(round, ()):
@@ -175,7 +179,9 @@ class Replay:
             for steps in order:
                 for step in steps[:-1]:
                     self._train(step, step.read())
-                self.now = steps[-1].time if steps is not order[-1] else max(steps[-1].time, previous)
+                self.now = (
+                    steps[-1].time if steps is not order[-1] else max(steps[-1].time, previous)
+                )
                 self._end_round(steps[-1])
             recorder.excused(round + 1, sorted(present))
 
@@ -188,7 +194,9 @@ class Replay:
             due.append((when, write))
 
         recorder.follow_clock(post, lambda: True, None, _nothing)
-        events: list[_Event] = [(step.time, step.agent, 1, partial(self._end_round, step)) for step in self._steps]
+        events: list[_Event] = [
+            (step.time, step.agent, 1, partial(self._end_round, step)) for step in self._steps
+        ]
         for peer in self._peers:
             for life in peer.lives:
                 start, is_last = life.begin.time + life.offset, life is peer.lives[-1]
@@ -254,7 +262,9 @@ class Replay:
         for peer in self._peers:
             for life in peer.lives:
                 for id in (agent for agent in life.begin.agents if agent < 0):
-                    models = [note for note in life.notes if isinstance(note, Excused) and note.by == id]
+                    models = [
+                        note for note in life.notes if isinstance(note, Excused) and note.by == id
+                    ]
                     following = [*(note.totals for note in models[1:]), life.totals]
                     for note, totals in zip(models, following, strict=False):
                         found.setdefault(note.round - 1, []).append((life, totals))
@@ -262,8 +272,13 @@ class Replay:
 
     def _tick(self) -> int:
         """Return the nanoseconds that a round took on average."""
-        spent = sum(life.last - life.begin.time - life.offset for peer in self._peers for life in peer.lives
-                    for agent in peer.agents if agent >= 0)  # fmt: skip
+        spent = sum(
+            life.last - life.begin.time - life.offset
+            for peer in self._peers
+            for life in peer.lives
+            for agent in peer.agents
+            if agent >= 0
+        )
         return max(1, spent // max(1, len(self._steps)))
 
 

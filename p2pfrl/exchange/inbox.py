@@ -14,7 +14,8 @@ class Hearing:
 
     Args:
         compressor: of the run.
-        limit: rounds after which what was heard is too old to stand in for what is missing; None: never.
+        limit: rounds after which what was heard is too old to stand in for what is missing; None:
+            never.
     """
 
     __slots__ = ("_compressor", "_last", "_limit", "_states")
@@ -36,7 +37,9 @@ class Hearing:
                 received[m.sender] = vector
         return received
 
-    def stand_in(self, round: int, expected: Iterable[int], received: dict[int, Vector]) -> dict[int, Vector]:
+    def stand_in(
+        self, round: int, expected: Iterable[int], received: dict[int, Vector]
+    ) -> dict[int, Vector]:
         """Return the last vectors of those of `expected` that are not in `received`, where fresh enough."""
         self._last |= {sender: (round, vector) for sender, vector in received.items()}
         return {

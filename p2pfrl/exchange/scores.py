@@ -28,4 +28,8 @@ def loss(turn: Turn) -> float:
     return float(turn.loss) if np.isfinite(turn.loss) else UNKNOWN
 
 
-SCORES: dict[str, Callable[[Turn], float]] = {"return": mean_return, "variance": return_variance, "loss": loss}
+SCORES: dict[str, Callable[[Turn], float]] = {
+    "return": mean_return,
+    "variance": return_variance,
+    "loss": loss,
+}

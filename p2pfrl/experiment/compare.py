@@ -82,11 +82,13 @@ class Cell:
     """One measure under one mode.
 
     Attributes:
-        values: one per seed, in the order of the seeds; nan where undefined (a target that was not reached).
+        values: one per seed, in the order of the seeds; nan where undefined (a target that was not
+            reached).
         mean: over the seeds in which it is defined, with 95% bootstrap confidence.
         difference: to the first mode on the same seeds; None for the first mode itself.
-        improvement: probability that a run under this mode does better than one under the first; None where neither
-            direction is better. A target that was not reached counts as worse than any that was.
+        improvement: probability that a run under this mode does better than one under the first;
+            None where neither direction is better. A target that was not reached counts as worse
+            than any that was.
         p_value: two-sided, Mann-Whitney.
     """
 
@@ -145,7 +147,9 @@ class Comparison:
             "seeds": self.seeds,
             "table": table,
             "differences": self.differences,
-            "directories": {mode: [str(path) for path in paths] for mode, paths in self.directories.items()},
+            "directories": {
+                mode: [str(path) for path in paths] for mode, paths in self.directories.items()
+            },
         }
         return dict(plain(whole))
 
@@ -153,7 +157,8 @@ class Comparison:
         """Return the values, the paired differences to the first mode, and what differs beyond the mode."""
         seeds, others = len(self.seeds), self.modes[1:]
         values = tuple(
-            (measure.title, *(_text(measure, cell, seeds) for cell in cells)) for measure, cells in self.rows
+            (measure.title, *(_text(measure, cell, seeds) for cell in cells))
+            for measure, cells in self.rows
         )
         against = tuple(
             (measure.title, mode, *_against(measure, cell))
@@ -167,7 +172,12 @@ class Comparison:
         return (
             Table("Comparison", caption, ("", *self.modes), values),
             *([Table(f"Against {self.modes[0]}", _AGAINST, header, against)] if against else []),
-            Table("Beyond the mode", "What else differs between the modes.", ("mode", "difference"), facts),
+            Table(
+                "Beyond the mode",
+                "What else differs between the modes.",
+                ("mode", "difference"),
+                facts,
+            ),
         )
 
     def to_rich(self) -> Group:
@@ -178,7 +188,9 @@ class Comparison:
 
         parts: list[Any] = []
         for table in self.tables():
-            shown = RichTable(*table.header, title=f"{table.title}. {table.caption}", title_justify="left")
+            shown = RichTable(
+                *table.header, title=f"{table.title}. {table.caption}", title_justify="left"
+            )
             for row in table.rows:
                 shown.add_row(*map(Text, row))
             parts += [shown, Text()]
@@ -188,7 +200,9 @@ class Comparison:
 def _text(measure: Measure, cell: Cell, seeds: int) -> str:
     if not cell.mean.count:
         return "-"
-    return interval(cell.mean, measure.show) + (f" ({cell.mean.count} of {seeds})" if cell.mean.count < seeds else "")
+    return interval(cell.mean, measure.show) + (
+        f" ({cell.mean.count} of {seeds})" if cell.mean.count < seeds else ""
+    )
 
 
 def _against(measure: Measure, cell: Cell) -> tuple[str, str, str]:
@@ -243,11 +257,20 @@ def compare(
         for seed in seeds
     }
     finished = run_all(
-        list(planned.values()), workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=progress
+        list(planned.values()),
+        workers=jobs,
+        resume=resume,
+        overwrite=overwrite,
+        execute=run,
+        progress=progress,
     )
-    failures = [f"{result.job.directory}: {result.error}" for result in finished if result.error is not None]
+    failures = [
+        f"{result.job.directory}: {result.error}" for result in finished if result.error is not None
+    ]
     if failures:
-        raise P2PFRLError("\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures]))
+        raise P2PFRLError(
+            "\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures])
+        )
     records = {mode: [load(planned[mode, seed].directory) for seed in seeds] for mode in modes}
     facts = {mode: differences(planned[mode, seeds[0]].load()) for mode in modes}
     comparison = Comparison(
@@ -255,7 +278,9 @@ def compare(
         seeds=tuple(seeds),
         rows=tabulate([records[mode] for mode in modes]),
         differences=facts,
-        directories={mode: tuple(planned[mode, seed].directory for seed in seeds) for mode in modes},
+        directories={
+            mode: tuple(planned[mode, seed].directory for seed in seeds) for mode in modes
+        },
     )
     write_bytes(folder / "comparison.json", encode_json(comparison.to_json()))
     return comparison
@@ -279,13 +304,18 @@ def _value(measure: Measure, record: Record) -> float:
     return measure.of(record)
 
 
-def _cell(measure: Measure, base: tuple[float, ...], own: tuple[float, ...], *, first: bool) -> Cell:
+def _cell(
+    measure: Measure, base: tuple[float, ...], own: tuple[float, ...], *, first: bool
+) -> Cell:
     mean = estimate(own)
     if first:
         return Cell(own, mean, None, None, None)
     difference = paired(base, own)
     if not measure.better or not (mean.count or estimate(base).count):
         return Cell(own, mean, difference, None, None)
-    ranks = [[measure.better * v if math.isfinite(v) else -math.inf for v in values] for values in (base, own)]
+    ranks = [
+        [measure.better * v if math.isfinite(v) else -math.inf for v in values]
+        for values in (base, own)
+    ]
     chance, p_value = improvement(ranks[0], ranks[1])
     return Cell(own, mean, difference, chance, p_value)

@@ -36,12 +36,20 @@ def _central(scenario: Scenario) -> tuple[str, ...]:
         f"{_kind(scenario.coordinator.aggregator)}, the server's step {_kind(scenario.coordinator.server_optimizer)}; "
         "the graph and its mixing weights play no part.",
         "All agents train from one point"
-        + ("." if scenario.learner.same_start else ": starting at different points has no effect after one exchange."),
+        + (
+            "."
+            if scenario.learner.same_start
+            else ": starting at different points has no effect after one exchange."
+        ),
     )
 
 
 def _hierarchical(scenario: Scenario) -> tuple[str, ...]:
-    n, groups, period = scenario.agents, scenario.hierarchy.members(scenario.agents), scenario.hierarchy.edge_rounds
+    n, groups, period = (
+        scenario.agents,
+        scenario.hierarchy.members(scenario.agents),
+        scenario.hierarchy.edge_rounds,
+    )
     often = "each" if period == 1 else f"one of {period}"
     return (
         f"{2 * n} messages per exchange between agents and {len(groups)} edge coordinators when all take part, and "
@@ -52,7 +60,11 @@ def _hierarchical(scenario: Scenario) -> tuple[str, ...]:
         f"Edges aggregate by {_kind(scenario.coordinator.aggregator)}, the cloud by the mean, with server step "
         f"{_kind(scenario.coordinator.server_optimizer)}; the graph and its mixing weights play no part.",
         "Agents of one edge train from one point"
-        + ("." if period == 1 else ", those of different edges from different ones until the cloud averages."),
+        + (
+            "."
+            if period == 1
+            else ", those of different edges from different ones until the cloud averages."
+        ),
     )
 
 

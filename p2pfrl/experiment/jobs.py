@@ -19,7 +19,9 @@ from p2pfrl.scenario.sections import Scenario
 
 _INTERRUPT = "interrupt"  # what a summary says stopped a run that is not whole
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Progress = Callable[[int, int, str], None]  # finished, of how many, the directory that was finished last
+Progress = Callable[
+    [int, int, str], None
+]  # finished, of how many, the directory that was finished last
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ def is_complete(job: Job) -> bool:
     """Whether the job's directory holds a finished run of exactly its scenario."""
     try:
         summary = load_summary(job.directory)
-        done = loads((job.directory / "scenario.toml").read_bytes(), source=str(job.directory / "scenario.toml"))
+        done = loads(
+            (job.directory / "scenario.toml").read_bytes(),
+            source=str(job.directory / "scenario.toml"),
+        )
     except (RecordError, ScenarioError, OSError):
         return False
     return summary.get("stopped_by") != _INTERRUPT and done == job.load()
@@ -89,7 +94,8 @@ def run_all(
         jobs: with directories of their own.
         workers: processes; 1 runs them here, one after the other.
         resume: skip jobs whose directory holds a finished run of the same scenario.
-        overwrite: run again what has been run; without it and `resume`, directories must not hold anything.
+        overwrite: run again what has been run; without it and `resume`, directories must not hold
+            anything.
         execute: runs one job; a function that another process can import.
         progress: called after every job.
 
@@ -97,17 +103,23 @@ def run_all(
         ScenarioError: a scenario is not valid, or a directory holds something.
     """
     if len({job.directory for job in jobs}) != len(jobs):
-        raise P2PFRLError("two runs would share a directory: every combination of settings and seed must differ")
+        raise P2PFRLError(
+            "two runs would share a directory: every combination of settings and seed must differ"
+        )
     for job in jobs:
         job.load()
-    used = [job.directory for job in jobs if job.directory.is_dir() and any(job.directory.iterdir())]
+    used = [
+        job.directory for job in jobs if job.directory.is_dir() and any(job.directory.iterdir())
+    ]
     if used and not resume and not overwrite:
         count = f"expected none of these {len(jobs)} runs, got {len(used)}, such as {used[0].name}"
         fix = "--resume keeps those that are complete, --overwrite runs all again"
         raise ScenarioError([f"{used[0].parent}: {count}; {fix}"])
     finished = {job: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)}
     todo = [job for job in jobs if job not in finished]
-    runs = _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)
+    runs = (
+        _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)
+    )
     for result in runs:
         finished[result.job] = result
         if progress is not None:
@@ -127,7 +139,10 @@ def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
     """Run jobs in processes of their own; an interrupt or a killed process leaves finished runs complete."""
-    with one_thread_each(), ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
+    with (
+        one_thread_each(),
+        ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
+    ):
         pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
         try:
             for future in as_completed(pending):
@@ -140,7 +155,8 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
 def one_thread_each() -> Iterator[None]:
     """Let the processes that are started inside use one thread for linear algebra, unless the user said otherwise.
 
-    The libraries read this from the environment when they are loaded: in the new process that is too late to set it.
+    The libraries read this from the environment when they are loaded: in the new process that is
+    too late to set it.
     """
     added = {name for name in _THREADS if name not in os.environ}
     os.environ.update(dict.fromkeys(added, "1"))
@@ -155,7 +171,10 @@ def _outcome(future: Future[None], job: Job) -> Finished:
     try:
         future.result()
     except BrokenProcessPool:
-        return Finished(job, error="its process was killed (out of memory?); run again with --resume to do the rest")
+        return Finished(
+            job,
+            error="its process was killed (out of memory?); run again with --resume to do the rest",
+        )
     except P2PFRLError as error:
         return Finished(job, error=str(error))
     return Finished(job)

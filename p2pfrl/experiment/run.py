@@ -34,7 +34,8 @@ def simulate(
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
-    Matrix products take one thread, whatever the machine has: they are small, and sums must not depend on it.
+    Matrix products take one thread, whatever the machine has: they are small, and sums must not
+    depend on it.
 
     Args:
         scenario: as `load` returned it.
@@ -115,4 +116,6 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         mean_batch=world.trainer.mean_batch,
     )
     digest = world.log.digest(parameters)
-    return compose(world.blueprint, recorder, parameters, digest=digest, totals=totals, events=events)
+    return compose(
+        world.blueprint, recorder, parameters, digest=digest, totals=totals, events=events
+    )

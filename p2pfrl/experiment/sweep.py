@@ -44,7 +44,8 @@ class Sweep:
 
     Attributes:
         keys: the settings that vary.
-        rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS` of its summary.
+        rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS`
+            of its summary.
         table: the CSV file with the same rows.
         failed: how many runs failed; their state says why.
     """
@@ -64,7 +65,9 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     for key, values in settings.items():
         if not values:
             raise P2PFRLError(f"--set {key}: expected at least one value")
-    return tuple(dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values()))
+    return tuple(
+        dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
+    )
 
 
 def plan(
@@ -111,7 +114,12 @@ def sweep(
     folder = Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     results = run_all(
-        [job for _, job in planned], workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=progress
+        [job for _, job in planned],
+        workers=jobs,
+        resume=resume,
+        overwrite=overwrite,
+        execute=run,
+        progress=progress,
     )
     rows = tuple(_row(point, result) for (point, _), result in zip(planned, results, strict=True))
     header = [*settings, "seed", "state", "directory", *COLUMNS]

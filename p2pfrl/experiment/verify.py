@@ -1,7 +1,7 @@
 """Prove that a run replays: run its scenario again and compare the digests.
 
-A run of processes is compared with the simulator by its final parameters: they are equal bit for bit where it was
-synchronous, no deadline expired and nobody was lost.
+A run of processes is compared with the simulator by its final parameters: they are equal bit for
+bit where it was synchronous, no deadline expired and nobody was lost.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
     folder = Path(directory)
     summary = load_summary(folder)
     if summary["stopped_by"] == "interrupt":
-        raise RecordError(f"{folder}: the run was interrupted, so that it cannot be compared with a whole one")
+        raise RecordError(
+            f"{folder}: the run was interrupted, so that it cannot be compared with a whole one"
+        )
     is_real = summary.get("transport") == "tcp"
     path = folder / "scenario.toml"
     try:
@@ -59,11 +61,17 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     scenario = loads(text, dict.fromkeys(_TOGETHER) if is_real else None, source=str(path))
     if is_real and scenario.schedule.is_asynchronous:
-        raise ScenarioError([
-            f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on when "
-            "messages really arrived; run the scenario in the simulator, whose runs can"
-        ])  # fmt: skip
-    if is_real and (summary["stopped_by"] != "rounds" or summary["deadlines_expired"] or summary["messages_dropped"]):
+        raise ScenarioError(
+            [
+                f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on when "
+                "messages really arrived; run the scenario in the simulator, whose runs can"
+            ]
+        )
+    if is_real and (
+        summary["stopped_by"] != "rounds"
+        or summary["deadlines_expired"]
+        or summary["messages_dropped"]
+    ):
         counts = f"{summary['deadlines_expired']} expired deadlines, {summary['messages_dropped']} dropped messages"
         raise RecordError(
             f"{folder}: a run of processes that ended by {summary['stopped_by']}, with {counts}, cannot be compared "
@@ -72,5 +80,7 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
     digest = "parameters_digest" if is_real else "digest"
     replayed = run(scenario, progress=progress).summary[digest]
     then, now = summary["versions"], versions()
-    changed = {name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]}
+    changed = {
+        name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]
+    }
     return Verdict(summary[digest], replayed, changed)

@@ -21,8 +21,15 @@ def _chebyshev() -> Iterator[Figure]:
 
 
 def _rates() -> Iterator[Figure]:
-    for kind, agents, rounds in (("ring", 16, 60), ("star", 16, 60), ("path", 12, 80), ("barabasi_albert", 20, 40)):
-        run = play(agents, rounds, learner=FLAT, topology={"kind": kind}, mixing={"kind": "chebyshev"})
+    for kind, agents, rounds in (
+        ("ring", 16, 60),
+        ("star", 16, 60),
+        ("path", 12, 80),
+        ("barabasi_albert", 20, 40),
+    ):
+        run = play(
+            agents, rounds, learner=FLAT, topology={"kind": kind}, mixing={"kind": "chebyshev"}
+        )
         assert run.lambda_2 is not None
         yield near(f"{kind} of {agents}: factor per round", run.lambda_2, _late(run), 0.002, 4)
 

@@ -16,18 +16,27 @@ _STEP = 0.01
 _NEARLY_NOTHING: Table = {"latency": "1us", "bandwidth": "100Gbit/s"}
 
 
-def momentum_errors(agents: int, kind: str, alpha: float, steps: int, *, looks_ahead: bool, seed: int = 1) -> Array:
+def momentum_errors(
+    agents: int, kind: str, alpha: float, steps: int, *, looks_ahead: bool, seed: int = 1
+) -> Array:
     """Return d_k + grad J(x_k) of every step of the coordinator, `(steps, d)`: d estimates minus the gradient of J.
 
     Gradients are fresh and exact: one agent, or all in step.
     """
     with watched(NormalizedMomentum, "step") as calls:
         record = play(
-            agents, steps, mode="central", seed=seed,
-            exchange={"payload": "gradient"}, schedule={"kind": kind}, learner={"curvature": [1.0, 10.0]},
-            coordinator={"server_optimizer": {"kind": "normalized_momentum", "alpha": alpha, "lr": 0.05}},
+            agents,
+            steps,
+            mode="central",
+            seed=seed,
+            exchange={"payload": "gradient"},
+            schedule={"kind": kind},
+            learner={"curvature": [1.0, 10.0]},
+            coordinator={
+                "server_optimizer": {"kind": "normalized_momentum", "alpha": alpha, "lr": 0.05}
+            },
             correction={"kind": "lookahead", "alpha": alpha if looks_ahead else 1.0},
-        )  # fmt: skip
+        )
     A, x_star = record.problem["A"], record.problem["x_star"]
     out = []
     for (model, _, _, _), (_, (direction,)) in calls:
@@ -46,9 +55,12 @@ def _transport() -> Iterator[Figure]:
         what = f"{agents} agent{'s' * (agents > 1)}, {kind}, alpha = {alpha}"
         yield near(f"{what}: e_k / e_(k-1)", 1.0 - alpha, worst, 1e-10)
         rest = np.abs(errors[1:] - (1.0 - alpha) * errors[:-1]).max()
-        yield at_most(f"{what}: largest coordinate of e_k - (1 - alpha) e_(k-1)", 1e-10, float(rest))
+        yield at_most(
+            f"{what}: largest coordinate of e_k - (1 - alpha) e_(k-1)", 1e-10, float(rest)
+        )
     ahead, behind = (
-        np.linalg.norm(momentum_errors(1, "asynchronous", 0.1, 60, looks_ahead=way)[-1]) for way in (True, False)
+        np.linalg.norm(momentum_errors(1, "asynchronous", 0.1, 60, looks_ahead=way)[-1])
+        for way in (True, False)
     )
     yield at_least("e_59 without look-ahead / with", 20.0, float(behind / ahead))
 
@@ -56,19 +68,31 @@ def _transport() -> Iterator[Figure]:
 def throughput(mode: str, kind: str, times: list[float], steps: int) -> float:
     """Return updates per STEP, within `steps`, of agents that take `times` STEPs; and check that they exchanged."""
     run = play(
-        len(times), None, mode=mode, stop={"virtual_time": (steps + 0.5) * _STEP}, learner=FLAT,
-        schedule={"kind": kind}, topology={"kind": "complete"},
-        compute={"seconds_per_env_step": _STEP, "speed": [1.0 / t for t in times]}, network=_NEARLY_NOTHING,
-    )  # fmt: skip
+        len(times),
+        None,
+        mode=mode,
+        stop={"virtual_time": (steps + 0.5) * _STEP},
+        learner=FLAT,
+        schedule={"kind": kind},
+        topology={"kind": "complete"},
+        compute={"seconds_per_env_step": _STEP, "speed": [1.0 / t for t in times]},
+        network=_NEARLY_NOTHING,
+    )
     assert run.metrics["consensus_distance"][-1] < 1e-3 * run.summary["initial_consensus_distance"]
     assert run.staleness.sum() > 0
     return float(run.summary["env_steps"] / steps)
 
 
 def _throughput() -> Iterator[Figure]:
-    for times, gain in (([1.0, 1.0, 1.0, 4.0], 3.25), ([1.0, 2.0, 3.0, 4.0], 25 / 12), ([1.0, 1.0, 1.0, 100.0], 75.25)):
+    for times, gain in (
+        ([1.0, 1.0, 1.0, 4.0], 3.25),
+        ([1.0, 2.0, 3.0, 4.0], 25 / 12),
+        ([1.0, 1.0, 1.0, 100.0], 75.25),
+    ):
         for mode in ("gossip", "central"):
-            fast, slow = (throughput(mode, kind, times, 600) for kind in ("asynchronous", "synchronous"))
+            fast, slow = (
+                throughput(mode, kind, times, 600) for kind in ("asynchronous", "synchronous")
+            )
             total = sum(1.0 / t for t in times)
             what = f"{mode}, seconds per update {times}"
             yield near(f"{what}: updates per second without a barrier", total, fast, 0.01 * total)
@@ -88,9 +112,15 @@ _CARTPOLE: dict[str, Any] = {
 def seconds_to_400(seed: int, kind: str, alpha: float) -> float:
     """Return the virtual seconds until four agents, the last four times slower, have a mean return of 400."""
     record = play(
-        4, 1000, mode="central", seed=seed, schedule={"kind": kind}, correction={"kind": "lookahead", "alpha": alpha},
-        stop={"target_return": 400.0}, **_CARTPOLE,
-    )  # fmt: skip
+        4,
+        1000,
+        mode="central",
+        seed=seed,
+        schedule={"kind": kind},
+        correction={"kind": "lookahead", "alpha": alpha},
+        stop={"target_return": 400.0},
+        **_CARTPOLE,
+    )
     assert record.summary["stopped_by"] == "target_return", record.summary["stopped_by"]
     return float(record.metrics["virtual_seconds"][-1])
 
@@ -99,7 +129,8 @@ def _cartpole() -> Iterator[Figure]:
     ratios = []
     for seed in range(1, 6):
         barrier, none = (
-            seconds_to_400(seed, kind, alpha) for kind, alpha in (("synchronous", 1.0), ("asynchronous", 0.2))
+            seconds_to_400(seed, kind, alpha)
+            for kind, alpha in (("synchronous", 1.0), ("asynchronous", 0.2))
         )
         ratios.append(barrier / none)
         yield at_least(f"seed {seed}: seconds to 400 with a barrier / without", 1.0, barrier / none)

@@ -52,7 +52,9 @@ class Law:
 
 def near(what: str, expected: float, measured: float, tolerance: float, digits: int = 6) -> Figure:
     """Return a figure that agrees within `tolerance` of `expected`."""
-    return Figure(what, f"{expected:.{digits}g}", measured, expected - tolerance, expected + tolerance)
+    return Figure(
+        what, f"{expected:.{digits}g}", measured, expected - tolerance, expected + tolerance
+    )
 
 
 def at_most(what: str, bound: float, measured: float) -> Figure:

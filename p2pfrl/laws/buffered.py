@@ -22,9 +22,18 @@ def central(agents: int, rounds: int | None, schedule: Table, **tables: Table) -
     tables = {"learner": LEARNER, "compute": SECOND, "coordinator": MOMENTUM, **tables}
     delta: Table = {"payload": "delta"}
     return play(
-        agents, rounds, mode="central", seed=1, faults=(), trace=False, mixing_rule=None, schedule=schedule,
-        network=IDEAL, exchange=delta, **tables,
-    )  # fmt: skip
+        agents,
+        rounds,
+        mode="central",
+        seed=1,
+        faults=(),
+        trace=False,
+        mixing_rule=None,
+        schedule=schedule,
+        network=IDEAL,
+        exchange=delta,
+        **tables,
+    )
 
 
 def gap(one: Record, other: Record) -> float:
@@ -37,14 +46,22 @@ def _ends() -> Iterator[Figure]:
     one = central(5, 30, {"kind": "buffered", "size": 1}, compute=uneven)
     other = central(5, 30, {"kind": "asynchronous"}, compute=uneven)
     yield at_least("K = 1: largest staleness in the comparison", 3, len(one.staleness) - 1)
-    yield at_most("K = 1 against asynchronous, 5 speeds: difference of the parameters", 0.0, gap(one, other))
+    yield at_most(
+        "K = 1 against asynchronous, 5 speeds: difference of the parameters", 0.0, gap(one, other)
+    )
     for agents in (4, 7):
         one = central(agents, 30, {"kind": "buffered", "size": agents, "every": 2})
         other = central(agents, 30, {"kind": "synchronous", "every": 2})
-        yield at_most(f"K = n = {agents} against synchronous: difference of the parameters", 1e-12, gap(one, other))
+        yield at_most(
+            f"K = n = {agents} against synchronous: difference of the parameters",
+            1e-12,
+            gap(one, other),
+        )
 
 
-def arrivals(periods: Sequence[float], size: int, updates: int, latency: float) -> list[tuple[int, int]]:
+def arrivals(
+    periods: Sequence[float], size: int, updates: int, latency: float
+) -> list[tuple[int, int]]:
     """Return (agent, staleness) of every update that arrives, in order, where agent i trains for periods[i] seconds."""
     versions, made = [0] * len(periods), 0
     found: list[tuple[int, int]] = []
@@ -58,7 +75,14 @@ def arrivals(periods: Sequence[float], size: int, updates: int, latency: float) 
     return found
 
 
-def twin(problem: dict[str, Array], x: Array, periods: Sequence[float], size: int, updates: int, lr: float) -> Array:
+def twin(
+    problem: dict[str, Array],
+    x: Array,
+    periods: Sequence[float],
+    size: int,
+    updates: int,
+    lr: float,
+) -> Array:
     """Return the model after `updates` updates of FedBuff without noise, written down on its own."""
     models: list[Array] = [x]
     deltas: list[Array] = []
@@ -74,23 +98,40 @@ def twin(problem: dict[str, Array], x: Array, periods: Sequence[float], size: in
 def _staleness() -> Iterator[Figure]:
     speeds, size, rounds = (1.0, 0.62, 0.31, 0.173, 1.37, 0.83), 3, 20
     record = central(
-        6, rounds, {"kind": "buffered", "size": size}, learner={**LEARNER, "noise": 0.0},
+        6,
+        rounds,
+        {"kind": "buffered", "size": size},
+        learner={**LEARNER, "noise": 0.0},
         compute={"seconds_per_env_step": 1.0, "speed": list(speeds)},
         coordinator={"server_optimizer": {"kind": "replace"}},
-    )  # fmt: skip
+    )
     periods, updates = [1.0 / speed for speed in speeds], rounds * 6
     expected = twin(dict(record.problem), first(record), periods, size, updates, 0.1)
-    yield at_most("deviation from FedBuff written in numpy", 1e-12, float(np.abs(record.parameters - expected).max()))
+    yield at_most(
+        "deviation from FedBuff written in numpy",
+        1e-12,
+        float(np.abs(record.parameters - expected).max()),
+    )
     counts = np.bincount([tau for _, tau in arrivals(periods, size, updates, 1e-3)])
     yield at_least("largest staleness", 4, len(counts) - 1)
-    yield at_most("updates of another staleness than in numpy", 0, float(np.abs(counts - record.staleness).sum()))
+    yield at_most(
+        "updates of another staleness than in numpy",
+        0,
+        float(np.abs(counts - record.staleness).sum()),
+    )
     fresh = central(
-        6, rounds, {"kind": "buffered", "size": size, "fresh_only": True},
+        6,
+        rounds,
+        {"kind": "buffered", "size": size, "fresh_only": True},
         compute={"seconds_per_env_step": 1.0, "speed": list(speeds)},
-    )  # fmt: skip
-    yield near("fresh_only: updates of staleness 0", float(updates), float(fresh.staleness.sum()), 0.0)
+    )
+    yield near(
+        "fresh_only: updates of staleness 0", float(updates), float(fresh.staleness.sum()), 0.0
+    )
     yield near("fresh_only: kinds of staleness", 1.0, float(len(fresh.staleness)), 0.0)
-    yield at_least("fresh_only: stale updates that were ignored", 1.0, float(fresh.summary["messages_late"]))
+    yield at_least(
+        "fresh_only: stale updates that were ignored", 1.0, float(fresh.summary["messages_late"])
+    )
 
 
 def first(record: Record) -> Array:

@@ -24,7 +24,9 @@ _NOTHING = np.zeros(1)
 
 def message(count: int, seed: int = 1) -> Turn:
     """Return the exchange that names the random numbers of one message."""
-    return Turn(0, count, "update", _NOTHING, _NOTHING, 1, 0.0, (), 0.0, (seed, 0, count), NoMemory())
+    return Turn(
+        0, count, "update", _NOTHING, _NOTHING, 1, 0.0, (), 0.0, (seed, 0, count), NoMemory()
+    )
 
 
 def lost(rule: Compressor, vectors: int, draws: int) -> float:
@@ -63,14 +65,26 @@ def _feedback() -> Iterator[Figure]:
                 state = made.state
                 total += x - rule.decode(memoryview(made.data.tobytes()), DIMENSION, x.dtype)
             worst = max(worst, float(np.abs(total - state[0]).max()))
-        yield at_most(f"{kind}: sum of x - sum of what is sent - e, after 50 messages", 1e-12, worst)
+        yield at_most(
+            f"{kind}: sum of x - sum of what is sent - e, after 50 messages", 1e-12, worst
+        )
 
 
 def gossip(rounds: int, **tables: Table) -> tuple[Record, float, int]:
     """Average on a ring; return the record, the consensus distance over the first, and when it was below 1e-6."""
     learner: Table = {"lr": 0.0, "initial_spread": 1.0, "dimension": DIMENSION}
-    mixing, compressor = tables.get("mixing", {"kind": "metropolis"}), tables.get("compressor", {"kind": "none"})
-    record = play(AGENTS, rounds, learner=learner, topology={"kind": "ring"}, mixing=mixing, compressor=compressor)
+    mixing, compressor = (
+        tables.get("mixing", {"kind": "metropolis"}),
+        tables.get("compressor", {"kind": "none"}),
+    )
+    record = play(
+        AGENTS,
+        rounds,
+        learner=learner,
+        topology={"kind": "ring"},
+        mixing=mixing,
+        compressor=compressor,
+    )
     points = start(record, 1, dimension=DIMENSION)
     first = float(np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=1).mean()))
     distance = record.metrics["consensus_distance"] / first
@@ -88,7 +102,9 @@ def _choco() -> Iterator[Figure]:
         ("top 10 %, gamma .3", _TENTH, 0.3, 900, 4.0),
     ):
         record, _, slower = gossip(
-            most, mixing={"kind": "choco", "gamma": gamma}, compressor={"kind": "difference", "compressor": inner}
+            most,
+            mixing={"kind": "choco", "gamma": gamma},
+            compressor={"kind": "difference", "compressor": inner},
         )
         yield at_most(f"{name}: rounds to 1e-6, over exact", limit, slower / rounds)
         saved = per_round * most / float(record.metrics["bytes_sent"][-1])

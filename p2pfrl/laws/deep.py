@@ -21,10 +21,20 @@ _STATES, _ACTIONS = 32, 2
 def distilled(mode: str, seed: int, rounds: int = 30) -> Record:
     """Run six agents of different starts on CartPole, which tell each other what they would do in public states."""
     return play(
-        6, rounds, mode=mode, seed=seed, environment=_CART, topology={"kind": "complete"},
-        learner={"kind": "ppo", "hidden": [32], "same_start": False, "distill": {"coef": 5.0, "states": _STATES}},
+        6,
+        rounds,
+        mode=mode,
+        seed=seed,
+        environment=_CART,
+        topology={"kind": "complete"},
+        learner={
+            "kind": "ppo",
+            "hidden": [32],
+            "same_start": False,
+            "distill": {"coef": 5.0, "states": _STATES},
+        },
         exchange={"payload": "logits"},
-    )  # fmt: skip
+    )
 
 
 def _distillation() -> Iterator[Figure]:
@@ -36,9 +46,15 @@ def _distillation() -> Iterator[Figure]:
             sent = runs[mode].summary
             per_message = sent["bytes_sent"] / sent["messages_sent"]
             yield _size(f"seed {seed}: bytes per message, {mode}", _STATES * _ACTIONS, per_message)
-            yield at_most(f"seed {seed}: policy KL, {mode} / independent", 0.8, apart[mode] / apart["independent"])
+            yield at_most(
+                f"seed {seed}: policy KL, {mode} / independent",
+                0.8,
+                apart[mode] / apart["independent"],
+            )
             yield at_least(
-                f"seed {seed}: distance of parameters, {mode} / independent", 0.5, spread[mode] / spread["independent"]
+                f"seed {seed}: distance of parameters, {mode} / independent",
+                0.5,
+                spread[mode] / spread["independent"],
             )
 
 
@@ -52,9 +68,14 @@ def guided(coef: float | None, seed: int) -> Record:
     more: dict[str, Any] = {} if coef is None else {"correction": {"kind": "guide", "coef": coef}}
     environment = {**_CART, "vary": {"gravity": {"kind": "uniform", "low": 5.0, "high": 15.0}}}
     return play(
-        6, 12, seed=seed, environment=environment, learner={"kind": "ppo", "hidden": [32]},
-        topology={"kind": "ring"}, **more,
-    )  # fmt: skip
+        6,
+        12,
+        seed=seed,
+        environment=environment,
+        learner={"kind": "ppo", "hidden": [32]},
+        topology={"kind": "ring"},
+        **more,
+    )
 
 
 def _guide() -> Iterator[Figure]:
@@ -64,42 +85,75 @@ def _guide() -> Iterator[Figure]:
         gap = float(np.abs(plain.parameters - runs[0.0].parameters).max())
         yield at_most(f"seed {seed}: coef 0 against no guide, largest difference", 0.0, gap)
         yield at_most(f"seed {seed}: KL between policies, coef 3 / 0", 0.8, apart[3.0] / apart[0.0])
-        yield at_most(f"seed {seed}: KL between policies, coef 30 / 3", 0.8, apart[30.0] / apart[3.0])
+        yield at_most(
+            f"seed {seed}: KL between policies, coef 30 / 3", 0.8, apart[30.0] / apart[3.0]
+        )
 
 
 def _mixture() -> Iterator[Figure]:
     for seed, actions in ((1, 3), (5, 4)):
         tables: dict[str, Any] = {
-            "environment": {"id": "garnet", "states": 6, "actions": actions, "vary": {"reward_perturbation": 1.0}},
+            "environment": {
+                "id": "garnet",
+                "states": 6,
+                "actions": actions,
+                "vary": {"reward_perturbation": 1.0},
+            },
             "learner": {"kind": "softmax_pg", "lr": 20.0, "gamma": 0.9},
         }
         alone = _table(play(5, 1, mode="independent", seed=seed, **tables), actions)
         policies: Array = np.exp(log_softmax(alone))
 
-        def central(rule: dict[str, Any], seed: int = seed, actions: int = actions, tables: Any = tables) -> Array:
+        def central(
+            rule: dict[str, Any], seed: int = seed, actions: int = actions, tables: Any = tables
+        ) -> Array:
             made = play(5, 1, mode="central", seed=seed, coordinator={"aggregator": rule}, **tables)
             return np.exp(log_softmax(_table(made, actions)))
 
         mixed, mean = central({"kind": "mixture", "actions": actions}), central({"kind": "mean"})
-        yield at_most(f"{actions} actions: mixture against mean of policies", 1e-12, _gap(mixed, policies.mean(axis=0)))
+        yield at_most(
+            f"{actions} actions: mixture against mean of policies",
+            1e-12,
+            _gap(mixed, policies.mean(axis=0)),
+        )
         geometric = np.exp(log_softmax(np.log(policies).mean(axis=0)))
-        yield at_most(f"{actions} actions: mean of logits against geometric mean", 1e-12, _gap(mean, geometric))
+        yield at_most(
+            f"{actions} actions: mean of logits against geometric mean",
+            1e-12,
+            _gap(mean, geometric),
+        )
         yield at_least(f"{actions} actions: the two apart", 0.01, _gap(mixed, geometric))
 
 
 def _table(record: Record, actions: int) -> Array:
-    return np.asarray(record.parameters, dtype=np.float64).reshape(len(record.parameters), -1, actions)
+    return np.asarray(record.parameters, dtype=np.float64).reshape(
+        len(record.parameters), -1, actions
+    )
 
 
 def _gap(a: Array, b: Array) -> float:
     return float(np.abs(a - b).max())
 
 
-def critics(shared: bool, seed: int, agents: int = 6, rounds: int = 60) -> tuple[Record, dict[str, Array]]:
+def critics(
+    shared: bool, seed: int, agents: int = 6, rounds: int = 60
+) -> tuple[Record, dict[str, Array]]:
     """Run agents with rewards of their own; return the record, and every agent's actor and critic."""
     tables: dict[str, Any] = {
-        "environment": {"id": "garnet", "instances": 8, "states": 8, "vary": {"reward_perturbation": 1.0}},
-        "learner": {"kind": "a2c", "hidden": [16], "optimizer": "sgd", "lr": 0.05, "vf_coef": 2.0, "reward_scale": 1.0},
+        "environment": {
+            "id": "garnet",
+            "instances": 8,
+            "states": 8,
+            "vary": {"reward_perturbation": 1.0},
+        },
+        "learner": {
+            "kind": "a2c",
+            "hidden": [16],
+            "optimizer": "sgd",
+            "lr": 0.05,
+            "vf_coef": 2.0,
+            "reward_scale": 1.0,
+        },
         "exchange": {"shared": ["critic"]},
         "topology": {"kind": "ring"},
     }
@@ -119,7 +173,9 @@ def _critics() -> Iterator[Figure]:
     for seed in (1, 2):
         (gossip, own), (_, alone) = critics(True, seed), critics(False, seed)
         per_message = gossip.summary["bytes_sent"] / gossip.summary["messages_sent"]
-        yield _size(f"seed {seed}: bytes per message, of a critic", own["critic"].shape[1], per_message)
+        yield _size(
+            f"seed {seed}: bytes per message, of a critic", own["critic"].shape[1], per_message
+        )
         ratio = _distance(own["critic"]) / _distance(alone["critic"])
         yield at_most(f"seed {seed}: distance of critics, gossip / independent", 0.3, ratio)
         ratio = _distance(own["actor"]) / _distance(alone["actor"])
@@ -129,7 +185,15 @@ def _critics() -> Iterator[Figure]:
 def dqn(mode: str, seed: int, rounds: int, **tables: Any) -> Record:
     """Run five agents that learn CartPole by DQN."""
     learner = {"kind": "dqn", **tables.pop("learner", {})}
-    return play(5, rounds, mode=mode, seed=seed, environment={"id": "CartPole-v1"}, learner=learner, **tables)
+    return play(
+        5,
+        rounds,
+        mode=mode,
+        seed=seed,
+        environment={"id": "CartPole-v1"},
+        learner=learner,
+        **tables,
+    )
 
 
 def _dqn() -> Iterator[Figure]:

@@ -1,8 +1,9 @@
 """x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (2 (2 tau + 1))): delay through injected latency.
 
-A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant). With n = tau + 1
-agents on links whose latency is long against transmission, and equal for all, the arrivals go round in the order of
-the ids: when an update arrives, exactly the n - 1 others have been applied since the model that it started from.
+A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant).
+With n = tau + 1 agents on links whose latency is long against transmission, and equal for all, the
+arrivals go round in the order of the ids: when an update arrives, exactly the n - 1 others have
+been applied since the model that it started from.
 """
 
 from __future__ import annotations
@@ -27,11 +28,21 @@ def delayed(tau: int, part: float) -> tuple[Record, Array, float]:
     curvature, latency, per_step = _WORLDS[tau % 3]
     updates, n, product = 300 + 250 * tau, tau + 1, part * delay_threshold(tau)
     run = play(
-        n, -(-updates // n), mode="central", seed=tau, exchange={"payload": "delta"},
-        learner={"dimension": 3, "curvature": [curvature] * 2, "spread": 0.0, "lr": product / curvature},
+        n,
+        -(-updates // n),
+        mode="central",
+        seed=tau,
+        exchange={"payload": "delta"},
+        learner={
+            "dimension": 3,
+            "curvature": [curvature] * 2,
+            "spread": 0.0,
+            "lr": product / curvature,
+        },
         schedule={"kind": "asynchronous", "staleness": {"kind": "constant"}},
-        network={"latency": latency}, compute={"seconds_per_env_step": per_step},
-    )  # fmt: skip
+        network={"latency": latency},
+        compute={"seconds_per_env_step": per_step},
+    )
     return run, generator(tau, "start").standard_normal(3), product
 
 
@@ -43,9 +54,17 @@ def growth(run: Record, start: Array) -> float:
 def _threshold() -> Iterator[Figure]:
     for tau in range(9):
         run, start, _ = delayed(tau, 0.95)
-        yield at_most(f"tau = {tau}, 0.95 of the threshold: ||x|| at the end / at the start", 1e-3, growth(run, start))
+        yield at_most(
+            f"tau = {tau}, 0.95 of the threshold: ||x|| at the end / at the start",
+            1e-3,
+            growth(run, start),
+        )
         run, start, _ = delayed(tau, 1.05)
-        yield at_least(f"tau = {tau}, 1.05 of the threshold: ||x|| at the end / at the start", 1e3, growth(run, start))
+        yield at_least(
+            f"tau = {tau}, 1.05 of the threshold: ||x|| at the end / at the start",
+            1e3,
+            growth(run, start),
+        )
 
 
 LAWS = (

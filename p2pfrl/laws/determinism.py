@@ -14,13 +14,20 @@ from p2pfrl.scenario import loads
 
 ROUGH: dict[str, Any] = {
     "network": {
-        "latency": {"kind": "lognormal", "median": "20ms", "sigma": 1.0}, "bandwidth": "1Mbit/s", "loss": 0.1,
-        "duplicate": 0.1, "jitter": "30ms", "peer_timeout": "200ms",
+        "latency": {"kind": "lognormal", "median": "20ms", "sigma": 1.0},
+        "bandwidth": "1Mbit/s",
+        "loss": 0.1,
+        "duplicate": 0.1,
+        "jitter": "30ms",
+        "peer_timeout": "200ms",
     },
-    "compute": {"seconds_per_env_step": "10ms", "speed": {"kind": "lognormal", "median": 1.0, "sigma": 0.5}},
+    "compute": {
+        "seconds_per_env_step": "10ms",
+        "speed": {"kind": "lognormal", "median": 1.0, "sigma": 0.5},
+    },
     "learner": {"noise": 1.0},
     "availability": {"dropout": 0.1},
-}  # fmt: skip
+}
 _FAULTS: tuple[Table, ...] = (
     {"at": "50ms", "kind": "crash", "agents": [3]},
     {"at": "100ms", "kind": "partition", "groups": [[0, 1, 2, 3], [4, 5, 6, 7]]},
@@ -41,10 +48,13 @@ WORLDS = {
 }
 """Scenarios with everything in them that draws random numbers."""
 WORLDS["ppo"] = text(
-    6, 4, learner={"kind": "ppo", "steps": 16, "hidden": [16]}, environment={"id": "CartPole-v1", "instances": 2},
+    6,
+    4,
+    learner={"kind": "ppo", "steps": 16, "hidden": [16]},
+    environment={"id": "CartPole-v1", "instances": 2},
     network={"loss": 0.2, "latency": {"kind": "lognormal", "median": "20ms", "sigma": 0.5}},
     schedule={"kind": "asynchronous"},
-)  # fmt: skip
+)
 WORLDS["matchings"] = text(9, 30, topology={"kind": "random_matchings"}, **ROUGH)
 
 
@@ -52,9 +62,16 @@ def _deterministic() -> Iterator[Figure]:
     for name, world in WORLDS.items():
         scenario = loads(world)
         first, again, other = (p2pfrl.run(scenario, seed=seed, trace=True) for seed in (1, 1, 2))
-        is_same = first.summary["digest"] == again.summary["digest"] and first.events == again.events
+        is_same = (
+            first.summary["digest"] == again.summary["digest"] and first.events == again.events
+        )
         is_same = is_same and np.array_equal(first.parameters, again.parameters)
-        yield near(f"{name}: runs of one seed that agree in every event and bit, of 2", 2.0, 1.0 + is_same, 0.0)
+        yield near(
+            f"{name}: runs of one seed that agree in every event and bit, of 2",
+            2.0,
+            1.0 + is_same,
+            0.0,
+        )
         digests = {first.summary["digest"], other.summary["digest"]}
         yield near(f"{name}: different digests of 2 seeds", 2.0, float(len(digests)), 0.0)
 

@@ -16,12 +16,24 @@ _MU = 0.5
 
 
 def _run(
-    instance: tuple[int, int, int, float, int], rounds: int, correction: Table, coordinator: Table | None = None
+    instance: tuple[int, int, int, float, int],
+    rounds: int,
+    correction: Table,
+    coordinator: Table | None = None,
 ) -> Record:
     agents, dimension, steps, lr, seed = instance
     learner = {"dimension": dimension, "steps": steps, "lr": lr}
     tables = {"learner": learner, "correction": correction, "coordinator": coordinator or {}}
-    return play(agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **tables)
+    return play(
+        agents,
+        rounds,
+        mode="central",
+        seed=seed,
+        faults=(),
+        trace=False,
+        mixing_rule=None,
+        **tables,
+    )
 
 
 def optimum(record: Record) -> Array:
@@ -56,16 +68,24 @@ def _drift() -> Iterator[Figure]:
         agents, dimension, steps, lr, _ = instance
         where = f"n = {agents}, d = {dimension}, {steps} steps"
         plain = _run(instance, 400, {"kind": "none"})
-        yield at_most(f"{where}: FedAvg to its fixed point", 1e-10, _distance(plain, fedavg_point(plain, lr, steps)))
+        yield at_most(
+            f"{where}: FedAvg to its fixed point",
+            1e-10,
+            _distance(plain, fedavg_point(plain, lr, steps)),
+        )
         yield at_least(f"{where}: FedAvg to the optimum", 1e-2, _distance(plain, optimum(plain)))
         same = _run(instance, 400, {"kind": "prox", "mu": 0.0})
         yield at_most(
-            f"{where}: FedProx with mu = 0 to FedAvg", 0.0, float(np.abs(same.parameters - plain.parameters).max())
+            f"{where}: FedProx with mu = 0 to FedAvg",
+            0.0,
+            float(np.abs(same.parameters - plain.parameters).max()),
         )
         solved = (agents, dimension, 200, 0.1, instance[-1])
         prox = _run(solved, 60, {"kind": "prox", "mu": _MU})
         yield at_most(
-            f"{where}: FedProx, solved locally, to its fixed point", 1e-10, _distance(prox, fedprox_point(prox, _MU))
+            f"{where}: FedProx, solved locally, to its fixed point",
+            1e-10,
+            _distance(prox, fedprox_point(prox, _MU)),
         )
         yield at_least(f"{where}: FedProx to the optimum", 1e-2, _distance(prox, optimum(prox)))
 
@@ -75,14 +95,28 @@ def _corrected() -> Iterator[Figure]:
         agents, dimension, steps, *_ = instance
         where = f"n = {agents}, d = {dimension}, {steps} steps"
         scaffold = _run(instance, 100, {"kind": "control_variate"})
-        yield at_most(f"{where}: SCAFFOLD to the optimum, 100 rounds", 1e-10, _distance(scaffold, optimum(scaffold)))
-        early = [_run(instance, 20, {"kind": kind}) for kind in ("control_variate", "residual_variate")]
+        yield at_most(
+            f"{where}: SCAFFOLD to the optimum, 100 rounds",
+            1e-10,
+            _distance(scaffold, optimum(scaffold)),
+        )
+        early = [
+            _run(instance, 20, {"kind": kind}) for kind in ("control_variate", "residual_variate")
+        ]
         apart = float(np.abs(early[0].parameters - early[1].parameters).max())
         yield at_most(f"{where}: SCAFFOLD to SCAFFLSA, 20 rounds", 1e-11, apart)
-        yield at_least(f"{where}: SCAFFOLD to the optimum, 20 rounds", 1e-10, _distance(early[0], optimum(early[0])))
+        yield at_least(
+            f"{where}: SCAFFOLD to the optimum, 20 rounds",
+            1e-10,
+            _distance(early[0], optimum(early[0])),
+        )
         half: Table = {"participation": {"kind": "uniform", "fraction": 0.5}}
         partial = _run(instance, 600, {"kind": "control_variate"}, coordinator=half)
-        yield at_most(f"{where}: SCAFFOLD, half take part, 600 rounds", 1e-10, _distance(partial, optimum(partial)))
+        yield at_most(
+            f"{where}: SCAFFOLD, half take part, 600 rounds",
+            1e-10,
+            _distance(partial, optimum(partial)),
+        )
 
 
 LAWS = (

@@ -21,14 +21,23 @@ def variance(agents: int, estimates: int, seed: int = 1) -> float:
     """
     with watched(Mean, "aggregate") as calls:
         play(
-            agents, estimates, mode="central", seed=seed, exchange={"payload": "gradient"},
-            environment={"id": "CartPole-v1", "instances": 1}, evaluation={"episodes": 0},
+            agents,
+            estimates,
+            mode="central",
+            seed=seed,
+            exchange={"payload": "gradient"},
+            environment={"id": "CartPole-v1", "instances": 1},
+            evaluation={"episodes": 0},
             learner={
-                "kind": "reinforce", "episodes": 1, "hidden": [16, 16], "baseline": "none", "discounted": True,
+                "kind": "reinforce",
+                "episodes": 1,
+                "hidden": [16, 16],
+                "baseline": "none",
+                "discounted": True,
                 "max_grad_norm": 0.0,
             },
             coordinator={"server_optimizer": {"kind": "sgd", "lr": 1e-30}},
-        )  # fmt: skip
+        )
     gradients = np.array([aggregate for _, (aggregate, _) in calls], dtype=np.float64)
     moved = np.abs(calls[-1][0][1] - calls[0][0][1]).max()
     assert len(gradients) == estimates, "a coordinator that missed a round"
@@ -41,7 +50,10 @@ def _variance() -> Iterator[Figure]:
     measured = [variance(agents, _ESTIMATES) for agents in sizes]
     for agents, value in zip(sizes[1:], measured[1:], strict=True):
         yield near(
-            f"{agents} agents: variance times {agents} / variance of one", 1.0, agents * value / measured[0], 0.25
+            f"{agents} agents: variance times {agents} / variance of one",
+            1.0,
+            agents * value / measured[0],
+            0.25,
         )
     slope = float(np.polyfit(np.log(sizes), np.log(measured), 1)[0])
     yield near("slope of log variance over log N", -1.0, slope, 0.15)

@@ -17,7 +17,13 @@ _GAMMA, _RATE = 0.8, 0.05
 
 
 def _run(
-    agents: int, rounds: int, environment: Table, exchange: Table, coordinator: Table, seed: int = 1, **learner: object
+    agents: int,
+    rounds: int,
+    environment: Table,
+    exchange: Table,
+    coordinator: Table,
+    seed: int = 1,
+    **learner: object,
 ) -> Record:
     tables: dict[str, Table] = {
         "learner": {"kind": "tabular_q", "gamma": _GAMMA, "lr": _RATE, **learner},
@@ -26,7 +32,16 @@ def _run(
         "coordinator": coordinator,
         "evaluation": {"episodes": 0},
     }
-    return play(agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **tables)
+    return play(
+        agents,
+        rounds,
+        mode="central",
+        seed=seed,
+        faults=(),
+        trace=False,
+        mixing_rule=None,
+        **tables,
+    )
 
 
 def _speedup() -> Iterator[Figure]:
@@ -38,21 +53,42 @@ def _speedup() -> Iterator[Figure]:
             errors.append(float(np.square(error[len(error) // 2 :]).mean()) / 80)
         exponent = power(sizes, errors)
         if steps == 1:
-            yield near("1 step per round, N = 1..64: mean square error, power of N", -1.0, exponent, 0.1)
+            yield near(
+                "1 step per round, N = 1..64: mean square error, power of N", -1.0, exponent, 0.1
+            )
         else:
             yield at_least(f"{steps} steps per round: power of N, flatter", -0.88, exponent)
 
 
 def _coverage() -> Iterator[Figure]:
-    environment: Table = {"id": "garnet", "states": 10, "actions": 4, "branching": 10, "instances": 4}
+    environment: Table = {
+        "id": "garnet",
+        "states": 10,
+        "actions": 4,
+        "branching": 10,
+        "instances": 4,
+    }
     for agents, seed in ((4, 1), (6, 2)):
         plain = _run(agents, 20, environment, {}, {}, seed, behavior=_HALVES, steps=200)
         importance: Table = {"aggregator": {"kind": "importance"}}
-        table = _run(agents, 20, environment, {"payload": "table"}, importance, seed, behavior=_HALVES, steps=200)
+        table = _run(
+            agents,
+            20,
+            environment,
+            {"payload": "table"},
+            importance,
+            seed,
+            behavior=_HALVES,
+            steps=200,
+        )
         reached = float(table.metrics["error"][-1])
-        yield at_most(f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached)
+        yield at_most(
+            f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached
+        )
         diluted = float(plain.metrics["error"][-1])
-        yield at_least(f"{agents} agents, plain averaging: that distance, times as far", 5.0, diluted / reached)
+        yield at_least(
+            f"{agents} agents, plain averaging: that distance, times as far", 5.0, diluted / reached
+        )
 
 
 LAWS = (

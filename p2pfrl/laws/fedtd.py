@@ -14,14 +14,25 @@ _OPPOSED: Table = {"id": "garnet", "kinds": 2, "opposed": True, "instances": 1}
 _ALIKE: Table = {"id": "garnet", "instances": 1}
 
 
-def _run(agents: int, rounds: int, seed: int, environment: Table, correction: str, **learner: object) -> Record:
+def _run(
+    agents: int, rounds: int, seed: int, environment: Table, correction: str, **learner: object
+) -> Record:
     tables: dict[str, Table] = {
         "learner": {"kind": "td", **learner},
         "environment": environment,
         "correction": {"kind": correction},
         "evaluation": {"episodes": 0},
     }
-    return play(agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **tables)
+    return play(
+        agents,
+        rounds,
+        mode="central",
+        seed=seed,
+        faults=(),
+        trace=False,
+        mixing_rule=None,
+        **tables,
+    )
 
 
 def bias(record: Record, lr: float, steps: int) -> Array:
@@ -50,7 +61,11 @@ def _mean_field() -> Iterator[Figure]:
         rounds = round(30 / (0.0011 * lr * steps))
         plain = _run(agents, rounds, seed, _OPPOSED, "none", **options)
         offset = plain.parameters - plain.problem["optimum"]
-        yield at_most(f"{where}: FedLSA to its fixed point", 1e-10, np.abs(offset - bias(plain, lr, steps)).max())
+        yield at_most(
+            f"{where}: FedLSA to its fixed point",
+            1e-10,
+            np.abs(offset - bias(plain, lr, steps)).max(),
+        )
         yield at_least(f"{where}: FedLSA to the optimum", 1e-2, np.abs(offset).max())
         corrected = _run(agents, rounds, seed, _OPPOSED, "residual_variate", **options)
         apart = np.abs(corrected.parameters - corrected.problem["optimum"]).max()
@@ -65,24 +80,42 @@ def _heterogeneity() -> Iterator[Figure]:
         environment = {"id": "garnet", "instances": 1, "vary": vary}
         record = _run(8, 100, 3, environment, "none", exact=True, lr=1.0, steps=steps)
         found = record.parameters[0]
-        own.append(float(np.sqrt(np.square(found - record.problem["theta_star"]).sum(axis=1).mean())))
+        own.append(
+            float(np.sqrt(np.square(found - record.problem["theta_star"]).sum(axis=1).mean()))
+        )
         drift.append(float(np.linalg.norm(found - record.problem["optimum"])))
-    yield near("distance to the agents' own optima, power of the perturbation", 1.0, power(levels, own), 0.15)
-    yield near("distance to the common optimum, power of the perturbation", 2.0, power(levels, drift), 0.3)
+    yield near(
+        "distance to the agents' own optima, power of the perturbation",
+        1.0,
+        power(levels, own),
+        0.15,
+    )
+    yield near(
+        "distance to the common optimum, power of the perturbation", 2.0, power(levels, drift), 0.3
+    )
 
 
 def _speedup() -> Iterator[Figure]:
     sizes = (1, 4, 16, 64)
     alike = [mean_square(_run(n, 1200, 20, _ALIKE, "none", steps=100), 600) for n in sizes]
-    yield near("agents alike, N = 1..64: mean square error, power of N", -0.98, power(sizes, alike), 0.1)
+    yield near(
+        "agents alike, N = 1..64: mean square error, power of N", -0.98, power(sizes, alike), 0.1
+    )
     sizes = (2, 8, 32, 128)
-    for name, kind, expected in (("FedLSA", "none", -0.71), ("SCAFFLSA", "residual_variate", -1.03)):
+    for name, kind, expected in (
+        ("FedLSA", "none", -0.71),
+        ("SCAFFLSA", "residual_variate", -1.03),
+    ):
         runs = [_run(n, 800, 20, _OPPOSED, kind, steps=100) for n in sizes]
         values = [mean_square(record, 300) for record in runs]
         what = f"opposed agents, N = 2..128, 100 steps: {name}, power of N"
         yield near(what, expected, power(sizes, values), 0.1)
         floor = float(np.square(bias(runs[-1], 0.1, 100)).sum())
-        yield Figure(f"{name} of 128 agents: error over the predicted bias^2", "FedLSA above 1", values[-1] / floor)
+        yield Figure(
+            f"{name} of 128 agents: error over the predicted bias^2",
+            "FedLSA above 1",
+            values[-1] / floor,
+        )
 
 
 def _many_steps() -> Iterator[Figure]:
@@ -90,17 +123,27 @@ def _many_steps() -> Iterator[Figure]:
 
 
 def _compare(seed: int, *, rounds: int, skip: int) -> Iterator[Figure]:
-    plain, corrected = (_run(10, rounds, seed, _OPPOSED, kind, steps=1000) for kind in ("none", "residual_variate"))
+    plain, corrected = (
+        _run(10, rounds, seed, _OPPOSED, kind, steps=1000) for kind in ("none", "residual_variate")
+    )
     floor = float(np.square(bias(plain, 0.1, 1000)).sum())
     error = mean_square(plain, skip)
-    yield near("10 opposed agents, 1000 steps: FedLSA error over its predicted bias^2", 1.0, error / floor, 0.15)
+    yield near(
+        "10 opposed agents, 1000 steps: FedLSA error over its predicted bias^2",
+        1.0,
+        error / floor,
+        0.15,
+    )
     yield at_least("FedLSA error over SCAFFLSA error", 20.0, error / mean_square(corrected, skip))
 
 
 _SOURCE = "Mangold et al., NeurIPS 2024, arXiv 2402.04114"
 LAWS = (
     Law(
-        "fedlsa_bias", "local TD steps end where the closed form says, SCAFFLSA's at the optimum", _SOURCE, _mean_field
+        "fedlsa_bias",
+        "local TD steps end where the closed form says, SCAFFLSA's at the optimum",
+        _SOURCE,
+        _mean_field,
     ),
     Law(
         "heterogeneity_error",
@@ -109,7 +152,10 @@ LAWS = (
         _heterogeneity,
     ),
     Law(
-        "scafflsa_bias", "with many local steps FedLSA's error is its bias, and SCAFFLSA has none", _SOURCE, _many_steps
+        "scafflsa_bias",
+        "with many local steps FedLSA's error is its bias, and SCAFFLSA has none",
+        _SOURCE,
+        _many_steps,
     ),
     Law(
         "scafflsa_speedup",

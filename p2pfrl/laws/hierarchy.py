@@ -29,25 +29,37 @@ def _flat() -> Iterator[Figure]:
     for payload in ("parameters", "delta"):
         for tree in ({"groups": GROUPS}, {"edges": 4}):
             tables: dict[str, Table] = {
-                "learner": LEARNER, "availability": absent, "exchange": {"payload": payload},
+                "learner": LEARNER,
+                "availability": absent,
+                "exchange": {"payload": payload},
                 "coordinator": {"server_optimizer": {"kind": "adam", "lr": 0.05}},
-            }  # fmt: skip
+            }
             flat = runs(10, 20, "central", tables)
             built = runs(10, 20, "hierarchical", {**tables, "hierarchy": tree})
             what = f"{payload}, {tree}: difference to one coordinator"
             error = max(
-                gap(flat.parameters, built.parameters), gap(flat.metrics["objective"], built.metrics["objective"])
+                gap(flat.parameters, built.parameters),
+                gap(flat.metrics["objective"], built.metrics["objective"]),
             )
             yield at_most(what, 1e-12, error)
 
 
 def runs(agents: int, rounds: int, mode: str, tables: dict[str, Table]) -> Record:
     """Run a scenario of a mode."""
-    return play(agents, rounds, mode=mode, seed=1, faults=(), trace=False, mixing_rule=None, **tables)
+    return play(
+        agents, rounds, mode=mode, seed=1, faults=(), trace=False, mixing_rule=None, **tables
+    )
 
 
-def twin(problem: dict[str, Array], x: Array, groups: Sequence[Sequence[int]], every: int, period: int, rounds: int,
-         lr: float) -> Array:  # fmt: skip
+def twin(
+    problem: dict[str, Array],
+    x: Array,
+    groups: Sequence[Sequence[int]],
+    every: int,
+    period: int,
+    rounds: int,
+    lr: float,
+) -> Array:
     """Return the agents' final models `(n, d)` of HierFAVG without noise, written down on its own."""
     models = np.tile(x, (sum(map(len, groups)), 1))
     for round in range(1, rounds + 1):
@@ -64,9 +76,13 @@ def twin(problem: dict[str, Array], x: Array, groups: Sequence[Sequence[int]], e
 def _periods() -> Iterator[Figure]:
     for every, period, rounds in ((1, 3, 12), (2, 4, 10), (5, 2, 7)):
         record = play(
-            10, rounds, mode="hierarchical", learner=EXACT, schedule={"every": every},
+            10,
+            rounds,
+            mode="hierarchical",
+            learner=EXACT,
+            schedule={"every": every},
             hierarchy={"groups": GROUPS, "edge_rounds": period},
-        )  # fmt: skip
+        )
         start = np.array(generator(1, "start").standard_normal(4))
         expected = twin(dict(record.problem), start, GROUPS, every, period, rounds, 0.1)
         what = f"kappa_1 = {every}, kappa_2 = {period}, {rounds} rounds: deviation from HierFAVG in numpy"
@@ -91,14 +107,24 @@ def _load() -> Iterator[Figure]:
             times[mode, agents] = float(record.summary["virtual_seconds"]) / rounds
             load = busiest(record, rounds)
             if mode == "central":
-                yield near(f"n = {agents}: messages per round at the one coordinator", agents, load, 0.0)
+                yield near(
+                    f"n = {agents}: messages per round at the one coordinator", agents, load, 0.0
+                )
             else:
-                # an edge hears its agents, and the cloud's model at the start, between rounds and at the end
+                # an edge hears its agents, and the cloud's model at the start, between rounds and
+                # at the end
                 bound = branches + (rounds + 1) / rounds
-                yield near(f"n = {agents}: messages per round at the busiest node of the tree", bound, load, 0.0)
+                yield near(
+                    f"n = {agents}: messages per round at the busiest node of the tree",
+                    bound,
+                    load,
+                    0.0,
+                )
     for agents in (16, 64, 256):
         ratio = times["central", agents] / times["hierarchical", agents]
-        yield at_least(f"n = {agents}: seconds per round, one coordinator / tree", 0.2 * isqrt(agents), ratio)
+        yield at_least(
+            f"n = {agents}: seconds per round, one coordinator / tree", 0.2 * isqrt(agents), ratio
+        )
 
 
 LAWS = (
@@ -114,5 +140,10 @@ LAWS = (
         "Liu, Zhang, Song, Letaief, ICC 2020, arXiv 1905.06641",
         _periods,
     ),
-    Law("tree_load", "the busiest node of a tree has as many messages as it has branches", "computed", _load),
+    Law(
+        "tree_load",
+        "the busiest node of a tree has as many messages as it has branches",
+        "computed",
+        _load,
+    ),
 )

@@ -25,17 +25,27 @@ def learner(growth: float) -> Table:
 
 def descent(growth: float, seed: int, rounds: int, *, lazy: bool, dropout: float = 0.0) -> Record:
     """Run gradient descent on the sum with step 1 / L, by every gradient or by the lazy ones."""
-    A = Quadratic(dimension=32, curvature=(0.01, 1.0), curvature_growth=growth).prepare(Task(seed, AGENTS)).A
+    A = (
+        Quadratic(dimension=32, curvature=(0.01, 1.0), curvature_growth=growth)
+        .prepare(Task(seed, AGENTS))
+        .A
+    )
     alpha = 1.0 / float(np.linalg.eigvalsh(A.sum(axis=0))[-1])
     coordinator: Table = {
         "aggregator": {"kind": "latest", "reduce": "sum"},
         "server_optimizer": {"kind": "sgd", "lr": alpha},
     }
     return play(
-        AGENTS, rounds, mode="central", seed=seed, learner=learner(growth), exchange={"payload": "gradient"},
-        coordinator=coordinator, availability={"dropout": dropout},
+        AGENTS,
+        rounds,
+        mode="central",
+        seed=seed,
+        learner=learner(growth),
+        exchange={"payload": "gradient"},
+        coordinator=coordinator,
+        availability={"dropout": dropout},
         gate={"kind": "lag", "alpha": alpha} if lazy else {"kind": "none"},
-    )  # fmt: skip
+    )
 
 
 def uploads(record: Record) -> int:
@@ -52,7 +62,11 @@ def rounds_to(record: Record, seed: int, tolerance: float) -> int:
         for x in (generator(seed, "start").standard_normal(A.shape[1]), solved)
     )
     reached = np.flatnonzero(record.metrics["objective"] - least <= tolerance * (first - least))
-    return int(record.metrics["round"][reached[0]]) if len(reached) else len(record.metrics["round"]) + 1
+    return (
+        int(record.metrics["round"][reached[0]])
+        if len(reached)
+        else len(record.metrics["round"]) + 1
+    )
 
 
 def costs(growth: float, seed: int) -> tuple[int, int, int, int]:
@@ -68,7 +82,9 @@ def _lag() -> Iterator[Figure]:
     for seed in (1, 2):
         rounds, sent, lazy_rounds, lazy_sent = costs(4.0, seed)
         yield at_least(f"curvature 4^m, seed {seed}: uploads, plain / lazy", 4.0, sent / lazy_sent)
-        yield at_most(f"curvature 4^m, seed {seed}: rounds, lazy / plain", 1.1, lazy_rounds / rounds)
+        yield at_most(
+            f"curvature 4^m, seed {seed}: rounds, lazy / plain", 1.1, lazy_rounds / rounds
+        )
         rounds, sent, lazy_rounds, lazy_sent = costs(1.0, seed)
         yield at_most(f"equal curvature, seed {seed}: uploads, plain / lazy", 2.0, sent / lazy_sent)
 
@@ -82,11 +98,17 @@ def policy_gradients(perturbation: float, seed: int, *, lazy: bool) -> Record:
     }
     vary = {"perturbation": perturbation, "reward_perturbation": perturbation}
     return play(
-        10, 600, mode="central", seed=seed, learner={"kind": "softmax_pg", "gamma": 0.9},
+        10,
+        600,
+        mode="central",
+        seed=seed,
+        learner={"kind": "softmax_pg", "gamma": 0.9},
         environment={"id": "garnet", "states": 10, "actions": 4, "vary": vary, "instances": 1},
-        exchange={"payload": "gradient"}, evaluation={"episodes": 0}, coordinator=coordinator,
+        exchange={"payload": "gradient"},
+        evaluation={"episodes": 0},
+        coordinator=coordinator,
         gate={"kind": "lag", "alpha": alpha} if lazy else {"kind": "none"},
-    )  # fmt: skip
+    )
 
 
 def _lapg() -> Iterator[Figure]:

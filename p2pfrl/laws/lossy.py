@@ -16,17 +16,23 @@ def drifts(on_loss: str, seeds: int) -> Array:
     """Return how far the mean of 16 agents on a ring has moved in the end, rms over coordinates, for every seed."""
     out = []
     for seed in range(seeds):
-        run = play(16, ROUNDS, seed=seed, learner=FLAT, network={"loss": LOSS}, mixing={"on_loss": on_loss})
+        run = play(
+            16, ROUNDS, seed=seed, learner=FLAT, network={"loss": LOSS}, mixing={"on_loss": on_loss}
+        )
         dropped = run.summary["messages_dropped"] / run.summary["messages_sent"]
         assert abs(dropped - LOSS) < 0.15 * LOSS, dropped
-        assert run.metrics["consensus_distance"][-1] < 0.2 * run.summary["initial_consensus_distance"]
+        assert (
+            run.metrics["consensus_distance"][-1] < 0.2 * run.summary["initial_consensus_distance"]
+        )
         out.append(run.summary["mean_drift"] / 8**0.5)
     return np.array(out)
 
 
 def _drift() -> Iterator[Figure]:
     yield at_most(
-        "ring of 16, 20% loss, symmetric: largest drift of the mean", 1e-12, float(drifts("symmetric", 4).max())
+        "ring of 16, 20% loss, symmetric: largest drift of the mean",
+        1e-12,
+        float(drifts("symmetric", 4).max()),
     )
     rms = float(np.sqrt(np.mean(drifts("renormalize", 20) ** 2)))
     yield near("ring of 16, 20% loss, renormalize: rms drift of the mean", 0.086, rms, 0.03)

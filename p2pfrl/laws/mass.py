@@ -30,45 +30,85 @@ def _limits(seed: int) -> tuple[Array, Array]:
 
 def _directed() -> Iterator[Figure]:
     for seed in (1, 2):
-        runs = {kind: play(12, 150, seed=seed, learner=FLAT, topology=ONE_WAY, mixing={"kind": kind})
-                for kind in ("push_sum", "uniform")}  # fmt: skip
+        runs = {
+            kind: play(12, 150, seed=seed, learner=FLAT, topology=ONE_WAY, mixing={"kind": kind})
+            for kind in ("push_sum", "uniform")
+        }
         first = start(runs["uniform"], seed)
         mean, (biased, undivided) = first.mean(axis=0), _limits(seed)
-        yield at_most(f"seed {seed}: largest distance to the mean", 1e-12, _far(runs["push_sum"], mean))
+        yield at_most(
+            f"seed {seed}: largest distance to the mean", 1e-12, _far(runs["push_sum"], mean)
+        )
         bias = _rms(biased @ first - mean)
-        yield near(f"seed {seed}: rms of the same with uniform weights", bias, _rms(runs["uniform"].parameters - mean),
-                   1e-9)  # fmt: skip
+        yield near(
+            f"seed {seed}: rms of the same with uniform weights",
+            bias,
+            _rms(runs["uniform"].parameters - mean),
+            1e-9,
+        )
         with watched(PushSum, "mix") as calls:
             play(12, 150, seed=seed, learner=FLAT, topology=ONE_WAY, mixing={"kind": "push_sum"})
         x = np.array([state.own[:-1] for _, (_, state) in calls[-12:]])
-        yield near(f"seed {seed}: rms of the same without division by w", _rms(undivided @ first - mean),
-                   _rms(x - mean), 1e-9)  # fmt: skip
+        yield near(
+            f"seed {seed}: rms of the same without division by w",
+            _rms(undivided @ first - mean),
+            _rms(x - mean),
+            1e-9,
+        )
 
 
 def _lossy() -> Iterator[Figure]:
     for seed in (1, 2):
         with watched(PushSum, "mix") as calls:
-            run = play(12, 400, seed=seed, learner=FLAT, topology=ONE_WAY, mixing={"kind": "push_sum"}, network=ROUGH)
+            run = play(
+                12,
+                400,
+                seed=seed,
+                learner=FLAT,
+                topology=ONE_WAY,
+                mixing={"kind": "push_sum"},
+                network=ROUGH,
+            )
         yield at_most(
-            f"seed {seed}, 20% lost: largest distance to the mean", 1e-12, _far(run, start(run, seed).mean(axis=0))
+            f"seed {seed}, 20% lost: largest distance to the mean",
+            1e-12,
+            _far(run, start(run, seed).mean(axis=0)),
         )
-        yield at_most(f"seed {seed}, 20% lost: largest |weights + under way - n|", 1e-12, _leak(calls, 12))
+        yield at_most(
+            f"seed {seed}, 20% lost: largest |weights + under way - n|", 1e-12, _leak(calls, 12)
+        )
     run = play(
-        12, 400, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "push_sum"}, network=ROUGH
+        12,
+        400,
+        learner=FLAT,
+        topology={"kind": "one_peer_exponential"},
+        mixing={"kind": "push_sum"},
+        network=ROUGH,
     )
     yield at_most(
-        "one peer per round of 12, 20% lost: largest distance to the mean", 1e-12, _far(run, start(run, 1).mean(axis=0))
+        "one peer per round of 12, 20% lost: largest distance to the mean",
+        1e-12,
+        _far(run, start(run, 1).mean(axis=0)),
     )
     with watched(PushSum, "mix") as calls:
-        run = play(12, 600, learner=FLAT, topology=ONE_WAY, mixing={"kind": "push_sum"},
-                   schedule={"kind": "asynchronous", "staleness": {"kind": "constant"}},
-                   compute={"seconds_per_env_step": "2ms", "speed": [1, 2, 3, 4] * 3}, network=ROUGH)  # fmt: skip
+        run = play(
+            12,
+            600,
+            learner=FLAT,
+            topology=ONE_WAY,
+            mixing={"kind": "push_sum"},
+            schedule={"kind": "asynchronous", "staleness": {"kind": "constant"}},
+            compute={"seconds_per_env_step": "2ms", "speed": [1, 2, 3, 4] * 3},
+            network=ROUGH,
+        )
     yield at_most(
         "asynchronous, speeds 1 to 4, 20% lost: largest distance to the mean",
         1e-10,
         _far(run, start(run, 1).mean(axis=0)),
     )
-    yield at_most("asynchronous, 20% lost: largest |weights + under way - n|", 1e-12, _leak(calls, 12))
+    yield at_most(
+        "asynchronous, 20% lost: largest |weights + under way - n|", 1e-12, _leak(calls, 12)
+    )
 
 
 def _leak(calls: list[Call], agents: int) -> float:

@@ -21,9 +21,15 @@ def learn(way: str, seed: int, rounds: int) -> Record:
     """Run 8 agents of 2 instances x 32 steps per round: too few samples to learn fast alone."""
     mode, tables = WAYS[way]
     return play(
-        8, rounds, mode=mode, seed=seed, environment={"id": "CartPole-v1", "instances": 2},
-        learner={"kind": "ppo", "lr": 3e-3, "steps": 32}, evaluation={"episodes": 5, "every": 1000}, **tables,
-    )  # fmt: skip
+        8,
+        rounds,
+        mode=mode,
+        seed=seed,
+        environment={"id": "CartPole-v1", "instances": 2},
+        learner={"kind": "ppo", "lr": 3e-3, "steps": 32},
+        evaluation={"episodes": 5, "every": 1000},
+        **tables,
+    )
 
 
 def _modes() -> Iterator[Figure]:
@@ -34,19 +40,29 @@ def _modes() -> Iterator[Figure]:
         apart = {way: float(run.metrics["consensus_distance"][-1]) for way, run in runs.items()}
         alone = area["independent"]
         yield at_least(f"seed {seed}: mean return, ring / independent", 1.15, area["ring"] / alone)
-        yield near(f"seed {seed}: mean return, ring / central", 1.0, area["ring"] / area["central"], 0.1)
-        yield at_least(f"seed {seed}: mean return, ring with 30% loss / independent", 1.05, area["lossy ring"] / alone)
+        yield near(
+            f"seed {seed}: mean return, ring / central", 1.0, area["ring"] / area["central"], 0.1
+        )
+        yield at_least(
+            f"seed {seed}: mean return, ring with 30% loss / independent",
+            1.05,
+            area["lossy ring"] / alone,
+        )
         yield at_least(f"seed {seed}: final return, ring", final["independent"] + 50, final["ring"])
         yield at_least(f"seed {seed}: final return, ring with 30% loss", 400.0, final["lossy ring"])
         yield at_most(f"seed {seed}: consensus distance, central", 1e-5, apart["central"])
-        yield at_most(f"seed {seed}: consensus distance, ring", 0.2 * apart["independent"], apart["ring"])
+        yield at_most(
+            f"seed {seed}: consensus distance, ring", 0.2 * apart["independent"], apart["ring"]
+        )
 
 
 def _apart() -> Iterator[Figure]:
     apart = {way: float(learn(way, 4, 12).metrics["consensus_distance"][-1]) for way in WAYS}
     yield at_most("consensus distance, central", 1e-5, apart["central"])
     yield at_most("consensus distance, ring", apart["lossy ring"], apart["ring"])
-    yield at_most("consensus distance, ring with 30% loss", 0.5 * apart["independent"], apart["lossy ring"])
+    yield at_most(
+        "consensus distance, ring with 30% loss", 0.5 * apart["independent"], apart["lossy ring"]
+    )
 
 
 LAWS = (

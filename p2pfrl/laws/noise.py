@@ -13,27 +13,54 @@ _FLOORS = {"adapt_then_combine": 0.2355, "combine_while_adapting": 0.3855}
 
 
 def energy(
-    agents: int, lr: float, sigma: float, order: str, *, topology: Table, curvature: float = 1e-12, seed: int = 1,
+    agents: int,
+    lr: float,
+    sigma: float,
+    order: str,
+    *,
+    topology: Table,
+    curvature: float = 1e-12,
+    seed: int = 1,
     width: int = 512,
-) -> float:  # fmt: skip
+) -> float:
     """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 650, where f_i = curvature / 2 ||x||^2."""
     run = play(
-        agents, 650, seed=seed, topology=topology, exchange={"order": order},
-        learner={"dimension": width, "curvature": [curvature] * 2, "spread": 0.0, "noise": sigma, "lr": lr},
-    )  # fmt: skip
+        agents,
+        650,
+        seed=seed,
+        topology=topology,
+        exchange={"order": order},
+        learner={
+            "dimension": width,
+            "curvature": [curvature] * 2,
+            "spread": 0.0,
+            "noise": sigma,
+            "lr": lr,
+        },
+    )
     return float(np.mean(agents * run.metrics["consensus_distance"][150:] ** 2 / width))
 
 
 def _floor() -> Iterator[Figure]:
     for order, floor in _FLOORS.items():
         measured = energy(16, 0.1, 1.0, order, topology={"kind": "ring"})
-        yield near(f"ring of 16, lr = 0.1, {order}: sum_i ||x_i - mean||^2 / d", floor, measured, 0.03 * floor)
+        yield near(
+            f"ring of 16, lr = 0.1, {order}: sum_i ||x_i - mean||^2 / d",
+            floor,
+            measured,
+            0.03 * floor,
+        )
 
 
 def _precise() -> Iterator[Figure]:
     for order, floor in _FLOORS.items():
         measured = energy(16, 0.1, 1.0, order, topology={"kind": "ring"}, seed=7, width=8192)
-        yield near(f"ring of 16, lr = 0.1, {order}: sum_i ||x_i - mean||^2 / d", floor, measured, 0.01 * floor)
+        yield near(
+            f"ring of 16, lr = 0.1, {order}: sum_i ||x_i - mean||^2 / d",
+            floor,
+            measured,
+            0.01 * floor,
+        )
 
 
 LAWS = (

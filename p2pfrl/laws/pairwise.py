@@ -18,16 +18,30 @@ FREE: Table = {"kind": "asynchronous"}
 CLOCKS: Table = {"seconds_per_env_step": 1.0, "variation": {"kind": "exponential"}}
 """Every agent trains for a time without memory: whoever asks next is anyone, independent of the past."""
 ATOMIC: Table = {"latency": 0, "bandwidth": 1e18}
-LOSSY: Table = {"loss": 0.2, "duplicate": 0.1, "jitter": "2ms", "latency": "1ms", "peer_timeout": "20ms"}
+LOSSY: Table = {
+    "loss": 0.2,
+    "duplicate": 0.1,
+    "jitter": "2ms",
+    "latency": "1ms",
+    "peer_timeout": "20ms",
+}
 
 
 def spread(agents: int, rounds: int, seed: int, topology: Table) -> float:
     """Return sum_i ||x_i - mean||^2 after n `rounds` exchanges of random pairs."""
     learner = {**FLAT, "dimension": 32}
     record = play(
-        agents, rounds, seed=seed, learner=learner, topology=topology, mixing=PAIRS, schedule=FREE, compute=CLOCKS,
-        network=ATOMIC, evaluation={"episodes": 0},
-    )  # fmt: skip
+        agents,
+        rounds,
+        seed=seed,
+        learner=learner,
+        topology=topology,
+        mixing=PAIRS,
+        schedule=FREE,
+        compute=CLOCKS,
+        network=ATOMIC,
+        evaluation={"episodes": 0},
+    )
     return float(np.square(record.parameters - record.parameters.mean(axis=0)).sum())
 
 
@@ -52,33 +66,62 @@ def predicted(on: Graph, rounds: tuple[int, int]) -> float:
             w[[i, i, j, j], [i, j, i, j]] = 0.5
             step += np.kron(w, w) / (n * len(neighbors))
     moment = (np.eye(n) - 1.0 / n).reshape(-1)
-    early, late = (np.trace((np.linalg.matrix_power(step, n * r) @ moment).reshape(n, n)) for r in rounds)
+    early, late = (
+        np.trace((np.linalg.matrix_power(step, n * r) @ moment).reshape(n, n)) for r in rounds
+    )
     return float((late / early) ** (1.0 / (n * (rounds[1] - rounds[0]))))
 
 
 def _rates() -> Iterator[Figure]:
     yield near(
-        "ring of 16: factor of E||x - mean||^2 per exchange", 0.990581, factor(16, (5, 40), 10, {"kind": "ring"}), 5e-4
+        "ring of 16: factor of E||x - mean||^2 per exchange",
+        0.990581,
+        factor(16, (5, 40), 10, {"kind": "ring"}),
+        5e-4,
     )
     expected = predicted(graph("path", 8), (4, 30))
-    yield near("path of 8: factor from round 4 to 30", expected, factor(8, (4, 30), 20, {"kind": "path"}), 2e-3)
+    yield near(
+        "path of 8: factor from round 4 to 30",
+        expected,
+        factor(8, (4, 30), 20, {"kind": "path"}),
+        2e-3,
+    )
     yield near("ring of 16: rho(E[W (x) W])", 0.990581, pairwise_rate(graph("ring", 16)), 1e-6)
     bound = lambda_2(MIXING["pairwise"]().weights(graph("ring", 16)))
-    yield near("ring of 16: the bound lambda_2(E[W]), which is no more than that", 0.995242, bound, 1e-6)
+    yield near(
+        "ring of 16: the bound lambda_2(E[W]), which is no more than that", 0.995242, bound, 1e-6
+    )
 
 
 def _means() -> Iterator[Figure]:
     slow: Table = {"seconds_per_env_step": 1.0}
     for lr, rounds in ((0.0, 40), (0.1, 40)):
-        learner: Table = {"lr": lr, "initial_spread": 1.0, "curvature": [1.0, 1.0], "spread": 1.0, "noise": 0.0}
+        learner: Table = {
+            "lr": lr,
+            "initial_spread": 1.0,
+            "curvature": [1.0, 1.0],
+            "spread": 1.0,
+            "noise": 0.0,
+        }
         record = play(
-            16, None, seed=3, stop={"virtual_time": f"{rounds}.9s"}, learner=learner, mixing=PAIRS, schedule=FREE,
-            compute=slow, network=LOSSY,
-        )  # fmt: skip
-        expected = trained_mean(start(record, 3).mean(axis=0), record.problem["x_star"].mean(axis=0), lr, rounds)
+            16,
+            None,
+            seed=3,
+            stop={"virtual_time": f"{rounds}.9s"},
+            learner=learner,
+            mixing=PAIRS,
+            schedule=FREE,
+            compute=slow,
+            network=LOSSY,
+        )
+        expected = trained_mean(
+            start(record, 3).mean(axis=0), record.problem["x_star"].mean(axis=0), lr, rounds
+        )
         error = float(np.abs(record.parameters.mean(axis=0) - expected).max())
         yield at_least(
-            f"lr = {lr:g}: messages lost of {rounds * 16} exchanges", 100, record.summary["messages_dropped"]
+            f"lr = {lr:g}: messages lost of {rounds * 16} exchanges",
+            100,
+            record.summary["messages_dropped"],
         )
         yield at_most(f"lr = {lr:g}: largest deviation of the mean", 1e-12, error)
 

@@ -17,11 +17,15 @@ _INSTANCES = ((6, 4, 20, 0.05, 1), (9, 7, 35, 0.04, 2))
 _ALPHA, _STIFF = 0.06, 300.0
 
 
-def _run(instance: tuple[int, int, int, float, int], rounds: int, personal: Table, **learner: object) -> Record:
+def _run(
+    instance: tuple[int, int, int, float, int], rounds: int, personal: Table, **learner: object
+) -> Record:
     agents, dimension, steps, lr, seed = instance
     options: Table = {"dimension": dimension, "steps": steps, "lr": lr, **learner}
     more: dict[str, Table] = {"learner": options, "personal": personal}
-    return play(agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **more)
+    return play(
+        agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **more
+    )
 
 
 def halves(record: Record) -> tuple[Array, Array]:
@@ -45,7 +49,9 @@ def maml_point(record: Record, alpha: float, order: str) -> Array:
     return np.linalg.solve(W.sum(axis=0), np.einsum("nij,nj->i", W, x_star))
 
 
-def apfl_twin(record: Record, start: Array, rounds: int, lr: float, steps: int, alpha: float) -> Array:
+def apfl_twin(
+    record: Record, start: Array, rounds: int, lr: float, steps: int, alpha: float
+) -> Array:
     """Return the personal models of APFL with FedAvg, computed anew."""
     A, x_star = record.problem["A"], record.problem["x_star"]
 
@@ -80,16 +86,26 @@ def _ditto() -> Iterator[Figure]:
             away = _apart(own, ditto_point(record, theta, pull))
             yield at_most(f"{where}, lambda = {pull}: to the closed form", 1e-8, away)
         plain = _run(instance, 120, {"kind": "none"})
-        yield at_most(f"{where}: the shared model to that without Ditto", 0.0, _apart(theta, plain.parameters))
+        yield at_most(
+            f"{where}: the shared model to that without Ditto", 0.0, _apart(theta, plain.parameters)
+        )
         record = _run(instance, 120, {"kind": "ditto", "lambda": 1e-12})
         away = _apart(halves(record)[1], record.problem["x_star"])
         yield at_most(f"{where}, lambda -> 0: to the local optimum", 1e-8, away)
-        theta, own = halves(_run(instance, 400, {"kind": "ditto", "lambda": _STIFF}, lr=1.5 / _STIFF))
+        theta, own = halves(
+            _run(instance, 400, {"kind": "ditto", "lambda": _STIFF}, lr=1.5 / _STIFF)
+        )
         tension, apart = _STIFF * (own - theta), record.problem["x_star"] - theta
         force = np.einsum("nij,nj->ni", record.problem["A"], apart)
         stiff = f"{where}, lambda = {_STIFF:g}"
-        yield at_most(f"{stiff}: to theta, of the local optimum's distance", 0.04, _share(own - theta, apart))
-        yield at_most(f"{stiff}: lambda (v - theta) to A_i (x*_i - theta)", 0.04, _share(tension - force, force))
+        yield at_most(
+            f"{stiff}: to theta, of the local optimum's distance", 0.04, _share(own - theta, apart)
+        )
+        yield at_most(
+            f"{stiff}: lambda (v - theta) to A_i (x*_i - theta)",
+            0.04,
+            _share(tension - force, force),
+        )
 
 
 def _apfl() -> Iterator[Figure]:
@@ -105,10 +121,18 @@ def _apfl() -> Iterator[Figure]:
         record = _run(instance, 400, {"kind": "apfl", "alpha": 0.5})
         theta, v = halves(record)
         mixture = 0.5 * v + 0.5 * theta
-        yield at_most(f"{where}: the mixture to the local optimum", 1e-8, _apart(mixture, record.problem["x_star"]))
+        yield at_most(
+            f"{where}: the mixture to the local optimum",
+            1e-8,
+            _apart(mixture, record.problem["x_star"]),
+        )
         record = _run(instance, 20, {"kind": "apfl", "alpha": 0.0})
         theta, v = halves(record)
-        yield at_least(f"{where}, alpha = 0: v stays where it began, apart from theta by", 1e-2, _apart(v, theta))
+        yield at_least(
+            f"{where}, alpha = 0: v stays where it began, apart from theta by",
+            1e-2,
+            _apart(v, theta),
+        )
 
 
 def _maml() -> Iterator[Figure]:
@@ -119,11 +143,26 @@ def _maml() -> Iterator[Figure]:
                 "learner": {"dimension": dimension, "lr": lr},
                 "correction": {"kind": "maml", "alpha": _ALPHA, "order": order},
             }
-            record = play(agents, 700, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **more)
+            record = play(
+                agents,
+                700,
+                mode="central",
+                seed=seed,
+                faults=(),
+                trace=False,
+                mixing_rule=None,
+                **more,
+            )
             point, other = (maml_point(record, _ALPHA, name) for name in (order, "first"))
-            yield at_most(f"{where}, {order}: to its fixed point", 1e-8, _apart(record.parameters, point))
+            yield at_most(
+                f"{where}, {order}: to its fixed point", 1e-8, _apart(record.parameters, point)
+            )
             if order != "first":
-                yield at_least(f"{where}, {order}: to that of the first order", 1e-3, _apart(record.parameters, other))
+                yield at_least(
+                    f"{where}, {order}: to that of the first order",
+                    1e-3,
+                    _apart(record.parameters, other),
+                )
 
 
 def _cartpole(mode: str, rounds: int, exchange: Table) -> Record:
@@ -140,17 +179,31 @@ def _fedper() -> Iterator[Figure]:
     shared: Table = {"shared": ["critic"]}
     both, part = _cartpole("central", 3, {}), _cartpole("central", 3, shared)
     travels = np.array([name == "critic" for name in parts(part)])
-    saved = (float(both.summary["bytes_sent"]) - float(part.summary["bytes_sent"])) / part.summary["messages_sent"]
+    saved = (float(both.summary["bytes_sent"]) - float(part.summary["bytes_sent"])) / part.summary[
+        "messages_sent"
+    ]
     name = 12.0  # the name of the part that stays, in the header, and digits of a length
-    yield near("bytes saved per message, of 4 per personal number", 4.0 * float((~travels).sum()), saved, name)
+    yield near(
+        "bytes saved per message, of 4 per personal number",
+        4.0 * float((~travels).sum()),
+        saved,
+        name,
+    )
     yield at_most("apart between agents: what travels", 0.0, _spread(part, travels))
     yield at_least("apart between agents: what is personal", 1e-3, _spread(part, ~travels))
-    first, alone = _cartpole("central", 1, shared).parameters, _cartpole("independent", 1, {}).parameters
+    first, alone = (
+        _cartpole("central", 1, shared).parameters,
+        _cartpole("independent", 1, {}).parameters,
+    )
     yield at_most(
-        "from an agent alone after a round: what is personal", 0.0, _apart(first[:, ~travels], alone[:, ~travels])
+        "from an agent alone after a round: what is personal",
+        0.0,
+        _apart(first[:, ~travels], alone[:, ~travels]),
     )
     yield at_least(
-        "from an agent alone after a round: what travels", 1e-5, _apart(first[:, travels], alone[:, travels])
+        "from an agent alone after a round: what travels",
+        1e-5,
+        _apart(first[:, travels], alone[:, travels]),
     )
 
 
@@ -160,7 +213,9 @@ def _spread(record: Record, columns: NDArray[np.bool_]) -> float:
 
 def parts(record: Record) -> list[str]:
     """Return the part of every number."""
-    return [name.partition(".")[0] for name, shape in record.layout for _ in range(int(np.prod(shape)))]
+    return [
+        name.partition(".")[0] for name, shape in record.layout for _ in range(int(np.prod(shape)))
+    ]
 
 
 LAWS = (

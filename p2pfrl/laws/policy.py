@@ -17,10 +17,14 @@ _STATES, _ACTIONS = 20, 4
 def gaps(kind: str, steps: int, lr: float, seed: int) -> Array:
     """Return J* - J after each of `steps` exact steps of one agent from the uniform policy, `(steps,)`."""
     record = play(
-        1, steps, mode="independent", seed=seed,
+        1,
+        steps,
+        mode="independent",
+        seed=seed,
         environment={"id": "garnet", "states": _STATES, "actions": _ACTIONS, "branching": 3},
-        learner={"kind": kind, "gamma": _GAMMA, "lr": lr}, evaluation={"episodes": 0},
-    )  # fmt: skip
+        learner={"kind": kind, "gamma": _GAMMA, "lr": lr},
+        evaluation={"episodes": 0},
+    )
     return np.asarray(record.metrics["error"])
 
 
@@ -28,7 +32,11 @@ def _npg() -> Iterator[Figure]:
     for lr, steps, seed in ((1.0, 600, 1), (0.1, 300, 2), (10.0, 100, 3)):
         gap, k = gaps("npg", steps, lr, seed), np.arange(1, steps + 1)
         bound = np.log(_ACTIONS) / (lr * k) + 1.0 / ((1.0 - _GAMMA) ** 2 * k)
-        yield at_most(f"lr = {lr:g}: steps of {steps} with a gap above the bound", 0.0, float((gap > bound).sum()))
+        yield at_most(
+            f"lr = {lr:g}: steps of {steps} with a gap above the bound",
+            0.0,
+            float((gap > bound).sum()),
+        )
         yield at_least(f"lr = {lr:g}: least gap", -1e-12, float(gap.min()))
     natural, plain = gaps("npg", 10, 1.0, 1)[-1], gaps("softmax_pg", 1000, 1.0, 1)[-1]
     yield at_least("gap of 1000 plain steps / of 10 natural ones", 1.0, float(plain / natural))
@@ -43,18 +51,36 @@ def _stochastic() -> Iterator[Figure]:
     gamma = 0.9
     for agents, steps in ((2, 1), (6, 5)):
         record = play(
-            agents, 200, mode="central", environment={"id": "crossing"}, evaluation={"episodes": 0},
+            agents,
+            200,
+            mode="central",
+            environment={"id": "crossing"},
+            evaluation={"episodes": 0},
             learner={"kind": "softmax_pg", "gamma": gamma, "logits": [2.0, 0.0], "steps": steps},
-        )  # fmt: skip
+        )
         p = float(np.exp(log_softmax(record.parameters[0].reshape(2, 2)))[0, 0])
         yield near(f"{agents} agents, {steps} local steps: probability of left", 0.5, p, 0.005)
-        yield near(f"{agents} agents, {steps} local steps: J", 1.0 / (2.0 - gamma), crossing_value(p, gamma), 0.005)
+        yield near(
+            f"{agents} agents, {steps} local steps: J",
+            1.0 / (2.0 - gamma),
+            crossing_value(p, gamma),
+            0.005,
+        )
     record = play(
-        2, 200, mode="central", environment={"id": "crossing", "instances": 1}, evaluation={"episodes": 0},
+        2,
+        200,
+        mode="central",
+        environment={"id": "crossing", "instances": 1},
+        evaluation={"episodes": 0},
         learner={"kind": "tabular_q", "gamma": gamma, "lr": 0.2},
-    )  # fmt: skip
+    )
     greedy = float(record.parameters[0].reshape(2, 2)[0].argmax() == 0)
-    yield near("J of the policy that is greedy in the averaged Q", 0.5, crossing_value(greedy, gamma), 1e-12)
+    yield near(
+        "J of the policy that is greedy in the averaged Q",
+        0.5,
+        crossing_value(greedy, gamma),
+        1e-12,
+    )
 
 
 LAWS = (

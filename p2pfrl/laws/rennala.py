@@ -20,8 +20,12 @@ _SPEEDS = (1.0, 0.62, 0.31, 0.173, 1.37, 0.83, 0.011)
 def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: Table) -> Record:
     """Run agents of one objective, one gradient per second times speed."""
     learner: Table = {
-        "dimension": 4, "curvature": [_CURVATURE, _CURVATURE], "spread": 0.0, "noise": _NOISE, "lr": 1.0,
-    }  # fmt: skip
+        "dimension": 4,
+        "curvature": [_CURVATURE, _CURVATURE],
+        "spread": 0.0,
+        "noise": _NOISE,
+        "lr": 1.0,
+    }
     sections: dict[str, Table] = {
         "learner": learner,
         "exchange": {"payload": "gradient"},
@@ -31,13 +35,25 @@ def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: T
         "network": IDEAL,
         **tables,
     }
-    return play(len(speeds), rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **sections)
+    return play(
+        len(speeds),
+        rounds,
+        mode="central",
+        seed=seed,
+        faults=(),
+        trace=False,
+        mixing_rule=None,
+        **sections,
+    )
 
 
-def batches(periods: Sequence[float], size: int, gradients: int) -> tuple[list[list[tuple[int, int]]], int]:
+def batches(
+    periods: Sequence[float], size: int, gradients: int
+) -> tuple[list[list[tuple[int, int]]], int]:
     """Return what each model is made of, (agent, which of its gradients), and how many gradients were ignored.
 
-    Agent i takes periods[i] seconds per gradient. One that ends after its model has been replaced does not count.
+    Agent i takes periods[i] seconds per gradient. One that ends after its model has been replaced
+    does not count.
     """
     found: list[list[tuple[int, int]]] = [[]]
     versions, made, stale = [0] * len(periods), [0] * len(periods), 0
@@ -75,10 +91,16 @@ def _minibatch() -> Iterator[Figure]:
         made_of, stale = batches([1.0 / speed for speed in speeds], size, rounds * agents)
         expected = descent(made_of, seed, generator(seed, "start").standard_normal(4))
         yield at_most(
-            f"{where}: difference to minibatches of m", 1e-12, float(np.abs(record.parameters - expected).max())
+            f"{where}: difference to minibatches of m",
+            1e-12,
+            float(np.abs(record.parameters - expected).max()),
         )
-        yield near(f"{where}: kinds of staleness in the batches", 1.0, float(len(record.staleness)), 0.0)
-        yield near(f"{where}: gradients ignored", float(stale), float(record.summary["messages_late"]), 0.0)
+        yield near(
+            f"{where}: kinds of staleness in the batches", 1.0, float(len(record.staleness)), 0.0
+        )
+        yield near(
+            f"{where}: gradients ignored", float(stale), float(record.summary["messages_late"]), 0.0
+        )
 
 
 def _time() -> Iterator[Figure]:

@@ -80,4 +80,9 @@ def start(record: Record, seed: int, spread: float = 1.0, dimension: int = 8) ->
 
     common = generator(seed, "start").standard_normal(dimension)
     agents = len(record.parameters)
-    return np.array([common + spread * generator(seed, i, "start").standard_normal(dimension) for i in range(agents)])
+    return np.array(
+        [
+            common + spread * generator(seed, i, "start").standard_normal(dimension)
+            for i in range(agents)
+        ]
+    )

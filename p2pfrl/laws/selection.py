@@ -17,9 +17,14 @@ _AGENTS, _ROUNDS = 10, 1500
 def moved(rule: Table, rounds: int, seed: int) -> tuple[Array, Array]:
     """Return the coordinator's mean move per round `(d,)`, and every agent's own displacement `(n, d)`."""
     run = play(
-        _AGENTS, rounds, mode="central", seed=seed, learner=_FAR, exchange={"payload": "delta"},
+        _AGENTS,
+        rounds,
+        mode="central",
+        seed=seed,
+        learner=_FAR,
+        exchange={"payload": "delta"},
         coordinator={"participation": rule},
-    )  # fmt: skip
+    )
     before = play(_AGENTS, 1, mode="independent", seed=seed, learner={**_FAR, "lr": 0.0}).parameters
     own = play(_AGENTS, 1, mode="independent", seed=seed, learner=_FAR).parameters - before
     return (run.parameters[0] - before[0]) / rounds, own
@@ -28,7 +33,9 @@ def moved(rule: Table, rounds: int, seed: int) -> tuple[Array, Array]:
 def _unbiased() -> Iterator[Figure]:
     for rule in ({"kind": "uniform", "fraction": 0.3}, {"kind": "weighted", "fraction": 0.3}):
         mean, own = moved(rule, _ROUNDS, seed=1)
-        deviation = own.std(axis=0) * np.sqrt((1.0 / 3.0) * (7.0 / 9.0 if rule["kind"] == "uniform" else 1.0) / _ROUNDS)
+        deviation = own.std(axis=0) * np.sqrt(
+            (1.0 / 3.0) * (7.0 / 9.0 if rule["kind"] == "uniform" else 1.0) / _ROUNDS
+        )
         errors = (mean - own.mean(axis=0)) / deviation
         what = f"{rule['kind']}, 3 of 10: error of the mean move in standard deviations"
         yield at_most(f"{what}, largest of 8 coordinates", 4.0, float(np.abs(errors).max()))

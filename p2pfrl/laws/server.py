@@ -17,8 +17,13 @@ _LR = 0.1
 
 def step(rule: Table, round: int, lr: float) -> Array:
     """Return how far the coordinator moves at step `round + 1` under a constant pseudo-gradient, `(d,)`."""
-    run = partial(play, 3, mode="central", learner={**_FAR, "lr": lr}, exchange={"payload": "delta"})
-    after, before = (run(rounds, coordinator={"server_optimizer": rule}).parameters[0] for rounds in (round + 1, round))
+    run = partial(
+        play, 3, mode="central", learner={**_FAR, "lr": lr}, exchange={"payload": "delta"}
+    )
+    after, before = (
+        run(rounds, coordinator={"server_optimizer": rule}).parameters[0]
+        for rounds in (round + 1, round)
+    )
     return np.asarray(after - before)
 
 
@@ -29,8 +34,18 @@ def _fedopt() -> Iterator[Figure]:
         yield near(f"{kind}: smallest |step| / lr in the end", 1.0, float(size.min()), tolerance)
     for rounds in (3, 99):
         size = np.abs(step({"kind": "adagrad", "lr": _LR}, rounds, 1.0)) * np.sqrt(rounds + 1) / _LR
-        yield near(f"adagrad: largest |step| sqrt(t) / lr at t = {rounds + 1}", 1.0, float(size.max()), 1e-4)
-        yield near(f"adagrad: smallest |step| sqrt(t) / lr at t = {rounds + 1}", 1.0, float(size.min()), 1e-4)
+        yield near(
+            f"adagrad: largest |step| sqrt(t) / lr at t = {rounds + 1}",
+            1.0,
+            float(size.max()),
+            1e-4,
+        )
+        yield near(
+            f"adagrad: smallest |step| sqrt(t) / lr at t = {rounds + 1}",
+            1.0,
+            float(size.min()),
+            1e-4,
+        )
 
 
 def _fedavgm() -> Iterator[Figure]:
@@ -38,14 +53,16 @@ def _fedavgm() -> Iterator[Figure]:
     for beta, gain in ((0.9, 10.0), (0.5, 2.0)):
         ratio = step({"kind": "momentum", "beta": beta}, 400, 1e-5) / plain
         worst = float(ratio[np.argmax(np.abs(ratio - gain))])
-        yield near(f"beta = {beta}: step with momentum / without, in the end", gain, worst, 1e-6 * gain)
+        yield near(
+            f"beta = {beta}: step with momentum / without, in the end", gain, worst, 1e-6 * gain
+        )
 
 
 def _rest(staleness: Table, agents: int) -> float:
     """Return the part of the way to x_0 / 2 that is left after one update of each agent, all made from x_0.
 
-    The updates are applied one by one: the k-th is k - 1 models old. Every agent's is x_0 / 2, so each takes alpha s of
-    what is left of the way.
+    The updates are applied one by one: the k-th is k - 1 models old. Every agent's is x_0 / 2, so
+    each takes alpha s of what is left of the way.
     """
     learner: Table = {"curvature": [1.0, 1.0], "spread": 0.0, "lr": 0.5}
     run = partial(play, agents, 1, mode="central", learner=learner, network={"latency": "1s"})

@@ -11,7 +11,12 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import FLAT, play, slope, start
 
-_RATES = {"ring": {16: 0.949253, 8: 0.804738}, "star": {16: 0.9375}, "torus": {16: 0.6}, "hypercube": {16: 0.6}}
+_RATES = {
+    "ring": {16: 0.949253, 8: 0.804738},
+    "star": {16: 0.9375},
+    "torus": {16: 0.6},
+    "hypercube": {16: 0.6},
+}
 
 
 def _spectral() -> Iterator[Figure]:
@@ -24,14 +29,24 @@ def _spectral() -> Iterator[Figure]:
 def _one_peer() -> Iterator[Figure]:
     for agents, rounds in ((8, 3), (16, 4)):
         record = play(
-            agents, rounds, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "uniform"}
+            agents,
+            rounds,
+            learner=FLAT,
+            topology={"kind": "one_peer_exponential"},
+            mixing={"kind": "uniform"},
         )
         mean = start(record, 1).mean(axis=0)
         error = float(np.abs(record.parameters - mean).max())
-        yield at_most(f"n = {agents}: largest distance to the mean after {rounds} rounds", 2e-15, error)
-    record = play(12, 4, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "uniform"})
+        yield at_most(
+            f"n = {agents}: largest distance to the mean after {rounds} rounds", 2e-15, error
+        )
+    record = play(
+        12, 4, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "uniform"}
+    )
     left = record.metrics["consensus_distance"][-1] / record.summary["initial_consensus_distance"]
-    yield at_least("n = 12: part of the disagreement that is left after 4 rounds", 0.02, float(left))
+    yield at_least(
+        "n = 12: part of the disagreement that is left after 4 rounds", 0.02, float(left)
+    )
 
 
 class _Unchecked(Laplacian):

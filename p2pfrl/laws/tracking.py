@@ -16,9 +16,18 @@ from p2pfrl.laws.watch import watched
 from p2pfrl.results.record import Record
 
 
-def _run(kind: str, lr: float, rounds: int, *, seed: int = 1, topology: str = "ring", **options: object) -> Record:
+def _run(
+    kind: str, lr: float, rounds: int, *, seed: int = 1, topology: str = "ring", **options: object
+) -> Record:
     learner = {"lr": lr, "curvature": [0.5, 2.0], "spread": 3.0}
-    return play(16, rounds, seed=seed, learner=learner, topology={"kind": topology}, mixing={"kind": kind, **options})
+    return play(
+        16,
+        rounds,
+        seed=seed,
+        learner=learner,
+        topology={"kind": topology},
+        mixing={"kind": kind, **options},
+    )
 
 
 def _optimum(run: Record) -> Array:
@@ -38,7 +47,11 @@ def _bias() -> Iterator[Figure]:
 
 
 def _tracking() -> Iterator[Figure]:
-    yield at_most("ring, lr .05: distance after 2000 rounds", 1e-10, _error(_run("gradient_tracking", 0.05, 2000)))
+    yield at_most(
+        "ring, lr .05: distance after 2000 rounds",
+        1e-10,
+        _error(_run("gradient_tracking", 0.05, 2000)),
+    )
     far = _error(_run("gradient_tracking", 0.2, 200))
     yield at_least("ring, lr .2: distance after 200 rounds: it diverges", 1e3, far)
     run = _run("gradient_tracking", 0.2, 300, form="adapt_then_combine")
@@ -58,13 +71,21 @@ def _invariant() -> Iterator[Figure]:
             run = _run("gradient_tracking", lr, 100, seed=seed, topology=topology, form=form)
         for round in range(100):
             turns = sorted(
-                ((turn.agent, turn.start, state[0]) for (turn, _), state in calls if turn.round == round),
+                (
+                    (turn.agent, turn.start, state[0])
+                    for (turn, _), state in calls
+                    if turn.round == round
+                ),
                 key=lambda found: found[0],
             )
             x, tracked = (np.array([found[k] for found in turns]) for k in (1, 2))
             gradients = np.einsum("nij,nj->ni", run.problem["A"], x - run.problem["x_star"])
-            worst = max(worst, float(np.abs(tracked.mean(axis=0) / -lr - gradients.mean(axis=0)).max()))
-        yield at_most(f"{form}, {topology}: largest |mean y - mean gradient| in 100 rounds", 1e-12, worst)
+            worst = max(
+                worst, float(np.abs(tracked.mean(axis=0) / -lr - gradients.mean(axis=0)).max())
+            )
+        yield at_most(
+            f"{form}, {topology}: largest |mean y - mean gradient| in 100 rounds", 1e-12, worst
+        )
 
 
 Estimates = list[list[tuple[Vector, Vector]]]
@@ -90,23 +111,49 @@ def _mdpgt() -> Iterator[Figure]:
     noisy = {"lr": 0.03, "curvature": [0.5, 2.0], "spread": 3.0, "noise": 1.0}
     seen: Estimates = []
     play(16, 60, learner=noisy, topology=ring, mixing_rule=_watching(seen), correction=storm)
-    yield at_most("quadratics, ring of 16: largest |mean v - mean u| in 60 rounds", 1e-12, _means_apart(seen, 0.03))
-    policy = {"kind": "reinforce", "episodes": 2, "discounted": True, "baseline": "none", "optimizer": "sgd",
-              "max_grad_norm": 0.0, "hidden": [16, 16], "lr": 0.005}  # fmt: skip
+    yield at_most(
+        "quadratics, ring of 16: largest |mean v - mean u| in 60 rounds",
+        1e-12,
+        _means_apart(seen, 0.03),
+    )
+    policy = {
+        "kind": "reinforce",
+        "episodes": 2,
+        "discounted": True,
+        "baseline": "none",
+        "optimizer": "sgd",
+        "max_grad_norm": 0.0,
+        "hidden": [16, 16],
+        "lr": 0.005,
+    }
     seen = []
-    play(5, 10, learner=policy, topology=ring, mixing_rule=_watching(seen), correction=storm,
-         evaluation={"episodes": 0}, environment={"id": "CartPole-v1", "instances": 1})  # fmt: skip
+    play(
+        5,
+        10,
+        learner=policy,
+        topology=ring,
+        mixing_rule=_watching(seen),
+        correction=storm,
+        evaluation={"episodes": 0},
+        environment={"id": "CartPole-v1", "instances": 1},
+    )
     scale = max(float(np.abs(u).max()) for round in seen for _, u in round)
     yield at_most(
-        "CartPole, float32: the same in 10 rounds, of the largest |u|", 1e-4, _means_apart(seen, 0.005) / scale
+        "CartPole, float32: the same in 10 rounds, of the largest |u|",
+        1e-4,
+        _means_apart(seen, 0.005) / scale,
     )
     apart = max(float(np.abs(v / -0.005 - u).max()) for round in seen for v, u in round)
-    yield at_least("CartPole: largest |v_i - u_i| of one agent, of the largest |u|", 0.1, apart / scale)
+    yield at_least(
+        "CartPole: largest |v_i - u_i| of one agent, of the largest |u|", 0.1, apart / scale
+    )
 
 
 def _means_apart(seen: Estimates, lr: float) -> float:
     """Return the largest difference of the mean tracked gradient and the mean estimate, over rounds."""
-    rounds = [[np.array(part, dtype=np.float64) for part in zip(*round, strict=True)] for round in seen]
+    rounds = [
+        [np.array(part, dtype=np.float64) for part in zip(*round, strict=True)] for round in seen
+    ]
     return max(float(np.abs(v.mean(axis=0) / -lr - u.mean(axis=0)).max()) for v, u in rounds)
 
 

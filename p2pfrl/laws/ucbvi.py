@@ -16,12 +16,21 @@ _HORIZON = 4
 def regret(agents: int, episodes: int, seed: int) -> tuple[float, float]:
     """Return the regret per agent after so many episodes, and how many synchronizations there were."""
     record = play(
-        agents, None, mode="central", seed=seed, stop={"env_steps": _HORIZON * episodes * agents},
+        agents,
+        None,
+        mode="central",
+        seed=seed,
+        stop={"env_steps": _HORIZON * episodes * agents},
         environment={"id": "garnet", "instances": 1, "states": 5, "actions": 5, "branching": 5},
-        learner={"kind": "ucbvi", "horizon": _HORIZON, "episodes": episodes}, exchange={"payload": "statistics"},
-        gate={"kind": "news"}, coordinator={"aggregator": {"kind": "optimistic"}}, evaluation={"episodes": 0},
-    )  # fmt: skip
-    assert record.metrics["env_steps"][-1] == _HORIZON * episodes * agents, "an agent that played more than another"
+        learner={"kind": "ucbvi", "horizon": _HORIZON, "episodes": episodes},
+        exchange={"payload": "statistics"},
+        gate={"kind": "news"},
+        coordinator={"aggregator": {"kind": "optimistic"}},
+        evaluation={"episodes": 0},
+    )
+    assert record.metrics["env_steps"][-1] == _HORIZON * episodes * agents, (
+        "an agent that played more than another"
+    )
     last = record.agents["round"] == record.agents["round"].max()
     assert last.sum() == agents
     synchronizations = record.agents["synchronizations"][last]

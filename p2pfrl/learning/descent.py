@@ -70,8 +70,10 @@ class Plan:
         norm_adv: normalize advantages per minibatch.
         targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
         loss: `(b,)` of a minibatch.
-        episodes: stop an update's rollout after so many episodes; `steps` only bounds it then. Needs one instance.
-        is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the parameters of the rollout.
+        episodes: stop an update's rollout after so many episodes; `steps` only bounds it then.
+            Needs one instance.
+        is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the
+            parameters of the rollout.
     """
 
     steps: int
@@ -123,16 +125,23 @@ class Descent:
             )
 
     def learn(
-        self, rows: Vector, state: State, packed: Vector, streams: Streams, episodes: NDArray[np.intp] | None = None
+        self,
+        rows: Vector,
+        state: State,
+        packed: Vector,
+        streams: Streams,
+        episodes: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
 
         Args:
             rows: `(b, stride)` parameters, aligned.
             state: with the optimizer's arrays.
-            packed: `(b, size, features)` samples as (obs, action, log prob, advantage, value target).
+            packed: `(b, size, features)` samples as (obs, action, log prob, advantage, value
+                target).
             streams: for the order of the samples.
-            episodes: `(b, size)` which episode each sample is of, where the correction asks for gradients elsewhere.
+            episodes: `(b, size)` which episode each sample is of, where the correction asks for
+                gradients elsewhere.
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
@@ -170,7 +179,12 @@ class Descent:
         return columns
 
     def _gradient(
-        self, rows: Vector, columns: Vector, out: Vector, gradient: Vector, guide: Vector | None = None
+        self,
+        rows: Vector,
+        columns: Vector,
+        out: Vector,
+        gradient: Vector,
+        guide: Vector | None = None,
     ) -> Vector:
         """Write the loss's gradient into `gradient`; return the loss `(b,)`. Autograd sees the outputs only."""
         k, w = self.policy.outputs, self.policy.width
@@ -192,7 +206,9 @@ class Descent:
         )
         loss = self.plan.loss(self.policy, samples)
         if shown is not None:
-            loss = loss + self._weight * self.policy.kl(*shown, samples.head, samples.log_std).mean(dim=1)
+            loss = loss + self._weight * self.policy.kl(*shown, samples.head, samples.log_std).mean(
+                dim=1
+            )
         loss.sum().backward()  # type: ignore[no-untyped-call]
         assert leaf.grad is not None
         self.network.backward(rows, x, leaf.grad.numpy(), gradient)
@@ -205,13 +221,16 @@ class Descent:
         """Return the actor's outputs and log standard deviations at other parameters."""
         out = np.empty((len(rows), self.network.outputs, x.shape[2]), dtype=rows.dtype)
         self.network.forward(rows, x, out, self.network.chains[:1])
-        return torch.from_numpy(out[:, : self.policy.outputs]), torch.from_numpy(self.network.log_std(rows).copy())
+        return torch.from_numpy(out[:, : self.policy.outputs]), torch.from_numpy(
+            self.network.log_std(rows).copy()
+        )
 
     def _again(self, columns: Vector, episodes: NDArray[np.intp] | None, rows: Vector) -> Vector:
         """Return the gradient of the same samples at other parameters, a new array.
 
-        Where the loss does not weigh samples itself, an episode counts by the product of pi / pi_old over its steps, at
-        most `_HEAVIEST`: importance sampling, truncated as in Ionides, J. Comput. Graph. Stat. 17(2), 2008.
+        Where the loss does not weigh samples itself, an episode counts by the product of pi /
+        pi_old over its steps, at most `_HEAVIEST`: importance sampling, truncated as in Ionides, J.
+        Comput. Graph. Stat. 17(2), 2008.
         """
         out = aligned_zeros((len(rows), self.network.outputs, columns.shape[2]), rows.dtype)
         if episodes is not None and not self.plan.is_weighted:
@@ -220,14 +239,22 @@ class Descent:
         self._gradient(rows, columns, out, gradient)
         return gradient
 
-    def _weighted(self, columns: Vector, episodes: NDArray[np.intp], rows: Vector, out: Vector) -> Vector:
+    def _weighted(
+        self, columns: Vector, episodes: NDArray[np.intp], rows: Vector, out: Vector
+    ) -> Vector:
         """Return the samples with their advantages weighted for the policy of `rows`."""
         k, w = self.policy.outputs, self.policy.width
         o = columns.shape[1] - w - 3
         self.network.forward(rows, columns[:, :o], out)
-        arrays = (np.ascontiguousarray(out[:, :k]), self.network.log_std(rows).copy(), columns[:, o : o + w])
+        arrays = (
+            np.ascontiguousarray(out[:, :k]),
+            self.network.log_std(rows).copy(),
+            columns[:, o : o + w],
+        )
         with torch.no_grad():
-            change = self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy() - columns[:, o + w]
+            change = (
+                self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy() - columns[:, o + w]
+            )
         weighted = columns.copy()
         for row, (ratio, episode) in enumerate(zip(change, episodes, strict=True)):
             total = np.bincount(episode, ratio)
@@ -238,4 +265,6 @@ class Descent:
         """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""
         if self.plan.max_grad_norm:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
-            gradient *= np.minimum(self.plan.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0))
+            gradient *= np.minimum(
+                self.plan.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
+            )

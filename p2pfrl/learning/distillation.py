@@ -29,8 +29,8 @@ _APART = 4  # steps of the random policy for every state that is kept
 class Distillation:
     """Tells the policy of a network on public states, and adds the way toward others' to its gradient.
 
-    Public states are the same for all agents: every state of a tabular environment; else states that a uniformly random
-    policy visits in agent 0's environment, drawn from (seed, "public").
+    Public states are the same for all agents: every state of a tabular environment; else states
+    that a uniformly random policy visits in agent 0's environment, drawn from (seed, "public").
 
     Attributes:
         size: numbers that are told: probabilities of all actions, state by state.
@@ -45,7 +45,9 @@ class Distillation:
     def __init__(self, options: Distill, network: Network, simulator: Simulator, seed: int) -> None:
         spec = simulator.spec
         if not spec.actions:
-            raise ScenarioError(["exchange.payload: 'logits' are chances of discrete actions; these are continuous"])
+            raise ScenarioError(
+                ["exchange.payload: 'logits' are chances of discrete actions; these are continuous"]
+            )
         self.options = options
         self._network = network
         self._simulator = simulator
@@ -89,7 +91,8 @@ class Distillation:
     def add(self, rows: Vector, state: State, gradient: Vector) -> Vector:
         """Add the gradient of the distillation loss to `(b, stride)`, in place; return the loss `(b,)`.
 
-        The gradient by an output is coef T (pi_T - target) / states; a target of zeros adds nothing.
+        The gradient by an output is coef T (pi_T - target) / states; a target of zeros adds
+        nothing.
         """
         if not self.options.coef:
             return np.zeros(len(rows))
@@ -110,7 +113,9 @@ class Distillation:
 
     def _forward(self, rows: Vector) -> tuple[Vector, Vector]:
         """Return the public states for every row, `(b, o, states)`, and log pi_T there, `(b, actions, states)`."""
-        x = np.ascontiguousarray(np.broadcast_to(self.public, (len(rows), *self.public.shape)), dtype=rows.dtype)
+        x = np.ascontiguousarray(
+            np.broadcast_to(self.public, (len(rows), *self.public.shape)), dtype=rows.dtype
+        )
         out = np.empty((len(rows), self._network.outputs, self._states), dtype=rows.dtype)
         self._network.forward(rows, x, out)
         head = torch.from_numpy(np.ascontiguousarray(out[:, : self._actions]))

@@ -31,15 +31,18 @@ class Group:
 class GroupedStack(Stack):
     """Several learners as one: a row holds the tensors that all have by name and shape, then each group's others.
 
-    The common tensors travel. The others have the parts "group0", "group1", ...; an agent uses those of its own group,
-    those of other groups stay zero. Every group computes on rows of its own layout, so that its results are, to the
-    last bit, what they would be in a run of its own. State arrays are prefixed by group.
+    The common tensors travel. The others have the parts "group0", "group1", ...; an agent uses
+    those of its own group, those of other groups stay zero. Every group computes on rows of its own
+    layout, so that its results are, to the last bit, what they would be in a run of its own. State
+    arrays are prefixed by group.
 
-    `min_steps` is the least that any group takes; agents that take more end later. `rate` is 0 where groups differ.
+    `min_steps` is the least that any group takes; agents that take more end later. `rate` is 0
+    where groups differ.
 
     Args:
         groups: every agent is in exactly one.
-        tells: whether the run's payload is made by the learners, so that no tensor needs to be common.
+        tells: whether the run's payload is made by the learners, so that no tensor needs to be
+            common.
 
     Raises:
         ScenarioError: numbers of different precision, or nothing in common.
@@ -57,10 +60,16 @@ class GroupedStack(Stack):
         self.gives_returns = all(stack.gives_returns for stack in stacks)
         self.chunk = min(stack.chunk for stack in stacks)
         self.arrays = tuple(dict.fromkeys(name for stack in stacks for name in stack.arrays))
-        self.moments = tuple(_prefix(k) + name for k, stack in enumerate(stacks) for name in stack.moments)
-        self.counts = tuple(_prefix(k) + name for k, stack in enumerate(stacks) for name in stack.counts)
+        self.moments = tuple(
+            _prefix(k) + name for k, stack in enumerate(stacks) for name in stack.moments
+        )
+        self.counts = tuple(
+            _prefix(k) + name for k, stack in enumerate(stacks) for name in stack.counts
+        )
         self.min_steps = min(stack.min_steps for stack in stacks)
-        self.fixed_steps = all(stack.fixed_steps and stack.min_steps == self.min_steps for stack in stacks)
+        self.fixed_steps = all(
+            stack.fixed_steps and stack.min_steps == self.min_steps for stack in stacks
+        )
         self.rate = first.rate if all(stack.rate == first.rate for stack in stacks) else 0.0
         self.takes_corrections = all(stack.takes_corrections for stack in stacks)
         self.gives_gradients = all(stack.gives_gradients for stack in stacks)
@@ -75,7 +84,9 @@ class GroupedStack(Stack):
                 self._widen(rows, at, k, group.stack.start([agents[row] for row in at], same=same))
         if same:
             one = self.layout.zeros(1)
-            self._widen(one, [0], 0, self.groups[0].stack.start([min(self.groups[0].agents)], same=True))
+            self._widen(
+                one, [0], 0, self.groups[0].stack.start([min(self.groups[0].agents)], same=True)
+            )
             common = self.common
             self.layout.unpack(self.layout.pack(one[0], common), rows, common)
         return rows
@@ -97,7 +108,10 @@ class GroupedStack(Stack):
         """Return the optimizers' state before the first step."""
         found: State = {}
         for k, group in enumerate(self.groups):
-            found |= {_prefix(k) + name: values for name, values in group.stack.optimizer_state(rows).items()}
+            found |= {
+                _prefix(k) + name: values
+                for name, values in group.stack.optimizer_state(rows).items()
+            }
         return found
 
     def update(self, batch: Batch) -> Outcome:
@@ -129,7 +143,9 @@ class GroupedStack(Stack):
         """Return the mean greedy return of each row, in its agent's environment."""
         out = np.zeros(len(agents))
         for k, at, stack in self._present(agents):
-            found = stack.evaluate([agents[row] for row in at], self._narrow(parameters, at, k), episodes, index)
+            found = stack.evaluate(
+                [agents[row] for row in at], self._narrow(parameters, at, k), episodes, index
+            )
             if found is None:
                 return None
             out[at] = found
@@ -166,7 +182,9 @@ class GroupedStack(Stack):
     def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return what the agent's learner tells."""
         k = self._group_of[agent]
-        return self.groups[k].stack.tell(name, agent, self._narrow(parameters, [0], k), self._own_state(state, [0], k))
+        return self.groups[k].stack.tell(
+            name, agent, self._narrow(parameters, [0], k), self._own_state(state, [0], k)
+        )
 
     def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
         """Let the agent's learner take what others sent."""
@@ -184,7 +202,9 @@ class GroupedStack(Stack):
         found = {group.stack.told(name) for group in self.groups}
         if len(found) > 1:
             sizes = " and ".join(map(str, sorted(found, key=str)))
-            raise ScenarioError([f"exchange.payload: groups would send {sizes} numbers of {name}, not as many"])
+            raise ScenarioError(
+                [f"exchange.payload: groups would send {sizes} numbers of {name}, not as many"]
+            )
         return found.pop()
 
     def problem(self) -> dict[str, NDArray[np.generic]]:
@@ -219,7 +239,9 @@ class GroupedStack(Stack):
         """Return copies of group k's state of the rows `at`, under its own names."""
         prefix, rows = _prefix(k), list(at)
         own: State = {
-            name.removeprefix(prefix): values[rows] for name, values in state.items() if name.startswith(prefix)
+            name.removeprefix(prefix): values[rows]
+            for name, values in state.items()
+            if name.startswith(prefix)
         }
         for name in self.groups[k].stack.arrays:
             own[name] = self._narrow(state[name], at, k)  # type: ignore[arg-type]
@@ -240,11 +262,19 @@ def merge(tables: Sequence[Mapping[str, NDArray[np.generic]]]) -> dict[str, NDAr
     first = tables[0]
     if all(_is_equal(table, first) for table in tables[1:]):
         return dict(first)
-    return {_prefix(k) + name: values for k, table in enumerate(tables) for name, values in table.items()}
+    return {
+        _prefix(k) + name: values
+        for k, table in enumerate(tables)
+        for name, values in table.items()
+    }
 
 
-def _is_equal(table: Mapping[str, NDArray[np.generic]], other: Mapping[str, NDArray[np.generic]]) -> bool:
-    return table.keys() == other.keys() and all(np.array_equal(values, other[name]) for name, values in table.items())
+def _is_equal(
+    table: Mapping[str, NDArray[np.generic]], other: Mapping[str, NDArray[np.generic]]
+) -> bool:
+    return table.keys() == other.keys() and all(
+        np.array_equal(values, other[name]) for name, values in table.items()
+    )
 
 
 def _names(groups: int) -> list[str]:
@@ -262,9 +292,15 @@ def _layout(layouts: Sequence[Layout], *, tells: bool) -> Layout:
         raise ScenarioError([f"groups: learners of {' and '.join(types)} cannot share numbers"])
     shapes = [{tensor.name: tensor.shape for tensor in layout.tensors} for layout in layouts]
     first = layouts[0].tensors
-    common = [tensor for tensor in first if all(found.get(tensor.name) == tensor.shape for found in shapes)]
+    common = [
+        tensor
+        for tensor in first
+        if all(found.get(tensor.name) == tensor.shape for found in shapes)
+    ]
     if not common and not tells:
-        raise ScenarioError(["groups: nothing would travel: no tensor is in all groups by name and shape"])
+        raise ScenarioError(
+            ["groups: nothing would travel: no tensor is in all groups by name and shape"]
+        )
     shared = {tensor.name for tensor in common}
     own = [
         replace(tensor, name=_prefix(k) + tensor.name, aligned=True)

@@ -43,7 +43,9 @@ class Model:
         if not self._averaged:
             return vector
         row = trainer.row(self.agent)
-        moments = [layout.pack(np.asarray(trainer.state[name][row]), self.parts) for name in self._averaged]
+        moments = [
+            layout.pack(np.asarray(trainer.state[name][row]), self.parts) for name in self._averaged
+        ]
         return np.concatenate([vector, *moments])
 
     def replace(self, vector: Vector) -> None:
@@ -63,11 +65,15 @@ class Model:
         """Return the shared parts `(k,)` of the state array `name`, or else what the learner tells of that name."""
         if name not in self._trainer.stack.arrays:
             return self._trainer.tell(self.agent, name)
-        return self._layout.pack(np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts)
+        return self._layout.pack(
+            np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts
+        )
 
     def store(self, name: str, vector: Vector) -> None:
         """Write the shared parts `(k,)` of the state array `name`."""
-        self._layout.unpack(vector, self._trainer.state[name][self._trainer.row(self.agent)], self.parts)
+        self._layout.unpack(
+            vector, self._trainer.state[name][self._trainer.row(self.agent)], self.parts
+        )
 
     def mark(self, name: str) -> None:
         """Let the state array `name` be the parameters as they are now, personal parts included."""

@@ -67,7 +67,10 @@ class Linearized:
             np.matmul(delta, self._inputs[depth].transpose(0, 2, 1), out=weight)
             np.matmul(delta, ones, out=bias)
             if depth:
-                delta = np.matmul(layer.views(self._rows)[0].transpose(0, 2, 1), delta) * self._slopes[depth - 1]
+                delta = (
+                    np.matmul(layer.views(self._rows)[0].transpose(0, 2, 1), delta)
+                    * self._slopes[depth - 1]
+                )
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,10 @@ class Trust:
 class NaturalDescent(Descent):
     """A descent whose gradients are natural: w with (F + damping) w = g, the actor's and the critic's apart.
 
-    F is the mean over samples of J' M J, J the derivative of a network's outputs by its parameters, M the Fisher
-    information of the policy given its head (with independent log standard deviations beside it), or 1 for the value:
-    that of a normal distribution around it, so that the critic takes Gauss-Newton steps.
+    F is the mean over samples of J' M J, J the derivative of a network's outputs by its parameters,
+    M the Fisher information of the policy given its head (with independent log standard deviations
+    beside it), or 1 for the value: that of a normal distribution around it, so that the critic
+    takes Gauss-Newton steps.
 
     Args:
         network: actor and critic, apart.
@@ -120,7 +124,12 @@ class NaturalDescent(Descent):
         self.activation = activation
 
     def _gradient(
-        self, rows: Vector, columns: Vector, out: Vector, gradient: Vector, guide: Vector | None = None
+        self,
+        rows: Vector,
+        columns: Vector,
+        out: Vector,
+        gradient: Vector,
+        guide: Vector | None = None,
     ) -> Vector:
         """Write the natural gradient of the loss into `gradient`; return the loss `(b,)`."""
         loss = super()._gradient(rows, columns, out, gradient, guide)
@@ -185,7 +194,9 @@ class Fisher:
         out = np.empty((len(step), self._network.outputs, self._samples), dtype=step.dtype)
         self._network.forward(moved, self._x, out, self._network.chains[:1])
         head, log_std = out[:, : self._policy.outputs], self._network.log_std(moved)
-        return np.asarray(self._policy.divergence(self._head, self._log_std, head, log_std).mean(axis=1))
+        return np.asarray(
+            self._policy.divergence(self._head, self._log_std, head, log_std).mean(axis=1)
+        )
 
     def mask(self, part: str) -> NDArray[np.bool_]:
         """Return `(stride,)` where the part lies."""
@@ -209,20 +220,26 @@ class Fisher:
 def solve(fisher: Fisher, part: str, gradient: Vector, trust: Trust) -> Vector:
     """Return w with (F + damping) w = g, row by row, after some steps of conjugate gradients from 0.
 
-    Hestenes, Stiefel, "Methods of conjugate gradients for solving linear systems", Journal of Research of the National
-    Bureau of Standards 49, 1952.
+    Hestenes, Stiefel, "Methods of conjugate gradients for solving linear systems", Journal of
+    Research of the National Bureau of Standards 49, 1952.
     """
     w, residual, direction = np.zeros_like(gradient), gradient.copy(), gradient.copy()
     square = dots(residual, residual)
     for _ in range(trust.iterations):
-        ahead = fisher.times(part, direction) + np.asarray(trust.damping, gradient.dtype) * direction
+        ahead = (
+            fisher.times(part, direction) + np.asarray(trust.damping, gradient.dtype) * direction
+        )
         curvature = dots(direction, ahead)
         is_open = (square > _TINY) & (curvature > 0)
-        alpha = np.where(is_open, square / np.where(is_open, curvature, 1.0), 0.0).astype(gradient.dtype)[:, None]
+        alpha = np.where(is_open, square / np.where(is_open, curvature, 1.0), 0.0).astype(
+            gradient.dtype
+        )[:, None]
         w += alpha * direction
         residual -= alpha * ahead
         after = dots(residual, residual)
-        beta = np.where(is_open, after / np.where(is_open, square, 1.0), 0.0).astype(gradient.dtype)[:, None]
+        beta = np.where(is_open, after / np.where(is_open, square, 1.0), 0.0).astype(
+            gradient.dtype
+        )[:, None]
         direction = residual + beta * direction
         square = after
     return w

@@ -1,10 +1,11 @@
 """Multilayer perceptrons of a population: forward and backward passes of b networks as batched matrix products.
 
-Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out, B)`, B samples of
-each of b agents. Products run on views of the flat parameter rows by `np.matmul`, which multiplies item by item, so
-that no row depends on another; elementwise functions are numpy's for the same reason (torch's tanh is ten times slower,
-and its sigmoid gives other last bits at other positions). The backward pass of the layers is written here, once; the
-losses are left to autograd, which sees the few outputs only.
+Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out,
+B)`, B samples of each of b agents. Products run on views of the flat parameter rows by `np.matmul`,
+which multiplies item by item, so that no row depends on another; elementwise functions are numpy's
+for the same reason (torch's tanh is ten times slower, and its sigmoid gives other last bits at
+other positions). The backward pass of the layers is written here, once; the losses are left to
+autograd, which sees the few outputs only.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def _relu_derivative(y: Vector) -> None:
     np.greater(y, 0.0, out=y, casting="unsafe")
 
 
-ACTIVATIONS = {"tanh": Activation(_tanh, _tanh_derivative), "relu": Activation(_relu, _relu_derivative)}
+ACTIVATIONS = {
+    "tanh": Activation(_tanh, _tanh_derivative),
+    "relu": Activation(_relu, _relu_derivative),
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ class Chain:
 class Network:
     """Actor and critic: `policy` outputs (logits or means), then the value, from one observation.
 
-    Separate networks have the parts `actor` and `critic`; with a shared trunk there is `trunk` too, and the heads lie
-    next to each other, so that one product gives all outputs. State-independent log standard deviations belong to the
-    actor. Without a critic there is the part `actor` alone and no value.
+    Separate networks have the parts `actor` and `critic`; with a shared trunk there is `trunk` too,
+    and the heads lie next to each other, so that one product gives all outputs. State-independent
+    log standard deviations belong to the actor. Without a critic there is the part `actor` alone
+    and no value.
 
     Attributes:
         policy: outputs of the actor.
@@ -120,10 +125,16 @@ class Network:
         tensors: list[Tensor] = []
         for part in parts:
             for i, (below, above) in enumerate(pairwise(sizes)):
-                tensors += [Tensor(f"{part}.{i}.weight", (above, below)), Tensor(f"{part}.{i}.bias", (above,))]
+                tensors += [
+                    Tensor(f"{part}.{i}.weight", (above, below)),
+                    Tensor(f"{part}.{i}.bias", (above,)),
+                ]
             if not shared_trunk:
                 size = policy if part == "actor" else 1
-                tensors += [Tensor(f"{part}.head.weight", (size, sizes[-1])), Tensor(f"{part}.head.bias", (size,))]
+                tensors += [
+                    Tensor(f"{part}.head.weight", (size, sizes[-1])),
+                    Tensor(f"{part}.head.bias", (size,)),
+                ]
         if shared_trunk:
             tensors += [
                 Tensor("actor.head.weight", (policy, sizes[-1])),
@@ -134,15 +145,20 @@ class Network:
         if log_std:
             tensors.append(Tensor("actor.log_std", (policy,)))
         self.layout = Layout(tuple(tensors), dtype)
-        self._offset = {t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)}
+        self._offset = {
+            t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)
+        }
         self._activation = ACTIVATIONS[activation]
         trunk = {part: self._hidden(part, sizes) for part in parts}
         if shared_trunk:
-            self.chains: tuple[Chain, ...] = (Chain((*trunk["trunk"], self._head("actor", sizes[-1], policy + 1)), 0),)
+            self.chains: tuple[Chain, ...] = (
+                Chain((*trunk["trunk"], self._head("actor", sizes[-1], policy + 1)), 0),
+            )
         else:
             heads = {"actor": (policy, 0), "critic": (1, policy)}
             self.chains = tuple(
-                Chain((*trunk[part], self._head(part, sizes[-1], heads[part][0])), heads[part][1]) for part in parts
+                Chain((*trunk[part], self._head(part, sizes[-1], heads[part][0])), heads[part][1])
+                for part in parts
             )
         self._scratch: dict[tuple[int, int], Vector] = {}
 
@@ -154,13 +170,15 @@ class Network:
         )
 
     def _head(self, part: str, inputs: int, outputs: int) -> _Layer:
-        return _Layer(self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs)
+        return _Layer(
+            self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs
+        )
 
     def start(self, rng: np.random.Generator) -> Vector:
         """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 (policy), 1 (value); all else is zero.
 
-        Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural networks,
-        ICLR 2014, arXiv 1312.6120; the gains as in CleanRL.
+        Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep
+        linear neural networks, ICLR 2014, arXiv 1312.6120; the gains as in CleanRL.
         """
         row: Vector = self.layout.zeros(1)[0]
         gains = {"actor.head.weight": 0.01, "critic.head.weight": 1.0}
@@ -176,17 +194,24 @@ class Network:
         offset = self._offset.get("actor.log_std")
         return rows[:, :0] if offset is None else rows[:, offset : offset + self.policy]
 
-    def forward(self, rows: Vector, x: Vector, out: Vector, chains: Sequence[Chain] | None = None) -> None:
+    def forward(
+        self, rows: Vector, x: Vector, out: Vector, chains: Sequence[Chain] | None = None
+    ) -> None:
         """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out` `(b, outputs, B)`.
 
-        The hidden activations stay in the network's scratch memory until the next call: `backward` reads them.
+        The hidden activations stay in the network's scratch memory until the next call: `backward`
+        reads them.
         """
         for number, chain in enumerate(self.chains if chains is None else chains):
             h = x
             for depth, layer in enumerate(chain.layers):
                 weight, bias = layer.views(rows)
                 is_last = depth == len(chain.layers) - 1
-                y = out[:, chain.rows] if is_last else self._buffer(number, depth, len(rows), layer.outputs, x.shape[2])
+                y = (
+                    out[:, chain.rows]
+                    if is_last
+                    else self._buffer(number, depth, len(rows), layer.outputs, x.shape[2])
+                )
                 np.matmul(weight, h, out=y)
                 y += bias
                 if not is_last:
@@ -208,7 +233,9 @@ class Network:
             delta = output_gradient[:, chain.rows]
             for depth in range(len(chain.layers) - 1, -1, -1):
                 layer = chain.layers[depth]
-                below = x if depth == 0 else self._buffer(number, depth - 1, b, layer.inputs, samples)
+                below = (
+                    x if depth == 0 else self._buffer(number, depth - 1, b, layer.inputs, samples)
+                )
                 weight_gradient, bias_gradient = layer.views(gradient)
                 np.matmul(delta, below.transpose(0, 2, 1), out=weight_gradient)
                 np.matmul(delta, ones, out=bias_gradient)

@@ -41,15 +41,17 @@ class Optimizer(Protocol):
 class Adam:
     """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps); each row counts its steps.
 
-    Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1, through torch's
-    fused kernel with one entry per row: a row starts on 64 bytes and is whole vectors long, so its bits depend on no
-    other.
+    Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1,
+    through torch's fused kernel with one entry per row: a row starts on 64 bytes and is whole
+    vectors long, so its bits depend on no other.
     """
 
     moments: tuple[str, ...] = ("adam_m", "adam_v")
     counts: tuple[str, ...] = ("adam_steps",)
 
-    def __init__(self, lr: float, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+    def __init__(
+        self, lr: float, *, eps: float = 1e-5, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
         self.lr, self.eps, self.betas = lr, eps, betas
 
     def init(self, layout: Layout, rows: int) -> State:
@@ -89,8 +91,9 @@ class Adam:
 class RMSprop:
     """v <- a v + (1 - a) g^2; x -= lr g / (sqrt(v) + eps), v from 0.
 
-    Tieleman, Hinton, Lecture 6.5, COURSERA: Neural networks for machine learning, 2012; a = 0.99 as in Mnih et al.,
-    Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783.
+    Tieleman, Hinton, Lecture 6.5, COURSERA: Neural networks for machine learning, 2012; a = 0.99 as
+    in Mnih et al., Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv
+    1602.01783.
     """
 
     moments: tuple[str, ...] = ("rmsprop_v",)

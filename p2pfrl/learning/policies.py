@@ -1,7 +1,8 @@
 """Policies as distributions over actions: sampling by numpy, what is differentiated by torch.
 
-A head's outputs are `(b, k, B)`, features first. Sums over k and means over B stay within a row; the elementwise
-functions used here give the same bits at any position (torch's exp and log_softmax do, sigmoid and softplus do not).
+A head's outputs are `(b, k, B)`, features first. Sums over k and means over B stay within a row;
+the elementwise functions used here give the same bits at any position (torch's exp and log_softmax
+do, sigmoid and softplus do not).
 """
 
 from __future__ import annotations
@@ -51,17 +52,25 @@ class Policy(Protocol):
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
         """Return what the environment takes: `(b, m)` integers, or `(b, m, a)` within the bounds."""
 
-    def log_prob(self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def log_prob(
+        self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """Return log pi(a|s) `(b, B)` of `action` `(b, width, B)`."""
 
     def entropy(self, head: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
         """Return the entropy `(b, B)`."""
 
-    def divergence(self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector) -> Vector:
+    def divergence(
+        self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector
+    ) -> Vector:
         """Return KL(pi || other) `(b, B)`, in float64."""
 
     def kl(
-        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+        self,
+        head: torch.Tensor,
+        log_std: torch.Tensor,
+        other: torch.Tensor,
+        other_log_std: torch.Tensor,
     ) -> torch.Tensor:
         """Return KL(pi || other) `(b, B)`, to be differentiated."""
 
@@ -99,7 +108,9 @@ class Categorical:
         """Return integers."""
         return action[:, 0].astype(np.int64)
 
-    def log_prob(self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def log_prob(
+        self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """Return the entry of log softmax that belongs to the action."""
         return torch.log_softmax(head, dim=1).gather(1, action.long()).squeeze(1)
 
@@ -108,14 +119,20 @@ class Categorical:
         log_pi = torch.log_softmax(head, dim=1)
         return -(log_pi.exp() * log_pi).sum(dim=1)
 
-    def divergence(self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector) -> Vector:
+    def divergence(
+        self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector
+    ) -> Vector:
         """Return sum_a pi (log pi - log other)."""
         log_pi, log_other = _log_softmax(head), _log_softmax(other)
         kl: Vector = (np.exp(log_pi) * (log_pi - log_other)).sum(axis=1)
         return kl
 
     def kl(
-        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+        self,
+        head: torch.Tensor,
+        log_std: torch.Tensor,
+        other: torch.Tensor,
+        other_log_std: torch.Tensor,
     ) -> torch.Tensor:
         """Return sum_a pi (log pi - log other)."""
         log_pi, log_other = torch.log_softmax(head, dim=1), torch.log_softmax(other, dim=1)
@@ -153,9 +170,13 @@ class Gaussian:
 
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
         """Return the action clipped to the bounds, the coordinate last."""
-        return np.clip(np.ascontiguousarray(action.transpose(0, 2, 1), dtype=np.float32), self._low, self._high)
+        return np.clip(
+            np.ascontiguousarray(action.transpose(0, 2, 1), dtype=np.float32), self._low, self._high
+        )
 
-    def log_prob(self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def log_prob(
+        self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """Return -sum_j (((a - mean) / std)^2 / 2 + log std + log(2 pi) / 2) of the action before it was clipped."""
         z = (action - head) * torch.exp(-log_std)[:, :, None]
         return -(0.5 * z.square() + (log_std + _HALF_LOG_2PI)[:, :, None]).sum(dim=1)
@@ -165,16 +186,25 @@ class Gaussian:
         entropy = (log_std + (_HALF_LOG_2PI + 0.5)).sum(dim=1, keepdim=True)
         return entropy.expand(-1, head.shape[2])
 
-    def divergence(self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector) -> Vector:
+    def divergence(
+        self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector
+    ) -> Vector:
         """Return sum_j (log(s'/s) + (s^2 + (mean - mean')^2) / (2 s'^2) - 1/2)."""
         mean, mean_other = head.astype(np.float64), other.astype(np.float64)
-        log_s, log_o = log_std.astype(np.float64)[:, :, None], other_log_std.astype(np.float64)[:, :, None]
+        log_s, log_o = (
+            log_std.astype(np.float64)[:, :, None],
+            other_log_std.astype(np.float64)[:, :, None],
+        )
         spread = (np.exp(2.0 * log_s) + np.square(mean - mean_other)) * np.exp(-2.0 * log_o)
         kl: Vector = (log_o - log_s + 0.5 * spread - 0.5).sum(axis=1)
         return kl
 
     def kl(
-        self, head: torch.Tensor, log_std: torch.Tensor, other: torch.Tensor, other_log_std: torch.Tensor
+        self,
+        head: torch.Tensor,
+        log_std: torch.Tensor,
+        other: torch.Tensor,
+        other_log_std: torch.Tensor,
     ) -> torch.Tensor:
         """Return sum_j (log(s'/s) + (s^2 + (mean - mean')^2) / (2 s'^2) - 1/2)."""
         log_s, log_o = log_std[:, :, None], other_log_std[:, :, None]
@@ -189,7 +219,9 @@ class Gaussian:
 
 def policy_of(spec: Spec) -> Policy:
     """Return the policy that an environment's actions call for."""
-    return Categorical(spec.actions) if spec.actions else Gaussian(spec.action_low, spec.action_high)
+    return (
+        Categorical(spec.actions) if spec.actions else Gaussian(spec.action_low, spec.action_high)
+    )
 
 
 def _log_softmax(head: Vector) -> Vector:

@@ -1,8 +1,8 @@
 """Replay buffers of a population: the last `capacity` transitions of every agent, as state arrays.
 
-A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward, terminated. The next
-observation is the true successor, also where the time limit cut the episode: `terminated` alone says that there is no
-future.
+A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward,
+terminated. The next observation is the true successor, also where the time limit cut the episode:
+`terminated` alone says that there is no future.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from p2pfrl.learning.environments.base import Step
 from p2pfrl.learning.learners.base import State
 
 ROWS, FILLED, SEEN = "replay", "replay_filled", "replay_seen"
-"""State arrays: `(b, capacity, width)` transitions; `(b,)` how many were ever put in; `(b,)` how many there were when
-the last update ended."""
+"""State arrays: `(b, capacity, width)` transitions; `(b,)` how many were ever put in; `(b,)` how
+many there were when the last update ended."""
 _ABSENT = -1.0
 
 
@@ -56,7 +56,9 @@ class Replay:
             SEEN: np.zeros(rows, dtype=np.int64),
         }
 
-    def add(self, state: State, obs: NDArray[np.float32], action: NDArray[np.generic], step: Step) -> None:
+    def add(
+        self, state: State, obs: NDArray[np.float32], action: NDArray[np.generic], step: Step
+    ) -> None:
         """Put in one step of all instances, the oldest transitions out.
 
         Args:

@@ -1,6 +1,7 @@
 """Rollouts of a batch of agents, and what is computed from them: returns and advantages.
 
-Samples are columns: column t m + j is step t of instance j. Arrays are `(b, features, steps m)` or `(b, steps, m)`.
+Samples are columns: column t m + j is step t of instance j. Arrays are `(b, features, steps m)` or
+`(b, steps, m)`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
 
 _LONGEST = 10_000
-_BLOCK = 64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
+_BLOCK = (
+    64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
+)
 
 
 @dataclass
@@ -32,10 +35,12 @@ class Rollout:
         out: `(b, outputs, steps m)` the network's outputs: head, then value if there is a critic.
         value: `(b, steps, m)` of the observations; 0 without a critic.
         reward: `(b, steps, m)` float32, as the environment gave it.
-        next_value: `(b, steps, m)` of the true successors; 0 where the episode terminated, or without a critic.
+        next_value: `(b, steps, m)` of the true successors; 0 where the episode terminated, or
+            without a critic.
         finished: `(b, steps, m)` whether the episode ended here, terminated or truncated.
         elapsed: `(b, steps, m)` steps since the episode began; 0 at its first.
-        returns: per agent, undiscounted returns of the episodes that finished, in order of step and instance.
+        returns: per agent, undiscounted returns of the episodes that finished, in order of step and
+            instance.
         measures: `(b,)` means of the environment's own.
     """
 
@@ -66,7 +71,8 @@ def collect(
 ) -> Rollout:
     """Act for `steps` steps with the policies in `rows` `(b, stride)`; the simulator's `state` moves on in place.
 
-    With `episodes`, stop as soon as so many have finished; for one agent, since others would stop elsewhere.
+    With `episodes`, stop as soon as so many have finished; for one agent, since others would stop
+    elsewhere.
     """
     assert episodes is None or len(agents) == 1
     b, m, o = len(agents), simulator.instances, simulator.spec.observation
@@ -121,7 +127,9 @@ def collect(
             np.take(rows, cut, axis=0, out=own)
             ahead = _values(network, own, successor)
             next_value[cut, t] = np.where(truncated, ahead, next_value[cut, t])
-    return Rollout(obs, action, out, value, reward, next_value, finished, elapsed, returns, measures)
+    return Rollout(
+        obs, action, out, value, reward, next_value, finished, elapsed, returns, measures
+    )
 
 
 def advantages(
@@ -135,9 +143,10 @@ def advantages(
 ) -> Vector:
     """Return A_t = delta_t + gamma lambda A_(t+1) within an episode, delta_t = r_t + gamma V(s_(t+1)) - V(s_t).
 
-    `next_value` is 0 where the episode terminated, the true successor's value where it was truncated. All `(b, T, m)`.
-    Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional continuous control using generalized advantage
-    estimation, ICLR 2016, arXiv 1506.02438, equation 16.
+    `next_value` is 0 where the episode terminated, the true successor's value where it was
+    truncated. All `(b, T, m)`. Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional
+    continuous control using generalized advantage estimation, ICLR 2016, arXiv 1506.02438, equation
+    16.
     """
     delta = reward + np.float32(gamma) * next_value - value
     carry = np.float32(gamma * gae_lambda) * ~finished
@@ -209,8 +218,8 @@ def play(
 ) -> NDArray[np.float64]:
     """Return the mean undiscounted return `(b,)` of ceil(episodes / instances) episodes of each instance.
 
-    Start states and noise are named by (seed, agent, index). An episode without end counts as it stands after 10,000
-    steps, or the environment's own limit if that is longer.
+    Start states and noise are named by (seed, agent, index). An episode without end counts as it
+    stands after 10,000 steps, or the environment's own limit if that is longer.
 
     Args:
         simulator: of the agents' environments.

@@ -1,10 +1,12 @@
 """The trainer: it owns what the agents learn with, and computes the updates of many of them as one batch.
 
-In virtual time an update that starts now matters only when it ends, so the life of an update has three moments:
+In virtual time an update that starts now matters only when it ends, so the life of an update has
+three moments:
 
     freeze(i)      it starts: its inputs are what they are now, whatever is written later
-    compute([..])  any time before the first of them ends: all pending updates in one batch; nobody sees the results
-    commit(i)      it ends: parameters, optimizer and environments move on, and the `Update` is handed out
+    compute([..])  any time before the first of them ends: all pending updates in one batch; nobody
+    sees the results commit(i)      it ends: parameters, optimizer and environments move on, and the
+    `Update` is handed out
 
 `cancel(i)` before that (a crash) leaves no trace. `update([..])` does all three at once.
 """
@@ -35,7 +37,9 @@ class Snapshot:
 class Executor(Protocol):
     """Computes chunks, here or elsewhere: outcomes in the order of the batches. A chunk depends on its inputs alone."""
 
-    def __call__(self, update: Callable[[Batch], Outcome], batches: Iterable[Batch], /) -> Iterator[Outcome]:
+    def __call__(
+        self, update: Callable[[Batch], Outcome], batches: Iterable[Batch], /
+    ) -> Iterator[Outcome]:
         """Yield `update(batch)` for every batch, in order."""
 
 
@@ -60,7 +64,8 @@ class Trainer:
         parameters: `(n, stride)`, aligned.
         state: arrays with leading axis n.
         index: `(n,)` updates committed.
-        transitions: agent -> what its last update collected, where it collected instead of learning.
+        transitions: agent -> what its last update collected, where it collected instead of
+            learning.
 
     Args:
         stack: the learner that computes.
@@ -70,7 +75,12 @@ class Trainer:
     """
 
     def __init__(
-        self, stack: Stack, agents: Sequence[int] | int, *, same_start: bool = True, executor: Executor = local
+        self,
+        stack: Stack,
+        agents: Sequence[int] | int,
+        *,
+        same_start: bool = True,
+        executor: Executor = local,
     ) -> None:
         self.stack = stack
         self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
@@ -92,7 +102,9 @@ class Trainer:
     @property
     def pending(self) -> tuple[int, ...]:
         """Agents whose update has started and has neither been computed, committed nor cancelled, ascending."""
-        return tuple(sorted(agent for agent, request in self._pending.items() if request.outcome is None))
+        return tuple(
+            sorted(agent for agent, request in self._pending.items() if request.outcome is None)
+        )
 
     def row(self, agent: int) -> int:
         """Return the row of `agent` in every array."""
@@ -127,7 +139,9 @@ class Trainer:
         if not wanted:
             return
         chunks = [wanted[i : i + self.stack.chunk] for i in range(0, len(wanted), self.stack.chunk)]
-        for chunk, outcome in zip(chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True):
+        for chunk, outcome in zip(
+            chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True
+        ):
             for position, agent in enumerate(chunk):
                 request = self._pending[agent]
                 request.outcome, request.position = outcome, position
@@ -143,9 +157,10 @@ class Trainer:
     def commit(self, agent: int) -> Update:
         """End the agent's update: let its result count, and return it (computed now if it was not yet).
 
-        Where the parameters were written while the update was under way, its change is added to what was written:
-        theta <- theta + (result - start), as in asynchronous decentralized SGD (Lian, Zhang, Zhang, Liu, Asynchronous
-        decentralized parallel stochastic gradient descent, ICML 2018, arXiv 1710.06952, Algorithm 1).
+        Where the parameters were written while the update was under way, its change is added to
+        what was written: theta <- theta + (result - start), as in asynchronous decentralized SGD
+        (Lian, Zhang, Zhang, Liu, Asynchronous decentralized parallel stochastic gradient descent,
+        ICML 2018, arXiv 1710.06952, Algorithm 1).
         """
         if self._pending[agent].outcome is None:
             self.compute([agent])
@@ -162,9 +177,15 @@ class Trainer:
         if outcome.transitions is not None:
             self.transitions[agent] = outcome.transitions[position].copy()
         measures = {name: float(values[position]) for name, values in outcome.measures.items()}
-        steps, loss, returns = outcome.env_steps[position], outcome.loss[position], outcome.returns[position]
+        steps, loss, returns = (
+            outcome.env_steps[position],
+            outcome.loss[position],
+            outcome.returns[position],
+        )
         transitions = None if outcome.transitions is None else outcome.transitions[position].copy()
-        return Update(agent, int(steps), float(loss), tuple(map(float, returns)), measures, transitions)
+        return Update(
+            agent, int(steps), float(loss), tuple(map(float, returns)), measures, transitions
+        )
 
     def update(self, agents: Iterable[int]) -> dict[int, Update]:
         """Freeze, compute and commit one update of each of `agents`; return them in ascending order of id."""

@@ -13,8 +13,9 @@ EACH, TOTAL = 16, 64
 class Gate:
     """Limits of connections without a greeting: of one host, and of all.
 
-    Greeting takes milliseconds and at most one timeout, so honest ones are few; each costs a descriptor and 130 KB.
-    Where there are too many the oldest goes: a silent one is older than an honest one that came just now.
+    Greeting takes milliseconds and at most one timeout, so honest ones are few; each costs a
+    descriptor and 130 KB. Where there are too many the oldest goes: a silent one is older than an
+    honest one that came just now.
 
     Args:
         expected: processes that are to connect; they may all come at once, and from one host.
@@ -38,7 +39,9 @@ class Gate:
     def admit(self, link: Link) -> None:
         """Let a connection wait."""
         host = link.peer_host()
-        self._make_room([other for other, where in self._waiting.items() if where == host], self._each)
+        self._make_room(
+            [other for other, where in self._waiting.items() if where == host], self._each
+        )
         self._make_room(list(self._waiting), self._total)
         self._waiting[link] = host
 
@@ -49,5 +52,7 @@ class Gate:
     def _make_room(self, links: list[Link], limit: int) -> None:
         for link in links[: max(0, len(links) + 1 - limit)]:
             self.leave(link)
-            self._happened(link, link.session.give_up("too_many", f"over {limit} connections without greeting"))
+            self._happened(
+                link, link.session.give_up("too_many", f"over {limit} connections without greeting")
+            )
             link.abort()

@@ -12,10 +12,10 @@ _LEAST = 1 / 16
 class Batches:
     """Gathers updates that agents begin, and computes them together in a thread, so that the links stay alive.
 
-    The first update of a batch waits for the agents that do not train yet, at most as long as the last batch took: so
-    nobody loses more by the company than it would by coming just after a batch without it had begun. Waiting for those
-    who do not come (they wait for a peer that is down, or take no part) is halved every time, down to a sixteenth, and
-    doubled again when someone comes.
+    The first update of a batch waits for the agents that do not train yet, at most as long as the
+    last batch took: so nobody loses more by the company than it would by coming just after a batch
+    without it had begun. Waiting for those who do not come (they wait for a peer that is down, or
+    take no part) is halved every time, down to a sixteenth, and doubled again when someone comes.
 
     Args:
         loop: of the process.
@@ -76,7 +76,9 @@ class Batches:
         assert self._timer is not None
         self._timer.cancel()
         self._timer = None
-        self._patience = min(1.0, 2 * self._patience) if has_paid else max(_LEAST, self._patience / 2)
+        self._patience = (
+            min(1.0, 2 * self._patience) if has_paid else max(_LEAST, self._patience / 2)
+        )
 
     def _begin(self) -> None:
         batch, start = sorted(self._queued), self._loop.time()

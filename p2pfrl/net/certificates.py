@@ -1,11 +1,11 @@
 """A private authority for one group of peers, and the certificates that it signs: EC P-256, PEM files, no passphrase.
 
-    authority   ca.crt, ca.key             ca.crt goes to every machine, ca.key stays where it was made
-    peer        agent-3.crt, agent-3.key   both go to the machine of agent 3
+    authority   ca.crt, ca.key             ca.crt goes to every machine, ca.key stays where it was
+    made peer        agent-3.crt, agent-3.key   both go to the machine of agent 3
 
-Certificates are valid from the day before they were made, so that clocks which differ by less do not matter. The
-authority has no name constraints: peers trust it for agents' names alone, and hosts may have any name or address. It
-is not to be added to what a browser or an operating system trusts.
+Certificates are valid from the day before they were made, so that clocks which differ by less do
+not matter. The authority has no name constraints: peers trust it for agents' names alone, and hosts
+may have any name or address. It is not to be added to what a browser or an operating system trusts.
 """
 
 from __future__ import annotations
@@ -65,11 +65,22 @@ def init(directory: Path, *, now: datetime | None = None) -> Paths:
     """
     begin = _time(now)
     authority, secret = directory / "ca.crt", directory / "ca.key"
-    _refuse_existing(authority, secret, "use the authority that is there, or name another directory")
+    _refuse_existing(
+        authority, secret, "use the authority that is there, or name another directory"
+    )
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"p2pfrl authority {os.urandom(4).hex()}")])
+    name = x509.Name(
+        [x509.NameAttribute(NameOID.COMMON_NAME, f"p2pfrl authority {os.urandom(4).hex()}")]
+    )
     certificate = (
-        _builder(name, name, key.public_key(), key.public_key(), begin, begin + timedelta(days=365 * AUTHORITY_YEARS))
+        _builder(
+            name,
+            name,
+            key.public_key(),
+            key.public_key(),
+            begin,
+            begin + timedelta(days=365 * AUTHORITY_YEARS),
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -84,20 +95,26 @@ def init(directory: Path, *, now: datetime | None = None) -> Paths:
 
 
 def issue(
-    directory: Path, agents: Sequence[int], *, hosts: Sequence[str] = (), days: int = 365, now: datetime | None = None
+    directory: Path,
+    agents: Sequence[int],
+    *,
+    hosts: Sequence[str] = (),
+    days: int = 365,
+    now: datetime | None = None,
 ) -> Paths:
     """Make a key and a certificate for the process of `agents`, signed by the authority.
 
     Args:
         directory: of the authority; the files go there too.
-        agents: ids of the agents that live in the process; -1 is the coordinator, -2, -3, ... are edges.
+        agents: ids of the agents that live in the process; -1 is the coordinator, -2, -3, ... are
+            edges.
         hosts: further names and IP addresses, for tools that look at them; p2pfrl does not.
         days: how long it is valid; not beyond the authority itself.
         now: when it is made; None: the time of the system.
 
     Raises:
-        CertificateError: the authority is missing or damaged, an argument cannot be, files exist already or cannot be
-            written.
+        CertificateError: the authority is missing or damaged, an argument cannot be, files exist
+            already or cannot be written.
     """
     ids = _agents(agents)
     names = [x509.DNSName(name_of(agent)) for agent in ids] + [_host(host) for host in hosts]
@@ -108,7 +125,9 @@ def issue(
     authority, authority_key = _authority(directory)
     if end > authority.not_valid_after_utc:
         left = (authority.not_valid_after_utc - begin).days
-        fix = f"ask for at most {left}" if left >= 1 else "make a new authority in another directory"
+        fix = (
+            f"ask for at most {left}" if left >= 1 else "make a new authority in another directory"
+        )
         raise CertificateError(
             f"days: expected an end no later than the authority's, {_day(authority)}, got {end:%Y-%m-%d}; {fix}"
         )
@@ -119,7 +138,9 @@ def issue(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name_of(ids[0]))])
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
     certificate = (
-        _builder(subject, authority.subject, key.public_key(), authority_key.public_key(), begin, end)
+        _builder(
+            subject, authority.subject, key.public_key(), authority_key.public_key(), begin, end
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -151,7 +172,9 @@ def _agents(agents: Sequence[int]) -> list[int]:
     if len(ids) != len(agents):
         raise CertificateError(f"agents: expected each once, got {list(agents)}")
     if not LOWEST_ID <= ids[0] <= ids[-1] <= HIGHEST_ID:
-        raise CertificateError(f"agents: expected ids from {LOWEST_ID} to {HIGHEST_ID}, got {list(agents)}")
+        raise CertificateError(
+            f"agents: expected ids from {LOWEST_ID} to {HIGHEST_ID}, got {list(agents)}"
+        )
     return ids
 
 
@@ -163,7 +186,9 @@ def _host(host: str) -> x509.GeneralName:
     if len(host) > 253 or _HOST.fullmatch(host) is None:
         raise CertificateError(f"hosts: expected a host name or an IP address, got {host!r}")
     if host.lower().rpartition(".")[2] == DOMAIN:
-        raise CertificateError(f"hosts: names below .{DOMAIN} are those of agents, got {host!r}; say it as an agent")
+        raise CertificateError(
+            f"hosts: names below .{DOMAIN} are those of agents, got {host!r}; say it as an agent"
+        )
     return x509.DNSName(host.lower())
 
 
@@ -205,10 +230,16 @@ def _builder(
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -217,27 +248,42 @@ def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
     try:
         written, written_key = path.read_bytes(), secret.read_bytes()
     except OSError as error:
-        raise CertificateError(f"{error.filename}: expected the authority, got: {error.strerror}; {fix}") from error
+        raise CertificateError(
+            f"{error.filename}: expected the authority, got: {error.strerror}; {fix}"
+        ) from error
     try:
         certificate = x509.load_pem_x509_certificate(written)
     except ValueError as error:
-        raise CertificateError(f"{path}: expected a certificate in PEM, got something else; {fix}") from error
+        raise CertificateError(
+            f"{path}: expected a certificate in PEM, got something else; {fix}"
+        ) from error
     try:
         key = serialization.load_pem_private_key(written_key, password=None)
     except (ValueError, TypeError) as error:
-        raise CertificateError(f"{secret}: expected a key in PEM without a passphrase, got something else") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise CertificateError(f"{secret}: expected the key of {path}, got another key; they belong together")
+        raise CertificateError(
+            f"{secret}: expected a key in PEM without a passphrase, got something else"
+        ) from error
+    if (
+        not isinstance(key, ec.EllipticCurvePrivateKey)
+        or key.public_key() != certificate.public_key()
+    ):
+        raise CertificateError(
+            f"{secret}: expected the key of {path}, got another key; they belong together"
+        )
     return certificate, key
 
 
 def _refuse_existing(certificate: Path, key: Path, fix: str) -> None:
     for path in (certificate, key):
         if path.exists():
-            raise CertificateError(f"{path}: expected no file, got one; it is not overwritten: {fix}")
+            raise CertificateError(
+                f"{path}: expected no file, got one; it is not overwritten: {fix}"
+            )
 
 
-def _write_pair(secret: Path, key: ec.EllipticCurvePrivateKey, path: Path, certificate: x509.Certificate) -> None:
+def _write_pair(
+    secret: Path, key: ec.EllipticCurvePrivateKey, path: Path, certificate: x509.Certificate
+) -> None:
     """Write the key, then the certificate: where there is a certificate, there is its key."""
     packed = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -252,13 +298,17 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
+        ) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise CertificateError(f"{path}: cannot be written: {error.strerror}; name another directory") from error
+        raise CertificateError(
+            f"{path}: cannot be written: {error.strerror}; name another directory"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Checkpoints of a process: one file per agent, written so that a crash at any moment leaves a good one.
 
-A checkpoint is a safetensors file: parameters, every state array, and in its metadata the round, the update counter and
-the scenario's hash and a checksum of everything. It is written beside its place, synced, and renamed; the one before it
-is kept. Nothing is unpickled.
+A checkpoint is a safetensors file: parameters, every state array, and in its metadata the round,
+the update counter and the scenario's hash and a checksum of everything. It is written beside its
+place, synced, and renamed; the one before it is kept. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -24,9 +24,18 @@ from p2pfrl.net.fleet import Fleet
 
 _PARAMETERS, _STATE = "parameters", "state."
 _NAMES = {
-    "float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64",
-    "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
+    "float64": "F64",
+    "float32": "F32",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 _LIMIT = 2**31
 
 
@@ -54,7 +63,10 @@ class Checkpoints:
         """
         count = self.starts()
         self._directory.mkdir(parents=True, exist_ok=True)
-        _write(self._directory / "process.json", json.dumps({"scenario": self._scenario, "starts": count + 1}).encode())
+        _write(
+            self._directory / "process.json",
+            json.dumps({"scenario": self._scenario, "starts": count + 1}).encode(),
+        )
         return count
 
     def starts(self) -> int:
@@ -106,9 +118,11 @@ class Checkpoints:
         """
         tensors = _tensors(trainer.snapshot(agent))
         metadata = {
-            "round": str(round), "index": str(trainer.snapshot(agent).index), "scenario": self._scenario,
+            "round": str(round),
+            "index": str(trainer.snapshot(agent).index),
+            "scenario": self._scenario,
             "agent": str(agent),
-        }  # fmt: skip
+        }
         path = self._path(agent)
         data = save(tensors, metadata | {"digest": _digest(tensors, metadata)})
         _write(path, data, keep=path.with_suffix(".previous"))
@@ -116,7 +130,8 @@ class Checkpoints:
     def restore(self, agent: int, trainer: Trainer) -> int:
         """Put an agent back to its last good checkpoint; return the round to go on with, 0 where there is none.
 
-        A damaged file is set aside as `.damaged`, so that it never takes the place of a good one; `problems` says why.
+        A damaged file is set aside as `.damaged`, so that it never takes the place of a good one;
+        `problems` says why.
 
         Raises:
             RecordError: there are checkpoints, and none is good.
@@ -133,7 +148,9 @@ class Checkpoints:
                 continue
             if problems:
                 os.replace(path, path.with_suffix(".damaged"))
-                self.problems.append(f"{problems[0]}; going on from round {round} as {candidate.name} has it")
+                self.problems.append(
+                    f"{problems[0]}; going on from round {round} as {candidate.name} has it"
+                )
             trainer.restore(agent, snapshot)
             return round + 1
         if problems:
@@ -155,15 +172,21 @@ class Checkpoints:
                 self._check(path, agent, metadata)
                 for name, value in expected.items():
                     found = file.get_slice(name) if name in file.keys() else None  # noqa: SIM118  # not a dict
-                    shape, dtype = (tuple(found.get_shape()), found.get_dtype()) if found else (None, None)
+                    shape, dtype = (
+                        (tuple(found.get_shape()), found.get_dtype()) if found else (None, None)
+                    )
                     if shape != value.shape or dtype != _NAMES.get(value.dtype.name):
-                        raise RecordError(f"{path}: {name}: expected {value.shape} {value.dtype}, got {shape} {dtype}")
+                        raise RecordError(
+                            f"{path}: {name}: expected {value.shape} {value.dtype}, got {shape} {dtype}"
+                        )
                 tensors = {name: file.get_tensor(name) for name in expected}
         except (SafetensorError, OSError, ValueError) as error:
             raise RecordError(f"{path}: not a checkpoint: {error}") from error
         digest = metadata.pop("digest", "")
         if digest != _digest(tensors, metadata):
-            raise RecordError(f"{path}: damaged: its contents do not have the checksum {digest or '(none)'}")
+            raise RecordError(
+                f"{path}: damaged: its contents do not have the checksum {digest or '(none)'}"
+            )
         state = {name: tensors[_STATE + name] for name in own.state}
         return Snapshot(tensors[_PARAMETERS], state, int(metadata["index"])), int(metadata["round"])
 
@@ -177,9 +200,11 @@ class Checkpoints:
 
 def _tensors(snapshot: Snapshot) -> dict[str, NDArray[np.generic]]:
     state = {_STATE + name: np.ascontiguousarray(value) for name, value in snapshot.state.items()}
-    # ascontiguousarray makes a single number a vector of one; the file keeps the shape that the trainer has.
+    # ascontiguousarray makes a single number a vector of one; the file keeps the shape that the
+    # trainer has.
     return {_PARAMETERS: snapshot.parameters} | {
-        name: value.reshape(np.shape(snapshot.state[name.removeprefix(_STATE)])) for name, value in state.items()
+        name: value.reshape(np.shape(snapshot.state[name.removeprefix(_STATE)]))
+        for name, value in state.items()
     }
 
 

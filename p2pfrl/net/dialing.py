@@ -15,8 +15,9 @@ from p2pfrl.net.tcp import Link
 
 BACKOFF = (0.05, 0.4)
 CONNECT = 0.5
-"""Seconds for a TCP connection: the kernel would repeat its request after 1 s and 3 s only, and a link that works again
-is to be found within a second. With the longest pause between two attempts that is 0.9 s."""
+"""Seconds for a TCP connection: the kernel would repeat its request after 1 s and 3 s only, and a
+link that works again is to be found within a second. With the longest pause between two attempts
+that is 0.9 s."""
 
 
 async def keep_dialing(
@@ -30,9 +31,10 @@ async def keep_dialing(
 ) -> None:
     """Connect to a process, again and again whenever the connection is lost, with jittered backoff.
 
-    A connection on which nothing comes for `patience` has lost packets, if it is not lost itself. The kernel repeats
-    them after 0.2, 0.6, 1.4, 3.0 s and so on (V. Paxson et al., RFC 6298, 2011): where the cable was out for 1.5 s,
-    nothing would pass for as long again. So one more is made beside it, and takes over as soon as it has joined.
+    A connection on which nothing comes for `patience` has lost packets, if it is not lost itself.
+    The kernel repeats them after 0.2, 0.6, 1.4, 3.0 s and so on (V. Paxson et al., RFC 6298, 2011):
+    where the cable was out for 1.5 s, nothing would pass for as long again. So one more is made
+    beside it, and takes over as soon as it has joined.
 
     Args:
         address: where it listens.
@@ -62,7 +64,10 @@ async def _while_good(links: list[Link], patience: float) -> list[Link]:
     clock = asyncio.get_running_loop().time
     while True:
         links = [link for link in links if not link.closed.is_set()]
-        rest = [patience - link.session.silence(clock()) if link.session.was_open else patience for link in links]
+        rest = [
+            patience - link.session.silence(clock()) if link.session.was_open else patience
+            for link in links
+        ]
         if not links or max(rest) <= 0:
             return links
         with contextlib.suppress(TimeoutError):
@@ -75,7 +80,9 @@ def _jitter() -> float:
     return 0.5 + 0.5 * int.from_bytes(os.urandom(4)) / 2**32
 
 
-async def _dial(address: Address, link: Callable[[], Link], client: ssl.SSLContext | None, timeout: float) -> Link:
+async def _dial(
+    address: Address, link: Callable[[], Link], client: ssl.SSLContext | None, timeout: float
+) -> Link:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
     family, kind, protocol, _, where = found[0]
@@ -86,6 +93,8 @@ async def _dial(address: Address, link: Callable[[], Link], client: ssl.SSLConte
         async with asyncio.timeout(CONNECT):
             await loop.sock_connect(sock, where)
         async with asyncio.timeout(timeout):
-            _, made = await loop.create_connection(link, sock=sock, ssl=client, server_hostname="" if client else None)
+            _, made = await loop.create_connection(
+                link, sock=sock, ssl=client, server_hostname="" if client else None
+            )
         undo.pop_all()
     return made

@@ -1,8 +1,8 @@
 """Where the lead is: it says so on its own network by multicast DNS, and the others ask there for it.
 
-S. Cheshire, M. Krochmal, RFC 6762 and RFC 6763, 2013. The service is `_p2pfrl._tcp.local.`; its text holds the name of
-the run and the hash of the scenario. Anybody on the network can say anything here: what is found is an address to try,
-and who answers there has to prove himself as everywhere.
+S. Cheshire, M. Krochmal, RFC 6762 and RFC 6763, 2013. The service is `_p2pfrl._tcp.local.`; its
+text holds the name of the run and the hash of the scenario. Anybody on the network can say anything
+here: what is found is an address to try, and who answers there has to prove himself as everywhere.
 """
 
 from __future__ import annotations
@@ -64,9 +64,13 @@ async def announcing(own: Identity, address: Address) -> AsyncIterator[None]:
 
     name = f"{own.scenario}-{os.urandom(4).hex()}.{SERVICE}"
     about = AsyncServiceInfo(
-        SERVICE, name, port=address[1], parsed_addresses=[host], server=f"{name.partition('.')[0]}.local.",
+        SERVICE,
+        name,
+        port=address[1],
+        parsed_addresses=[host],
+        server=f"{name.partition('.')[0]}.local.",
         properties={"run": own.run.encode()[:200], "scenario": own.scenario},
-    )  # fmt: skip
+    )
     try:
         await net.async_register_service(about)
         yield
@@ -84,8 +88,8 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
         deadline: seconds until nobody is there.
 
     Raises:
-        P2PFRLError: the package is missing; nobody answered in time, or only leads of other scenarios did, which are
-            named; or there are two, which are named.
+        P2PFRLError: the package is missing; nobody answered in time, or only leads of other
+            scenarios did, which are named; or there are two, which are named.
     """
     net, host = _network(host)
     from zeroconf.asyncio import AsyncServiceBrowser
@@ -94,7 +98,9 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
     changed = asyncio.Event()
     asking: dict[str, asyncio.Task[None]] = {}
 
-    def happened(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+    def happened(
+        zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
         if state_change.name == "Removed":
             heard.pop(name, None)
         elif len(asking) < _HEARD and (name not in asking or asking[name].done()):
@@ -130,7 +136,9 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
     return ours[0].address
 
 
-async def _ask(net: AsyncZeroconf, name: str, heard: dict[str, Lead], changed: asyncio.Event) -> None:
+async def _ask(
+    net: AsyncZeroconf, name: str, heard: dict[str, Lead], changed: asyncio.Event
+) -> None:
     """Note what a service says of itself, if it says what a lead says."""
     about = await net.async_get_service_info(SERVICE, name, _ANSWER)
     if about is None or not about.port:
@@ -144,7 +152,9 @@ async def _ask(net: AsyncZeroconf, name: str, heard: dict[str, Lead], changed: a
 
 
 def _ours(heard: dict[str, Lead], own: Identity) -> list[Lead]:
-    found = {lead for lead in heard.values() if (lead.run, lead.scenario) == (own.run, own.scenario)}
+    found = {
+        lead for lead in heard.values() if (lead.run, lead.scenario) == (own.run, own.scenario)
+    }
     return sorted(found, key=lambda lead: lead.address)
 
 
@@ -152,23 +162,30 @@ def _network(host: str) -> tuple[AsyncZeroconf, str]:
     """Return multicast DNS on one interface, and its numeric address.
 
     Raises:
-        P2PFRLError: the package is missing, `host` is not one address of IPv4, or its interface has no multicast.
+        P2PFRLError: the package is missing, `host` is not one address of IPv4, or its interface has
+            no multicast.
     """
     try:
         from zeroconf import IPVersion
         from zeroconf.asyncio import AsyncZeroconf
     except ImportError as error:
-        raise P2PFRLError("--discover: the package zeroconf is missing: pip install 'p2pfrl[lan]'") from error
+        raise P2PFRLError(
+            "--discover: the package zeroconf is missing: pip install 'p2pfrl[lan]'"
+        ) from error
     host = "127.0.0.1" if host == "localhost" else host
     try:
         found = ipaddress.IPv4Address(host)
     except ValueError:
         found = ipaddress.IPv4Address(0)
     if found.is_unspecified:
-        raise P2PFRLError(f"--discover: expected one IPv4 address of ours in --bind, such as 10.0.0.1:0, got {host}")
+        raise P2PFRLError(
+            f"--discover: expected one IPv4 address of ours in --bind, such as 10.0.0.1:0, got {host}"
+        )
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
         return AsyncZeroconf(interfaces=[host], ip_version=IPVersion.V4Only), host
     except OSError as error:
-        raise P2PFRLError(f"--discover: no multicast on the interface of {host}: {error.strerror or error}") from error
+        raise P2PFRLError(
+            f"--discover: no multicast on the interface of {host}: {error.strerror or error}"
+        ) from error

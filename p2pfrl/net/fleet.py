@@ -18,7 +18,8 @@ class Fleet:
     """Agents by process.
 
     Attributes:
-        processes: address -> ids that live there, ascending; -1 is the coordinator, and -2, -3, ... are the edges.
+        processes: address -> ids that live there, ascending; -1 is the coordinator, and -2, -3, ...
+            are the edges.
     """
 
     processes: Mapping[Address, tuple[int, ...]]
@@ -34,7 +35,9 @@ class Fleet:
 
     def rows(self) -> list[list[object]]:
         """Return the table as plain lists, for a control message."""
-        return [[host, port, list(agents)] for (host, port), agents in sorted(self.processes.items())]
+        return [
+            [host, port, list(agents)] for (host, port), agents in sorted(self.processes.items())
+        ]
 
     @classmethod
     def of(cls, rows: object) -> Fleet:
@@ -51,7 +54,9 @@ class Fleet:
                 ):
                     table[host, port] = tuple(sorted(agents))
                 case _:
-                    raise P2PFRLError("the table of who lives where: expected a list of [host, port, agents]")
+                    raise P2PFRLError(
+                        "the table of who lives where: expected a list of [host, port, agents]"
+                    )
         return cls(_disjoint(table))
 
     @classmethod
@@ -65,7 +70,9 @@ class Fleet:
         for entry in text.split(","):
             ids, equals, where = entry.strip().partition("=")
             if not equals:
-                raise P2PFRLError(f"--peers: expected AGENTS=HOST:PORT, such as 0-3=10.0.0.1:7000, got {entry!r}")
+                raise P2PFRLError(
+                    f"--peers: expected AGENTS=HOST:PORT, such as 0-3=10.0.0.1:7000, got {entry!r}"
+                )
             try:
                 address, agents = parse_address(where), parse_agents(ids)
             except P2PFRLError as error:
@@ -88,7 +95,9 @@ def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int,
         for agent in agents:
             if agent in homes:
                 first = "{}:{}".format(*homes[agent])
-                raise P2PFRLError(f"agents {show_agents([agent])} live at {first} and at {address[0]}:{address[1]}")
+                raise P2PFRLError(
+                    f"agents {show_agents([agent])} live at {first} and at {address[0]}:{address[1]}"
+                )
             homes[agent] = address
     return table
 
@@ -108,7 +117,9 @@ def parse_agents(text: str) -> tuple[int, ...]:
             numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
             found.update(map(edge_id, numbers) if piece.startswith(EDGE_NAME) else numbers)
         else:
-            raise P2PFRLError(f"expected agents such as 0-3, 5, 0-3+7, coordinator or 0-3+edge0, got {text!r}")
+            raise P2PFRLError(
+                f"expected agents such as 0-3, 5, 0-3+7, coordinator or 0-3+edge0, got {text!r}"
+            )
     return tuple(sorted(found))
 
 
@@ -148,7 +159,9 @@ def runs_of(numbers: Iterable[int]) -> list[str]:
     return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
-def assign(wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]) -> tuple[int, ...]:
+def assign(
+    wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]
+) -> tuple[int, ...]:
     """Return the ids for a process that asked for `wanted`, or for any `count` agents: coordinators are asked for.
 
     Raises:
@@ -159,7 +172,11 @@ def assign(wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Se
         clash = [a for a in wanted if a in used]
         outside = sorted(set(wanted).difference(everyone))
         if clash or outside:
-            reason = f"{show_agents(clash)} live elsewhere already" if clash else f"there are {show_agents(everyone)}"
+            reason = (
+                f"{show_agents(clash)} live elsewhere already"
+                if clash
+                else f"there are {show_agents(everyone)}"
+            )
             raise P2PFRLError(f"--agents {show_agents(wanted)}: {reason}")
         return tuple(sorted(set(wanted)))
     if count < 1:

@@ -1,8 +1,9 @@
 """Who may join: the greeting of one connection, as a state machine without I/O.
 
-Both say hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then prove that they know the shared
-secret by an HMAC over both nonces, then say joined: only who has heard "joined" has joined. Where no secret is set the
-proof shows only that both are alive now. The records of the stream are in greeting.py.
+Both say hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then prove that
+they know the shared secret by an HMAC over both nonces, then say joined: only who has heard
+"joined" has joined. Where no secret is set the proof shows only that both are alive now. The
+records of the stream are in greeting.py.
 """
 
 from __future__ import annotations
@@ -66,10 +67,18 @@ class Handshake:
         """Return the record with which this side begins."""
         own = self._own
         return control(
-            "hello", version=VERSION, run=own.run, scenario=own.scenario, layout=own.layout, agents=list(own.agents),
-            incarnation=own.incarnation, nonce=own.nonce, host=own.address[0], port=own.address[1],
+            "hello",
+            version=VERSION,
+            run=own.run,
+            scenario=own.scenario,
+            layout=own.layout,
+            agents=list(own.agents),
+            incarnation=own.incarnation,
+            nonce=own.nonce,
+            host=own.address[0],
+            port=own.address[1],
             settings=dict(own.settings),
-        )  # fmt: skip
+        )
 
     def hear(self, say: str, body: dict[str, Any]) -> bytes:
         """Return the record with which to answer a step of the other side's greeting; nothing after its last.
@@ -97,7 +106,9 @@ class Handshake:
         if peer.nonce == own.nonce:
             raise UnwelcomeError("self_connection", "this is our own hello")
         if self._allowed is not None and not set(peer.agents) <= set(self._allowed):
-            detail = f"the certificate is for agents {sorted(self._allowed)}, hello says {peer.agents}"
+            detail = (
+                f"the certificate is for agents {sorted(self._allowed)}, hello says {peer.agents}"
+            )
             raise UnwelcomeError("wrong_certificate", detail)
         problem = self._check(peer)
         if problem is not None:
@@ -126,5 +137,7 @@ class Handshake:
 
 
 STEPS: dict[str, Callable[[Handshake, dict[str, Any]], bytes]] = {
-    "hello": Handshake._hello, "proof": Handshake._proof, "joined": Handshake._on_joined,
-}  # fmt: skip
+    "hello": Handshake._hello,
+    "proof": Handshake._proof,
+    "joined": Handshake._on_joined,
+}

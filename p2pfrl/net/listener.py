@@ -39,8 +39,10 @@ class Listener:
     """A listening socket whose connections are made by whoever sets `accept`.
 
     Attributes:
-        accept: makes the protocol of a connection; None: nobody is ready, and connections are closed.
-        refused: is told (reason, detail, no agents, where) of connections that never came to a greeting.
+        accept: makes the protocol of a connection; None: nobody is ready, and connections are
+            closed.
+        refused: is told (reason, detail, no agents, where) of connections that never came to a
+            greeting.
         expected: processes that are to connect; they may all come at once, and from one host.
         server: the socket, to be closed.
     """
@@ -69,9 +71,9 @@ class _Busy(asyncio.Protocol):
 class TlsDoor:
     """A listening socket that counts connections before their TLS handshake.
 
-    A server of asyncio or uvloop shows a connection when TLS has finished: until then, whoever says nothing costs a
-    descriptor, and nobody knows how many there are. Here as many may wait as at the gate behind, by host and in total,
-    and the oldest has to go.
+    A server of asyncio or uvloop shows a connection when TLS has finished: until then, whoever says
+    nothing costs a descriptor, and nobody knows how many there are. Here as many may wait as at the
+    gate behind, by host and in total, and the oldest has to go.
 
     Args:
         sock: listening.
@@ -111,13 +113,17 @@ class TlsDoor:
                 await asyncio.sleep(_PAUSE)
                 continue
             host = str(name[0])
-            self._make_room([task for task, (other, _) in self._waiting.items() if other == host], EACH)
+            self._make_room(
+                [task for task, (other, _) in self._waiting.items() if other == host], EACH
+            )
             self._make_room(list(self._waiting), TOTAL)
             where = f"{host}:{name[1]}"
             task = self._loop.create_task(self._shake_hands(sock, where))
             self._waiting[task] = host, where
             task.add_done_callback(self._leave)
-            await asyncio.sleep(0)  # a task that is canceled before it began would leave its socket open
+            await asyncio.sleep(
+                0
+            )  # a task that is canceled before it began would leave its socket open
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._waiting.pop(task, None)
@@ -127,7 +133,9 @@ class TlsDoor:
         for task in tasks[: max(0, len(tasks) + 1 - limit)]:
             _, where = self._waiting.pop(task)
             task.cancel()
-            self._listener.refused("too_many", f"over {limit} connections without a TLS handshake", (), where)
+            self._listener.refused(
+                "too_many", f"over {limit} connections without a TLS handshake", (), where
+            )
 
     async def _shake_hands(self, sock: socket.socket, where: str) -> None:
         try:
@@ -136,7 +144,9 @@ class TlsDoor:
             )
         except (ConnectionAbortedError, TimeoutError):
             was_told(self._context)
-            self._listener.refused("greeting_timeout", f"no TLS handshake within {HANDSHAKE:g} s", (), where)
+            self._listener.refused(
+                "greeting_timeout", f"no TLS handshake within {HANDSHAKE:g} s", (), where
+            )
         except ssl.SSLError:
             was_told(self._context)
         except OSError:
@@ -157,13 +167,17 @@ async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[List
         else:
             listener.server = TlsDoor(await _bound(address), context, listener)
     except OSError as error:
-        raise P2PFRLError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
+        raise P2PFRLError(
+            f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}"
+        ) from error
     port: int = listener.server.sockets[0].getsockname()[1]
     return listener, (address[0], port)
 
 
 async def _bound(address: Address) -> socket.socket:
-    found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     family, kind, protocol, _, where = found[0]
     with contextlib.ExitStack() as undo:
         sock = socket.socket(family, kind, protocol)

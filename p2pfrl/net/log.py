@@ -34,4 +34,6 @@ class Voice:
             agents = details.get("agents")
             who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
             where = f" at {details['where']}" if details.get("where") else ""
-            self.say(f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}")
+            self.say(
+                f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}"
+            )

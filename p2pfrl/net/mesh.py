@@ -36,7 +36,8 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
-        is_done: all agents here have finished: the others hear it at the end, and who leaves now is not lost.
+        is_done: all agents here have finished: the others hear it at the end, and who leaves now is
+            not lost.
 
     Args:
         own: what this process says of itself.
@@ -82,15 +83,19 @@ class Mesh:
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._events: dict[type, Callable[..., None]] = {
-            Opened: self._opened, Delivered: self._delivered, Refused: self._refused, Closed: self._closed,
+            Opened: self._opened,
+            Delivered: self._delivered,
+            Refused: self._refused,
+            Closed: self._closed,
             Told: self._told,
-        }  # fmt: skip
+        }
 
     async def open(self, *, resuming: bool = False) -> None:
         """Connect to everyone, and wait until all links are open.
 
         Args:
-            resuming: those who are not there in time count as lost: they may have finished, or be down themselves.
+            resuming: those who are not there in time count as lost: they may have finished, or be
+                down themselves.
 
         Raises:
             P2PFRLError: not everyone was there in time; the message names who was missing.
@@ -106,10 +111,14 @@ class Mesh:
                     await self._changed.wait()
         except TimeoutError:
             if not resuming:
-                raise P2PFRLError(f"not there within {self._timing.start:g} s: {self.awaited()}") from None
+                raise P2PFRLError(
+                    f"not there within {self._timing.start:g} s: {self.awaited()}"
+                ) from None
             for address in [address for address in self._others if not self._up.get(address)]:
                 self._up[address] = False
-                self._ear.note("lost", agents=self._others[address], detail="not there when we came back")
+                self._ear.note(
+                    "lost", agents=self._others[address], detail="not there when we came back"
+                )
                 self._report(self._others[address], False)
 
     def awaited(self) -> str:
@@ -148,7 +157,11 @@ class Mesh:
         """Return the smallest round trip in seconds to each process that there was a link to, by an agent there."""
         for link in self._all:
             link.measure()
-        found = {agents[0]: self._links[a].round_trip for a, agents in self._others.items() if a in self._links}
+        found = {
+            agents[0]: self._links[a].round_trip
+            for a, agents in self._others.items()
+            if a in self._links
+        }
         return {agent: seconds for agent, seconds in found.items() if seconds is not None}
 
     def accept(self) -> Link:
@@ -183,10 +196,14 @@ class Mesh:
         link, timing = partial(self._link, dialer=True), self._timing
         self._start(
             keep_dialing(
-                address, link, client=self._security.client, timeout=timing.timeout,
-                patience=timing.heartbeat + 2 * TICK, failed=failed,
+                address,
+                link,
+                client=self._security.client,
+                timeout=timing.timeout,
+                patience=timing.heartbeat + 2 * TICK,
+                failed=failed,
             )
-        )  # fmt: skip
+        )
 
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
@@ -202,7 +219,9 @@ class Mesh:
                 now=self._loop.time(),
                 heartbeat=self._timing.heartbeat,
                 timeout=self._timing.timeout,
-                allowed=names(cast(ssl.SSLObject, tls)) if tls is not None and names is not None else None,
+                allowed=names(cast(ssl.SSLObject, tls))
+                if tls is not None and names is not None
+                else None,
                 check=self._check,
             )
 
@@ -211,15 +230,26 @@ class Mesh:
     def _check(self, peer: Identity) -> tuple[str, str] | None:
         """Return why a process may not connect, or None."""
         if set(peer.agents) & set(self._own.agents):
-            return "self_connection", f"agents {show_agents(peer.agents)} live in this process: is it started twice?"
+            return (
+                "self_connection",
+                f"agents {show_agents(peer.agents)} live in this process: is it started twice?",
+            )
         for address, agents in self._others.items():
             if agents == peer.agents:
                 link = self._links.get(address)
-                newest = link.session.peer.incarnation if link is not None and link.session.peer else -1
+                newest = (
+                    link.session.peer.incarnation if link is not None and link.session.peer else -1
+                )
                 if peer.incarnation < newest:
-                    return "stale_incarnation", f"agents {agents} have joined as incarnation {newest} already"
+                    return (
+                        "stale_incarnation",
+                        f"agents {agents} have joined as incarnation {newest} already",
+                    )
                 return None
-        return "unknown_peer", f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}"
+        return (
+            "unknown_peer",
+            f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}",
+        )
 
     def _happened(self, link: Link, events: list[Event]) -> None:
         for event in events:
@@ -229,11 +259,20 @@ class Mesh:
         self._gate.leave(link)
         address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
         previous = self._links.get(address)
-        if previous is not None and cast(Identity, previous.session.peer).incarnation > event.peer.incarnation:
-            self._happened(link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile"))
+        if (
+            previous is not None
+            and cast(Identity, previous.session.peer).incarnation > event.peer.incarnation
+        ):
+            self._happened(
+                link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile")
+            )
             return
         self._links[address] = link
-        if previous is not None and previous is not link and self._takes_over(link, previous, address):
+        if (
+            previous is not None
+            and previous is not link
+            and self._takes_over(link, previous, address)
+        ):
             return
         self._ear.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         known = address in self._up
@@ -246,7 +285,8 @@ class Mesh:
     def _takes_over(self, link: Link, previous: Link, address: Address) -> bool:
         """Let a connection take the place of another; return whether nobody has to know: the same processes talk on.
 
-        Whoever accepted it leaves the other one to the dialer, who closes it when he knows that we have joined too.
+        Whoever accepted it leaves the other one to the dialer, who closes it when he knows that we
+        have joined too.
         """
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
         is_same = previous.session.is_open and old.incarnation == new.incarnation
@@ -270,7 +310,9 @@ class Mesh:
         """Count a refusal; note the first few of each sender and reason, then those whose count is a power of two."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         if count := self._worth_a_line(reason, agents):
-            self._ear.note("refused", reason=reason, detail=detail, agents=agents, where=where, count=count)
+            self._ear.note(
+                "refused", reason=reason, detail=detail, agents=agents, where=where, count=count
+            )
 
     def _refused(self, link: Link, event: Refused) -> None:
         self.refuse(event.reason, event.detail, event.agents, link.where())
@@ -283,7 +325,9 @@ class Mesh:
         self._gate.leave(link)
         if link in self._all:
             self._all.remove(link)
-        peer = link.session.peer if link.session.was_open else None  # before, it is only what it says it is
+        peer = (
+            link.session.peer if link.session.was_open else None
+        )  # before, it is only what it says it is
         if event.reason not in USUAL:
             self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
         for address, current in self._links.items():

@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import COORDINATOR, SKIP, Event, Missing, PeerJoined, PeerLost, Received, Schedule, Trained
+from p2pfrl.core.types import (
+    COORDINATOR,
+    SKIP,
+    Event,
+    Missing,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Schedule,
+    Trained,
+)
 from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.batching import Batches
@@ -84,26 +94,37 @@ class Node:
         self._trainer = trainer
         self._spawn = spawn
         self._neighbors = neighbors
-        self._address = {agent: address for address, agents in fleet.processes.items() for agent in agents}
+        self._address = {
+            agent: address for address, agents in fleet.processes.items() for agent in agents
+        }
         mine = self._address[own.agents[0]]
         near = {self._address[peer] for agent in own.agents for peer in neighbors[agent]}
         others = {address: fleet.processes[address] for address in sorted(near) if address != mine}
         self.mesh = Mesh(
-            own, others, decoder=decoder, security=security, timing=timing, receive=self._receive, report=self._report,
+            own,
+            others,
+            decoder=decoder,
+            security=security,
+            timing=timing,
+            receive=self._receive,
+            report=self._report,
             ear=ear,
-        )  # fmt: skip
+        )
         self._ports = {agent: self._port(agent) for agent in own.agents}
         self._newest: dict[tuple[int, int], int] = {}
         self._sent: dict[int, int] = {}
         self._finished: dict[int, None] = {}
-        self._batches = Batches(self.loop, compute=trainer.compute, ended=self._trained, present=self._present)
+        self._batches = Batches(
+            self.loop, compute=trainer.compute, ended=self._trained, present=self._present
+        )
 
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
         """Connect, let the agents run to their end, and leave.
 
         Args:
             listener: of connections to this process.
-            resuming: the process was started before: it goes on without those who are not there in time.
+            resuming: the process was started before: it goes on without those who are not there in
+                time.
 
         Raises:
             P2PFRLError: not everyone was there in time.
@@ -133,9 +154,13 @@ class Node:
         sender = event.message.sender
         for agent in event.to:
             if sender not in self._neighbors[agent]:
-                self.mesh.refuse("not_a_neighbor", f"agent {sender} is no neighbor of agent {agent}", (sender,))
+                self.mesh.refuse(
+                    "not_a_neighbor", f"agent {sender} is no neighbor of agent {agent}", (sender,)
+                )
             elif len(self._ports[agent]) >= _MAILBOX:
-                self.mesh.refuse("flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,))
+                self.mesh.refuse(
+                    "flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,)
+                )
             else:
                 self.counters.messages_delivered += 1
                 self.stopwatch.arrives(agent, sender, event.message.sequence, event.message.round)
@@ -145,8 +170,8 @@ class Node:
     def _skipped(self, agent: int, sender: int, round: int) -> None:
         """Tell an agent which rounds its neighbor left out: a link keeps the order, so they will not come any more.
 
-        Without it, two that meet again wait a whole deadline for rounds that the other one has jumped over. Of a large
-        gap it is told the rounds that it comes to next, and the last ones.
+        Without it, two that meet again wait a whole deadline for rounds that the other one has
+        jumped over. Of a large gap it is told the rounds that it comes to next, and the last ones.
         """
         newest = self._newest.get((agent, sender), -1)
         if round > newest and min(agent, sender) > COORDINATOR:

@@ -1,6 +1,7 @@
 """What two processes say to each other besides frames, and how it looks on the stream.
 
-A stream is a sequence of records. Each starts with eight bytes: b"p2p", the version, a type, a zero, and a u16 count.
+A stream is a sequence of records. Each starts with eight bytes: b"p2p", the version, a type, a
+zero, and a u16 count.
 
     control (type 0)   u32 length, then a msgpack map {"say": name, ...} of at most 64 KiB
     data (type 1)      count i32 recipients, then one frame (core/wire.py)
@@ -37,7 +38,8 @@ class Identity:
         run: name of the run.
         scenario: hash of the resolved scenario.
         layout: signature of the parameters' layout.
-        agents: ids that live in the process, those of coordinators below 0. Empty for one that asks the lead for ids.
+        agents: ids that live in the process, those of coordinators below 0. Empty for one that asks
+            the lead for ids.
         incarnation: how many times the process was started before.
         nonce: 16 fresh random bytes.
         address: host and port on which it listens.
@@ -98,15 +100,26 @@ def parse_control(raw: bytes) -> dict[str, Any]:
         body = msgpack.unpackb(raw, max_ext_len=0, strict_map_key=True)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise WireError("malformed", f"a control message is not msgpack: {error}") from error
-    if not isinstance(body, dict) or not all(isinstance(k, str) for k in body) or not isinstance(body.get("say"), str):
+    if (
+        not isinstance(body, dict)
+        or not all(isinstance(k, str) for k in body)
+        or not isinstance(body.get("say"), str)
+    ):
         raise WireError("malformed", "a control message is not a map with a string 'say'")
     return body
 
 
 def differences(own: Identity, peer: Identity) -> str:
     """Return which keys of the scenario differ, with both values."""
-    keys = [k for k in sorted({**own.settings, **peer.settings}) if own.settings.get(k) != peer.settings.get(k)]
-    shown = [f"{k}: expected {own.settings.get(k, 'none')}, got {peer.settings.get(k, 'none')}" for k in keys[:5]]
+    keys = [
+        k
+        for k in sorted({**own.settings, **peer.settings})
+        if own.settings.get(k) != peer.settings.get(k)
+    ]
+    shown = [
+        f"{k}: expected {own.settings.get(k, 'none')}, got {peer.settings.get(k, 'none')}"
+        for k in keys[:5]
+    ]
     more = f"; and {len(keys) - 5} more" if len(keys) > 5 else ""
     return f" ({'; '.join(shown)}{more})" if shown else ""
 
@@ -122,9 +135,17 @@ def printable(text: str, limit: int) -> str:
 
 
 _HELLO: dict[str, type] = {
-    "version": int, "run": str, "scenario": str, "layout": str, "agents": list, "incarnation": int, "nonce": bytes,
-    "host": str, "port": int, "settings": dict,
-}  # fmt: skip
+    "version": int,
+    "run": str,
+    "scenario": str,
+    "layout": str,
+    "agents": list,
+    "incarnation": int,
+    "nonce": bytes,
+    "host": str,
+    "port": int,
+    "settings": dict,
+}
 
 
 def parse_hello(body: dict[str, Any]) -> Identity:
@@ -137,18 +158,37 @@ def parse_hello(body: dict[str, Any]) -> Identity:
         raise WireError("malformed", "the hello has not exactly the agreed keys")
     for name, kind in _HELLO.items():
         if type(body[name]) is not kind:
-            raise WireError("bad_field", f"hello.{name}: expected {kind.__name__}, got {type(body[name]).__name__}")
+            raise WireError(
+                "bad_field",
+                f"hello.{name}: expected {kind.__name__}, got {type(body[name]).__name__}",
+            )
     if body["version"] != VERSION:
-        raise WireError("wrong_version", f"expected protocol version {VERSION}, got {body['version']}")
-    if len(body["nonce"]) != _NONCE or not 0 <= body["incarnation"] < 2**62 or not 0 <= body["port"] < 2**16:
+        raise WireError(
+            "wrong_version", f"expected protocol version {VERSION}, got {body['version']}"
+        )
+    if (
+        len(body["nonce"]) != _NONCE
+        or not 0 <= body["incarnation"] < 2**62
+        or not 0 <= body["port"] < 2**16
+    ):
         raise WireError("bad_field", "hello: nonce, incarnation or port out of range")
-    # Nested values are refused unseen: Python cannot even print a list that is nested a thousand deep.
+    # Nested values are refused unseen: Python cannot even print a list that is nested a thousand
+    # deep.
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in body["settings"].items()):
         raise WireError("bad_field", "hello.settings: expected texts")
     agents = body["agents"]
-    if not all(type(a) is int and LOWEST_ID <= a <= HIGHEST_ID for a in agents) or sorted(set(agents)) != agents:
+    if (
+        not all(type(a) is int and LOWEST_ID <= a <= HIGHEST_ID for a in agents)
+        or sorted(set(agents)) != agents
+    ):
         raise WireError("bad_field", "hello.agents: expected ascending agent ids")
     return Identity(
-        body["run"], body["scenario"], body["layout"], tuple(agents), body["incarnation"], body["nonce"],
-        (body["host"], body["port"]), {printable(k, 100): printable(v, 200) for k, v in body["settings"].items()},
-    )  # fmt: skip
+        body["run"],
+        body["scenario"],
+        body["layout"],
+        tuple(agents),
+        body["incarnation"],
+        body["nonce"],
+        (body["host"], body["port"]),
+        {printable(k, 100): printable(v, 200) for k, v in body["settings"].items()},
+    )

@@ -34,9 +34,17 @@ class Lobby:
     """
 
     def __init__(
-        self, own: Identity, address: Address, *, everyone: Sequence[int], decoder: Decoder, security: Security,
-        timing: Timing, progress: Progress, ear: Ear,
-    ) -> None:  # fmt: skip
+        self,
+        own: Identity,
+        address: Address,
+        *,
+        everyone: Sequence[int],
+        decoder: Decoder,
+        security: Security,
+        timing: Timing,
+        progress: Progress,
+        ear: Ear,
+    ) -> None:
         self._ear = ear
         self._worth_a_line = News()
         self._own = own
@@ -65,7 +73,9 @@ class Lobby:
                 await self._complete.wait()
         except TimeoutError:
             missing = show_agents(Fleet(self._table).missing(self._everyone))
-            raise P2PFRLError(f"no process took agents {missing} within {self._timing.start:g} s") from None
+            raise P2PFRLError(
+                f"no process took agents {missing} within {self._timing.start:g} s"
+            ) from None
         finally:
             ticking.cancel()
         fleet = Fleet(dict(self._table))
@@ -84,7 +94,9 @@ class Lobby:
 
     def _refused(self, reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
         if count := self._worth_a_line(reason, agents):
-            self._ear.note("refused", reason=reason, detail=detail, agents=agents, where=where, count=count)
+            self._ear.note(
+                "refused", reason=reason, detail=detail, agents=agents, where=where, count=count
+            )
 
     def _happened(self, link: Link, events: list[Event]) -> None:
         for event in events:
@@ -112,7 +124,9 @@ class Lobby:
             ids = assign(wanted, count, taken, self._everyone)
             tls, names = link.tls(), self._security.names
             if tls is not None and names is not None and not set(ids) <= set(names(tls)):
-                raise P2PFRLError(f"the certificate names agents {show_agents(names(tls))}, not {show_agents(ids)}")
+                raise P2PFRLError(
+                    f"the certificate names agents {show_agents(names(tls))}, not {show_agents(ids)}"
+                )
         except P2PFRLError as error:
             link.session.say("sorry", detail=str(error))
             link.close()
@@ -135,9 +149,16 @@ class Lobby:
 
 
 async def join(
-    own: Identity, lead: Address, *, wanted: Sequence[int], count: int, decoder: Decoder, security: Security,
-    timing: Timing, progress: Progress,
-) -> tuple[Fleet, tuple[int, ...]]:  # fmt: skip
+    own: Identity,
+    lead: Address,
+    *,
+    wanted: Sequence[int],
+    count: int,
+    decoder: Decoder,
+    security: Security,
+    timing: Timing,
+    progress: Progress,
+) -> tuple[Fleet, tuple[int, ...]]:
     """Ask the lead for ids and for the table.
 
     Args:
@@ -175,7 +196,9 @@ async def join(
             elif isinstance(event, Told) and event.say == "sorry":
                 answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
             elif isinstance(event, Closed):
-                answer.set_exception(P2PFRLError(_why_closed(link, event, lead, is_plain=security.client is None)))
+                answer.set_exception(
+                    P2PFRLError(_why_closed(link, event, lead, is_plain=security.client is None))
+                )
 
     def protocol() -> Link:
         return Link(
@@ -191,15 +214,24 @@ async def join(
     while link is None:
         try:
             _, link = await loop.create_connection(
-                protocol, *lead, ssl=security.client, server_hostname="" if security.client else None
+                protocol,
+                *lead,
+                ssl=security.client,
+                server_hostname="" if security.client else None,
             )
         except ssl.SSLError as error:  # the certificates will be the same at every attempt
-            raise P2PFRLError(f"the lead at {lead[0]}:{lead[1]}: {': '.join(refusal(error))}") from error
+            raise P2PFRLError(
+                f"the lead at {lead[0]}:{lead[1]}: {': '.join(refusal(error))}"
+            ) from error
         except OSError as error:
             if loop.time() > deadline:
-                raise P2PFRLError(f"cannot reach the lead at {lead[0]}:{lead[1]}: {error}") from error
+                raise P2PFRLError(
+                    f"cannot reach the lead at {lead[0]}:{lead[1]}: {error}"
+                ) from error
             if not has_told:
-                progress(f"nobody at {lead[0]}:{lead[1]} yet ({error}); trying for {timing.start:g} s")
+                progress(
+                    f"nobody at {lead[0]}:{lead[1]} yet ({error}); trying for {timing.start:g} s"
+                )
             has_told = True
             await asyncio.sleep(0.2)
     try:
@@ -209,14 +241,20 @@ async def join(
                 link.tick()
         return answer.result()
     except TimeoutError:
-        raise P2PFRLError(f"the lead did not hand out the table within {timing.start:g} s") from None
+        raise P2PFRLError(
+            f"the lead did not hand out the table within {timing.start:g} s"
+        ) from None
     finally:
         link.shut()
 
 
 def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> str:
     """Return what a follower is told: a lead without TLS says hello at once, and one with TLS waits for TLS."""
-    if is_plain and link.session.peer is None and event.reason in ("closed", "truncated", "bad_magic"):
+    if (
+        is_plain
+        and link.session.peer is None
+        and event.reason in ("closed", "truncated", "bad_magic")
+    ):
         return (
             f"--tls: the lead at {lead[0]}:{lead[1]} closed the connection without a hello: it expects TLS, got plain "
             "TCP; give --tls CERTIFICATE (see p2pfrl pki)"
@@ -224,11 +262,18 @@ def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> 
     return f"the lead closed the connection: {event.reason}: {event.detail}"
 
 
-def _session(own: Identity, decoder: Decoder, security: Security, timing: Timing, *, dialer: bool) -> Session:
+def _session(
+    own: Identity, decoder: Decoder, security: Security, timing: Timing, *, dialer: bool
+) -> Session:
     return Session(
-        own.fresh(), decoder, secret=security.secret, dialer=dialer, now=asyncio.get_running_loop().time(),
-        heartbeat=timing.heartbeat, timeout=timing.timeout,
-    )  # fmt: skip
+        own.fresh(),
+        decoder,
+        secret=security.secret,
+        dialer=dialer,
+        now=asyncio.get_running_loop().time(),
+        heartbeat=timing.heartbeat,
+        timeout=timing.timeout,
+    )
 
 
 def _table(event: Told) -> tuple[Fleet, tuple[int, ...]]:

@@ -9,19 +9,21 @@ from p2pfrl.core.wire import Frame
 from p2pfrl.net.fleet import Address
 
 _KEPT = 2
-"""Frames of one sender and kind: whoever waits for one cannot be more than one round behind, so that is all that may be
-on the way."""
+"""Frames of one sender and kind: whoever waits for one cannot be more than one round behind, so
+that is all that may be on the way."""
 
 
 class Recent:
     """The newest frames to every process, by sender and kind.
 
-    What a silent connection holds may have arrived or not. It is said again with the sequence number that it had, and
-    whoever had it already knows it by that.
+    What a silent connection holds may have arrived or not. It is said again with the sequence
+    number that it had, and whoever had it already knows it by that.
     """
 
     def __init__(self) -> None:
-        self._frames: dict[Address, dict[tuple[int, str], deque[tuple[tuple[int, ...], Frame]]]] = {}
+        self._frames: dict[
+            Address, dict[tuple[int, str], deque[tuple[tuple[int, ...], Frame]]]
+        ] = {}
 
     def add(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> None:
         """Note a frame that is being sent."""

@@ -1,11 +1,12 @@
 """One connection between two processes, as a state machine without I/O: greeting, heartbeats, frames, refusals.
 
-    bytes in    buffer() says where the next bytes belong, filled(k) that k of them are there; feed(bytes) does both
-    events out  Opened, Delivered, Told, Refused, Closed
-    bytes out   outgoing: control messages, in order; frames are sent by the transport itself, after `envelope`
+    bytes in    buffer() says where the next bytes belong, filled(k) that k of them are there;
+    feed(bytes) does both events out  Opened, Delivered, Told, Refused, Closed
+    bytes out   outgoing: control messages, in order; frames are sent by the transport itself, after
+    `envelope`
 
-The greeting is a state machine of its own (handshake.py), and so is the cutting of the stream into records
-(stream.py). What a refusal names, both sides hear.
+The greeting is a state machine of its own (handshake.py), and so is the cutting of the stream into
+records (stream.py). What a refusal names, both sides hear.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Session:
         dialer: whether this side opened the connection.
         now: seconds, monotonic.
         heartbeat: seconds of silence after which something is said.
-        timeout: seconds of silence after which the other side counts as dead; also for the greeting.
+        timeout: seconds of silence after which the other side counts as dead; also for the
+            greeting.
         allowed: agent ids that the other side may claim by its certificate; None: any.
         check: looks at the other side's hello; returns (reason, detail) to refuse it, or None.
     """
@@ -139,7 +141,10 @@ class Session:
             return []
         if refused is not None:
             return self._close(*refused)
-        return self._close("truncated" if self._reader.is_inside else "closed", "the other side closed the connection")
+        return self._close(
+            "truncated" if self._reader.is_inside else "closed",
+            "the other side closed the connection",
+        )
 
     # Time.
 
@@ -190,9 +195,13 @@ class Session:
         try:
             message = self._decoder.open(parcel.head, parcel.end, parcel.payload)
             if message.sender not in self.peer.agents:
-                raise WireError("spoofed_sender", f"agent {message.sender} does not live at the other end")
+                raise WireError(
+                    "spoofed_sender", f"agent {message.sender} does not live at the other end"
+                )
             if message.incarnation != self.peer.incarnation:
-                raise WireError("stale_incarnation", f"{message.incarnation}, joined as {self.peer.incarnation}")
+                raise WireError(
+                    "stale_incarnation", f"{message.incarnation}, joined as {self.peer.incarnation}"
+                )
             self._for_us(parcel.to)
             self._once(message)
             self._consistent(message)
@@ -207,7 +216,9 @@ class Session:
             known = self._newest[message.sender] = _Seen()
         if sequence <= known.highest:
             if sequence in known.numbers or sequence <= known.highest - _WINDOW:
-                raise WireError("replay", f"sequence {sequence} of agent {message.sender} was seen before")
+                raise WireError(
+                    "replay", f"sequence {sequence} of agent {message.sender} was seen before"
+                )
         else:
             known.highest = sequence
         known.numbers.add(sequence)
@@ -217,7 +228,10 @@ class Session:
     def _for_us(self, to: tuple[int, ...]) -> None:
         """Refuse recipients that do not live here, or that are named twice."""
         if (len(to) > 1 and len(set(to)) != len(to)) or not self._agents.issuperset(to):
-            raise WireError("unknown_recipient", f"{len(to)} recipients, not all of them different agents of ours")
+            raise WireError(
+                "unknown_recipient",
+                f"{len(to)} recipients, not all of them different agents of ours",
+            )
 
     def _consistent(self, message: Message) -> None:
         """Refuse a second content for the same round. A new connection may repeat a round with newer parameters."""
@@ -225,7 +239,10 @@ class Session:
         if (known := self._contents.get(key)) is None:
             known = self._contents[key] = {}
         if known.setdefault(message.round, message.crc32) != message.crc32:
-            raise WireError("equivocation", f"agent {message.sender} sent two contents for round {message.round}")
+            raise WireError(
+                "equivocation",
+                f"agent {message.sender} sent two contents for round {message.round}",
+            )
         if len(known) > _ROUNDS:
             del known[next(iter(known))]
 
@@ -239,7 +256,9 @@ class Session:
             return self._close("refused_by_peer", plain_text(body.get("detail")))
         if say == "bye":
             done = body.get("done") is True
-            return self._close("done" if done else "bye", f"the other side {'has finished' if done else 'left'}")
+            return self._close(
+                "done" if done else "bye", f"the other side {'has finished' if done else 'left'}"
+            )
         if not self.is_open:
             raise WireError("not_joined", f"{say!r} before both have joined")
         return [] if say == "alive" else [Told(printable(say, 50), body)]

@@ -22,7 +22,7 @@ from p2pfrl.net.records import (
     MAX_CONTROL,
     open_envelope,
     parse_control,
-)  # fmt: skip
+)
 
 _PREFIX = 12
 _NOTHING = memoryview(bytearray())
@@ -58,8 +58,9 @@ def _bin_prefix(payload: int) -> int:
 class _Pool:
     """Memory for payloads, which nobody clears: every byte of it is received.
 
-    A large one is used again once nobody refers to it: pages that the kernel has to find and to clear cost a third of
-    the speed. At most two wait, one that is being mixed and one that comes meanwhile.
+    A large one is used again once nobody refers to it: pages that the kernel has to find and to
+    clear cost a third of the speed. At most two wait, one that is being mixed and one that comes
+    meanwhile.
     """
 
     __slots__ = ("_known",)
@@ -93,8 +94,22 @@ class Reader:
         decoder: checks the lengths of frames.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_end", "_have", "_lead", "_pool", "_prefix", "_rest", "_size", "_start",
-                 "_step", "_to", "got", "may_deliver")  # fmt: skip
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_end",
+        "_have",
+        "_lead",
+        "_pool",
+        "_prefix",
+        "_rest",
+        "_size",
+        "_start",
+        "_step",
+        "_to",
+        "got",
+        "may_deliver",
+    )
 
     _step: Callable[[Reader], Record | None]
 
@@ -133,7 +148,8 @@ class Reader:
         """Read a frame that begins at `at` of `view`, with its header complete, in one step.
 
         Returns:
-            How many bytes that were, and the frame, where all of it is there. Zero bytes where it is anything else, or
+            How many bytes that were, and the frame, where all of it is there. Zero bytes where it
+            is anything else, or
             not as it should be: then step by step, which finds out what it is.
         """
         if self.got or not self.may_deliver:
@@ -161,14 +177,21 @@ class Reader:
     def _learn(self, view: memoryview) -> bytes:
         """Note what the envelope, recipients and lengths at the start of `view` say; return them, or nothing.
 
-        The next frame mostly begins with the same bytes, and then nothing about them need be found out again.
+        The next frame mostly begins with the same bytes, and then nothing about them need be found
+        out again.
         """
         if len(view) < ENVELOPE.size:
             return b""
         magic, version, kind, count = ENVELOPE.unpack_from(view)
         begin = ENVELOPE.size + 4 * count
         lead = bytes(view[: begin + _PREFIX])
-        if magic != MAGIC or version != VERSION or kind != DATA or not count or len(lead) < begin + _PREFIX:
+        if (
+            magic != MAGIC
+            or version != VERSION
+            or kind != DATA
+            or not count
+            or len(lead) < begin + _PREFIX
+        ):
             return b""
         try:
             header, payload = self._decoder.lengths(lead[begin:])
@@ -186,8 +209,8 @@ class Reader:
         self._have = 0
         self._pool.clear()
 
-    # A step is a plain function, not a method bound to its reader: a reader that refers to itself would live, with a
-    # buffer of megabytes, until the next collection.
+    # A step is a plain function, not a method bound to its reader: a reader that refers to itself
+    # would live, with a buffer of megabytes, until the next collection.
     def _expect(self, step: Callable[[Reader], Record | None], size: int) -> None:
         self._step = step
         self._buffer = memoryview(bytearray(size))
@@ -210,7 +233,9 @@ class Reader:
     def _control_length(self) -> Record | None:
         (length,) = LENGTH.unpack(self._buffer)
         if not 0 < length <= MAX_CONTROL:
-            raise WireError("bad_length", f"a control message of {length} bytes; at most {MAX_CONTROL}")
+            raise WireError(
+                "bad_length", f"a control message of {length} bytes; at most {MAX_CONTROL}"
+            )
         self._expect(Reader._control, length)
         return None
 

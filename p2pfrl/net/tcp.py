@@ -1,7 +1,8 @@
 """A TCP connection that carries one session: bytes are received where they belong and sent in pieces.
 
-Frames wait in one slot per (sender, kind), the newest wins: a slow reader costs memory for what is on the wire and one
-frame per slot, never a growing queue. Pieces of 256 KB let control messages, heartbeats among them, pass between them.
+Frames wait in one slot per (sender, kind), the newest wins: a slow reader costs memory for what is
+on the wire and one frame per slot, never a growing queue. Pieces of 256 KB let control messages,
+heartbeats among them, pass between them.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Link(asyncio.BufferedProtocol):
     Attributes:
         session: the state machine.
         closed: the connection is gone.
-        frames_replaced: frames that a newer one of the same sender and kind replaced before they were sent.
+        frames_replaced: frames that a newer one of the same sender and kind replaced before they
+            were sent.
         bytes_sent: bytes handed to the transport.
         round_trip: seconds, the smallest that the kernel had measured when it was last asked.
 
     Args:
-        session: (link, transport) -> its session, made when the connection is: it needs the peer's certificate.
+        session: (link, transport) -> its session, made when the connection is: it needs the peer's
+            certificate.
         on_events: called with (link, events) in order.
         clock: monotonic seconds.
         timeout: seconds after which the kernel gives up an unacknowledged segment.
@@ -135,7 +138,9 @@ class Link(asyncio.BufferedProtocol):
         if self._paused and isinstance(exc, TimeoutError):
             self._handle(self.session.give_up("slow_reader", f"the kernel gave up sending: {exc}"))
         else:
-            self._handle(self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None))
+            self._handle(
+                self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None)
+            )
 
     def pause_writing(self) -> None:
         """Stop sending pieces."""
@@ -158,7 +163,11 @@ class Link(asyncio.BufferedProtocol):
         elif self._stuck is None or taken > self._stuck[1]:
             self._stuck = now, taken
         elif now - self._stuck[0] > self._timeout:
-            self._handle(self.session.give_up("slow_reader", f"{waiting} bytes not read for {self._timeout} s"))
+            self._handle(
+                self.session.give_up(
+                    "slow_reader", f"{waiting} bytes not read for {self._timeout} s"
+                )
+            )
 
     def excuse(self, seconds: float) -> None:
         """Do not hold time against the other side in which this process did not run itself."""
@@ -170,7 +179,12 @@ class Link(asyncio.BufferedProtocol):
         """Send a frame to agents at the other end; a frame of the same sender and kind that still waits is replaced."""
         session, transport = self.session, self._transport
         waits = self._paused or self._slots or self._sending or self._control or session.outgoing
-        if not waits and 0 < len(frame.payload) <= PIECE and session.is_open and not transport.is_closing():
+        if (
+            not waits
+            and 0 < len(frame.payload) <= PIECE
+            and session.is_open
+            and not transport.is_closing()
+        ):
             begin = self._begin(tuple(to), frame)
             self.bytes_sent += len(begin) + len(frame.payload)
             transport.writelines((begin, frame.payload))
@@ -208,7 +222,9 @@ class Link(asyncio.BufferedProtocol):
         sock = self._transport.get_extra_info("socket")
         if sock is None or not hasattr(socket, "TCP_INFO"):
             return
-        with contextlib.suppress(OSError, ValueError):  # ValueError: uvloop's, of a socket that has just been closed
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # ValueError: uvloop's, of a socket that has just been closed
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             microseconds = int.from_bytes(info[_MIN_RTT : _MIN_RTT + 4], sys.byteorder)
             if 0 < microseconds < 2**32 - 1:

@@ -1,6 +1,7 @@
 """When a process sent, received and trained: what `p2pfrl calibrate` reads.
 
-Messages between agents of one process are not in it: they take no time that a network could be blamed for.
+Messages between agents of one process are not in it: they take no time that a network could be
+blamed for.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Timings:
     Attributes:
         scenario: hash of the scenario.
         agents: ids that live there.
-        round_trips: smallest round trip in seconds that the kernel measured to a neighbor's process, by an agent there.
+        round_trips: smallest round trip in seconds that the kernel measured to a neighbor's
+            process, by an agent there.
     """
 
     scenario: str
@@ -107,12 +109,17 @@ class Stopwatch:
 def write_timings(path: Path, timings: Timings) -> None:
     """Write a file that appears whole or not at all."""
     rows = {
-        name: [list(asdict(row).values()) for row in getattr(timings, name)] for name in ("sent", "arrived", "worked")
+        name: [list(asdict(row).values()) for row in getattr(timings, name)]
+        for name in ("sent", "arrived", "worked")
     }
-    text = json.dumps({
-        "scenario": timings.scenario, "agents": list(timings.agents), **rows,
-        "round_trips": [[agent, seconds] for agent, seconds in timings.round_trips.items()],
-    })  # fmt: skip
+    text = json.dumps(
+        {
+            "scenario": timings.scenario,
+            "agents": list(timings.agents),
+            **rows,
+            "round_trips": [[agent, seconds] for agent, seconds in timings.round_trips.items()],
+        }
+    )
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
@@ -137,6 +144,8 @@ def read_timings(path: Path) -> Timings:
             {int(agent): float(seconds) for agent, seconds in found["round_trips"]},
         )
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}; is it a peer's directory?") from error
+        raise RecordError(
+            f"{path}: cannot be read: {error.strerror}; is it a peer's directory?"
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordError(f"{path}: not the times of a peer: {error}") from error

@@ -1,10 +1,11 @@
 """Mutual TLS 1.3 between peers: who the other end is, its certificate says, and no field of a message.
 
-The names in the certificate (subjectAltName) `agent-3.p2pfrl`, `edge-0.p2pfrl` and `coordinator.p2pfrl` are the
-identity; host names and addresses play no part in it, since a peer may move. Only certificates of the run's own
-authority count, never those of the machine. In TLS 1.3 a client has finished its handshake before the server has looked
-at the client's certificate (E. Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined
-nothing yet, and what counts is the "joined" of the session.
+The names in the certificate (subjectAltName) `agent-3.p2pfrl`, `edge-0.p2pfrl` and
+`coordinator.p2pfrl` are the identity; host names and addresses play no part in it, since a peer may
+move. Only certificates of the run's own authority count, never those of the machine. In TLS 1.3 a
+client has finished its handshake before the server has looked at the client's certificate (E.
+Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined nothing
+yet, and what counts is the "joined" of the session.
 """
 
 from __future__ import annotations
@@ -82,10 +83,12 @@ def name_of(agent: int) -> str:
 def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
     """Return the ids, ascending, that the certificate of the other side names; those below 0 are coordinators.
 
-    Empty where it names none, or where the handshake has not verified a certificate: such a peer may claim no agent.
+    Empty where it names none, or where the handshake has not verified a certificate: such a peer
+    may claim no agent.
 
     Args:
-        ssl_object: `transport.get_extra_info("ssl_object")` of a connection with one of our contexts.
+        ssl_object: `transport.get_extra_info("ssl_object")` of a connection with one of our
+            contexts.
     """
     certificate = ssl_object.getpeercert() or {}
     agents: set[int] = set()
@@ -104,9 +107,10 @@ def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
 def refusal(error: ssl.SSLError) -> tuple[str, str]:
     """Return (reason, detail) of a failed handshake, or of the alert by which the other side ended a connection.
 
-    `reason` is one of: certificate_expired, certificate_not_yet_valid, wrong_authority, no_certificate,
-    bad_certificate, wrong_tls_version, not_tls, tls_failed. The alerts of TLS do not tell a certificate that is not yet
-    valid from a bad one: the refused side hears `bad_certificate`.
+    `reason` is one of: certificate_expired, certificate_not_yet_valid, wrong_authority,
+    no_certificate, bad_certificate, wrong_tls_version, not_tls, tls_failed. The alerts of TLS do
+    not tell a certificate that is not yet valid from a bad one: the refused side hears
+    `bad_certificate`.
     """
     name = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -126,15 +130,17 @@ def contexts(
 ) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return the contexts of (server, client): TLS 1.3 alone, both sides show a certificate of `authority`.
 
-    The peer first greets itself in memory, so that a certificate which every other peer would refuse is found here.
-    Tickets are off: a resumed connection would skip the look at the certificate. Whoever opens a server with this
-    should set `ssl_handshake_timeout`, 60 s in asyncio, to what it grants a greeting.
+    The peer first greets itself in memory, so that a certificate which every other peer would
+    refuse is found here. Tickets are off: a resumed connection would skip the look at the
+    certificate. Whoever opens a server with this should set `ssl_handshake_timeout`, 60 s in
+    asyncio, to what it grants a greeting.
 
     Args:
         authority: PEM certificate of the authority.
         certificate: PEM certificate of this process.
         key: PEM private key of `certificate`, without a passphrase.
-        on_refused: called with (reason, detail) for each handshake that the server refuses; see `refusal`.
+        on_refused: called with (reason, detail) for each handshake that the server refuses; see
+            `refusal`.
 
     Raises:
         CertificateError: a file is missing or damaged, or peers would refuse this certificate.
@@ -147,7 +153,9 @@ def contexts(
     except ssl.SSLError as error:
         reason, _ = refusal(error)
         why = getattr(error, "verify_message", error.reason)
-        raise CertificateError(f"{certificate}: {_MEANINGS[reason]} ({why}; the authority is {authority})") from error
+        raise CertificateError(
+            f"{certificate}: {_MEANINGS[reason]} ({why}; the authority is {authority})"
+        ) from error
     if not agents:
         raise CertificateError(
             f"{certificate}: expected the name of an agent such as {name_of(0)}, got none; is it a peer's certificate?"
@@ -179,12 +187,18 @@ def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ss
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    for path, what in ((authority, "authority's certificate"), (certificate, "certificate"), (key, "private key")):
+    for path, what in (
+        (authority, "authority's certificate"),
+        (certificate, "certificate"),
+        (key, "private key"),
+    ):
         try:
             with path.open("rb"):
                 pass
         except OSError as error:
-            raise CertificateError(f"{path}: expected the {what}, got: {error.strerror}; see p2pfrl pki") from error
+            raise CertificateError(
+                f"{path}: expected the {what}, got: {error.strerror}; see p2pfrl pki"
+            ) from error
     try:
         context.load_verify_locations(cafile=authority)
     except ssl.SSLError as error:
@@ -193,13 +207,17 @@ def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ss
         ) from error
 
     def refuse_passphrase() -> str:
-        raise CertificateError(f"{key}: expected a private key without a passphrase, got an encrypted one")
+        raise CertificateError(
+            f"{key}: expected a private key without a passphrase, got an encrypted one"
+        )
 
     try:
         context.load_cert_chain(certificate, key, password=refuse_passphrase)
     except ssl.SSLError as error:
         if (error.reason or "").endswith("MISMATCH"):
-            problem = f"{key}: expected the key of {certificate}, got the key of another certificate"
+            problem = (
+                f"{key}: expected the key of {certificate}, got the key of another certificate"
+            )
         else:
             problem = f"{certificate}, {key}: expected a certificate and its key in PEM, got: {error.reason or error}"
         raise CertificateError(problem) from error
@@ -231,9 +249,10 @@ def was_told(context: ssl.SSLContext) -> bool:
 def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
     """Return a server's end of a TLS connection that reports a refusal and lets the alert go out before it fails.
 
-    asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still unsent, and report
-    nothing; the other side would read a bare end of stream. They do send what is there when a handshake asks for more.
-    Whoever does not speak TLS would not understand, and is closed at once.
+    asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still
+    unsent, and report nothing; the other side would read a bare end of stream. They do send what is
+    there when a handshake asks for more. Whoever does not speak TLS would not understand, and is
+    closed at once.
     """
 
     class Telling(Counted):
@@ -253,6 +272,8 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
                     raise
                 self._error = error
                 Telling.told += 1
-                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the alert goes out first") from error
+                raise ssl.SSLWantReadError(
+                    ssl.SSL_ERROR_WANT_READ, "the alert goes out first"
+                ) from error
 
     return Telling

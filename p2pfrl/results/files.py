@@ -1,7 +1,8 @@
 """Writing and reading the files of a run directory: atomically, exactly, and refusing what is not ours.
 
-A file appears complete or not at all (temporary file, fsync, rename). A float in a CSV file is Python's `repr`, the
-shortest text that reads back as the same number. Whatever cannot be read is a `RecordError` that names the file.
+A file appears complete or not at all (temporary file, fsync, rename). A float in a CSV file is
+Python's `repr`, the shortest text that reads back as the same number. Whatever cannot be read is a
+`RecordError` that names the file.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RecordError(f"{path}: missing; the run is incomplete or this is not a run directory") from error
+        raise RecordError(
+            f"{path}: missing; the run is incomplete or this is not a run directory"
+        ) from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -60,8 +63,18 @@ def refusing(path: Path) -> Iterator[None]:
     """Turn every way in which foreign content of `path` fails to parse into a `RecordError` that names the file."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, csv.Error, RecursionError) as error:
-        raise RecordError(f"{path}: damaged or not a p2pfrl record: {type(error).__name__}: {error}") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        csv.Error,
+        RecursionError,
+    ) as error:
+        raise RecordError(
+            f"{path}: damaged or not a p2pfrl record: {type(error).__name__}: {error}"
+        ) from error
 
 
 def plain(value: Any) -> Any:
@@ -92,7 +105,9 @@ def _cells(values: NDArray[Any], *, whole: bool) -> list[str]:
     if values.dtype.kind in "biu":
         return [str(int(v)) for v in values.tolist()]
     if whole:
-        return [str(int(v)) if v.is_integer() else repr(v) for v in values.astype(np.float64).tolist()]
+        return [
+            str(int(v)) if v.is_integer() else repr(v) for v in values.astype(np.float64).tolist()
+        ]
     return [repr(v) for v in values.astype(np.float64).tolist()]
 
 
@@ -145,7 +160,10 @@ def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
         if len(row) != len(header):
             raise ValueError(f"line {number} has {len(row)} cells, expected {len(header)}")
     columns = zip(*body, strict=True) if body else [()] * len(header)
-    return {n: np.array(c, dtype=str) if n in words else _column(c) for n, c in zip(header, columns, strict=True)}
+    return {
+        n: np.array(c, dtype=str) if n in words else _column(c)
+        for n, c in zip(header, columns, strict=True)
+    }
 
 
 def _column(cells: Sequence[str]) -> NDArray[Any]:

@@ -19,7 +19,11 @@ def encode_tensors(arrays: Mapping[str, NDArray[Any]], layout: Layout | None = N
     """Return arrays as safetensors, with the names and shapes of `layout` as metadata; equal input, equal bytes."""
     from safetensors.numpy import save
 
-    metadata = None if layout is None else {"layout": json.dumps([[name, list(shape)] for name, shape in layout])}
+    metadata = (
+        None
+        if layout is None
+        else {"layout": json.dumps([[name, list(shape)] for name, shape in layout])}
+    )
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata)
 
 
@@ -39,7 +43,9 @@ def decode_parameters(content: bytes) -> tuple[NDArray[np.floating], Layout]:
     parameters = decode_tensors(content)["parameters"]
     (length,) = struct.unpack("<Q", content[:8])
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    layout = tuple((str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"]))
+    layout = tuple(
+        (str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"])
+    )
     return parameters, layout
 
 

@@ -62,8 +62,8 @@ class Group:
     def curve(self, x: str, y: str) -> Curve:
         """Return the mean of column `y` against column `x` over the seeds.
 
-        Seeds are interpolated to common values of x. A seed that ended early keeps its last value, so that the seeds
-        that reached their target first do not leave the mean to the others.
+        Seeds are interpolated to common values of x. A seed that ended early keeps its last value,
+        so that the seeds that reached their target first do not leave the mean to the others.
         """
         pairs = [p for p in (_points(record, x, y) for record in self.records) if len(p[0])]
         if not pairs:
@@ -111,7 +111,9 @@ def _labels(identities: Sequence[Mapping[str, str]]) -> list[str]:
     labels = []
     for identity in identities:
         words = [identity[key].strip("'\"") for key in ("name", "mode") if key in differing]
-        words += [f"{key.rpartition('.')[2]} {identity.get(key, '-')}".replace("'", "") for key in telling]
+        words += [
+            f"{key.rpartition('.')[2]} {identity.get(key, '-')}".replace("'", "") for key in telling
+        ]
         labels.append(" · ".join(words) or identity["mode"].strip("'\""))
     return labels
 

@@ -13,7 +13,10 @@ from p2pfrl.results.statistics import Estimate
 
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "round": ("round", ()),
-    "virtual_seconds": ("virtual time", ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))),
+    "virtual_seconds": (
+        "virtual time",
+        ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    ),
     "bytes_sent": ("bytes sent, all agents", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))),
     "env_steps": ("environment steps, all agents", ((1e6, "millions"), (1e3, "thousands"))),
 }
@@ -31,7 +34,8 @@ def scale(column: str, largest: float) -> Scale:
     """Return the unit in which `largest` of `column` is a number that people read.
 
     >>> scale("virtual_seconds", 90.0), scale("bytes_sent", 4.2e6)
-    (Scale(divisor=1.0, label='virtual time (s)'), Scale(divisor=1000000.0, label='bytes sent, all agents (MB)'))
+    (Scale(divisor=1.0, label='virtual time (s)'), Scale(divisor=1000000.0, label='bytes sent, all
+    agents (MB)'))
     """
     name, units = _UNITS[column]
     for divisor, unit in units:
@@ -51,7 +55,11 @@ def amount(value: float, column: str) -> str:
     for divisor, unit in _UNITS[column][1]:
         if abs(value) >= divisor:
             return f"{value / divisor:.3g} {unit}"
-    return f"{value:.6g}" if column in ("round", "env_steps") else f"{value:.3g} {_UNITS[column][1][-1][1]}"
+    return (
+        f"{value:.6g}"
+        if column in ("round", "env_steps")
+        else f"{value:.3g} {_UNITS[column][1][-1][1]}"
+    )
 
 
 def number(value: float) -> str:

@@ -1,8 +1,9 @@
 """The record of a run: what is plotted, reported and verified, in memory and as a run directory.
 
-A record is append-only and complete: figures and reports need nothing else, and nothing of it flows back to agents.
-`save` writes the data files first and `summary.json` last, with the checksum of every other file in it. A directory
-without a readable `summary.json` is an unfinished run; one whose checksums differ is refused, naming the file.
+A record is append-only and complete: figures and reports need nothing else, and nothing of it flows
+back to agents. `save` writes the data files first and `summary.json` last, with the checksum of
+every other file in it. A directory without a readable `summary.json` is an unfinished run; one
+whose checksums differ is refused, naming the file.
 """
 
 from __future__ import annotations
@@ -104,15 +105,17 @@ class Record:
     Attributes:
         scenario: the resolved scenario, TOML; running it again gives the same digest.
         summary: the keys of `summary.json`.
-        metrics: column -> `(rows,)` float64, nan where undefined; `METRICS` and more, cumulative where it counts
-            (`env_steps`, `bytes_sent`, `messages_dropped`).
-        agents: column -> `(rows,)` in long format, one row per (round, agent); `AGENTS`, then `physics_<name>` for
-            every physics that the agents do not share, then the environment's own measures.
+        metrics: column -> `(rows,)` float64, nan where undefined; `METRICS` and more, cumulative
+            where it counts (`env_steps`, `bytes_sent`, `messages_dropped`).
+        agents: column -> `(rows,)` in long format, one row per (round, agent); `AGENTS`, then
+            `physics_<name>` for every physics that the agents do not share, then the environment's
+            own measures.
         parameters: `(n, d)`, the final parameters without padding.
         layout: names and shapes of the tensors within the `d` numbers, in order.
         problem: the instance, named arrays; empty where there is none.
         graph: who sends to whom; the union over rounds where it varies.
-        lambda_2: contraction of the consensus distance per round that theory predicts, or None where it predicts none.
+        lambda_2: contraction of the consensus distance per round that theory predicts, or None
+            where it predicts none.
         staleness: `(k,)` int64: how many messages were applied at staleness 0, 1, ..., k-1.
         timeline: what agents did when; the beginning of a long run.
         heterogeneity: how different the agents are, by name.
@@ -163,13 +166,21 @@ def save(record: Record, directory: Path | str) -> Record:
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in ("summary.json", "problem.safetensors", "events.jsonl", "trace.json", "report.html"):
+        for old in (
+            "summary.json",
+            "problem.safetensors",
+            "events.jsonl",
+            "trace.json",
+            "report.html",
+        ):
             (folder / old).unlink(missing_ok=True)
         for figure in (folder / "figures").glob("*.[sp][vn]g"):
             figure.unlink()
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
-    written = {name: write_bytes(folder / name, content) for name, content in _contents(record).items()}
+    written = {
+        name: write_bytes(folder / name, content) for name, content in _contents(record).items()
+    }
     summary = {
         **record.summary,
         "lambda_2": record.lambda_2,
@@ -195,7 +206,10 @@ def _contents(record: Record) -> dict[str, bytes]:
         "parameters.safetensors": encode_tensors({"parameters": record.parameters}, record.layout),
         "graph.json": encode_json(graph_to_json(record.graph)),
         "staleness.csv": encode_csv(
-            {"staleness": np.arange(len(record.staleness)), "messages": np.asarray(record.staleness, dtype=np.int64)}
+            {
+                "staleness": np.arange(len(record.staleness)),
+                "messages": np.asarray(record.staleness, dtype=np.int64),
+            }
         ),
         "timeline.csv": encode_csv(timeline),
     }
@@ -224,7 +238,9 @@ def load(directory: Path | str) -> Record:
     summary = load_summary(folder)
     with refusing(folder / "summary.json"):
         checksums = {str(k): str(v) for k, v in summary.pop("files").items()}
-        heterogeneity = {str(k): float("nan" if v is None else v) for k, v in summary["heterogeneity"].items()}
+        heterogeneity = {
+            str(k): float("nan" if v is None else v) for k, v in summary["heterogeneity"].items()
+        }
         lambda_2 = None if summary["lambda_2"] is None else float(summary["lambda_2"])
     summary.pop("format")
     contents = {name: _checked(folder, name, expected) for name, expected in checksums.items()}
@@ -235,7 +251,10 @@ def load(directory: Path | str) -> Record:
     with refusing(folder / "scenario.toml"):
         scenario = content("scenario.toml").decode()
     with refusing(folder / "metrics.csv"):
-        metrics = {name: values.astype(np.float64) for name, values in decode_csv(content("metrics.csv")).items()}
+        metrics = {
+            name: values.astype(np.float64)
+            for name, values in decode_csv(content("metrics.csv")).items()
+        }
     with refusing(folder / "agents.csv"):
         agents = decode_csv(content("agents.csv"))
     with refusing(folder / "parameters.safetensors"):
@@ -251,7 +270,10 @@ def load(directory: Path | str) -> Record:
     with refusing(folder / "timeline.csv"):
         rows = decode_csv(content("timeline.csv"), words=("kind",))
         columns = (rows[c].tolist() for c in ("agent", "kind", "start", "end"))
-        timeline = tuple(Interval(int(a), _KINDS[_KINDS.index(k)], s, e) for a, k, s, e in zip(*columns, strict=True))
+        timeline = tuple(
+            Interval(int(a), _KINDS[_KINDS.index(k)], s, e)
+            for a, k, s, e in zip(*columns, strict=True)
+        )
     events = None
     if "events.jsonl" in contents:
         with refusing(folder / "events.jsonl"):
@@ -280,8 +302,21 @@ def _checked(folder: Path, name: str, expected: str) -> bytes:
         raise RecordError(f"{path}: not a file of a run directory")
     content = read_bytes(path)
     if checksum(content) != expected:
-        raise RecordError(f"{path}: changed since the run wrote it (its checksum differs from the one in summary.json)")
+        raise RecordError(
+            f"{path}: changed since the run wrote it (its checksum differs from the one in summary.json)"
+        )
     return content
 
 
-__all__ = ["AGENTS", "METRICS", "PHYSICS", "Event", "Interval", "Record", "load", "load_summary", "plain", "save"]
+__all__ = [
+    "AGENTS",
+    "METRICS",
+    "PHYSICS",
+    "Event",
+    "Interval",
+    "Record",
+    "load",
+    "load_summary",
+    "plain",
+    "save",
+]

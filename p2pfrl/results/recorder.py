@@ -1,7 +1,8 @@
 """The recorder: watches a run and writes its rows. Nothing of what it computes flows back to the agents.
 
-Synchronous runs get one row per round, when the last agent that is awaited has finished it; an agent that skipped a
-round counts with what it had. Asynchronous runs get one row per tick of virtual time.
+Synchronous runs get one row per round, when the last agent that is awaited has finished it; an
+agent that skipped a round counts with what it had. Asynchronous runs get one row per tick of
+virtual time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Recorder:
         every: rounds between evaluations.
         episodes: of an evaluation.
         on_row: called with every new row; returns whether the run should stop here.
-        mixes: whether what happens between training and the next round is mixing, so that the mean can drift by it.
+        mixes: whether what happens between training and the next round is mixing, so that the mean
+            can drift by it.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
         parts: that distances are measured over; None for all.
     """
@@ -102,7 +104,9 @@ class Recorder:
         self._steps[agent] += update.env_steps
         self.env_steps += update.env_steps
 
-    def mixed(self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector) -> None:
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
         for tau in staleness.values():
             self.applied(agent, tau)
@@ -163,11 +167,16 @@ class Recorder:
             self.rows[-1].update(self._evaluation(range(self._n)))
 
     def follow_clock(
-        self, post: Callable[..., None], is_busy: Callable[[], bool], max_updates: int | None, stop: Callable[[], None]
+        self,
+        post: Callable[..., None],
+        is_busy: Callable[[], bool],
+        max_updates: int | None,
+        stop: Callable[[], None],
     ) -> None:
         """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
 
-        Ticks double where less than a quarter of the agents ended a round, and end where nothing else is to come.
+        Ticks double where less than a quarter of the agents ended a round, and end where nothing
+        else is to come.
         """
         assert self._tick is not None
         self._max_updates, self._stop = max_updates, stop
@@ -192,10 +201,16 @@ class Recorder:
         self.updates += 1
         update, lags = self._updates[agent], self._lags[agent]
         entry = Entry(
-            self._judge.parameters(agent), self._now(), self._return(agent), self._finished[agent],
-            update.loss if update else np.nan, self.traffic.bytes_by[agent],
-            sum(lags) / len(lags) if lags else np.nan, self._steps[agent], update.measures if update else {},
-        )  # fmt: skip
+            self._judge.parameters(agent),
+            self._now(),
+            self._return(agent),
+            self._finished[agent],
+            update.loss if update else np.nan,
+            self.traffic.bytes_by[agent],
+            sum(lags) / len(lags) if lags else np.nan,
+            self._steps[agent],
+            update.measures if update else {},
+        )
         lags.clear()
         if self._tick is not None or round < self.row:
             self._settle(agent, entry)
@@ -222,7 +237,9 @@ class Recorder:
             self._completed[agent] = completed
 
     def _advance(self) -> None:
-        while not self._behind and not self.stopped_at_row and any(self._alive) and self._tick is None:
+        while (
+            not self._behind and not self.stopped_at_row and any(self._alive) and self._tick is None
+        ):
             if self.row not in self._entries and not any(r > self.row for r in self._entries):
                 return
             entries = self._entries.pop(self.row, {})
@@ -230,7 +247,8 @@ class Recorder:
                 self._settle(agent, entry)
             self.row += 1
             self._behind = sum(
-                alive and done <= self.row for alive, done in zip(self._alive, self._completed, strict=True)
+                alive and done <= self.row
+                for alive, done in zip(self._alive, self._completed, strict=True)
             )
             self._write(self._now(), len(entries))
 
@@ -242,13 +260,19 @@ class Recorder:
         known = returns[np.isfinite(returns)]
         disagreements, distance = self._distances(alive)
         error = self._judge.error(self.current[alive])
-        lags = [e.staleness for i in alive if (e := self._latest[i]) is not None and e.staleness == e.staleness]
+        lags = [
+            e.staleness
+            for i in alive
+            if (e := self._latest[i]) is not None and e.staleness == e.staleness
+        ]
         nan = float("nan")
         kl = self._judge.divergence(alive, self.current[alive]) if len(alive) <= 256 else None
         row: Row = {
             "round": round,
             "virtual_seconds": now / SECOND,
-            "env_steps": sum(e.env_steps for i in range(self._n) if (e := self._latest[i]) is not None),
+            "env_steps": sum(
+                e.env_steps for i in range(self._n) if (e := self._latest[i]) is not None
+            ),
             "return_mean": float(known.mean()) if known.size else nan,
             "return_min": float(known.min()) if known.size else nan,
             "return_max": float(known.max()) if known.size else nan,
@@ -266,17 +290,31 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        if self._episodes and round and round % self._every == 0 and (not self.rows or self.rows[-1]["round"] < round):
+        if (
+            self._episodes
+            and round
+            and round % self._every == 0
+            and (not self.rows or self.rows[-1]["round"] < round)
+        ):
             row.update(self._evaluation(alive))
         self.rows.append(row)
         for agent, own in zip(alive, disagreements, strict=True):
             entry = self._latest[agent]
             if entry is not None:
-                self.agent_rows.append({
-                    "round": round, "agent": agent, "virtual_seconds": entry.time / SECOND, "return": entry.returns,
-                    "episodes": entry.episodes, "loss": entry.loss, "disagreement": own,
-                    "bytes_sent": entry.bytes_sent, "staleness": entry.staleness, **entry.measures,
-                })  # fmt: skip
+                self.agent_rows.append(
+                    {
+                        "round": round,
+                        "agent": agent,
+                        "virtual_seconds": entry.time / SECOND,
+                        "return": entry.returns,
+                        "episodes": entry.episodes,
+                        "loss": entry.loss,
+                        "disagreement": own,
+                        "bytes_sent": entry.bytes_sent,
+                        "staleness": entry.staleness,
+                        **entry.measures,
+                    }
+                )
         if self._on_row(row):
             self.stopped_at_row = True
 
@@ -287,7 +325,9 @@ class Recorder:
     def _part_distance(self, part: str, agents: Sequence[int]) -> float:
         if part not in self._layout.parts:
             return float("nan")
-        return distances(self._layout.pack(self.current[list(agents)], (part,)), range(len(agents)))[1]
+        return distances(
+            self._layout.pack(self.current[list(agents)], (part,)), range(len(agents))
+        )[1]
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean of what they share in each agent's environment."""
@@ -295,6 +335,11 @@ class Recorder:
         own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
         if own is None:
             return {}
-        common = self._judge.evaluate(agents, self._judge.average(agents, chosen), self._episodes, len(self.rows))
+        common = self._judge.evaluate(
+            agents, self._judge.average(agents, chosen), self._episodes, len(self.rows)
+        )
         assert common is not None
-        return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}
+        return {
+            "evaluation_own": float(own.mean()),
+            "evaluation_mean_parameters": float(common.mean()),
+        }

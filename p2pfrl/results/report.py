@@ -42,8 +42,10 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
     """Draw every figure that the runs have data for, as SVG and PNG, and return the paths.
 
     Args:
-        directories: run directories; runs that differ in nothing but the seed become one line with its confidence.
-        out: folder; else `figures` in the run directory, or beside the run directories where there are several.
+        directories: run directories; runs that differ in nothing but the seed become one line with
+            its confidence.
+        out: folder; else `figures` in the run directory, or beside the run directories where there
+            are several.
     """
     from p2pfrl.results.plots import draw, write
 
@@ -52,12 +54,15 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
     return write(draw(group(records)), folder)
 
 
-def report(directories: Sequence[Path | str], out: Path | str | None = None, tables: Sequence[Table] = ()) -> Path:
+def report(
+    directories: Sequence[Path | str], out: Path | str | None = None, tables: Sequence[Table] = ()
+) -> Path:
     """Write `report.html` and the figures of the runs, and return the page's path.
 
     Args:
         directories: run directories.
-        out: folder that gets `report.html` and `figures/`; else the run directory, or the folder of several.
+        out: folder that gets `report.html` and `figures/`; else the run directory, or the folder of
+            several.
         tables: shown first, as those of a comparison.
     """
     from p2pfrl.results.plots import draw, write
@@ -76,7 +81,9 @@ def load_all(directories: Sequence[Path | str]) -> tuple[Record, ...]:
     """Return the records of `directories`, in order; one that is given twice counts once."""
     unique = list(dict.fromkeys(Path(d).resolve() for d in directories))
     if not unique:
-        raise RecordError("no run directory given: expected at least one, as `p2pfrl report runs/ring_16/...`")
+        raise RecordError(
+            "no run directory given: expected at least one, as `p2pfrl report runs/ring_16/...`"
+        )
     return tuple(load(directory) for directory in unique)
 
 
@@ -88,10 +95,21 @@ def _beside(records: Sequence[Record]) -> Path:
 def _page(groups: Sequence[Group], pictures: Sequence[Any], first: Sequence[Table]) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    template = resources.files("p2pfrl.results").joinpath("templates/report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = (
+        resources.files("p2pfrl.results")
+        .joinpath("templates/report.html")
+        .read_text(encoding="utf-8")
+    )
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     images = [
-        {"name": p.name, "title": p.title, "caption": p.caption, "source": base64.b64encode(p.svg).decode()}
+        {
+            "name": p.name,
+            "title": p.title,
+            "caption": p.caption,
+            "source": base64.b64encode(p.svg).decode(),
+        }
         for p in pictures
     ]
     tables = [
@@ -161,7 +179,10 @@ def summary_table(groups: Sequence[Group]) -> Table:
     """Return the summary of each group, means over seeds with 95% confidence; lines without a number are left out."""
     rows = []
     for title, path, show in _SUMMARY:
-        cells = [estimate([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records]) for g in groups]
+        cells = [
+            estimate([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records])
+            for g in groups
+        ]
         if any(cell.count for cell in cells):
             rows.append((title, *(interval(cell, show) for cell in cells)))
     many = any(len(g.records) > 1 for g in groups)
@@ -175,7 +196,12 @@ def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
     if not measures:
         return None
     rows = tuple((name.replace("_", " "), number(value)) for name, value in measures.items())
-    return Table("Heterogeneity", "How different the agents' tasks are; 0 is identical.", ("measure", "value"), rows)
+    return Table(
+        "Heterogeneity",
+        "How different the agents' tasks are; 0 is identical.",
+        ("measure", "value"),
+        rows,
+    )
 
 
 def physics_table(groups: Sequence[Group]) -> Table | None:
@@ -194,11 +220,10 @@ def physics_table(groups: Sequence[Group]) -> Table | None:
     keys = sorted(values)
     header = (*(c.removeprefix(PHYSICS) for c in columns), *(f"return, {g.label}" for g in groups))
     body = tuple(
-        (*(number(v) for v in key), *(interval(estimate(cell)) for cell in values[key])) for key in _spaced(keys, _ROWS)
+        (*(number(v) for v in key), *(interval(estimate(cell)) for cell in values[key]))
+        for key in _spaced(keys, _ROWS)
     )
-    caption = (
-        "Final return of the agents with these physics: mean over agents and seeds, with 95% bootstrap confidence."
-    )
+    caption = "Final return of the agents with these physics: mean over agents and seeds, with 95% bootstrap confidence."
     if len(keys) > _ROWS:
         caption += f" {_ROWS} of {len(keys)} are shown, evenly spaced."
     return Table("Return by physics", caption, header, body)

@@ -1,9 +1,9 @@
 """Statistics over seeds: interquartile mean, bootstrap confidence, paired differences, probability of improvement.
 
-As recommended by Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", NeurIPS 2021, arXiv 2108.13264: report intervals, prefer the interquartile mean to mean and
-median, and give the probability that one method beats the other. Random numbers come from a fixed stream: the same runs
-give the same intervals.
+As recommended by Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep Reinforcement Learning at
+the Edge of the Statistical Precipice", NeurIPS 2021, arXiv 2108.13264: report intervals, prefer the
+interquartile mean to mean and median, and give the probability that one method beats the other.
+Random numbers come from a fixed stream: the same runs give the same intervals.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def improvement(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
 
     Only order counts: infinities are values like others, nan is left out.
 
-    P = U / (len(first) len(second)) with the U statistic of Mann and Whitney, Annals of Mathematical Statistics 1947.
+    P = U / (len(first) len(second)) with the U statistic of Mann and Whitney, Annals of
+    Mathematical Statistics 1947.
     """
     from scipy.stats import mannwhitneyu
 

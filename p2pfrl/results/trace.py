@@ -1,7 +1,7 @@
 """The trace of a run: one JSON object per line, and the same events for Perfetto (https://ui.perfetto.dev).
 
-The Chrome trace-event format: `X` is a slice on an agent's track, `s` and `f` are the two ends of the arrow from a
-send to its delivery. Times there are microseconds.
+The Chrome trace-event format: `X` is a slice on an agent's track, `s` and `f` are the two ends of
+the arrow from a send to its delivery. Times there are microseconds.
 """
 
 from __future__ import annotations
@@ -58,14 +58,23 @@ _AT_RECEIVER = frozenset({"deliver"})
 
 def encode_events(events: Iterable[Event]) -> bytes:
     """Return `events` as JSON lines with the keys time_ns, kind, from, to, sequence, crc32."""
-    return "".join(json.dumps(dict(zip(_FIELDS, event, strict=True))) + "\n" for event in events).encode()
+    return "".join(
+        json.dumps(dict(zip(_FIELDS, event, strict=True))) + "\n" for event in events
+    ).encode()
 
 
 def decode_events(content: bytes) -> tuple[Event, ...]:
     """Return the events of `encode_events`."""
     rows = (json.loads(line) for line in content.decode().splitlines())
     return tuple(
-        Event(int(r["time_ns"]), str(r["kind"]), int(r["from"]), int(r["to"]), int(r["sequence"]), int(r["crc32"]))
+        Event(
+            int(r["time_ns"]),
+            str(r["kind"]),
+            int(r["from"]),
+            int(r["to"]),
+            int(r["sequence"]),
+            int(r["crc32"]),
+        )
         for r in rows
     )
 
@@ -98,9 +107,18 @@ def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int
     for event in events:
         who = event.receiver if event.kind in _AT_RECEIVER else event.sender
         place = {"pid": 0, "tid": who if who >= 0 else agents, "ts": event.time_ns / 1e3}
-        detail = {"from": event.sender, "to": event.receiver, "sequence": event.sequence, "crc32": event.crc}
-        rows.append({"ph": "X", "name": event.kind, "cat": "event", "dur": 0.5, "args": detail, **place})
+        detail = {
+            "from": event.sender,
+            "to": event.receiver,
+            "sequence": event.sequence,
+            "crc32": event.crc,
+        }
+        rows.append(
+            {"ph": "X", "name": event.kind, "cat": "event", "dur": 0.5, "args": detail, **place}
+        )
         if arrow := _ARROWS.get(event.kind):
             name = f"{event.sender}-{event.receiver}-{event.sequence}"
-            rows.append({"ph": arrow, "name": "message", "cat": "message", "id": name, "bp": "e", **place})
+            rows.append(
+                {"ph": arrow, "name": "message", "cat": "message", "id": name, "bp": "e", **place}
+            )
     return json.dumps({"traceEvents": rows, "displayTimeUnit": "ms"}).encode()

@@ -67,8 +67,8 @@ def distances(rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
 class Sum:
     """A sum of vectors with the rounding error of every addition, so that their order does not matter.
 
-    A collected run then equals a simulated one in which agents finished a round in another order. Knuth, The art of
-    computer programming 2, section 4.2.2, theorem B.
+    A collected run then equals a simulated one in which agents finished a round in another order.
+    Knuth, The art of computer programming 2, section 4.2.2, theorem B.
     """
 
     __slots__ = ("_error", "_high")

@@ -43,7 +43,11 @@ class Learning:
 
 def learning(scenario: Scenario) -> Learning:
     """Return the learners and environments of a scenario."""
-    tables, seed, episodes = _Tables(scenario, range(scenario.agents)), scenario.seed, scenario.evaluation.episodes
+    tables, seed, episodes = (
+        _Tables(scenario, range(scenario.agents)),
+        scenario.seed,
+        scenario.evaluation.episodes,
+    )
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
         problem, table = section.rule, tables.of(section)
@@ -51,10 +55,20 @@ def learning(scenario: Scenario) -> Learning:
         return problem.simulator(table, section.instances, seed), evaluator
 
     stack = _stack(scenario, world)
-    found = [(make, tables.of(make.environment)) for make in scenario.makes if make.environment is not None]
+    found = [
+        (make, tables.of(make.environment))
+        for make in scenario.makes
+        if make.environment is not None
+    ]
     if not found:
         return Learning(stack, {}, stack.problem(), {})
-    instance = merge([make.environment.rule.instance(table) for make, table in found if make.environment is not None])
+    instance = merge(
+        [
+            make.environment.rule.instance(table)
+            for make, table in found
+            if make.environment is not None
+        ]
+    )
     return Learning(stack, _columns(found), instance | stack.problem(), _differences(found))
 
 
@@ -76,13 +90,17 @@ def outline(scenario: Scenario) -> Stack:
 def differences(scenario: Scenario) -> dict[str, float]:
     """Return how different the agents' environments are; where groups have their own, within each group."""
     tables = _Tables(scenario, range(scenario.agents))
-    return _differences([(make, tables.of(make.environment)) for make in scenario.makes if make.environment])
+    return _differences(
+        [(make, tables.of(make.environment)) for make in scenario.makes if make.environment]
+    )
 
 
 def task_of(scenario: Scenario) -> Task:
     """Return what the learner is bound to, environments apart."""
     payload = PAYLOADS.get(scenario.exchange.payload)
-    gradient_only = payload is not None and payload.needs_gradient and scenario.mode in payload.modes
+    gradient_only = (
+        payload is not None and payload.needs_gradient and scenario.mode in payload.modes
+    )
     return Task(
         scenario.seed,
         scenario.agents,
@@ -115,7 +133,9 @@ class _Tables:
             if known == section:
                 return table
         rule, seed, agents = section.rule, self._scenario.seed, self._agents
-        table = rule.physics(seed, agents, columns(rule, section.vary, seed, agents, self._scenario.agents))
+        table = rule.physics(
+            seed, agents, columns(rule, section.vary, seed, agents, self._scenario.agents)
+        )
         self._made.append((section, table))
         return table
 
@@ -150,7 +170,10 @@ def _differences(found: Sequence[tuple[Make, Table]]) -> dict[str, float]:
     for number, (make, table) in enumerate(found):
         assert make.environment is not None
         own = {name: values[sorted(make.agents)] for name, values in table.items()}
-        out |= {f"group{number}.{name}": value for name, value in heterogeneity(make.environment.rule, own).items()}
+        out |= {
+            f"group{number}.{name}": value
+            for name, value in heterogeneity(make.environment.rule, own).items()
+        }
     return out
 
 
@@ -167,7 +190,9 @@ def _stack(scenario: Scenario, world: World) -> Stack:
     def prepare(task: Task) -> Stack:
         if not scenario.groups:
             return bind(task, 0)
-        groups = [Group(frozenset(make.agents), bind(task, k)) for k, make in enumerate(scenario.makes)]
+        groups = [
+            Group(frozenset(make.agents), bind(task, k)) for k, make in enumerate(scenario.makes)
+        ]
         return GroupedStack(groups, tells=task.tells is not None)
 
     stack: Stack = scenario.personal.wrap(prepare, task_of(scenario))

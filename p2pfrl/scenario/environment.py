@@ -69,16 +69,23 @@ class EnvironmentSlot(Slot):
         name = own.get("id")
         if not isinstance(name, str):
             got = f"got {show(name)}" if "id" in own else "it is missing"
-            raise refuse(problem(f'expected the name of an environment such as "CartPole-v1", {got}', "id"))
+            raise refuse(
+                problem(f'expected the name of an environment such as "CartPole-v1", {got}', "id")
+            )
         from p2pfrl.learning.environments.registry import resolve
 
         try:
             found = resolve(name)
         except P2PFRLError as error:
-            raise refuse(problem(str(error).removeprefix("environment.id: "), "id", value=name)) from error
+            raise refuse(
+                problem(str(error).removeprefix("environment.id: "), "id", value=name)
+            ) from error
         known = {**options_of(found.rule), **dict.fromkeys(names)}
         strays = [key for key in options if key not in known]
-        problems = [problem(f"unknown key{did_you_mean(key, known)}", key, value=options.pop(key)) for key in strays]
+        problems = [
+            problem(f"unknown key{did_you_mean(key, known)}", key, value=options.pop(key))
+            for key in strays
+        ]
         try:
             made: object = construct(found.rule, {**found.preset, **options})
         except ValidationError as error:
@@ -89,14 +96,18 @@ class EnvironmentSlot(Slot):
             problems += details(error)
         if problems:
             raise refuse(*problems)
-        return EnvironmentSection(rule=made, id=section.id, instances=section.instances, vary=section.vary)  # type: ignore[arg-type]
+        return EnvironmentSection(
+            rule=made, id=section.id, instances=section.instances, vary=section.vary
+        )  # type: ignore[arg-type]
 
     def dump(self, value: object) -> object:
         """Return the table that would be read as `value`."""
         assert isinstance(value, EnvironmentSection)
         own = dump(value)
         own.pop("rule")
-        options: dict[str, object] = dump(value.rule) if dataclasses.is_dataclass(value.rule) else {}
+        options: dict[str, object] = (
+            dump(value.rule) if dataclasses.is_dataclass(value.rule) else {}
+        )
         return {**{name: option for name, option in options.items() if name not in own}, **own}
 
     def json_schema(self) -> JsonSchemaValue:
@@ -106,7 +117,10 @@ class EnvironmentSlot(Slot):
         schema["additionalProperties"] = True
         rules = table("environments")
         schema["anyOf"] = [
-            {"properties": {"id": {"const": name}, **schema_of(cls).get("properties", {})}, "title": name}
+            {
+                "properties": {"id": {"const": name}, **schema_of(cls).get("properties", {})},
+                "title": name,
+            }
             for name, cls in rules.items()
         ] + [{"properties": {"id": {"type": "string"}}, "title": "any Gymnasium id"}]
         return schema

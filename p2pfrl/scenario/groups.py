@@ -29,13 +29,15 @@ _OF_GROUP = re.compile(r"group\d+")
 class Group:
     """Agents that differ from the others: in networks, learning rates, environments.
 
-    Agents in no group form one of their own, as the sections `[learner]` and `[environment]` say. What tensors all
-    groups have by name and shape travels; the rest of each group stays with its agents.
+    Agents in no group form one of their own, as the sections `[learner]` and `[environment]` say.
+    What tensors all groups have by name and shape travels; the rest of each group stays with its
+    agents.
 
     Attributes:
         agents: their ids; nobody is in two groups.
         learner: options in place of those of `[learner]`; with another kind, all options of it.
-        environment: options in place of those of `[environment]`; with another id, all options of it but `instances`.
+        environment: options in place of those of `[environment]`; with another id, all options of
+            it but `instances`.
     """
 
     agents: tuple[int, ...] = Field(min_length=1)
@@ -66,7 +68,8 @@ def makes(scenario: Scenario) -> tuple[Make, ...]:
     """
     learner, environment = scenario.learner, scenario.environment
     found = [
-        Make(group.agents, _learner(group, learner), _environment(group, environment)) for group in scenario.groups
+        Make(group.agents, _learner(group, learner), _environment(group, environment))
+        for group in scenario.groups
     ]
     taken = {agent for group in scenario.groups for agent in group.agents}
     rest = tuple(agent for agent in range(scenario.agents) if agent not in taken)
@@ -101,7 +104,11 @@ def _environment(group: Group, environment: EnvironmentSection | None) -> Enviro
 
 def problems(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield what is wrong with groups and with what never travels, at its place."""
-    groups, agents, has_personal = scenario.groups, scenario.agents, kind_of("personal", scenario.personal) != "none"
+    groups, agents, has_personal = (
+        scenario.groups,
+        scenario.agents,
+        kind_of("personal", scenario.personal) != "none",
+    )
     seen: dict[int, int] = {}
     for number, group in enumerate(groups):
         for position, agent in enumerate(group.agents):
@@ -109,7 +116,9 @@ def problems(scenario: Scenario) -> Iterator[InitErrorDetails]:
             if not 0 <= agent < agents:
                 yield problem(f"expected an agent below {agents}, got {agent}", *place, value=agent)
             elif agent in seen:
-                yield problem(f"agent {agent} is in group {seen[agent]} already", *place, value=agent)
+                yield problem(
+                    f"agent {agent} is in group {seen[agent]} already", *place, value=agent
+                )
             seen.setdefault(agent, number)
         yield from _options(number, group, scenario)
     if groups and scenario.learner.moments == "average":
@@ -127,7 +136,9 @@ def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErro
     learner, environment = scenario.learner, scenario.environment
     for name in _OF_ALL:
         if name in group.learner:
-            yield problem("is one for all agents: set it in [learner]", "groups", number, "learner", name)
+            yield problem(
+                "is one for all agents: set it in [learner]", "groups", number, "learner", name
+            )
     if environment is None and group.environment:
         reason = "the scenario has no [environment] whose options these could replace"
         yield problem(reason, "groups", number, "environment")
@@ -145,7 +156,12 @@ def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErro
             return
         for name in made.vary:
             if name not in known:
-                yield problem(f"{made.id} has nothing of this name{did_you_mean(name, known)}", *path, "vary", name)
+                yield problem(
+                    f"{made.id} has nothing of this name{did_you_mean(name, known)}",
+                    *path,
+                    "vary",
+                    name,
+                )
 
 
 def _told(path: tuple[str | int, ...], make: Callable[[], object]) -> Iterator[InitErrorDetails]:
@@ -154,4 +170,6 @@ def _told(path: tuple[str | int, ...], make: Callable[[], object]) -> Iterator[I
         make()
     except ValidationError as error:
         for found in details(error):
-            yield InitErrorDetails(type=found["type"], loc=(*path, *found["loc"]), input=found["input"])
+            yield InitErrorDetails(
+                type=found["type"], loc=(*path, *found["loc"]), input=found["input"]
+            )

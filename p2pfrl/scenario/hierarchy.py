@@ -15,18 +15,19 @@ from p2pfrl.core.rule import rule
 class Hierarchy:
     """The tree of mode hierarchical: agents, edge coordinators, and a cloud above them.
 
-    Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its participation
-    chooses. Every `edge_rounds` rounds the cloud averages the edges, by the environment steps behind each, and moves
-    toward that by the server optimizer. Edges and cloud do not crash; of a partition they are on the side of group 0.
+    Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its
+    participation chooses. Every `edge_rounds` rounds the cloud averages the edges, by the
+    environment steps behind each, and moves toward that by the server optimizer. Edges and cloud do
+    not crash; of a partition they are on the side of group 0.
 
     Attributes:
-        edges: how many; agents are split by number into groups of one size. About the square root of n when neither
-            this nor `groups` is given.
+        edges: how many; agents are split by number into groups of one size. About the square root
+            of n when neither this nor `groups` is given.
         groups: the agents of each edge, instead of `edges`.
         edge_rounds: rounds per average of the cloud (kappa_2; kappa_1 is schedule.every).
 
-    Reference: HierFAVG: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC 2020,
-        arXiv 1905.06641.
+    Reference: HierFAVG: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated
+        learning, ICC 2020, arXiv 1905.06641.
     """
 
     edges: int | None = Field(default=None, ge=1)

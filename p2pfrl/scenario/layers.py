@@ -53,7 +53,9 @@ class Layers:
 
     def say(self, problems: Iterable[tuple[Sequence[str | int], str]]) -> ScenarioError:
         """Return the error that lists problems (path of the key, message), each with its place, in order of place."""
-        placed = sorted({(self.place(path), ".".join(map(str, path)), message) for path, message in problems})
+        placed = sorted(
+            {(self.place(path), ".".join(map(str, path)), message) for path, message in problems}
+        )
         lines = []
         hidden = len(placed) - MAX_PROBLEMS
         for (source, line, column), key, message in placed[:MAX_PROBLEMS]:
@@ -97,7 +99,9 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
         merged = _merge(merged, document.values, ())
     merged.pop("extends", None)
     layers = Layers(tuple(documents), merged)
-    problems = [(path, reason) for path, value in positions.walk(merged) if (reason := _unfit(value))]
+    problems = [
+        (path, reason) for path, value in positions.walk(merged) if (reason := _unfit(value))
+    ]
     if problems:
         raise layers.say(problems)
     return layers
@@ -134,7 +138,11 @@ def _chain(document: Document, path: Path) -> list[Document]:
 
         path = _base(document.values["extends"], path, refuse)
         if path.resolve() in seen or len(seen) > MAX_EXTENDS:
-            what = "in a circle" if path.resolve() in seen else f"through more than {MAX_EXTENDS} files"
+            what = (
+                "in a circle"
+                if path.resolve() in seen
+                else f"through more than {MAX_EXTENDS} files"
+            )
             chain = " -> ".join([*(d.source for d in documents), str(path)])
             raise refuse(f"scenarios extend each other {what}: {chain}")
         seen.append(path.resolve())
@@ -154,7 +162,9 @@ def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) ->
         if is_file(candidate):
             return candidate
     near = [path.name for path in beside.parent.glob("*.toml")]
-    raise refuse(f"no recipe and no file beside this one is called {show(name)}{did_you_mean(name, [*known, *near])}")
+    raise refuse(
+        f"no recipe and no file beside this one is called {show(name)}{did_you_mean(name, [*known, *near])}"
+    )
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -171,7 +181,9 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...])
     return merged
 
 
-def _compatible(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _compatible(
+    base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
+) -> dict[str, Any]:
     """Return what of `base` still means something under `over`: of another kind of rule, the options that both have."""
     if path == ("environment",) and over.get("id", base.get("id")) != base.get("id"):
         return {name: value for name, value in base.items() if name == "instances"}
@@ -197,7 +209,9 @@ def _overrides(overrides: Mapping[str, object]) -> Document:
             places.setdefault(tuple(parts[:depth]), (depth, 0))
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                problems.append(f"{OVERRIDES} {key}: {'.'.join(parts[:depth])} is set to a value as well")
+                problems.append(
+                    f"{OVERRIDES} {key}: {'.'.join(parts[:depth])} is set to a value as well"
+                )
                 node = {}
         node[parts[-1]] = _plain(value)
         places[tuple(parts)] = (len(parts), 0)

@@ -17,7 +17,8 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
     """Return the scenario of a file.
 
     Args:
-        path: found as a path, in ./scenarios, or among the package's scenarios; ".toml" may be left out.
+        path: found as a path, in ./scenarios, or among the package's scenarios; ".toml" may be left
+            out.
         overrides: values by dotted key, such as {"stop.rounds": 20}; None removes a key.
 
     Raises:
@@ -28,7 +29,9 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
     return validate(layers)
 
 
-def loads(text: str | bytes, overrides: Mapping[str, object] | None = None, source: str = "<text>") -> Scenario:
+def loads(
+    text: str | bytes, overrides: Mapping[str, object] | None = None, source: str = "<text>"
+) -> Scenario:
     """Return the scenario of a TOML text.
 
     Raises:
@@ -47,7 +50,9 @@ def validate(layers: Layers) -> Scenario:
         scenario = construct(Scenario, layers.values)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise layers.say([(_path(layers.values, detail["loc"]), phrase(detail)) for detail in details]) from error
+        raise layers.say(
+            [(_path(layers.values, detail["loc"]), phrase(detail)) for detail in details]
+        ) from error
     problems = check(scenario)
     if problems:
         raise layers.say(problems)
@@ -70,4 +75,8 @@ def _path(values: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:
 def _child(values: object, part: str | int) -> object | None:
     if isinstance(values, dict):
         return values.get(part)
-    return values[part] if isinstance(values, list) and isinstance(part, int) and part < len(values) else None
+    return (
+        values[part]
+        if isinstance(values, list) and isinstance(part, int) and part < len(values)
+        else None
+    )

@@ -36,7 +36,11 @@ class Number(Rule):
 
     def short(self, value: object) -> object:
         """Return a constant, or the list as one value per agent."""
-        return self.make({"kind": "values", "list": value} if isinstance(value, list | tuple) else {"value": value})
+        return self.make(
+            {"kind": "values", "list": value}
+            if isinstance(value, list | tuple)
+            else {"value": value}
+        )
 
     def make(self, value: Mapping[str, object]) -> object:
         """Return the distribution, its quantities in SI units and within the bounds."""
@@ -62,7 +66,11 @@ class Number(Rule):
         return found
 
     def _convert(self, option: object) -> object:
-        return [self.unit(element) for element in option] if isinstance(option, list | tuple) else self.unit(option)
+        return (
+            [self.unit(element) for element in option]
+            if isinstance(option, list | tuple)
+            else self.unit(option)
+        )
 
     def json_schema(self) -> JsonSchemaValue:
         """Return a number (with a unit where it has one), a list, or one alternative per distribution."""
@@ -70,4 +78,10 @@ class Number(Rule):
         if self.unit is not number:
             plain.append({"type": "string"})
         per_agent: list[JsonSchemaValue] = [{"type": "array", "items": {"anyOf": plain}}]
-        return {"anyOf": [*plain, *(per_agent if "values" in self.rules() else []), super().json_schema()]}
+        return {
+            "anyOf": [
+                *plain,
+                *(per_agent if "values" in self.rules() else []),
+                super().json_schema(),
+            ]
+        }

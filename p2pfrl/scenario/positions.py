@@ -1,7 +1,8 @@
 """Where every key of a TOML file stands, and limits that hold before anything is parsed.
 
-`tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter parses in linear time
-and space and keeps positions; what it finds too deep or too long is refused before `tomllib` sees the text.
+`tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter
+parses in linear time and space and keeps positions; what it finds too deep or too long is refused
+before `tomllib` sees the text.
 """
 
 from __future__ import annotations
@@ -49,11 +50,16 @@ def parse(text: bytes, source: str) -> Document:
         ScenarioError: the text is not TOML or exceeds a limit.
     """
     if len(text) > MAX_BYTES:
-        raise ScenarioError([f"{source}:1:1: the file has {len(text)} bytes, the limit is {MAX_BYTES}"])
+        raise ScenarioError(
+            [f"{source}:1:1: the file has {len(text)} bytes, the limit is {MAX_BYTES}"]
+        )
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
-        line, column = text.count(b"\n", 0, error.start) + 1, error.start - text.rfind(b"\n", 0, error.start)
+        line, column = (
+            text.count(b"\n", 0, error.start) + 1,
+            error.start - text.rfind(b"\n", 0, error.start),
+        )
         raise ScenarioError([f"{source}:{line}:{column}: not UTF-8 text"]) from error
     tree = _parser().parse(text)
     _limit(tree.root_node, source)
@@ -86,9 +92,13 @@ def _limit(root: tree_sitter.Node, source: str) -> None:
         below: list[tree_sitter.Node] = []
         for node in level:
             if depth == _SYNTAX_DEPTH:
-                raise ScenarioError([f"{_at(node, source)}: nested too deeply, the limit is {MAX_DEPTH} levels"])
+                raise ScenarioError(
+                    [f"{_at(node, source)}: nested too deeply, the limit is {MAX_DEPTH} levels"]
+                )
             if node.type in ("integer", "float") and node.end_byte - node.start_byte > MAX_DIGITS:
-                raise ScenarioError([f"{_at(node, source)}: a number longer than {MAX_DIGITS} characters"])
+                raise ScenarioError(
+                    [f"{_at(node, source)}: a number longer than {MAX_DIGITS} characters"]
+                )
             below += node.children
         level = below
         if not level:
@@ -121,7 +131,9 @@ def _index(root: tree_sitter.Node, places: dict[Path, tuple[int, int]]) -> None:
                     _pair(child, prefix, places)
 
 
-def _header(node: tree_sitter.Node, elements: dict[Path, int], places: dict[Path, tuple[int, int]]) -> Path:
+def _header(
+    node: tree_sitter.Node, elements: dict[Path, int], places: dict[Path, tuple[int, int]]
+) -> Path:
     """Return the path of a table's header; keys of an array of tables mean its last element."""
     prefix: Path = ()
     parts = _keys(node.named_children[0])

@@ -33,13 +33,23 @@ def to_toml(values: Mapping[str, Any]) -> str:
     [b]
     c = [1.5, "x"]
     """
-    lines = [f"{_key(name)} = {_inline(value)}" for name, value in values.items() if not _is_section(value)]
+    lines = [
+        f"{_key(name)} = {_inline(value)}"
+        for name, value in values.items()
+        if not _is_section(value)
+    ]
     for name, value in values.items():
         if isinstance(value, Mapping):
             inner = {
-                key: element for key, element in value.items() if isinstance(element, list) and _is_section(element)
+                key: element
+                for key, element in value.items()
+                if isinstance(element, list) and _is_section(element)
             }
-            lines += ["", f"[{_key(name)}]", *_pairs({k: v for k, v in value.items() if k not in inner})]
+            lines += [
+                "",
+                f"[{_key(name)}]",
+                *_pairs({k: v for k, v in value.items() if k not in inner}),
+            ]
             for key, tables in inner.items():
                 for table in tables:
                     lines += ["", f"[[{_key(name)}.{_key(key)}]]", *_pairs(table)]
@@ -50,7 +60,9 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 
 def _is_section(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+    )
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,14 @@ def schema() -> JsonSchemaValue:
     """Return the JSON schema of a whole scenario file, with every kind's options and their descriptions."""
     found = schema_of(Scenario)
     names = ", ".join(recipes())
-    extends = {"type": "string", "description": f"a recipe ({names}) or a scenario file that this one builds on"}
+    extends = {
+        "type": "string",
+        "description": f"a recipe ({names}) or a scenario file that this one builds on",
+    }
     found["properties"] = {"extends": extends, **found["properties"]}
     found["required"] = []
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "p2pfrl scenario"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "p2pfrl scenario",
+    }

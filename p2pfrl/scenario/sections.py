@@ -1,6 +1,7 @@
 """The scenario: every section and key of a scenario file, as one frozen tree with SI numbers inside.
 
-A section is a dataclass; where a section is a rule (`[mixing] kind = "metropolis"`), the field holds the rule itself.
+A section is a dataclass; where a section is a rule (`[mixing] kind = "metropolis"`), the field
+holds the rule itself.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 def _run_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise ValueError(f"expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}")
+        raise ValueError(
+            f"expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"
+        )
     return name
 
 
@@ -48,8 +51,8 @@ class Stop:
     """When a run ends: at whichever comes first.
 
     Attributes:
-        rounds: rounds of exchange. When asynchronous: n times as many updates, all agents together; as processes, every
-            agent makes as many.
+        rounds: rounds of exchange. When asynchronous: n times as many updates, all agents together;
+            as processes, every agent makes as many.
         target_return: the mean return over agents, checked at round boundaries.
         virtual_time: virtual seconds.
         env_steps: environment steps, summed over agents.
@@ -68,8 +71,8 @@ class Exchange:
     Attributes:
         payload: what an agent sends of its own: one of `p2pfrl list payloads`.
         shared: parts of the vector that travel; the rest stays personal. All when not given.
-        order: adapt_then_combine mixes what training produced; combine_while_adapting mixes what it started from and
-            adds the update.
+        order: adapt_then_combine mixes what training produced; combine_while_adapting mixes what it
+            started from and adds the update.
     """
 
     payload: str = "parameters"
@@ -103,8 +106,9 @@ class Edge:
 class Burst:
     """Bursty loss: each link is in a good or a bad state and may change it before every message.
 
-    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal, 1960; Elliott, "Estimates of error
-    rates for codes on burst-noise channels", Bell System Technical Journal, 1963.
+    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal, 1960; Elliott,
+    "Estimates of error rates for codes on burst-noise channels", Bell System Technical Journal,
+    1963.
 
     Attributes:
         good_to_bad: probability to change from good to bad.
@@ -178,15 +182,17 @@ class Network:
         bandwidth: of an interface; an edge's own bandwidth caps it.
         loss: probability that a message is lost, or `{kind = "burst", ...}`.
         duplicate: probability that a message arrives twice.
-        jitter: additional delay of a message, uniform between zero and this: later messages may overtake.
-        peer_timeout: silence after which both ends of a dead link are told; half the schedule's deadline when not
-            given.
-        links: single links that differ, one direction each: `[[network.links]]` with from, to, latency, bandwidth.
+        jitter: additional delay of a message, uniform between zero and this: later messages may
+            overtake.
+        peer_timeout: silence after which both ends of a dead link are told; half the schedule's
+            deadline when not given.
+        links: single links that differ, one direction each: `[[network.links]]` with from, to,
+            latency, bandwidth.
     """
 
-    latency: Annotated[Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})] = Field(
-        default=0.001, validate_default=True
-    )
+    latency: Annotated[
+        Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})
+    ] = Field(default=0.001, validate_default=True)
     bandwidth: Rate = Field(default=1.25e8, gt=0)
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
     duplicate: Probability = 0.0
@@ -200,15 +206,18 @@ class Compute:
     """Virtual seconds that local work takes.
 
     Attributes:
-        seconds_per_env_step: of an agent of speed 1, one environment step (one gradient) with its share of learning.
+        seconds_per_env_step: of an agent of speed 1, one environment step (one gradient) with its
+            share of learning.
         speed: per agent; 2.0 is twice as fast.
-        variation: factor of the time of a local update, drawn anew for each: `{kind = "exponential"}` makes every agent
-            a Poisson clock.
+        variation: factor of the time of a local update, drawn anew for each: `{kind =
+            "exponential"}` makes every agent a Poisson clock.
     """
 
     seconds_per_env_step: Seconds = 1e-4
     speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)
-    variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(default=1.0, validate_default=True)
+    variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(
+        default=1.0, validate_default=True
+    )
 
 
 @rule
@@ -217,7 +226,8 @@ class Availability:
 
     Attributes:
         dropout: probability that an agent sits a round out.
-        trace: a CSV file with lines `agent,from,until` (durations), while the agent is there; instead of dropout.
+        trace: a CSV file with lines `agent,from,until` (durations), while the agent is there;
+            instead of dropout.
     """
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -230,7 +240,8 @@ class Evaluation:
 
     Attributes:
         every: rounds between evaluations; the last round is always evaluated.
-        episodes: of each agent's own model, personal where it has one, and of the mean of all. 0 turns evaluation off.
+        episodes: of each agent's own model, personal where it has one, and of the mean of all. 0
+            turns evaluation off.
     """
 
     every: int = Field(default=10, ge=1)
@@ -242,7 +253,8 @@ class Checkpoint:
     """What an agent that crashed restarts from.
 
     Attributes:
-        every: rounds between an agent's checkpoints, kept in memory; the end of every round when not given.
+        every: rounds between an agent's checkpoints, kept in memory; the end of every round when
+            not given.
     """
 
     every: int | None = Field(default=None, ge=1)
@@ -256,8 +268,9 @@ class Scenario:
         name: letters, digits, dot, underscore and hyphen; names the run directory.
         seed: of all random streams.
         agents: number of agents n.
-        mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of them, independent without
-            exchange, or pooled: transitions are uploaded and one learner trains on all of them.
+        mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of them,
+            independent without exchange, or pooled: transitions are uploaded and one learner trains
+                on all of them.
         environment: what agents act in; none for a learner that needs none.
     """
 

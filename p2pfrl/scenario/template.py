@@ -65,6 +65,8 @@ def new(name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ScenarioError(
-            [f"name: expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"]
+            [
+                f"name: expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"
+            ]
         )
     return _TEXT.format(name=name)

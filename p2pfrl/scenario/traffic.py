@@ -38,7 +38,13 @@ def shared_parts(scenario: Scenario, stack: Stack) -> tuple[str, ...]:
 
 
 def sizes(
-    scenario: Scenario, stack: Stack, parts: tuple[str, ...], payload: Payload, mixing: Mixing, *, coordinator: bool
+    scenario: Scenario,
+    stack: Stack,
+    parts: tuple[str, ...],
+    payload: Payload,
+    mixing: Mixing,
+    *,
+    coordinator: bool,
 ) -> Sizes:
     """Return how many numbers travel where agents share `parts`, send `payload`, and mix or have a coordinator."""
     width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in parts)
@@ -75,4 +81,6 @@ def _frame(scenario: Scenario, size: int, encoding: str, parts: tuple[str, ...])
     encoder = Encoder(scenario.name, 0)
     weight = float(scenario.schedule.every)
     data: NDArray[Any] = np.zeros(size, dtype=np.uint8)
-    return encoder.encode(data, kind=UPDATE, round=0, weight=weight, encoding=encoding, parts=parts).nbytes
+    return encoder.encode(
+        data, kind=UPDATE, round=0, weight=weight, encoding=encoding, parts=parts
+    ).nbytes

@@ -24,8 +24,8 @@ class Log:
     """Hashes events and, with `trace`, keeps them.
 
     Attributes:
-        append: adds one event without looking whether a block is full: the network's fast path. Whoever uses it calls
-            `extend` now and then.
+        append: adds one event without looking whether a block is full: the network's fast path.
+            Whoever uses it calls `extend` now and then.
 
     Args:
         trace: keep every event.
@@ -43,7 +43,9 @@ class Log:
         self._flush()
         return self._events
 
-    def add(self, time: int, kind: int, sender: int, receiver: int, sequence: int, crc: int) -> None:
+    def add(
+        self, time: int, kind: int, sender: int, receiver: int, sequence: int, crc: int
+    ) -> None:
         """Add one event."""
         self.append((time, kind, sender, receiver, sequence, crc))
         if len(self._block) >= _BLOCK:

@@ -174,6 +174,12 @@ class Join(AgentFault):
 
 
 RULES: dict[str, type[Fault]] = {
-    "partition": Partition, "heal": Heal, "crash": Crash, "restart": Restart, "straggle": Straggle, "loss": Lossy,
-    "leave": Leave, "join": Join,
-}  # fmt: skip
+    "partition": Partition,
+    "heal": Heal,
+    "crash": Crash,
+    "restart": Restart,
+    "straggle": Straggle,
+    "loss": Lossy,
+    "leave": Leave,
+    "join": Join,
+}

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 def fewer_collections() -> Iterator[None]:
     """Collect garbage once, then leave alone what is there and look more rarely, until the block ends.
 
-    What a program froze before stays frozen: it knows its own objects, so none of them is looked at here.
+    What a program froze before stays frozen: it knows its own objects, so none of them is looked at
+    here.
     """
     is_ours = gc.get_freeze_count() == 0
     thresholds = gc.get_threshold()

@@ -41,7 +41,9 @@ class Drawn(Latency):
 
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
         """Return the draw of this message."""
-        return round(self.distribution.sample(*draw(self.seed, sender, receiver, number, _LATENCY)) * SECOND)
+        return round(
+            self.distribution.sample(*draw(self.seed, sender, receiver, number, _LATENCY)) * SECOND
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ class Symmetric(Loss):
 class Burst(Loss):
     """Gilbert-Elliott: every link is good or bad, and may change before each message.
 
-    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal 39, 1960; Elliott, 1963.
+    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal 39, 1960; Elliott,
+    1963.
     """
 
     seed: int

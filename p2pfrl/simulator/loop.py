@@ -1,7 +1,8 @@
 """A deterministic asyncio event loop in virtual time: it jumps to the next event and never sleeps.
 
-The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's. This one is a heap
-of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it are ordinary asyncio tasks. No I/O.
+The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's.
+This one is a heap of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it
+are ordinary asyncio tasks. No I/O.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Return virtual seconds."""
         return self.now / SECOND
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:  # type: ignore[override]
         """Run `callback` after what is ready already. With a `context`, as asyncio's own tasks call it, for good."""
         if context is not None:
             self._ready.append((callback, args, context))
@@ -128,7 +131,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` at `when` seconds."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
@@ -136,7 +143,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` after `delay` seconds."""
         return self.call_at(self.now / SECOND + delay, callback, *args, context=context)
@@ -145,13 +156,17 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
         """Return a task of this loop."""
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Stop with the exception: nothing that fails in a simulation may pass unseen."""
-        self._failure = self._failure or context.get("exception") or RuntimeError(context["message"])
+        self._failure = (
+            self._failure or context.get("exception") or RuntimeError(context["message"])
+        )
         self.stop()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

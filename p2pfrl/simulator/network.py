@@ -1,8 +1,9 @@
 """The network model: one full-duplex interface per node, first-in first-out at both ends, links with latency and loss.
 
-A message of s bytes on a link of rate r occupies the sender's interface for s / r, flies for the link's latency, and
-occupies the receiver's interface for s / r, both ends overlapping where the receiver is idle. So many messages to one
-coordinator queue at its interface. Every message passes the codec before it gets here; sizes are frame bytes.
+A message of s bytes on a link of rate r occupies the sender's interface for s / r, flies for the
+link's latency, and occupies the receiver's interface for s / r, both ends overlapping where the
+receiver is idle. So many messages to one coordinator queue at its interface. Every message passes
+the codec before it gets here; sizes are frame bytes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ class Network:
     """Carries frames between nodes 0..n-1 and, at -1, -2, ..., the coordinators.
 
     Attributes:
-        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates count as nothing.
-        messages_empty: of those sent, headers alone: an agent that sits out, or whose gate is closed.
+        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates
+        count as nothing.
+        messages_empty: of those sent, headers alone: an agent that sits out, or whose gate is
+            closed.
         messages_duplicate: second copies that arrived.
         bytes_by: bytes sent, per node (the coordinators last).
 
@@ -71,7 +74,9 @@ class Network:
         self._loss = loss
         self._is_lossless = isinstance(loss, Never)
         self._per_byte = SECOND / bandwidth
-        self._edge_per_byte = {edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()}
+        self._edge_per_byte = {
+            edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()
+        }
         self._duplicate = duplicate
         self._seed = seed
         self._sending_until = [0] * (nodes + coordinators)
@@ -94,7 +99,9 @@ class Network:
             post, latency, arrive = self._loop.post, self._latency, self._arrive
             for receiver in to:
                 start += air
-                post(start + latency(sender, receiver, number), arrive, sender, receiver, frame, air)
+                post(
+                    start + latency(sender, receiver, number), arrive, sender, receiver, frame, air
+                )
         else:
             for receiver in to:
                 self._log.add(now, SEND, sender, receiver, sequence, crc)
@@ -116,7 +123,9 @@ class Network:
             return False
         return self.group is None or self.group[sender] == self.group[receiver]
 
-    def _launch(self, sender: int, receiver: int, frame: Frame, number: int, start: int, air: int) -> None:
+    def _launch(
+        self, sender: int, receiver: int, frame: Frame, number: int, start: int, air: int
+    ) -> None:
         """Send on a link that may lose or double a message."""
         arrival = start + self._latency(sender, receiver, number)
         lost = self._loss.is_lost(sender, receiver, number, frame.round)

@@ -28,7 +28,8 @@ class Simulation:
         coordinators: by id, -1, -2, ...: port -> a coordinator's life.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         variation: (agent, number of the update) -> factor of the time that this local update takes.
-        neighbors: per agent, whom it talks to: they notice when it is gone. Coordinators from the end.
+        neighbors: per agent, whom it talks to: they notice when it is gone. Coordinators from the
+            end.
         peer_timeout: nanoseconds until a dead link is noticed.
         faults: the timeline.
         log: of all events.
@@ -283,7 +284,9 @@ class Simulation:
         self._loop.post(self._loop.now + self._peer_timeout, self._report_lost, to, about)
 
     def _report_lost(self, to: int, about: int) -> None:
-        if to not in self._network.down and (self._is_over(about) or not self._network.can_reach(to, about)):
+        if to not in self._network.down and (
+            self._is_over(about) or not self._network.can_reach(to, about)
+        ):
             self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:

@@ -43,10 +43,16 @@ def shape(actions: Sequence[object]) -> list[str]:
     for action in actions:
         name = type(action).__name__
         if name == "Send":
-            words.append(f"send {action.kind} {action.round} to {' '.join(map(str, action.to))}".strip())  # type: ignore[attr-defined]
+            words.append(
+                f"send {action.kind} {action.round} to {' '.join(map(str, action.to))}".strip()
+            )  # type: ignore[attr-defined]
         elif name == "Mix":
             rounds = " ".join(str(m.sender) for m in action.received)  # type: ignore[attr-defined]
-            words.append(f"mix {action.round} of {rounds}".strip() if action.active else f"sit out {action.round}")  # type: ignore[attr-defined]
+            words.append(
+                f"mix {action.round} of {rounds}".strip()
+                if action.active
+                else f"sit out {action.round}"
+            )  # type: ignore[attr-defined]
         elif name == "Adopt":
             words.append(f"adopt {action.message.round}")  # type: ignore[attr-defined]
         elif name == "Answer":

@@ -15,7 +15,9 @@ def softmax(x):
 
 
 def arrived(tables, samples=None):
-    return [Arrived(i, t.ravel(), 1.0 if samples is None else samples[i]) for i, t in enumerate(tables)]
+    return [
+        Arrived(i, t.ravel(), 1.0 if samples is None else samples[i]) for i, t in enumerate(tables)
+    ]
 
 
 @pytest.mark.parametrize("states", [1, 5])
@@ -31,7 +33,9 @@ def test_the_mixture_is_the_mean_of_the_policies(states, scale):
 
 def test_it_weighs_by_samples():
     tables, samples = np.random.default_rng(0).standard_normal((3, 2, 4)), np.array([1.0, 5.0, 0.0])
-    mixed, _ = Mixture(actions=4, weights="samples").aggregate(arrived(tables, samples), np.zeros(8), {})
+    mixed, _ = Mixture(actions=4, weights="samples").aggregate(
+        arrived(tables, samples), np.zeros(8), {}
+    )
     want = (softmax(tables) * (samples / 6)[:, None, None]).sum(axis=0)
     assert np.allclose(softmax(mixed.reshape(2, 4)), want, atol=1e-12)
 

@@ -8,21 +8,29 @@ from p2pfrl.consensus.aggregators import RULES, Arrived, Mean
 from p2pfrl.consensus.staleness import RULES as STALENESS
 from p2pfrl.consensus.staleness import Constant, Hinge, Polynomial
 
-stacks = st.integers(1, 6).flatmap(lambda k: arrays(np.float64, (k, 5), elements=st.floats(-1e6, 1e6)))
+stacks = st.integers(1, 6).flatmap(
+    lambda k: arrays(np.float64, (k, 5), elements=st.floats(-1e6, 1e6))
+)
 AVERAGES = ("mean", "latest")
 
 
 def aggregate(rule, rows, samples=None):
     samples = [1.0] * len(rows) if samples is None else samples
-    received = [Arrived(i, row, weight) for i, (row, weight) in enumerate(zip(rows, samples, strict=True))]
+    received = [
+        Arrived(i, row, weight) for i, (row, weight) in enumerate(zip(rows, samples, strict=True))
+    ]
     model = np.zeros_like(rows[0])
     return rule.aggregate(received, model, rule.init(model))[0]
 
 
 @pytest.mark.parametrize("kind", AVERAGES)
 @given(rows=stacks, data=st.data())
-def test_every_aggregate_lies_between_its_inputs_follows_shifts_and_changes_nothing(kind, rows, data):
-    samples = data.draw(st.lists(st.integers(0, 9).map(float), min_size=len(rows), max_size=len(rows)))
+def test_every_aggregate_lies_between_its_inputs_follows_shifts_and_changes_nothing(
+    kind, rows, data
+):
+    samples = data.draw(
+        st.lists(st.integers(0, 9).map(float), min_size=len(rows), max_size=len(rows))
+    )
     rule, before = RULES[kind](), rows.copy()
     rows.setflags(write=False)
     out = aggregate(rule, list(rows), samples)
@@ -58,10 +66,16 @@ def test_float32_stays_float32_and_the_sum_runs_in_order_bit_for_bit():
 )
 def test_a_tree_of_means_by_samples_is_the_mean_by_samples(sizes, random):
     rng, rule = np.random.default_rng(random), Mean(weights="samples")
-    groups = [(rng.standard_normal((size, 6)), rng.integers(1, 100, size).astype(float)) for size in sizes]
+    groups = [
+        (rng.standard_normal((size, 6)), rng.integers(1, 100, size).astype(float)) for size in sizes
+    ]
     edges = [aggregate(rule, list(rows), list(samples)) for rows, samples in groups]
     tree = aggregate(rule, edges, [samples.sum() for _, samples in groups])
-    flat = aggregate(rule, [row for rows, _ in groups for row in rows], [n for _, samples in groups for n in samples])
+    flat = aggregate(
+        rule,
+        [row for rows, _ in groups for row in rows],
+        [n for _, samples in groups for n in samples],
+    )
     assert np.abs(tree - flat).max() <= 1e-12
 
 

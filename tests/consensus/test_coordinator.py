@@ -11,7 +11,18 @@ from p2pfrl.consensus.coordinator import Coordinator
 from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfGroup, split
 from p2pfrl.consensus.participation import All, Standing, Uniform
 from p2pfrl.consensus.server_optimizers import Replace, StalenessMix
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Adopt, Message, Mix, Send, edge_id
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    MODEL,
+    SKIP,
+    UPDATE,
+    Adopt,
+    Message,
+    Mix,
+    Send,
+    edge_id,
+)
 from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.exchange.payloads import Delta, Parameters
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
@@ -40,13 +51,25 @@ class Witness:
         self.told.append(("applied", agent, tau))
 
 
-def coordinator(payload=None, optimizer=None, aggregator=None, make=Coordinator, id=COORDINATOR, **options):
+def coordinator(
+    payload=None, optimizer=None, aggregator=None, make=Coordinator, id=COORDINATOR, **options
+):
     port, witness = Port(), Witness()
     c = make(
-        np.array([1.0, 2.0]), payload=payload or Parameters(), aggregator=aggregator or Mean(),
-        optimizer=optimizer or Replace(), encoder=Encoder("run", id), parts=("p",), port=port, witness=witness,
-        agents=3, seed=0, correction=CORRECTIONS["none"](), participation=All(), **options,
-    )  # fmt: skip
+        np.array([1.0, 2.0]),
+        payload=payload or Parameters(),
+        aggregator=aggregator or Mean(),
+        optimizer=optimizer or Replace(),
+        encoder=Encoder("run", id),
+        parts=("p",),
+        port=port,
+        witness=witness,
+        agents=3,
+        seed=0,
+        correction=CORRECTIONS["none"](),
+        participation=All(),
+        **options,
+    )
     return c, port, witness
 
 
@@ -115,7 +138,10 @@ def test_of_several_updates_each_is_weakened_by_its_own_factor(factors):
 
 
 @pytest.mark.parametrize(("kind", "rule"), [("all", All()), ("uniform", Uniform())])
-@given(present=st.lists(st.integers(0, 30), unique=True, min_size=1).map(sorted), round=st.integers(0, 50))
+@given(
+    present=st.lists(st.integers(0, 30), unique=True, min_size=1).map(sorted),
+    round=st.integers(0, 50),
+)
 def test_someone_who_is_present_takes_part_and_the_choice_is_repeatable(kind, rule, present, round):
     standing = Standing(3, np.zeros(1))
     chosen = list(rule.choose(round, present, standing))
@@ -129,10 +155,16 @@ def test_everyone_or_a_fraction_of_equal_probability():
     standing = Standing(1, np.zeros(1))
     assert All().choose(0, [2, 5], standing) == [2, 5]
     rule, rounds = Uniform(fraction=0.3), 2000
-    counts = Counter(agent for round in range(rounds) for agent in rule.choose(round, list(range(10)), standing))
+    counts = Counter(
+        agent for round in range(rounds) for agent in rule.choose(round, list(range(10)), standing)
+    )
     assert sum(counts.values()) == 3 * rounds
-    assert all(abs(count - 0.3 * rounds) < 5 * (rounds * 0.3 * 0.7) ** 0.5 for count in counts.values())
-    sizes = {n: len(Uniform(fraction=0.5).choose(0, list(range(n)), standing)) for n in (1, 2, 3, 4, 5)}
+    assert all(
+        abs(count - 0.3 * rounds) < 5 * (rounds * 0.3 * 0.7) ** 0.5 for count in counts.values()
+    )
+    sizes = {
+        n: len(Uniform(fraction=0.5).choose(0, list(range(n)), standing)) for n in (1, 2, 3, 4, 5)
+    }
     assert sizes == {1: 1, 2: 1, 3: 2, 4: 2, 5: 3}
 
 
@@ -145,7 +177,9 @@ def sent(port):
     return [(to, decoder.decode(frame)) for to, frame in port.sent]
 
 
-@pytest.mark.parametrize(("payload", "expected"), [(Parameters(), [5.0, 1.0]), (Delta(), [-5.0, -9.0])])
+@pytest.mark.parametrize(
+    ("payload", "expected"), [(Parameters(), [5.0, 1.0]), (Delta(), [-5.0, -9.0])]
+)
 def test_an_edge_sends_the_cloud_what_an_agent_would_and_the_steps_behind_it(payload, expected):
     e, port, _ = edge(payload=payload)
     e.perform(cloud_model(10.0, 10.0))

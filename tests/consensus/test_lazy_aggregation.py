@@ -18,7 +18,9 @@ def opened(rule, payloads, *, starts=None, returns=None):
     for count, payload in enumerate(payloads):
         start = np.zeros_like(payload) if starts is None else starts[count]
         episodes = () if returns is None else returns[count]
-        turn = Turn(0, count, "update", start, payload, 1, 0.0, episodes, 0.0, (1, 0, count), NoMemory())
+        turn = Turn(
+            0, count, "update", start, payload, 1, 0.0, episodes, 0.0, (1, 0, count), NoMemory()
+        )
         is_open, state = rule.decide(payload, turn, state)
         found.append(is_open)
     return found
@@ -29,13 +31,28 @@ def numbers(*values):
 
 
 def test_every_opens_at_each_multiple():
-    assert opened(GATES["every"](tau=3), numbers(*range(7))) == [False, False, True, False, False, True, False]
+    assert opened(GATES["every"](tau=3), numbers(*range(7))) == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     assert all(opened(GATES["every"](tau=1), numbers(*range(5))))
 
 
 def test_norm_opens_when_the_payload_left_what_was_sent_last():
     gate = GATES["norm"](threshold=1.0)
-    assert opened(gate, numbers(0, 0.6, 1.0, 1.1, 1.9, 2.2)) == [True, False, False, True, False, True]
+    assert opened(gate, numbers(0, 0.6, 1.0, 1.1, 1.9, 2.2)) == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_silence_ends_after_so_many_exchanges():
@@ -47,7 +64,16 @@ def test_performance_opens_when_the_mean_return_moved_either_way():
     gate = GATES["performance"](threshold=5.0, window=2)
     returns = [(), (10.0,), (12.0,), (), (30.0, 30.0), (), (20.0,), (20.0,)]
     # means of the last two: none, 10, 11, 11, 30, 30, 25, 20; told: none, 10, 30, 25, 20
-    assert opened(gate, numbers(*[0] * 8), returns=returns) == [True, True, False, False, True, False, True, True]
+    assert opened(gate, numbers(*[0] * 8), returns=returns) == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_lag_opens_when_the_gradient_changed_by_more_than_the_moves_account_for():
@@ -81,7 +107,10 @@ def lazy_descent(A, x_star, x, alpha, rounds):
             news = np.ones(len(A), dtype=bool)
             sent = gradients.copy()
         else:
-            news = np.square(gradients - sent).sum(axis=1) > 0.1 * sum(moves[-10:]) / (alpha * len(A)) ** 2
+            news = (
+                np.square(gradients - sent).sum(axis=1)
+                > 0.1 * sum(moves[-10:]) / (alpha * len(A)) ** 2
+            )
             sent[news] = gradients[news]
         count += news.sum()
         step = -alpha * sent.sum(axis=0)
@@ -107,24 +136,35 @@ def test_rounds_in_which_nobody_answers_move_the_model_all_the_same():
     assert uploads(silent) == 0
     start = generator(1, "start").standard_normal(32)
     assert np.array_equal(silent.parameters, np.tile(start, (AGENTS, 1)))  # nothing was ever heard
-    coordinator = {"aggregator": {"kind": "latest", "reduce": "sum"}, "server_optimizer": {"kind": "sgd", "lr": 0.05}}
+    coordinator = {
+        "aggregator": {"kind": "latest", "reduce": "sum"},
+        "server_optimizer": {"kind": "sgd", "lr": 0.05},
+    }
     record = play(
-        3, 12, mode="central", learner={**learner(1.0), "dimension": 4}, exchange={"payload": "gradient"},
-        coordinator=coordinator, gate={"kind": "norm", "threshold": 1e9},
-    )  # fmt: skip
+        3,
+        12,
+        mode="central",
+        learner={**learner(1.0), "dimension": 4},
+        exchange={"payload": "gradient"},
+        coordinator=coordinator,
+        gate={"kind": "norm", "threshold": 1e9},
+    )
     A, x_star = record.problem["A"], record.problem["x_star"]
     first = generator(1, "start").standard_normal(4)
     gradient = np.einsum("nij,nj->i", A, first - x_star)
     assert uploads(record) == 3
-    np.testing.assert_allclose(record.parameters, np.tile(first - 12 * 0.05 * gradient, (3, 1)), rtol=1e-12)
+    np.testing.assert_allclose(
+        record.parameters, np.tile(first - 12 * 0.05 * gradient, (3, 1)), rtol=1e-12
+    )
 
 
 def test_the_mean_of_what_was_heard_last_forgets_nobody_who_is_away():
     """MIFA: with deltas of equal quadratics the model goes to the mean of all optima, whoever answers when."""
     tables = {
         "learner": {"dimension": 4, "curvature": [1.0, 1.0], "lr": 0.1, "spread": 3.0},
-        "exchange": {"payload": "delta"}, "availability": {"dropout": 0.5},
-    }  # fmt: skip
+        "exchange": {"payload": "delta"},
+        "availability": {"dropout": 0.5},
+    }
     errors = {}
     for kind in ("mean", "latest"):
         coordinator = {"aggregator": {"kind": kind}, "server_optimizer": {"kind": "sgd", "lr": 0.5}}
@@ -136,7 +176,9 @@ def test_the_mean_of_what_was_heard_last_forgets_nobody_who_is_away():
 
 def test_a_gate_by_count_lets_neighbors_average_every_so_many_rounds():
     learner = {"lr": 0.0, "initial_spread": 1.0}
-    record = play(8, 12, learner=learner, gate={"kind": "every", "tau": 4}, topology={"kind": "complete"})
+    record = play(
+        8, 12, learner=learner, gate={"kind": "every", "tau": 4}, topology={"kind": "complete"}
+    )
     distance = record.metrics["consensus_distance"]
     assert np.ptp(distance[:3]) == 0.0
     assert distance[2] > 0.1
@@ -152,16 +194,19 @@ def test_a_gate_by_change_saves_messages_once_little_changes():
         "topology": {"kind": "ring"},
     }
     plain = play(8, 60, **tables)
-    gated = play(8, 60, gate={"kind": "norm", "threshold": 0.03}, mixing={"on_loss": "last_known"}, **tables)
+    gated = play(
+        8, 60, gate={"kind": "norm", "threshold": 0.03}, mixing={"on_loss": "last_known"}, **tables
+    )
     assert gated.metrics["bytes_sent"][-1] < 0.75 * plain.metrics["bytes_sent"][-1]
     assert gated.metrics["consensus_distance"][-1] < plain.metrics["consensus_distance"][-1] + 0.05
 
 
 def test_a_gate_by_performance_saves_messages_where_returns_stand_still():
     tables = {
-        "environment": {"id": "CartPole-v1", "instances": 1}, "learner": {"kind": "reinforce", "episodes": 2},
+        "environment": {"id": "CartPole-v1", "instances": 1},
+        "learner": {"kind": "reinforce", "episodes": 2},
         "evaluation": {"episodes": 0},
-    }  # fmt: skip
+    }
     plain = play(4, 6, **tables)
     gated = play(4, 6, gate={"kind": "performance", "threshold": 1e6}, **tables)
     assert 3 * gated.metrics["bytes_sent"][-1] < plain.metrics["bytes_sent"][-1]

@@ -19,7 +19,9 @@ from p2pfrl.laws.runs import play, slope, start
 def polynomial(W, x, rho, rounds):
     """Return T_t(W / rho) x / T_t(1 / rho): what Chebyshev gossip is, by eigenvectors instead of its recursion."""
     values, vectors = np.linalg.eigh(W)
-    scale = np.array([_chebyshev(rounds, value / rho) for value in values]) / _chebyshev(rounds, 1.0 / rho)
+    scale = np.array([_chebyshev(rounds, value / rho) for value in values]) / _chebyshev(
+        rounds, 1.0 / rho
+    )
     return vectors @ (scale[:, None] * (vectors.T @ x))
 
 
@@ -31,14 +33,27 @@ def _chebyshev(t, x):
 
 @pytest.mark.parametrize(
     ("kind", "n", "matrix_kind"),
-    [("ring", 11, "metropolis"), ("star", 9, "lazy"), ("grid", 12, "laplacian"), ("barabasi_albert", 14, "metropolis"),
-     ("torus", 9, "uniform")],
-)  # fmt: skip
+    [
+        ("ring", 11, "metropolis"),
+        ("star", 9, "lazy"),
+        ("grid", 12, "laplacian"),
+        ("barabasi_albert", 14, "metropolis"),
+        ("torus", 9, "uniform"),
+    ],
+)
 @pytest.mark.parametrize("rho", [None, 0.7, 0.999])
-def test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix(kind, n, matrix_kind, rho):
+def test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix(
+    kind, n, matrix_kind, rho
+):
     options = {} if rho is None else {"rho": rho}
-    run = play(n, 30, seed=4, learner={"lr": 0.0, "initial_spread": 1.0}, topology={"kind": kind},
-               mixing={"kind": "chebyshev", "matrix": {"kind": matrix_kind}, **options})  # fmt: skip
+    run = play(
+        n,
+        30,
+        seed=4,
+        learner={"lr": 0.0, "initial_spread": 1.0},
+        topology={"kind": kind},
+        mixing={"kind": "chebyshev", "matrix": {"kind": matrix_kind}, **options},
+    )
     rows = RULES[matrix_kind]().weights(TOPOLOGIES[kind]().at(n, 4, 0))
     W = matrix(rows)
     second = np.sort(np.abs(np.linalg.eigvalsh(W)))[-2]
@@ -48,8 +63,14 @@ def test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix(kind, 
 
 def test_a_run_with_training_is_the_recursion_with_both_rounds_moved():
     n, lr, rounds = 10, 0.02, 40
-    run = play(n, rounds, seed=2, learner={"lr": lr, "initial_spread": 1.0}, topology={"kind": "ring"},
-               mixing={"kind": "chebyshev"})  # fmt: skip
+    run = play(
+        n,
+        rounds,
+        seed=2,
+        learner={"lr": lr, "initial_spread": 1.0},
+        topology={"kind": "ring"},
+        mixing={"kind": "chebyshev"},
+    )
     rows = RULES["metropolis"]().weights(TOPOLOGIES["ring"]().at(n, 2, 0))
     W, rho = matrix(rows), lambda_2(rows)
     A, x_star = run.problem["A"], run.problem["x_star"]
@@ -70,8 +91,13 @@ def test_a_run_with_training_is_the_recursion_with_both_rounds_moved():
 
 @pytest.mark.parametrize("rho", [0.8, 0.9, 0.97])
 def test_another_rho_is_slower_by_what_rate_says_and_never_diverges(rho):
-    run = play(16, 200, learner={"lr": 0.0, "initial_spread": 1.0}, topology={"kind": "ring"},
-               mixing={"kind": "chebyshev", "rho": rho})  # fmt: skip
+    run = play(
+        16,
+        200,
+        learner={"lr": 0.0, "initial_spread": 1.0},
+        topology={"kind": "ring"},
+        mixing={"kind": "chebyshev", "rho": rho},
+    )
     best = Chebyshev().rate(0.949253)
     assert best == pytest.approx(0.949253 / (1 + math.sqrt(1 - 0.949253**2)))
     assert run.lambda_2 == pytest.approx(Chebyshev(rho=rho).rate(0.9492530), abs=1e-5)
@@ -86,7 +112,9 @@ def test_the_rule_is_fitted_to_its_graph_unless_it_says_rho_itself():
     assert Chebyshev(rho=0.5).fit(graph).rho == 0.5
     assert Chebyshev().fit(TOPOLOGIES["complete"]().at(5, 0, 0)).rho == 0.0
     assert Chebyshev().rate(0.0) == 0.0
-    assert predict(TopologyView(TOPOLOGIES["ring"](), 16, 0), Chebyshev()).lambda_2 == pytest.approx(0.7221, abs=1e-4)
+    assert predict(
+        TopologyView(TOPOLOGIES["ring"](), 16, 0), Chebyshev()
+    ).lambda_2 == pytest.approx(0.7221, abs=1e-4)
 
 
 def test_one_way_edges_and_matrices_that_are_not_symmetric_are_refused():
@@ -94,7 +122,11 @@ def test_one_way_edges_and_matrices_that_are_not_symmetric_are_refused():
         Chebyshev().check(TOPOLOGIES["directed_ring"]().at(5, 0, 0))
     uniform = Chebyshev(matrix={"kind": "uniform"})
     uniform.check(TOPOLOGIES["ring"]().at(5, 0, 0))
-    with pytest.raises(TopologyError, match="needs a symmetric matrix on this graph: use kind = 'metropolis'"):
+    with pytest.raises(
+        TopologyError, match="needs a symmetric matrix on this graph: use kind = 'metropolis'"
+    ):
         uniform.check(TOPOLOGIES["star"]().at(5, 0, 0))
     with pytest.raises(TopologyError, match=r"mixing\.matrix\.on_loss: .* decides that itself"):
-        Chebyshev(matrix={"kind": "metropolis", "on_loss": "renormalize"}).check(TOPOLOGIES["ring"]().at(5, 0, 0))
+        Chebyshev(matrix={"kind": "metropolis", "on_loss": "renormalize"}).check(
+            TOPOLOGIES["ring"]().at(5, 0, 0)
+        )

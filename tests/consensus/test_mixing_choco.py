@@ -70,13 +70,26 @@ def test_with_learning_it_is_choco_sgd(code, topology, seed, order):
     options, Q = CODES[code]
     learner = {"dimension": 12, "lr": 0.03, "curvature": [1.0, 4.0], "initial_spread": 0.5}
     record = play(
-        7, 40, seed=seed, topology=topology, learner=learner, exchange={"order": order},
-        mixing={"kind": "choco", "gamma": 0.2}, compressor={"kind": "difference", "compressor": options},
-    )  # fmt: skip
+        7,
+        40,
+        seed=seed,
+        topology=topology,
+        learner=learner,
+        exchange={"order": order},
+        mixing={"kind": "choco", "gamma": 0.2},
+        compressor={"kind": "difference", "compressor": options},
+    )
     x = choco_sgd(
-        Q, metropolis(record), record.problem["A"], record.problem["x_star"], start(record, seed, 0.5, 12), 0.03, 0.2,
-        40, order == "combine_while_adapting",
-    )  # fmt: skip
+        Q,
+        metropolis(record),
+        record.problem["A"],
+        record.problem["x_star"],
+        start(record, seed, 0.5, 12),
+        0.03,
+        0.2,
+        40,
+        order == "combine_while_adapting",
+    )
     assert np.abs(record.parameters - x).max() <= 1e-12
     assert record.metrics["mean_drift"][-1] <= 1e-12
 
@@ -86,7 +99,11 @@ def test_a_single_message_of_the_record_has_the_bytes_that_its_code_claims():
     for size in (200, 400):
         for kind in ("none", "difference"):
             mixing = {"kind": "choco"} if kind == "difference" else {"kind": "metropolis"}
-            code = {"kind": kind, "compressor": {"kind": "qsgd"}} if kind == "difference" else {"kind": kind}
+            code = (
+                {"kind": kind, "compressor": {"kind": "qsgd"}}
+                if kind == "difference"
+                else {"kind": kind}
+            )
             record = play(4, 3, learner={"dimension": size}, mixing=mixing, compressor=code)
             sent[size, kind] = record.metrics["bytes_sent"][-1] / (3 * 8)
     assert sent[400, "none"] - sent[200, "none"] == pytest.approx(200 * 8, abs=1)
@@ -95,10 +112,15 @@ def test_a_single_message_of_the_record_has_the_bytes_that_its_code_claims():
 
 def test_agents_in_float32_agree_too():
     record = play(
-        4, 12, learner={"kind": "reinforce"}, environment={"id": "CartPole-v1", "instances": 1},
-        evaluation={"episodes": 0}, mixing={"kind": "choco", "gamma": 0.8}, topology={"kind": "ring"},
+        4,
+        12,
+        learner={"kind": "reinforce"},
+        environment={"id": "CartPole-v1", "instances": 1},
+        evaluation={"episodes": 0},
+        mixing={"kind": "choco", "gamma": 0.8},
+        topology={"kind": "ring"},
         compressor={"kind": "difference", "compressor": {"kind": "quantize", "bits": 4}},
-    )  # fmt: skip
+    )
     assert record.parameters.dtype == np.float32
     assert record.metrics["mean_drift"][-1] < 1e-4
     assert record.metrics["consensus_distance"][-1] < 0.2
@@ -109,7 +131,9 @@ def test_it_moves_by_what_neighbors_know_and_not_by_what_is():
     turn = Turn(1, 0, "update", own, own, 1, 0.0, (), 0.0, (1, 1, 0), NoMemory(), sent=sent)
     received = {0: np.array([1.5, 0.0]), 2: np.array([0.5, 4.0])}
     mixed, _ = RULES["choco"](gamma=0.5).mix(turn, received, {0: 0.2, 1: 0.5, 2: 0.3}, ())
-    np.testing.assert_allclose(mixed, own + 0.5 * (0.2 * (received[0] - sent) + 0.3 * (received[2] - sent)), rtol=1e-15)
+    np.testing.assert_allclose(
+        mixed, own + 0.5 * (0.2 * (received[0] - sent) + 0.3 * (received[2] - sent)), rtol=1e-15
+    )
     alone, _ = RULES["choco"]().mix(turn, {}, {1: 1.0}, ())
     assert np.array_equal(alone, own)
     assert alone is not own
@@ -125,7 +149,10 @@ def test_a_graph_with_a_one_way_edge_is_refused():
     [
         ({"compressor": {"kind": "topk"}}, "difference"),
         ({"compressor": {"kind": "difference"}, "network": {"loss": 0.1}}, "needs every message"),
-        ({"compressor": {"kind": "difference"}, "schedule": {"kind": "asynchronous"}}, "needs every message"),
+        (
+            {"compressor": {"kind": "difference"}, "schedule": {"kind": "asynchronous"}},
+            "needs every message",
+        ),
     ],
 )
 def test_what_it_cannot_hold_on_is_refused(tables, reason):

@@ -19,10 +19,14 @@ ON_LOSS = ("fold", "renormalize", "last_known", "symmetric")
 IN_ROUNDS = [kind for kind, rule in RULES.items() if not rule.is_pairwise]
 
 
-def see(agent: int, own: np.ndarray, start: np.ndarray | None = None, *, round: int = 0, to=()) -> Turn:
+def see(
+    agent: int, own: np.ndarray, start: np.ndarray | None = None, *, round: int = 0, to=()
+) -> Turn:
     """Return what the rule of an agent sees; others know it exactly."""
     start = own if start is None else start
-    return Turn(agent, round, "update", start, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), own, to)
+    return Turn(
+        agent, round, "update", start, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), own, to
+    )
 
 
 def play(rule, graph: Graph, x: np.ndarray, rounds: int, train=lambda round, x: x) -> np.ndarray:
@@ -45,7 +49,9 @@ def play(rule, graph: Graph, x: np.ndarray, rounds: int, train=lambda round, x: 
                 sent[i, j] = rule.payload(turns[i], states[i], j)
                 assert sent[i, j].shape == (rule.size(x.shape[1]),)
                 assert sent[i, j].dtype == x.dtype
-                assert rule.is_per_neighbor or np.array_equal(sent[i, j], sent[i, graph.successors[i][0]])
+                assert rule.is_per_neighbor or np.array_equal(
+                    sent[i, j], sent[i, graph.successors[i][0]]
+                )
         after = np.empty_like(x)
         for i in range(graph.n):
             received = {j: sent[j, i] for j in reversed(graph.predecessors[i])}
@@ -61,7 +67,11 @@ def play(rule, graph: Graph, x: np.ndarray, rounds: int, train=lambda round, x: 
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    kind, n, seed = draw(st.sampled_from(FAMILIES)), draw(st.integers(1, 30)), draw(st.integers(0, 99))
+    kind, n, seed = (
+        draw(st.sampled_from(FAMILIES)),
+        draw(st.integers(1, 30)),
+        draw(st.integers(0, 99)),
+    )
     try:
         return topologies.RULES[kind]().at(n, seed, draw(st.integers(0, 3)))
     except TopologyError:
@@ -89,7 +99,9 @@ def test_agents_agree_on_the_mean_of_where_they_began(kind, dtype, family):
         pytest.skip("keeps the mean on regular graphs only")
     x = np.random.default_rng(5).standard_normal((9, 3)).astype(dtype)
     after = play(RULES[kind](), topologies.RULES[family]().at(9, 0, 0), x, 1200)
-    np.testing.assert_allclose(after, np.tile(x.mean(axis=0), (9, 1)), atol=3e-12 if dtype == "float64" else 1e-4)
+    np.testing.assert_allclose(
+        after, np.tile(x.mean(axis=0), (9, 1)), atol=3e-12 if dtype == "float64" else 1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", IN_ROUNDS)
@@ -97,7 +109,13 @@ def test_the_mean_moves_as_training_moves_the_agents(kind):
     rng = np.random.default_rng(6)
     x, steps = rng.standard_normal((9, 3)), rng.standard_normal((500, 9, 3))
     steps[20:] = 0.0
-    after = play(RULES[kind](), topologies.RULES["ring"]().at(9, 0, 0), x, 500, lambda round, x: x + steps[round])
+    after = play(
+        RULES[kind](),
+        topologies.RULES["ring"]().at(9, 0, 0),
+        x,
+        500,
+        lambda round, x: x + steps[round],
+    )
     np.testing.assert_allclose(after.mean(axis=0), (x + steps.sum(axis=0)).mean(axis=0), atol=1e-11)
     assert np.abs(after - after.mean(axis=0)).max() < 1e-6
 
@@ -105,7 +123,9 @@ def test_the_mean_moves_as_training_moves_the_agents(kind):
 @pytest.mark.parametrize("kind", SYMMETRIC)
 @settings(deadline=None)
 @given(graph=graphs())
-def test_symmetric_rules_are_doubly_stochastic_on_every_undirected_graph_and_refuse_others(kind, graph):
+def test_symmetric_rules_are_doubly_stochastic_on_every_undirected_graph_and_refuse_others(
+    kind, graph
+):
     rule = RULES[kind]()
     if not graph.is_undirected:
         with pytest.raises(TopologyError, match="needs an undirected graph, but agent"):
@@ -121,7 +141,14 @@ def test_symmetric_rules_are_doubly_stochastic_on_every_undirected_graph_and_ref
 
 def test_uniform_weights_keep_the_mean_on_regular_graphs_only():
     uniform = RULES["uniform"]()
-    for kind in ("ring", "torus", "complete", "exponential", "one_peer_exponential", "directed_ring"):
+    for kind in (
+        "ring",
+        "torus",
+        "complete",
+        "exponential",
+        "one_peer_exponential",
+        "directed_ring",
+    ):
         graph = topologies.RULES[kind]().at(16, 0, 0)
         uniform.check(graph)
         assert uniform.is_doubly_stochastic(graph)
@@ -139,7 +166,10 @@ def test_mixing_is_the_sum_in_ascending_order_bit_for_bit_and_keeps_its_inputs(k
     x.setflags(write=False)
     for i, row in enumerate(rule.weights(graph)):
         state = rule.init(x[i])
-        arrivals = {int(j): rule.payload(see(j, x[j]), state, i) for j in rng.permutation(graph.predecessors[i])}
+        arrivals = {
+            int(j): rule.payload(see(j, x[j]), state, i)
+            for j in rng.permutation(graph.predecessors[i])
+        }
         mixed, _ = rule.mix(see(i, x[i]), arrivals, row, state)
         (first, weight), *rest = sorted(row.items())
         expected = x[first] * weight
@@ -185,8 +215,15 @@ def test_a_full_row_is_used_as_it_stands(on_loss):
 def test_fold_and_renormalize_put_a_missing_weight_where_they_say():
     row = {0: 0.25, 1: 0.5, 2: 0.25}
     assert RULES["uniform"](on_loss="fold").effective(row, 1, {0: 1.0}) == {0: 0.25, 1: 0.75}
-    assert RULES["uniform"](on_loss="renormalize").effective(row, 1, {0: 1.0}) == {0: 1 / 3, 1: 2 / 3}
-    assert RULES["uniform"](on_loss="fold").effective(row, 1, {0: 0.5, 2: 1.0}) == {0: 0.125, 1: 0.625, 2: 0.25}
+    assert RULES["uniform"](on_loss="renormalize").effective(row, 1, {0: 1.0}) == {
+        0: 1 / 3,
+        1: 2 / 3,
+    }
+    assert RULES["uniform"](on_loss="fold").effective(row, 1, {0: 0.5, 2: 1.0}) == {
+        0: 0.125,
+        1: 0.625,
+        2: 0.25,
+    }
     assert RULES["uniform"](on_loss="renormalize").effective(row, 1, {}) == {1: 1.0}
     assert RULES["uniform"](on_loss="renormalize").effective({0: 0.0, 1: 1.0}, 0, {}) == {0: 1.0}
 
@@ -202,14 +239,20 @@ def test_symmetric_loss_keeps_the_mean_and_one_sided_loss_does_not():
         mixed = []
         for i, row in enumerate(rows):
             arrived = {j: 1.0 for j in graph.predecessors[i] if (j, i) not in lost}
-            mixed.append(rule.mix(see(i, x[i]), {j: x[j] for j in arrived}, rule.effective(row, i, arrived), ())[0])
+            mixed.append(
+                rule.mix(
+                    see(i, x[i]), {j: x[j] for j in arrived}, rule.effective(row, i, arrived), ()
+                )[0]
+            )
         return np.mean(mixed, axis=0)
 
     assert np.allclose(mean_after({(3, 4), (4, 3), (9, 10), (10, 9)}), x.mean(axis=0), atol=1e-15)
     assert np.abs(mean_after({(3, 4)}) - x.mean(axis=0)).max() > 1e-3
 
 
-@pytest.mark.parametrize(("kind", "bound", "best"), [("ring", 0.5, 0.4817), ("star", 0.125, 2 / 17)])
+@pytest.mark.parametrize(
+    ("kind", "bound", "best"), [("ring", 0.5, 0.4817), ("star", 0.125, 2 / 17)]
+)
 def test_laplacian_converges_below_its_bound_and_refuses_it(kind, bound, best):
     graph = topologies.RULES[kind]().at(16, 0, 0)
     RULES["laplacian"](alpha=0.999 * bound).check(graph)
@@ -217,7 +260,9 @@ def test_laplacian_converges_below_its_bound_and_refuses_it(kind, bound, best):
         with pytest.raises(TopologyError, match=rf"\(0, 2/lambda_max\) = \(0, {bound}\)"):
             RULES["laplacian"](alpha=alpha).check(graph)
     for alpha, grows in ((0.99 * bound, False), (1.01 * bound, True)):
-        largest = np.sort(np.abs(np.linalg.eigvalsh(matrix(RULES["laplacian"](alpha=alpha).weights(graph)))))
+        largest = np.sort(
+            np.abs(np.linalg.eigvalsh(matrix(RULES["laplacian"](alpha=alpha).weights(graph))))
+        )
         assert (largest[-1] > 1.0 + 1e-9) == grows
     rates = [
         np.sort(np.abs(np.linalg.eigvalsh(matrix(RULES["laplacian"](alpha=a).weights(graph)))))[-2]
@@ -249,7 +294,9 @@ def test_symmetric_loss_needs_links_that_have_two_ends():
 
 def test_a_refusal_names_the_nodes_of_a_graph_file():
     graph = Graph(((1,), (2,), (0,)), labels=("Oslo", "Rome", "Bern"))
-    with pytest.raises(TopologyError, match=r"agent 0 \(Oslo\) sends to 1 \(Rome\) and hears nothing back"):
+    with pytest.raises(
+        TopologyError, match=r"agent 0 \(Oslo\) sends to 1 \(Rome\) and hears nothing back"
+    ):
         RULES["metropolis"]().check(graph)
 
 

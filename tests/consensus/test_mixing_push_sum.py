@@ -25,7 +25,9 @@ GRAPHS = {
 
 
 def see(agent, own, begun, to=(), round=0):
-    return Turn(agent, round, "update", begun, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), None, to)
+    return Turn(
+        agent, round, "update", begun, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), None, to
+    )
 
 
 def sgp(x, A, x_star, views, lr, rounds):
@@ -47,11 +49,19 @@ def sgp(x, A, x_star, views, lr, rounds):
 @pytest.mark.parametrize("seed", [3, 8])
 def test_a_run_is_stochastic_gradient_push(kind, seed):
     n, options = GRAPHS[kind]
-    run = play(n, 60, seed=seed, learner={"lr": 0.03, "initial_spread": 1.0}, topology={"kind": kind, **options},
-               mixing={"kind": "push_sum"})  # fmt: skip
+    run = play(
+        n,
+        60,
+        seed=seed,
+        learner={"lr": 0.03, "initial_spread": 1.0},
+        topology={"kind": kind, **options},
+        mixing={"kind": "push_sum"},
+    )
     view = TopologyView(TOPOLOGIES[kind](**options), n, seed)
     first = start(run, seed)
-    expected = sgp(first, run.problem["A"], run.problem["x_star"], lambda k: view.at(k).successors, 0.03, 60)
+    expected = sgp(
+        first, run.problem["A"], run.problem["x_star"], lambda k: view.at(k).successors, 0.03, 60
+    )
     np.testing.assert_allclose(run.parameters, expected, rtol=0, atol=1e-12)
 
 
@@ -66,7 +76,9 @@ def test_mass_is_kept_and_the_mean_found_whatever_is_lost_repeated_or_overtaken(
     states, everything, sent = [rule.init(own) for own in x], [], 0
     trained = x.astype(np.float64).sum(axis=0)
     for round in range(12):
-        graph = directed(n, [(i, j) for i in range(n) for j in range(n) if i != j and rng.random() < 0.5])
+        graph = directed(
+            n, [(i, j) for i in range(n) for j in range(n) if i != j and rng.random() < 0.5]
+        )
         own = (z + (0.1 * rng.standard_normal((n, k))).astype(dtype)).astype(dtype)
         trained += np.subtract(own, z, dtype=np.float64).sum(axis=0)
         turns = [see(i, own[i], z[i], graph.successors[i], round) for i in range(n)]
@@ -127,7 +139,9 @@ def test_an_agent_keeps_the_least_weight_until_it_hears_again():
 @given(seed=st.integers(0, 999), n=st.integers(1, 8))
 def test_columns_of_its_matrix_sum_to_one_on_any_graph(seed, n):
     rng = np.random.default_rng(seed)
-    graph = directed(n, [(i, j) for i in range(n) for j in range(n) if i != j and rng.random() < 0.4])
+    graph = directed(
+        n, [(i, j) for i in range(n) for j in range(n) if i != j and rng.random() < 0.4]
+    )
     rule = PushSum()
     rule.check(graph)
     assert rule.is_doubly_stochastic(graph)  # in the sense that the mean is kept
@@ -138,9 +152,15 @@ def test_columns_of_its_matrix_sum_to_one_on_any_graph(seed, n):
 def test_it_trains_under_loss_and_without_rounds_and_every_step_counts_once():
     for schedule in ({}, {"kind": "asynchronous", "staleness": {"kind": "constant"}}):
         with watched(PushSum, "prepare") as calls, watched(PushSum, "mix") as mixings:
-            run = play(12, 100, learner={"lr": 0.01}, topology={"kind": "file", "path": "one_way_12.graphml"},
-                       mixing={"kind": "push_sum"}, schedule=schedule,
-                       network={"loss": 0.2, "duplicate": 0.1, "jitter": "3ms"})  # fmt: skip
+            run = play(
+                12,
+                100,
+                learner={"lr": 0.01},
+                topology={"kind": "file", "path": "one_way_12.graphml"},
+                mixing={"kind": "push_sum"},
+                schedule=schedule,
+                network={"loss": 0.2, "duplicate": 0.1, "jitter": "3ms"},
+            )
         states = {turn.agent: state for (turn, *_), (_, state) in mixings}
         mass = sum(state.own for state in states.values())
         for i, state in states.items():
@@ -150,15 +170,20 @@ def test_it_trains_under_loss_and_without_rounds_and_every_step_counts_once():
         first = start(run, 1, 0.0)
         np.testing.assert_allclose(mass, [*(first.sum(axis=0) + steps), 12.0], rtol=0, atol=1e-11)
         optimum = np.linalg.solve(
-            run.problem["A"].sum(axis=0), np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"])
+            run.problem["A"].sum(axis=0),
+            np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"]),
         )
-        assert np.linalg.norm(run.parameters.mean(axis=0) - optimum) < 0.5 * np.linalg.norm(first[0] - optimum)
+        assert np.linalg.norm(run.parameters.mean(axis=0) - optimum) < 0.5 * np.linalg.norm(
+            first[0] - optimum
+        )
 
 
 def test_a_message_is_one_number_longer():
     run = play(6, 5, mixing={"kind": "push_sum"})
     plain = play(6, 5)
-    assert run.summary["bytes_sent"] - plain.summary["bytes_sent"] == 8 * run.summary["messages_sent"]
+    assert (
+        run.summary["bytes_sent"] - plain.summary["bytes_sent"] == 8 * run.summary["messages_sent"]
+    )
 
 
 def test_it_takes_no_choice_of_what_loss_does():

@@ -19,8 +19,12 @@ def everyone(round: int, present: Sequence[int]) -> Sequence[int]:
     return present
 
 
-def buffered(size: int, rounds: int | None = 4, agents: int = 3, **options: object) -> AsynchronousCoordinator:
-    machine = Buffered(size=size, **options).coordinator(Participants(agents, everyone), rounds=rounds)  # type: ignore[arg-type]
+def buffered(
+    size: int, rounds: int | None = 4, agents: int = 3, **options: object
+) -> AsynchronousCoordinator:
+    machine = Buffered(size=size, **options).coordinator(
+        Participants(agents, everyone), rounds=rounds
+    )  # type: ignore[arg-type]
     assert isinstance(machine, AsynchronousCoordinator)
     return machine
 
@@ -42,8 +46,11 @@ def test_updates_of_one_moment_that_make_a_model_are_answered_with_it():
     c = buffered(3)
     feed(c, Started())
     assert feed(c, received(2, 0), received(0, 0), received(1, 0)) == [
-        "wait", "wait", "mix 0 of 0 1 2", "send model 1 to 0 1 2",
-    ]  # fmt: skip
+        "wait",
+        "wait",
+        "mix 0 of 0 1 2",
+        "send model 1 to 0 1 2",
+    ]
     assert feed(c, Expired(0)) == []
 
 
@@ -66,7 +73,10 @@ def test_duplicates_skips_and_losses_do_not_count():
     c = buffered(2)
     feed(c, Started(), received(1, 0, sequence=1))
     assert feed(c, received(1, 0, sequence=1)) == []
-    assert feed(c, received(2, 0, kind=SKIP), Missing(0, 0)) == ["send model 0 to 2", "send model 0 to 0"]
+    assert feed(c, received(2, 0, kind=SKIP), Missing(0, 0)) == [
+        "send model 0 to 2",
+        "send model 0 to 0",
+    ]
 
 
 def test_updates_of_those_who_left_are_in_the_last_model_and_put_nothing_off():
@@ -78,13 +88,22 @@ def test_updates_of_those_who_left_are_in_the_last_model_and_put_nothing_off():
 
 
 @pytest.mark.parametrize("kind", ["leave", "crash"])
-@pytest.mark.parametrize(("agents", "schedule"), [(1, {"kind": "asynchronous"}), (3, {"kind": "buffered", "size": 4})])
-def test_a_run_ends_when_nobody_is_left(kind: str, agents: int, schedule: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("agents", "schedule"), [(1, {"kind": "asynchronous"}), (3, {"kind": "buffered", "size": 4})]
+)
+def test_a_run_ends_when_nobody_is_left(
+    kind: str, agents: int, schedule: dict[str, object]
+) -> None:
     gone = {"at": "5500ms", "kind": kind, "agents": list(range(agents))}
     record = play(
-        agents, 12, mode="central", faults=(gone,), schedule=schedule, compute={"seconds_per_env_step": 1.0},
+        agents,
+        12,
+        mode="central",
+        faults=(gone,),
+        schedule=schedule,
+        compute={"seconds_per_env_step": 1.0},
         network={"latency": "1ms"},
-    )  # fmt: skip
+    )
     assert record.staleness.sum() == 5 * agents
     assert record.summary["virtual_seconds"] == pytest.approx(305.5, abs=1.1)
 
@@ -112,16 +131,26 @@ def test_it_is_refused_where_there_is_no_coordinator():
 @pytest.mark.parametrize("size", [1, 3, 16, 100])
 def test_every_agent_finishes_with_the_last_model_whatever_links_do(size):
     record = play(
-        5, 12, mode="central", schedule={"kind": "buffered", "size": size}, exchange={"payload": "delta"},
-        network={"loss": 0.2, "duplicate": 0.2, "jitter": "10ms"}, compute={"variation": {"kind": "exponential"}},
-        faults=({"kind": "crash", "at": 0.002, "agents": [1]}, {"kind": "restart", "at": 0.01, "agents": [1]}),
-    )  # fmt: skip
+        5,
+        12,
+        mode="central",
+        schedule={"kind": "buffered", "size": size},
+        exchange={"payload": "delta"},
+        network={"loss": 0.2, "duplicate": 0.2, "jitter": "10ms"},
+        compute={"variation": {"kind": "exponential"}},
+        faults=(
+            {"kind": "crash", "at": 0.002, "agents": [1]},
+            {"kind": "restart", "at": 0.01, "agents": [1]},
+        ),
+    )
     assert record.summary["stopped_by"] == "rounds"
     assert record.staleness.sum() == 60, "n times as many updates as rounds"
 
 
 def elastic(quorum: float, agents: int = 4) -> Coordinator:
-    return Coordinator(Participants(agents, everyone), rounds=5, deadline=SECOND, suspect_after=2, quorum=quorum)
+    return Coordinator(
+        Participants(agents, everyone), rounds=5, deadline=SECOND, suspect_after=2, quorum=quorum
+    )
 
 
 def test_a_quorum_of_answers_ends_a_round():
@@ -131,15 +160,23 @@ def test_a_quorum_of_answers_ends_a_round():
     assert feed(c, received(1, 0)) == ["mix 0 of 1 3", "no deadline", "send model 1 to 0 1 2 3"]
     assert feed(c, received(0, 0)) == []
     assert c.messages_late == 1
-    assert feed(c, received(0, 1), received(2, 1)) == ["wait", "mix 1 of 0 2", "no deadline", "send model 2 to 0 1 2 3"]
+    assert feed(c, received(0, 1), received(2, 1)) == [
+        "wait",
+        "mix 1 of 0 2",
+        "no deadline",
+        "send model 2 to 0 1 2 3",
+    ]
 
 
 def test_a_quorum_is_rounded_up_and_skips_are_answers():
     c = elastic(0.51)
     feed(c, Started())
     assert feed(c, received(0, 0, kind=SKIP), received(1, 0), Missing(2, 0)) == [
-        "wait", "mix 0 of 1", "no deadline", "send model 1 to 0 1 2 3",
-    ]  # fmt: skip
+        "wait",
+        "mix 0 of 1",
+        "no deadline",
+        "send model 1 to 0 1 2 3",
+    ]
 
 
 def test_elastic_rounds_are_as_long_as_the_quorum_and_stragglers_still_count():
@@ -150,7 +187,9 @@ def test_elastic_rounds_are_as_long_as_the_quorum_and_stragglers_still_count():
     assert whole.summary["virtual_seconds"] == pytest.approx(12 / 0.27)
     assert elastic.summary["virtual_seconds"] == pytest.approx(12.0, abs=4.0)
     assert elastic.staleness.sum() == 12 * 3
-    assert elastic.summary["messages_late"] >= 2, "where the slow one is among the three, a fast one is too late"
+    assert elastic.summary["messages_late"] >= 2, (
+        "where the slow one is among the three, a fast one is too late"
+    )
 
 
 def test_a_quorum_is_refused_where_there_is_no_coordinator():

@@ -29,11 +29,15 @@ from p2pfrl.core.types import (
     Started,
     Train,
     WaitUntil,
-)  # fmt: skip
+)
 
 
-def client(*, every: int = 1, rounds: int | None = 5, retag: bool = True, available: object = always) -> Client:
-    return Client(every=every, rounds=rounds, patience=10 * SECOND, available=available, retag=retag)  # type: ignore[arg-type]
+def client(
+    *, every: int = 1, rounds: int | None = 5, retag: bool = True, available: object = always
+) -> Client:
+    return Client(
+        every=every, rounds=rounds, patience=10 * SECOND, available=available, retag=retag
+    )  # type: ignore[arg-type]
 
 
 def final(round: int, sequence: int = 99) -> Received:
@@ -50,7 +54,9 @@ def coordinator(
     choose: Callable[[int, Sequence[int]], Sequence[int]] = everyone,
     suspect_after: int = 2,
 ) -> Coordinator:
-    return Coordinator(Participants(agents, choose), rounds=rounds, deadline=SECOND, suspect_after=suspect_after)
+    return Coordinator(
+        Participants(agents, choose), rounds=rounds, deadline=SECOND, suspect_after=suspect_after
+    )
 
 
 def test_a_client_trains_from_every_model_and_answers():
@@ -183,7 +189,12 @@ def test_the_coordinator_sends_waits_aggregates_in_order_and_ends_with_the_final
     assert feed(c, Started()) == ["no deadline", "send model 0 to 0 1 2"]
     assert feed(c, received(2, 0)) == ["wait"]
     assert feed(c, received(0, 0)) == []
-    assert feed(c, received(1, 0)) == ["mix 0 of 0 1 2", "no deadline", "send final 1 to 0 1 2", "finish"]
+    assert feed(c, received(1, 0)) == [
+        "mix 0 of 0 1 2",
+        "no deadline",
+        "send final 1 to 0 1 2",
+        "finish",
+    ]
     assert (c.messages_late, c.deadlines_expired) == (0, 0)
 
 
@@ -202,7 +213,12 @@ def test_whoever_misses_k_deadlines_is_not_asked_until_it_is_heard_again():
     c = coordinator(agents=2)
     feed(c, Started())
     feed(c, received(0, 0), Expired(SECOND))
-    assert feed(c, received(0, 1), Expired(SECOND)) == ["wait", "mix 1 of 0", "no deadline", "send model 2 to 0"]
+    assert feed(c, received(0, 1), Expired(SECOND)) == [
+        "wait",
+        "mix 1 of 0",
+        "no deadline",
+        "send model 2 to 0",
+    ]
     assert feed(c, received(1, 0)) == []
     assert feed(c, received(0, 2)) == ["mix 2 of 0", "no deadline", "send model 3 to 0 1"]
     assert c.messages_late == 1
@@ -217,11 +233,18 @@ def test_skips_and_losses_answer_too_and_a_round_without_any_update_still_ends()
 
 
 def test_only_the_participants_are_asked_and_awaited():
-    c = coordinator(agents=4, choose=lambda round, present: [i for i in present if i % 2 == round % 2])
+    c = coordinator(
+        agents=4, choose=lambda round, present: [i for i in present if i % 2 == round % 2]
+    )
     assert feed(c, Started()) == ["no deadline", "send model 0 to 0 2"]
     assert feed(c, received(1, 0)) == []
     assert c.messages_late == 1
-    assert feed(c, received(0, 0), received(2, 0)) == ["wait", "mix 0 of 0 2", "no deadline", "send model 1 to 1 3"]
+    assert feed(c, received(0, 0), received(2, 0)) == [
+        "wait",
+        "mix 0 of 0 2",
+        "no deadline",
+        "send model 1 to 1 3",
+    ]
 
 
 def test_duplicates_and_answers_of_other_rounds_are_not_aggregated():
@@ -256,7 +279,9 @@ def test_the_coordinator_says_whom_it_waits_for():
     assert c.waits_for() == "the coordinator waits in round 0 for 0, 2"
 
 
-def asynchronous(rounds: int | None = 4, max_staleness: int | None = None) -> AsynchronousCoordinator:
+def asynchronous(
+    rounds: int | None = 4, max_staleness: int | None = None
+) -> AsynchronousCoordinator:
     options = Asynchronous(max_staleness=max_staleness, staleness=Hinge(slope=1.0, grace=1))
     machine = options.coordinator(Participants(2, everyone), rounds=rounds)
     assert isinstance(machine, AsynchronousCoordinator)
@@ -266,9 +291,12 @@ def asynchronous(rounds: int | None = 4, max_staleness: int | None = None) -> As
 def test_every_update_is_applied_at_once_with_its_staleness_and_answered():
     c = asynchronous()
     assert feed(c, Started()) == ["send model 0 to 0 1"]
-    assert feed(c, received(0, 0, sequence=1), received(0, 1, sequence=2), received(0, 2, sequence=3))[-2:] == [
-        "mix 2 of 0", "send model 3 to 0",
-    ]  # fmt: skip
+    assert feed(
+        c, received(0, 0, sequence=1), received(0, 1, sequence=2), received(0, 2, sequence=3)
+    )[-2:] == [
+        "mix 2 of 0",
+        "send model 3 to 0",
+    ]
     (mix, send) = c.handle(received(1, 0), 0)
     assert isinstance(mix, Mix)
     assert list(mix.staleness) == [3]
@@ -303,8 +331,10 @@ def test_skips_losses_and_newcomers_get_the_model():
     c = asynchronous()
     feed(c, Started())
     assert feed(c, received(0, 0, kind=SKIP), Missing(1, 0), PeerJoined(0)) == [
-        "send model 0 to 0", "send model 0 to 1", "send model 0 to 0",
-    ]  # fmt: skip
+        "send model 0 to 0",
+        "send model 0 to 1",
+        "send model 0 to 0",
+    ]
     assert c.waits_for() == "the coordinator waits at version 0 for any update"
 
 
@@ -327,7 +357,11 @@ def test_an_asynchronous_coordinator_goes_on_with_whoever_comes_back():
 
 def push(out: Sequence[int] = (1, 2), **options: object) -> Push:
     machine = Asynchronous(**options).gossip(
-        0, Neighbors(out), rounds=4, order="adapt_then_combine", available=lambda round, now: round != 1
+        0,
+        Neighbors(out),
+        rounds=4,
+        order="adapt_then_combine",
+        available=lambda round, now: round != 1,
     )  # type: ignore[arg-type]
     assert isinstance(machine, Push)
     return machine
@@ -358,7 +392,12 @@ def test_the_newest_payload_of_a_neighbor_counts_once_whatever_the_order_of_arri
     newest = message(1, 3, sequence=4)
     feed(p, Started(), received(1, 1, sequence=2))
     p.handle(Received(newest), 0)
-    feed(p, received(1, 2, sequence=3), received(1, 3, sequence=4), received(1, 9, kind=SKIP, sequence=9))
+    feed(
+        p,
+        received(1, 2, sequence=3),
+        received(1, 3, sequence=4),
+        received(1, 9, kind=SKIP, sequence=9),
+    )
     (_, mix, _) = p.handle(trained(), 0)
     assert isinstance(mix, Mix)
     assert list(mix.received) == [newest]
@@ -379,7 +418,9 @@ def test_a_neighbor_that_joins_gets_what_one_has():
     p = push()
     assert feed(p, Started(), PeerJoined(1)) == ["train"]
     feed(p, trained())
-    assert feed(p, PeerJoined(1), PeerJoined(5), PeerLost(1), Missing(1, 0), Expired(1)) == ["send update 0 to 1"]
+    assert feed(p, PeerJoined(1), PeerJoined(5), PeerLost(1), Missing(1, 0), Expired(1)) == [
+        "send update 0 to 1"
+    ]
 
 
 class Federation:
@@ -425,9 +466,13 @@ class Federation:
                 self.deadlines.pop(i, None)
 
     def step(self, random: object) -> None:
-        options = [("train", i) for i in sorted(self.training)] + [("deliver", k) for k in range(len(self.flights))]
+        options = [("train", i) for i in sorted(self.training)] + [
+            ("deliver", k) for k in range(len(self.flights))
+        ]
         if not options:
-            options = [("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])[:1]]
+            options = [
+                ("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])[:1]
+            ]
         what, k = random.choice(options)  # type: ignore[attr-defined]
         if what == "train":
             self.training.remove(k)
@@ -460,7 +505,9 @@ class Federation:
     cuts=st.lists(st.integers(0, 60), max_size=3),
     random=st.randoms(use_true_random=False),
 )
-def test_whatever_links_do_everyone_finishes_and_no_update_is_applied_twice(n, rounds, asynchronous, cuts, random):
+def test_whatever_links_do_everyone_finishes_and_no_update_is_applied_twice(
+    n, rounds, asynchronous, cuts, random
+):
     f = Federation(n, rounds, asynchronous=asynchronous)
     for number in range(4000):
         if len(f.finished) == n + 1:

@@ -10,7 +10,18 @@ from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.errors import ScenarioError, WireError
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, UPDATE, Expired, Missing, PeerJoined, PeerLost, Started
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    MODEL,
+    SKIP,
+    UPDATE,
+    Expired,
+    Missing,
+    PeerJoined,
+    PeerLost,
+    Started,
+)
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
@@ -27,8 +38,18 @@ def test_an_edge_waits_for_the_cloud_and_reports_after_its_rounds():
     e = edge()
     assert feed(e, Started()) == []
     assert feed(e, model(0)) == BEGIN
-    assert feed(e, received(5, 0), received(4, 0)) == ["wait", "mix 0 of 4 5", "no deadline", "send model 1 to 4 5"]
-    assert feed(e, received(4, 1), received(5, 1)) == ["wait", "mix 1 of 4 5", "no deadline", "send update 0 to -1"]
+    assert feed(e, received(5, 0), received(4, 0)) == [
+        "wait",
+        "mix 0 of 4 5",
+        "no deadline",
+        "send model 1 to 4 5",
+    ]
+    assert feed(e, received(4, 1), received(5, 1)) == [
+        "wait",
+        "mix 1 of 4 5",
+        "no deadline",
+        "send update 0 to -1",
+    ]
     assert e.waits_for() == "an edge waits for the cloud's next model"
     assert feed(e, model(1)) == ["adopt 1", "no deadline", "send model 2 to 4 5"]
 
@@ -36,7 +57,9 @@ def test_an_edge_waits_for_the_cloud_and_reports_after_its_rounds():
 def test_the_last_model_goes_to_its_agents_under_the_number_of_the_last_round():
     e = edge(rounds=3)
     feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)), model(1))
-    assert feed(e, received(4, 2), received(5, 2))[-1] == "send update 1 to -1", "a period that the end cuts short"
+    assert feed(e, received(4, 2), received(5, 2))[-1] == "send update 1 to -1", (
+        "a period that the end cuts short"
+    )
     assert feed(e, model(2, kind=FINAL)) == ["adopt 2", "send final 3 to 4 5", "finish"]
 
 
@@ -90,7 +113,13 @@ def test_the_last_model_that_came_while_its_agents_trained_is_the_last():
     e = edge(rounds=4)
     feed(e, model(0), received(4, 0), received(5, 0), received(4, 1))
     assert feed(e, model(2, kind=FINAL)) == []
-    assert feed(e, received(5, 1)) == ["mix 1 of 4 5", "no deadline", "adopt 2", "send final 4 to 4 5", "finish"]
+    assert feed(e, received(5, 1)) == [
+        "mix 1 of 4 5",
+        "no deadline",
+        "adopt 2",
+        "send final 4 to 4 5",
+        "finish",
+    ]
 
 
 def test_an_edge_whose_cloud_does_not_come_back_ends_with_what_it_has_ten_deadlines_later():
@@ -113,17 +142,28 @@ def test_rounds_that_take_longer_than_that_are_finished_first():
 
 def test_a_cloud_that_every_edge_left_ends_a_deadline_per_model_later():
     edges = (-3, -2)
-    cloud = Synchronous(deadline=1.0).cloud(Participants(2, lambda round, there: there, edges), rounds=6, period=3)
+    cloud = Synchronous(deadline=1.0).cloud(
+        Participants(2, lambda round, there: there, edges), rounds=6, period=3
+    )
     assert feed(cloud, Started()) == ["no deadline", "send model 0 to -3 -2"]
     assert feed(cloud, received(-2, 0)) == [], "however long the others take"
     assert feed(cloud, PeerLost(-2), PeerLost(-3)) == ["mix 0 of -2", "wait"]
-    assert feed(cloud, Expired(SECOND), now=SECOND) == ["mix 1 of", "no deadline", "send final 2 to -3 -2", "finish"]
+    assert feed(cloud, Expired(SECOND), now=SECOND) == [
+        "mix 1 of",
+        "no deadline",
+        "send final 2 to -3 -2",
+        "finish",
+    ]
 
 
 def test_only_edges_may_send_both_models_and_updates():
     decoder = Decoder("run", agents=4, parts=("p",), size=2, dtype="float64", coordinators=3)
     vector = np.zeros(2)
-    for sender, kinds in ((-1, (MODEL, FINAL)), (-2, (MODEL, FINAL, UPDATE, SKIP)), (0, (UPDATE, SKIP))):
+    for sender, kinds in (
+        (-1, (MODEL, FINAL)),
+        (-2, (MODEL, FINAL, UPDATE, SKIP)),
+        (0, (UPDATE, SKIP)),
+    ):
         for kind in (MODEL, FINAL, UPDATE, SKIP):
             empty = kind == SKIP
             frame = Encoder("run", sender).encode(
@@ -144,16 +184,29 @@ TREE = {"edges": 3, "edge_rounds": 2}
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_crashes_losses_and_stragglers_block_nobody(seed):
     record = play(
-        9, 30, mode="hierarchical", hierarchy=TREE, seed=seed, schedule={"deadline": "2s"},
-        network={"loss": 0.1, "duplicate": 0.1, "jitter": "20ms", "latency": "5ms", "peer_timeout": "500ms"},
+        9,
+        30,
+        mode="hierarchical",
+        hierarchy=TREE,
+        seed=seed,
+        schedule={"deadline": "2s"},
+        network={
+            "loss": 0.1,
+            "duplicate": 0.1,
+            "jitter": "20ms",
+            "latency": "5ms",
+            "peer_timeout": "500ms",
+        },
         compute={"seconds_per_env_step": 0.2, "variation": {"kind": "lognormal", "sigma": 0.5}},
         faults=(
-            {"kind": "crash", "at": 1.0, "agents": [0, 4]}, {"kind": "restart", "at": 6.0, "agents": [0]},
+            {"kind": "crash", "at": 1.0, "agents": [0, 4]},
+            {"kind": "restart", "at": 6.0, "agents": [0]},
             {"kind": "straggle", "at": 2.0, "agents": [8], "factor": 30.0},
             {"kind": "crash", "at": 3.0, "agents": [3, 5]},
-            {"kind": "partition", "at": 8.0, "groups": [[0, 1, 2, 8], [6, 7]]}, {"kind": "heal", "at": 12.0},
+            {"kind": "partition", "at": 8.0, "groups": [[0, 1, 2, 8], [6, 7]]},
+            {"kind": "heal", "at": 12.0},
         ),
-    )  # fmt: skip
+    )
     assert record.summary["stopped_by"] == "rounds"
     assert np.isfinite(record.parameters).all()
     agents = record.agents
@@ -163,9 +216,10 @@ def test_crashes_losses_and_stragglers_block_nobody(seed):
 
 def test_participation_is_of_each_edge_and_the_same_run_is_the_same():
     tables = {
-        "mode": "hierarchical", "hierarchy": TREE,
+        "mode": "hierarchical",
+        "hierarchy": TREE,
         "coordinator": {"participation": {"kind": "uniform", "fraction": 0.34}},
-    }  # fmt: skip
+    }
     one, other = (play(9, 12, **tables) for _ in range(2))
     assert one.summary["digest"] == other.summary["digest"]
     assert one.staleness.sum() == 12 * 3, "one agent of every edge and round"
@@ -182,7 +236,13 @@ def test_the_preview_counts_the_messages_that_are_sent():
 def test_agents_may_be_one_or_as_many_as_edges():
     for agents, tree in ((1, {}), (3, {"edges": 3}), (5, {"edges": 1})):
         central, tall = (
-            play(agents, 5, mode=mode, learner={"noise": 0.1}, **({"hierarchy": tree} if mode != "central" else {}))
+            play(
+                agents,
+                5,
+                mode=mode,
+                learner={"noise": 0.1},
+                **({"hierarchy": tree} if mode != "central" else {}),
+            )
             for mode in ("central", "hierarchical")
         )
         assert np.abs(central.parameters - tall.parameters).max() <= 1e-12

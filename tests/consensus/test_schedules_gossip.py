@@ -26,7 +26,7 @@ from p2pfrl.core.types import (
     Started,
     Train,
     WaitUntil,
-)  # fmt: skip
+)
 
 
 def machine(
@@ -40,7 +40,9 @@ def machine(
 ) -> Gossip:
     neighbors = Neighbors(out) if into is None else Neighbors(out, into, both=False)
     order = "combine_while_adapting" if combine_first else "adapt_then_combine"
-    return Synchronous(**options).gossip(0, neighbors, rounds=rounds, order=order, available=available)  # type: ignore[arg-type]
+    return Synchronous(**options).gossip(
+        0, neighbors, rounds=rounds, order=order, available=available
+    )  # type: ignore[arg-type]
 
 
 def test_a_round_is_train_send_wait_mix():
@@ -141,7 +143,13 @@ def test_whoever_misses_k_deadlines_in_a_row_is_suspected_until_it_is_heard():
     for round, patience in enumerate((SECOND, SECOND // 2)):
         feed(g, trained(), received(1, round))
         assert feed(g, Expired(patience))[0] == f"mix {round} of 1"
-    assert feed(g, trained(), received(1, 2)) == ["send update 2 to 1 2", "wait", "mix 2 of 1", "no deadline", "train"]
+    assert feed(g, trained(), received(1, 2)) == [
+        "send update 2 to 1 2",
+        "wait",
+        "mix 2 of 1",
+        "no deadline",
+        "train",
+    ]
     assert feed(g, received(2, 3), trained()) == ["send update 3 to 1 2", "wait"]
     assert feed(g, received(1, 3)) == ["mix 3 of 1 2", "no deadline", "train"]
     assert feed(g, trained(), received(1, 4)) == ["send update 4 to 1 2", "wait"]
@@ -191,7 +199,11 @@ def test_a_joined_stranger_or_one_before_the_first_round_gets_nothing():
 
 def test_who_joins_while_one_combines_and_adapts_gets_the_vector_of_the_round_at_any_time():
     g = machine(combine_first=True)
-    assert feed(g, Started(), PeerJoined(2)) == ["send update 0 to 1 2", "train", "send update 0 to 2"]
+    assert feed(g, Started(), PeerJoined(2)) == [
+        "send update 0 to 1 2",
+        "train",
+        "send update 0 to 2",
+    ]
     assert feed(g, trained(), PeerJoined(2)) == ["wait", "send update 0 to 2"]
     feed(g, received(1, 0), received(2, 0))
     assert feed(g, PeerJoined(1)) == ["send skip 0 to 1", "send update 1 to 1"]
@@ -213,7 +225,9 @@ def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_who_is_one_round_ahead_may_have_been_overtaken_by_its_own_message_and_is_awaited(is_there: bool):
+def test_who_is_one_round_ahead_may_have_been_overtaken_by_its_own_message_and_is_awaited(
+    is_there: bool,
+):
     g = machine(out=(1,), available=lambda round, now: is_there or round > 0)
     feed(g, Started(), *([trained()] if is_there else []))
     assert feed(g, received(1, 1)) == []
@@ -232,7 +246,9 @@ class EverySecond(Neighbors):
 
 
 def test_who_came_two_rounds_further_with_what_we_sent_is_awaited_and_who_came_three_is_not():
-    g = Synchronous().gossip(0, EverySecond((1,)), rounds=10, order="adapt_then_combine", available=always)
+    g = Synchronous().gossip(
+        0, EverySecond((1,)), rounds=10, order="adapt_then_combine", available=always
+    )
     assert feed(g, Started(), trained()) == ["train", "send update 0 to 1", "wait"]
     assert feed(g, received(1, 2)) == []
     assert feed(g, received(1, 4)) == ["mix 0 of", "no deadline", "train"]
@@ -249,7 +265,12 @@ def test_an_agent_behind_catches_up_and_counts_what_it_skips():
 def test_an_agent_that_catches_up_past_the_end_counts_for_the_last_round():
     g = machine(rounds=5)
     feed(g, Started(), received(1, 4), received(2, 4))
-    assert feed(g, trained()) == ["send skip 3 to 1 2", "send update 4 to 1 2", "mix 4 of 1 2", "finish"]
+    assert feed(g, trained()) == [
+        "send skip 3 to 1 2",
+        "send update 4 to 1 2",
+        "mix 4 of 1 2",
+        "finish",
+    ]
 
 
 def test_a_neighbor_two_rounds_ahead_has_given_us_up_and_is_not_awaited():
@@ -267,7 +288,12 @@ def test_a_neighbor_two_rounds_ahead_has_given_us_up_and_is_not_awaited():
     ]
     ahead = machine(combine_first=True)
     feed(ahead, Started(), received(1, 2), received(2, 0))
-    assert feed(ahead, trained()) == ["mix 0 of 2", "send skip 1 to 1 2", "send update 2 to 1 2", "train"]
+    assert feed(ahead, trained()) == [
+        "mix 0 of 2",
+        "send skip 1 to 1 2",
+        "send update 2 to 1 2",
+        "train",
+    ]
     heard_by_nobody = machine(out=(2,), into=(1, 2))
     feed(heard_by_nobody, Started(), trained(), received(2, 0))
     assert feed(heard_by_nobody, received(1, 2)) == []
@@ -292,7 +318,12 @@ def test_of_a_sender_far_ahead_a_bounded_number_of_rounds_is_kept_and_those_of_u
     feed(g, Started(), *(received(1, round) for round in range(1, 3001)), received(2, 3000))
     assert sum(1 in box for box in g._inbox.values()) == _AHEAD
     assert g.messages_late == 3000 - _AHEAD
-    assert feed(g, trained()) == ["send skip 2999 to 1 2", "send update 3000 to 1 2", "mix 3000 of 1 2", "train"]
+    assert feed(g, trained()) == [
+        "send skip 2999 to 1 2",
+        "send update 3000 to 1 2",
+        "mix 3000 of 1 2",
+        "train",
+    ]
     g = machine(out=(1,), into=(2,), rounds=None)
     feed(g, Started(), *(received(2, round) for round in range(1, 3001)))
     assert sorted(g._inbox) == list(range(1, _AHEAD + 1))
@@ -322,7 +353,12 @@ def test_nothing_is_kept_of_rounds_that_are_over():
     assert g.round == 100
     assert not g._inbox
     feed(g, *(received(1, round) for round in range(100, 200)))
-    assert feed(g, trained()) == ["send skip 198 to 1", "send update 199 to 1", "mix 199 of 1", "train"]
+    assert feed(g, trained()) == [
+        "send skip 198 to 1",
+        "send update 199 to 1",
+        "mix 199 of 1",
+        "train",
+    ]
     assert not g._inbox
 
 
@@ -362,7 +398,9 @@ class Crowd:
                 assert i not in self.training
                 self.training.add(i)
             elif isinstance(action, Send):
-                self.flights += [(to, message(i, action.round, kind=action.kind)) for to in action.to]
+                self.flights += [
+                    (to, message(i, action.round, kind=action.kind)) for to in action.to
+                ]
             elif isinstance(action, WaitUntil):
                 self.deadlines.pop(i, None)
                 if action.time is not None:
@@ -387,9 +425,13 @@ class Crowd:
             assert self.mixed[i][m.sender, m.round] == 1, "no message is mixed twice"
 
     def choices(self) -> list[tuple[str, int]]:
-        options = [("train", i) for i in sorted(self.training)] + [("deliver", k) for k in range(len(self.flights))]
+        options = [("train", i) for i in sorted(self.training)] + [
+            ("deliver", k) for k in range(len(self.flights))
+        ]
         if not self.reliable or not options:
-            options += [("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])]
+            options += [
+                ("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])
+            ]
         return options
 
     def step(self, what: str, k: int, fate: str) -> None:
@@ -418,13 +460,17 @@ class Crowd:
 GRAPHS = {
     "ring": lambda n: [Neighbors(sorted({(i - 1) % n, (i + 1) % n} - {i})) for i in range(n)],
     "complete": lambda n: [Neighbors([j for j in range(n) if j != i]) for i in range(n)],
-    "directed ring": lambda n: [Neighbors([(i + 1) % n], [(i - 1) % n], both=False) for i in range(n)],
+    "directed ring": lambda n: [
+        Neighbors([(i + 1) % n], [(i - 1) % n], both=False) for i in range(n)
+    ],
     "star": lambda n: [Neighbors(range(1, n)), *(Neighbors([0]) for _ in range(1, n))],
 }
 FATES = ("deliver", "deliver", "deliver", "lose", "notice", "double", "lost link", "new link")
 
 
-def crowd(graph: str, n: int, rounds: int, *, reliable: bool, combine_first: bool, every: int) -> Crowd:
+def crowd(
+    graph: str, n: int, rounds: int, *, reliable: bool, combine_first: bool, every: int
+) -> Crowd:
     options = Synchronous(deadline=1.0, suspect_after=2, every=every)
     order = "combine_while_adapting" if combine_first else "adapt_then_combine"
     return Crowd(

@@ -29,11 +29,13 @@ from p2pfrl.core.types import (
     Started,
     Train,
     WaitUntil,
-)  # fmt: skip
+)
 from p2pfrl.laws.runs import FLAT, play
 
 
-def pairs(me: int = 0, near: Sequence[int] = (1, 2), rounds: int | None = None, **options: object) -> Pairs:
+def pairs(
+    me: int = 0, near: Sequence[int] = (1, 2), rounds: int | None = None, **options: object
+) -> Pairs:
     def pick(round: int, candidates: Sequence[int]) -> int:
         return candidates[round % len(candidates)]
 
@@ -79,7 +81,11 @@ def test_of_two_that_ask_each_other_at_once_the_lower_one_refuses_and_one_exchan
     feed(upper, Started(), trained())
     assert feed(lower, received(1, 0)) == ["send skip 0 to 1"]
     assert feed(upper, received(0, 0)) == ["answer 0"]
-    assert feed(lower, reply(1, 0), received(1, 0)) == ["no deadline", "mix 0 of 1", "send skip 0 to 1"]
+    assert feed(lower, reply(1, 0), received(1, 0)) == [
+        "no deadline",
+        "mix 0 of 1",
+        "send skip 0 to 1",
+    ]
     assert feed(upper, received(0, 0, kind=SKIP)) == ["no deadline", "mix 0 of"]
     assert feed(lower, received(1, 1)) == ["answer 1"], "it asks nobody now"
 
@@ -87,8 +93,16 @@ def test_of_two_that_ask_each_other_at_once_the_lower_one_refuses_and_one_exchan
 @pytest.mark.parametrize("speed", [1.0, {"kind": "values", "list": [1.0, 1.3]}])
 def test_two_agents_agree_though_their_questions_always_cross(speed):
     """Otherwise both move twice half the way, and change places for ever."""
-    run = play(2, 20, learner=FLAT, mixing={"kind": "pairwise"}, schedule={"kind": "asynchronous"},
-               topology={"kind": "path"}, compute={"speed": speed}, network={"latency": "10ms"})  # fmt: skip
+    run = play(
+        2,
+        20,
+        learner=FLAT,
+        mixing={"kind": "pairwise"},
+        schedule={"kind": "asynchronous"},
+        topology={"kind": "path"},
+        compute={"speed": speed},
+        network={"latency": "10ms"},
+    )
     assert run.metrics["consensus_distance"][0] > 1.0
     assert run.metrics["consensus_distance"][-1] < 1e-12
     assert run.metrics["mean_drift"][-1] < 1e-14
@@ -189,7 +203,9 @@ class Town:
                 if kind != SKIP and self.asked.get(i, (-1, 0.0))[0] != action.round:
                     self.asked[i] = (action.round, self.x[i])
                 vector = 0.0 if kind == SKIP else self.asked[i][1]
-                self.flights += [(to, received(i, action.round, kind=kind).message, vector) for to in action.to]
+                self.flights += [
+                    (to, received(i, action.round, kind=kind).message, vector) for to in action.to
+                ]
             elif isinstance(action, Answer):
                 asker = action.message.sender
                 if not action.again:
@@ -217,7 +233,9 @@ class Town:
         options = [("deliver", k) for k in flights]
         options += [("train", i) for i in sorted(self.training)] if is_training else []
         if not options:
-            options = [("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])[:1]]
+            options = [
+                ("expire", i) for i in sorted(self.deadlines, key=lambda i: self.deadlines[i])[:1]
+            ]
         what, k = random.choice(options)  # type: ignore[attr-defined]
         self.now += 1
         if what == "train":
@@ -228,12 +246,18 @@ class Town:
             self.feed(k, Expired(self.deadlines.pop(k)), 0.0)
         else:
             to, m, value = self.flights.pop(k)
-            fates = ("deliver",) if self.is_reliable else ("deliver", "deliver", "lose", "notice", "double")
+            fates = (
+                ("deliver",)
+                if self.is_reliable
+                else ("deliver", "deliver", "lose", "notice", "double")
+            )
             fate = random.choice(fates)  # type: ignore[attr-defined]
             if fate == "double":
                 self.flights.append((to, m, value))
             if fate != "lose":
-                self.feed(to, Missing(m.sender, m.round) if fate == "notice" else Received(m), value)
+                self.feed(
+                    to, Missing(m.sender, m.round) if fate == "notice" else Received(m), value
+                )
 
     def mean(self) -> float:
         return sum(self.x.values()) / len(self.x)
@@ -267,7 +291,9 @@ def test_everyone_finishes_and_leaves_nothing_half_done(n, rounds, random):
     assert town.mean() == pytest.approx(before, abs=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "agents"), [("ring", 8), ("star", 6), ("path", 5), ("complete", 7)])
+@pytest.mark.parametrize(
+    ("kind", "agents"), [("ring", 8), ("star", 6), ("path", 5), ("complete", 7)]
+)
 def test_the_rate_is_the_radius_of_the_mean_of_kronecker_squares(kind, agents):
     graph = TOPOLOGIES[kind]().at(agents, 0, 0)
     square, mean = np.zeros((agents**2, agents**2)), np.zeros((agents, agents))
@@ -289,23 +315,35 @@ def test_the_rate_is_the_radius_of_the_mean_of_kronecker_squares(kind, agents):
 
 def test_a_crash_in_the_middle_of_exchanges_blocks_nobody():
     record = play(
-        8, None, stop={"virtual_time": "60s"}, mixing={"kind": "pairwise"}, schedule={"kind": "asynchronous"},
-        compute={"seconds_per_env_step": 0.1}, network={"latency": "30ms", "loss": 0.1, "peer_timeout": "200ms"},
+        8,
+        None,
+        stop={"virtual_time": "60s"},
+        mixing={"kind": "pairwise"},
+        schedule={"kind": "asynchronous"},
+        compute={"seconds_per_env_step": 0.1},
+        network={"latency": "30ms", "loss": 0.1, "peer_timeout": "200ms"},
         faults=(
-            {"kind": "crash", "at": 5.01, "agents": [2, 3]}, {"kind": "restart", "at": 20.0, "agents": [2]},
-            {"kind": "partition", "at": 30.0, "groups": [[0, 1, 2, 3], [4, 5, 6, 7]]}, {"kind": "heal", "at": 40.0},
+            {"kind": "crash", "at": 5.01, "agents": [2, 3]},
+            {"kind": "restart", "at": 20.0, "agents": [2]},
+            {"kind": "partition", "at": 30.0, "groups": [[0, 1, 2, 3], [4, 5, 6, 7]]},
+            {"kind": "heal", "at": 40.0},
         ),
-    )  # fmt: skip
-    rounds = {agent: max(record.agents["round"][record.agents["agent"] == agent]) for agent in (0, 1, 2, 4, 5, 6, 7)}
+    )
+    rounds = {
+        agent: max(record.agents["round"][record.agents["agent"] == agent])
+        for agent in (0, 1, 2, 4, 5, 6, 7)
+    }
     assert min(rounds.values()) > 300, rounds
     assert np.isfinite(record.parameters).all()
 
 
 def test_a_run_is_the_same_again():
     tables = {
-        "mixing": {"kind": "pairwise"}, "schedule": {"kind": "asynchronous"},
-        "network": {"loss": 0.2, "jitter": "5ms", "duplicate": 0.2}, "compute": {"variation": {"kind": "exponential"}},
-    }  # fmt: skip
+        "mixing": {"kind": "pairwise"},
+        "schedule": {"kind": "asynchronous"},
+        "network": {"loss": 0.2, "jitter": "5ms", "duplicate": 0.2},
+        "compute": {"variation": {"kind": "exponential"}},
+    }
     one, other = (play(6, 30, **tables) for _ in range(2))
     assert one.summary["digest"] == other.summary["digest"]
     assert play(6, 30, seed=2, **tables).summary["digest"] != one.summary["digest"]

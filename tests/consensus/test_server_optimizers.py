@@ -57,16 +57,23 @@ def numpy_server(kind, x, deltas, options):
 
 
 @pytest.mark.parametrize("kind", RULES)
-@pytest.mark.parametrize(("agents", "seed", "payload"), [(3, 5, "parameters"), (6, 2, "delta"), (4, 9, "gradient")])
+@pytest.mark.parametrize(
+    ("agents", "seed", "payload"), [(3, 5, "parameters"), (6, 2, "delta"), (4, 9, "gradient")]
+)
 def test_a_run_is_the_numpy_server(kind, agents, seed, payload):
     steps, lr = (1 if payload == "gradient" else 4), 0.03
     rule = {"kind": kind, **OPTIONS[kind]}
     if payload == "gradient" and kind in ("replace", "staleness_mix"):
         rule, kind = {"kind": "sgd", "lr": 0.04}, "sgd"
     run = play(
-        agents, 15, mode="central", seed=seed, learner={"steps": steps, "lr": lr},
-        exchange={"payload": payload}, coordinator={"server_optimizer": rule},
-    )  # fmt: skip
+        agents,
+        15,
+        mode="central",
+        seed=seed,
+        learner={"steps": steps, "lr": lr},
+        exchange={"payload": payload},
+        coordinator={"server_optimizer": rule},
+    )
     A, optima = run.problem["A"], run.problem["x_star"]
 
     def delta(x):
@@ -111,7 +118,9 @@ def test_a_step_changes_none_of_its_inputs_and_keeps_their_type(kind):
     moved, after = rule.step(x, target, 0.5, state)
     assert moved.dtype == np.float32
     assert not np.shares_memory(moved, x)
-    assert [s.dtype for s in after] == [s.dtype for s in state] == [np.dtype(np.float32)] * len(state)
+    assert (
+        [s.dtype for s in after] == [s.dtype for s in state] == [np.dtype(np.float32)] * len(state)
+    )
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -122,8 +131,20 @@ def test_a_coordinator_at_its_target_stays(kind):
 
 
 def test_defaults_are_those_of_the_papers():
-    assert (Adam().beta1, Adam().beta2, Adam().tau, Yogi().lr, Yogi().tau) == (0.9, 0.99, 1e-3, 0.01, 1e-3)
-    assert (Adagrad().beta1, Adagrad().tau, Momentum().beta, Momentum().lr, Sgd().lr) == (0.0, 1e-3, 0.9, 1.0, 1.0)
+    assert (Adam().beta1, Adam().beta2, Adam().tau, Yogi().lr, Yogi().tau) == (
+        0.9,
+        0.99,
+        1e-3,
+        0.01,
+        1e-3,
+    )
+    assert (Adagrad().beta1, Adagrad().tau, Momentum().beta, Momentum().lr, Sgd().lr) == (
+        0.0,
+        1e-3,
+        0.9,
+        1.0,
+        1.0,
+    )
     assert Adam().init(np.zeros(2))[1].tolist() == [1e-6, 1e-6]
 
 

@@ -9,9 +9,10 @@ from p2pfrl.exchange.scores import SCORES, UNKNOWN
 from p2pfrl.laws.runs import play
 
 CARTPOLE = {
-    "environment": {"id": "CartPole-v1", "instances": 1}, "evaluation": {"episodes": 0},
+    "environment": {"id": "CartPole-v1", "instances": 1},
+    "evaluation": {"episodes": 0},
     "learner": {"kind": "reinforce", "episodes": 3, "hidden": [8]},
-}  # fmt: skip
+}
 
 
 def mean(weights, *pairs):
@@ -50,18 +51,27 @@ def test_weights_are_finite_whatever_an_agent_claims(weights):
 def test_an_agent_of_no_variance_does_not_silence_the_others_for_ever():
     """Its variance counts as a thousandth of the mean: about (2 / 3) / 1000 for variances 0, 1, 1."""
     weight = 1.0 / (1e-3 * 2.0 / 3.0)
-    assert mean("inverse_variance", (1.0, 0.0), (0.0, 1.0), (0.0, 1.0)) == pytest.approx(weight / (weight + 2.0))
+    assert mean("inverse_variance", (1.0, 0.0), (0.0, 1.0), (0.0, 1.0)) == pytest.approx(
+        weight / (weight + 2.0)
+    )
 
 
 def turn(returns=(), loss=0.0):
-    return Turn(0, 0, "update", np.zeros(1), np.zeros(1), 1, loss, returns, 0.0, (0, 0, 0), NoMemory())
+    return Turn(
+        0, 0, "update", np.zeros(1), np.zeros(1), 1, loss, returns, 0.0, (0, 0, 0), NoMemory()
+    )
 
 
 def test_scores_say_when_nothing_is_known():
     assert SCORES["return"](turn((1.0, 4.0))) == 2.5
     assert SCORES["variance"](turn((1.0, 4.0))) == 2.25
     assert SCORES["loss"](turn(loss=-3.0)) == -3.0
-    assert SCORES["return"](turn()) == SCORES["variance"](turn((1.0,))) == SCORES["loss"](turn(loss=np.nan)) == UNKNOWN
+    assert (
+        SCORES["return"](turn())
+        == SCORES["variance"](turn((1.0,)))
+        == SCORES["loss"](turn(loss=np.nan))
+        == UNKNOWN
+    )
     assert np.isfinite(UNKNOWN)
 
 
@@ -70,14 +80,22 @@ def test_scores_say_when_nothing_is_known():
     [
         ("return", lambda returns: returns),
         ("rank", lambda returns: np.argsort(np.argsort(returns)) + 1.0),
-        ("samples", lambda returns: returns),  # CartPole pays 1 per step, and an update is 3 whole episodes
+        (
+            "samples",
+            lambda returns: returns,
+        ),  # CartPole pays 1 per step, and an update is 3 whole episodes
         ("uniform", np.ones_like),
     ],
 )
 def test_a_coordinator_weighs_real_agents(weights, weigh):
     alone = play(4, 1, mode="independent", seed=3, **CARTPOLE)
     together = play(
-        4, 1, mode="central", seed=3, coordinator={"aggregator": {"kind": "mean", "weights": weights}}, **CARTPOLE
+        4,
+        1,
+        mode="central",
+        seed=3,
+        coordinator={"aggregator": {"kind": "mean", "weights": weights}},
+        **CARTPOLE,
     )
     returns = np.asarray(alone.agents["return"])
     assert len(set(returns.tolist())) == 4

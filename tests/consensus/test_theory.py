@@ -47,10 +47,14 @@ def test_second_eigenvalues_are_those_of_the_literature(kind, n, mixing, expecte
 
 @pytest.mark.parametrize("n", [5, 16, 33, 100])
 def test_the_ring_has_its_closed_form(n):
-    assert theory.lambda_2(rows("ring", n)) == pytest.approx(1 / 3 + 2 / 3 * math.cos(2 * math.pi / n), abs=1e-12)
+    assert theory.lambda_2(rows("ring", n)) == pytest.approx(
+        1 / 3 + 2 / 3 * math.cos(2 * math.pi / n), abs=1e-12
+    )
 
 
-@pytest.mark.parametrize("kind", ["ring", "path", "star", "torus", "hypercube", "tree", "dumbbell", "erdos_renyi"])
+@pytest.mark.parametrize(
+    "kind", ["ring", "path", "star", "torus", "hypercube", "tree", "dumbbell", "erdos_renyi"]
+)
 def test_disagreement_decays_like_lambda_2(kind):
     weights = rows(kind, 16)
     x = np.random.default_rng(0).standard_normal((16, 4))
@@ -62,7 +66,9 @@ def test_disagreement_decays_like_lambda_2(kind):
         distance.append(np.linalg.norm(x - x.mean(axis=0)))
         if round < settle:
             x = (x - x.mean(axis=0)) / distance[-1]
-    assert math.exp((math.log(distance[-1]) - math.log(distance[-11])) / 10) == pytest.approx(rate, abs=1e-5)
+    assert math.exp((math.log(distance[-1]) - math.log(distance[-11])) / 10) == pytest.approx(
+        rate, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("n", [2, 8, 16, 64])
@@ -90,7 +96,11 @@ def test_one_peer_exponential_of_twelve_is_not_exact():
 
 @pytest.mark.parametrize(
     ("kind", "bound", "best", "rate"),
-    [("ring", 0.5, 0.4817, 0.9267), ("star", 0.125, 0.1176, None), ("complete", 0.125, 0.0625, 0.0)],
+    [
+        ("ring", 0.5, 0.4817, 0.9267),
+        ("star", 0.125, 0.1176, None),
+        ("complete", 0.125, 0.0625, 0.0),
+    ],
 )
 def test_laplacian_bounds_and_best_constants(kind, bound, best, rate):
     graph = view(kind, 16).at(0)
@@ -98,7 +108,9 @@ def test_laplacian_bounds_and_best_constants(kind, bound, best, rate):
     alpha = theory.best_alpha(graph)
     assert alpha == pytest.approx(best, abs=5e-5)
     if rate is not None:
-        assert theory.lambda_2(MIXING["laplacian"](alpha=alpha).weights(graph)) == pytest.approx(rate, abs=5e-5)
+        assert theory.lambda_2(MIXING["laplacian"](alpha=alpha).weights(graph)) == pytest.approx(
+            rate, abs=5e-5
+        )
 
 
 @settings(deadline=None, max_examples=30)
@@ -115,7 +127,12 @@ def test_fourier_and_dense_eigenvalues_agree(n, seed):
 
 @pytest.mark.parametrize(
     ("kind", "mixing"),
-    [("path", "metropolis"), ("random_regular", "metropolis"), ("star", "metropolis"), ("star", "uniform")],
+    [
+        ("path", "metropolis"),
+        ("random_regular", "metropolis"),
+        ("star", "metropolis"),
+        ("star", "uniform"),
+    ],
 )
 def test_sparse_eigenvalues_agree_with_dense_ones(kind, mixing, monkeypatch):
     weights = rows(kind, 300, mixing)
@@ -154,7 +171,9 @@ def test_rounds_are_the_ceiling_of_the_ratio_of_logarithms():
 
 
 def test_one_agent_agrees_with_itself():
-    assert theory.predict(view("ring", 1), MIXING["metropolis"]()) == theory.Prediction(0.0, 1, True)
+    assert theory.predict(view("ring", 1), MIXING["metropolis"]()) == theory.Prediction(
+        0.0, 1, True
+    )
 
 
 def test_predicting_refuses_what_mixing_refuses():
@@ -164,9 +183,15 @@ def test_predicting_refuses_what_mixing_refuses():
 
 def test_the_noise_floor_of_both_orders():
     weights = rows("ring", 16)
-    assert theory.dpsgd_floor(weights, 0.1, 1.0, "adapt_then_combine") == pytest.approx(0.2355, abs=5e-5)
-    assert theory.dpsgd_floor(weights, 0.1, 1.0, "combine_while_adapting") == pytest.approx(0.3855, abs=5e-5)
-    assert theory.dpsgd_floor(weights, 0.2, 3.0, "adapt_then_combine") == pytest.approx(36 * 0.2355, rel=1e-3)
+    assert theory.dpsgd_floor(weights, 0.1, 1.0, "adapt_then_combine") == pytest.approx(
+        0.2355, abs=5e-5
+    )
+    assert theory.dpsgd_floor(weights, 0.1, 1.0, "combine_while_adapting") == pytest.approx(
+        0.3855, abs=5e-5
+    )
+    assert theory.dpsgd_floor(weights, 0.2, 3.0, "adapt_then_combine") == pytest.approx(
+        36 * 0.2355, rel=1e-3
+    )
     with pytest.raises(ValueError, match="order is one of"):
         theory.dpsgd_floor(weights, 0.1, 1.0, "sideways")
     with pytest.raises(ValueError, match="symmetric"):
@@ -213,7 +238,8 @@ def test_delay_is_stable_below_its_threshold_and_not_above(tau):
 
 
 @pytest.mark.parametrize(
-    ("times", "ratio"), [((1, 1, 1, 4), 3.25), ((1, 2, 3, 4), 2.083), ((2, 2), 1.0), ((1, 1, 1, 100), 75.25)]
+    ("times", "ratio"),
+    [((1, 1, 1, 4), 3.25), ((1, 2, 3, 4), 2.083), ((2, 2), 1.0), ((1, 1, 1, 100), 75.25)],
 )
 def test_asynchrony_gains_the_slowest_time_over_the_harmonic_mean(times, ratio):
     rates = theory.throughput(times)

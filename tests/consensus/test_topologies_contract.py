@@ -11,7 +11,13 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 
 GENERATED = sorted(set(RULES) - {"file"})
-STATIC_RANDOM = ("barabasi_albert", "erdos_renyi", "random_geometric", "random_regular", "watts_strogatz")
+STATIC_RANDOM = (
+    "barabasi_albert",
+    "erdos_renyi",
+    "random_geometric",
+    "random_regular",
+    "watts_strogatz",
+)
 
 
 def graph_or_refusal(topology: Topology, n: int, seed: int, round: int) -> Graph | None:
@@ -129,14 +135,20 @@ def test_a_size_that_does_not_fit_is_refused_saying_what_would(kind, options, n,
 
 
 def test_a_tree_gives_every_agent_its_parent():
-    for branching, parents in ((1, [0, 1, 2, 3, 4, 5]), (2, [0, 0, 1, 1, 2, 2]), (3, [0, 0, 0, 1, 1, 1])):
+    for branching, parents in (
+        (1, [0, 1, 2, 3, 4, 5]),
+        (2, [0, 0, 1, 1, 2, 2]),
+        (3, [0, 0, 0, 1, 1, 1]),
+    ):
         graph = RULES["tree"](branching=branching).at(7, 0, 0)
         assert [graph.successors[i][0] for i in range(1, 7)] == parents
 
 
 def test_exponential_graphs_hear_powers_of_two_ahead():
     assert RULES["exponential"]().at(12, 0, 0).predecessors[3] == (4, 5, 7, 11)
-    hearing = [RULES["one_peer_exponential"]().at(12, 0, round).predecessors[3] for round in range(5)]
+    hearing = [
+        RULES["one_peer_exponential"]().at(12, 0, round).predecessors[3] for round in range(5)
+    ]
     assert hearing == [(4,), (5,), (7,), (11,), (4,)]
 
 
@@ -149,7 +161,11 @@ def test_a_directed_ring_sends_one_way():
 def test_geometric_links_are_the_pairs_within_the_radius_and_take_latency_from_length():
     graph = RULES["random_geometric"](radius=0.4, latency_per_unit="10ms").at(30, 2, 0)
     for i in range(30):
-        near = {j for j in range(30) if j != i and math.dist(graph.positions[i], graph.positions[j]) <= 0.4}
+        near = {
+            j
+            for j in range(30)
+            if j != i and math.dist(graph.positions[i], graph.positions[j]) <= 0.4
+        }
         assert near == set(graph.successors[i])
     for (i, j), seconds in graph.latency.items():
         assert seconds == pytest.approx(0.01 * math.dist(graph.positions[i], graph.positions[j]))
@@ -158,7 +174,9 @@ def test_geometric_links_are_the_pairs_within_the_radius_and_take_latency_from_l
 
 def test_an_erdos_renyi_graph_has_its_density():
     graphs = [RULES["erdos_renyi"](probability=0.3).at(60, seed, 0) for seed in range(20)]
-    assert sum(len(graph.edges) for graph in graphs) / (20 * 60 * 59) == pytest.approx(0.3, abs=0.01)
+    assert sum(len(graph.edges) for graph in graphs) / (20 * 60 * 59) == pytest.approx(
+        0.3, abs=0.01
+    )
 
 
 def test_rewiring_keeps_the_edges_and_zero_keeps_the_lattice():

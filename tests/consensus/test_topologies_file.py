@@ -25,7 +25,9 @@ TRIANGLE = '<edge source="a" target="b"/><edge source="b" target="c"/><edge sour
 def write(tmp_path: Path, body: str, *, default: str = "undirected", nodes: str = "abc") -> Path:
     listed = "".join(f'<node id="{node}"/>' for node in nodes)
     path = tmp_path / "net.graphml"
-    path.write_text(f'<graphml>\n{KEYS}\n<graph edgedefault="{default}">\n{listed}\n{body}\n</graph></graphml>')
+    path.write_text(
+        f'<graphml>\n{KEYS}\n<graph edgedefault="{default}">\n{listed}\n{body}\n</graph></graphml>'
+    )
     return path
 
 
@@ -46,11 +48,14 @@ def test_shipped_latencies_are_great_circles_at_two_thirds_of_the_speed_of_light
     graph = load(find(f"{name}.graphml"))
     for (i, j), seconds in graph.latency.items():
         (x, y), (u, v) = graph.positions[i], graph.positions[j]
-        assert seconds == pytest.approx(great_circle((y, x), (v, u)) / (2 / 3 * 299_792_458), abs=1e-7)
+        assert seconds == pytest.approx(
+            great_circle((y, x), (v, u)) / (2 / 3 * 299_792_458), abs=1e-7
+        )
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("abilene", "Topology Zoo"), ("nsfnet", "JSAC"), ("geant", "SNDlib"), ("campus", "Cisco")]
+    ("name", "text"),
+    [("abilene", "Topology Zoo"), ("nsfnet", "JSAC"), ("geant", "SNDlib"), ("campus", "Cisco")],
 )
 def test_shipped_files_name_their_source(name, text):
     comment = re.search("<!--(.*?)-->", find(f"{name}.graphml").read_text(), re.DOTALL)
@@ -102,18 +107,39 @@ def test_parallel_links_count_once_with_the_least_latency_and_largest_bandwidth(
     ("body", "says"),
     [
         ('<edge source="a" target="b"/>', "net.graphml:1: the graph is disconnected"),
-        (TRIANGLE + '\n<edge source="b" target="b"/>', "net.graphml:10: node 'b' has an edge to itself"),
+        (
+            TRIANGLE + '\n<edge source="b" target="b"/>',
+            "net.graphml:10: node 'b' has an edge to itself",
+        ),
         ('<edge source="a" target="z"/>', "net.graphml:9: an edge with the target 'z'"),
         ('<edge source="a"/>', "an edge with the target None"),
         ('<node id="a"/>', "a second node 'a'"),
         ("<node/>", "a node without an id"),
-        ('<edge source="a" target="b"><data key="d2">fast</data></edge>', "latency: expected a duration"),
-        ('<edge source="a" target="b"><data key="d2">-1</data></edge>', "latency: expected a duration"),
-        ('<edge source="a" target="b"><data key="d2">nan</data></edge>', "latency: expected a duration"),
+        (
+            '<edge source="a" target="b"><data key="d2">fast</data></edge>',
+            "latency: expected a duration",
+        ),
+        (
+            '<edge source="a" target="b"><data key="d2">-1</data></edge>',
+            "latency: expected a duration",
+        ),
+        (
+            '<edge source="a" target="b"><data key="d2">nan</data></edge>',
+            "latency: expected a duration",
+        ),
         ('<edge source="a" target="b"><data key="d3">0</data></edge>', "a link of zero bandwidth"),
-        ('<edge source="a" target="b"><data key="d9">0</data></edge>', "the key 'd9', which no <key> element"),
-        ('<node id="q"><data key="d0">91</data><data key="d1">0</data></node>', "not degrees on the earth"),
-        ('<node id="q"><data key="d0">north</data><data key="d1">0</data></node>', "expected degrees"),
+        (
+            '<edge source="a" target="b"><data key="d9">0</data></edge>',
+            "the key 'd9', which no <key> element",
+        ),
+        (
+            '<node id="q"><data key="d0">91</data><data key="d1">0</data></node>',
+            "not degrees on the earth",
+        ),
+        (
+            '<node id="q"><data key="d0">north</data><data key="d1">0</data></node>',
+            "expected degrees",
+        ),
         ("<hyperedge/>", "a hyperedge"),
         ('<node id="q"><graph/></node>', "nested graph"),
         ("</graphml>", "not well-formed XML: mismatched tag"),
@@ -126,13 +152,21 @@ def test_unfit_files_are_refused_with_the_place(tmp_path, body, says):
 
 def test_one_way_reachability_is_not_enough(tmp_path):
     with pytest.raises(TopologyError, match="disconnected"):
-        load(write(tmp_path, '<edge source="a" target="b"/><edge source="b" target="c"/>', default="directed"))
+        load(
+            write(
+                tmp_path,
+                '<edge source="a" target="b"/><edge source="b" target="c"/>',
+                default="directed",
+            )
+        )
 
 
 def test_entities_are_refused_before_they_grow(tmp_path):
     lines = "".join(f'<!ENTITY e{k + 1} "{f"&e{k};" * 10}">' for k in range(12))
     path = tmp_path / "bomb.graphml"
-    path.write_text(f'<?xml version="1.0"?>\n<!DOCTYPE graphml [<!ENTITY e0 "ha">{lines}]>\n<graphml>&e12;</graphml>')
+    path.write_text(
+        f'<?xml version="1.0"?>\n<!DOCTYPE graphml [<!ENTITY e0 "ha">{lines}]>\n<graphml>&e12;</graphml>'
+    )
     with pytest.raises(TopologyError, match=r"bomb.graphml:2: a document type is refused"):
         load(path)
 
@@ -157,7 +191,9 @@ def test_an_unknown_encoding_and_another_document_are_refused(tmp_path):
 
 
 def test_the_wrong_number_of_agents_is_refused_saying_both():
-    with pytest.raises(TopologyError, match=r"has 11 nodes, the scenario 16 agents: set agents = 11"):
+    with pytest.raises(
+        TopologyError, match=r"has 11 nodes, the scenario 16 agents: set agents = 11"
+    ):
         RULES["file"](path="abilene.graphml").at(16, 0, 0)
 
 

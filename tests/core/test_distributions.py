@@ -52,7 +52,9 @@ def test_an_agents_value_does_not_depend_on_who_else_is_asked_for(member: Distri
 
 @pytest.mark.parametrize("member", [m for m in MEMBERS if isinstance(m, Draw)], ids=repr)
 def test_a_drawn_value_does_not_depend_on_the_number_of_agents(member: Draw) -> None:
-    assert np.array_equal(member.values(3, range(5), 5, "speed"), member.values(3, range(5), 500, "speed"))
+    assert np.array_equal(
+        member.values(3, range(5), 5, "speed"), member.values(3, range(5), 500, "speed")
+    )
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=repr)
@@ -83,13 +85,19 @@ def test_names_and_seeds_name_streams_of_their_own() -> None:
     [
         (Uniform(low=-1.0, high=3.0), 1.0, 4 / math.sqrt(12)),
         (Normal(mean=5.0, std=2.0), 5.0, 2.0),
-        (LogNormal(median=2.0, sigma=0.5), 2 * math.exp(0.125), 2 * math.exp(0.125) * math.sqrt(math.exp(0.25) - 1)),
+        (
+            LogNormal(median=2.0, sigma=0.5),
+            2 * math.exp(0.125),
+            2 * math.exp(0.125) * math.sqrt(math.exp(0.25) - 1),
+        ),
         (Exponential(mean=0.5), 0.5, 0.5),
         (Choice(choices=(1.0, 4.0, 9.0)), 14 / 3, math.sqrt(98 / 3 - (14 / 3) ** 2)),
     ],
     ids=repr,
 )
-def test_draws_have_the_moments_of_their_distribution(member: Draw, mean: float, std: float) -> None:
+def test_draws_have_the_moments_of_their_distribution(
+    member: Draw, mean: float, std: float
+) -> None:
     n = 20_000
     values = member.values(5, range(n), n, "moments")
     assert abs(values.mean() - mean) < 5 * std / math.sqrt(n)
@@ -97,13 +105,26 @@ def test_draws_have_the_moments_of_their_distribution(member: Draw, mean: float,
 
 
 def test_linspace_ends_at_the_last_agent_and_arithmetic_goes_on() -> None:
-    assert Linspace(low=8.0, high=12.0).values(1, range(5), 5, "g").tolist() == [8.0, 9.0, 10.0, 11.0, 12.0]
+    assert Linspace(low=8.0, high=12.0).values(1, range(5), 5, "g").tolist() == [
+        8.0,
+        9.0,
+        10.0,
+        11.0,
+        12.0,
+    ]
     assert Linspace(low=8.0, high=12.0).values(1, [0], 1, "g").tolist() == [8.0]
-    assert Arithmetic(start=0.5, step=0.2).values(1, [0, 1, 2, 6], 9, "d").tolist() == [0.5, 0.7, 0.9, 1.7]
+    assert Arithmetic(start=0.5, step=0.2).values(1, [0, 1, 2, 6], 9, "d").tolist() == [
+        0.5,
+        0.7,
+        0.9,
+        1.7,
+    ]
 
 
 def test_a_list_needs_exactly_one_value_per_agent() -> None:
-    with pytest.raises(P2PFRLError, match=r"vary-g: expected one value per agent \(4\), got a list of 3"):
+    with pytest.raises(
+        P2PFRLError, match=r"vary-g: expected one value per agent \(4\), got a list of 3"
+    ):
         Values(list=(1.0, 2.0, 3.0)).values(1, range(4), 4, "vary-g")
 
 
@@ -120,7 +141,9 @@ def test_a_list_needs_exactly_one_value_per_agent() -> None:
         (Constant, {"value": 1.0, "values": 2.0}),
     ],
 )
-def test_impossible_options_are_refused(cls: type[Distribution], options: dict[str, object]) -> None:
+def test_impossible_options_are_refused(
+    cls: type[Distribution], options: dict[str, object]
+) -> None:
     with pytest.raises(ValidationError):
         cls(**options)
 
@@ -129,5 +152,6 @@ def test_a_cycle_repeats_whatever_the_number_of_agents():
     member = Cycle(list=(1.0, 1.0, 0.25))
     for agents in (1, 2, 7):
         assert (
-            member.values(0, range(agents), agents, "speed").tolist() == [1.0, 1.0, 0.25, 1.0, 1.0, 0.25, 1.0][:agents]
+            member.values(0, range(agents), agents, "speed").tolist()
+            == [1.0, 1.0, 0.25, 1.0, 1.0, 0.25, 1.0][:agents]
         )

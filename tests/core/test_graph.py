@@ -19,8 +19,12 @@ def test_predecessors_are_the_successors_turned_round_and_both_ascend(case):
     n, pairs = case
     graph = directed(n, pairs)
     assert graph.edges == tuple(sorted(set(pairs)))
-    assert sorted((i, j) for j, heard in enumerate(graph.predecessors) for i in heard) == list(graph.edges)
-    assert all(list(agents) == sorted(agents) for agents in (*graph.successors, *graph.predecessors))
+    assert sorted((i, j) for j, heard in enumerate(graph.predecessors) for i in heard) == list(
+        graph.edges
+    )
+    assert all(
+        list(agents) == sorted(agents) for agents in (*graph.successors, *graph.predecessors)
+    )
 
 
 @given(edges())
@@ -39,7 +43,9 @@ def test_path_latencies_are_those_of_networkx(case, data):
     n, pairs = case
     graph = undirected(n, pairs)
     assume(graph.is_connected)
-    latency = {e: data.draw(st.integers(1, 9)) / 8 for e in sorted({tuple(sorted(p)) for p in pairs})}
+    latency = {
+        e: data.draw(st.integers(1, 9)) / 8 for e in sorted({tuple(sorted(p)) for p in pairs})
+    }
     both = latency | {(j, i): s for (i, j), s in latency.items()}
     G = nx.Graph()
     G.add_nodes_from(range(n))

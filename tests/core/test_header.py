@@ -11,8 +11,13 @@ from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
 
 VECTOR = np.arange(3, dtype="<f4")
-COUNTS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 127, 128, 255, 256, 2**16, 2**32, 2**62 - 1, 2**62]))
-WEIGHTS = st.one_of(st.floats(), st.sampled_from([0.0, -1.0, 2.0**53, 2.0**54, float("nan"), float("inf")]))
+COUNTS = st.one_of(
+    st.integers(0, 2**64 - 1),
+    st.sampled_from([0, 127, 128, 255, 256, 2**16, 2**32, 2**62 - 1, 2**62]),
+)
+WEIGHTS = st.one_of(
+    st.floats(), st.sampled_from([0.0, -1.0, 2.0**53, 2.0**54, float("nan"), float("inf")])
+)
 
 
 def decoder(run: str = "run") -> Decoder:
@@ -22,12 +27,28 @@ def decoder(run: str = "run") -> Decoder:
 
 
 def header(
-    sequence: int = 1000, round: int = 999, weight: float = 64.0, crc: int = 2**31, sender: int = 2, score: float = 1.5
+    sequence: int = 1000,
+    round: int = 999,
+    weight: float = 64.0,
+    crc: int = 2**31,
+    sender: int = 2,
+    score: float = 1.5,
 ) -> bytes:
-    return msgpack.packb({
-        "run": "run", "kind": UPDATE, "from": sender, "incarnation": 1, "sequence": sequence, "round": round,
-        "weight": weight, "score": score, "encoding": "raw", "parts": ["p"], "crc32": crc,
-    })  # fmt: skip
+    return msgpack.packb(
+        {
+            "run": "run",
+            "kind": UPDATE,
+            "from": sender,
+            "incarnation": 1,
+            "sequence": sequence,
+            "round": round,
+            "weight": weight,
+            "score": score,
+            "encoding": "raw",
+            "parts": ["p"],
+            "crc32": crc,
+        }
+    )
 
 
 def verdict(reader: Decoder, raw: bytes) -> object:
@@ -52,7 +73,13 @@ def test_every_byte_that_changes_in_a_known_header_has_the_effect_that_it_has_in
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(COUNTS, COUNTS, WEIGHTS, COUNTS, st.integers(-2, 5), WEIGHTS), min_size=2, max_size=6))
+@given(
+    st.lists(
+        st.tuples(COUNTS, COUNTS, WEIGHTS, COUNTS, st.integers(-2, 5), WEIGHTS),
+        min_size=2,
+        max_size=6,
+    )
+)
 def test_headers_say_the_same_whatever_came_before(rows):
     warm = decoder()
     for row in rows:
@@ -76,7 +103,9 @@ def test_a_header_packed_in_another_way_has_no_form():
     turned = dict(reversed(msgpack.unpackb(header()).items()))
     assert decoder()._header(msgpack.packb(turned)) == fields
     assert form_of(msgpack.packb(turned), "run", fields) is None
-    assert form_of(header(5), "run", decoder()._header(header(5))) is None  # the count is in its first byte
+    assert (
+        form_of(header(5), "run", decoder()._header(header(5))) is None
+    )  # the count is in its first byte
 
 
 def test_a_run_whose_name_is_the_name_of_a_field_is_read_like_any_other():

@@ -5,15 +5,21 @@ from hypothesis import strategies as st
 
 from p2pfrl.core.parameters import ALIGNMENT, Layout, Tensor, aligned_zeros
 
-LAYOUT = Layout((
-    Tensor("actor.w", (4, 5)), Tensor("actor.b", (5,)), Tensor("critic.w", (3,), aligned=False),
-    Tensor("log_std", (2,)),
-))  # fmt: skip
+LAYOUT = Layout(
+    (
+        Tensor("actor.w", (4, 5)),
+        Tensor("actor.b", (5,)),
+        Tensor("critic.w", (3,), aligned=False),
+        Tensor("log_std", (2,)),
+    )
+)
 
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    shapes = draw(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=2), min_size=1, max_size=6))
+    shapes = draw(
+        st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=2), min_size=1, max_size=6)
+    )
     tensors = tuple(
         Tensor(f"{draw(st.sampled_from('abc'))}.{i}", tuple(shape), aligned=draw(st.booleans()))
         for i, shape in enumerate(shapes)
@@ -64,18 +70,20 @@ def test_parts_are_named_by_the_text_before_the_first_dot_in_order_of_appearance
 
 def test_neighboring_tensors_travel_as_one_slice():
     assert LAYOUT.slices(("actor", "critic")) == (
-        (slice(0, 20), slice(0, 20)), (slice(20, 28), slice(32, 40)),
-    )  # fmt: skip
+        (slice(0, 20), slice(0, 20)),
+        (slice(20, 28), slice(32, 40)),
+    )
     assert LAYOUT.slices(()) == ()
     assert LAYOUT.pack(LAYOUT.zeros(3), ()).shape == (3, 0)
 
 
 def test_the_signature_changes_with_names_shapes_and_type():
     others = [
-        Layout(LAYOUT.tensors, "float64"), Layout(LAYOUT.tensors[:3]),
+        Layout(LAYOUT.tensors, "float64"),
+        Layout(LAYOUT.tensors[:3]),
         Layout((Tensor("actor.w", (5, 4)), *LAYOUT.tensors[1:])),
         Layout((Tensor("actor.v", (4, 5)), *LAYOUT.tensors[1:])),
-    ]  # fmt: skip
+    ]
     assert len({LAYOUT.signature, *(other.signature for other in others)}) == 5
     assert Layout(LAYOUT.tensors).signature == LAYOUT.signature
 

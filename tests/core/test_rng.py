@@ -16,7 +16,9 @@ def test_different_paths_have_different_keys_and_equal_ones_the_same():
 
 def test_generators_of_one_path_draw_the_same_numbers():
     assert np.array_equal(generator(3, 7, "start").random(5), generator(3, 7, "start").random(5))
-    assert not np.array_equal(generator(3, 7, "start").random(5), generator(3, 8, "start").random(5))
+    assert not np.array_equal(
+        generator(3, 7, "start").random(5), generator(3, 8, "start").random(5)
+    )
 
 
 @given(st.permutations(range(6)), st.integers(1, 6))
@@ -33,7 +35,9 @@ def test_a_row_draws_the_same_whoever_shares_the_batch(order, size):
 def test_a_stream_continues_however_it_is_cut():
     whole, pieces = Streams.of(1, [0, 4], "x"), Streams.of(1, [0, 4], "x")
     expected = whole.uniform(10)
-    assert np.array_equal(np.concatenate([pieces.uniform(3), pieces.uniform(1), pieces.uniform(6)], axis=1), expected)
+    assert np.array_equal(
+        np.concatenate([pieces.uniform(3), pieces.uniform(1), pieces.uniform(6)], axis=1), expected
+    )
     other = Streams.of(1, [0, 4], "x")
     blocks = other.uniform_at(np.array([1, 0]), np.array([2, 0]), 3)
     assert np.array_equal(blocks, np.stack([expected[1, 6:9], expected[0, :3]]))
@@ -41,9 +45,12 @@ def test_a_stream_continues_however_it_is_cut():
 
 def test_index_agent_purpose_and_seed_each_name_another_stream():
     streams = [
-        Streams.of(1, [0], "x"), Streams.of(2, [0], "x"), Streams.of(1, [1], "x"), Streams.of(1, [0], "y"),
+        Streams.of(1, [0], "x"),
+        Streams.of(2, [0], "x"),
+        Streams.of(1, [1], "x"),
+        Streams.of(1, [0], "y"),
         Streams.of(1, [0], "x", 1),
-    ]  # fmt: skip
+    ]
     draws = np.array([s.uniform(2000)[0] for s in streams])
     assert np.abs(np.corrcoef(draws) - np.eye(5)).max() < 5 / 2000**0.5
 

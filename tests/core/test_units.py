@@ -7,18 +7,51 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Bytes, Rate, Seconds, rate, seconds, size
 
 GOOD = [
-    (seconds, "20ms", 0.02), (seconds, "10min", 600.0), (seconds, " 1.5 s ", 1.5), (seconds, "2e-3s", 0.002),
-    (seconds, "3us", 3e-6), (seconds, "3µs", 3e-6), (seconds, "7ns", 7e-9), (seconds, "2h", 7200.0),
-    (seconds, "1d", 86400.0), (seconds, 3, 3.0), (seconds, 0, 0.0), (size, "18KiB", 18432.0), (size, "1kB", 1000.0),
-    (size, "2MiB", 2.0**21), (size, "1GB", 1e9), (size, "12B", 12.0), (rate, "100Mbit/s", 12.5e6),
-    (rate, "1MB/s", 1e6), (rate, "8bit/s", 1.0), (rate, "1GiB/s", 2.0**30), (rate, 5.5, 5.5),
-]  # fmt: skip
+    (seconds, "20ms", 0.02),
+    (seconds, "10min", 600.0),
+    (seconds, " 1.5 s ", 1.5),
+    (seconds, "2e-3s", 0.002),
+    (seconds, "3us", 3e-6),
+    (seconds, "3µs", 3e-6),
+    (seconds, "7ns", 7e-9),
+    (seconds, "2h", 7200.0),
+    (seconds, "1d", 86400.0),
+    (seconds, 3, 3.0),
+    (seconds, 0, 0.0),
+    (size, "18KiB", 18432.0),
+    (size, "1kB", 1000.0),
+    (size, "2MiB", 2.0**21),
+    (size, "1GB", 1e9),
+    (size, "12B", 12.0),
+    (rate, "100Mbit/s", 12.5e6),
+    (rate, "1MB/s", 1e6),
+    (rate, "8bit/s", 1.0),
+    (rate, "1GiB/s", 2.0**30),
+    (rate, 5.5, 5.5),
+]
 BAD = [
-    (seconds, "20 m"), (seconds, "-1s"), (seconds, -1.0), (seconds, math.nan), (seconds, math.inf), (seconds, "1e999s"),
-    (seconds, "s"), (seconds, ""), (seconds, "1"), (seconds, "1s2"), (seconds, "1KB"), (seconds, True), (seconds, None),
-    (seconds, [1]), (size, "1s"), (size, "1Mbit"), (rate, "1MB"), (rate, "100Mbit"), (rate, "1 Mbit/h"),
-    (seconds, "nan s"), (seconds, "0x10s"),
-]  # fmt: skip
+    (seconds, "20 m"),
+    (seconds, "-1s"),
+    (seconds, -1.0),
+    (seconds, math.nan),
+    (seconds, math.inf),
+    (seconds, "1e999s"),
+    (seconds, "s"),
+    (seconds, ""),
+    (seconds, "1"),
+    (seconds, "1s2"),
+    (seconds, "1KB"),
+    (seconds, True),
+    (seconds, None),
+    (seconds, [1]),
+    (size, "1s"),
+    (size, "1Mbit"),
+    (rate, "1MB"),
+    (rate, "100Mbit"),
+    (rate, "1 Mbit/h"),
+    (seconds, "nan s"),
+    (seconds, "0x10s"),
+]
 
 
 @pytest.mark.parametrize(("parse", "text", "value"), GOOD)

@@ -17,9 +17,16 @@ from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDA
 from p2pfrl.core.wire import MAGIC, MAX_HEADER, MAX_PAYLOAD, Decoder, Encoder, Frame
 
 REASONS = {
-    "bad_magic", "bad_length", "malformed", "bad_field", "corrupt", "wrong_run", "unknown_sender", "wrong_layout",
+    "bad_magic",
+    "bad_length",
+    "malformed",
+    "bad_field",
+    "corrupt",
+    "wrong_run",
+    "unknown_sender",
+    "wrong_layout",
     "not_finite",
-}  # fmt: skip
+}
 VECTOR = np.arange(6, dtype="<f4")
 PARTS = ("actor", "critic")
 
@@ -30,7 +37,12 @@ def decoder(**changes: Any) -> Decoder:
 
 
 def encode(vector: np.ndarray | None = VECTOR, **changes: Any) -> Frame:
-    options: dict[str, Any] = {"kind": UPDATE, "round": 3, "weight": 64.0, "parts": () if vector is None else PARTS}
+    options: dict[str, Any] = {
+        "kind": UPDATE,
+        "round": 3,
+        "weight": 64.0,
+        "parts": () if vector is None else PARTS,
+    }
     sender = changes.pop("sender", 2)
     return Encoder(changes.pop("run", "run"), sender, 1).encode(vector, **{**options, **changes})
 
@@ -47,7 +59,9 @@ def parse(data: bytes, into: Decoder | None = None, split: int | None = None) ->
     return (into or decoder()).parse(data[:split], memoryview(data[split:]))
 
 
-def rebuilt(change: Callable[[dict[str, Any]], object] | None = None, *, header: bytes | None = None) -> bytes:
+def rebuilt(
+    change: Callable[[dict[str, Any]], object] | None = None, *, header: bytes | None = None
+) -> bytes:
     """Return the bytes of a good frame whose header was changed, or replaced by other bytes."""
     frame = encode()
     length = struct.unpack_from("<I", frame.head, 4)[0]
@@ -82,8 +96,18 @@ def test_what_is_encoded_is_decoded(numbers, kind, round, weight, incarnation):
     )
     for into in (decoder(parts=("a",), size=len(numbers)), decoder(parts=("a",), size=None)):
         message = parse(raw(frame), into)
-        assert (message.kind, message.sender, message.incarnation, message.sequence) == (kind, sender, incarnation, 1)
-        assert (message.round, message.weight, message.encoding, message.parts) == (round, weight, "raw", ("a",))
+        assert (message.kind, message.sender, message.incarnation, message.sequence) == (
+            kind,
+            sender,
+            incarnation,
+            1,
+        )
+        assert (message.round, message.weight, message.encoding, message.parts) == (
+            round,
+            weight,
+            "raw",
+            ("a",),
+        )
         assert message.crc32 == crc32(vector.tobytes())
         assert np.array_equal(message.payload, vector)
         assert message.payload.dtype == np.dtype("<f4")
@@ -118,9 +142,18 @@ def test_any_msgpack_library_reads_both_objects():
     assert data[:4] == b"p2p\x02"
     fields = msgpack.unpackb(data[12 : 12 + header])
     assert fields == {
-        "run": "run", "kind": "update", "from": 2, "incarnation": 1, "sequence": 1, "round": 3, "weight": 64.0,
-        "score": 0.0, "encoding": "raw", "parts": list(PARTS), "crc32": crc32(VECTOR.tobytes()),
-    }  # fmt: skip
+        "run": "run",
+        "kind": "update",
+        "from": 2,
+        "incarnation": 1,
+        "sequence": 1,
+        "round": 3,
+        "weight": 64.0,
+        "score": 0.0,
+        "encoding": "raw",
+        "parts": list(PARTS),
+        "crc32": crc32(VECTOR.tobytes()),
+    }
     numbers = msgpack.unpackb(data[12 + header :])
     assert len(data) == 12 + header + payload
     assert np.array_equal(np.frombuffer(numbers, dtype="<f4"), VECTOR)
@@ -141,7 +174,10 @@ def test_agents_may_upload_transitions_while_models_keep_their_layout():
         vector = np.ones(size, dtype="<f4")
         assert parse(raw(encode(vector, parts=(TRANSITIONS,))), into).payload.size == size
     assert parse(raw(encode(sender=COORDINATOR, kind=MODEL)), into).parts == PARTS
-    assert refused(raw(encode(np.ones(7, dtype="<f4"), sender=COORDINATOR, kind=MODEL)), into) == "wrong_layout"
+    assert (
+        refused(raw(encode(np.ones(7, dtype="<f4"), sender=COORDINATOR, kind=MODEL)), into)
+        == "wrong_layout"
+    )
     assert refused(raw(encode()), into) == "wrong_layout"
     assert refused(raw(encode(parts=(TRANSITIONS,)))) == "wrong_layout"
 
@@ -149,10 +185,13 @@ def test_agents_may_upload_transitions_while_models_keep_their_layout():
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00", b"p2p\x01" + bytes(8),
-        b"P2P\x02" + bytes(8), bytes(12),
+        b"GET / HTTP/1.1\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00",
+        b"p2p\x01" + bytes(8),
+        b"P2P\x02" + bytes(8),
+        bytes(12),
     ],
-)  # fmt: skip
+)
 def test_other_protocols_and_versions_are_refused(data):
     assert refused(data) == "bad_magic"
 
@@ -167,7 +206,9 @@ def test_wrong_header_lengths_are_refused(header, payload):
 def test_wrong_payload_lengths_are_refused(payload):
     assert refused(struct.pack("<4sII", MAGIC, 100, payload)) == "bad_length"
     if payload > MAX_PAYLOAD:
-        assert refused(struct.pack("<4sII", MAGIC, 100, payload), decoder(size=None)) == "bad_length"
+        assert (
+            refused(struct.pack("<4sII", MAGIC, 100, payload), decoder(size=None)) == "bad_length"
+        )
 
 
 def test_lengths_are_refused_before_anything_is_allocated():
@@ -215,7 +256,9 @@ def test_hostile_msgpack_is_malformed_and_costs_no_memory(header):
     assert peak < 2_000_000
 
 
-def pairs(*changes: tuple[bytes, bytes], drop: str | None = None, count: int | None = None) -> bytes:
+def pairs(
+    *changes: tuple[bytes, bytes], drop: str | None = None, count: int | None = None
+) -> bytes:
     """Return a header written pair by pair, with raw pairs added and one key dropped."""
     fields = msgpack.unpackb(encode().head[12 : 12 + struct.unpack_from("<I", encode().head, 4)[0]])
     body = [msgpack.packb(k) + msgpack.packb(v) for k, v in fields.items() if k != drop]
@@ -225,7 +268,9 @@ def pairs(*changes: tuple[bytes, bytes], drop: str | None = None, count: int | N
 
 MALFORMED = {
     "a key twice": pairs((msgpack.packb("round"), b"\x05")),
-    "a key twice in place of another": pairs((msgpack.packb("run"), msgpack.packb("run")), drop="round"),
+    "a key twice in place of another": pairs(
+        (msgpack.packb("run"), msgpack.packb("run")), drop="round"
+    ),
     "a key missing": pairs(drop="weight"),
     "a key too many": pairs((msgpack.packb("extra"), b"\x01")),
     "an integer key": pairs((b"\x01", b"\x01"), drop="round"),
@@ -250,15 +295,45 @@ def test_headers_that_are_not_one_map_of_the_agreed_keys_are_malformed(header):
 
 
 BAD_FIELDS = [
-    ("round", True), ("round", -1), ("round", 2**63), ("round", 2**62), ("round", 1.5), ("round", 3.0), ("round", None),
-    ("round", "3"), ("sequence", -1), ("sequence", 2**64 - 1), ("incarnation", False), ("incarnation", -1),
-    ("crc32", -1), ("crc32", 1.0), ("from", True), ("from", 2.0), ("from", "2"), ("weight", 1), ("weight", True),
-    ("weight", -1.0), ("weight", float("nan")), ("weight", float("inf")), ("weight", 1e300),
-    ("score", 1), ("score", float("nan")),
-    ("score", float("-inf")), ("kind", "gossip"),
-    ("kind", 1), ("kind", ""), ("run", 1), ("run", None), ("encoding", "topk"), ("encoding", 7), ("parts", "actor"),
-    ("parts", {}), ("parts", [1, 2]), ("parts", [["actor"], ["critic"]]), ("parts", [None, True]),
-]  # fmt: skip
+    ("round", True),
+    ("round", -1),
+    ("round", 2**63),
+    ("round", 2**62),
+    ("round", 1.5),
+    ("round", 3.0),
+    ("round", None),
+    ("round", "3"),
+    ("sequence", -1),
+    ("sequence", 2**64 - 1),
+    ("incarnation", False),
+    ("incarnation", -1),
+    ("crc32", -1),
+    ("crc32", 1.0),
+    ("from", True),
+    ("from", 2.0),
+    ("from", "2"),
+    ("weight", 1),
+    ("weight", True),
+    ("weight", -1.0),
+    ("weight", float("nan")),
+    ("weight", float("inf")),
+    ("weight", 1e300),
+    ("score", 1),
+    ("score", float("nan")),
+    ("score", float("-inf")),
+    ("kind", "gossip"),
+    ("kind", 1),
+    ("kind", ""),
+    ("run", 1),
+    ("run", None),
+    ("encoding", "topk"),
+    ("encoding", 7),
+    ("parts", "actor"),
+    ("parts", {}),
+    ("parts", [1, 2]),
+    ("parts", [["actor"], ["critic"]]),
+    ("parts", [None, True]),
+]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_FIELDS)
@@ -271,7 +346,9 @@ def test_the_parts_of_a_skip_are_checked_too(parts):
     frame = encode(None, kind=SKIP)
     fields = msgpack.unpackb(frame.head[12:-2])
     packed = msgpack.packb({**fields, "parts": parts})
-    assert refused(struct.pack("<4sII", MAGIC, len(packed), 2) + packed + b"\xc4\x00") == "bad_field"
+    assert (
+        refused(struct.pack("<4sII", MAGIC, len(packed), 2) + packed + b"\xc4\x00") == "bad_field"
+    )
 
 
 @pytest.mark.parametrize("sender", [4, 2**31, -2, -(2**63)])
@@ -279,9 +356,14 @@ def test_unknown_senders_are_refused(sender):
     assert refused(rebuilt(lambda fields: fields.update({"from": sender}))) == "unknown_sender"
 
 
-@pytest.mark.parametrize(("sender", "kind"), [(2, MODEL), (0, FINAL), (COORDINATOR, UPDATE), (COORDINATOR, SKIP)])
+@pytest.mark.parametrize(
+    ("sender", "kind"), [(2, MODEL), (0, FINAL), (COORDINATOR, UPDATE), (COORDINATOR, SKIP)]
+)
 def test_agents_send_updates_and_the_coordinator_models(sender, kind):
-    assert refused(raw(encode(None if kind == SKIP else VECTOR, sender=sender, kind=kind))) == "bad_field"
+    assert (
+        refused(raw(encode(None if kind == SKIP else VECTOR, sender=sender, kind=kind)))
+        == "bad_field"
+    )
 
 
 def test_frames_of_another_run_name_both():
@@ -290,7 +372,9 @@ def test_frames_of_another_run_name_both():
     assert error.value.reason == "wrong_run"
 
 
-@pytest.mark.parametrize("parts", [["actor"], ["critic", "actor"], ["actor", "critic", "critic"], [], ["actor", "x"]])
+@pytest.mark.parametrize(
+    "parts", [["actor"], ["critic", "actor"], ["actor", "critic", "critic"], [], ["actor", "x"]]
+)
 def test_other_parts_than_those_shared_are_refused(parts):
     assert refused(rebuilt(lambda fields: fields.update({"parts": parts}))) == "wrong_layout"
 

@@ -38,7 +38,11 @@ def errors(rule, seed, draws=400, size=200):
     """Return E||Q(x) - x||^2 / ||x||^2 over `draws` messages, and the mean of Q(x)."""
     x = gaussian(seed, size)
     known = np.array([rule.encode(x, turn(seed, count), ()).known for count in range(draws)])
-    return float(np.square(known - x).sum(axis=1).mean() / np.square(x).sum()), known.mean(axis=0), x
+    return (
+        float(np.square(known - x).sum(axis=1).mean() / np.square(x).sum()),
+        known.mean(axis=0),
+        x,
+    )
 
 
 @pytest.mark.parametrize("bits", range(1, 34))
@@ -78,7 +82,9 @@ def test_bits_that_mean_nothing_are_refused():
     with pytest.raises(WireError, match="left over"):
         unpack(np.array([0, 0b10], dtype=np.uint8), 3, 3)
     with pytest.raises(WireError, match="ascending"):
-        unpack_positions(np.array([0xFF, 0b10], dtype=np.uint8), 9, 9)  # nine places, the last of them the tenth
+        unpack_positions(
+            np.array([0xFF, 0b10], dtype=np.uint8), 9, 9
+        )  # nine places, the last of them the tenth
     qsgd = RULES["qsgd"](levels=16)
     good = qsgd.encode(gaussian(1, 4), turn(1), ()).data
     bad = np.concatenate([good[:8], pack(np.array([16, 16, 33, 16]), 6)])
@@ -97,7 +103,11 @@ def test_top_k_keeps_the_largest_and_loses_no_more_than_its_share(seed, size, fr
     expected[kept] = x[kept]
     assert np.array_equal(made.known, expected)
     assert np.square(made.known - x).sum() <= (1 - count / size) * np.square(x).sum() * (1 + 1e-12)
-    assert made.data.nbytes == rule.limit(size, 8) == count * 8 + math.ceil(min(count * width(size), size) / 8)
+    assert (
+        made.data.nbytes
+        == rule.limit(size, 8)
+        == count * 8 + math.ceil(min(count * width(size), size) / 8)
+    )
 
 
 def test_top_k_of_a_gaussian_loses_what_is_computed_for_it_and_ties_go_to_the_first():
@@ -105,7 +115,11 @@ def test_top_k_of_a_gaussian_loses_what_is_computed_for_it_and_ties_go_to_the_fi
     assert lost == pytest.approx(0.564, abs=0.01)  # 1 - 2 (c phi(c) + Q(c)), c = 1.6449
     made = RULES["topk"](count=2).encode(np.array([0.0, 1.0, -1.0, 1.0]), turn(1), ())
     assert made.known.tolist() == [0.0, 1.0, -1.0, 0.0]
-    assert RULES["topk"](count=9).encode(np.arange(3.0), turn(1), ()).known.tolist() == [0.0, 1.0, 2.0]
+    assert RULES["topk"](count=9).encode(np.arange(3.0), turn(1), ()).known.tolist() == [
+        0.0,
+        1.0,
+        2.0,
+    ]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -147,7 +161,9 @@ def test_quantized_numbers_are_off_by_at_most_half_a_level(seed, bits, dtype):
     assert np.abs(near.known - x).max() <= step / 2 + rounding
     assert near.data.nbytes == 2 * x.itemsize + math.ceil(200 * bits / 8)
     either = RULES["quantize"](bits=bits, stochastic=True)
-    known = np.array([either.encode(x, turn(seed, count), ()).known for count in range(300)], dtype=np.float64)
+    known = np.array(
+        [either.encode(x, turn(seed, count), ()).known for count in range(300)], dtype=np.float64
+    )
     assert np.abs(known - x).max() <= step + rounding
     assert np.abs(known.mean(axis=0) - x).max() <= 5 * step / 2 / 300**0.5 + rounding
 
@@ -159,15 +175,21 @@ def test_qsgd_keeps_its_bounds(seed, size, levels):
     lost, mean, x = errors(RULES["qsgd"](levels=levels), seed, draws=2000, size=size)
     assert lost <= w
     assert np.abs(mean - x).max() <= 6 * 0.5 * np.linalg.norm(x) / levels / 2000**0.5
-    shrunk, _, _ = errors(RULES["qsgd"](levels=levels, contractive=True), seed, draws=2000, size=size)
+    shrunk, _, _ = errors(
+        RULES["qsgd"](levels=levels, contractive=True), seed, draws=2000, size=size
+    )
     assert shrunk <= w / (1 + w)
-    assert RULES["qsgd"](levels=levels).limit(size, 8) == 8 + math.ceil(size * math.ceil(math.log2(2 * levels + 1)) / 8)
+    assert RULES["qsgd"](levels=levels).limit(size, 8) == 8 + math.ceil(
+        size * math.ceil(math.log2(2 * levels + 1)) / 8
+    )
 
 
 def test_qsgd_of_a_gaussian_loses_what_was_computed_for_it():
     lost = np.mean([errors(RULES["qsgd"](), seed, draws=100)[0] for seed in range(20)])
     assert lost == pytest.approx(0.130, abs=0.005)
-    shrunk = np.mean([errors(RULES["qsgd"](contractive=True), seed, draws=100)[0] for seed in range(20)])
+    shrunk = np.mean(
+        [errors(RULES["qsgd"](contractive=True), seed, draws=100)[0] for seed in range(20)]
+    )
     assert shrunk == pytest.approx(0.233, abs=0.01)
 
 
@@ -177,7 +199,9 @@ def test_signs_lose_what_the_formula_says(seed):
     x[3] = 0.0
     made = RULES["sign"]().encode(x, turn(seed), ())
     square = np.square(x).sum()
-    assert np.square(made.known - x).sum() == pytest.approx(square - np.abs(x).sum() ** 2 / 200, rel=1e-12)
+    assert np.square(made.known - x).sum() == pytest.approx(
+        square - np.abs(x).sum() ** 2 / 200, rel=1e-12
+    )
     assert made.data.nbytes == 8 + 25
 
 
@@ -188,7 +212,9 @@ def test_low_rank_never_lengthens_the_error_and_learns_a_matrix_of_its_rank(seed
     for count in range(4):
         made = rule.encode(gaussian(seed + count, size), turn(seed, count), state)
         state = made.state
-        assert np.linalg.norm(made.known - gaussian(seed + count, size)) <= np.linalg.norm(gaussian(seed + count, size))
+        assert np.linalg.norm(made.known - gaussian(seed + count, size)) <= np.linalg.norm(
+            gaussian(seed + count, size)
+        )
     rows, columns, rank = rule.shape(size)
     rng = np.random.default_rng(seed)
     x = np.zeros(rows * columns)
@@ -211,7 +237,9 @@ def test_low_rank_comes_to_the_best_rank_of_a_matrix_that_stays():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("kind", ["topk", "randk", "threshold", "quantize", "qsgd", "sign", "low_rank"])
+@pytest.mark.parametrize(
+    "kind", ["topk", "randk", "threshold", "quantize", "qsgd", "sign", "low_rank"]
+)
 def test_error_feedback_sends_everything_in_the_end(kind, seed):
     rule = ErrorFeedback(compressor=RULES[kind]())
     xs = [gaussian(100 * seed + count) for count in range(50)]
@@ -261,7 +289,9 @@ class Wire:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["topk", "qsgd", "low_rank"])
-def test_who_missed_a_difference_knows_that_it_does_not_know_until_it_is_told_everything(kind, dtype):
+def test_who_missed_a_difference_knows_that_it_does_not_know_until_it_is_told_everything(
+    kind, dtype
+):
     wire = Wire(Difference(compressor=RULES[kind]()), dtype=dtype)
     for seed in range(3):
         heard = wire.hear(wire.send(gaussian(seed, 30)))
@@ -311,8 +341,12 @@ def test_refresh_sends_everything_every_so_many_messages():
 
 def test_memories_are_not_put_around_memories():
     inner = '{kind = "error_feedback", compressor = {kind = "topk"}}'
-    scenario = text(4, 3).replace("[stop]", f'[compressor]\nkind = "difference"\ncompressor = {inner}\n[stop]')
-    with pytest.raises(ScenarioError, match=r"compressor\.compressor\.kind: no 'error_feedback' among compressors"):
+    scenario = text(4, 3).replace(
+        "[stop]", f'[compressor]\nkind = "difference"\ncompressor = {inner}\n[stop]'
+    )
+    with pytest.raises(
+        ScenarioError, match=r"compressor\.compressor\.kind: no 'error_feedback' among compressors"
+    ):
         loads(scenario)
 
 
@@ -336,7 +370,9 @@ def test_numbers_near_the_end_of_their_range_stay_in_it(kind, dtype):
     assert np.isfinite(RULES[kind]().encode(tiny, turn(1), ()).known).all()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in RULES if kind not in ("none", "low_rank", "error_feedback")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in RULES if kind not in ("none", "low_rank", "error_feedback")]
+)
 def test_numbers_that_are_none_reach_receivers_as_such_or_are_refused(kind):
     rule = RULES[kind]()
     for bad in (np.nan, np.inf, -np.inf):

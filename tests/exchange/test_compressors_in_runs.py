@@ -13,7 +13,14 @@ LEARNER = {"dimension": 40, "lr": 0.05, "curvature": [1.0, 1.0], "spread": 1.0}
 
 @pytest.mark.parametrize("kind", [kind for kind, cls in RULES.items() if not cls.is_difference])
 def test_a_coordinator_reads_deltas_of_every_compressor(kind):
-    record = play(4, 5, mode="central", learner=LEARNER, exchange={"payload": "delta"}, compressor={"kind": kind})
+    record = play(
+        4,
+        5,
+        mode="central",
+        learner=LEARNER,
+        exchange={"payload": "delta"},
+        compressor={"kind": kind},
+    )
     plain = play(4, 5, mode="central", learner=LEARNER, exchange={"payload": "delta"})
     assert np.isfinite(record.parameters).all()
     assert np.array_equal(record.parameters, plain.parameters) == (kind == "none")
@@ -21,7 +28,9 @@ def test_a_coordinator_reads_deltas_of_every_compressor(kind):
     assert record.metrics["objective"][-1] < record.metrics["objective"][0]
 
 
-@pytest.mark.parametrize("inner", [kind for kind in RULES if kind not in ("none", "error_feedback", "difference")])
+@pytest.mark.parametrize(
+    "inner", [kind for kind in RULES if kind not in ("none", "error_feedback", "difference")]
+)
 def test_neighbors_read_differences_of_every_compressor(inner):
     code = {"kind": "difference", "compressor": {"kind": inner}}
     record = play(6, 30, learner=LEARNER, compressor=code, mixing={"kind": "choco", "gamma": 0.1})
@@ -32,7 +41,9 @@ def test_neighbors_read_differences_of_every_compressor(inner):
 
 def test_a_whole_message_at_times_reaches_neighbors_too():
     code = {"kind": "difference", "compressor": {"kind": "topk"}, "refresh": 5}
-    plain = play(6, 20, learner=LEARNER, compressor={**code, "refresh": 0}, mixing={"kind": "choco"})
+    plain = play(
+        6, 20, learner=LEARNER, compressor={**code, "refresh": 0}, mixing={"kind": "choco"}
+    )
     record = play(6, 20, learner=LEARNER, compressor=code, mixing={"kind": "choco"})
     assert record.metrics["mean_drift"][-1] < 1e-12
     assert record.metrics["consensus_distance"][5] < plain.metrics["consensus_distance"][5]

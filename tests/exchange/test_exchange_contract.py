@@ -18,9 +18,11 @@ sized = st.sampled_from([np.float32, np.float64]).flatmap(
     lambda dtype: arrays(dtype, st.integers(1, 40), elements=st.floats(-1e6, 1e6, width=32))
 )
 OPTIONS = {
-    "every": {"tau": 2}, "norm": {"threshold": 1.0}, "performance": {"threshold": 1.0},
+    "every": {"tau": 2},
+    "norm": {"threshold": 1.0},
+    "performance": {"threshold": 1.0},
     "lag": {"alpha": 0.1, "agents": 4},
-}  # fmt: skip
+}
 
 
 class Remembers(NoMemory):
@@ -34,14 +36,29 @@ class Remembers(NoMemory):
 
 
 def turn(start, own, count=0, **more):
-    return Turn(0, count, "update", start, own, 1, 0.0, (), 0.0, (1, 0, count), Remembers(start - own), **more)
+    return Turn(
+        0,
+        count,
+        "update",
+        start,
+        own,
+        1,
+        0.0,
+        (),
+        0.0,
+        (1, 0, count),
+        Remembers(start - own),
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
     "kind", [kind for kind, cls in PAYLOADS.items() if cls.is_averaged and cls.aggregators is None]
 )
 @given(start=vectors, own=vectors)
-def test_one_agent_s_payload_leads_a_coordinator_at_its_start_to_where_the_agent_is(kind, start, own):
+def test_one_agent_s_payload_leads_a_coordinator_at_its_start_to_where_the_agent_is(
+    kind, start, own
+):
     payload = PAYLOADS[kind]()
     seen = turn(start, own)
     start.setflags(write=False)
@@ -61,7 +78,9 @@ def test_delta_is_the_change_and_parameters_are_the_thing_itself():
 
 @pytest.mark.parametrize("kind", COMPRESSORS)
 @given(vector=sized, data=st.data())
-def test_what_is_encoded_is_decoded_to_what_the_sender_knows_that_receivers_know(kind, vector, data):
+def test_what_is_encoded_is_decoded_to_what_the_sender_knows_that_receivers_know(
+    kind, vector, data
+):
     rule = COMPRESSORS[kind]()
     size, dtype = len(vector), vector.dtype
     state, fits = rule.init(np.zeros_like(vector)), rule.limit(size, dtype.itemsize)
@@ -136,7 +155,9 @@ def test_gates_write_to_nothing_they_see_and_go_by_it_alone(kind, own):
     states = [rule.init(start), rule.init(start)]
     for count, vector in enumerate(own):
         before = vector.copy()
-        (first, states[0]), (second, states[1]) = (rule.decide(vector, turn(start, vector, count), s) for s in states)
+        (first, states[0]), (second, states[1]) = (
+            rule.decide(vector, turn(start, vector, count), s) for s in states
+        )
         assert first is second
         assert np.array_equal(vector, before)
         vector[:] = np.nan  # what is remembered is remembered apart

@@ -17,9 +17,20 @@ COMPUTE = {"seconds_per_env_step": STEP}
 CRASH = {"at": "305ms", "kind": "crash", "agents": [3]}
 
 
-def world(rounds: int, *, mode: str = "gossip", faults: tuple[dict[str, object], ...] = (), **tables: object) -> Record:
+def world(
+    rounds: int,
+    *,
+    mode: str = "gossip",
+    faults: tuple[dict[str, object], ...] = (),
+    **tables: object,
+) -> Record:
     """Run 8 agents whose update takes 10 ms; deadline 2 s, link timeout 1 s where nothing else is said."""
-    tables = {"schedule": {"deadline": "2s"}, "network": {"peer_timeout": "1s"}, "learner": FLAT, **tables}
+    tables = {
+        "schedule": {"deadline": "2s"},
+        "network": {"peer_timeout": "1s"},
+        "learner": FLAT,
+        **tables,
+    }
     return play(8, rounds, mode=mode, faults=faults, compute=COMPUTE, **tables)  # type: ignore[arg-type]
 
 
@@ -58,13 +69,15 @@ def test_without_reports_of_links_a_crash_costs_at_most_suspect_after_deadlines(
     mode: str, kind: str, suspect_after: int
 ) -> None:
     tables = {
-        "topology": {"kind": kind}, "network": {"peer_timeout": "1h"},
+        "topology": {"kind": kind},
+        "network": {"peer_timeout": "1h"},
         "schedule": {"deadline": "2s", "suspect_after": suspect_after},
-    }  # fmt: skip
+    }
     free = world(100, mode=mode, **tables)
     run = world(100, mode=mode, faults=(CRASH,), **tables)
     lost = run.summary["virtual_seconds"] - free.summary["virtual_seconds"]
-    # One deadline, then half of one for a neighbor that missed the last; a coordinator always grants all of it.
+    # One deadline, then half of one for a neighbor that missed the last; a coordinator always
+    # grants all of it.
     deadlines = suspect_after if mode == "central" else (1 + suspect_after) / 2
     assert 2.0 * deadlines - 0.1 <= lost <= 2.0 * deadlines + 0.3
     assert run.summary["rounds"] == 100
@@ -81,7 +94,9 @@ def test_who_leaves_costs_nothing() -> None:
 def test_a_restarted_agent_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = heard(monkeypatch, 3)
     run = world(400, faults=(CRASH, {"at": "2.5s", "kind": "restart", "agents": [3]}))
-    away = [b - a for i in (2, 4) for a, b in zip(rounds[i], rounds[i][1:], strict=False) if b - a > 5]
+    away = [
+        b - a for i in (2, 4) for a, b in zip(rounds[i], rounds[i][1:], strict=False) if b - a > 5
+    ]
     assert len(away) == 2
     assert all(rounds[i][-1] == 399 for i in (2, 4))
     assert np.ptp(run.parameters, axis=0).max() < 1e-9
@@ -89,7 +104,9 @@ def test_a_restarted_agent_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_restarted_agent_alone_goes_on_where_it_was() -> None:
-    run = world(100, mode="independent", faults=(CRASH, {"at": "505ms", "kind": "restart", "agents": [3]}))
+    run = world(
+        100, mode="independent", faults=(CRASH, {"at": "505ms", "kind": "restart", "agents": [3]})
+    )
     # 30 rounds before the crash, 70 from 505 ms on.
     assert run.summary["env_steps"] == 800
     assert run.summary["virtual_seconds"] == pytest.approx(0.505 + 0.7, abs=1e-6)
@@ -98,9 +115,12 @@ def test_a_restarted_agent_alone_goes_on_where_it_was() -> None:
 def test_a_straggler_is_heard_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = heard(monkeypatch, 3)
     run = world(
-        400, schedule={"deadline": "200ms"}, network={}, topology={"kind": "star"},
+        400,
+        schedule={"deadline": "200ms"},
+        network={},
+        topology={"kind": "star"},
         faults=({"at": "305ms", "kind": "straggle", "agents": [3], "factor": 50},),
-    )  # fmt: skip
+    )
     slow = [r for r in rounds[0] if r > 40]
     # It needs 500 ms per update, so it is heard at most twice a second; never ignored for long.
     seconds = run.summary["virtual_seconds"] - 0.3
@@ -109,15 +129,19 @@ def test_a_straggler_is_heard_again_and_again(monkeypatch: pytest.MonkeyPatch) -
     assert run.summary["rounds"] == 400
 
 
-def test_a_straggler_that_recovers_takes_part_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_straggler_that_recovers_takes_part_in_every_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rounds = heard(monkeypatch, 3)
     world(
-        600, schedule={"deadline": "200ms"}, network={},
+        600,
+        schedule={"deadline": "200ms"},
+        network={},
         faults=(
             {"at": "305ms", "kind": "straggle", "agents": [3], "factor": 50},
             {"at": "1.5s", "kind": "straggle", "agents": [3], "factor": 1},
         ),
-    )  # fmt: skip
+    )
     for i in (2, 4):
         assert rounds[i][-200:] == list(range(400, 600))
 
@@ -143,9 +167,7 @@ def test_both_halves_of_a_partition_go_on_and_agree_after_it_heals() -> None:
 @pytest.mark.parametrize("kind", ["synchronous", "asynchronous"])
 def test_who_joins_catches_up_with_the_others(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = heard(monkeypatch, 3)
-    run = world(
-        600, schedule={"kind": kind}, faults=({"at": "3s", "kind": "join", "agents": [3]},)
-    )  # fmt: skip
+    run = world(600, schedule={"kind": kind}, faults=({"at": "3s", "kind": "join", "agents": [3]},))
     assert run.metrics["active"][0] == 7
     assert run.metrics["active"][-1] == 8
     assert np.ptp(run.parameters, axis=0).max() < 1e-3
@@ -174,17 +196,31 @@ def test_a_run_that_ends_before_its_first_round_has_every_column_and_reads_back(
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("work", [0.0, 0.01])
 @pytest.mark.parametrize("kind", ["join", "restart", "heal"])
-def test_who_comes_back_waits_for_no_deadline(kind: str, work: float, dropout: float, order: str) -> None:
+def test_who_comes_back_waits_for_no_deadline(
+    kind: str, work: float, dropout: float, order: str
+) -> None:
     early, late = ("2ms", "5ms") if not work else ("25ms", "55ms")
     faults: dict[str, tuple[dict[str, object], ...]] = {
         "join": ({"kind": "join", "at": late, "agents": [3]},),
-        "restart": ({"kind": "crash", "at": early, "agents": [1]}, {"kind": "restart", "at": late, "agents": [1]}),
-        "heal": ({"kind": "partition", "at": early, "groups": [[0, 1]]}, {"kind": "heal", "at": late}),
+        "restart": (
+            {"kind": "crash", "at": early, "agents": [1]},
+            {"kind": "restart", "at": late, "agents": [1]},
+        ),
+        "heal": (
+            {"kind": "partition", "at": early, "groups": [[0, 1]]},
+            {"kind": "heal", "at": late},
+        ),
     }
     tables = {"availability": {"dropout": dropout}, "exchange": {"order": order}}
     for seed in range(2):
         run = play(
-            4, 12, seed=seed, learner=FLAT, faults=faults[kind], compute={"seconds_per_env_step": work}, **tables
-        )  # fmt: skip
+            4,
+            12,
+            seed=seed,
+            learner=FLAT,
+            faults=faults[kind],
+            compute={"seconds_per_env_step": work},
+            **tables,
+        )
         assert run.summary["deadlines_expired"] == 0
         assert run.summary["virtual_seconds"] < 0.3

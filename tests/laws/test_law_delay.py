@@ -30,11 +30,19 @@ def test_a_delay_of_tau_is_the_delayed_recursion(tau: int, part: float) -> None:
     expected += 1
     np.testing.assert_array_equal(run.staleness, expected)
     exact = recursion(start, product, tau, total)
-    np.testing.assert_allclose(run.parameters, np.broadcast_to(exact, run.parameters.shape), rtol=1e-6)
+    np.testing.assert_allclose(
+        run.parameters, np.broadcast_to(exact, run.parameters.shape), rtol=1e-6
+    )
 
 
 def test_thresholds_are_those_of_levin_and_may() -> None:
-    assert [round(delay_threshold(tau), 3) for tau in (0, 1, 2, 3, 8)] == [2.0, 1.0, 0.618, 0.445, 0.185]
+    assert [round(delay_threshold(tau), 3) for tau in (0, 1, 2, 3, 8)] == [
+        2.0,
+        1.0,
+        0.618,
+        0.445,
+        0.185,
+    ]
     for tau in range(9):
         at = np.zeros(tau + 2)
         at[0], at[1] = 1.0, -1.0

@@ -22,10 +22,14 @@ for scenario in sys.stdin.read().split("-----"):
 def digests_in_a_fresh_process(hash_seed: str) -> list[str]:
     """Return the digests of all worlds from a new interpreter under this PYTHONHASHSEED."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input="-----".join(WORLDS.values()), text=True,
-        capture_output=True, check=True,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM],
+        input="-----".join(WORLDS.values()),
+        text=True,
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        timeout=120,
+    )
     return done.stdout.split()
 
 

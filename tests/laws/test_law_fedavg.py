@@ -27,7 +27,12 @@ def fixed_point(run: Record, lr: float, steps: int) -> Array:
 @pytest.mark.parametrize("mode", ["central", "gossip"])
 @pytest.mark.parametrize(
     ("n", "d", "steps", "lr", "rounds", "seed"),
-    [(5, 4, 1, 0.1, 400, 1), (8, 8, 5, 0.05, 120, 2), (16, 3, 20, 0.15, 40, 3), (3, 12, 10, 0.02, 200, 4)],
+    [
+        (5, 4, 1, 0.1, 400, 1),
+        (8, 8, 5, 0.05, 120, 2),
+        (16, 3, 20, 0.15, 40, 3),
+        (3, 12, 10, 0.02, 200, 4),
+    ],
 )
 def test_fedavg_ends_at_its_closed_form(
     mode: str, n: int, d: int, steps: int, lr: float, rounds: int, seed: int
@@ -36,7 +41,8 @@ def test_fedavg_ends_at_its_closed_form(
     run = play(n, rounds, mode=mode, seed=seed, learner=learner, **COMPLETE)
     expected = fixed_point(run, lr, steps)
     optimum = np.linalg.solve(
-        run.problem["A"].sum(axis=0), np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"])
+        run.problem["A"].sum(axis=0),
+        np.einsum("nij,nj->i", run.problem["A"], run.problem["x_star"]),
     )
     assert np.abs(run.parameters - expected).max() < 1e-10
     assert (np.abs(expected - optimum).max() > 1e-3) == (steps > 1)
@@ -55,16 +61,28 @@ def test_gossip_on_the_complete_graph_costs_n_times_the_messages_of_fedavg() -> 
 def test_gossip_on_the_complete_graph_is_fedavg_for_ppo_with_a_shared_trunk() -> None:
     learner = {"kind": "ppo", "moments": "keep", "steps": 16, "hidden": [16], "shared_trunk": True}
     tables = {
-        "environment": {"id": "CartPole-v1", "instances": 2}, "learner": learner, "evaluation": {"episodes": 0},
-    }  # fmt: skip
+        "environment": {"id": "CartPole-v1", "instances": 2},
+        "learner": learner,
+        "evaluation": {"episodes": 0},
+    }
     gossip, central = both(5, 4, tables, seed=1)
     assert np.abs(gossip.parameters - central.parameters).max() <= 1e-12
     np.testing.assert_array_equal(gossip.metrics["return_mean"], central.metrics["return_mean"])
 
 
 def test_personal_parts_stay_personal() -> None:
-    learner = {"kind": "ppo", "steps": 16, "hidden": [16], "shared_trunk": False, "same_start": False}
-    tables = {"environment": {"id": "CartPole-v1", "instances": 2}, "learner": learner, "evaluation": {"episodes": 0}}
+    learner = {
+        "kind": "ppo",
+        "steps": 16,
+        "hidden": [16],
+        "shared_trunk": False,
+        "same_start": False,
+    }
+    tables = {
+        "environment": {"id": "CartPole-v1", "instances": 2},
+        "learner": learner,
+        "evaluation": {"episodes": 0},
+    }
     shared = play(4, 3, exchange={"shared": ["actor"]}, **tables, **COMPLETE)
     alone = play(4, 3, mode="independent", **tables)
     assert shared.metrics["consensus_actor"][-1] <= 1e-6 * alone.metrics["consensus_actor"][-1]

@@ -30,7 +30,9 @@ class Watch:
 
     def mix(self, who: int, action: Mix) -> None:
         """A round of `who` ends with these messages."""
-        for message, tau in zip(action.received, action.staleness, strict=True) if action.active else ():
+        for message, tau in (
+            zip(action.received, action.staleness, strict=True) if action.active else ()
+        ):
             self.applied[who, message.sender, message.incarnation, message.sequence] += 1
             self.lags.append(tau)
         self.rounds[who].append(action.round)
@@ -69,7 +71,9 @@ def timelines(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
         if draw(st.booleans()):
             faults.append({"at": f"{time + at(1, 400)}ms", "kind": "restart", "agents": [1]})
     if draw(st.booleans()):
-        faults.append({"at": f"{at(1, 300)}ms", "kind": "straggle", "agents": [2], "factor": at(2, 30)})
+        faults.append(
+            {"at": f"{at(1, 300)}ms", "kind": "straggle", "agents": [2], "factor": at(2, 30)}
+        )
     if draw(st.booleans()):
         faults.append({"at": f"{at(1, 500)}ms", "kind": "leave", "agents": [3]})
     if draw(st.booleans()):
@@ -80,7 +84,13 @@ def timelines(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
         faults.append({"at": f"{time + at(1, 300)}ms", "kind": "heal"})
     if draw(st.booleans()):
         time = at(1, 300)
-        faults.append({"at": f"{time}ms", "kind": "loss", "probability": draw(st.sampled_from([0.1, 0.5, 1.0]))})
+        faults.append(
+            {
+                "at": f"{time}ms",
+                "kind": "loss",
+                "probability": draw(st.sampled_from([0.1, 0.5, 1.0])),
+            }
+        )
         faults.append({"at": f"{time + at(1, 200)}ms", "kind": "loss", "probability": 0.0})
     return tuple(faults)
 
@@ -100,18 +110,26 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         "seed": draw(st.integers(0, 10**6)),
         "schedule": schedule,
         "topology": {"kind": draw(st.sampled_from(TOPOLOGIES))},
-        "mixing": {"kind": "uniform", "on_loss": draw(st.sampled_from(["fold", "renormalize", "last_known"]))},
+        "mixing": {
+            "kind": "uniform",
+            "on_loss": draw(st.sampled_from(["fold", "renormalize", "last_known"])),
+        },
         "network": {
             "latency": {"kind": "uniform", "low": "1ms", "high": "20ms"},
             "jitter": draw(st.sampled_from(["0s", "30ms"])),
-            "loss": draw(st.sampled_from([0.0, 0.0, 0.2])), "duplicate": draw(st.sampled_from([0.0, 0.3])),
-            "peer_timeout": draw(st.sampled_from(["20ms", "1h"])), "bandwidth": "10Mbit/s",
+            "loss": draw(st.sampled_from([0.0, 0.0, 0.2])),
+            "duplicate": draw(st.sampled_from([0.0, 0.3])),
+            "peer_timeout": draw(st.sampled_from(["20ms", "1h"])),
+            "bandwidth": "10Mbit/s",
         },
-        "compute": {"seconds_per_env_step": "5ms", "speed": draw(st.sampled_from([1.0, [1, 2, 0.5, 1, 3, 1]]))},
+        "compute": {
+            "seconds_per_env_step": "5ms",
+            "speed": draw(st.sampled_from([1.0, [1, 2, 0.5, 1, 3, 1]])),
+        },
         "availability": {"dropout": draw(st.sampled_from([0.0, 0.2]))},
         "faults": draw(timelines()),
         "learner": {"dimension": 3, "lr": 0.02},
-    }  # fmt: skip
+    }
 
 
 def count(run: Record, duplicates: bool) -> None:
@@ -134,7 +152,10 @@ def count(run: Record, duplicates: bool) -> None:
         elif event.kind in ("deliver", "drop") and open_sends[key]:
             open_sends[key].pop(0)
     in_flight = [time for times in open_sends.values() for time in times]
-    assert len(in_flight) == summary["messages_sent"] - summary["messages_delivered"] - summary["messages_dropped"]
+    assert (
+        len(in_flight)
+        == summary["messages_sent"] - summary["messages_delivered"] - summary["messages_dropped"]
+    )
     assert all(time >= summary["virtual_seconds"] * 1e9 - 0.2e9 for time in in_flight)
 
 
@@ -143,7 +164,12 @@ def there_at_the_end(faults: tuple[dict[str, Any], ...], end: float) -> set[int]
     there = set(range(N)) - {4 for fault in faults if fault["kind"] == "join"}
     for fault in sorted(faults, key=lambda f: int(f["at"][:-2])):
         if int(fault["at"][:-2]) / 1e3 <= end:
-            change = {"crash": there.difference, "leave": there.difference, "restart": there.union, "join": there.union}
+            change = {
+                "crash": there.difference,
+                "leave": there.difference,
+                "restart": there.union,
+                "join": there.union,
+            }
             if fault["kind"] in change:
                 there = change[fault["kind"]](fault["agents"])
     return there
@@ -172,14 +198,19 @@ def test_invariants_hold_in_random_worlds(world: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
-@pytest.mark.parametrize(("kind", "dropout"), [("ring", 0.5), ("random_matchings", 0.0), ("one_peer_exponential", 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "dropout"), [("ring", 0.5), ("random_matchings", 0.0), ("one_peer_exponential", 0.5)]
+)
 def test_where_nothing_goes_wrong_whoever_is_overtaken_is_awaited_and_nobody_leaves_a_round_out(
     kind: str, dropout: float, order: str
 ) -> None:
     tables = {
-        "topology": {"kind": kind}, "mixing": {"kind": "uniform"}, "exchange": {"order": order},
-        "availability": {"dropout": dropout}, "network": {"latency": "0s", "jitter": "30ms"},
-    }  # fmt: skip
+        "topology": {"kind": kind},
+        "mixing": {"kind": "uniform"},
+        "exchange": {"order": order},
+        "availability": {"dropout": dropout},
+        "network": {"latency": "0s", "jitter": "30ms"},
+    }
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:
         watch.install(patch)

@@ -20,7 +20,11 @@ def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> f
         for _ in range(rounds):
             left, right = (rng.random((n, 1)) >= loss for _ in range(2))
             total = left * np.roll(x, 1, axis=0) + right * np.roll(x, -1, axis=0)
-            x = (total + (3 - left - right) * x) / 3 if on_loss == "fold" else (total + x) / (1.0 + left + right)
+            x = (
+                (total + (3 - left - right) * x) / 3
+                if on_loss == "fold"
+                else (total + x) / (1.0 + left + right)
+            )
         drifts.append(x.mean(axis=0) - before)
     return float(np.sqrt(np.mean(np.square(drifts))))
 

@@ -10,17 +10,25 @@ from p2pfrl.laws.runs import Array, play, start
 RING = {i: ((i - 1) % 9, (i + 1) % 9) for i in range(9)}
 STAR = {i: tuple(range(1, 7)) if i == 0 else (0,) for i in range(7)}
 GRID = {
-    i: tuple(j for j in range(12) if abs(i // 4 - j // 4) + abs(i % 4 - j % 4) == 1) for i in range(12)
-}  # fmt: skip
+    i: tuple(j for j in range(12) if abs(i // 4 - j // 4) + abs(i % 4 - j % 4) == 1)
+    for i in range(12)
+}
 TREE = {
-    i: tuple(j for j in range(10) if (j > 0 and (j - 1) // 2 == i) or (i > 0 and (i - 1) // 2 == j)) for i in range(10)
+    i: tuple(j for j in range(10) if (j > 0 and (j - 1) // 2 == i) or (i > 0 and (i - 1) // 2 == j))
+    for i in range(10)
 }
 DIRECTED = {i: ((i - 1) % 8,) for i in range(8)}
 TIMINGS = [
     {},
     {
-        "network": {"latency": {"kind": "lognormal", "median": "20ms", "sigma": 1.0}, "jitter": "50ms"},
-        "compute": {"seconds_per_env_step": "5ms", "speed": {"kind": "lognormal", "median": 1.0, "sigma": 1.0}},
+        "network": {
+            "latency": {"kind": "lognormal", "median": "20ms", "sigma": 1.0},
+            "jitter": "50ms",
+        },
+        "compute": {
+            "seconds_per_env_step": "5ms",
+            "speed": {"kind": "lognormal", "median": 1.0, "sigma": 1.0},
+        },
     },
 ]
 
@@ -37,11 +45,21 @@ def metropolis(heard: dict[int, tuple[int, ...]]) -> list[dict[int, float]]:
 
 def uniform(heard: dict[int, tuple[int, ...]]) -> list[dict[int, float]]:
     """Return 1 / (1 + d_i) for oneself and everyone who is heard."""
-    return [{j: 1.0 / (1 + len(others)) for j in sorted((i, *others))} for i, others in heard.items()]
+    return [
+        {j: 1.0 / (1 + len(others)) for j in sorted((i, *others))} for i, others in heard.items()
+    ]
 
 
-def reference(x: Array, A: Array, x_star: Array, rows: list[dict[int, float]], order: str, lr: float, rounds: int,
-              updates: int) -> Array:  # fmt: skip
+def reference(
+    x: Array,
+    A: Array,
+    x_star: Array,
+    rows: list[dict[int, float]],
+    order: str,
+    lr: float,
+    rounds: int,
+    updates: int,
+) -> Array:
     """Return the parameters `(n, d)` after `rounds` rounds of D-PSGD, sums in ascending order of ids."""
     n = len(x)
     for _ in range(rounds):
@@ -82,11 +100,22 @@ def test_a_fault_free_run_is_the_plain_reference(
     n, rounds, lr = len(heard), 20, 0.03
     directed = kind == "directed_ring"
     run = play(
-        n, rounds, seed=5, learner={"lr": lr, "steps": steps, "initial_spread": 1.0}, topology={"kind": kind},
-        mixing={"kind": "uniform" if directed else "metropolis"}, exchange={"order": order},
-        schedule={"every": every, "deadline": "1h"}, **timing,
-    )  # fmt: skip
-    assert run.summary["deadlines_expired"] == run.summary["messages_dropped"] == run.summary["messages_late"] == 0
+        n,
+        rounds,
+        seed=5,
+        learner={"lr": lr, "steps": steps, "initial_spread": 1.0},
+        topology={"kind": kind},
+        mixing={"kind": "uniform" if directed else "metropolis"},
+        exchange={"order": order},
+        schedule={"every": every, "deadline": "1h"},
+        **timing,
+    )
+    assert (
+        run.summary["deadlines_expired"]
+        == run.summary["messages_dropped"]
+        == run.summary["messages_late"]
+        == 0
+    )
     rows = uniform(heard) if directed else metropolis(heard)
     begin, A, x_star = start(run, 5), run.problem["A"], run.problem["x_star"]
     expected = reference(begin, A, x_star, rows, order, lr, rounds, every * steps)
@@ -96,7 +125,14 @@ def test_a_fault_free_run_is_the_plain_reference(
 @pytest.mark.parametrize("order", ["adapt_then_combine", "combine_while_adapting"])
 def test_timing_changes_when_but_not_what(order: str) -> None:
     runs = [
-        play(9, 15, learner={"noise": 1.0}, exchange={"order": order}, schedule={"deadline": "1h"}, **t)
+        play(
+            9,
+            15,
+            learner={"noise": 1.0},
+            exchange={"order": order},
+            schedule={"deadline": "1h"},
+            **t,
+        )
         for t in TIMINGS
     ]
     np.testing.assert_array_equal(runs[0].parameters, runs[1].parameters)

@@ -39,7 +39,12 @@ def test_disagreement_shrinks_by_the_second_eigenvalue(
     kind: str, agents: int, options: dict[str, object], expected: float
 ) -> None:
     skip = 150 if expected > 0.9 else 25
-    run = play(agents, skip + (150 if expected > 0.9 else 25), learner=FLAT, topology={"kind": kind, **options})
+    run = play(
+        agents,
+        skip + (150 if expected > 0.9 else 25),
+        learner=FLAT,
+        topology={"kind": kind, **options},
+    )
     assert run.lambda_2 == pytest.approx(expected, abs=1e-6)
     assert np.log(slope(run, skip)) == pytest.approx(np.log(run.lambda_2), abs=1e-4)
 
@@ -69,7 +74,9 @@ class Unchecked(Laplacian):
         """Refuse nothing."""
 
 
-@pytest.mark.parametrize(("kind", "agents", "largest"), [("ring", 16, 4.0), ("star", 9, 9.0), ("complete", 6, 6.0)])
+@pytest.mark.parametrize(
+    ("kind", "agents", "largest"), [("ring", 16, 4.0), ("star", 9, 9.0), ("complete", 6, 6.0)]
+)
 @pytest.mark.parametrize(("part", "expected"), [(0.99, 0.98), (1.01, 1.02)])
 def test_laplacian_step_decays_below_two_over_lambda_max_and_grows_above(
     kind: str, agents: int, largest: float, part: float, expected: float
@@ -87,21 +94,34 @@ def test_laplacian_step_beyond_the_bound_is_refused() -> None:
 
 @pytest.mark.parametrize(("agents", "rounds"), [(2, 1), (8, 3), (16, 4), (32, 5)])
 def test_one_peer_exponential_averages_exactly_after_log2_rounds(agents: int, rounds: int) -> None:
-    run = play(agents, rounds, learner=FLAT, topology={"kind": "one_peer_exponential"}, mixing={"kind": "uniform"})
+    run = play(
+        agents,
+        rounds,
+        learner=FLAT,
+        topology={"kind": "one_peer_exponential"},
+        mixing={"kind": "uniform"},
+    )
     distance, initial = run.metrics["consensus_distance"], run.summary["initial_consensus_distance"]
     assert distance[-1] <= 1e-15 * initial
     assert rounds == 1 or distance[-2] > 0.1 * initial
 
 
 def test_one_peer_exponential_of_twelve_is_not_exact() -> None:
-    # No power of two: after one period of 4 rounds what is left of 12 independent starts is .23 of their distance.
+    # No power of two: after one period of 4 rounds what is left of 12 independent starts is .23 of
+    # their distance.
     left = []
     for seed in range(8):
         run = play(
-            12, 4, seed=seed, learner={**FLAT, "dimension": 64}, topology={"kind": "one_peer_exponential"},
+            12,
+            4,
+            seed=seed,
+            learner={**FLAT, "dimension": 64},
+            topology={"kind": "one_peer_exponential"},
             mixing={"kind": "uniform"},
-        )  # fmt: skip
-        left.append(run.metrics["consensus_distance"][-1] / run.summary["initial_consensus_distance"])
+        )
+        left.append(
+            run.metrics["consensus_distance"][-1] / run.summary["initial_consensus_distance"]
+        )
     W = np.eye(12)
     for hop in (1, 2, 4, 8):
         W = (np.eye(12) + np.roll(np.eye(12), hop, axis=1)) / 2 @ W

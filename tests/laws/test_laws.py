@@ -4,7 +4,10 @@ import pytest
 
 from p2pfrl.laws import laws, measure
 
-LAWS = [pytest.param(law, id=law.name, marks=[pytest.mark.slow] if law.is_slow else []) for law in laws().values()]
+LAWS = [
+    pytest.param(law, id=law.name, marks=[pytest.mark.slow] if law.is_slow else [])
+    for law in laws().values()
+]
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -19,4 +22,6 @@ def test_the_law_holds(law):
 def test_every_law_says_what_it_states_and_where_it_comes_from():
     for law in laws().values():
         assert law.title
-        assert law.source == "computed" or any(character.isdigit() for character in law.source), law.name
+        assert law.source == "computed" or any(character.isdigit() for character in law.source), (
+            law.name
+        )

@@ -58,17 +58,26 @@ class Target(Environment):
         return state, reward, np.ones(state.shape[:2], dtype=np.bool_), {}
 
 
-def task(problem: Problem, agents: int, *, instances: int = 4, seed: int = 1, episodes: int = 2) -> Task:
+def task(
+    problem: Problem, agents: int, *, instances: int = 4, seed: int = 1, episodes: int = 2
+) -> Task:
     """Return a task whose agents differ where the problem has a `gravity` or a `g`."""
     columns = {name: np.full(agents, value) for name, value in problem.spec.physics.items()}
     for name in ("gravity", "g"):
         if name in columns:
             columns[name] = columns[name] * np.linspace(0.8, 1.2, agents)
     physics = problem.physics(seed, range(agents), columns)
-    return Task(seed, agents, problem.simulator(physics, instances, seed), problem.simulator(physics, episodes, seed))
+    return Task(
+        seed,
+        agents,
+        problem.simulator(physics, instances, seed),
+        problem.simulator(physics, episodes, seed),
+    )
 
 
-def stack(learner: Learner, problem: Problem, agents: int, *, instances: int = 4, seed: int = 1) -> Stack:
+def stack(
+    learner: Learner, problem: Problem, agents: int, *, instances: int = 4, seed: int = 1
+) -> Stack:
     """Return the learner bound to such a task."""
     return learner.prepare(task(problem, agents, instances=instances, seed=seed))
 

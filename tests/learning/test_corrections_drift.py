@@ -48,25 +48,44 @@ def test_scaffold_is_the_papers_algorithm(n, d, steps, lr, seed):
     expected = scaffold(run, steps=steps, lr=lr, rounds=12, chosen=lambda _: range(n), seed=seed)
     np.testing.assert_allclose(run.parameters, np.tile(expected[-1], (n, 1)), atol=1e-12)
     server = {"server_optimizer": {"kind": "sgd", "lr": 0.5}}
-    slow = play(n, 12, mode="central", seed=seed, learner=learner, correction=kind, coordinator=server)
-    expected = scaffold(slow, steps=steps, lr=lr, rounds=12, chosen=lambda _: range(n), seed=seed, server=0.5)
+    slow = play(
+        n, 12, mode="central", seed=seed, learner=learner, correction=kind, coordinator=server
+    )
+    expected = scaffold(
+        slow, steps=steps, lr=lr, rounds=12, chosen=lambda _: range(n), seed=seed, server=0.5
+    )
     np.testing.assert_allclose(slow.parameters[0], expected[-1], atol=1e-12)
 
 
 def test_scaffold_is_the_same_whether_parameters_or_their_change_travel():
-    tables = {"mode": "central", "learner": {"dimension": 4, "steps": 5}, "correction": {"kind": "control_variate"}}
-    whole, change = (play(5, 12, **tables, exchange={"payload": payload}) for payload in ("parameters", "delta"))
+    tables = {
+        "mode": "central",
+        "learner": {"dimension": 4, "steps": 5},
+        "correction": {"kind": "control_variate"},
+    }
+    whole, change = (
+        play(5, 12, **tables, exchange={"payload": payload}) for payload in ("parameters", "delta")
+    )
     np.testing.assert_allclose(whole.parameters, change.parameters, atol=1e-12)
 
 
 def test_scaffold_with_partial_participation_is_the_papers_algorithm():
     n, rounds, seed = 6, 15, 3
     part = {"participation": {"kind": "uniform", "fraction": 0.5}}
-    run = play(n, rounds, mode="central", seed=seed, learner={"dimension": 4, "steps": 5}, coordinator=part,
-               correction={"kind": "control_variate"})  # fmt: skip
+    run = play(
+        n,
+        rounds,
+        mode="central",
+        seed=seed,
+        learner={"dimension": 4, "steps": 5},
+        coordinator=part,
+        correction={"kind": "control_variate"},
+    )
 
     def chosen(round):
-        return sorted(generator(seed, "participation", round).choice(n, size=3, replace=False).tolist())
+        return sorted(
+            generator(seed, "participation", round).choice(n, size=3, replace=False).tolist()
+        )
 
     expected = scaffold(run, steps=5, lr=0.05, rounds=rounds, chosen=chosen, seed=seed)
     np.testing.assert_allclose(run.parameters, np.tile(expected[-1], (n, 1)), atol=1e-12)
@@ -74,17 +93,25 @@ def test_scaffold_with_partial_participation_is_the_papers_algorithm():
 
 def test_scaffold_with_several_updates_per_exchange_counts_their_steps():
     one, three = (
-        play(5, 10, mode="central", learner={"steps": steps, "dimension": 4}, schedule={"every": every},
-             correction={"kind": "control_variate"})
+        play(
+            5,
+            10,
+            mode="central",
+            learner={"steps": steps, "dimension": 4},
+            schedule={"every": every},
+            correction={"kind": "control_variate"},
+        )
         for steps, every in ((6, 1), (2, 3))
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(one.parameters, three.parameters, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d", "steps", "lr", "seed"), [(4, 3, 7, 0.05, 1), (9, 6, 3, 0.1, 5)])
 def test_scafflsa_is_the_papers_algorithm(n, d, steps, lr, seed):
     learner = {"dimension": d, "steps": steps, "lr": lr, "noise": 0.2}
-    run = play(n, 12, mode="central", seed=seed, learner=learner, correction={"kind": "residual_variate"})
+    run = play(
+        n, 12, mode="central", seed=seed, learner=learner, correction={"kind": "residual_variate"}
+    )
     A, x_star = run.problem["A"], run.problem["x_star"]
     from p2pfrl.core.rng import Streams
 
@@ -102,7 +129,9 @@ def test_scafflsa_is_the_papers_algorithm(n, d, steps, lr, seed):
 
 
 def test_residuals_sum_to_zero_and_end_at_the_mean_gradients():
-    stack = Quadratic(dimension=5, steps=4, lr=0.05).prepare(Task(2, 6, correction=ResidualVariate()))
+    stack = Quadratic(dimension=5, steps=4, lr=0.05).prepare(
+        Task(2, 6, correction=ResidualVariate())
+    )
     trainer, rule = Trainer(stack, 6), ResidualVariate()
     models = [Model(trainer, i, parts=("x",), moments="keep") for i in range(6)]
     for round in range(400):
@@ -110,7 +139,9 @@ def test_residuals_sum_to_zero_and_end_at_the_mean_gradients():
         trainer.update(range(6))
         mean = np.mean([model.shared() for model in models], axis=0)
         for i, model in enumerate(models):
-            turn = Turn(i, round, "update", start, model.shared(), 4, 0.0, (), 0.2, (2, i, round), model)
+            turn = Turn(
+                i, round, "update", start, model.shared(), 4, 0.0, (), 0.2, (2, i, round), model
+            )
             model.replace(mean)
             rule.begin(model, turn, mean, mean[:0])
         residual = np.array([model.recall("residual") for model in models])
@@ -132,11 +163,23 @@ def test_scaffold_costs_twice_the_numbers_and_scafflsa_none():
 
 
 def test_one_who_sends_nothing_keeps_its_control_variate():
-    run = play(6, 400, mode="central", learner={"dimension": 4, "steps": 5}, availability={"dropout": 0.4},
-               correction={"kind": "control_variate"})  # fmt: skip
+    run = play(
+        6,
+        400,
+        mode="central",
+        learner={"dimension": 4, "steps": 5},
+        availability={"dropout": 0.4},
+        correction={"kind": "control_variate"},
+    )
     assert run.metrics["error"][-1] < 1e-9
-    same = play(6, 400, mode="central", learner={"dimension": 4, "steps": 5}, availability={"dropout": 0.4},
-                correction={"kind": "residual_variate"})  # fmt: skip
+    same = play(
+        6,
+        400,
+        mode="central",
+        learner={"dimension": 4, "steps": 5},
+        availability={"dropout": 0.4},
+        correction={"kind": "residual_variate"},
+    )
     assert same.metrics["error"][-1] < 1e-9
 
 
@@ -156,18 +199,30 @@ def test_a_repeated_message_says_the_same():
 @pytest.mark.parametrize("mode", ["central", "gossip"])
 def test_fedprox_with_mu_zero_changes_no_bit(mode):
     learner = {"kind": "reinforce", "steps": 20, "hidden": [8]}
-    tables = {"mode": mode, "learner": learner, "environment": {"id": "CartPole-v1", "instances": 2}}
+    tables = {
+        "mode": mode,
+        "learner": learner,
+        "environment": {"id": "CartPole-v1", "instances": 2},
+    }
     tables["schedule"] = {"every": 2}  # the first step of a round starts at the anchor
     plain = play(3, 3, **tables, evaluation={"episodes": 0})
     prox = play(3, 3, **tables, evaluation={"episodes": 0}, correction={"kind": "prox", "mu": 0.0})
-    pulled = play(3, 3, **tables, evaluation={"episodes": 0}, correction={"kind": "prox", "mu": 1.0})
+    pulled = play(
+        3, 3, **tables, evaluation={"episodes": 0}, correction={"kind": "prox", "mu": 1.0}
+    )
     np.testing.assert_array_equal(plain.parameters, prox.parameters)
     assert np.abs(plain.parameters - pulled.parameters).max() > 1e-5
 
 
 def test_fedprox_takes_gradient_steps_on_the_prox_objective():
-    run = play(4, 6, mode="central", learner={"dimension": 3, "steps": 5, "lr": 0.05}, seed=2,
-               correction={"kind": "prox", "mu": 0.7})  # fmt: skip
+    run = play(
+        4,
+        6,
+        mode="central",
+        learner={"dimension": 3, "steps": 5, "lr": 0.05},
+        seed=2,
+        correction={"kind": "prox", "mu": 0.7},
+    )
     A, x_star = run.problem["A"], run.problem["x_star"]
     x = generator(2, "start").standard_normal(3)
     for _ in range(6):
@@ -180,7 +235,12 @@ def test_fedprox_takes_gradient_steps_on_the_prox_objective():
 
 def test_a_strong_pull_keeps_neighbors_together():
     free, held = (
-        play(8, 30, learner={"dimension": 4, "steps": 20, "initial_spread": 1.0, "lr": 0.02}, correction=correction)
+        play(
+            8,
+            30,
+            learner={"dimension": 4, "steps": 20, "initial_spread": 1.0, "lr": 0.02},
+            correction=correction,
+        )
         for correction in ({"kind": "none"}, {"kind": "prox", "mu": 20.0})
     )
     assert held.metrics["consensus_distance"][-1] < 0.7 * free.metrics["consensus_distance"][-1]
@@ -190,7 +250,10 @@ def test_a_strong_pull_keeps_neighbors_together():
 @pytest.mark.parametrize(
     ("tables", "reason"),
     [
-        ({"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}, "mode": "central"}, "plain gradient"),
+        (
+            {"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}, "mode": "central"},
+            "plain gradient",
+        ),
         ({"mode": "gossip"}, "mode central"),
     ],
 )
@@ -200,17 +263,36 @@ def test_what_divides_by_the_rate_needs_plain_descent_and_a_coordinator(kind, ta
 
 
 def test_residual_variates_outlive_a_crash_that_ends():
-    faults = ({"at": "20500ms", "kind": "crash", "agents": [0]}, {"at": "25s", "kind": "restart", "agents": [0]})
+    faults = (
+        {"at": "20500ms", "kind": "crash", "agents": [0]},
+        {"at": "25s", "kind": "restart", "agents": [0]},
+    )
     run = play(
-        4, 150, mode="central", learner={"dimension": 3, "steps": 5, "lr": 0.02},
-        correction={"kind": "residual_variate"}, compute={"seconds_per_env_step": 0.5}, faults=faults,
-    )  # fmt: skip
+        4,
+        150,
+        mode="central",
+        learner={"dimension": 3, "steps": 5, "lr": 0.02},
+        correction={"kind": "residual_variate"},
+        compute={"seconds_per_env_step": 0.5},
+        faults=faults,
+    )
     assert run.metrics["error"][-1] < 1e-8
 
 
 def test_plain_descent_of_a_network_is_corrected_too():
-    learner = {"kind": "reinforce", "steps": 10, "hidden": [4], "optimizer": "sgd", "max_grad_norm": 0.0, "lr": 0.01}
-    tables = {"mode": "central", "learner": learner, "environment": {"id": "CartPole-v1", "instances": 2}}
+    learner = {
+        "kind": "reinforce",
+        "steps": 10,
+        "hidden": [4],
+        "optimizer": "sgd",
+        "max_grad_norm": 0.0,
+        "lr": 0.01,
+    }
+    tables = {
+        "mode": "central",
+        "learner": learner,
+        "environment": {"id": "CartPole-v1", "instances": 2},
+    }
     plain, corrected = (
         play(3, 4, **tables, correction={"kind": kind}, evaluation={"episodes": 0})
         for kind in ("none", "residual_variate")

@@ -16,7 +16,9 @@ from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import loads
 
-PROBLEMS = pytest.mark.parametrize("problem", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+PROBLEMS = pytest.mark.parametrize(
+    "problem", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"]
+)
 
 
 def trained(learner, problem, correction, updates=3, agents=3, alone=False):
@@ -32,12 +34,18 @@ def trained(learner, problem, correction, updates=3, agents=3, alone=False):
 
 
 @PROBLEMS
-@pytest.mark.parametrize("learner", [PPO(hidden=(16,)), A2C(hidden=(16,)), REINFORCE(hidden=(16,), steps=32)])
+@pytest.mark.parametrize(
+    "learner", [PPO(hidden=(16,)), A2C(hidden=(16,)), REINFORCE(hidden=(16,), steps=32)]
+)
 def test_without_weight_no_bit_changes(learner, problem):
-    with_it, without = (trained(learner, problem, correction) for correction in (Guide(coef=0.0), Uncorrected()))
+    with_it, without = (
+        trained(learner, problem, correction) for correction in (Guide(coef=0.0), Uncorrected())
+    )
     assert np.array_equal(with_it.parameters, without.parameters)
     assert np.array_equal(with_it.state["adam_v"], without.state["adam_v"])
-    assert not np.array_equal(with_it.parameters, trained(learner, problem, Guide(coef=1.0)).parameters)
+    assert not np.array_equal(
+        with_it.parameters, trained(learner, problem, Guide(coef=1.0)).parameters
+    )
 
 
 @PROBLEMS
@@ -55,7 +63,9 @@ def test_the_stronger_the_nearer_the_policy_stays(problem):
     for coef in (0.0, 3.0, 30.0):
         trainer = trained(PPO(hidden=(32,), lr=1e-3), problem, Guide(coef=coef), updates=10)
         bound, start = trainer.stack, trainer.stack.start(range(3), same=True)
-        obs = np.ascontiguousarray(bound.simulator.observe(range(3), {**trainer.state}).transpose(0, 2, 1))
+        obs = np.ascontiguousarray(
+            bound.simulator.observe(range(3), {**trainer.state}).transpose(0, 2, 1)
+        )
         heads = []
         for rows in (start, trainer.parameters):
             out = np.empty((3, bound.network.outputs, obs.shape[2]), dtype=np.float32)
@@ -72,7 +82,9 @@ def test_the_kl_that_is_differentiated_is_the_one_that_is_reported(problem):
     k = policy.outputs
     rng = np.random.default_rng(3)
     size = k if policy.has_log_std else 0
-    heads = [(rng.standard_normal((2, k, 5)), 0.3 * rng.standard_normal((2, size))) for _ in range(2)]
+    heads = [
+        (rng.standard_normal((2, k, 5)), 0.3 * rng.standard_normal((2, size))) for _ in range(2)
+    ]
     (a, s), (b, t) = heads
     want = policy.divergence(a, s, b, t)
     got = policy.kl(*map(torch.from_numpy, (a, s, b, t)))
@@ -81,13 +93,17 @@ def test_the_kl_that_is_differentiated_is_the_one_that_is_reported(problem):
 
 def test_its_gradient_is_coef_times_that_of_the_kl():
     """By a difference quotient of the loss, guide and parameters apart."""
-    bound = A2C(hidden=(8,), steps=8).prepare(replace(task(DISCRETE, 1), correction=Guide(coef=2.0)))
+    bound = A2C(hidden=(8,), steps=8).prepare(
+        replace(task(DISCRETE, 1), correction=Guide(coef=2.0))
+    )
     rng = np.random.default_rng(0)
     rows, guide = bound.start([0], same=True), bound.start([0], same=True)
     for target in (rows, guide):
         bound.layout.unpack(rng.normal(0, 0.7, bound.layout.size).astype(np.float32), target[0])
     descent, packed = bound._descent, rng.standard_normal((1, 6, 12)).astype(np.float32)
-    packed = np.concatenate([packed[..., :4], rng.integers(0, 2, (1, 6, 12))[..., :1], packed[..., 5:8]], axis=-1)
+    packed = np.concatenate(
+        [packed[..., :4], rng.integers(0, 2, (1, 6, 12))[..., :1], packed[..., 5:8]], axis=-1
+    )
     columns = np.ascontiguousarray(packed.transpose(0, 2, 1), dtype=np.float32)
 
     def both(at, shown):
@@ -100,7 +116,9 @@ def test_its_gradient_is_coef_times_that_of_the_kl():
         return torch.from_numpy(out[:, :2].astype(np.float64)), torch.zeros(1, 0)
 
     value = both(rows, guide)[0] - both(rows, None)[0]
-    assert value == pytest.approx(2.0 * float(bound.policy.kl(*heads(guide), *heads(rows)).mean()), rel=1e-3)
+    assert value == pytest.approx(
+        2.0 * float(bound.policy.kl(*heads(guide), *heads(rows)).mean()), rel=1e-3
+    )
     gradient = both(rows, guide)[1] - both(rows, None)[1]
     for place in rng.choice(bound.layout.slices(["actor"])[0][1].stop, 5):
         near = [rows.copy() for _ in range(2)]
@@ -123,7 +141,9 @@ kind = "guide"
 """
 
 
-@pytest.mark.parametrize("learner", ['kind = "quadratic"', 'kind = "dqn"\n[environment]\nid = "CartPole-v1"'])
+@pytest.mark.parametrize(
+    "learner", ['kind = "quadratic"', 'kind = "dqn"\n[environment]\nid = "CartPole-v1"']
+)
 def test_a_learner_without_a_policy_is_refused(learner):
     with pytest.raises(ScenarioError, match="no policy that 'guide' could guide"):
         loads(scenario(learner))

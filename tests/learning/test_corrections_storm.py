@@ -14,7 +14,9 @@ from p2pfrl.learning.trainer import Trainer
 
 
 def cartpole(learner, correction, agents=3, instances=2):
-    return learner.prepare(replace(task(DISCRETE, agents, instances=instances), correction=correction))
+    return learner.prepare(
+        replace(task(DISCRETE, agents, instances=instances), correction=correction)
+    )
 
 
 class Probe(Correction):
@@ -40,7 +42,12 @@ def test_the_gradient_elsewhere_is_the_gradient_where_nothing_moved(kind):
 
 
 def test_elsewhere_an_episode_counts_by_the_product_of_its_probability_ratios():
-    stack = cartpole(LEARNERS["reinforce"](steps=12, hidden=(4,), baseline="none"), Probe(), agents=1, instances=1)
+    stack = cartpole(
+        LEARNERS["reinforce"](steps=12, hidden=(4,), baseline="none"),
+        Probe(),
+        agents=1,
+        instances=1,
+    )
     descent, rng = stack._descent, np.random.default_rng(3)
     o, size = 4, 10
     rows, other = stack.start([0], same=True), stack.start([0], same=False) * np.float32(8)
@@ -61,7 +68,9 @@ def test_elsewhere_an_episode_counts_by_the_product_of_its_probability_ratios():
     by_hand = sample.copy()
     by_hand[0, o + 2] *= np.minimum(weight, 10.0).astype(np.float32)
     expected = stack.layout.zeros(1)
-    descent._gradient(other, by_hand, np.zeros((1, stack.network.outputs, size), dtype=np.float32), expected)
+    descent._gradient(
+        other, by_hand, np.zeros((1, stack.network.outputs, size), dtype=np.float32), expected
+    )
     assert weight.max() / weight.min() > 1.05
     assert np.allclose(descent._again(sample, episodes, other), expected, rtol=1e-4, atol=1e-7)
 
@@ -69,7 +78,9 @@ def test_elsewhere_an_episode_counts_by_the_product_of_its_probability_ratios():
 def test_storm_follows_its_recursion_on_noisy_quadratics():
     beta, lr = 0.3, 0.05
     learner = LEARNERS["quadratic"](dimension=5, noise=0.4, lr=lr, steps=1)
-    plain, storm = (learner.prepare(replace(Task(2, 3), correction=c)) for c in (Correction(), Storm(beta=beta)))
+    plain, storm = (
+        learner.prepare(replace(Task(2, 3), correction=c)) for c in (Correction(), Storm(beta=beta))
+    )
     trainer, twin = Trainer(storm, 3), Trainer(plain, 3)
     x, A, star = trainer.parameters[:, :5].copy(), plain.A, plain.x_star
     u = before = None
@@ -78,7 +89,11 @@ def test_storm_follows_its_recursion_on_noisy_quadratics():
         twin.update(range(3))
         g = (x - twin.parameters[:, :5]) / lr  # with the noise of step k
         noise = g - np.einsum("nij,nj->ni", A, x - star)
-        u = g if u is None else g + (1 - beta) * (u - np.einsum("nij,nj->ni", A, before - star) - noise)
+        u = (
+            g
+            if u is None
+            else g + (1 - beta) * (u - np.einsum("nij,nj->ni", A, before - star) - noise)
+        )
         before, x = x, x - lr * u
         trainer.update(range(3))
         assert np.allclose(trainer.parameters[:, :5], x, atol=1e-12)

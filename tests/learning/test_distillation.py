@@ -56,8 +56,13 @@ def test_public_states_are_everyone_s_and_cover_a_table():
 def test_the_gradient_is_that_of_the_kl_from_the_mixture(name):
     bound = bound_to(LEARNERS[name])
     trainer, rng = Trainer(bound, 3), np.random.default_rng(0)
-    bound.layout.unpack(rng.normal(0, 0.7, (3, bound.layout.size)).astype(np.float32), trainer.parameters)
-    options, mixture = LEARNERS[name].distill, rng.dirichlet((1.0, 2.0), (3, LEARNERS[name].distill.states))
+    bound.layout.unpack(
+        rng.normal(0, 0.7, (3, bound.layout.size)).astype(np.float32), trainer.parameters
+    )
+    options, mixture = (
+        LEARNERS[name].distill,
+        rng.dirichlet((1.0, 2.0), (3, LEARNERS[name].distill.states)),
+    )
     for agent in range(3):
         trainer.take(agent, "logits", {-1: mixture[agent].ravel().astype(np.float32)})
     gradient = bound.layout.zeros(3)
@@ -66,7 +71,9 @@ def test_the_gradient_is_that_of_the_kl_from_the_mixture(name):
     def want(rows):
         out = np.empty((3, bound.network.outputs, options.states), dtype=np.float32)
         bound.network.forward(rows, np.repeat(bound.distillation.public[None], 3, axis=0), out)
-        log_pi = torch.log_softmax(torch.from_numpy(out[:, :2] / options.temperature).double(), dim=1).numpy()
+        log_pi = torch.log_softmax(
+            torch.from_numpy(out[:, :2] / options.temperature).double(), dim=1
+        ).numpy()
         target = mixture.transpose(0, 2, 1)
         kl = (target * (np.log(target) - log_pi)).sum(axis=1).mean(axis=1)
         return options.coef * options.temperature**2 * kl
@@ -147,7 +154,10 @@ def test_agents_that_distill_agree_while_parameters_stay_apart(mode):
     ("more", "reason"),
     [
         ('[exchange]\npayload = "logits"\nshared = ["actor"]', "no parameters travel"),
-        ('[exchange]\npayload = "logits"\norder = "combine_while_adapting"', "no parameters are combined"),
+        (
+            '[exchange]\npayload = "logits"\norder = "combine_while_adapting"',
+            "no parameters are combined",
+        ),
         ('[mixing]\nkind = "push_sum"', "steers parameters"),
     ],
 )

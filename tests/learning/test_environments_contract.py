@@ -26,7 +26,9 @@ VARIANTS = {
 MEMBERS = {name: cls() for name, cls in RULES.items()} | VARIANTS
 
 
-def simulator(environment: Environment, agents: int = 6, instances: int = 3, **options: int) -> ArraySimulator:
+def simulator(
+    environment: Environment, agents: int = 6, instances: int = 3, **options: int
+) -> ArraySimulator:
     columns_ = columns(environment, {}, 5, range(agents), agents)
     physics = environment.physics(5, range(agents), columns_)
     return ArraySimulator(environment, physics, instances, 5, **options)
@@ -47,7 +49,9 @@ def act(spec: Spec, agents: list[int], instances: int, step: int) -> np.ndarray:
 def roll(made: ArraySimulator, agents: list[int], steps: int) -> tuple[State, list[Step]]:
     state = made.init(agents)
     made.begin(agents, [0] * len(agents))
-    return state, [made.step(state, act(made.spec, agents, made.instances, t)) for t in range(steps)]
+    return state, [
+        made.step(state, act(made.spec, agents, made.instances, t)) for t in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("name", MEMBERS)

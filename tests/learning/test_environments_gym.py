@@ -18,8 +18,12 @@ from p2pfrl.learning.environments.registry import ALIASES, resolve
 from p2pfrl.learning.environments.vary import columns
 
 
-def made(problem: Gym, agents: int = 4, instances: int = 2, vary: dict | None = None, **options: int) -> GymSimulator:
-    physics = problem.physics(3, range(agents), columns(problem, vary or {}, 3, range(agents), agents))
+def made(
+    problem: Gym, agents: int = 4, instances: int = 2, vary: dict | None = None, **options: int
+) -> GymSimulator:
+    physics = problem.physics(
+        3, range(agents), columns(problem, vary or {}, 3, range(agents), agents)
+    )
     simulator = problem.simulator(physics, instances, 3, **options)
     assert isinstance(simulator, GymSimulator)
     return simulator
@@ -33,10 +37,15 @@ def act(simulator: GymSimulator, agent: int, t: int) -> np.ndarray:
     return rng.uniform(spec.action_low, spec.action_high, shape).astype(np.float32)
 
 
-def go(simulator: GymSimulator, agents: list[int], state: State, steps: int, index: int = 0) -> list[Step]:
+def go(
+    simulator: GymSimulator, agents: list[int], state: State, steps: int, index: int = 0
+) -> list[Step]:
     simulator.begin(agents, [index] * len(agents))
     simulator.observe(agents, state)
-    return [simulator.step(state, np.stack([act(simulator, a, t) for a in agents])) for t in range(steps)]
+    return [
+        simulator.step(state, np.stack([act(simulator, a, t) for a in agents]))
+        for t in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Blackjack-v1"])
@@ -132,9 +141,16 @@ def test_varied_attributes_reach_each_agents_own_copies() -> None:
     problem = Gym(id="Pendulum-v1")
     simulator = made(problem, vary={"g": Values(list=(1.0, 5.0, 10.0, 20.0))})
     go(simulator, [0, 1, 2, 3], simulator.init([0, 1, 2, 3]), 1)
-    assert [simulator._envs[agent].envs[1].unwrapped.g for agent in range(4)] == [1.0, 5.0, 10.0, 20.0]
+    assert [simulator._envs[agent].envs[1].unwrapped.g for agent in range(4)] == [
+        1.0,
+        5.0,
+        10.0,
+        20.0,
+    ]
     assert simulator._envs[0].envs[0].unwrapped.max_speed == 8
-    physics = problem.physics(3, range(4), columns(problem, {"g": Uniform(low=8, high=12)}, 3, range(4), 4))
+    physics = problem.physics(
+        3, range(4), columns(problem, {"g": Uniform(low=8, high=12)}, 3, range(4), 4)
+    )
     assert list(heterogeneity(problem, physics)) == ["variation_g"]
 
 
@@ -161,7 +177,10 @@ def test_environments_that_gymnasium_cannot_make_say_why(problem: Gym, complaint
 
 def test_unknown_physics_are_refused_with_all_that_can_be_varied() -> None:
     for problem, name in ((Gym(id="CartPole-v1"), "gravty"), (RULES["cartpole"](), "gravty")):
-        with pytest.raises(P2PFRLError, match=r"vary\.gravty: this environment can vary .*; did you mean 'gravity'\?"):
+        with pytest.raises(
+            P2PFRLError,
+            match=r"vary\.gravty: this environment can vary .*; did you mean 'gravity'\?",
+        ):
             columns(problem, {name: Uniform(low=8.0, high=12.0)}, 1, range(4), 4)
 
 
@@ -173,7 +192,11 @@ def test_ids_lead_to_arrays_where_there_are_some() -> None:
     for id in ("FrozenLake-v1", "ALE/Pong-v5", "my_module:Mine-v0", "phys2d/CartPole-v1"):
         assert resolve(id).rule is Gym
         assert resolve(id).preset == {"id": id}
-    for wrong, meant in (("cartpol", "cartpole"), ("CartPole", "cartpole"), ("gridwrld", "gridworld")):
+    for wrong, meant in (
+        ("cartpol", "cartpole"),
+        ("CartPole", "cartpole"),
+        ("gridwrld", "gridworld"),
+    ):
         with pytest.raises(P2PFRLError, match=f"did you mean '{meant}'"):
             resolve(wrong)
 

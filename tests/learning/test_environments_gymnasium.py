@@ -7,15 +7,27 @@ import pytest
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.registry import ALIASES
 
-# State equality is bitwise but for Acrobot, where Gymnasium squares scalars with pow(), now and then off by one unit in
-# the last place, and Pendulum's reward, whose float32 part it squares likewise.
+# State equality is bitwise but for Acrobot, where Gymnasium squares scalars with pow(), now and
+# then off by one unit in the last place, and Pendulum's reward, whose float32 part it squares
+# likewise.
 STATE_TOLERANCE = {"Acrobot-v1": 1e-12}
 REWARD_TOLERANCE = {"Pendulum-v1": 5e-10}
 IDS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0")
 PHYSICS = {
-    "CartPole-v1": {"gravity": 11.3, "length": 0.7, "masspole": 0.17, "masscart": 1.3, "force_mag": 8.5},
+    "CartPole-v1": {
+        "gravity": 11.3,
+        "length": 0.7,
+        "masspole": 0.17,
+        "masscart": 1.3,
+        "force_mag": 8.5,
+    },
     "Pendulum-v1": {"g": 8.7, "m": 1.2, "l": 0.9},
-    "Acrobot-v1": {"link_length_1": 1.1, "link_mass_2": 0.8, "link_com_pos_2": 0.6, "link_moi": 1.2},
+    "Acrobot-v1": {
+        "link_length_1": 1.1,
+        "link_mass_2": 0.8,
+        "link_com_pos_2": 0.6,
+        "link_moi": 1.2,
+    },
     "MountainCar-v0": {"force": 0.0013, "gravity": 0.0027, "goal_position": 0.45},
     "MountainCarContinuous-v0": {"power": 0.0019, "goal_position": 0.4},
 }
@@ -23,7 +35,9 @@ PHYSICS = {
 
 def start(env: gymnasium.Env, state: np.ndarray) -> None:
     own = env.unwrapped
-    own.state = state.astype(np.float32) if type(own).__name__.startswith("Continuous") else state.copy()
+    own.state = (
+        state.astype(np.float32) if type(own).__name__.startswith("Continuous") else state.copy()
+    )
     own.steps_beyond_terminated = None
 
 
@@ -44,7 +58,9 @@ def test_each_step_equals_gymnasiums(id: str, varied: bool) -> None:
     environment = ALIASES[id].rule(**ALIASES[id].preset)
     spec, changed = environment.spec, PHYSICS[id] if varied else {}
     assert set(changed) <= set(spec.physics)
-    physics = {name: np.full((1, 1), changed.get(name, value)) for name, value in spec.physics.items()}
+    physics = {
+        name: np.full((1, 1), changed.get(name, value)) for name, value in spec.physics.items()
+    }
     env = gymnasium.make(id)
     assert env.spec.max_episode_steps == spec.max_steps
     env.reset(seed=1)
@@ -71,7 +87,11 @@ def test_each_step_equals_gymnasiums(id: str, varied: bool) -> None:
         assert ended[0, 0] == terminated
         state, age = theirs[None, None], age + 1
         if terminated or age == 300:
-            state, age, restarts = environment.reset(physics, rng.random((1, 1, spec.reset_noise))), 0, restarts + 1
+            state, age, restarts = (
+                environment.reset(physics, rng.random((1, 1, spec.reset_noise))),
+                0,
+                restarts + 1,
+            )
             start(env, state[0, 0])
     assert restarts >= 5
 
@@ -88,7 +108,9 @@ def test_whole_cartpole_episodes_equal_gymnasiums_bit_for_bit() -> None:
         while not terminated:
             action = rng.integers(2)
             _, _, terminated, _, _ = env.unwrapped.step(action)
-            state, _, ended, _ = environment.step(state, np.array([[action]]), physics, np.empty((1, 1, 0)))
+            state, _, ended, _ = environment.step(
+                state, np.array([[action]]), physics, np.empty((1, 1, 0))
+            )
             assert ended[0, 0] == terminated
         assert np.array_equal(state[0, 0], np.array(env.unwrapped.state))
 
@@ -97,7 +119,10 @@ def test_whole_cartpole_episodes_equal_gymnasiums_bit_for_bit() -> None:
 def test_a_car_stops_at_the_left_wall_as_gymnasiums_does(id: str) -> None:
     environment = ALIASES[id].rule()
     physics = {name: np.full((1, 1), value) for name, value in environment.spec.physics.items()}
-    env, state = gymnasium.make(id), np.array([[[np.float32(-1.19), np.float32(-0.05)]]], dtype=np.float64)
+    env, state = (
+        gymnasium.make(id),
+        np.array([[[np.float32(-1.19), np.float32(-0.05)]]], dtype=np.float64),
+    )
     env.reset(seed=1)
     start(env, state[0, 0])
     action = 0 if environment.spec.actions else np.array([-1.0], dtype=np.float32)

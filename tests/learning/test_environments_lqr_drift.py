@@ -9,7 +9,9 @@ from p2pfrl.learning.environments.vary import columns
 
 
 def made(environment: Environment, vary: dict, agents: int, instances: int) -> ArraySimulator:
-    physics = environment.physics(4, range(agents), columns(environment, vary, 4, range(agents), agents))
+    physics = environment.physics(
+        4, range(agents), columns(environment, vary, 4, range(agents), agents)
+    )
     return ArraySimulator(environment, physics, instances, 4)
 
 
@@ -40,17 +42,24 @@ def test_lqr_steps_are_linear_and_costs_quadratic() -> None:
     physics = environment.physics(4, range(2), columns(environment, vary, 4, range(2), 2))
     rows = {name: values[:, None] for name, values in physics.items()}
     rng = np.random.default_rng(0)
-    state, action = rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 5, 3)).astype(np.float32)
+    state, action = (
+        rng.standard_normal((2, 5, 4)),
+        rng.standard_normal((2, 5, 3)).astype(np.float32),
+    )
     after, reward, _, _ = environment.step(state, action, rows, rng.random((2, 5, 4)))
     for i in range(2):
-        assert np.allclose(after[i], state[i] @ physics["A"][i].T + action[i] @ physics["B"][i].T, atol=1e-12)
+        assert np.allclose(
+            after[i], state[i] @ physics["A"][i].T + action[i] @ physics["B"][i].T, atol=1e-12
+        )
         cost = (state[i] ** 2).sum(-1) + 0.1 * (action[i].astype(np.float64) ** 2).sum(-1)
         assert np.allclose(reward[i], -cost, atol=1e-12)
 
 
 def test_lqr_noise_has_the_standard_deviation_asked_for() -> None:
     environment = LQR()
-    physics = environment.physics(4, [0], columns(environment, {"noise": Constant(value=0.3)}, 4, [0], 1))
+    physics = environment.physics(
+        4, [0], columns(environment, {"noise": Constant(value=0.3)}, 4, [0], 1)
+    )
     rows = {name: values[:, None] for name, values in physics.items()}
     noise = np.random.default_rng(0).random((1, 100_000, 3))
     after, *_ = environment.step(np.zeros((1, 100_000, 3)), np.zeros((1, 100_000, 2)), rows, noise)
@@ -65,7 +74,9 @@ def test_the_riccati_gain_beats_every_gain_nearby() -> None:
     gain = environment.optimal_gain(physics)
 
     def follow(gains: np.ndarray) -> np.ndarray:
-        return mean_return(simulator, 4, lambda obs: -np.einsum("bkd,bmd->bmk", gains, obs.astype(np.float64)))
+        return mean_return(
+            simulator, 4, lambda obs: -np.einsum("bkd,bmd->bmk", gains, obs.astype(np.float64))
+        )
 
     best, rng = follow(gain), np.random.default_rng(0)
     for _ in range(10):
@@ -78,7 +89,9 @@ def test_the_riccati_gain_of_a_scalar_system_solves_its_quadratic_equation() -> 
     physics = {"A": np.array([[[a]]]), "B": np.array([[[b]]]), "control_cost": np.array([r])}
     value = np.roots([b * b, r - a * a * r - b * b, -r]).max()
     expected = b * value * a / (r + b * b * value)
-    assert LQR(dimension=1, controls=1).optimal_gain(physics)[0, 0, 0] == pytest.approx(expected, abs=1e-12)
+    assert LQR(dimension=1, controls=1).optimal_gain(physics)[0, 0, 0] == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_drift_agents_differ_in_difficulty_by_default() -> None:
@@ -106,7 +119,9 @@ def test_drift_ends_beyond_5_and_after_200_steps() -> None:
     environment = Drift()
     physics = {"difficulty": np.ones((1, 1)), "noise": np.zeros((1, 1))}
     state = np.array([[[4.95, 0.0], [4.85, 0.0], [-4.95, 0.0]]])
-    _, _, terminated, _ = environment.step(state, np.array([[3, 3, 0]]), physics, np.full((1, 3, 2), 0.5))
+    _, _, terminated, _ = environment.step(
+        state, np.array([[3, 3, 0]]), physics, np.full((1, 3, 2), 0.5)
+    )
     assert terminated.tolist() == [[True, False, True]]
     simulator = made(environment, {"difficulty": Constant(value=0.1)}, agents=1, instances=2)
     state_, action = simulator.init([0]), np.array([[1, 2]])

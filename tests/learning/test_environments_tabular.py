@@ -13,8 +13,12 @@ from p2pfrl.learning.environments.vary import columns
 UP, RIGHT, DOWN, LEFT = range(4)
 
 
-def physics(environment: Environment, vary: dict, agents: int = 8, seed: int = 2) -> dict[str, np.ndarray]:
-    return environment.physics(seed, range(agents), columns(environment, vary, seed, range(agents), agents))
+def physics(
+    environment: Environment, vary: dict, agents: int = 8, seed: int = 2
+) -> dict[str, np.ndarray]:
+    return environment.physics(
+        seed, range(agents), columns(environment, vary, seed, range(agents), agents)
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,20 +28,26 @@ def physics(environment: Environment, vary: dict, agents: int = 8, seed: int = 2
         (Garnet(states=6, actions=3, branching=2), {"perturbation": Linspace(low=0.0, high=1.0)}),
     ],
 )
-def test_sampled_steps_have_the_frequencies_and_rewards_of_the_tables(environment: Environment, vary: dict) -> None:
+def test_sampled_steps_have_the_frequencies_and_rewards_of_the_tables(
+    environment: Environment, vary: dict
+) -> None:
     found, m = physics(environment, vary), 20_000
     spec, rows = environment.spec, {k: v[:, None] for k, v in physics(environment, vary).items()}
     rng = np.random.default_rng(1)
     assert np.allclose(found["P"].sum(axis=-1), 1.0, atol=1e-14)
     for state, action in ((0, 0), (1, 1), (spec.states - 2, 2)):
         states = np.full((8, m, 1), float(state))
-        after, reward, _, _ = environment.step(states, np.full((8, m), action), rows, rng.random((8, m, 1)))
+        after, reward, _, _ = environment.step(
+            states, np.full((8, m), action), rows, rng.random((8, m, 1))
+        )
         for agent in range(8):
             seen = np.bincount(after[agent, :, 0].astype(int), minlength=spec.states) / m
             expected = found["P"][agent, state, action]
             assert np.abs(seen - expected).max() < 5 * 0.5 / np.sqrt(m)
             assert (seen[expected == 0] == 0).all()
-            assert reward[agent].mean() == pytest.approx(found["R"][agent, state, action], abs=5 / np.sqrt(m))
+            assert reward[agent].mean() == pytest.approx(
+                found["R"][agent, state, action], abs=5 / np.sqrt(m)
+            )
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1.0 - 2.0**-53])
@@ -47,7 +57,10 @@ def test_the_extremes_of_the_noise_never_reach_an_impossible_state(uniform: floa
     rows = {k: v[:, None] for k, v in found.items()}
     for state in range(7):
         after, *_ = environment.step(
-            np.full((8, 1, 1), float(state)), np.zeros((8, 1), dtype=int), rows, np.full((8, 1, 1), uniform)
+            np.full((8, 1, 1), float(state)),
+            np.zeros((8, 1), dtype=int),
+            rows,
+            np.full((8, 1, 1), uniform),
         )
         assert (found["P"][np.arange(8), state, 0, after[:, 0, 0].astype(int)] > 0).all()
 
@@ -69,7 +82,9 @@ def test_a_grid_moves_as_its_map_says() -> None:
 
 def test_walls_are_the_agents_own_and_leave_a_way_to_the_goal_from_everywhere() -> None:
     grid = GridWorld(rows=5, columns=5)
-    found = physics(grid, {"extra_walls": Constant(value=8), "slip": Constant(value=0.0)}, agents=10)
+    found = physics(
+        grid, {"extra_walls": Constant(value=8), "slip": Constant(value=0.0)}, agents=10
+    )
     walls = {tuple((found["action_reward"][i, :, 0] == 0).tolist()) for i in range(10)}
     assert len(walls) > 5
     for table in found["P"]:
@@ -143,7 +158,9 @@ def test_the_instance_holds_what_a_checker_needs() -> None:
 
 
 def test_heterogeneity_of_slip_and_of_physics_is_their_spread() -> None:
-    measured = heterogeneity(GridWorld(), physics(GridWorld(), {"slip": Values(list=(0.0, 0.4))}, agents=2))
+    measured = heterogeneity(
+        GridWorld(), physics(GridWorld(), {"slip": Values(list=(0.0, 0.4))}, agents=2)
+    )
     assert measured["epsilon_p_max"] == pytest.approx(0.4)
     assert measured["variation_slip"] == pytest.approx(1.0)
     alike = heterogeneity(CartPole(), physics(CartPole(), {}))

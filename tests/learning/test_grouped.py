@@ -22,7 +22,13 @@ SMALLER = {"agents": [0, 2], "learner": {"hidden": [16, 8]}}
 
 def scenario(*groups, agents=4, rounds=3, mode="gossip", **tables):
     tables = {**CARTPOLE, **tables}
-    lines = ['name = "grouped"', "seed = 3", f"agents = {agents}", f'mode = "{mode}"', f"stop = {{rounds = {rounds}}}"]
+    lines = [
+        'name = "grouped"',
+        "seed = 3",
+        f"agents = {agents}",
+        f'mode = "{mode}"',
+        f"stop = {{rounds = {rounds}}}",
+    ]
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
     for group in groups:
@@ -45,8 +51,13 @@ def test_what_has_the_same_name_and_shape_travels_and_the_rest_stays():
     names = [name for name, shape in record.layout for _ in range(int(np.prod(shape)))]
     part = np.array([name.split(".")[0] for name in names])
     assert {name for name, _ in record.layout if not name.startswith("group")} == {
-        "actor.0.weight", "actor.0.bias", "actor.head.bias", "critic.0.weight", "critic.0.bias", "critic.head.bias",
-    }  # fmt: skip
+        "actor.0.weight",
+        "actor.0.bias",
+        "actor.head.bias",
+        "critic.0.weight",
+        "critic.0.bias",
+        "critic.head.bias",
+    }
     common = np.isin(part, ("actor", "critic"))
     assert np.ptp(record.parameters[:, common], axis=0).max() == 0.0
     for group, members in (("group0", [0, 2]), ("group1", [1, 3])):
@@ -61,7 +72,10 @@ def test_what_has_the_same_name_and_shape_travels_and_the_rest_stays():
 def test_a_group_learns_what_it_would_learn_in_a_run_of_its_own_until_it_mixes():
     grouped = Trainer(learning(scenario(SMALLER)).stack, 4)
     kinds = {"small": {**CARTPOLE["learner"], "hidden": [16, 8]}, "large": CARTPOLE["learner"]}
-    alone = {name: Trainer(learning(scenario(learner=learner)).stack, 4) for name, learner in kinds.items()}
+    alone = {
+        name: Trainer(learning(scenario(learner=learner)).stack, 4)
+        for name, learner in kinds.items()
+    }
     for agent in range(4):  # starts differ where networks do: begin all at the grouped one's
         trainer = alone["small" if agent in (0, 2) else "large"]
         trainer.write(agent, grouped.stack._narrow(grouped.parameters, [agent], agent % 2)[0])
@@ -71,13 +85,19 @@ def test_a_group_learns_what_it_would_learn_in_a_run_of_its_own_until_it_mixes()
             trainer.update(range(4))
     for agent in range(4):
         expected = alone["small" if agent in (0, 2) else "large"].parameters[agent]
-        assert np.array_equal(grouped.stack._narrow(grouped.parameters, [agent], agent % 2)[0], expected)
+        assert np.array_equal(
+            grouped.stack._narrow(grouped.parameters, [agent], agent % 2)[0], expected
+        )
 
 
 def test_an_agent_does_not_notice_who_shares_its_batch():
     groups = (
         SMALLER,
-        {"agents": [4], "environment": {"vary": {"gravity": 5.0}}, "learner": {"kind": "a2c", "steps": 7}},
+        {
+            "agents": [4],
+            "environment": {"vary": {"gravity": 5.0}},
+            "learner": {"kind": "a2c", "steps": 7},
+        },
     )
     bound = scenario(*groups, agents=6)
     together, apart = (Trainer(learning(bound).stack, 6) for _ in range(2))
@@ -97,7 +117,8 @@ def test_an_update_takes_each_group_its_own_time():
     assert not learning(bound).stack.fixed_steps
     record = p2pfrl.run(bound)
     trained = {
-        agent: [i.end - i.start for i in record.timeline if (i.agent, i.kind) == (agent, "train")] for agent in range(4)
+        agent: [i.end - i.start for i in record.timeline if (i.agent, i.kind) == (agent, "train")]
+        for agent in range(4)
     }
     assert all(t == pytest.approx(32e-4) for agent in (0, 2) for t in trained[agent])
     assert all(t == pytest.approx(96e-4) for agent in (1, 3) for t in trained[agent])
@@ -126,9 +147,10 @@ def test_poles_of_other_lengths_are_recorded_per_agent():
 
 def test_another_kind_of_learner_and_another_environment():
     other = {
-        "agents": [0], "learner": {"kind": "reinforce", "steps": 20, "hidden": [16, 16], "baseline": "none"},
+        "agents": [0],
+        "learner": {"kind": "reinforce", "steps": 20, "hidden": [16, 16], "baseline": "none"},
         "environment": {"id": "Acrobot-v1"},
-    }  # fmt: skip
+    }
     record = p2pfrl.run(scenario(other, agents=3))
     assert np.isfinite(record.parameters).all()
     steps = np.diff(record.metrics["env_steps"])
@@ -136,7 +158,10 @@ def test_another_kind_of_learner_and_another_environment():
 
 
 def test_moments_are_reset_in_every_group_and_corrections_reach_all():
-    tables = {"learner": {**CARTPOLE["learner"], "moments": "reset"}, "correction": {"kind": "prox", "mu": 0.5}}
+    tables = {
+        "learner": {**CARTPOLE["learner"], "moments": "reset"},
+        "correction": {"kind": "prox", "mu": 0.5},
+    }
     bound = scenario(SMALLER, mode="central", **tables)
     record = p2pfrl.run(bound)
     free = p2pfrl.run(scenario(SMALLER, mode="central", learner=tables["learner"]))
@@ -145,17 +170,26 @@ def test_moments_are_reset_in_every_group_and_corrections_reach_all():
     trainer.update(range(4))
     for agent in range(4):
         trainer.reset_moments(agent)
-    assert not any(trainer.state[name].any() for name in (*trainer.stack.moments, *trainer.stack.counts))
+    assert not any(
+        trainer.state[name].any() for name in (*trainer.stack.moments, *trainer.stack.counts)
+    )
     assert len(trainer.stack.moments) == 4
 
 
 def test_quadratics_with_other_rates_have_one_problem():
     tables = {"learner": {"kind": "quadratic", "dimension": 4, "lr": 0.05}}
-    bound = [f"[{name}]\n" + "\n".join(f"{k} = {toml(v)}" for k, v in table.items()) for name, table in tables.items()]
+    bound = [
+        f"[{name}]\n" + "\n".join(f"{k} = {toml(v)}" for k, v in table.items())
+        for name, table in tables.items()
+    ]
     head = 'name = "q"\nagents = 3\nmode = "central"\nstop = {rounds = 400}\n'
-    record = p2pfrl.run(loads(head + "\n".join(bound) + "\n[[groups]]\nagents = [0]\nlearner = {lr = 0.1}\n"))
+    record = p2pfrl.run(
+        loads(head + "\n".join(bound) + "\n[[groups]]\nagents = [0]\nlearner = {lr = 0.1}\n")
+    )
     A, x_star = record.problem["A"], record.problem["x_star"]
-    weighted = np.array([2.0, 1.0, 1.0])[:, None, None] * A  # the fixed point counts an agent by its rate
+    weighted = (
+        np.array([2.0, 1.0, 1.0])[:, None, None] * A
+    )  # the fixed point counts an agent by its rate
     point = np.linalg.solve(weighted.sum(axis=0), np.einsum("nij,nj->i", weighted, x_star))
     assert np.abs(record.parameters - point).max() < 1e-10
     assert np.isfinite(record.metrics["error"]).all()
@@ -163,13 +197,26 @@ def test_quadratics_with_other_rates_have_one_problem():
 
 def test_personal_models_of_groups():
     record = p2pfrl.run(scenario(SMALLER, mode="central", personal={"kind": "apfl"}))
-    assert {name.split(".")[0] for name, _ in record.layout} == {"actor", "critic", "group0", "group1", "personal"}
+    assert {name.split(".")[0] for name, _ in record.layout} == {
+        "actor",
+        "critic",
+        "group0",
+        "group1",
+        "personal",
+    }
     plain = p2pfrl.run(scenario(SMALLER, mode="central"))
     assert np.array_equal(record.parameters[:, : plain.parameters.shape[1]], plain.parameters)
 
 
 def test_networks_with_nothing_in_common_can_still_tell_each_other_what_they_would_do():
-    learner = {"kind": "dqn", "hidden": [16], "steps": 16, "learn_start": 16, "batch_size": 16, "train_every": 4}
+    learner = {
+        "kind": "dqn",
+        "hidden": [16],
+        "steps": 16,
+        "learn_start": 16,
+        "batch_size": 16,
+        "train_every": 4,
+    }
     group = {"agents": [0, 1], "learner": {"hidden": [8]}}
     tables = {"learner": learner, "exchange": {"payload": "logits"}, "mode": "gossip"}
     record = p2pfrl.run(scenario(group, **tables))
@@ -187,9 +234,21 @@ def test_networks_with_nothing_in_common_can_still_tell_each_other_what_they_wou
         ([{"agents": [0], "learner": {"hiden": [4]}}], {}, "did you mean 'hidden'"),
         ([{"agents": [0], "learner": {"moments": "reset"}}], {}, "is one for all agents"),
         ([{"agents": [0], "environment": {"id": "CartPol-v1"}}], {}, "groups.0.environment.id"),
-        ([{"agents": [0], "environment": {"vary": {"gravitas": 1.0}}}], {}, "has nothing of this name"),
-        ([{"agents": [0], "learner": {"kind": "quadratic"}}], {}, "learners of float32 and float64"),
-        ([SMALLER], {"learner": {**CARTPOLE["learner"], "moments": "average"}}, "cannot be averaged"),
+        (
+            [{"agents": [0], "environment": {"vary": {"gravitas": 1.0}}}],
+            {},
+            "has nothing of this name",
+        ),
+        (
+            [{"agents": [0], "learner": {"kind": "quadratic"}}],
+            {},
+            "learners of float32 and float64",
+        ),
+        (
+            [SMALLER],
+            {"learner": {**CARTPOLE["learner"], "moments": "average"}},
+            "cannot be averaged",
+        ),
         ([SMALLER], {"exchange": {"shared": ["actor", "group1"]}}, "'group1' never travels"),
         ([SMALLER], {"mode": "pooled"}, "one learner for all agents"),
         (
@@ -208,6 +267,8 @@ def test_what_cannot_be_is_refused(groups, tables, words):
 def test_a_resolved_scenario_reads_back_as_itself():
     gravity = {"kind": "uniform", "low": 8.0, "high": 9.0}
     bound = scenario(
-        SMALLER, {"agents": [1], "environment": {"vary": {"gravity": gravity}}}, personal={"kind": "ditto"}
+        SMALLER,
+        {"agents": [1], "environment": {"vary": {"gravity": gravity}}},
+        personal={"kind": "ditto"},
     )
     assert loads(resolved(bound)) == bound

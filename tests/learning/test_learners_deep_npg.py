@@ -19,9 +19,13 @@ def fisher_of(problem, activation="tanh", samples=11, agents=2):
     spec = problem.spec
     policy = policy_of(spec)
     network = Network(
-        spec.observation, policy.outputs, hidden=(6, 5), activation=activation, log_std=policy.has_log_std,
+        spec.observation,
+        policy.outputs,
+        hidden=(6, 5),
+        activation=activation,
+        log_std=policy.has_log_std,
         dtype="float64",
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(1)
     rows = network.layout.zeros(agents)
     network.layout.unpack(0.5 * rng.standard_normal((agents, network.layout.size)), rows)
@@ -30,9 +34,14 @@ def fisher_of(problem, activation="tanh", samples=11, agents=2):
     network.forward(rows, x, out)
     plan = DeepNPG(**SMALL).prepare(task(problem, agents)).plan
     descent = NaturalDescent(
-        network, policy, SGD(1.0), plan, task(problem, agents), trust=Trust(0.1, 10, 0.0, 1.0),
+        network,
+        policy,
+        SGD(1.0),
+        plan,
+        task(problem, agents),
+        trust=Trust(0.1, 10, 0.0, 1.0),
         activation=ACTIVATIONS[activation],
-    )  # fmt: skip
+    )
     head = np.ascontiguousarray(out[:, : policy.outputs])
     return Fisher(descent, rows, x, head), network, policy, rows, x, head
 
@@ -98,7 +107,9 @@ def test_the_critics_is_that_of_a_normal_distribution_around_the_value():
 def test_conjugate_gradients_solve_the_damped_system(part):
     fisher, network, *_ = fisher_of(CONTINUOUS)
     gradient = network.layout.zeros(2)
-    network.layout.unpack(np.random.default_rng(3).standard_normal((2, network.layout.size)), gradient)
+    network.layout.unpack(
+        np.random.default_rng(3).standard_normal((2, network.layout.size)), gradient
+    )
     gradient *= fisher.mask(part)
     w = network.layout.pack(solve(fisher, part, gradient, Trust(0.1, 60, 0.0, 1.0)))
     for row in range(2):

@@ -19,7 +19,9 @@ LEARNERS = {
     "double": DQN(**QUICK),
     "sync": DQN(**QUICK, after_mixing="sync", train_every=3, activation="tanh"),
     "wraps": DQN(**(QUICK | {"learn_start": 90}), capacity=100, optimizer="rmsprop"),
-    "wide": DQN(**(QUICK | {"hidden": (64, 64), "batch_size": 33}), optimizer="sgd", max_grad_norm=0.0),
+    "wide": DQN(
+        **(QUICK | {"hidden": (64, 64), "batch_size": 33}), optimizer="sgd", max_grad_norm=0.0
+    ),
 }
 
 
@@ -33,12 +35,18 @@ def run(learner, groups, *, instances=1, tells=None, updates=4):
             trainer.update([i for i in group if i != 2 or update > 1])
         for agent in range(N):
             if tells:
-                trainer.take(agent, tells, {(agent + 1) % N: bound.tell(tells, 0, *_row(trainer, (agent + 1) % N))})
+                trainer.take(
+                    agent,
+                    tells,
+                    {(agent + 1) % N: bound.tell(tells, 0, *_row(trainer, (agent + 1) % N))},
+                )
     return trainer
 
 
 def _row(trainer, agent):
-    return trainer.parameters[agent : agent + 1], {k: v[agent : agent + 1] for k, v in trainer.state.items()}
+    return trainer.parameters[agent : agent + 1], {
+        k: v[agent : agent + 1] for k, v in trainer.state.items()
+    }
 
 
 @pytest.mark.parametrize("tells", [None, "logits"])
@@ -50,7 +58,11 @@ def test_alone_in_subsets_and_all_together_are_bit_identical(name, instances, te
 
     everyone = played([range(N)])
     assert not np.array_equal(everyone.parameters[0], everyone.parameters[1])
-    for groups in ([[i] for i in range(N)], [[6, 1, 4], [5, 3, 0, 2]], [[0, 6], [2, 3], [1, 5], [4]]):
+    for groups in (
+        [[i] for i in range(N)],
+        [[6, 1, 4], [5, 3, 0, 2]],
+        [[0, 6], [2, 3], [1, 5], [4]],
+    ):
         other = played(groups)
         assert np.array_equal(everyone.parameters, other.parameters)
         for key, values in everyone.state.items():
@@ -63,7 +75,9 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
     for _ in range(4):
         trainer.update(range(2))
     rng = np.random.default_rng(0)
-    ahead = trainer.parameters + 0.1 * rng.standard_normal(trainer.parameters.shape).astype(np.float32)
+    ahead = trainer.parameters + 0.1 * rng.standard_normal(trainer.parameters.shape).astype(
+        np.float32
+    )
     sample = bound.replay.sample(trainer.state, np.arange(2), rng.random((2, 16)))
     sample[:, ::3, -1] = 1.0
     gradient = bound.layout.zeros(2)
@@ -72,13 +86,15 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
         own = torch.tensor(trainer.parameters[row], dtype=torch.float64, requires_grad=True)
 
         def q(flat, x):
-            at = dict(zip((t.name for t in bound.layout.tensors), bound.layout.offsets, strict=True))
+            at = dict(
+                zip((t.name for t in bound.layout.tensors), bound.layout.offsets, strict=True)
+            )
             for name in ("actor.0", "actor.head"):
                 tensors = {t.name: t for t in bound.layout.tensors}
                 w, b = (
-                    flat[at[f"{name}.{part}"] : at[f"{name}.{part}"] + tensors[f"{name}.{part}"].size].reshape(
-                        tensors[f"{name}.{part}"].shape
-                    )
+                    flat[
+                        at[f"{name}.{part}"] : at[f"{name}.{part}"] + tensors[f"{name}.{part}"].size
+                    ].reshape(tensors[f"{name}.{part}"].shape)
                     for part in ("weight", "bias")
                 )
                 x = x @ w.T + b
@@ -86,7 +102,13 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
             return x
 
         s = torch.tensor(sample[row], dtype=torch.float64)
-        obs, after, action, reward, terminated = s[:, :4], s[:, 4:8], s[:, 8].long(), s[:, 9], s[:, 10]
+        obs, after, action, reward, terminated = (
+            s[:, :4],
+            s[:, 4:8],
+            s[:, 8].long(),
+            s[:, 9],
+            s[:, 10],
+        )
         with torch.no_grad():
             best = q(own, after).argmax(dim=1)
             future = q(torch.tensor(ahead[row], dtype=torch.float64), after)[range(16), best]
@@ -100,13 +122,22 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
 def test_the_value_of_a_game_without_end_is_that_of_its_endless_reward():
     """Reward 1 for ever, cut every 3 steps: Q = 1 / (1 - gamma) = 5, were a cut an end it would be below 3."""
     learner = DQN(
-        lr=1e-2, gamma=0.8, reward_scale=1.0, learn_start=50, batch_size=32, hidden=(16,), target_every=20, steps=100
+        lr=1e-2,
+        gamma=0.8,
+        reward_scale=1.0,
+        learn_start=50,
+        batch_size=32,
+        hidden=(16,),
+        target_every=20,
+        steps=100,
     )
     trainer = Trainer(stack(learner, Constant(limit=3), 1, instances=1), 1)
     for _ in range(20):
         trainer.update([0])
     obs = np.array([[0.0, 0.1, 0.2], [1.0, 1.0, 1.0]], dtype=np.float32)[None]
-    assert trainer.stack._values(trainer.parameters, obs) == pytest.approx(np.full((1, 2, 3), 5.0), abs=0.3)
+    assert trainer.stack._values(trainer.parameters, obs) == pytest.approx(
+        np.full((1, 2, 3), 5.0), abs=0.3
+    )
 
 
 def test_the_buffer_keeps_the_newest():
@@ -126,7 +157,9 @@ def test_the_buffer_keeps_the_newest():
     assert sorted(drawn[0, :, 0]) == [2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(("after_mixing", "expected"), [("sync", "own"), ("shift", "moved"), ("keep", "kept")])
+@pytest.mark.parametrize(
+    ("after_mixing", "expected"), [("sync", "own"), ("shift", "moved"), ("keep", "kept")]
+)
 def test_the_target_network_follows_what_the_exchange_did(after_mixing, expected):
     learner = DQN(**(QUICK | {"target_every": 10**6}), after_mixing=after_mixing)
     trainer = Trainer(stack(learner, DISCRETE, 2, instances=1), 2)
@@ -161,13 +194,19 @@ def test_what_is_shared_is_of_the_last_update_and_lands_in_the_other_buffer(sele
     if select == "newest":
         assert np.array_equal(rows, last[-5:])
     else:
-        error = np.abs(bound._errors(last[None], trainer.state["dqn_target"][:1], trainer.parameters[:1])[0][0, 0])
+        error = np.abs(
+            bound._errors(last[None], trainer.state["dqn_target"][:1], trainer.parameters[:1])[0][
+                0, 0
+            ]
+        )
         assert np.array_equal(rows, last[np.argsort(error, kind="stable")][-5:])
     trainer.take(1, "transitions", {0: told})
     assert np.array_equal(trainer.state[ROWS][1, 72:77], rows)
     assert trainer.state[FILLED].tolist() == [72, 77]
     again = bound.tell("transitions", 1, *_row(trainer, 1)).reshape(5, 11)
-    assert all((trainer.state[ROWS][1, 48:72] == row).all(axis=1).any() for row in again), "others' are not passed on"
+    assert all((trainer.state[ROWS][1, 48:72] == row).all(axis=1).any() for row in again), (
+        "others' are not passed on"
+    )
     assert trainer.state[SEEN].tolist() == [72, 72]
 
 
@@ -196,10 +235,24 @@ def test_what_cannot_be_is_refused():
 
 
 CHANGES = {
-    "gamma": 0.5, "train_every": 3, "batch_size": 8, "capacity": 70, "learn_start": 60, "epsilon_start": 0.2,
-    "epsilon_end": 0.5, "epsilon_steps": 300, "target_every": 2, "double": False, "max_grad_norm": 1e-4,
-    "optimizer": "sgd", "reward_scale": 3.0, "hidden": (8,), "activation": "tanh", "lr": 0.1, "steps": 12,
-}  # fmt: skip
+    "gamma": 0.5,
+    "train_every": 3,
+    "batch_size": 8,
+    "capacity": 70,
+    "learn_start": 60,
+    "epsilon_start": 0.2,
+    "epsilon_end": 0.5,
+    "epsilon_steps": 300,
+    "target_every": 2,
+    "double": False,
+    "max_grad_norm": 1e-4,
+    "optimizer": "sgd",
+    "reward_scale": 3.0,
+    "hidden": (8,),
+    "activation": "tanh",
+    "lr": 0.1,
+    "steps": 12,
+}
 
 
 @pytest.mark.parametrize("name", list(CHANGES))
@@ -240,5 +293,7 @@ def test_epsilon_falls_with_the_environment_steps_of_all_instances():
 
 def test_updates_count_their_steps():
     bound = stack(DQN(**QUICK), DISCRETE, 2, instances=3)
-    outcome = bound.update(Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1])))
+    outcome = bound.update(
+        Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1]))
+    )
     assert outcome.env_steps.tolist() == [72, 72]

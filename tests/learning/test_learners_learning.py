@@ -54,7 +54,9 @@ def test_ppo_balances_the_pole():
         A2C(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16),
         A2C(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16, optimizer="rmsprop"),
         REINFORCE(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16),
-        REINFORCE(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16, baseline="none", norm_adv=True),
+        REINFORCE(
+            hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16, baseline="none", norm_adv=True
+        ),
     ],
     ids=lambda learner: type(learner).__name__,
 )
@@ -98,7 +100,9 @@ def test_pooled_learning_of_one_agent_is_its_own_learning(learner):
 def test_pooled_learning_takes_as_many_steps_as_one_agent():
     bound = stack(PPO(hidden=(16,), steps=8), DISCRETE, 3)
     rows, state = bound.start([0], same=True), bound.optimizer_state(1)
-    collected = bound.collect(Batch(range(3), [0] * 3, bound.start(range(3), same=True), bound.init(range(3))))
+    collected = bound.collect(
+        Batch(range(3), [0] * 3, bound.start(range(3), same=True), bound.init(range(3)))
+    )
     bound.learn(rows, state, list(collected.transitions), 0)
     assert state["adam_steps"].tolist() == [16.0]
 
@@ -111,7 +115,9 @@ def test_divergence_is_zero_for_equal_policies_and_grows_with_the_distance():
         rng = np.random.default_rng(0)
         noise = bound.layout.zeros(4)
         bound.layout.unpack(rng.normal(size=(4, bound.layout.size)).astype(np.float32), noise)
-        small, large = (bound.divergence(range(4), rows + scale * noise, state) for scale in (0.01, 0.1))
+        small, large = (
+            bound.divergence(range(4), rows + scale * noise, state) for scale in (0.01, 0.1)
+        )
         assert bound.divergence(range(4), rows, state) == pytest.approx(0.0, abs=1e-9)
         assert 0 < small < large
 
@@ -147,24 +153,57 @@ def test_impossible_options_are_refused_with_the_reason():
 
 CHANGES = {
     "ppo": {
-        "gamma": 0.5, "gae_lambda": 0.1, "update_epochs": 1, "num_minibatches": 2, "clip_coef": 0.001, "ent_coef": 0.5,
-        "vf_coef": 0.1, "max_grad_norm": 0.01, "norm_adv": False, "reward_scale": 1.0, "activation": "relu", "lr": 0.1,
-        "steps": 16, "hidden": (8,), "shared_trunk": True,
+        "gamma": 0.5,
+        "gae_lambda": 0.1,
+        "update_epochs": 1,
+        "num_minibatches": 2,
+        "clip_coef": 0.001,
+        "ent_coef": 0.5,
+        "vf_coef": 0.1,
+        "max_grad_norm": 0.01,
+        "norm_adv": False,
+        "reward_scale": 1.0,
+        "activation": "relu",
+        "lr": 0.1,
+        "steps": 16,
+        "hidden": (8,),
+        "shared_trunk": True,
     },
     "a2c": {
-        "gamma": 0.5, "gae_lambda": 0.1, "ent_coef": 0.5, "vf_coef": 0.1, "max_grad_norm": 0.001, "norm_adv": True,
-        "optimizer": "rmsprop", "reward_scale": 1.0, "activation": "relu", "lr": 0.1, "steps": 4, "hidden": (8,),
+        "gamma": 0.5,
+        "gae_lambda": 0.1,
+        "ent_coef": 0.5,
+        "vf_coef": 0.1,
+        "max_grad_norm": 0.001,
+        "norm_adv": True,
+        "optimizer": "rmsprop",
+        "reward_scale": 1.0,
+        "activation": "relu",
+        "lr": 0.1,
+        "steps": 4,
+        "hidden": (8,),
         "shared_trunk": True,
     },
     "reinforce": {
-        "gamma": 0.5, "discounted": True, "baseline": "none", "ent_coef": 0.5, "max_grad_norm": 0.001,
-        "norm_adv": True, "optimizer": "sgd", "reward_scale": 1.0, "activation": "relu", "lr": 0.1, "steps": 16,
+        "gamma": 0.5,
+        "discounted": True,
+        "baseline": "none",
+        "ent_coef": 0.5,
+        "max_grad_norm": 0.001,
+        "norm_adv": True,
+        "optimizer": "sgd",
+        "reward_scale": 1.0,
+        "activation": "relu",
+        "lr": 0.1,
+        "steps": 16,
         "hidden": (8,),
     },
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, options in CHANGES.items() for name in options])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, options in CHANGES.items() for name in options]
+)
 def test_every_option_does_something(kind, name):
     base = {"hidden": (16,), "steps": 32}
     results = []
@@ -176,6 +215,8 @@ def test_every_option_does_something(kind, name):
 
 
 def test_infinite_and_truncated_episodes_count_once():
-    trainer, returns = train(PPO(hidden=(8,), steps=8), Constant(limit=5), agents=2, instances=2, updates=5)
+    trainer, returns = train(
+        PPO(hidden=(8,), steps=8), Constant(limit=5), agents=2, instances=2, updates=5
+    )
     assert returns == [[5.0] * 16] * 2
     assert trainer.stack.evaluate([0, 1], trainer.parameters, 3, 0).tolist() == [5.0, 5.0]

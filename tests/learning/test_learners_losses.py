@@ -24,7 +24,9 @@ def draw(*, is_discrete):
     action = torch.randint(0, k, (b, 1, size)).float() if is_discrete else torch.randn(b, k, size)
     value = torch.randn(b, size, requires_grad=True)
     old = policy.log_prob(head, log_std, action).detach() + 0.3 * torch.randn(b, size)
-    return policy, Samples(head, log_std, value, action, old, torch.randn(b, size), torch.randn(b, size))
+    return policy, Samples(
+        head, log_std, value, action, old, torch.randn(b, size), torch.randn(b, size)
+    )
 
 
 def gradients(loss, samples):
@@ -58,12 +60,20 @@ def test_a2c_and_reinforce_are_the_policy_gradient(is_discrete):
     log_prob = policy.log_prob(s.head, s.log_std, s.action)
     gain, error = log_prob * s.advantage, 0.5 * (s.value - s.target) ** 2
     entropy = policy.entropy(s.head, s.log_std)
-    assert_same(A2C(vf_coef=0.7, ent_coef=0.01).loss(policy, s), (0.7 * error - gain - 0.01 * entropy).mean(dim=1), s)
-    assert_same(REINFORCE(ent_coef=0.01).loss(policy, s), (error - gain - 0.01 * entropy).mean(dim=1), s)
+    assert_same(
+        A2C(vf_coef=0.7, ent_coef=0.01).loss(policy, s),
+        (0.7 * error - gain - 0.01 * entropy).mean(dim=1),
+        s,
+    )
+    assert_same(
+        REINFORCE(ent_coef=0.01).loss(policy, s), (error - gain - 0.01 * entropy).mean(dim=1), s
+    )
 
 
 @pytest.mark.parametrize("is_discrete", [True, False])
-def test_the_natural_learner_descends_the_policy_gradient_and_critic_step_of_the_values_error(is_discrete):
+def test_the_natural_learner_descends_the_policy_gradient_and_critic_step_of_the_values_error(
+    is_discrete,
+):
     policy, s = draw(is_discrete=is_discrete)
     gain = policy.log_prob(s.head, s.log_std, s.action) * s.advantage
     error, entropy = 0.5 * (s.value - s.target) ** 2, policy.entropy(s.head, s.log_std)
@@ -73,7 +83,9 @@ def test_the_natural_learner_descends_the_policy_gradient_and_critic_step_of_the
 
 @pytest.mark.parametrize("bound", [0.0, 0.01, 1e6])
 def test_each_gradient_is_scaled_to_the_bound_on_its_own_norm(bound):
-    learner = REINFORCE(hidden=(16,), optimizer="sgd", lr=1.0, reward_scale=1.0, max_grad_norm=bound)
+    learner = REINFORCE(
+        hidden=(16,), optimizer="sgd", lr=1.0, reward_scale=1.0, max_grad_norm=bound
+    )
     made = stack(learner, DISCRETE, 4)
     start = made.start(range(4), same=True)
     rows = made.update(Batch(range(4), [0] * 4, start.copy(), made.init(range(4)))).parameters

@@ -13,7 +13,9 @@ from p2pfrl.learning.trainer import Trainer
 @pytest.mark.parametrize("dimension", [1, 2, 5, 7, 16, 31, 32, 33, 64])
 @pytest.mark.parametrize("curvature", [(1.0, 10.0), (2.0, 2.0)])
 def test_a_population_computes_what_one_agent_in_plain_numpy_computes(dimension, curvature):
-    stack = Quadratic(dimension=dimension, curvature=curvature, noise=0.3, steps=3, lr=0.05).prepare(Task(1, 9))
+    stack = Quadratic(
+        dimension=dimension, curvature=curvature, noise=0.3, steps=3, lr=0.05
+    ).prepare(Task(1, 9))
     trainer = Trainer(stack, 9)
     for _ in range(4):
         trainer.update(range(9))
@@ -24,7 +26,11 @@ def test_a_population_computes_what_one_agent_in_plain_numpy_computes(dimension,
         for index in range(4):
             noise = Streams.of(1, [agent], "gradient", index)
             for _ in range(3):
-                gradient = A @ (x - x_star) if curvature[0] != curvature[1] else curvature[0] * (x - x_star)
+                gradient = (
+                    A @ (x - x_star)
+                    if curvature[0] != curvature[1]
+                    else curvature[0] * (x - x_star)
+                )
                 x -= 0.05 * (gradient + 0.3 * noise.normal(dimension)[0])
         assert np.array_equal(x, trainer.read(agent)[:dimension])
 
@@ -42,7 +48,9 @@ def test_curvature_grows_from_agent_to_agent_by_the_factor_that_was_asked_for(cu
     alike = Quadratic(dimension=5, curvature=curvature).prepare(Task(3, 4))
     grown = Quadratic(dimension=5, curvature=curvature, curvature_growth=1.7).prepare(Task(3, 4))
     for i in range(4):
-        np.testing.assert_allclose(grown.problem()["A"][i], 1.7**i * alike.problem()["A"][i], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(
+            grown.problem()["A"][i], 1.7**i * alike.problem()["A"][i], rtol=1e-12, atol=1e-14
+        )
         assert np.array_equal(grown.problem()["x_star"][i], alike.problem()["x_star"][i])
     problem, start = grown.problem(), grown.start(range(4), same=True)[:, :5]
     trainer = Trainer(grown, 4)
@@ -65,11 +73,15 @@ def test_an_agent_is_the_same_whatever_the_number_of_agents():
 
 
 def test_spread_and_noise_have_the_standard_deviations_that_were_asked_for():
-    stack = Quadratic(dimension=8, spread=3.0, initial_spread=0.5, noise=2.0, lr=1.0).prepare(Task(1, 4000))
+    stack = Quadratic(dimension=8, spread=3.0, initial_spread=0.5, noise=2.0, lr=1.0).prepare(
+        Task(1, 4000)
+    )
     assert np.std(stack.problem()["x_star"], axis=0) == pytest.approx(np.full(8, 3.0), rel=0.05)
     start = stack.start(range(4000), same=True)
     assert np.std(start, axis=0) == pytest.approx(np.full(8, 0.5), rel=0.05)
-    flat = Quadratic(dimension=8, spread=0.0, noise=2.0, lr=1.0, curvature=(1.0, 1.0)).prepare(Task(1, 4000))
+    flat = Quadratic(dimension=8, spread=0.0, noise=2.0, lr=1.0, curvature=(1.0, 1.0)).prepare(
+        Task(1, 4000)
+    )
     trainer = Trainer(flat, 4000)
     trainer.update(range(4000))  # x - (x - 0) - 2 z = -2 z
     assert np.std(trainer.parameters, axis=0) == pytest.approx(np.full(8, 2.0), rel=0.05)
@@ -83,7 +95,9 @@ def test_error_is_zero_at_the_optimum_and_the_objective_least():
     rows[:, :5] = x_opt
     objective, error = stack.error(rows)
     differences = x_opt - x_star
-    assert objective == pytest.approx(0.5 * np.einsum("ni,nij,nj->n", differences, A, differences).mean(), rel=1e-12)
+    assert objective == pytest.approx(
+        0.5 * np.einsum("ni,nij,nj->n", differences, A, differences).mean(), rel=1e-12
+    )
     assert error < 1e-12
     rows[:, 0] += 1.0
     assert stack.error(rows)[0] > objective
@@ -96,7 +110,9 @@ def test_equal_curvatures_give_the_same_as_a_matrix_of_them():
     assert np.array_equal(A, np.broadcast_to(2.0 * np.eye(4), (5, 4, 4)))
     rows = scalar.start(range(5), same=True)
     difference = rows[:, :4].mean(axis=0) - x_star
-    assert scalar.error(rows)[0] == pytest.approx(np.square(difference).sum(axis=1).mean(), rel=1e-12)
+    assert scalar.error(rows)[0] == pytest.approx(
+        np.square(difference).sum(axis=1).mean(), rel=1e-12
+    )
 
 
 def test_a_large_population_of_large_quadratics_fits():

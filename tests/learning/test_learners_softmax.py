@@ -29,7 +29,9 @@ def bind(learner, environment=None, agents=N, instances=4, perturbation=0.5, **o
         column |= {name: np.full(agents, perturbation) for name in column}
     physics = environment.physics(3, range(agents), column)
     simulator = environment.simulator(physics, instances, 3)
-    return learner.prepare(Task(3, agents, simulator, environment.simulator(physics, 400, 3), **options))
+    return learner.prepare(
+        Task(3, agents, simulator, environment.simulator(physics, 400, 3), **options)
+    )
 
 
 def logits_of(stack, seed=0):
@@ -51,13 +53,17 @@ def value(stack, i, logits, gamma, entropy):
 
 
 @pytest.mark.parametrize("entropy", [0.0, 0.3])
-@pytest.mark.parametrize("environment", [Garnet(states=4, actions=3, branching=2), GridWorld(rows=2, columns=2)])
+@pytest.mark.parametrize(
+    "environment", [Garnet(states=4, actions=3, branching=2), GridWorld(rows=2, columns=2)]
+)
 def test_the_exact_gradient_is_that_of_the_value(environment, entropy):
     stack = bind(SoftmaxPG(), environment)
     logits, gamma = logits_of(stack), 0.8
     slope = Exact(stack.processes, np.arange(N), Sought(gamma, entropy))(logits)
     for i in (0, N - 1):
-        assert slope.value[i] == pytest.approx(value(stack, i, logits[i], gamma, entropy), abs=1e-12)
+        assert slope.value[i] == pytest.approx(
+            value(stack, i, logits[i], gamma, entropy), abs=1e-12
+        )
         for s, a in ((0, 0), (1, 2), (stack.shape[0] - 1, 1)):
             step = np.zeros(stack.shape)
             step[s, a] = 1e-5
@@ -105,7 +111,9 @@ def test_an_exact_natural_step_multiplies_the_policy_by_exponentials_of_the_adva
     assert np.allclose(np.exp(log_softmax(stack._tables(trainer.parameters))), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("environment", [Garnet(states=4, actions=3, branching=2), GridWorld(rows=2, columns=2)])
+@pytest.mark.parametrize(
+    "environment", [Garnet(states=4, actions=3, branching=2), GridWorld(rows=2, columns=2)]
+)
 def test_trajectories_estimate_value_gradient_and_frequencies(environment):
     stack, sought = bind(SoftmaxPG(), environment, agents=2), Sought(0.7, 0.1)
     logits, agents = logits_of(stack), np.arange(2)
@@ -113,7 +121,9 @@ def test_trajectories_estimate_value_gradient_and_frequencies(environment):
     found = []
     for repetition in range(30):
         streams = Streams.of(repetition, [0, 1], "test")
-        found.append(Sampled(walk(stack.processes, agents, logits, streams, 400, 40), sought)(logits))
+        found.append(
+            Sampled(walk(stack.processes, agents, logits, streams, 400, 40), sought)(logits)
+        )
     for name in ("value", "gradient", "visits"):
         draws = np.array([getattr(slope, name) for slope in found])
         error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws)) + 1e-6
@@ -125,10 +135,15 @@ def test_trajectories_of_one_policy_estimate_the_gradient_of_another():
     acting, agents = logits_of(stack), np.arange(2)
     other = acting + 0.4 * logits_of(stack, 1)
     exact = Exact(stack.processes, agents, sought)(other)
-    draws = np.array([
-        Sampled(walk(stack.processes, agents, acting, Streams.of(k, [0, 1], "test"), 4000, 6), sought)(other).gradient
-        for k in range(60)
-    ])  # fmt: skip
+    draws = np.array(
+        [
+            Sampled(
+                walk(stack.processes, agents, acting, Streams.of(k, [0, 1], "test"), 4000, 6),
+                sought,
+            )(other).gradient
+            for k in range(60)
+        ]
+    )
     error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
     apart = np.abs(draws.mean(axis=0) - exact.gradient)
     assert (apart < 5 * error + 1e-5).all()
@@ -150,7 +165,9 @@ def test_who_shares_the_batch_does_not_matter(name, correction):
     outcomes = []
     for groups in ([range(N)], [[4], [3], [2], [1], [0]], [[1, 3], [0, 2, 4]]):
         rule = CORRECTIONS[correction]()
-        trainer = Trainer(bind(LEARNERS[name], GridWorld(rows=3, columns=3), correction=rule), N, same_start=False)
+        trainer = Trainer(
+            bind(LEARNERS[name], GridWorld(rows=3, columns=3), correction=rule), N, same_start=False
+        )
         for _ in range(3):
             for group in groups:
                 trainer.update(group)
@@ -173,7 +190,9 @@ def test_with_payload_gradient_nothing_moves_and_the_coordinator_takes_the_same_
         learner = {"kind": kind, "gamma": 0.9, "lr": 0.5}
         own = play(4, 12, learner=learner, **common)
         server = {"server_optimizer": {"kind": "sgd", "lr": 0.5}}
-        theirs = play(4, 12, learner=learner, exchange={"payload": "gradient"}, coordinator=server, **common)
+        theirs = play(
+            4, 12, learner=learner, exchange={"payload": "gradient"}, coordinator=server, **common
+        )
         assert np.abs(own.parameters).max() > 0.1
         assert np.allclose(own.parameters, theirs.parameters, atol=1e-12)
 
@@ -191,7 +210,9 @@ def test_the_coordinators_natural_step_divides_sums_and_is_not_the_mean_of_the_a
     gradients = [vector[: logits.size] for vector in told]
     fishers = [dense_fisher(vector[logits.size :], policy) for vector in told]
     together = np.linalg.pinv(np.sum(fishers, axis=0)) @ np.sum(gradients, axis=0)
-    apart = np.mean([np.linalg.pinv(F) @ g for F, g in zip(fishers, gradients, strict=True)], axis=0)
+    apart = np.mean(
+        [np.linalg.pinv(F) @ g for F, g in zip(fishers, gradients, strict=True)], axis=0
+    )
     assert np.allclose(centered(direction), centered(together.reshape(stack.shape)), atol=1e-9)
     distance = np.abs(centered((together - apart).reshape(stack.shape))).max()
     assert distance > 0.05 * np.abs(together).max()
@@ -204,18 +225,36 @@ def test_where_agents_are_alike_both_natural_steps_are_the_same():
     world = {"id": "garnet", "states": 6, "actions": 3}
     common = {"mode": "central", "environment": world, "evaluation": {"episodes": 0}}
     server = {"kind": "sgd", "lr": 0.5}
-    one = play(3, 8, learner={"kind": "npg"}, exchange={"payload": "gradient"},
-               coordinator={"server_optimizer": server}, **common)  # fmt: skip
-    other = play(3, 8, learner={"kind": "softmax_pg"}, exchange={"payload": "fisher"},
-                 coordinator={"server_optimizer": server, "aggregator": {"kind": "natural"}}, **common)  # fmt: skip
-    assert np.allclose(log_softmax(one.parameters.reshape(3, 6, 3)), log_softmax(other.parameters.reshape(3, 6, 3)))
+    one = play(
+        3,
+        8,
+        learner={"kind": "npg"},
+        exchange={"payload": "gradient"},
+        coordinator={"server_optimizer": server},
+        **common,
+    )
+    other = play(
+        3,
+        8,
+        learner={"kind": "softmax_pg"},
+        exchange={"payload": "fisher"},
+        coordinator={"server_optimizer": server, "aggregator": {"kind": "natural"}},
+        **common,
+    )
+    assert np.allclose(
+        log_softmax(one.parameters.reshape(3, 6, 3)), log_softmax(other.parameters.reshape(3, 6, 3))
+    )
 
 
 def test_with_entropy_the_natural_steps_reach_the_soft_optimum():
     record = play(
-        1, 60, mode="independent", environment={"id": "garnet", "states": 8, "actions": 3},
-        learner={"kind": "npg", "gamma": 0.8, "entropy": 0.2}, evaluation={"episodes": 0},
-    )  # fmt: skip
+        1,
+        60,
+        mode="independent",
+        environment={"id": "garnet", "states": 8, "actions": 3},
+        learner={"kind": "npg", "gamma": 0.8, "entropy": 0.2},
+        evaluation={"episodes": 0},
+    )
     assert record.metrics["error"][0] > 1e-3
     assert abs(record.metrics["error"][-1]) < 1e-10
     assert np.exp(log_softmax(record.parameters[0].reshape(8, 3))).min() > 1e-3
@@ -243,7 +282,9 @@ def test_the_crossing_lets_every_second_agent_out_to_the_left():
     stack = bind(SoftmaxPG(gamma=0.9), Crossing(), agents=4)
     left = np.zeros((4, 2, 2))
     left[:, 0, 0] = 50.0
-    assert np.allclose(Exact(stack.processes, np.arange(4), stack.sought)(left).value, [1, 0, 1, 0], atol=1e-12)
+    assert np.allclose(
+        Exact(stack.processes, np.arange(4), stack.sought)(left).value, [1, 0, 1, 0], atol=1e-12
+    )
     coin = Exact(stack.processes, np.arange(4), stack.sought)(np.zeros((4, 2, 2))).value
     assert np.allclose(coin, 1 / 1.1, atol=1e-12)
 

@@ -23,8 +23,14 @@ GRID = GridWorld(rows=3, columns=3, walls=((1, 1),), max_steps=20)
 
 
 def bound(learner, environment=GARNET, *, agents=N, instances=3, seed=3):
-    levels = {"perturbation": Values(list=tuple(np.linspace(0, 1, agents)))} if environment is GARNET else {}
-    physics = environment.physics(seed, range(agents), columns(environment, levels, seed, range(agents), agents))
+    levels = (
+        {"perturbation": Values(list=tuple(np.linspace(0, 1, agents)))}
+        if environment is GARNET
+        else {}
+    )
+    physics = environment.physics(
+        seed, range(agents), columns(environment, levels, seed, range(agents), agents)
+    )
     simulator, evaluator = (environment.simulator(physics, m, seed) for m in (instances, 8))
     return learner.prepare(Task(seed, agents, simulator, evaluator))
 
@@ -48,7 +54,11 @@ def run(learner, groups, environment, chunk=None):
 def test_alone_in_subsets_in_chunks_and_all_together_are_bit_identical(behavior, environment):
     learner = TabularQ(steps=13, behavior=behavior)
     everyone = run(learner, [range(N)], environment)
-    for groups, chunk in (([[i] for i in range(N)], None), ([[4, 1], [0, 5, 3], [2]], None), ([range(N)], 4)):
+    for groups, chunk in (
+        ([[i] for i in range(N)], None),
+        ([[4, 1], [0, 5, 3], [2]], None),
+        ([range(N)], 4),
+    ):
         other = run(learner, groups, environment, chunk)
         assert np.array_equal(everyone.parameters, other.parameters)
         for name, values in everyone.state.items():
@@ -80,20 +90,28 @@ def test_generative_steps_are_the_rule_in_plain_numpy(environment):
 
 
 def test_a_walk_updates_what_it_visits_in_order():
-    stack = bound(TabularQ(steps=30, gamma=0.9, lr=0.25, behavior=Uniform()), GRID, agents=1, instances=2)
+    stack = bound(
+        TabularQ(steps=30, gamma=0.9, lr=0.25, behavior=Uniform()), GRID, agents=1, instances=2
+    )
     trainer = Trainer(stack, 1)
     world = {name: values.copy() for name, values in trainer.state.items() if name != "visits"}
     update = trainer.update([0])[0]
     simulator, noise, q = stack.simulator, Streams.of(3, [0], "behavior", 0), np.zeros(stack.shape)
     simulator.begin([0], [0])
-    here, visits, returns = np.argmax(simulator.observe([0], world), axis=-1)[0], np.zeros(stack.shape), []
+    here, visits, returns = (
+        np.argmax(simulator.observe([0], world), axis=-1)[0],
+        np.zeros(stack.shape),
+        [],
+    )
     for _ in range(30):
         action = (noise.uniform(2)[0] * 4).astype(int)
         step = simulator.step(world, action[None])
         after = np.argmax(step.next_obs[0], axis=-1)
         for m in range(2):
             future = 0.0 if step.terminated[0, m] else q[after[m]].max()
-            q[here[m], action[m]] += 0.25 * (step.reward[0, m] + 0.9 * future - q[here[m], action[m]])
+            q[here[m], action[m]] += 0.25 * (
+                step.reward[0, m] + 0.9 * future - q[here[m], action[m]]
+            )
             visits[here[m], action[m]] += 1
         returns += step.returns[0][step.finished[0]].tolist()
         here = np.argmax(step.obs[0], axis=-1)
@@ -112,18 +130,26 @@ def test_q_star_satisfies_the_optimality_equation_of_every_agent_and_of_their_me
         backups = []
         for i in range(N):
             ahead = physics["P"][i] @ (goes_on[i] * found["Q_star"][i].max(axis=1))
-            np.testing.assert_allclose(found["Q_star"][i], physics["R"][i] + 0.9 * ahead, atol=1e-11)
+            np.testing.assert_allclose(
+                found["Q_star"][i], physics["R"][i] + 0.9 * ahead, atol=1e-11
+            )
             mean_ahead = physics["P"][i] @ (goes_on[i] * found["optimum"].max(axis=1))
             backups.append(physics["R"][i] + 0.9 * mean_ahead)
         np.testing.assert_allclose(found["optimum"], np.mean(backups, axis=0), atol=1e-11)
-        assert stack.error(stack.layout.zeros(2))[1] == pytest.approx(np.linalg.norm(found["optimum"]))
+        assert stack.error(stack.layout.zeros(2))[1] == pytest.approx(
+            np.linalg.norm(found["optimum"])
+        )
 
 
-@pytest.mark.parametrize("behavior", [{"kind": "generative"}, {"kind": "uniform"}, {"kind": "epsilon_greedy"}])
+@pytest.mark.parametrize(
+    "behavior", [{"kind": "generative"}, {"kind": "uniform"}, {"kind": "epsilon_greedy"}]
+)
 def test_agents_find_the_way_through_a_grid(behavior):
     environment = {"id": "gridworld", "rows": 3, "columns": 3, "instances": 4}
     learner = {"kind": "tabular_q", "gamma": 0.9, "steps": 40, "lr": 0.2, "behavior": behavior}
-    record = play(3, 30, environment=environment, learner=learner, evaluation={"every": 30, "episodes": 40})
+    record = play(
+        3, 30, environment=environment, learner=learner, evaluation={"every": 30, "episodes": 40}
+    )
     stack = bound(TabularQ(gamma=0.9), GridWorld(rows=3, columns=3), agents=3)
     rows = stack.layout.zeros(3)
     rows[:, :36] = record.parameters
@@ -165,4 +191,11 @@ def test_what_it_cannot_do_is_said():
     with pytest.raises(ScenarioError, match="given by tables"):
         loads(text(3, 2, **wrong))
     with pytest.raises(ScenarioError, match="behavior"):
-        loads(text(3, 2, learner={"kind": "tabular_q", "behavior": {"kind": "greedy"}}, environment={"id": "garnet"}))
+        loads(
+            text(
+                3,
+                2,
+                learner={"kind": "tabular_q", "behavior": {"kind": "greedy"}},
+                environment={"id": "garnet"},
+            )
+        )

@@ -22,14 +22,24 @@ GRID = GridWorld(rows=3, columns=3, walls=((1, 1),))
 
 
 def bound(learner, environment=GARNET, *, agents=N, instances=2, seed=3, vary=None, **task):
-    physics = environment.physics(seed, range(agents), columns(environment, vary or {}, seed, range(agents), agents))
-    return learner.prepare(Task(seed, agents, environment.simulator(physics, instances, seed), **task))
+    physics = environment.physics(
+        seed, range(agents), columns(environment, vary or {}, seed, range(agents), agents)
+    )
+    return learner.prepare(
+        Task(seed, agents, environment.simulator(physics, instances, seed), **task)
+    )
 
 
 def run(learner, groups, *, environment=GARNET, chunk=None, correction=None):
     task = {"correction": correction} if correction else {}
-    stack = bound(learner, environment, vary={"perturbation": Values(list=tuple(np.linspace(0, 1, N)))}
-                  if environment is GARNET else None, **task)  # fmt: skip
+    stack = bound(
+        learner,
+        environment,
+        vary={"perturbation": Values(list=tuple(np.linspace(0, 1, N)))}
+        if environment is GARNET
+        else None,
+        **task,
+    )
     stack.chunk = chunk or stack.chunk
     trainer = Trainer(stack, N)
     for _ in range(3):
@@ -51,7 +61,11 @@ def run(learner, groups, *, environment=GARNET, chunk=None, correction=None):
 def test_alone_in_subsets_in_chunks_and_all_together_are_bit_identical(learner, environment):
     correction = ResidualVariate()
     everyone = run(learner, [range(N)], environment=environment, correction=correction)
-    for groups, chunk in (([[i] for i in range(N)], None), ([[4, 1], [0, 5, 3], [2]], None), ([range(N)], 4)):
+    for groups, chunk in (
+        ([[i] for i in range(N)], None),
+        ([[4, 1], [0, 5, 3], [2]], None),
+        ([range(N)], 4),
+    ):
         other = run(learner, groups, environment=environment, chunk=chunk, correction=correction)
         assert np.array_equal(everyone.parameters, other.parameters)
         for name, values in everyone.state.items():
@@ -75,12 +89,21 @@ def test_the_system_is_the_textbooks():
             for a in range(3):
                 b += mu[s] / 3 * physics["R"][i][s, a] * phi[s]
                 for after in range(7):
-                    A += mu[s] / 3 * physics["P"][i][s, a, after] * np.outer(phi[s], phi[s] - 0.9 * phi[after])
+                    A += (
+                        mu[s]
+                        / 3
+                        * physics["P"][i][s, a, after]
+                        * np.outer(phi[s], phi[s] - 0.9 * phi[after])
+                    )
         np.testing.assert_allclose(stack.system[0][i], A, atol=1e-12)
         np.testing.assert_allclose(stack.system[1][i], b, atol=1e-12)
-        np.testing.assert_allclose(stack.problem()["theta_star"][i], np.linalg.solve(A, b), rtol=1e-9)
+        np.testing.assert_allclose(
+            stack.problem()["theta_star"][i], np.linalg.solve(A, b), rtol=1e-9
+        )
     A, b = stack.system
-    np.testing.assert_allclose(stack.optimum, np.linalg.solve(A.sum(axis=0), b.sum(axis=0)), rtol=1e-9)
+    np.testing.assert_allclose(
+        stack.optimum, np.linalg.solve(A.sum(axis=0), b.sum(axis=0)), rtol=1e-9
+    )
     assert np.array_equal(physics["P"][0], physics["P"][2])
     assert not np.array_equal(physics["P"][0], physics["P"][1])
 
@@ -98,12 +121,16 @@ def test_with_one_hot_features_the_optimum_is_the_value_of_the_policy_and_ends_h
 
 
 @pytest.mark.parametrize(
-    ("features", "environment"), [(0, GRID), (12, GRID), (0, Crossing())], ids=["tabular", "more", "crossing"]
+    ("features", "environment"),
+    [(0, GRID), (12, GRID), (0, Crossing())],
+    ids=["tabular", "more", "crossing"],
 )
 def test_where_states_are_never_visited_or_features_are_too_many_the_optimum_is_where_exact_td_ends(
     features, environment
 ):
-    stack = bound(TD(features=features, gamma=0.5, steps=400, exact=True, lr=2.0), environment, agents=1)
+    stack = bound(
+        TD(features=features, gamma=0.5, steps=400, exact=True, lr=2.0), environment, agents=1
+    )
     A, b = stack.system
     still = np.linalg.svd(A[0])[2][np.linalg.matrix_rank(A[0]) :]  # directions that no step takes
     assert len(still)
@@ -115,13 +142,17 @@ def test_where_states_are_never_visited_or_features_are_too_many_the_optimum_is_
         trainer.update([0])
         errors.append(stack.error(trainer.parameters)[1])
     assert (np.diff(errors) < 0).all() or errors[-1] < 1e-12
-    np.testing.assert_allclose(still @ (trainer.parameters[0, : len(b[0])] - stack.optimum), 0.0, atol=1e-9)
+    np.testing.assert_allclose(
+        still @ (trainer.parameters[0, : len(b[0])] - stack.optimum), 0.0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("environment", [GARNET, GRID], ids=["garnet", "gridworld"])
 @pytest.mark.parametrize("samples", ["stationary", "trajectory"])
 def test_samples_have_the_frequencies_of_the_mean_field(samples, environment):
-    stack = bound(TD(features=3, steps=40_000, samples=samples, lr=0.0), environment, agents=2, instances=3)
+    stack = bound(
+        TD(features=3, steps=40_000, samples=samples, lr=0.0), environment, agents=2, instances=3
+    )
     trainer = Trainer(stack, 2)
     trainer.freeze(0)
     trainer.freeze(1)
@@ -129,7 +160,9 @@ def test_samples_have_the_frequencies_of_the_mean_field(samples, environment):
     A, b, count = np.zeros((2, 3, 3)), np.zeros((2, 3)), 0
     phi, goes_on = stack.features, stack.processes.goes_on
     for before, after, reward in stack._samples(batch, np.arange(2)):
-        ahead = phi[before] - 0.95 * goes_on[np.arange(2)[:, None, None], after][..., None] * phi[after]
+        ahead = (
+            phi[before] - 0.95 * goes_on[np.arange(2)[:, None, None], after][..., None] * phi[after]
+        )
         A += np.einsum("btmp,btmq->bpq", phi[before], ahead)
         b += np.einsum("btmp,btm->bp", phi[before], reward)
         count += before[0].size
@@ -140,7 +173,9 @@ def test_samples_have_the_frequencies_of_the_mean_field(samples, environment):
 
 @pytest.mark.parametrize("environment", [GARNET, GRID], ids=["garnet", "gridworld"])
 @pytest.mark.parametrize("samples", ["stationary", "trajectory"])
-def test_sampled_steps_are_those_of_the_mean_field_on_average_and_do_not_look_beyond_an_end(samples, environment):
+def test_sampled_steps_are_those_of_the_mean_field_on_average_and_do_not_look_beyond_an_end(
+    samples, environment
+):
     stack = bound(TD(features=3, steps=50, samples=samples), environment, agents=2, instances=2000)
     trainer = Trainer(stack, 2)
     trainer.freeze(0)
@@ -148,7 +183,9 @@ def test_sampled_steps_are_those_of_the_mean_field_on_average_and_do_not_look_be
     theta = np.array([[1.0, -2.0, 3.0], [5.0, 5.0, 5.0]])
     fields = [field(theta)[0] for field in stack._fields(trainer._gather([0, 1]))]
     A, b = stack.system
-    np.testing.assert_allclose(np.mean(fields[10:], axis=0), (A @ theta[..., None])[..., 0] - b, atol=0.015)
+    np.testing.assert_allclose(
+        np.mean(fields[10:], axis=0), (A @ theta[..., None])[..., 0] - b, atol=0.015
+    )
 
 
 def test_a_step_is_the_rule_with_the_sign_that_converges():
@@ -185,25 +222,40 @@ def test_chains_go_on_from_update_to_update():
 
 def test_the_gradient_payload_steps_like_the_learner_itself():
     tables = {
-        "mode": "central", "environment": {"id": "garnet", "instances": 2}, "evaluation": {"episodes": 0},
-    }  # fmt: skip
+        "mode": "central",
+        "environment": {"id": "garnet", "instances": 2},
+        "evaluation": {"episodes": 0},
+    }
     learner = {"kind": "td", "steps": 1, "lr": 0.3}
     own = play(4, 20, learner=learner, **tables)
-    server = play(4, 20, learner=learner, exchange={"payload": "gradient"},
-                  coordinator={"server_optimizer": {"kind": "sgd", "lr": 0.3}}, **tables)  # fmt: skip
+    server = play(
+        4,
+        20,
+        learner=learner,
+        exchange={"payload": "gradient"},
+        coordinator={"server_optimizer": {"kind": "sgd", "lr": 0.3}},
+        **tables,
+    )
     np.testing.assert_allclose(own.parameters, server.parameters, atol=1e-12)
 
 
 def test_neighbors_evaluate_a_policy_together():
-    tables = {"environment": {"id": "garnet"}, "learner": {"kind": "td", "exact": True, "lr": 1.0, "steps": 50}}
+    tables = {
+        "environment": {"id": "garnet"},
+        "learner": {"kind": "td", "exact": True, "lr": 1.0, "steps": 50},
+    }
     record = play(6, 500, **tables, evaluation={"episodes": 0})
     assert record.metrics["error"][-1] < 1e-8
     assert record.metrics["objective"][-1] < 1e-10
-    assert {"P", "R", "A_bar", "b_bar", "theta_star", "optimum", "features", "stationary"} <= set(record.problem)
+    assert {"P", "R", "A_bar", "b_bar", "theta_star", "optimum", "features", "stationary"} <= set(
+        record.problem
+    )
 
 
 def test_what_td_cannot_do_is_said():
-    simulator = CartPole().simulator(CartPole().physics(1, range(1), columns(CartPole(), {}, 1, range(1), 1)), 1, 1)
+    simulator = CartPole().simulator(
+        CartPole().physics(1, range(1), columns(CartPole(), {}, 1, range(1), 1)), 1, 1
+    )
     with pytest.raises(ScenarioError, match="given by tables"):
         TD().prepare(Task(1, 1, simulator))
     with pytest.raises(ScenarioError, match="nothing is sampled"):

@@ -37,7 +37,11 @@ def rounds(stack, trainer, count):
     for _ in range(count):
         before = int(model[0])
         trainer.update(range(N))
-        arrived = [Arrived(i, trainer.tell(i, "statistics"), 1.0) for i in range(N) if trainer.tell(i, "news")[0]]
+        arrived = [
+            Arrived(i, trainer.tell(i, "statistics"), 1.0)
+            for i in range(N)
+            if trainer.tell(i, "news")[0]
+        ]
         if arrived:
             model, _ = Optimistic().aggregate(arrived, model, {})
             stack.layout.unpack(np.broadcast_to(model, (N, len(model))), trainer.parameters)
@@ -117,7 +121,9 @@ def test_regret_is_what_the_policies_that_were_played_fall_short_of_the_best():
 
 
 def test_there_is_news_when_an_own_count_has_doubled():
-    stack = bind(UCBVI(horizon=1, condition="own"), Garnet(states=2, actions=2, branching=1), agents=1)
+    stack = bind(
+        UCBVI(horizon=1, condition="own"), Garnet(states=2, actions=2, branching=1), agents=1
+    )
     trainer, told, seen = Trainer(stack, 1), {}, {}
     for _ in range(200):
         trainer.update([0])
@@ -133,7 +139,9 @@ def test_there_is_news_when_an_own_count_has_doubled():
 
 
 def test_there_is_news_when_the_count_of_all_must_be_guessed_to_have_doubled():
-    stack = bind(UCBVI(horizon=1, condition="all"), Garnet(states=2, actions=2, branching=1), agents=N)
+    stack = bind(
+        UCBVI(horizon=1, condition="all"), Garnet(states=2, actions=2, branching=1), agents=N
+    )
     trainer = Trainer(stack, N)
     stack._common(trainer.parameters).n[:] = 12.0
     before, opened = 0.0, []
@@ -176,7 +184,9 @@ def test_who_shares_the_batch_does_not_matter(environment):
         outcomes.append(trainer)
     first, *others = outcomes
     for other in others:
-        assert all(np.array_equal(values, other.state[name]) for name, values in first.state.items())
+        assert all(
+            np.array_equal(values, other.state[name]) for name, values in first.state.items()
+        )
 
 
 def test_who_is_asked_plays_nothing_and_takes_no_steps():
@@ -191,10 +201,21 @@ def test_who_is_asked_plays_nothing_and_takes_no_steps():
 
 def test_a_run_synchronizes_only_when_there_is_news_and_ends_near_the_best_policy():
     record = play(
-        2, None, environment={"id": "gridworld", "rows": 2, "columns": 2, "start": [0, 0], "instances": 1,
-                              "vary": {"slip": 0.0, "step_reward": 0.0}},
-        learner={"kind": "ucbvi", "horizon": 3}, stop={"env_steps": 2 * 3 * 150}, evaluation={"episodes": 1}, **FED,
-    )  # fmt: skip
+        2,
+        None,
+        environment={
+            "id": "gridworld",
+            "rows": 2,
+            "columns": 2,
+            "start": [0, 0],
+            "instances": 1,
+            "vary": {"slip": 0.0, "step_reward": 0.0},
+        },
+        learner={"kind": "ucbvi", "horizon": 3},
+        stop={"env_steps": 2 * 3 * 150},
+        evaluation={"episodes": 1},
+        **FED,
+    )
     last = record.agents["round"] == record.agents["round"].max()
     synchronizations = record.agents["synchronizations"][last]
     assert record.metrics["round"][-1] == 150 + 3 * synchronizations[0]
@@ -206,15 +227,31 @@ def test_a_run_synchronizes_only_when_there_is_news_and_ends_near_the_best_polic
 
 
 def test_several_updates_a_round_are_one_synchronization():
-    given = {"environment": {"id": "garnet", "states": 3, "instances": 1}, "evaluation": {"episodes": 0}, **FED}
-    record = play(2, 50, learner={"kind": "ucbvi", "horizon": 4}, schedule={"every": 3}, **{**given, "gate": {}})
+    given = {
+        "environment": {"id": "garnet", "states": 3, "instances": 1},
+        "evaluation": {"episodes": 0},
+        **FED,
+    }
+    record = play(
+        2,
+        50,
+        learner={"kind": "ucbvi", "horizon": 4},
+        schedule={"every": 3},
+        **{**given, "gate": {}},
+    )
     assert record.metrics["env_steps"][-1] == 2 * 4 * 10 * 3
     assert record.agents["synchronizations"][-1] == 10
 
 
 def test_without_a_gate_agents_synchronize_after_every_episode():
-    record = play(2, 50, environment={"id": "garnet", "states": 3, "instances": 1}, evaluation={"episodes": 0},
-                  learner={"kind": "ucbvi", "horizon": 4}, **{**FED, "gate": {"kind": "none"}})  # fmt: skip
+    record = play(
+        2,
+        50,
+        environment={"id": "garnet", "states": 3, "instances": 1},
+        evaluation={"episodes": 0},
+        learner={"kind": "ucbvi", "horizon": 4},
+        **{**FED, "gate": {"kind": "none"}},
+    )
     assert record.metrics["env_steps"][-1] == 2 * 4 * 10
     assert record.agents["synchronizations"][-1] == 10
 
@@ -229,30 +266,54 @@ ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
         ({"schedule": {"kind": "asynchronous"}}, "use kind = 'synchronous'"),
         ({"coordinator": {"aggregator": {"kind": "mean"}}}, "is read by 'optimistic'"),
         (
-            {"coordinator": {"aggregator": {"kind": "optimistic"}, "server_optimizer": {"kind": "sgd"}}},
+            {
+                "coordinator": {
+                    "aggregator": {"kind": "optimistic"},
+                    "server_optimizer": {"kind": "sgd"},
+                }
+            },
             "use kind = 'replace'",
         ),
         ({"correction": {"kind": "lookahead"}}, "leave it out"),
         ({"learner": {"kind": "tabular_q"}}, "'tabular_q' never does: use another gate"),
         ({"learner": {"kind": "tabular_q"}, "gate": {"kind": "none"}}, "no statistics to send"),
         ({"mode": "gossip", "coordinator": {}}, "has no meaning in mode gossip"),
-        ({"mode": "gossip", "coordinator": {}, "exchange": {"payload": "parameters"}}, "use that payload, in mode"),
-        ({"mode": "independent", "coordinator": {}}, "learns from what becomes of its 'statistics'"),
+        (
+            {"mode": "gossip", "coordinator": {}, "exchange": {"payload": "parameters"}},
+            "use that payload, in mode",
+        ),
+        (
+            {"mode": "independent", "coordinator": {}},
+            "learns from what becomes of its 'statistics'",
+        ),
         ({"exchange": {"payload": "parameters"}}, "'optimistic' reads payload 'statistics'"),
     ],
 )
 def test_what_cannot_be_is_refused(tables, reason):
-    given = {"environment": ENVIRONMENT, "learner": {"kind": "ucbvi"}, "evaluation": {"episodes": 0}, **FED, **tables}
+    given = {
+        "environment": ENVIRONMENT,
+        "learner": {"kind": "ucbvi"},
+        "evaluation": {"episodes": 0},
+        **FED,
+        **tables,
+    }
     with pytest.raises(ScenarioError, match=reason):
         play(2, 5, **given)
 
 
 def test_after_its_end_an_episode_earns_nothing():
-    stack = bind(UCBVI(horizon=8), GridWorld(rows=1, columns=2, start=(0, 0)), agents=2, instances=3)
+    stack = bind(
+        UCBVI(horizon=8), GridWorld(rows=1, columns=2, start=(0, 0)), agents=2, instances=3
+    )
     trainer = Trainer(stack, 2)
     q = stack._common(trainer.parameters).q
     q[..., 1] = 9.0  # always to the right: at the goal at once, most of the time
-    returns = [total for _ in range(20) for update in trainer.update([0, 1]).values() for total in update.returns]
+    returns = [
+        total
+        for _ in range(20)
+        for update in trainer.update([0, 1]).values()
+        for total in update.returns
+    ]
     assert set(returns) == {1.0}
     assert not trainer.state["rewards"][:, :, 1].any()
     assert trainer.state["counts"][:, 1:, 1].sum() > 100
@@ -260,7 +321,9 @@ def test_after_its_end_an_episode_earns_nothing():
 
 
 def test_with_a_smaller_bonus_what_was_seen_once_is_still_worth_everything():
-    sums = np.array([[1.0, 4.0], [0.5, 2.0], [0.0, 0.0], [0.0, 0.0]]).ravel()  # n, n Q, n P V, n P V^2
+    sums = np.array(
+        [[1.0, 4.0], [0.5, 2.0], [0.0, 0.0], [0.0, 0.0]]
+    ).ravel()  # n, n Q, n P V, n P V^2
     model = np.array([1.0, 2.0, 2.0, 0.0, 0.0])  # stage 1, one state, two actions, H = 1
     after, _ = Optimistic(bonus=0.1).aggregate([Arrived(0, sums, 1.0)], model, {})
     assert after.tolist() == [0.0, 1.0, 0.5 + 0.1 / 4.0, 1.0, 4.0]

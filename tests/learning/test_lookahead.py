@@ -21,9 +21,14 @@ def test_the_point_lies_beyond_the_model_by_one_minus_alpha_over_alpha_of_its_la
 def test_the_last_model_is_where_the_coordinator_is_not_where_it_looks(kind, agents):
     with watched(NormalizedMomentum, "step") as calls:
         run = play(
-            agents, 6, mode="central", exchange={"payload": "gradient"}, schedule={"kind": kind},
-            coordinator={"server_optimizer": {"kind": "normalized_momentum"}}, correction={"kind": "lookahead"},
-        )  # fmt: skip
+            agents,
+            6,
+            mode="central",
+            exchange={"payload": "gradient"},
+            schedule={"kind": kind},
+            coordinator={"server_optimizer": {"kind": "normalized_momentum"}},
+            correction={"kind": "lookahead"},
+        )
     _, (last, _) = calls[-1]
     assert len(calls) == 6 * (1 if kind == "synchronous" else agents)
     for parameters in run.parameters:
@@ -43,10 +48,14 @@ def test_the_error_shrinks_by_one_minus_alpha_with_lookahead_only(seed, alpha):
 def test_the_identity_is_that_of_the_recursion_written_anew():
     """An independent implementation of two agents' normalized momentum from look-ahead points."""
     run = play(
-        2, 30, mode="central", seed=8, exchange={"payload": "gradient"},
+        2,
+        30,
+        mode="central",
+        seed=8,
+        exchange={"payload": "gradient"},
         coordinator={"server_optimizer": {"kind": "normalized_momentum", "alpha": 0.1, "lr": 0.05}},
         correction={"kind": "lookahead", "alpha": 0.1},
-    )  # fmt: skip
+    )
     A, optima = run.problem["A"], run.problem["x_star"]
     x = before = generator(8, "start").standard_normal(8)
     d = np.zeros(8)
@@ -63,11 +72,16 @@ def test_afedpg_with_delays_is_the_recursion_written_anew(agents, seed, power):
     """Equal latencies: update k comes from agent k mod n, and started from the model that its last one made."""
     alpha, lr, rounds = 0.2, 0.05, 6
     run = play(
-        agents, rounds, mode="central", seed=seed, exchange={"payload": "gradient"}, network={"latency": "1s"},
+        agents,
+        rounds,
+        mode="central",
+        seed=seed,
+        exchange={"payload": "gradient"},
+        network={"latency": "1s"},
         schedule={"kind": "asynchronous", "staleness": {"kind": "polynomial", "power": power}},
         coordinator={"server_optimizer": {"kind": "normalized_momentum", "alpha": alpha, "lr": lr}},
         correction={"kind": "lookahead", "alpha": alpha},
-    )  # fmt: skip
+    )
     A, optima = run.problem["A"], run.problem["x_star"]
     models = [generator(seed, "start").standard_normal(8)]
     points, d = [models[0]], np.zeros(8)

@@ -26,14 +26,21 @@ class Stack:
 
     def init(self, agents):
         rows = self.start(agents, same=False)
-        return {"m": rows + 0.25, "v": rows + 0.5, "t": np.array([float(a + 1) for a in agents]), "env": rows.copy()}
+        return {
+            "m": rows + 0.25,
+            "v": rows + 0.5,
+            "t": np.array([float(a + 1) for a in agents]),
+            "env": rows.copy(),
+        }
 
 
 def trainer():
     return Trainer(Stack(), 3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("parts", "expected"), [(("actor",), [100, 101, 102]), (("critic",), [103, 104])])
+@pytest.mark.parametrize(
+    ("parts", "expected"), [(("actor",), [100, 101, 102]), (("critic",), [103, 104])]
+)
 def test_only_what_is_shared_travels_and_the_rest_stays(parts, expected):
     t = trainer()
     m = Model(t, 1, parts=parts, moments="keep")

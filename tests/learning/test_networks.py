@@ -44,19 +44,26 @@ def test_gradients_are_those_of_autograd(hidden, shared, activation, dtype, tole
     network.backward(rows, x, weights, gradient)
     for agent in range(3):
         expected, leaves = reference(network, rows[agent], x[agent], activation)
-        np.testing.assert_allclose(out[agent], expected.detach().numpy(), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(
+            out[agent], expected.detach().numpy(), rtol=tolerance, atol=tolerance
+        )
         (expected * torch.from_numpy(weights[agent])).sum().backward()
         for tensor, offset in zip(network.layout.tensors, network.layout.offsets, strict=True):
             got = gradient[agent, offset : offset + tensor.size].reshape(tensor.shape)
             want = leaves[tensor.name].grad.numpy()
-            np.testing.assert_allclose(got, want, rtol=tolerance, atol=10 * tolerance, err_msg=tensor.name)
+            np.testing.assert_allclose(
+                got, want, rtol=tolerance, atol=10 * tolerance, err_msg=tensor.name
+            )
 
 
 def test_a_shared_trunk_has_4675_parameters_on_cartpole_and_two_networks_9155():
     shared = Network(4, 2, hidden=(64, 64), shared_trunk=True).layout
     separate = Network(4, 2, hidden=(64, 64)).layout
     assert (shared.size, shared.parts) == (4675, ("trunk", "actor", "critic"))
-    assert (separate.size, separate.parts) == (2 * (4 * 64 + 64 + 64 * 64 + 64) + 3 * 65, ("actor", "critic"))
+    assert (separate.size, separate.parts) == (
+        2 * (4 * 64 + 64 + 64 * 64 + 64) + 3 * 65,
+        ("actor", "critic"),
+    )
 
 
 def test_log_standard_deviations_belong_to_the_actor():

@@ -25,17 +25,23 @@ def test_steps_are_those_of_torch_also_where_rows_have_made_different_numbers_of
     references = [TORCH[name]([leaf]) for leaf in mirror]
     gradients = rng.normal(size=(6, *rows.shape)).astype(np.float32)
     for number in range(6):
-        active = slice(0, 3) if number % 2 else slice(0, 2)  # the last row takes every second step only
+        active = (
+            slice(0, 3) if number % 2 else slice(0, 2)
+        )  # the last row takes every second step only
         part = {key: value[active] for key, value in state.items()}
         gradient[active] = gradients[number, active]
         optimizer.bind(rows[active], gradient[active], part)()
         for agent in range(*active.indices(3)):
             mirror[agent].grad = torch.from_numpy(gradients[number, agent].copy())
             references[agent].step()
-    np.testing.assert_allclose(rows, [leaf.detach().numpy() for leaf in mirror], rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        rows, [leaf.detach().numpy() for leaf in mirror], rtol=2e-6, atol=1e-7
+    )
 
 
-@pytest.mark.parametrize("optimizer", [Adam(0.01), RMSprop(0.01), SGD(0.01)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [Adam(0.01), RMSprop(0.01), SGD(0.01)], ids=lambda o: type(o).__name__
+)
 def test_moments_and_counts_name_all_of_the_state(optimizer):
     state = optimizer.init(LAYOUT, 2)
     assert set(state) == {*optimizer.moments, *optimizer.counts}

@@ -22,7 +22,9 @@ CARTPOLE = {
     "learner": {"kind": "ppo", "steps": 16, "hidden": [16]},
     "evaluation": {"episodes": 2, "every": 1},
 }
-kinds = pytest.mark.parametrize("personal", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+kinds = pytest.mark.parametrize(
+    "personal", KINDS, ids=lambda kind: "-".join(map(str, kind.values()))
+)
 
 
 @kinds
@@ -34,7 +36,13 @@ def test_the_shared_model_goes_the_way_it_goes_alone_bit_for_bit(personal, mode)
     assert record.parameters.shape == (3, 2 * d)
     assert np.array_equal(record.parameters[:, :d], plain.parameters)
     assert not np.array_equal(record.parameters[:, d:], plain.parameters)
-    for name in ("return_mean", "consensus_distance", "mean_drift", "policy_kl", "evaluation_mean_parameters"):
+    for name in (
+        "return_mean",
+        "consensus_distance",
+        "mean_drift",
+        "policy_kl",
+        "evaluation_mean_parameters",
+    ):
         assert np.array_equal(record.metrics[name], plain.metrics[name], equal_nan=True), name
     assert record.summary["messages_sent"] == plain.summary["messages_sent"]
     assert record.summary["bytes_sent"] == plain.summary["bytes_sent"]
@@ -45,20 +53,29 @@ def test_environment_steps_are_those_really_taken_and_cost_their_time():
     for personal, factor in zip(KINDS, (2, 2, 1, 3), strict=True):
         record = play(3, 2, personal=personal, **CARTPOLE)
         assert record.summary["env_steps"] == factor * plain.summary["env_steps"]
-        trained = [sum(i.end - i.start for i in run.timeline if i.kind == "train") for run in (record, plain)]
+        trained = [
+            sum(i.end - i.start for i in run.timeline if i.kind == "train")
+            for run in (record, plain)
+        ]
         assert trained[0] == pytest.approx(factor * trained[1])
 
 
 @pytest.mark.parametrize(("seed", "pull"), [(5, 0.7), (6, 4.0)])
 def test_ditto_ends_where_its_closed_form_says_in_gossip_too(seed, pull):
-    tables = {"learner": {"dimension": 5, "steps": 15, "lr": 0.04}, "topology": {"kind": "complete"}}
+    tables = {
+        "learner": {"dimension": 5, "steps": 15, "lr": 0.04},
+        "topology": {"kind": "complete"},
+    }
     record = play(5, 150, seed=seed, personal={"kind": "ditto", "lambda": pull}, **tables)
     theta, own = halves(record)
     assert np.abs(own - ditto_point(record, theta, pull)).max() < 1e-8
 
 
 def test_ditto_with_prox_in_the_shared_training_keeps_the_two_apart():
-    tables = {"learner": {"dimension": 5, "steps": 10, "lr": 0.04}, "correction": {"kind": "prox", "mu": 0.6}}
+    tables = {
+        "learner": {"dimension": 5, "steps": 10, "lr": 0.04},
+        "correction": {"kind": "prox", "mu": 0.6},
+    }
     record = play(4, 200, mode="central", personal={"kind": "ditto", "lambda": 0.9}, **tables)
     plain = play(4, 200, mode="central", **tables)
     theta, own = halves(record)
@@ -69,7 +86,9 @@ def test_ditto_with_prox_in_the_shared_training_keeps_the_two_apart():
 @pytest.mark.parametrize(("seed", "alpha"), [(7, 0.2), (8, 1.0)])
 def test_apfl_follows_its_equations(seed, alpha):
     learner = {"dimension": 6, "steps": 3, "lr": 0.03}
-    record = play(5, 12, mode="central", seed=seed, learner=learner, personal={"kind": "apfl", "alpha": alpha})
+    record = play(
+        5, 12, mode="central", seed=seed, learner=learner, personal={"kind": "apfl", "alpha": alpha}
+    )
     twin = apfl_twin(record, start(record, seed, 0.0, 6)[0], 12, 0.03, 3, alpha)
     assert np.abs(halves(record)[1] - twin).max() < 1e-12
 
@@ -124,8 +143,13 @@ def test_apfl_acts_with_the_mixture():
 
 
 def test_restarts_keep_personal_models_and_gradients_travel_without_them():
-    faults = ({"kind": "crash", "at": "4ms", "agents": [1]}, {"kind": "restart", "at": "6ms", "agents": [1]})
-    record = play(3, 300, mode="gossip", personal=KINDS[0], faults=faults, topology={"kind": "complete"})
+    faults = (
+        {"kind": "crash", "at": "4ms", "agents": [1]},
+        {"kind": "restart", "at": "6ms", "agents": [1]},
+    )
+    record = play(
+        3, 300, mode="gossip", personal=KINDS[0], faults=faults, topology={"kind": "complete"}
+    )
     theta, own = halves(record)
     assert np.abs(own - ditto_point(record, theta, 0.5)).max() < 1e-8
     tables = {
@@ -143,10 +167,20 @@ def test_restarts_keep_personal_models_and_gradients_travel_without_them():
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"personal": {"kind": "ditto"}, "mode": "pooled"}, "mode pooled has one learner for all agents"),
-        ({"personal": {"kind": "ditto"}, "exchange": {"shared": ["x", "personal"]}}, "'personal' never travels"),
         (
-            {"personal": {"kind": "finetune"}, "exchange": {"payload": "gradient"}, "mode": "central"},
+            {"personal": {"kind": "ditto"}, "mode": "pooled"},
+            "mode pooled has one learner for all agents",
+        ),
+        (
+            {"personal": {"kind": "ditto"}, "exchange": {"shared": ["x", "personal"]}},
+            "'personal' never travels",
+        ),
+        (
+            {
+                "personal": {"kind": "finetune"},
+                "exchange": {"payload": "gradient"},
+                "mode": "central",
+            },
             "'finetune' begins with the round's own update",
         ),
         ({"personal": {"kind": "ditto", "lambda": -1.0}}, "personal.lambda: must be at least 0"),
@@ -162,7 +196,10 @@ def test_what_cannot_be_is_refused(tables, words):
 @pytest.mark.parametrize("order", ["first", "hessian_free"])
 @pytest.mark.parametrize(("seed", "alpha"), [(11, 0.03), (12, 0.08)])
 def test_maml_ends_at_its_fixed_point(order, seed, alpha):
-    tables = {"learner": {"dimension": 5, "lr": 0.05}, "correction": {"kind": "maml", "alpha": alpha, "order": order}}
+    tables = {
+        "learner": {"dimension": 5, "lr": 0.05},
+        "correction": {"kind": "maml", "alpha": alpha, "order": order},
+    }
     record = play(5, 900, mode="central", seed=seed, **tables)
     assert np.abs(record.parameters - maml_point(record, alpha, order)).max() < 1e-8
 
@@ -174,7 +211,9 @@ def test_maml_that_looks_nowhere_changes_no_bit():
 
 
 def test_maml_bends_the_gradients_of_networks_and_keeps_agents_independent():
-    scenario = loads(text(4, 1, correction={"kind": "maml", "alpha": 0.05, "order": "hessian_free"}, **CARTPOLE))
+    scenario = loads(
+        text(4, 1, correction={"kind": "maml", "alpha": 0.05, "order": "hessian_free"}, **CARTPOLE)
+    )
     scenarios = (scenario, scenario, loads(text(4, 1, **CARTPOLE)))
     together, apart, plain = (Trainer(learning(each).stack, 4) for each in scenarios)
     for _ in range(2):
@@ -189,9 +228,15 @@ def test_maml_bends_the_gradients_of_networks_and_keeps_agents_independent():
 def test_parts_that_are_not_shared_stay_as_they_are_bit_for_bit():
     record = play(3, 1, mode="central", exchange={"shared": ["actor"]}, **CARTPOLE)
     alone = play(3, 1, mode="independent", **CARTPOLE)
-    part = np.array([name.split(".")[0] for name, shape in record.layout for _ in range(int(np.prod(shape)))])
-    assert np.array_equal(record.parameters[:, part == "critic"], alone.parameters[:, part == "critic"])
-    assert not np.array_equal(record.parameters[:, part == "actor"], alone.parameters[:, part == "actor"])
+    part = np.array(
+        [name.split(".")[0] for name, shape in record.layout for _ in range(int(np.prod(shape)))]
+    )
+    assert np.array_equal(
+        record.parameters[:, part == "critic"], alone.parameters[:, part == "critic"]
+    )
+    assert not np.array_equal(
+        record.parameters[:, part == "actor"], alone.parameters[:, part == "actor"]
+    )
 
 
 def test_a_record_says_what_travels(tmp_path):

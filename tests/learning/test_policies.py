@@ -34,7 +34,9 @@ def test_categorical_agrees_with_torch():
     np.testing.assert_allclose(policy.entropy(*arrays).numpy(), reference.entropy(), rtol=1e-5)
     nothing = LOG_STD[:, :0]
     kl = policy.divergence(HEAD, nothing, OTHER, nothing)
-    np.testing.assert_allclose(kl, kl_divergence(reference, categorical(OTHER)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        kl, kl_divergence(reference, categorical(OTHER)), rtol=1e-4, atol=1e-6
+    )
     assert np.array_equal(policy.greedy(HEAD)[:, 0], HEAD.argmax(axis=1))
 
 
@@ -43,7 +45,9 @@ def test_gaussian_agrees_with_torch():
     action = RNG.normal(size=(2, 3, 5)).astype(np.float32)
     arrays = torch.from_numpy(HEAD), torch.from_numpy(LOG_STD)
     got = policy.log_prob(*arrays, torch.from_numpy(action)).numpy()
-    np.testing.assert_allclose(got, reference.log_prob(torch.from_numpy(action).permute(0, 2, 1)), rtol=1e-4)
+    np.testing.assert_allclose(
+        got, reference.log_prob(torch.from_numpy(action).permute(0, 2, 1)), rtol=1e-4
+    )
     np.testing.assert_allclose(policy.entropy(*arrays).numpy(), reference.entropy(), rtol=1e-5)
     kl = policy.divergence(HEAD, LOG_STD, OTHER, OTHER_STD)
     np.testing.assert_allclose(kl, kl_divergence(reference, gaussian(OTHER, OTHER_STD)), rtol=1e-4)
@@ -67,7 +71,10 @@ def test_the_extremes_of_the_uniform_numbers_give_possible_actions():
 
 def test_gaussian_samples_have_mean_and_standard_deviation_and_are_clipped_only_for_the_environment():
     policy, n = Gaussian((-1.0,), (1.0,)), 60_000
-    head, log_std = np.full((1, 1, n), 0.5, dtype=np.float32), np.log(np.array([[2.0]], dtype=np.float32))
+    head, log_std = (
+        np.full((1, 1, n), 0.5, dtype=np.float32),
+        np.log(np.array([[2.0]], dtype=np.float32)),
+    )
     noise = policy.noise(Streams.of(1, [0], "action"), 1, n)[:, 0]
     action = policy.sample(head, log_std, noise)
     assert (action.mean(), action.std()) == pytest.approx((0.5, 2.0), abs=0.03)

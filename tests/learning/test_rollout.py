@@ -31,7 +31,9 @@ def roll(bound, rows, steps, index=0):
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.5, 0.95, 1.0])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_true_value_has_no_advantage_across_truncation_and_the_end_of_the_rollout(shared, gae_lambda):
+def test_a_true_value_has_no_advantage_across_truncation_and_the_end_of_the_rollout(
+    shared, gae_lambda
+):
     bound = stack(PPO(hidden=(16,), steps=8, shared_trunk=shared), Constant(limit=3), 2)
     value = 1.0 / (1.0 - GAMMA)  # reward 1 for ever
     rollout = roll(bound, constant_value(bound, value), 8)
@@ -39,7 +41,12 @@ def test_a_true_value_has_no_advantage_across_truncation_and_the_end_of_the_roll
     np.testing.assert_allclose(rollout.value, value, rtol=1e-6)
     np.testing.assert_allclose(rollout.next_value, value, rtol=1e-6)
     got = advantages(
-        rollout.reward, rollout.value, rollout.next_value, rollout.finished, gamma=GAMMA, gae_lambda=gae_lambda
+        rollout.reward,
+        rollout.value,
+        rollout.next_value,
+        rollout.finished,
+        gamma=GAMMA,
+        gae_lambda=gae_lambda,
     )
     np.testing.assert_allclose(got, 0.0, atol=1e-5)
 
@@ -53,7 +60,9 @@ def test_a_successor_that_is_cut_off_is_valued_and_not_the_first_state_of_the_ne
     bound.network.forward(rows[:1], x, out)
     value = out[0, -1]
     np.testing.assert_allclose(rollout.value[0, :, 0], value[[0, 1, 2, 0, 1, 2, 0, 1]], rtol=1e-5)
-    np.testing.assert_allclose(rollout.next_value[0, :, 0], value[[1, 2, 3, 1, 2, 3, 1, 2]], rtol=1e-5)
+    np.testing.assert_allclose(
+        rollout.next_value[0, :, 0], value[[1, 2, 3, 1, 2, 3, 1, 2]], rtol=1e-5
+    )
     assert abs(value[3] - value[0]) > 1e-2
 
 
@@ -61,7 +70,9 @@ def test_termination_has_no_future():
     reward = np.ones((1, 4, 1), dtype=np.float32)
     finished = np.array([False, True, False, False])[None, :, None]
     next_value = np.array([5.0, 0.0, 5.0, 5.0], dtype=np.float32)[None, :, None]
-    got = advantages(reward, np.zeros_like(reward), next_value, finished, gamma=GAMMA, gae_lambda=1.0)
+    got = advantages(
+        reward, np.zeros_like(reward), next_value, finished, gamma=GAMMA, gae_lambda=1.0
+    )
     tail = 1 + GAMMA * 5
     expected = [1 + GAMMA * 5 + GAMMA, 1.0, tail + GAMMA * tail, tail]
     np.testing.assert_allclose(got[0, :, 0], expected, rtol=1e-6)
@@ -92,24 +103,32 @@ def test_advantages_are_the_sums_of_the_paper():
 
 
 def test_reinforce_returns_are_discounted_sums_to_the_end_of_the_episode():
-    learner = REINFORCE(hidden=(4,), steps=6, gamma=GAMMA, reward_scale=1.0, baseline="none", discounted=True)
+    learner = REINFORCE(
+        hidden=(4,), steps=6, gamma=GAMMA, reward_scale=1.0, baseline="none", discounted=True
+    )
     bound = stack(learner, Constant(limit=3), 2)
     rollout = roll(bound, bound.start([0, 1], same=True), 6)
     weighted, target = learner.targets(rollout)
     returns = [1 + GAMMA + GAMMA**2, 1 + GAMMA, 1.0] * 2
     np.testing.assert_allclose(target[0, :, 0], returns, rtol=1e-6)
-    np.testing.assert_allclose(weighted[0, :, 0], np.array(returns) * ([1, GAMMA, GAMMA**2] * 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        weighted[0, :, 0], np.array(returns) * ([1, GAMMA, GAMMA**2] * 2), rtol=1e-6
+    )
 
 
 def test_reinforce_on_episodes_takes_whole_ones_and_means_over_them():
-    learner = REINFORCE(hidden=(4,), episodes=4, gamma=GAMMA, reward_scale=1.0, baseline="none", optimizer="sgd")
+    learner = REINFORCE(
+        hidden=(4,), episodes=4, gamma=GAMMA, reward_scale=1.0, baseline="none", optimizer="sgd"
+    )
     bound = stack(learner, Constant(limit=3), 1, instances=1)
     assert not bound.fixed_steps
     outcome = bound.update(Batch([0], [0], bound.start([0], same=True), bound.init([0])))
     assert outcome.env_steps.tolist() == [12]
     assert list(outcome.returns[0]) == [3.0] * 4
     # the policy is uniform to 1e-2 at the start: -mean over episodes of sum log(1/2) G
-    assert outcome.loss[0] == pytest.approx(np.log(2) * (1 + GAMMA + GAMMA**2 + 1 + GAMMA + 1), rel=0.02)
+    assert outcome.loss[0] == pytest.approx(
+        np.log(2) * (1 + GAMMA + GAMMA**2 + 1 + GAMMA + 1), rel=0.02
+    )
 
 
 def test_what_is_recorded_is_what_happened():
@@ -133,8 +152,12 @@ def test_the_first_minibatch_has_ratio_one_so_its_gradient_is_that_of_a2c(proble
     results = []
     for learner in (ppo, a2c):
         bound = learner.prepare(task(problem, 2))
-        results.append(bound.update(Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1]))))
-    np.testing.assert_allclose(results[0].state["adam_m"], results[1].state["adam_m"], rtol=1e-3, atol=1e-6)
+        results.append(
+            bound.update(Batch([0, 1], [0, 0], bound.start([0, 1], same=True), bound.init([0, 1])))
+        )
+    np.testing.assert_allclose(
+        results[0].state["adam_m"], results[1].state["adam_m"], rtol=1e-3, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("problem", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])

@@ -72,7 +72,11 @@ def test_updates_computed_together_or_apart_are_the_same():
 def test_chunks_do_not_change_results():
     whole, chunked = quadratic(7, noise=0.5), quadratic(7, noise=0.5)
     chunked.stack.chunk = 2
-    assert list(whole.update([5, 0, 6, 3, 1, 2, 4])) == list(chunked.update(range(7))) == list(range(7))
+    assert (
+        list(whole.update([5, 0, 6, 3, 1, 2, 4]))
+        == list(chunked.update(range(7)))
+        == list(range(7))
+    )
     assert np.array_equal(whole.parameters, chunked.parameters)
 
 

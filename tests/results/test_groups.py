@@ -13,7 +13,11 @@ from p2pfrl.results.plots.style import colors
 
 
 def test_seeds_are_grouped_and_modes_are_not() -> None:
-    runs = [record(4, rounds=3, mode=mode, seed=seed) for seed in (2, 1) for mode in ("gossip", "central")]
+    runs = [
+        record(4, rounds=3, mode=mode, seed=seed)
+        for seed in (2, 1)
+        for mode in ("gossip", "central")
+    ]
     groups = group(runs)
     assert [g.label for g in groups] == ["gossip", "central"]
     assert [[r.seed for r in g.records] for g in groups] == [[1, 2], [1, 2]]
@@ -28,7 +32,9 @@ def test_runs_of_one_mode_are_told_apart_by_what_differs() -> None:
 
 def test_a_curve_of_two_seeds_is_their_mean() -> None:
     runs = [record(4, rounds=5, seed=seed) for seed in (1, 2)]
-    runs = [replace(r, metrics=r.metrics | {"return_mean": np.full(5, float(r.seed))}) for r in runs]
+    runs = [
+        replace(r, metrics=r.metrics | {"return_mean": np.full(5, float(r.seed))}) for r in runs
+    ]
     curve = group(runs)[0].curve("round", "return_mean")
     np.testing.assert_array_equal(curve.x, [1, 2, 3, 4, 5])
     np.testing.assert_allclose(curve.mean, 1.5)
@@ -40,7 +46,9 @@ def test_a_curve_of_two_seeds_is_their_mean() -> None:
 def test_a_seed_that_stopped_early_keeps_its_last_value() -> None:
     long, short = record(4, rounds=6, seed=1), record(4, rounds=6, seed=2)
     long = replace(long, metrics=long.metrics | {"return_mean": np.zeros(6)})
-    metrics = {name: values[:2] for name, values in short.metrics.items()} | {"return_mean": np.array([0.0, 10.0])}
+    metrics = {name: values[:2] for name, values in short.metrics.items()} | {
+        "return_mean": np.array([0.0, 10.0])
+    }
     curve = group([long, replace(short, metrics=metrics)])[0].curve("round", "return_mean")
     np.testing.assert_allclose(curve.mean, [0, 5, 5, 5, 5, 5])
 
@@ -55,7 +63,11 @@ def test_undefined_rows_are_left_out() -> None:
 
 def test_final_rows_hold_the_last_round_of_each_agent() -> None:
     run = record(3, rounds=4)
-    table = {"round": np.array([1, 2, 1, 5, 3]), "agent": np.array([1, 1, 0, 0, 2]), "return": np.arange(5.0)}
+    table = {
+        "round": np.array([1, 2, 1, 5, 3]),
+        "agent": np.array([1, 1, 0, 0, 2]),
+        "return": np.arange(5.0),
+    }
     rows = final_rows(replace(run, agents=table))
     np.testing.assert_array_equal(rows["agent"], [0, 1, 2])
     np.testing.assert_array_equal(rows["return"], [3.0, 1.0, 4.0])

@@ -27,12 +27,23 @@ from p2pfrl.results.record import Record, save
         ([record(4, rounds=4)], {"return", "consensus", "graph", "staleness", "timeline"}),
         ([record(4, rounds=1)], {"return", "consensus", "graph", "staleness", "timeline"}),
         ([record(1, rounds=4)], {"return", "staleness", "timeline"}),
-        ([record(2, rounds=4, agree=True)], {"return", "consensus", "graph", "staleness", "timeline"}),
-        ([record(4, rounds=4, quadratic=True)], {"problem", "consensus", "graph", "staleness", "timeline"}),
-        ([record(4, rounds=4, vary=True)], {"return", "consensus", "graph", "physics", "staleness", "timeline"}),
+        (
+            [record(2, rounds=4, agree=True)],
+            {"return", "consensus", "graph", "staleness", "timeline"},
+        ),
+        (
+            [record(4, rounds=4, quadratic=True)],
+            {"problem", "consensus", "graph", "staleness", "timeline"},
+        ),
+        (
+            [record(4, rounds=4, vary=True)],
+            {"return", "consensus", "graph", "physics", "staleness", "timeline"},
+        ),
     ],
 )
-def test_figures_are_made_where_there_is_data(tmp_path: Path, runs: list[Record], expected: set[str]) -> None:
+def test_figures_are_made_where_there_is_data(
+    tmp_path: Path, runs: list[Record], expected: set[str]
+) -> None:
     pictures = draw(group(runs))
     assert {p.name for p in pictures} == expected
     paths = write(pictures, tmp_path)
@@ -47,14 +58,20 @@ def test_no_figure_is_made_of_nothing() -> None:
     run = record(3, rounds=3)
     empty = {name: np.full(3, np.nan) for name in run.metrics} | {"round": np.arange(3.0)}
     table = {name: values[:0] for name, values in run.agents.items()}
-    bare = replace(run, metrics=empty, agents=table, timeline=(), staleness=np.zeros(0, dtype=np.int64))
+    bare = replace(
+        run, metrics=empty, agents=table, timeline=(), staleness=np.zeros(0, dtype=np.int64)
+    )
     assert draw(group([bare])) == ()
     no_rows = replace(bare, metrics={name: values[:0] for name, values in empty.items()})
     assert draw(group([no_rows])) == ()
 
 
 def test_modes_are_drawn_side_by_side_with_a_silent_one_as_a_level() -> None:
-    runs = [record(4, rounds=4, mode=mode, seed=seed) for mode in ("gossip", "independent") for seed in (1, 2)]
+    runs = [
+        record(4, rounds=4, mode=mode, seed=seed)
+        for mode in ("gossip", "independent")
+        for seed in (1, 2)
+    ]
     with style():
         drawing = FIGURES["modes"].draw(group(runs))
     assert drawing is not None
@@ -68,7 +85,11 @@ def test_modes_are_drawn_side_by_side_with_a_silent_one_as_a_level() -> None:
 
 def test_the_prediction_starts_at_the_peak_and_falls_by_lambda_2_each_round() -> None:
     run = record(8, rounds=4)
-    run = replace(run, lambda_2=0.5, metrics=run.metrics | {"consensus_distance": np.array([1.0, 8.0, 3.0, 2.0])})
+    run = replace(
+        run,
+        lambda_2=0.5,
+        metrics=run.metrics | {"consensus_distance": np.array([1.0, 8.0, 3.0, 2.0])},
+    )
     predicted = prediction(run)
     assert predicted is not None
     np.testing.assert_array_equal(predicted[0], [2, 3, 4])

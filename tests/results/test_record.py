@@ -55,7 +55,18 @@ def test_a_record_survives_its_files_bit_for_bit(tmp_path: Path, n: int, quadrat
 
 def test_floats_of_every_size_survive(tmp_path: Path) -> None:
     hard = np.array(
-        [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, math.inf, -math.inf, math.nan, 1e22, 123456789.0]
+        [
+            0.1,
+            1 / 3,
+            5e-324,
+            1.7976931348623157e308,
+            -0.0,
+            math.inf,
+            -math.inf,
+            math.nan,
+            1e22,
+            123456789.0,
+        ]
     )
     original = record(2, rounds=len(hard))
     save(replace(original, metrics=original.metrics | {"objective": hard, "round": hard}), tmp_path)
@@ -69,12 +80,18 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for copy in range(8):
         save(original, tmp_path / str(copy))
     for path in (tmp_path / "0").iterdir():
-        assert len({(tmp_path / str(copy) / path.name).read_bytes() for copy in range(8)}) == 1, path.name
+        assert len({(tmp_path / str(copy) / path.name).read_bytes() for copy in range(8)}) == 1, (
+            path.name
+        )
 
 
 def test_graph_with_links_places_and_names_survives(tmp_path: Path) -> None:
     graph = Graph(
-        ((1,), (0, 2), ()), {(0, 1): 0.1}, {(1, 2): 1.25e7}, ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)), ("a", "b", "ç")
+        ((1,), (0, 2), ()),
+        {(0, 1): 0.1},
+        {(1, 2): 1.25e7},
+        ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)),
+        ("a", "b", "ç"),
     )
     save(replace(record(3, rounds=2), graph=graph), tmp_path)
     assert load(tmp_path).graph == graph
@@ -107,7 +124,9 @@ def test_every_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> N
         middle = len(content) // 2
         match damage:
             case "flip":
-                (bad / name).write_bytes(content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :])
+                (bad / name).write_bytes(
+                    content[:middle] + bytes([content[middle] ^ 0x80]) + content[middle + 1 :]
+                )
             case "truncate":
                 (bad / name).write_bytes(content[: middle - 1])
             case "empty":
@@ -118,7 +137,9 @@ def test_every_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> N
             load(bad)
 
 
-@pytest.mark.parametrize("foreign", [b"{}", b"[]", b"3", b'{"format": "other"}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "foreign", [b"{}", b"[]", b"3", b'{"format": "other"}', b"\xff\xfe", b"[" * 100_000]
+)
 def test_a_foreign_summary_is_refused(tmp_path: Path, foreign: bytes) -> None:
     (tmp_path / "summary.json").write_bytes(foreign)
     with pytest.raises(RecordError, match=r"summary\.json"):
@@ -142,7 +163,9 @@ def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_an_interrupted_save_leaves_no_complete_record(tmp_path: Path) -> None:
     save(record(2, rounds=2), tmp_path)
-    broken = replace(record(2, rounds=2), metrics={"round": np.arange(2.0), "short": np.arange(1.0)})
+    broken = replace(
+        record(2, rounds=2), metrics={"round": np.arange(2.0), "short": np.arange(1.0)}
+    )
     with pytest.raises(ValueError, match="shorter"):
         save(broken, tmp_path)
     with pytest.raises(RecordError, match=r"summary\.json"):
@@ -157,7 +180,10 @@ def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
     ends = {r["id"] for r in rows if r["ph"] == "f"}
     assert starts == ends
     assert len(starts) == 8
-    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {*(f"agent {i}" for i in range(4)), "coordinator"}
+    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {
+        *(f"agent {i}" for i in range(4)),
+        "coordinator",
+    }
     assert all(r["dur"] >= 0 for r in rows if r["ph"] == "X")
     assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
 
@@ -165,7 +191,9 @@ def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
 def test_the_coordinator_has_a_track_of_its_own() -> None:
     sent = Event(1_000, "send", -1, 0, 3, 9)
     heard = Event(2_000, "deliver", -1, 0, 3, 9)
-    rows = json.loads(encode_trace([sent, heard], [Interval(-1, "wait", 0.0, 1e-6)], agents=2))["traceEvents"]
+    rows = json.loads(encode_trace([sent, heard], [Interval(-1, "wait", 0.0, 1e-6)], agents=2))[
+        "traceEvents"
+    ]
     (track,) = {r["tid"] for r in rows if r["ph"] == "M" and r["args"]["name"] == "coordinator"}
     assert [r["tid"] for r in rows if r["name"] in ("wait", "send")] == [track, track]
     assert [r["tid"] for r in rows if r["name"] == "deliver"] == [0]

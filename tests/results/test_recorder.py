@@ -20,14 +20,24 @@ def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], float
     layout = Layout((Tensor("actor.w", (64,)),), "float64")
     judge = Logged(layout.zeros(agents), None)
     recorder = Recorder(
-        layout=layout, agents=agents, start=layout.zeros(agents), judge=judge, now=lambda: 0, every=1, episodes=0,
-        on_row=lambda row: False, mixes=True, tick=None,
-    )  # fmt: skip
+        layout=layout,
+        agents=agents,
+        start=layout.zeros(agents),
+        judge=judge,
+        now=lambda: 0,
+        every=1,
+        episodes=0,
+        on_row=lambda row: False,
+        mixes=True,
+        tick=None,
+    )
     recorder.traffic = Nothing(agents)
     values, plain = generator(7, "values"), np.zeros(64)
     order = generator(seed, "order")
     for round in range(3):
-        before, after = values.normal(size=(2, agents, 64)) * 10.0 ** values.uniform(-8, 2, size=(agents, 1))
+        before, after = values.normal(size=(2, agents, 64)) * 10.0 ** values.uniform(
+            -8, 2, size=(agents, 1)
+        )
         for agent in order.permutation(agents).tolist():
             recorder.trained(agent, Update(agent, 1, 0.0, (float(agent),)))
             judge.rows[agent] = after[agent]

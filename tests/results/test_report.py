@@ -39,12 +39,20 @@ def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -
     (directory,) = saved([run], tmp_path)
     page = report([directory]).read_text()
     assert (directory / "report.html").exists()
-    for text in (run.summary["digest"], f"p2pfrl verify {directory.resolve()}", "Return by physics", "difficulty cv"):
+    for text in (
+        run.summary["digest"],
+        f"p2pfrl verify {directory.resolve()}",
+        "Return by physics",
+        "difficulty cv",
+    ):
         assert text in page, text
     assert "rounds = 5" in page
     names = {p.name for p in (directory / "figures").iterdir()}
     assert {"return.svg", "return.png", "consensus.svg", "physics.png"} <= names
-    anchors, ids = set(re.findall(r'href="#([^"]*)"', page)), set(re.findall(r' id="([^"]*)"', page))
+    anchors, ids = (
+        set(re.findall(r'href="#([^"]*)"', page)),
+        set(re.findall(r' id="([^"]*)"', page)),
+    )
     assert anchors <= ids
 
 
@@ -65,7 +73,11 @@ def test_every_tag_of_the_report_is_closed(tmp_path: Path) -> None:
 
 def test_names_from_a_record_cannot_inject_markup(tmp_path: Path) -> None:
     run = record(2, rounds=2)
-    evil = replace(run, summary=run.summary | {"name": "<b>x</b>"}, scenario=run.scenario + "# <script>1</script>\n")
+    evil = replace(
+        run,
+        summary=run.summary | {"name": "<b>x</b>"},
+        scenario=run.scenario + "# <script>1</script>\n",
+    )
     page = report(saved([evil], tmp_path)).read_text()
     assert "<b>x" not in page
     assert "<script>" not in page

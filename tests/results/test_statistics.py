@@ -33,7 +33,9 @@ def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_claimed() -> N
 def test_the_bootstrap_agrees_with_scipy() -> None:
     values = generator(2, "scipy").exponential(size=12)
     rng = generator(3, "scipy")
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=rng).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=rng
+    ).confidence_interval
     ours = estimate(values)
     width = theirs.high - theirs.low
     assert ours.low == pytest.approx(theirs.low, abs=0.05 * width)

@@ -23,7 +23,8 @@ class Arrived:
         sender: whose.
         vector: `(k,)`; not to be modified.
         samples: environment steps behind it.
-        score: what the scenario's rules rank senders by: a return or a loss (`Aggregator.score`), else 0.
+        score: what the scenario's rules rank senders by: a return or a loss (`Aggregator.score`),
+            else 0.
     """
 
     sender: int
@@ -37,7 +38,8 @@ class Aggregator(ABC):
 
     Attributes:
         payloads: the payloads it can read; None: any.
-        goes_on: once it remembers something it is asked in every round, also when nothing was received.
+        goes_on: once it remembers something it is asked in every round, also when nothing was
+            received.
         needs_barrier: what arrives must all be of one round.
         is_model: what it makes is the next model as it is: no part of the way, no point beside it.
     """
@@ -65,7 +67,9 @@ class Aggregator(ABC):
         return {}
 
     @abstractmethod
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+    def aggregate(
+        self, received: Sequence[Arrived], model: Vector, state: Memory
+    ) -> tuple[Vector, Memory]:
         """Return one vector `(k,)` of at least one, in ascending order of sender, and what is remembered.
 
         Args:

@@ -19,11 +19,13 @@ from p2pfrl.core.rule import rule
 class Importance(Aggregator):
     """Q(s,a) = sum_i alpha_i(s,a) Q_i(s,a), alpha_i in proportion to (1 - eta)^(-N_i(s,a)) over those that visited it.
 
-    N_i are the visits since the last exchange, eta the learner's step size: an agent's entry keeps (1 - eta)^N_i of
-    what it was. Unlike the paper's, agents that never visited (s, a) have no weight at all rather than weight 1: what
-    they send is the model they were sent. Where nobody visited, the plain mean.
+    N_i are the visits since the last exchange, eta the learner's step size: an agent's entry keeps
+    (1 - eta)^N_i of what it was. Unlike the paper's, agents that never visited (s, a) have no
+    weight at all rather than weight 1: what they send is the model they were sent. Where nobody
+    visited, the plain mean.
 
-    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023, arXiv 2305.10697.
+    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023,
+    arXiv 2305.10697.
 
     Attributes:
         rate: eta; the learner's lr when not given.
@@ -36,15 +38,20 @@ class Importance(Aggregator):
         """Return itself with the learner's step size, where it has none of its own.
 
         Raises:
-            ScenarioError: a step of 1 keeps nothing of what was, so that one visit weighs infinitely.
+            ScenarioError: a step of 1 keeps nothing of what was, so that one visit weighs
+                infinitely.
         """
         if self.rate is not None:
             return self
         if lr >= 1.0:
-            raise ScenarioError([f"coordinator.aggregator.rate: needs a learner.lr below 1, got {lr:g}"])
+            raise ScenarioError(
+                [f"coordinator.aggregator.rate: needs a learner.lr below 1, got {lr:g}"]
+            )
         return replace(self, rate=lr)
 
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+    def aggregate(
+        self, received: Sequence[Arrived], model: Vector, state: Memory
+    ) -> tuple[Vector, Memory]:
         """Return the weighted table, summed in order."""
         assert self.rate is not None, "bound to the learner's step size before it is used"
         size = len(model)

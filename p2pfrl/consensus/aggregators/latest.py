@@ -16,23 +16,25 @@ from p2pfrl.core.rule import rule
 class Latest(Aggregator):
     """Sum or mean over all agents heard so far of the last payload of each, whether it answered this round or not.
 
-    With payload "gradient", reduce = "sum", server optimizer "sgd" and gate "lag" this is LAG, x <- x - lr sum_m g_m,
-    and with policy gradients LAPG. With payload "delta" and reduce = "mean" it is MIFA: FedAvg that does not forget who
-    is away. It steps in a round in which nobody answers, too.
+    With payload "gradient", reduce = "sum", server optimizer "sgd" and gate "lag" this is LAG, x <-
+    x - lr sum_m g_m, and with policy gradients LAPG. With payload "delta" and reduce = "mean" it is
+    MIFA: FedAvg that does not forget who is away. It steps in a round in which nobody answers, too.
 
     Attributes:
         reduce: sum; or mean, over those that were heard.
 
-    Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv 1805.09965; Gu, Huang,
-        Zhang, Huang, Fast federated learning in the presence of arbitrary device unavailability, NeurIPS 2021, arXiv
-        2106.04159 (MIFA).
+    Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv
+        1805.09965; Gu, Huang, Zhang, Huang, Fast federated learning in the presence of arbitrary
+        device unavailability, NeurIPS 2021, arXiv 2106.04159 (MIFA).
     """
 
     goes_on: ClassVar[bool] = True
 
     reduce: Literal["sum", "mean"] = "mean"
 
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+    def aggregate(
+        self, received: Sequence[Arrived], model: Vector, state: Memory
+    ) -> tuple[Vector, Memory]:
         """Return the sum or mean, in ascending order of agent, and the last payloads by agent."""
         known = {**state, **{arrived.sender: arrived.vector for arrived in received}}
         total = np.zeros_like(model)

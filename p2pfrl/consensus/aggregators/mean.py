@@ -21,14 +21,15 @@ _FLOOR = 1e-3
 class Mean(Aggregator):
     """sum_k w_k x_k with sum w = 1 over those that answered. McMahan et al., AISTATS 2017, arXiv 1602.05629.
 
-    An agent that has no return or variance to tell (it finished no episode, or only one) weighs as much as the others
-    do on average.
+    An agent that has no return or variance to tell (it finished no episode, or only one) weighs as
+    much as the others do on average.
 
     Attributes:
-        weights: uniform: 1/k each; samples: in proportion to the environment steps behind each (FedAvg); return: to the
-            mean return, where one below zero counts as zero; rank: to the rank of the mean return, 1 for the least,
-            whatever its sign; inverse_variance: to 1 / variance of the returns, where a variance below a thousandth of
-            their mean counts as that.
+        weights: uniform: 1/k each; samples: in proportion to the environment steps behind each
+            (FedAvg); return: to the mean return, where one below zero counts as zero; rank: to the
+            rank of the mean return, 1 for the least, whatever its sign; inverse_variance: to 1 /
+            variance of the returns, where a variance below a thousandth of their mean counts as
+            that.
     """
 
     weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
@@ -38,7 +39,9 @@ class Mean(Aggregator):
         """Return, where one weighs by returns."""
         return _SCORES.get(self.weights)
 
-    def aggregate(self, received: Sequence[Arrived], model: Vector, state: Memory) -> tuple[Vector, Memory]:
+    def aggregate(
+        self, received: Sequence[Arrived], model: Vector, state: Memory
+    ) -> tuple[Vector, Memory]:
         """Return the weighted mean over those that answered, summed in order."""
         weights = _WEIGHTS[self.weights](received)
         total = float(weights.sum())

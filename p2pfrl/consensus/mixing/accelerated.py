@@ -22,23 +22,25 @@ from p2pfrl.core.turn import Turn
 class Chebyshev(Mixing):
     """y_{t+1} = omega_{t+1} (W y_t - y'_{t-1}) + y'_{t-1}: gossip that remembers one round and needs far fewer.
 
-    y_1 = W y_0, omega_2 = 2 / (2 - rho^2), then omega_{t+1} = 1 / (1 - omega_t rho^2 / 4). With rho = |lambda_2(W)|
-    disagreement shrinks by rho / (1 + sqrt(1 - rho^2)) per round in the long run, the best that any polynomial in W
-    does: on a ring of n agents in O(n) rounds, where W alone takes O(n^2). The mean is kept: y_t and y_{t-1} have the
-    same.
+    y_1 = W y_0, omega_2 = 2 / (2 - rho^2), then omega_{t+1} = 1 / (1 - omega_t rho^2 / 4). With rho
+    = |lambda_2(W)| disagreement shrinks by rho / (1 + sqrt(1 - rho^2)) per round in the long run,
+    the best that any polynomial in W does: on a ring of n agents in O(n) rounds, where W alone
+    takes O(n^2). The mean is kept: y_t and y_{t-1} have the same.
 
-    Difference to the literature, where y moves by mixing alone: y'_{t-1} = y_{t-1} + D_t, D_t `(k,)` being what
-    training changed in y_t. Then both have the same mean again, and the mean moves exactly as without acceleration.
+    Difference to the literature, where y moves by mixing alone: y'_{t-1} = y_{t-1} + D_t, D_t
+    `(k,)` being what training changed in y_t. Then both have the same mean again, and the mean
+    moves exactly as without acceleration.
 
     Attributes:
         on_loss: there is no choice: what misses its deadline folds. The acceleration needs one W.
         matrix: the rule whose W is accelerated; symmetric on this graph.
-        rho: the second-largest modulus of an eigenvalue of W, or a bound above it; computed from the graph when not
-            given. Any other one is slower, and none diverges.
+        rho: the second-largest modulus of an eigenvalue of W, or a bound above it; computed from
+            the graph when not given. Any other one is slower, and none diverges.
 
-    Reference: Montijano, Montijano, Sagues, Chebyshev polynomials in distributed consensus applications, IEEE TSP
-        61(3), 2013, arXiv 1111.4825; for optimization: Scaman, Bach, Bubeck, Lee, Massoulie, Optimal algorithms for
-        smooth and strongly convex distributed optimization in networks, ICML 2017, arXiv 1702.08704.
+    Reference: Montijano, Montijano, Sagues, Chebyshev polynomials in distributed consensus
+        applications, IEEE TSP 61(3), 2013, arXiv 1111.4825; for optimization: Scaman, Bach, Bubeck,
+        Lee, Massoulie, Optimal algorithms for smooth and strongly convex distributed optimization
+        in networks, ICML 2017, arXiv 1702.08704.
     """
 
     is_stateful: ClassVar[bool] = True
@@ -61,7 +63,11 @@ class Chebyshev(Mixing):
     def fit(self, graph: Graph) -> Chebyshev:
         """Return the rule with rho = |lambda_2(W)|, unless it is given."""
         self.check(graph)
-        return self if self.rho is not None else replace(self, rho=second_modulus([self.weights(graph)]))
+        return (
+            self
+            if self.rho is not None
+            else replace(self, rho=second_modulus([self.weights(graph)]))
+        )
 
     def rate(self, lambda_2: float) -> float:
         """Return |T_t(lambda_2 / rho) / T_t(1 / rho)|^(1/t) for large t, T_t the Chebyshev polynomials."""

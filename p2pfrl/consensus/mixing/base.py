@@ -1,7 +1,8 @@
 """The contract of mixing: what an agent makes of its own vector and of its neighbors'.
 
-A mixing rule is a frozen dataclass of options; the state of one agent is a value it is given and returns. The defaults
-below are those of a linear rule, theta_i <- sum_j w_ij theta_j, for which only `weights` remains to be said.
+A mixing rule is a frozen dataclass of options; the state of one agent is a value it is given and
+returns. The defaults below are those of a linear rule, theta_i <- sum_j w_ij theta_j, for which
+only `weights` remains to be said.
 """
 
 from __future__ import annotations
@@ -28,17 +29,19 @@ class Mixing(ABC):
     """Options every mixing rule has.
 
     Attributes:
-        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to oneself. renormalize:
-            the weights of what arrived, oneself included, are divided by their sum. last_known: the neighbor's previous
-            payload stands in while it is fresh enough, else fold. symmetric: the link fails for both ends at once, and
-            both fold, which keeps the mean over agents exactly.
+        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to
+            oneself. renormalize: the weights of what arrived, oneself included, are divided by
+                their sum. last_known: the neighbor's previous
+            payload stands in while it is fresh enough, else fold. symmetric: the link fails for
+            both ends at once, and both fold, which keeps the mean over agents exactly.
 
     What a rule says of itself, beside its options:
         is_stateful: its agents remember something that a restart would lose.
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
         needs_every_message: a lost message is not made good by later ones.
-        needs_difference: receivers must remember each other's vectors: a compressor with `is_difference`.
+        needs_difference: receivers must remember each other's vectors: a compressor with
+            `is_difference`.
         counts_in_full: a payload counts in full whatever its age.
         is_ordered: `exchange.order` means something.
         is_static_only: the graph must be the same in every round.
@@ -59,7 +62,8 @@ class Mixing(ABC):
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return the mixing matrix W by rows: row i maps each agent that i hears, and i, to w_ij.
 
-        Keys ascend; every row sums to 1 up to rounding or, where the rule `is_per_neighbor`, every column.
+        Keys ascend; every row sums to 1 up to rounding or, where the rule `is_per_neighbor`, every
+        column.
         """
 
     def check(self, graph: Graph) -> None:
@@ -100,13 +104,14 @@ class Mixing(ABC):
     ) -> tuple[Vector, State]:
         """Return the mixed vector sum_j w_j x_j, `(k,)`, and the next state.
 
-        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the result does not
-        depend on the order of arrival. No input is modified.
+        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the
+        result does not depend on the order of arrival. No input is modified.
 
         Args:
             turn: the agent's own vectors, `turn.own` above all.
             received: payloads by sender; may hold more than `weights` names.
-            weights: one row, as `weights` or `effective` gave it: every key but the agent's own is in `received`.
+            weights: one row, as `weights` or `effective` gave it: every key but the agent's own is
+                in `received`.
             state: as `prepare` returned it.
         """
         return weighted_sum(turn.own, received, weights), state
@@ -121,15 +126,21 @@ class Mixing(ABC):
         Args:
             weights: the agent's row of W.
             own_id: the agent's id.
-            arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one. Senders outside the row
-                are ignored. Where `on_loss` is last_known, the caller lists the payloads that stand in, too.
+            arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one.
+                Senders outside the row are ignored. Where `on_loss` is last_known, the caller lists
+                the payloads that stand in, too.
 
         Returns:
-            a row whose keys ascend and whose sum is that of `weights`; `weights` itself when all came with factor 1.
+            a row whose keys ascend and whose sum is that of `weights`; `weights` itself when all
+            came with factor 1.
         """
         if all(arrived.get(j) == 1.0 for j in weights if j != own_id):
             return weights
-        kept = {j: w * (1.0 if j == own_id else arrived[j]) for j, w in weights.items() if j == own_id or j in arrived}
+        kept = {
+            j: w * (1.0 if j == own_id else arrived[j])
+            for j, w in weights.items()
+            if j == own_id or j in arrived
+        }
         return _ON_LOSS[self.on_loss](weights, own_id, kept)
 
     def is_doubly_stochastic(self, graph: Graph) -> bool:
@@ -141,9 +152,13 @@ class Mixing(ABC):
         return all(abs(total - 1.0) <= 1e-12 for total in columns)
 
 
-def weighted_sum(own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float]) -> Vector:
+def weighted_sum(
+    own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float]
+) -> Vector:
     """Return sum_j w_j x_j, a new vector; x_j is `received[j]`, for the one agent that is not there `own`."""
-    assert sum(j not in received for j in weights) == 1, "all weights but the agent's own belong to payloads"
+    assert sum(j not in received for j in weights) == 1, (
+        "all weights but the agent's own belong to payloads"
+    )
     (first, weight), *others = weights.items()
     mixed = np.multiply(received.get(first, own), weight)
     scratch = np.empty_like(own)

@@ -20,21 +20,23 @@ from p2pfrl.core.turn import Turn
 class Choco(Mixing):
     """x_i <- x_i + gamma sum_j w_ij (y_j - y_i), where y_i is what agent i's neighbors know of x_i: CHOCO-Gossip.
 
-    The compressor `difference` moves y_i by Q(x_i - y_i), which is what travels. The mean over agents is kept whatever
-    Q is, and y_i approaches x_i, so that agreement is exact; a gamma too large for Q diverges. As x_i here is what
-    training made of it, this is CHOCO-SGD.
+    The compressor `difference` moves y_i by Q(x_i - y_i), which is what travels. The mean over
+    agents is kept whatever Q is, and y_i approaches x_i, so that agreement is exact; a gamma too
+    large for Q diverges. As x_i here is what training made of it, this is CHOCO-SGD.
 
-    Difference to the paper: with exchange.order = "combine_while_adapting" the gradient is added after mixing.
+    Difference to the paper: with exchange.order = "combine_while_adapting" the gradient is added
+    after mixing.
 
     Attributes:
         on_loss: there is no choice: what misses its deadline counts as no difference.
-        gamma: the consensus step, smaller the coarser Q is: .3 for the largest tenth, .8 for `quantize` with 4 bits;
-            .8 for `qsgd` with 16 levels at 200 numbers, and far less at thousands, where it is coarser.
+        gamma: the consensus step, smaller the coarser Q is: .3 for the largest tenth, .8 for
+            `quantize` with 4 bits; .8 for `qsgd` with 16 levels at 200 numbers, and far less at
+            thousands, where it is coarser.
         matrix: the rule whose W is used; symmetric on this graph.
 
-    Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms with compressed
-        communication, ICML 2019, arXiv 1902.00340, algorithms 1 and 2; for deep learning: Koloskova, Lin, Stich, Jaggi,
-        ICLR 2020, arXiv 1907.09356.
+    Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms
+        with compressed communication, ICML 2019, arXiv 1902.00340, algorithms 1 and 2; for deep
+        learning: Koloskova, Lin, Stich, Jaggi, ICLR 2020, arXiv 1907.09356.
     """
 
     is_stateful: ClassVar[bool] = True

@@ -18,9 +18,11 @@ from p2pfrl.core.rule import rule
 class Metropolis(Mixing):
     """w_ij = 1 / (1 + max(d_i, d_j)) for neighbors, w_ii = 1 - sum_j w_ij: symmetric, so the mean is kept on any graph.
 
-    d_i is the number of neighbors of agent i: each agent needs its neighbors' degrees, no global knowledge.
+    d_i is the number of neighbors of agent i: each agent needs its neighbors' degrees, no global
+    knowledge.
 
-    Reference: Xiao, Boyd, Lall, A scheme for robust distributed sensor fusion based on average consensus, IPSN 2005.
+    Reference: Xiao, Boyd, Lall, A scheme for robust distributed sensor fusion based on average
+    consensus, IPSN 2005.
     """
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
@@ -40,10 +42,12 @@ class Laplacian(Mixing):
     Converges for 0 < alpha < 2 / lambda_max(L), fastest at 2 / (lambda_2(L) + lambda_max(L)).
 
     Attributes:
-        alpha: the step; None takes 1 / (1 + largest degree) of each round's graph, which is always stable.
+        alpha: the step; None takes 1 / (1 + largest degree) of each round's graph, which is always
+            stable.
 
-    Reference: Olfati-Saber, Fax, Murray, Consensus and cooperation in networked multi-agent systems, Proc. IEEE
-        95(1), 2007; the bound and the best constant: Xiao, Boyd, Systems & Control Letters 53, 2004.
+    Reference: Olfati-Saber, Fax, Murray, Consensus and cooperation in networked multi-agent
+        systems, Proc. IEEE 95(1), 2007; the bound and the best constant: Xiao, Boyd, Systems &
+        Control Letters 53, 2004.
     """
 
     alpha: float | None = Field(default=None, gt=0)
@@ -51,7 +55,9 @@ class Laplacian(Mixing):
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return I - alpha L by rows."""
         alpha = self.step(graph)
-        return tuple(with_own(dict.fromkeys(heard, alpha), i) for i, heard in enumerate(graph.predecessors))
+        return tuple(
+            with_own(dict.fromkeys(heard, alpha), i) for i, heard in enumerate(graph.predecessors)
+        )
 
     def check(self, graph: Graph) -> None:
         """Refuse one-way edges, a step that diverges, and negative own weights where they would be divided by.
@@ -88,17 +94,19 @@ class Laplacian(Mixing):
 class Uniform(Mixing):
     """w_ij = 1 / (1 + d_i) for oneself and every agent that is heard: the plain average of what is at hand.
 
-    Takes one-way edges. Keeps the mean only where W is doubly stochastic: regular graphs, exponential graphs and
-    directed rings; elsewhere agents agree on an average weighted by degree.
+    Takes one-way edges. Keeps the mean only where W is doubly stochastic: regular graphs,
+    exponential graphs and directed rings; elsewhere agents agree on an average weighted by degree.
 
-    Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform centralized algorithms?,
-        NeurIPS 2017, arXiv 1705.09056; Ying et al., NeurIPS 2021, arXiv 2110.13363 (exponential graphs).
+    Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform
+        centralized algorithms?, NeurIPS 2017, arXiv 1705.09056; Ying et al., NeurIPS 2021, arXiv
+        2110.13363 (exponential graphs).
     """
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return the uniform matrix by rows."""
         return tuple(
-            dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard))) for i, heard in enumerate(graph.predecessors)
+            dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard)))
+            for i, heard in enumerate(graph.predecessors)
         )
 
 
@@ -109,8 +117,9 @@ class Lazy(Mixing):
     Attributes:
         laziness: the part of every update that stays at home.
 
-    Reference: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review 46(4), 2004; as (I + W)/2 in
-        Shi, Ling, Wu, Yin, EXTRA, SIAM J. Optimization 25(2), 2015, arXiv 1404.6264.
+    Reference: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review 46(4),
+        2004; as (I + W)/2 in Shi, Ling, Wu, Yin, EXTRA, SIAM J. Optimization 25(2), 2015, arXiv
+        1404.6264.
     """
 
     laziness: float = Field(default=0.5, ge=0, lt=1)
@@ -161,7 +170,9 @@ def check_symmetric(matrix: Mixing, graph: Graph, what: str) -> None:
     require_undirected(graph, what)
     check_matrix(matrix, graph, what)
     if not is_symmetric(matrix.weights(graph)):
-        raise TopologyError(f"mixing.matrix: {what} needs a symmetric matrix on this graph: use kind = 'metropolis'")
+        raise TopologyError(
+            f"mixing.matrix: {what} needs a symmetric matrix on this graph: use kind = 'metropolis'"
+        )
 
 
 def metropolis(graph: Graph) -> tuple[Weights, ...]:

@@ -19,17 +19,18 @@ from p2pfrl.core.types import REPLY
 class Pairwise(Mixing):
     """Agent i asks one random neighbor j, and both move half the way: x_i += (x_j - x_i)/2, x_j += (x_i - x_j)/2.
 
-    x_i is what i asked with, x_j what j had when it answered. The two moves cancel, so the mean over agents is kept
-    whatever training, and exchanges with others, do to i and j meanwhile: a gradient is added to where the agent is by
-    then, although it was computed where the agent was before (AD-PSGD). Without training E||x - mean||^2 shrinks per
-    exchange by rho(E[W (x) W]), W = I - (e_i - e_j)(e_i - e_j)^T / 2 (theory.pairwise_rate).
+    x_i is what i asked with, x_j what j had when it answered. The two moves cancel, so the mean
+    over agents is kept whatever training, and exchanges with others, do to i and j meanwhile: a
+    gradient is added to where the agent is by then, although it was computed where the agent was
+    before (AD-PSGD). Without training E||x - mean||^2 shrinks per exchange by rho(E[W (x) W]), W =
+    I - (e_i - e_j)(e_i - e_j)^T / 2 (theory.pairwise_rate).
 
-    In the paper the pair is atomic because of locks, and a bipartite graph prevents deadlocks; here nobody is locked,
-    and the graph may be any that goes both ways.
+    In the paper the pair is atomic because of locks, and a bipartite graph prevents deadlocks; here
+    nobody is locked, and the graph may be any that goes both ways.
 
-    Reference: Lian, Zhang, Zhang, Liu, Asynchronous decentralized parallel stochastic gradient descent, ICML 2018,
-        arXiv 1710.06952; the averaging alone: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans.
-        Information Theory 52(6), 2006.
+    Reference: Lian, Zhang, Zhang, Liu, Asynchronous decentralized parallel stochastic gradient
+        descent, ICML 2018, arXiv 1710.06952; the averaging alone: Boyd, Ghosh, Prabhakar, Shah,
+        Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006.
     """
 
     is_pairwise: ClassVar[bool] = True
@@ -51,7 +52,9 @@ class Pairwise(Mixing):
         """
         require_undirected(graph, "mixing 'pairwise'")
         if self.on_loss != "fold":
-            raise TopologyError("mixing.on_loss: mixing 'pairwise' repeats what is lost: leave it out")
+            raise TopologyError(
+                "mixing.on_loss: mixing 'pairwise' repeats what is lost: leave it out"
+            )
 
     def init(self, start: Vector) -> State:
         """Return what an agent would ask with before its first exchange."""

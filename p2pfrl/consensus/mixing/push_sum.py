@@ -37,30 +37,34 @@ class _Mass(NamedTuple):
 class PushSum(Mixing):
     """x <- P (x + D), w <- P w, z = x / w, p_ji = 1 / (1 + out-degree of i): agents agree on the mean on any digraph.
 
-    x_i `(k,)` and w_i, first 1, are the mass of agent i, of which it keeps a share and gives one to everyone it sends
-    to; z_i is its model, and D_i what training from z_i changed, so that sum_i x_i moves exactly as all training does.
-    Needs to know how many it sends to, and nothing of the others.
+    x_i `(k,)` and w_i, first 1, are the mass of agent i, of which it keeps a share and gives one to
+    everyone it sends to; z_i is its model, and D_i what training from z_i changed, so that sum_i
+    x_i moves exactly as all training does. Needs to know how many it sends to, and nothing of the
+    others.
 
-    What travels to j is not the share but sigma_ij `(k + 1,)`, the sum of all shares of x_i and w_i for j so far. The
-    receiver adds what is new since the last sum it had, so a lost, late, repeated or overtaken message takes no mass
-    away: it comes with the next. Hence `sum_i w_i` and what is under way are n at any time. Where numbers are short
-    (float32), the sender gives away exactly the difference of the sums as they travel; a sum resolves its own size
-    times 2^-24, so shares become coarser as it grows, slowly.
+    What travels to j is not the share but sigma_ij `(k + 1,)`, the sum of all shares of x_i and w_i
+    for j so far. The receiver adds what is new since the last sum it had, so a lost, late, repeated
+    or overtaken message takes no mass away: it comes with the next. Hence `sum_i w_i` and what is
+    under way are n at any time. Where numbers are short (float32), the sender gives away exactly
+    the difference of the sums as they travel; a sum resolves its own size times 2^-24, so shares
+    become coarser as it grows, slowly.
 
-    Differences to the paper: sums in place of shares (the running sums of Hadjicostis, Vaidya, Dominguez-Garcia); the
-    share is taken of every exchange's own receivers; an agent that missed a message of someone it should have heard
-    since its last exchange gives less, where it would be left with too little weight. The age of a message has no
-    meaning to a sum: what came counts in full under every schedule.
+    Differences to the paper: sums in place of shares (the running sums of Hadjicostis, Vaidya,
+    Dominguez-Garcia); the share is taken of every exchange's own receivers; an agent that missed a
+    message of someone it should have heard since its last exchange gives less, where it would be
+    left with too little weight. The age of a message has no meaning to a sum: what came counts in
+    full under every schedule.
 
     Attributes:
         on_loss: there is no choice: nothing is lost.
-        least_weight: what an agent that missed a message keeps of w at least. Training moves z by D / w, so that steps
-            would grow without bound where nothing gets through to it and it gives away what it has. 0: nothing.
+        least_weight: what an agent that missed a message keeps of w at least. Training moves z by D
+            / w, so that steps would grow without bound where nothing gets through to it and it
+            gives away what it has. 0: nothing.
 
-    Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep learning, ICML 2019, arXiv
-        1811.10792, Algorithm 1; Kempe, Dobra, Gehrke, Gossip-based computation of aggregate information, FOCS 2003;
-        Hadjicostis, Vaidya, Dominguez-Garcia, Robust distributed average consensus via exchange of running sums, IEEE
-        TAC 61(6), 2016.
+    Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep
+        learning, ICML 2019, arXiv 1811.10792, Algorithm 1; Kempe, Dobra, Gehrke, Gossip-based
+        computation of aggregate information, FOCS 2003; Hadjicostis, Vaidya, Dominguez-Garcia,
+        Robust distributed average consensus via exchange of running sums, IEEE TAC 61(6), 2016.
     """
 
     is_stateful: ClassVar[bool] = True
@@ -74,7 +78,10 @@ class PushSum(Mixing):
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return P by rows: its columns sum to 1."""
         shares = [1.0 / (1 + len(receivers)) for receivers in graph.successors]
-        return tuple({j: shares[j] for j in sorted((i, *heard))} for i, heard in enumerate(graph.predecessors))
+        return tuple(
+            {j: shares[j] for j in sorted((i, *heard))}
+            for i, heard in enumerate(graph.predecessors)
+        )
 
     def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
         """Return the row as it is: what did not arrive is not gone."""

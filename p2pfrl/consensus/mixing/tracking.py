@@ -1,7 +1,7 @@
 """Mixing that cancels the bias of a constant step: agents follow the mean gradient instead of their own.
 
-Gradients are taken from what training changed, D = own - start, which is -lr x gradient after one plain gradient step;
-so both rules work with any learner, and the learner's rate is the method's.
+Gradients are taken from what training changed, D = own - start, which is -lr x gradient after one
+plain gradient step; so both rules work with any learner, and the learner's rate is the method's.
 """
 
 from __future__ import annotations
@@ -26,21 +26,24 @@ from p2pfrl.core.turn import Turn
 class GradientTracking(Mixing):
     """Y_t = W Y_{t-1} + D_t - D_{t-1}, x_{t+1} = W x_t + Y_t; D_t `(k,)` is what training from x_t changed.
 
-    With Y = -lr y and D = -lr grad f this is x+ = W x - lr y, y+ = W y + grad f(x+) - grad f(x), y_0 = grad f(x_0). The
-    mean of Y is the mean of D in every round, so agents that agree all move by the mean gradient: the fixed point is
-    the optimum, however different the agents are and whatever the step, as long as it is stable, which takes a smaller
-    step than D-PSGD. W must be doubly stochastic; the graph may change. Both vectors travel: twice the bytes.
+    With Y = -lr y and D = -lr grad f this is x+ = W x - lr y, y+ = W y + grad f(x+) - grad f(x),
+    y_0 = grad f(x_0). The mean of Y is the mean of D in every round, so agents that agree all move
+    by the mean gradient: the fixed point is the optimum, however different the agents are and
+    whatever the step, as long as it is stable, which takes a smaller step than D-PSGD. W must be
+    doubly stochastic; the graph may change. Both vectors travel: twice the bytes.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline folds. The mean of Y needs every message.
+        on_loss: there is no choice: what misses its deadline folds. The mean of Y needs every
+            message.
         matrix: the rule that gives W.
-        form: diging is the above. adapt_then_combine mixes after the step: x_{t+1} = W (x_t + Y_t), which stands larger
-            steps.
+        form: diging is the above. adapt_then_combine mixes after the step: x_{t+1} = W (x_t + Y_t),
+            which stands larger steps.
 
-    Reference: Nedic, Olshevsky, Shi, Achieving geometric convergence for distributed optimization over time-varying
-        graphs, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218 (DIGing); Qu, Li, Harnessing smoothness to accelerate
-        distributed optimization, IEEE TCNS 5(3), 2018, arXiv 1605.07112. Adapt then combine: Di Lorenzo, Scutari, NEXT,
-        IEEE TSIPN 2(2), 2016, arXiv 1602.00591. With policy gradients: Jiang et al., MDPGT, AAAI 2022, arXiv
+    Reference: Nedic, Olshevsky, Shi, Achieving geometric convergence for distributed optimization
+        over time-varying graphs, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218 (DIGing); Qu,
+        Li, Harnessing smoothness to accelerate distributed optimization, IEEE TCNS 5(3), 2018,
+        arXiv 1605.07112. Adapt then combine: Di Lorenzo, Scutari, NEXT, IEEE TSIPN 2(2), 2016,
+            arXiv 1602.00591. With policy gradients: Jiang et al., MDPGT, AAAI 2022, arXiv
         2112.02813.
     """
 
@@ -100,19 +103,22 @@ class GradientTracking(Mixing):
 class Extra(Mixing):
     """x_{t+2} = (I + W) x_{t+1} - (I + W)/2 x_t + D_{t+1} - D_t; D_t `(k,)` is what training from x_t changed.
 
-    It begins with x_1 = W x_0 + D_0. With D = -lr grad f the fixed point is the optimum, for any step below
-    (1 + lambda_min(W)) / L, L the largest curvature: a larger one than gradient tracking stands, with the bytes of
-    D-PSGD. W must be symmetric, and the same in every round.
+    It begins with x_1 = W x_0 + D_0. With D = -lr grad f the fixed point is the optimum, for any
+    step below (1 + lambda_min(W)) / L, L the largest curvature: a larger one than gradient tracking
+    stands, with the bytes of D-PSGD. W must be symmetric, and the same in every round.
 
-    Computed as x_{t+1} = W x_t + D_t + S_t with S_t = sum_{s<t} (W - I)/2 x_s, the paper's cumulative correction, in
-    differences x_j - x_i and double precision: the mean of S is 0, and what rounding makes of it adds up.
+    Computed as x_{t+1} = W x_t + D_t + S_t with S_t = sum_{s<t} (W - I)/2 x_s, the paper's
+    cumulative correction, in differences x_j - x_i and double precision: the mean of S is 0, and
+    what rounding makes of it adds up.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline folds. The memory of the last round needs every message.
+        on_loss: there is no choice: what misses its deadline folds. The memory of the last round
+            needs every message.
         matrix: the rule that gives W.
 
-    Reference: Shi, Ling, Wu, Yin, EXTRA: an exact first-order algorithm for decentralized consensus optimization, SIAM
-        J. Optimization 25(2), 2015, arXiv 1404.6264, Algorithm 1 with (I + W)/2 as the second matrix.
+    Reference: Shi, Ling, Wu, Yin, EXTRA: an exact first-order algorithm for decentralized consensus
+        optimization, SIAM J. Optimization 25(2), 2015, arXiv 1404.6264, Algorithm 1 with (I + W)/2
+        as the second matrix.
     """
 
     is_stateful: ClassVar[bool] = True

@@ -17,11 +17,13 @@ from p2pfrl.core.rule import rule
 class Lag(Participation):
     """Asks agent m when L_m^2 ||x_m - x_k||^2 > (1 / (lr^2 M^2)) sum_(d=1..D) xi ||x_(k+1-d) - x_(k-d)||^2.
 
-    x_m is the model that m's last gradient was computed at, x_k the model now, M the number of agents. Chen, Giannakis,
-    Sun, Yin, LAG: Lazily aggregated gradient for communication-efficient distributed learning, NeurIPS 2018, arXiv
-    1805.09965, rule PS. It goes with payload "gradient", server optimizer "sgd" of the same lr and an aggregator that
-    sums what every agent sent last ("latest"). Everyone is asked at first. Here at least one agent is asked in every
-    round, the one furthest over (or least under) its bound: a coordinator that asked nobody would wait for nothing.
+    x_m is the model that m's last gradient was computed at, x_k the model now, M the number of
+    agents. Chen, Giannakis, Sun, Yin, LAG: Lazily aggregated gradient for communication-efficient
+    distributed learning, NeurIPS 2018, arXiv 1805.09965, rule PS. It goes with payload "gradient",
+    server optimizer "sgd" of the same lr and an aggregator that sums what every agent sent last
+    ("latest"). Everyone is asked at first. Here at least one agent is asked in every round, the one
+    furthest over (or least under) its bound: a coordinator that asked nobody would wait for
+    nothing.
 
     Attributes:
         smoothness: L_m of every agent's objective, in order of id.
@@ -40,7 +42,11 @@ class Lag(Participation):
     def misfit(self, agents: int) -> str | None:
         """Return what is wrong with a list of another length."""
         given = len(self.smoothness)
-        return None if given == agents else f"smoothness: expected one number for each of {agents} agents, got {given}"
+        return (
+            None
+            if given == agents
+            else f"smoothness: expected one number for each of {agents} agents, got {given}"
+        )
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return those whose model is too old."""

@@ -19,10 +19,11 @@ from p2pfrl.exchange.scores import UNKNOWN
 class Weighted(Participation):
     """fraction x present draws with replacement, probability p_k proportional to samples: scheme I of FedAvg.
 
-    Li, Huang, Yang, Wang, Zhang, On the convergence of FedAvg on non-IID data, ICLR 2020, arXiv 1907.02189. An agent
-    that is drawn m times counts m times in the aggregate, so that the plain mean (aggregator "mean" with uniform
-    weights) is an unbiased estimate of sum_k p_k x_k over all agents. Samples are the environment steps behind an
-    agent's last update; one that has not sent any yet counts like the mean of the others.
+    Li, Huang, Yang, Wang, Zhang, On the convergence of FedAvg on non-IID data, ICLR 2020, arXiv
+    1907.02189. An agent that is drawn m times counts m times in the aggregate, so that the plain
+    mean (aggregator "mean" with uniform weights) is an unbiased estimate of sum_k p_k x_k over all
+    agents. Samples are the environment steps behind an agent's last update; one that has not sent
+    any yet counts like the mean of the others.
 
     Attributes:
         fraction: draws per agent that is present.
@@ -46,14 +47,15 @@ class Weighted(Participation):
 class PowerOfChoice(Participation):
     """Of `candidates` that are drawn by samples, fraction x present that did worst: highest loss, or lowest return.
 
-    Cho, Wang, Joshi, Towards understanding biased client selection in federated learning, AISTATS 2022, arXiv
-    2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is what an agent's last update told.
-    Whoever has told nothing yet comes first. A biased choice: it speeds up early rounds and moves the fixed point.
+    Cho, Wang, Joshi, Towards understanding biased client selection in federated learning, AISTATS
+    2022, arXiv 2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is what
+    an agent's last update told. Whoever has told nothing yet comes first. A biased choice: it
+    speeds up early rounds and moves the fixed point.
 
     Attributes:
         fraction: of those present that are asked.
-        candidates: how many are drawn first, without replacement, with probability proportional to samples; twice as
-            many as are asked when not given.
+        candidates: how many are drawn first, without replacement, with probability proportional to
+            samples; twice as many as are asked when not given.
         by: loss of the last local update, highest first; or its mean return, lowest first.
     """
 

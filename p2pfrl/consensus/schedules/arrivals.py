@@ -26,7 +26,7 @@ from p2pfrl.core.types import (
     Send,
     Started,
     WaitUntil,
-)  # fmt: skip
+)
 
 _PATIENCE = 300 * 10**9
 """Nanoseconds after which an agent without its coordinator, or a coordinator without any agent, goes home."""
@@ -42,22 +42,29 @@ class Unhurried(ScheduleRule):
         """One second: nobody waits for a dead peer."""
         return 1.0
 
-    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
+    def client(
+        self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
+    ) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
         return Client(
-            every=self.every, rounds=rounds, patience=_PATIENCE, available=available, retag=False,
+            every=self.every,
+            rounds=rounds,
+            patience=_PATIENCE,
+            available=available,
+            retag=False,
             coordinator=coordinator,
-        )  # fmt: skip
+        )
 
 
 class AsynchronousCoordinator:
     """Make a new model of every `size` updates that arrive, each weighted by its staleness.
 
-    The staleness of an update is the number of models made since the one it started from. `rounds` times n updates are
-    applied, the last ones however few they are, then the final model goes to everyone. Whoever has sent an update gets
-    the model of now at once; of updates that arrive at the same moment all are looked at first, so that their order
-    does not matter where together they make a new model. Once everyone has been gone for 300 seconds, in a simulation
-    virtual ones, nobody is waited for any more: what has arrived is applied, and the run is over.
+    The staleness of an update is the number of models made since the one it started from. `rounds`
+    times n updates are applied, the last ones however few they are, then the final model goes to
+    everyone. Whoever has sent an update gets the model of now at once; of updates that arrive at
+    the same moment all are looked at first, so that their order does not matter where together they
+    make a new model. Once everyone has been gone for 300 seconds, in a simulation virtual ones,
+    nobody is waited for any more: what has arrived is applied, and the run is over.
 
     Args:
         participants: who is asked at the start.
@@ -148,7 +155,11 @@ class AsynchronousCoordinator:
         if deadline == self._deadline:
             self.deadlines_expired += 1
             return self._end()
-        return (*self._answer(), WaitUntil(self._deadline)) if self._deadline is not None else self._answer()
+        return (
+            (*self._answer(), WaitUntil(self._deadline))
+            if self._deadline is not None
+            else self._answer()
+        )
 
     def _end(self) -> Sequence[Action]:
         last = (self._mix(),) if self._buffer else ()
@@ -164,4 +175,9 @@ class AsynchronousCoordinator:
         staleness = [self.version - m.round for m in received]
         self._buffer = []
         self.version += 1
-        return Mix(self.version - 1, received, staleness, [self._staleness.factor(tau) for tau in staleness])
+        return Mix(
+            self.version - 1,
+            received,
+            staleness,
+            [self._staleness.factor(tau) for tau in staleness],
+        )

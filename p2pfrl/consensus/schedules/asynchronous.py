@@ -26,17 +26,18 @@ from p2pfrl.core.types import (
     Started,
     Train,
     Trained,
-)  # fmt: skip
+)
 
 
 @rule
 class Asynchronous(Unhurried):
     """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
 
-    With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which answers at once
-    (schedules/pairwise.py); nothing is stale then, and the options on staleness have no use. With other mixing an agent
-    mixes what its neighbors pushed to it. With a coordinator this is FedAsync (Xie, Koyejo, Gupta, OPT 2020, arXiv
-    1903.03934): the server moves toward every arriving update by s(staleness).
+    With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which
+    answers at once (schedules/pairwise.py); nothing is stale then, and the options on staleness
+    have no use. With other mixing an agent mixes what its neighbors pushed to it. With a
+    coordinator this is FedAsync (Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934): the server moves
+    toward every arriving update by s(staleness).
 
     Attributes:
         every: local updates per exchange.
@@ -46,7 +47,9 @@ class Asynchronous(Unhurried):
 
     every: int = Field(default=1, ge=1)
     max_staleness: int | None = Field(default=None, ge=0)
-    staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
+    staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(
+        default_factory=Polynomial
+    )
 
     def gossip(
         self,
@@ -74,11 +77,19 @@ class Asynchronous(Unhurried):
     ) -> Pairs:
         """Return the state machine of an agent that exchanges with one neighbor at a time."""
         return Pairs(
-            me, neighborhood, every=self.every, rounds=rounds, patience=patience, pick=pick, available=available,
+            me,
+            neighborhood,
+            every=self.every,
+            rounds=rounds,
+            patience=patience,
+            pick=pick,
+            available=available,
             first=first,
-        )  # fmt: skip
+        )
 
-    def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
+    def coordinator(
+        self, participants: Participants, *, rounds: int | None
+    ) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""
         return AsynchronousCoordinator(
             participants, rounds=rounds, max_staleness=self.max_staleness, staleness=self.staleness
@@ -88,11 +99,12 @@ class Asynchronous(Unhurried):
 class Push:
     """One agent's asynchronous rounds.
 
-    `round` counts its own exchanges, but keeps up with what it mixes: a slow agent, or one that came late, would
-    otherwise fall behind without bound, and what it sends would count for nothing.
+    `round` counts its own exchanges, but keeps up with what it mixes: a slow agent, or one that
+    came late, would otherwise fall behind without bound, and what it sends would count for nothing.
 
-    The staleness of a payload is the number of own updates completed since it arrived plus the rounds it lagged behind
-    us on arrival. Each payload is applied at most once, the newest of each neighbor.
+    The staleness of a payload is the number of own updates completed since it arrived plus the
+    rounds it lagged behind us on arrival. Each payload is applied at most once, the newest of each
+    neighbor.
     """
 
     def __init__(
@@ -125,7 +137,11 @@ class Push:
             return self._trained(now)
         if isinstance(event, Started):
             return (Train(),)
-        if isinstance(event, PeerJoined) and self.round and event.peer in self._neighborhood.successors(self.round):
+        if (
+            isinstance(event, PeerJoined)
+            and self.round
+            and event.peer in self._neighborhood.successors(self.round)
+        ):
             return (Send((event.peer,), self.round - 1),)
         return ()
 

@@ -1,7 +1,8 @@
 """The contract of schedules: a rule with the options of a round protocol, and the state machines it makes.
 
-A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock and draws nothing, so
-it runs unchanged in the simulator and on a LAN, and a test can feed it any order of events.
+A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock
+and draws nothing, so it runs unchanged in the simulator and on a LAN, and a test can feed it any
+order of events.
 """
 
 from __future__ import annotations
@@ -120,12 +121,15 @@ class ScheduleRule(ABC):
     ) -> Schedule:
         """Return the state machine of an agent that exchanges with one neighbor at a time, if there is one.
 
-        It asks whom `pick` makes of (round, neighbors that are there), again after `patience` nanoseconds.
+        It asks whom `pick` makes of (round, neighbors that are there), again after `patience`
+        nanoseconds.
         """
         raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
 
     @abstractmethod
-    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Schedule:
+    def client(
+        self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
+    ) -> Schedule:
         """Return the state machine of an agent that trains for a coordinator."""
 
     @abstractmethod

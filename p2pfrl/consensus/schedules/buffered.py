@@ -18,13 +18,15 @@ from p2pfrl.core.types import Schedule
 class Buffered(Unhurried):
     """x <- server step of (1/K) sum s(tau_k) u_k, after every K updates u_k that arrive; nobody waits for anybody.
 
-    s(tau) = 1/sqrt(1 + tau) by default, tau the number of models made since the one that u_k started from. K = 1 is
-    schedule asynchronous; K = n with agents of one speed is schedule synchronous. In the paper a client that has
-    uploaded is replaced by another one; here it goes on from the model of now. `stop.rounds` R means n R updates, as of
-    schedule asynchronous, so n R / K models: whatever K is, agents work as much.
+    s(tau) = 1/sqrt(1 + tau) by default, tau the number of models made since the one that u_k
+    started from. K = 1 is schedule asynchronous; K = n with agents of one speed is schedule
+    synchronous. In the paper a client that has uploaded is replaced by another one; here it goes on
+    from the model of now. `stop.rounds` R means n R updates, as of schedule asynchronous, so n R /
+    K models: whatever K is, agents work as much.
 
-    With `fresh_only` this is the round of Rennala NIGT: K gradients at the same point, from whoever is fast, and what
-    was computed elsewhere is ignored. With payload "parameters" s scales the distance to the model of now.
+    With `fresh_only` this is the round of Rennala NIGT: K gradients at the same point, from whoever
+    is fast, and what was computed elsewhere is ignored. With payload "parameters" s scales the
+    distance to the model of now.
 
     Attributes:
         every: local updates per exchange.
@@ -33,8 +35,9 @@ class Buffered(Unhurried):
         max_staleness: older updates are dropped and counted; none is when not given.
         staleness: the factor s(tau).
 
-    Reference: Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek, Huba, Federated learning with buffered asynchronous
-        aggregation, AISTATS 2022, arXiv 2106.06639; Tyurin et al., ICLR 2026, arXiv 2509.24305 (Rennala NIGT).
+    Reference: Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek, Huba, Federated learning with
+        buffered asynchronous aggregation, AISTATS 2022, arXiv 2106.06639; Tyurin et al., ICLR 2026,
+        arXiv 2509.24305 (Rennala NIGT).
     """
 
     needs_coordinator: ClassVar[bool] = True
@@ -42,7 +45,9 @@ class Buffered(Unhurried):
     size: int = Field(default=10, ge=1)
     fresh_only: bool = False
     max_staleness: int | None = Field(default=None, ge=0)
-    staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(default_factory=Polynomial)
+    staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(
+        default_factory=Polynomial
+    )
 
     def __post_init__(self) -> None:
         if self.fresh_only and self.max_staleness is not None:
@@ -65,7 +70,9 @@ class Buffered(Unhurried):
         """Refuse: among neighbors nobody holds a buffer."""
         raise NotImplementedError("schedule 'buffered' needs a coordinator")
 
-    def coordinator(self, participants: Participants, *, rounds: int | None) -> AsynchronousCoordinator:
+    def coordinator(
+        self, participants: Participants, *, rounds: int | None
+    ) -> AsynchronousCoordinator:
         """Return the coordinator's state machine."""
         return AsynchronousCoordinator(
             participants,

@@ -28,7 +28,7 @@ from p2pfrl.core.types import (
     Train,
     Trained,
     WaitUntil,
-)  # fmt: skip
+)
 
 _FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
 
@@ -36,10 +36,11 @@ _FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
 class Client:
     """An agent that trains from every model it gets and sends the result back, synchronous or not.
 
-    A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts for the newest round.
-    Without it there is no round to wait for: it takes the model that comes in answer to its update and no other, so
-    that one update of it is under way however often a coordinator that lost sight of it sends the model again. While
-    it is not available it asks again after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
+    A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts
+    for the newest round. Without it there is no round to wait for: it takes the model that comes in
+    answer to its update and no other, so that one update of it is under way however often a
+    coordinator that lost sight of it sends the model again. While it is not available it asks again
+    after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
 
     Args:
         every: local updates per exchange.
@@ -109,12 +110,16 @@ class Client:
 
     def waits_for(self) -> str:
         """Return in words what this agent is waiting for."""
-        return "an agent waits for " + ("its own update" if self._updates_left else "the coordinator's next model")
+        return "an agent waits for " + (
+            "its own update" if self._updates_left else "the coordinator's next model"
+        )
 
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         version = (message.incarnation, message.sequence)
-        if version <= self._newest or (self._retag and message.round < self._round and message.kind != FINAL):
+        if version <= self._newest or (
+            self._retag and message.round < self._round and message.kind != FINAL
+        ):
             self.messages_late += not event.again
             return ()
         self._newest = version
@@ -167,10 +172,11 @@ class Client:
 class Coordinator:
     """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
 
-    The deadline counts from the first answer of a round, so that it does not depend on how long training takes. Before
-    that, lost messages and dead links are reported by the links. With a `quorum` below 1 that share of answers is
-    enough, and what comes later is late. With no deadline it waits for everyone who is there. Where nobody is, a round
-    ends after `idle`, which is the deadline if nothing else is said.
+    The deadline counts from the first answer of a round, so that it does not depend on how long
+    training takes. Before that, lost messages and dead links are reported by the links. With a
+    `quorum` below 1 that share of answers is enough, and what comes later is late. With no deadline
+    it waits for everyone who is there. Where nobody is, a round ends after `idle`, which is the
+    deadline if nothing else is said.
     """
 
     def __init__(
@@ -223,7 +229,9 @@ class Coordinator:
 
     def waits_for(self) -> str:
         """Return in words what the coordinator is waiting for."""
-        return f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
+        return (
+            f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
+        )
 
     def _begin(self, now: int) -> list[Action]:
         self._box = {}

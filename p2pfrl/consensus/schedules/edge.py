@@ -23,19 +23,19 @@ from p2pfrl.core.types import (
     Send,
     Started,
     WaitUntil,
-)  # fmt: skip
+)
 
 
 class Edge(Coordinator):
     """A coordinator to its agents, a client to the cloud: `period` rounds from each model of the cloud.
 
-    Its rounds are numbered through: round r belongs to model r // period of the cloud, to which the edge then sends
-    what became of it. Where everyone has left it answers at once. A model of the cloud that is lost is one that it goes
-    on without.
+    Its rounds are numbered through: round r belongs to model r // period of the cloud, to which the
+    edge then sends what became of it. Where everyone has left it answers at once. A model of the
+    cloud that is lost is one that it goes on without.
 
-    A link to the cloud that comes back brings a model: the one that was answered already is answered again, and of one
-    that is newer than those of its rounds what became of the older one counts as the answer. Where no cloud comes back
-    it ends with what it has, and tells its agents.
+    A link to the cloud that comes back brings a model: the one that was answered already is
+    answered again, and of one that is newer than those of its rounds what became of the older one
+    counts as the answer. Where no cloud comes back it ends with what it has, and tells its agents.
 
     Args:
         participants: its agents.
@@ -56,7 +56,9 @@ class Edge(Coordinator):
         quorum: float,
         patience: int,
     ) -> None:
-        super().__init__(participants, rounds=None, deadline=deadline, suspect_after=suspect_after, quorum=quorum)
+        super().__init__(
+            participants, rounds=None, deadline=deadline, suspect_after=suspect_after, quorum=quorum
+        )
         self._last = rounds
         self._period = period
         self._model = -1
@@ -71,7 +73,11 @@ class Edge(Coordinator):
         if isinstance(event, Received) and event.message.sender == COORDINATOR:
             return self._adopt(event.message, now)
         if isinstance(event, Missing) and event.peer == COORDINATOR:
-            return self._open(event.round, now) if self._is_reporting and event.round > self._model else ()
+            return (
+                self._open(event.round, now)
+                if self._is_reporting and event.round > self._model
+                else ()
+            )
         if isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR:
             self._alone = now + self._to_wait if isinstance(event, PeerLost) else None
             return [WaitUntil(self._alone)] if self._is_reporting else ()
@@ -81,7 +87,11 @@ class Edge(Coordinator):
 
     def waits_for(self) -> str:
         """Return in words what the edge is waiting for."""
-        return "an edge waits for the cloud's next model" if self._is_reporting else super().waits_for()
+        return (
+            "an edge waits for the cloud's next model"
+            if self._is_reporting
+            else super().waits_for()
+        )
 
     def _adopt(self, message: Message, now: int) -> Iterator[Action]:
         version = (message.incarnation, message.sequence)
@@ -123,7 +133,11 @@ class Edge(Coordinator):
         self._box, self._awaited, self._deadline = {}, {}, None
         following, self._next = self._next, None
         if following is not None and following.kind == FINAL:
-            return [WaitUntil(None), Adopt(following, following.round - 1), *self._open(following.round, now)]
+            return [
+                WaitUntil(None),
+                Adopt(following, following.round - 1),
+                *self._open(following.round, now),
+            ]
         if following is not None:
             self._model = following.round
         self._alone = None if self._alone is None else max(now, self._alone)

@@ -25,7 +25,7 @@ from p2pfrl.core.types import (
     Train,
     Trained,
     WaitUntil,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from p2pfrl.consensus.schedules.synchronous import Synchronous
@@ -43,22 +43,42 @@ _NOBODY: dict[int, None] = {}
 class Gossip:
     """One agent's synchronous rounds.
 
-    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one has, train
-    meanwhile, wait, mix what was sent and add one's own progress.
+    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one
+    has, train meanwhile, wait, mix what was sent and add one's own progress.
 
-    An agent that is behind catches up: when a neighbor that hears us is already past our round, it went on without us,
-    and our update counts for its round; who sits a round out then waits no longer for it. A neighbor whose link is
-    down, or that missed `suspect_after` deadlines in a row, is not awaited until it is heard again; if that comes too
-    late, one more miss is enough. One that missed the last deadline gets half of the next: then we are late by less
-    than our other neighbors grant us, and one slow agent does not make everyone miss everyone. What comes too late from
-    it is mixed in the round in which it came, as stale.
+    An agent that is behind catches up: when a neighbor that hears us is already past our round, it
+    went on without us, and our update counts for its round; who sits a round out then waits no
+    longer for it. A neighbor whose link is down, or that missed `suspect_after` deadlines in a row,
+    is not awaited until it is heard again; if that comes too late, one more miss is enough. One
+    that missed the last deadline gets half of the next: then we are late by less than our other
+    neighbors grant us, and one slow agent does not make everyone miss everyone. What comes too late
+    from it is mixed in the round in which it came, as stale.
     """
 
     __slots__ = (
-        "_absent", "_active", "_available", "_awaited", "_combine_first", "_deadline", "_every", "_inbox", "_me",
-        "_misses", "_neighborhood", "_newest", "_oldest", "_patience", "_rounds", "_suspect_after", "_until",
-        "_updates_left", "_waiting", "deadlines_expired", "messages_late", "round",
-    )  # fmt: skip
+        "_absent",
+        "_active",
+        "_available",
+        "_awaited",
+        "_combine_first",
+        "_deadline",
+        "_every",
+        "_inbox",
+        "_me",
+        "_misses",
+        "_neighborhood",
+        "_newest",
+        "_oldest",
+        "_patience",
+        "_rounds",
+        "_suspect_after",
+        "_until",
+        "_updates_left",
+        "_waiting",
+        "deadlines_expired",
+        "messages_late",
+        "round",
+    )
 
     def __init__(
         self,
@@ -139,15 +159,20 @@ class Gossip:
         jump = self._catch_up()
         if self._rounds is not None and self.round >= self._rounds:
             self.round = self._rounds - 1
-        return [*jump, Send(self._neighborhood.successors(self.round), self.round), *self._wait(now)]
+        return [
+            *jump,
+            Send(self._neighborhood.successors(self.round), self.round),
+            *self._wait(now),
+        ]
 
     def _wait(self, now: int) -> list[Action]:
         arrived, absent = self._inbox.get(self.round, {}), self._absent
         expected = self._neighborhood.predecessors(self.round)
         self._awaited = {
-            j: None for j in expected
+            j: None
+            for j in expected
             if not (j in arrived or j in absent or self._went_on(j, self._newest.get(j, 0)))
-        }  # fmt: skip
+        }
         self._waiting = True
         if not self._awaited:
             return self._mix(now)
@@ -174,8 +199,12 @@ class Gossip:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
-        has_gone = self._waiting and sender in self._awaited and self._went_on(sender, message.round)
-        actions = self._arrived(sender, message.round, None if message.kind == SKIP else message, now)
+        has_gone = (
+            self._waiting and sender in self._awaited and self._went_on(sender, message.round)
+        )
+        actions = self._arrived(
+            sender, message.round, None if message.kind == SKIP else message, now
+        )
         if has_gone and self._active:
             return self._arrived(sender, self.round, None, now)
         if has_gone:
@@ -195,9 +224,13 @@ class Gossip:
 
     def _is_beyond(self, round: int) -> bool:
         """Whether nobody can honestly be in `round` yet."""
-        return round >= self.round + _HORIZON or (self._rounds is not None and round >= self._rounds)
+        return round >= self.round + _HORIZON or (
+            self._rounds is not None and round >= self._rounds
+        )
 
-    def _arrived(self, sender: int, round: int, message: Message | None, now: int) -> Sequence[Action]:
+    def _arrived(
+        self, sender: int, round: int, message: Message | None, now: int
+    ) -> Sequence[Action]:
         self._inbox.setdefault(round, {}).setdefault(sender, message)
         if len(self._inbox) > _AHEAD:
             self._trim(sender)
@@ -211,7 +244,9 @@ class Gossip:
         """Keep what will be of use: we jump to the rounds of whoever hears us, and come to the others' in turn."""
         later = [r for r, box in self._inbox.items() if sender in box and r != self.round]
         if len(later) > _AHEAD:
-            surplus = min(later) if sender in self._neighborhood.successors(self.round) else max(later)
+            surplus = (
+                min(later) if sender in self._neighborhood.successors(self.round) else max(later)
+            )
             box = self._inbox[surplus]
             self.messages_late += box.pop(sender) is not None
             if not box:
@@ -267,7 +302,9 @@ class Gossip:
         received = [m for j in expected if (m := box.get(j)) is not None]
         for m in received if self._misses else ():
             if (missed := self._misses.get(m.sender)) is not None:
-                missed.first = max(missed.first, m.round + 1)  # what is older, or comes again, has been mixed
+                missed.first = max(
+                    missed.first, m.round + 1
+                )  # what is older, or comes again, has been mixed
         staleness = [self.round - m.round for m in received]
         mix = Mix(self.round, received, staleness, [1.0] * len(received), active=self._active)
         actions: list[Action] = [mix]
@@ -282,11 +319,18 @@ class Gossip:
         """Return what came from a neighbor after we had given its round up, once."""
         missed = self._misses.get(j)
         late = missed.take() if missed is not None and self._active else None
-        is_fresh = late is not None and (self._oldest is None or self.round - late.round <= self._oldest)
+        is_fresh = late is not None and (
+            self._oldest is None or self.round - late.round <= self._oldest
+        )
         return late if is_fresh else None
 
 
 _HANDLERS: dict[type, Callable[[Gossip, Any, int], Sequence[Action]]] = {
-    Started: Gossip._started, Trained: Gossip._trained, Received: Gossip._received, Missing: Gossip._missing,
-    Expired: Gossip._expired, PeerLost: Gossip._lost, PeerJoined: Gossip._joined,
-}  # fmt: skip
+    Started: Gossip._started,
+    Trained: Gossip._trained,
+    Received: Gossip._received,
+    Missing: Gossip._missing,
+    Expired: Gossip._expired,
+    PeerLost: Gossip._lost,
+    PeerJoined: Gossip._joined,
+}

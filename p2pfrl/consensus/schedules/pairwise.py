@@ -24,7 +24,7 @@ from p2pfrl.core.types import (
     Train,
     Trained,
     WaitUntil,
-)  # fmt: skip
+)
 
 Pick = Callable[[int, Sequence[int]], int]
 """(round, candidates in ascending order) -> the one that is asked."""
@@ -36,22 +36,24 @@ _NEVER = (-1, -1)
 class Pairs:
     """Exchanges in pairs that are atomic whatever links do.
 
-    When its local updates are done the agent asks one neighbor, and trains on while it waits for the answer; if that
-    takes longer than the training, it waits. It always answers others, at once, also while it waits itself: so nobody
-    can block anybody, and no bipartite graph is needed. A question without an answer is asked again, under the same
-    number and with the same payload; whoever has answered it already gives the same answer again and does not move
-    again. So both move exactly once, unless one of them crashes in between or they lose sight of each other: then the
-    one that asked gives up and goes on.
+    When its local updates are done the agent asks one neighbor, and trains on while it waits for
+    the answer; if that takes longer than the training, it waits. It always answers others, at once,
+    also while it waits itself: so nobody can block anybody, and no bipartite graph is needed. A
+    question without an answer is asked again, under the same number and with the same payload;
+    whoever has answered it already gives the same answer again and does not move again. So both
+    move exactly once, unless one of them crashes in between or they lose sight of each other: then
+    the one that asked gives up and goes on.
 
-    Where two ask each other at once, the one with the lower number gets its answer and refuses: one exchange for both.
-    With two, each would move half the way twice, to where the other one was, and two agents that have nobody else to
-    ask would change places for ever.
+    Where two ask each other at once, the one with the lower number gets its answer and refuses: one
+    exchange for both. With two, each would move half the way twice, to where the other one was, and
+    two agents that have nobody else to ask would change places for ever.
 
     Args:
         me: id of this agent.
         neighborhood: whom it may ask.
         every: local updates per exchange.
-        rounds: exchanges after which it finishes; then it tells its neighbors, who do not ask it any more.
+        rounds: exchanges after which it finishes; then it tells its neighbors, who do not ask it
+            any more.
         patience: nanoseconds until a question is asked again.
         pick: whom to ask.
         available: whether it takes part in a round.
@@ -157,7 +159,9 @@ class Pairs:
         if message.kind == UPDATE:
             self._done.pop(sender, None)
             return self._questioned(message, now)
-        is_done = message.kind == SKIP and self._rounds is not None and message.round >= self._rounds
+        is_done = (
+            message.kind == SKIP and self._rounds is not None and message.round >= self._rounds
+        )
         if is_done:
             self._done[sender] = None
         if sender != self._asked or not (is_done or message.round == self.round):
@@ -185,7 +189,10 @@ class Pairs:
         """End the exchange; begin the next one if the local updates before it are done already."""
         self._asked = self._deadline = None
         staleness = [self._updates_since] * len(received)
-        actions: list[Action] = [WaitUntil(None), Mix(self.round, received, staleness, [1.0] * len(received))]
+        actions: list[Action] = [
+            WaitUntil(None),
+            Mix(self.round, received, staleness, [1.0] * len(received)),
+        ]
         self.round += 1
         if self._is_over():
             return [*actions, *self._finish()]

@@ -21,12 +21,15 @@ class Synchronous(ScheduleRule):
 
     Attributes:
         every: local updates per exchange.
-        deadline: how long to wait for neighbors, from the end of one's own update; a later arrival counts as late.
-        suspect_after: misses in a row after which a neighbor is not awaited until it is heard again.
-        max_staleness: rounds for which a payload still counts that came too late, or that stands in for a missing one
-            (mixing.on_loss = "last_known"); any number when not given.
-        quorum: with a coordinator, the share of those asked whose answers end a round: elastic rounds. What comes later
-            counts as late; the update of whoever still trains when the next model comes counts for that round.
+        deadline: how long to wait for neighbors, from the end of one's own update; a later arrival
+            counts as late.
+        suspect_after: misses in a row after which a neighbor is not awaited until it is heard
+            again.
+        max_staleness: rounds for which a payload still counts that came too late, or that stands in
+            for a missing one (mixing.on_loss = "last_known"); any number when not given.
+        quorum: with a coordinator, the share of those asked whose answers end a round: elastic
+            rounds. What comes later counts as late; the update of whoever still trains when the
+            next model comes counts for that round.
     """
 
     is_asynchronous: ClassVar[bool] = False
@@ -57,14 +60,21 @@ class Synchronous(ScheduleRule):
         first: int = 0,
     ) -> Gossip:
         """Return the state machine of an agent that mixes with its neighbors."""
-        return Gossip(self, me, neighborhood, rounds, order == "combine_while_adapting", available, first)
+        return Gossip(
+            self, me, neighborhood, rounds, order == "combine_while_adapting", available, first
+        )
 
-    def client(self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR) -> Client:
+    def client(
+        self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
+    ) -> Client:
         """Return the state machine of an agent that trains for a coordinator."""
         return Client(
-            every=self.every, rounds=rounds, patience=round(10e9 * self.deadline), available=available,
+            every=self.every,
+            rounds=rounds,
+            patience=round(10e9 * self.deadline),
+            available=available,
             coordinator=coordinator,
-        )  # fmt: skip
+        )
 
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Coordinator:
         """Return the coordinator's state machine."""

@@ -1,7 +1,8 @@
 """FedOpt: server optimizers with a step size per coordinate.
 
-Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, Adaptive federated optimization, ICLR 2021,
-arXiv 2003.00295, Algorithm 2. With Delta = target - x, m = 0 and v = tau^2 at first, and no bias correction:
+Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, Adaptive federated optimization,
+ICLR 2021, arXiv 2003.00295, Algorithm 2. With Delta = target - x, m = 0 and v = tau^2 at first, and
+no bias correction:
 
     m <- beta1 m + (1 - beta1) Delta,  v as each rule says,  x <- x + lr m / (sqrt(v) + tau)
 
@@ -32,7 +33,9 @@ class Adaptive(ServerOptimizer):
         """Return m = 0 and v = tau^2."""
         return np.zeros_like(model), np.full_like(model, self.tau**2)
 
-    def step(self, model: Vector, target: Vector, factor: float, state: State) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, target: Vector, factor: float, state: State
+    ) -> tuple[Vector, State]:
         """Return the next model, m and v."""
         delta = factor * (target - model)
         mean = self.beta1 * state[0] + (1.0 - self.beta1) * delta
@@ -48,8 +51,8 @@ class Adaptive(ServerOptimizer):
 class Adam(Adaptive):
     """FedAdam: v <- beta2 v + (1 - beta2) Delta^2. Reddi et al., ICLR 2021, arXiv 2003.00295.
 
-    With beta1 = 0 it is RMSProp with statistics that all agents share, as in A3C (Mnih et al., ICML 2016, arXiv
-    1602.01783), but for sqrt(v) + tau in place of sqrt(v + epsilon).
+    With beta1 = 0 it is RMSProp with statistics that all agents share, as in A3C (Mnih et al., ICML
+    2016, arXiv 1602.01783), but for sqrt(v) + tau in place of sqrt(v + epsilon).
 
     Attributes:
         lr: step size; a constant Delta moves every coordinate by lr a step in the end.

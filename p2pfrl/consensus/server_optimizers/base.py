@@ -27,7 +27,9 @@ class ServerOptimizer(ABC):
         return ()
 
     @abstractmethod
-    def step(self, model: Vector, target: Vector, factor: float, state: State) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, target: Vector, factor: float, state: State
+    ) -> tuple[Vector, State]:
         """Return the next model, a new vector, and state. `factor` <= 1 is the weight of a stale target."""
 
 
@@ -37,7 +39,9 @@ class Replace(ServerOptimizer):
 
     goes_to_target: ClassVar[bool] = True
 
-    def step(self, model: Vector, target: Vector, factor: float, state: State) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, target: Vector, factor: float, state: State
+    ) -> tuple[Vector, State]:
         """Return target, or the point between."""
         return (target if factor == 1.0 else model + factor * (target - model)), state
 
@@ -49,6 +53,8 @@ class StalenessMix(ServerOptimizer):
     goes_to_target: ClassVar[bool] = True
     alpha: float = Field(default=0.6, gt=0, le=1)
 
-    def step(self, model: Vector, target: Vector, factor: float, state: State) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, target: Vector, factor: float, state: State
+    ) -> tuple[Vector, State]:
         """Return the point alpha s of the way."""
         return model + self.alpha * factor * (target - model), state

@@ -1,7 +1,7 @@
 """The contract of topologies: who sends to whom, in every round.
 
-A topology is a rule: a frozen dataclass of options. Its graph is a pure function of (n, seed, round), so that every
-agent of a real deployment computes the same one without asking anybody.
+A topology is a rule: a frozen dataclass of options. Its graph is a pure function of (n, seed,
+round), so that every agent of a real deployment computes the same one without asking anybody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _RECENT_ROUNDS = 64
 class Topology(ABC):
     """A family of graphs over agents 0..n-1. Subclasses are rules (frozen dataclasses).
 
-    One agent alone has no edges; every family gives that graph for n = 1 unless its options forbid it.
+    One agent alone has no edges; every family gives that graph for n = 1 unless its options forbid
+    it.
     """
 
     def period(self, n: int) -> int | None:

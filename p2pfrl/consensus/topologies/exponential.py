@@ -18,8 +18,8 @@ class Exponential(Topology):
 
     With uniform weights and n = 2^k agents, |lambda_2| = (k - 1) / (k + 1).
 
-    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for decentralized deep training,
-        NeurIPS 2021, arXiv 2110.13363 (equation 5).
+    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
+        decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (equation 5).
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -31,10 +31,12 @@ class Exponential(Topology):
 class OnePeerExponential(Topology):
     """In round t agent i hears i + 2^(t mod ceil(log2 n)) (mod n) alone.
 
-    With uniform weights, 1/2 each, log2 n rounds average exactly where n is a power of two, and only then.
+    With uniform weights, 1/2 each, log2 n rounds average exactly where n is a power of two, and
+    only then.
 
-    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for decentralized deep training,
-        NeurIPS 2021, arXiv 2110.13363 (equation 7); Assran, Loizou, Ballas, Rabbat, ICML 2019, arXiv 1811.10792.
+    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
+        decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (equation 7); Assran, Loizou,
+        Ballas, Rabbat, ICML 2019, arXiv 1811.10792.
     """
 
     def period(self, n: int) -> int:

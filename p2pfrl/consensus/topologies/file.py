@@ -24,16 +24,19 @@ _SPEED_IN_FIBER = 299_792_458.0 * 2 / 3  # meters per second
 class File(Topology):
     """The graph of a GraphML file; agent i is its i-th node.
 
-    Read are, by attribute name (in any case): of a node `label` (else its id), `latitude` and `longitude` in degrees;
-    of an edge `latency` ("5ms", or a number of seconds) and `bandwidth` ("10Gbit/s", or a number of bytes per second).
-    An edge without a latency between nodes with coordinates takes the great-circle distance at two thirds of the speed
-    of light, the speed in fiber. Edges go one way where the file says directed. Parallel links count as one, with the
+    Read are, by attribute name (in any case): of a node `label` (else its id), `latitude` and
+    `longitude` in degrees; of an edge `latency` ("5ms", or a number of seconds) and `bandwidth`
+    ("10Gbit/s", or a number of bytes per second). An edge without a latency between nodes with
+    coordinates takes the great-circle distance at two thirds of the speed of light, the speed in
+    fiber. Edges go one way where the file says directed. Parallel links count as one, with the
     least latency and the largest bandwidth.
 
     Attributes:
-        path: of the file: as it stands, then in ./topologies, then among the graphs that come with the package.
+        path: of the file: as it stands, then in ./topologies, then among the graphs that come with
+            the package.
 
-    Reference: Knight, Nguyen, Falkner, Bowden, Roughan, The Internet Topology Zoo, IEEE JSAC 29(9), 2011.
+    Reference: Knight, Nguyen, Falkner, Bowden, Roughan, The Internet Topology Zoo, IEEE JSAC 29(9),
+    2011.
     """
 
     path: str
@@ -70,14 +73,17 @@ def find(name: str) -> Path:
     known = sorted({file.name for folder in folders() for file in folder.glob("*.graphml")})
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    raise TopologyError(f"topology.path: no graph file {name[:200]!r} here, in ./topologies or in the package; {hint}")
+    raise TopologyError(
+        f"topology.path: no graph file {name[:200]!r} here, in ./topologies or in the package; {hint}"
+    )
 
 
 def load(path: Path) -> Graph:
     """Return the graph of a GraphML file.
 
     Raises:
-        TopologyError: it is malformed, empty, disconnected, or has a self-loop or an edge to an unknown node.
+        TopologyError: it is malformed, empty, disconnected, or has a self-loop or an edge to an
+            unknown node.
     """
     document = graphml.read(path)
     if not document.nodes:
@@ -90,14 +96,20 @@ def load(path: Path) -> Graph:
     for edge in document.edges:
         i, j = (_endpoint(document, edge, index, end) for end in ("source", "target"))
         if i == j:
-            document.refuse(edge.line, f"node {edge.attributes['source']!r} has an edge to itself: remove it")
-        one_way = {"true": True, "false": False}.get(edge.attributes.get("directed", ""), document.directed)
+            document.refuse(
+                edge.line, f"node {edge.attributes['source']!r} has an edge to itself: remove it"
+            )
+        one_way = {"true": True, "false": False}.get(
+            edge.attributes.get("directed", ""), document.directed
+        )
         delay = _number(document, edge, "latency", seconds)
         if delay is None and (a := places[i]) and (b := places[j]):
             delay = great_circle(a, b) / _SPEED_IN_FIBER
         capacity = _number(document, edge, "bandwidth", rate)
         if capacity == 0.0:
-            document.refuse(edge.line, "bandwidth: a link of zero bandwidth carries nothing: remove it")
+            document.refuse(
+                edge.line, "bandwidth: a link of zero bandwidth carries nothing: remove it"
+            )
         for pair in ((i, j),) if one_way else ((i, j), (j, i)):
             pairs[pair] = None
             if delay is not None:
@@ -124,7 +136,10 @@ def great_circle(a: tuple[float, float], b: tuple[float, float]) -> float:
     3935
     """
     (phi, lam), (psi, mu) = ((math.radians(x), math.radians(y)) for x, y in (a, b))
-    h = math.sin((psi - phi) / 2) ** 2 + math.cos(phi) * math.cos(psi) * math.sin((mu - lam) / 2) ** 2
+    h = (
+        math.sin((psi - phi) / 2) ** 2
+        + math.cos(phi) * math.cos(psi) * math.sin((mu - lam) / 2) ** 2
+    )
     return 2 * _EARTH_RADIUS * math.asin(math.sqrt(min(1.0, h)))
 
 
@@ -133,7 +148,9 @@ def _index(document: Document) -> dict[str, int]:
     for node in document.nodes:
         name = node.attributes.get("id")
         if name is None or name in index:
-            document.refuse(node.line, "a node without an id" if name is None else f"a second node {name!r}")
+            document.refuse(
+                node.line, "a node without an id" if name is None else f"a second node {name!r}"
+            )
         index[name] = len(index)
     return index
 
@@ -141,20 +158,28 @@ def _index(document: Document) -> dict[str, int]:
 def _endpoint(document: Document, edge: Element, index: dict[str, int], end: str) -> int:
     name = edge.attributes.get(end)
     if name not in index:
-        document.refuse(edge.line, f"an edge with the {end} {name!r}, which is no node of this graph")
+        document.refuse(
+            edge.line, f"an edge with the {end} {name!r}, which is no node of this graph"
+        )
     return index[name]
 
 
 def _place(document: Document, node: Element) -> tuple[float, float] | None:
     if "latitude" not in node.data or "longitude" not in node.data:
         return None
-    latitude, longitude = (_number(document, node, name, _degrees) or 0.0 for name in ("latitude", "longitude"))
+    latitude, longitude = (
+        _number(document, node, name, _degrees) or 0.0 for name in ("latitude", "longitude")
+    )
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        document.refuse(node.line, f"latitude {latitude}, longitude {longitude}: not degrees on the earth")
+        document.refuse(
+            node.line, f"latitude {latitude}, longitude {longitude}: not degrees on the earth"
+        )
     return latitude, longitude
 
 
-def _number(document: Document, element: Element, name: str, parse: Callable[[object], float]) -> float | None:
+def _number(
+    document: Document, element: Element, name: str, parse: Callable[[object], float]
+) -> float | None:
     text = element.data.get(name)
     if text is None:
         return None

@@ -1,6 +1,7 @@
 """Read the part of GraphML that a network needs: nodes, edges and their data, with line numbers for errors.
 
-Files come from anywhere, so a document type or an entity is refused before it is expanded, and the size is limited.
+Files come from anywhere, so a document type or an entity is refused before it is expanded, and the
+size is limited.
 """
 
 from __future__ import annotations
@@ -56,9 +57,11 @@ def read(path: Path) -> Document:
     """Return what the GraphML file at `path` says.
 
     Raises:
-        TopologyError: it is too large, is not XML, has a document type or holds something other than one plain graph.
+        TopologyError: it is too large, is not XML, has a document type or holds something other
+            than one plain graph.
 
-    Reference: Brandes, Eiglsperger, Herman, Himsolt, Marshall, GraphML progress report, Graph Drawing 2001.
+    Reference: Brandes, Eiglsperger, Herman, Himsolt, Marshall, GraphML progress report, Graph
+    Drawing 2001.
     """
     try:
         with path.open("rb") as stream:
@@ -66,7 +69,9 @@ def read(path: Path) -> Document:
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) > MAX_BYTES:
-        raise TopologyError(f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a graph file")
+        raise TopologyError(
+            f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a graph file"
+        )
     document = Document(path)
     reader = _Reader(document)
     try:
@@ -123,7 +128,11 @@ class _Reader:
             self._names[self._key[1]] = attributes.get("attr.name", self._key[1]).lower()
         elif tag in ("node", "edge"):
             elements = self.document.nodes if tag == "node" else self.document.edges
-            defaults = {name: value for (kind, name), value in self._defaults.items() if kind in (tag, "all")}
+            defaults = {
+                name: value
+                for (kind, name), value in self._defaults.items()
+                if kind in (tag, "all")
+            }
             elements.append(Element(self.parser.CurrentLineNumber, attributes, defaults))
         elif tag == "data" and parent in ("node", "edge"):
             self._key = (parent, attributes.get("key", ""))

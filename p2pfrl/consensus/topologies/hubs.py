@@ -17,7 +17,8 @@ class Star(Topology):
 
     With Metropolis weights lambda_2 = 1 - 1/n.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004.
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+    Letters 53, 2004.
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -29,7 +30,8 @@ class Star(Topology):
 class Complete(Topology):
     """Everyone exchanges with everyone: with uniform weights one round averages exactly, as a server does.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004.
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+    Letters 53, 2004.
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -44,8 +46,8 @@ class Tree(Topology):
     Attributes:
         branching: children per agent.
 
-    Reference: Vogels, He, Koloskova, Lin, Karimireddy, Stich, Jaggi, RelaySum for decentralized deep learning on
-        heterogeneous data, NeurIPS 2021, arXiv 2110.04175.
+    Reference: Vogels, He, Koloskova, Lin, Karimireddy, Stich, Jaggi, RelaySum for decentralized
+        deep learning on heterogeneous data, NeurIPS 2021, arXiv 2110.04175.
     """
 
     branching: int = Field(default=2, ge=1)
@@ -62,8 +64,8 @@ class Dumbbell(Topology):
     Attributes:
         bridges: edges between the cliques; bridge k joins agent n//2 - 1 - k to agent n//2 + k.
 
-    Reference: He, Karimireddy, Jaggi, Byzantine-robust decentralized learning via ClippedGossip, 2022,
-        arXiv 2202.01545.
+    Reference: He, Karimireddy, Jaggi, Byzantine-robust decentralized learning via ClippedGossip,
+        2022, arXiv 2202.01545.
     """
 
     bridges: int = Field(default=1, ge=1)

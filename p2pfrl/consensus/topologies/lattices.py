@@ -19,7 +19,8 @@ class Grid(Topology):
     Attributes:
         rows: number of rows; None takes the largest divisor of n up to its square root.
 
-    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006.
+    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information
+    Theory 52(6), 2006.
     """
 
     rows: int | None = Field(default=None, ge=2)
@@ -31,8 +32,14 @@ class Grid(Topology):
             TopologyError: n is not rows x columns with at least two of each.
         """
         rows, columns = shape(n, self.rows, "grid")
-        across = ((r * columns + c, r * columns + c + 1) for r in range(rows) for c in range(columns - 1))
-        down = ((r * columns + c, (r + 1) * columns + c) for r in range(rows - 1) for c in range(columns))
+        across = (
+            (r * columns + c, r * columns + c + 1) for r in range(rows) for c in range(columns - 1)
+        )
+        down = (
+            (r * columns + c, (r + 1) * columns + c)
+            for r in range(rows - 1)
+            for c in range(columns)
+        )
         return undirected(n, [*across, *down])
 
 
@@ -43,8 +50,9 @@ class Torus(Topology):
     Attributes:
         rows: number of rows; None takes the largest divisor of n up to its square root.
 
-    Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform centralized algorithms?,
-        NeurIPS 2017, arXiv 1705.09056; as a graph for CHOCO: Koloskova, Stich, Jaggi, ICML 2019, arXiv 1902.00340.
+    Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform
+        centralized algorithms?, NeurIPS 2017, arXiv 1705.09056; as a graph for CHOCO: Koloskova,
+        Stich, Jaggi, ICML 2019, arXiv 1902.00340.
     """
 
     rows: int | None = Field(default=None, ge=2)
@@ -56,8 +64,16 @@ class Torus(Topology):
             TopologyError: n is not rows x columns with at least two of each.
         """
         rows, columns = shape(n, self.rows, "torus")
-        across = ((r * columns + c, r * columns + (c + 1) % columns) for r in range(rows) for c in range(columns))
-        down = ((r * columns + c, (r + 1) % rows * columns + c) for r in range(rows) for c in range(columns))
+        across = (
+            (r * columns + c, r * columns + (c + 1) % columns)
+            for r in range(rows)
+            for c in range(columns)
+        )
+        down = (
+            (r * columns + c, (r + 1) % rows * columns + c)
+            for r in range(rows)
+            for c in range(columns)
+        )
         return undirected(n, [*across, *down] if n > 1 else ())
 
 
@@ -65,8 +81,8 @@ class Torus(Topology):
 class Hypercube(Topology):
     """Agents whose numbers differ in one bit exchange: log2(n) neighbors each.
 
-    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for decentralized deep training,
-        NeurIPS 2021, arXiv 2110.13363 (table 1).
+    Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
+        decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (table 1).
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -79,7 +95,9 @@ class Hypercube(Topology):
             n.bit_count() == 1,
             f"a hypercube has a power of two of agents, got {n}: {sizes(n, lambda m: m.bit_count() == 1)} would fit",
         )
-        return undirected(n, ((i, i ^ 1 << bit) for i in range(n) for bit in range(n.bit_length() - 1)))
+        return undirected(
+            n, ((i, i ^ 1 << bit) for i in range(n) for bit in range(n.bit_length() - 1))
+        )
 
 
 def shape(n: int, rows: int | None, family: str) -> tuple[int, int]:

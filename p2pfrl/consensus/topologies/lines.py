@@ -13,7 +13,8 @@ class Ring(Topology):
 
     With Metropolis weights lambda_2 = 1/3 + 2/3 cos(2 pi / n): the gap shrinks like 1/n^2.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004.
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+    Letters 53, 2004.
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -25,7 +26,8 @@ class Ring(Topology):
 class Path(Topology):
     """Agent i exchanges with i - 1 and i + 1, where they exist.
 
-    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control Letters 53, 2004.
+    Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
+    Letters 53, 2004.
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
@@ -37,8 +39,8 @@ class Path(Topology):
 class DirectedRing(Topology):
     """Agent i sends to i + 1 (mod n) and hears i - 1: every agent has one edge in and one out.
 
-    Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep learning, ICML 2019,
-        arXiv 1811.10792.
+    Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep
+        learning, ICML 2019, arXiv 1811.10792.
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:

@@ -13,10 +13,12 @@ from p2pfrl.core.rule import rule
 class RandomMatchings(Topology):
     """In every round the agents pair up uniformly at random; with an odd number one sits out.
 
-    Round t's pairs depend on (seed, t) and n alone. With Metropolis weights partners average, 1/2 each.
+    Round t's pairs depend on (seed, t) and n alone. With Metropolis weights partners average, 1/2
+    each.
 
-    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information Theory 52(6), 2006
-        (synchronous gossip); Wang, Sahu, Yang, Joshi, Kar, MATCHA, 2019, arXiv 1905.09435.
+    Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information
+        Theory 52(6), 2006 (synchronous gossip); Wang, Sahu, Yang, Joshi, Kar, MATCHA, 2019, arXiv
+        1905.09435.
     """
 
     def period(self, n: int) -> int | None:

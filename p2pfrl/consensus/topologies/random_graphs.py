@@ -1,7 +1,8 @@
 """Random graphs, drawn once from (seed, "topology") and then fixed.
 
-A draw that is not connected is thrown away and the next one taken from the stream (seed, "topology", attempt); after
-100 the options are refused. Which draw was kept is a pure function of (options, n, seed).
+A draw that is not connected is thrown away and the next one taken from the stream (seed,
+"topology", attempt); after 100 the options are refused. Which draw was kept is a pure function of
+(options, n, seed).
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ class ErdosRenyi(Topology):
     """Every pair is an edge with the same probability, independently: G(n, p), given that it is connected.
 
     Attributes:
-        probability: of an edge; None takes min(1, 2 ln(n) / n), twice the threshold of connectivity.
+        probability: of an edge; None takes min(1, 2 ln(n) / n), twice the threshold of
+            connectivity.
 
-    Reference: Gilbert, Random graphs, Annals of Mathematical Statistics 30, 1959; generator: Batagelj, Brandes,
-        Efficient generation of large random networks, Physical Review E 71, 2005.
+    Reference: Gilbert, Random graphs, Annals of Mathematical Statistics 30, 1959; generator:
+        Batagelj, Brandes, Efficient generation of large random networks, Physical Review E 71,
+        2005.
     """
 
     probability: float | None = Field(default=None, gt=0, le=1)
@@ -52,7 +55,11 @@ class ErdosRenyi(Topology):
         """
         p = min(1.0, 2 * math.log(n) / n) if self.probability is None else self.probability
         advice = f"raise topology.probability above ln(n)/n = {math.log(n) / n:.3g} (it is {p:.3g})"
-        return _connected(n, lambda attempt: nx.fast_gnp_random_graph(n, p, seed=_number(seed, attempt)).edges, advice)
+        return _connected(
+            n,
+            lambda attempt: nx.fast_gnp_random_graph(n, p, seed=_number(seed, attempt)).edges,
+            advice,
+        )
 
 
 @rule
@@ -62,8 +69,9 @@ class RandomRegular(Topology):
     Attributes:
         degree: neighbors per agent.
 
-    Reference: Steger, Wormald, Generating random regular graphs quickly, Combinatorics, Probability and Computing 8,
-        1999; Friedman, A proof of Alon's second eigenvalue conjecture, 2003, arXiv cs/0405020.
+    Reference: Steger, Wormald, Generating random regular graphs quickly, Combinatorics, Probability
+        and Computing 8, 1999; Friedman, A proof of Alon's second eigenvalue conjecture, 2003, arXiv
+        cs/0405020.
     """
 
     degree: int = Field(default=4, ge=1)
@@ -85,7 +93,11 @@ class RandomRegular(Topology):
         )
         advice = "raise topology.degree"
         return _connected(
-            n, lambda attempt: nx.random_regular_graph(self.degree, n, seed=_number(seed, attempt)).edges, advice
+            n,
+            lambda attempt: (
+                nx.random_regular_graph(self.degree, n, seed=_number(seed, attempt)).edges
+            ),
+            advice,
         )
 
 
@@ -115,7 +127,11 @@ class WattsStrogatz(Topology):
         )
         return _connected(
             n,
-            lambda attempt: nx.watts_strogatz_graph(n, self.neighbors, self.rewire, seed=_number(seed, attempt)).edges,
+            lambda attempt: (
+                nx.watts_strogatz_graph(
+                    n, self.neighbors, self.rewire, seed=_number(seed, attempt)
+                ).edges
+            ),
             "raise topology.neighbors",
         )
 
@@ -127,7 +143,8 @@ class BarabasiAlbert(Topology):
     Attributes:
         attach: edges that every new agent brings.
 
-    Reference: Barabasi, Albert, Emergence of scaling in random networks, Science 286, 1999, arXiv cond-mat/9910332.
+    Reference: Barabasi, Albert, Emergence of scaling in random networks, Science 286, 1999, arXiv
+    cond-mat/9910332.
     """
 
     attach: int = Field(default=2, ge=1)
@@ -138,9 +155,16 @@ class BarabasiAlbert(Topology):
         Raises:
             TopologyError: there are too few agents.
         """
-        require(n > self.attach, f"topology.attach: {self.attach} needs at least {self.attach + 1} agents, got {n}")
+        require(
+            n > self.attach,
+            f"topology.attach: {self.attach} needs at least {self.attach + 1} agents, got {n}",
+        )
         return _connected(
-            n, lambda attempt: nx.barabasi_albert_graph(n, self.attach, seed=_number(seed, attempt)).edges, "lower it"
+            n,
+            lambda attempt: (
+                nx.barabasi_albert_graph(n, self.attach, seed=_number(seed, attempt)).edges
+            ),
+            "lower it",
         )
 
 
@@ -150,10 +174,11 @@ class RandomGeometric(Topology):
 
     Attributes:
         radius: None takes 1.5 sqrt(ln(n) / (pi n)), half more than the threshold of connectivity.
-        latency_per_unit: latency of a link of length 1; 0 leaves latencies to the scenario's network.
+        latency_per_unit: latency of a link of length 1; 0 leaves latencies to the scenario's
+            network.
 
-    Reference: Gupta, Kumar, Critical power for asymptotic connectivity in wireless networks, 1998; Boyd, Ghosh,
-        Prabhakar, Shah, IEEE Trans. Information Theory 52(6), 2006 (gossip on it).
+    Reference: Gupta, Kumar, Critical power for asymptotic connectivity in wireless networks, 1998;
+        Boyd, Ghosh, Prabhakar, Shah, IEEE Trans. Information Theory 52(6), 2006 (gossip on it).
     """
 
     radius: float | None = Field(default=None, gt=0)
@@ -169,16 +194,25 @@ class RandomGeometric(Topology):
         radius = 1.5 * threshold if self.radius is None else self.radius
 
         def edges(attempt: int) -> Iterable[tuple[int, int]]:
-            pairs = spatial.cKDTree(_points(n, seed, attempt)).query_pairs(radius, output_type="ndarray")
+            pairs = spatial.cKDTree(_points(n, seed, attempt)).query_pairs(
+                radius, output_type="ndarray"
+            )
             return [(int(i), int(j)) for i, j in pairs]
 
-        advice = f"raise topology.radius above sqrt(ln(n)/(pi n)) = {threshold:.3g} (it is {radius:.3g})"
+        advice = (
+            f"raise topology.radius above sqrt(ln(n)/(pi n)) = {threshold:.3g} (it is {radius:.3g})"
+        )
         graph, attempt = _first_connected(n, edges, advice)
         points = _points(n, seed, attempt)
         latency = {}
         if self.latency_per_unit:
-            latency = {(i, j): self.latency_per_unit * math.dist(points[i], points[j]) for i, j in graph.edges}
-        return Graph(graph.successors, latency, positions=tuple((float(x), float(y)) for x, y in points))
+            latency = {
+                (i, j): self.latency_per_unit * math.dist(points[i], points[j])
+                for i, j in graph.edges
+            }
+        return Graph(
+            graph.successors, latency, positions=tuple((float(x), float(y)) for x, y in points)
+        )
 
 
 def _points(n: int, seed: int, attempt: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -193,7 +227,9 @@ def _connected(n: int, edges: Callable[[int], Iterable[tuple[int, int]]], advice
     return _first_connected(n, edges, advice)[0]
 
 
-def _first_connected(n: int, edges: Callable[[int], Iterable[tuple[int, int]]], advice: str) -> tuple[Graph, int]:
+def _first_connected(
+    n: int, edges: Callable[[int], Iterable[tuple[int, int]]], advice: str
+) -> tuple[Graph, int]:
     for attempt in range(_ATTEMPTS):
         graph = undirected(n, edges(attempt))
         if graph.is_connected:

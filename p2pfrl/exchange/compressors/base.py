@@ -1,6 +1,7 @@
 """The contract of compressors: how a vector becomes the bytes on the wire, and back.
 
-A compressor is a frozen dataclass of options; what it remembers between messages is a value it is given and returns.
+A compressor is a frozen dataclass of options; what it remembers between messages is a value it is
+given and returns.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Compressor(ABC):
 
     Attributes:
         encoding: its name in frames; "raw" for the numbers as they are.
-        is_difference: messages say what changed, so receivers remember what they knew: `receive`. Then a message that
-            is sent again is sent whole, raw.
+        is_difference: messages say what changed, so receivers remember what they knew: `receive`.
+            Then a message that is sent again is sent whole, raw.
         is_sparse: too little of a vector arrives for parameters themselves: it is for changes.
         is_exact: what is received is what was sent.
     """

@@ -41,7 +41,11 @@ def pack(values: Integers, bits: int) -> Bytes:
         total = groups[:, 0].copy()
         for i in range(1, 8):
             total |= groups[:, i] << np.uint64(narrow * i)
-        planes.append(total.view(np.uint8).reshape(-1, 8)[:, :narrow].reshape(-1)[: packed_size(len(rest), narrow)])
+        planes.append(
+            total.view(np.uint8)
+            .reshape(-1, 8)[:, :narrow]
+            .reshape(-1)[: packed_size(len(rest), narrow)]
+        )
     return np.concatenate(planes) if planes else np.empty(0, dtype=np.uint8)
 
 
@@ -53,7 +57,9 @@ def unpack(data: Bytes, count: int, bits: int) -> NDArray[np.uint64]:
     """
     values = np.zeros(count, dtype=np.uint64)
     for plane in range(bits // 8):
-        values |= data[plane * count : (plane + 1) * count].astype(np.uint64) << np.uint64(8 * plane)
+        values |= data[plane * count : (plane + 1) * count].astype(np.uint64) << np.uint64(
+            8 * plane
+        )
     narrow = bits % 8
     if narrow:
         groups = np.zeros((-(-count // 8), 8), dtype=np.uint8)

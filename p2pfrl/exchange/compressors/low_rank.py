@@ -22,15 +22,16 @@ Matrix = NDArray[np.floating]
 class LowRank(Compressor):
     """M ~ P Q' with P = orthonormal(M Q_before), Q = M' P: one step of subspace iteration per message, warm.
 
-    M is the vector of d numbers as a matrix of about sqrt(d) rows, the rest zeros, and P P' M its projection, so that
-    ||Q(x) - x|| <= ||x||, and Q(x) = x where M has rank r. The paper takes one matrix per layer and averages P and Q
-    over all workers before the product; here every message stands for itself, as among neighbors it must.
+    M is the vector of d numbers as a matrix of about sqrt(d) rows, the rest zeros, and P P' M its
+    projection, so that ||Q(x) - x|| <= ||x||, and Q(x) = x where M has rank r. The paper takes one
+    matrix per layer and averages P and Q over all workers before the product; here every message
+    stands for itself, as among neighbors it must.
 
     Attributes:
         rank: r; r (rows + columns) numbers travel.
 
-    Reference: Vogels, Karimireddy, Jaggi, PowerSGD: practical low-rank gradient compression for distributed
-        optimization, NeurIPS 2019, arXiv 1905.13727.
+    Reference: Vogels, Karimireddy, Jaggi, PowerSGD: practical low-rank gradient compression for
+        distributed optimization, NeurIPS 2019, arXiv 1905.13727.
     """
 
     encoding: ClassVar[str] = "low_rank"
@@ -52,7 +53,9 @@ class LowRank(Compressor):
         if state and state[0].any(axis=0).all():
             right = state[0]
         else:
-            right = turn.generator("compressor").standard_normal((columns, rank)).astype(vector.dtype)
+            right = (
+                turn.generator("compressor").standard_normal((columns, rank)).astype(vector.dtype)
+            )
         left = np.linalg.qr(matrix @ right)[0]
         right = matrix.T @ left
         return Encoded(join(left, right), _product(left, right, len(vector)), (right,))

@@ -21,9 +21,14 @@ from p2pfrl.exchange.compressors.quantized import QSGD, Quantize, Sign
 from p2pfrl.exchange.compressors.sparse import RandK, Threshold, TopK
 
 INNER: dict[str, type[Compressor]] = {
-    "topk": TopK, "randk": RandK, "threshold": Threshold, "quantize": Quantize, "qsgd": QSGD, "sign": Sign,
+    "topk": TopK,
+    "randk": RandK,
+    "threshold": Threshold,
+    "quantize": Quantize,
+    "qsgd": QSGD,
+    "sign": Sign,
     "low_rank": LowRank,
-}  # fmt: skip
+}
 """What others can be around: compressors that remember no errors of their own."""
 
 _CHANGE, _FIRST, _WHOLE = 0, 1, 2
@@ -33,19 +38,22 @@ _CHANGE, _FIRST, _WHOLE = 0, 1, 2
 class ErrorFeedback(Compressor):
     """Send Q(x + e), keep e <- x + e - Q(x + e): the sum of all that is sent, and e, is the sum of all x.
 
-    For payloads that add up, deltas and gradients: what one message leaves out the next ones make good.
+    For payloads that add up, deltas and gradients: what one message leaves out the next ones make
+    good.
 
     Attributes:
         compressor: Q.
 
-    Reference: Seide, Fu, Droppo, Li, Yu, 1-bit SGD, Interspeech 2014; Karimireddy, Rebjock, Stich, Jaggi, ICML 2019,
-        arXiv 1901.09847.
+    Reference: Seide, Fu, Droppo, Li, Yu, 1-bit SGD, Interspeech 2014; Karimireddy, Rebjock, Stich,
+        Jaggi, ICML 2019, arXiv 1901.09847.
     """
 
     encoding: ClassVar[str] = "error_feedback"
     is_sparse: ClassVar[bool] = True
 
-    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=TopK)
+    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(
+        default_factory=TopK
+    )
 
     def init(self, start: Vector) -> State:
         """Return e = 0, and what Q remembers."""
@@ -72,23 +80,27 @@ class ErrorFeedback(Compressor):
 class Difference(Compressor):
     """Send q = Q(x - y), y <- y + q, where y, 0 at first, is what receivers know: they add q to it.
 
-    A message says on which y it builds, by its checksum, so that a receiver that missed one knows that it cannot know y
-    until it gets a whole message: one that is repeated, raw, or every so many by `refresh`. The vector is the decoded
-    one with three numbers behind it: whether it builds on nothing, and the checksum in two halves.
+    A message says on which y it builds, by its checksum, so that a receiver that missed one knows
+    that it cannot know y until it gets a whole message: one that is repeated, raw, or every so many
+    by `refresh`. The vector is the decoded one with three numbers behind it: whether it builds on
+    nothing, and the checksum in two halves.
 
     Attributes:
         compressor: Q.
         refresh: every so many messages, from the first on, x itself is sent; 0: never.
 
-    Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms with compressed
-        communication, ICML 2019, arXiv 1902.00340 (there without `refresh`); for gradients to a server: Mishchenko,
-        Gorbunov, Takac, Richtarik, DIANA, 2019, arXiv 1901.09269.
+    Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms
+        with compressed communication, ICML 2019, arXiv 1902.00340 (there without `refresh`); for
+        gradients to a server: Mishchenko, Gorbunov, Takac, Richtarik, DIANA, 2019, arXiv
+            1901.09269.
     """
 
     encoding: ClassVar[str] = "difference"
     is_difference: ClassVar[bool] = True
 
-    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(default_factory=TopK)
+    compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(
+        default_factory=TopK
+    )
     refresh: int = Field(default=0, ge=0)
 
     def init(self, start: Vector) -> State:
@@ -107,11 +119,15 @@ class Difference(Compressor):
             made = self.compressor.encode(change, turn, tuple(inner))
             form, now = (_CHANGE, known + made.known) if count[0] else (_FIRST, made.known)
             data, rest = made.data, made.state
-        return Encoded(join(np.array([form], dtype=np.uint8), check, data), now, (now, count + 1, *rest))
+        return Encoded(
+            join(np.array([form], dtype=np.uint8), check, data), now, (now, count + 1, *rest)
+        )
 
     def limit(self, size: int, itemsize: int) -> int:
         """Return Q's, or the bytes of x where these are more and sent at times, and five."""
-        return 5 + max(self.compressor.limit(size, itemsize), size * itemsize if self.refresh else 0)
+        return 5 + max(
+            self.compressor.limit(size, itemsize), size * itemsize if self.refresh else 0
+        )
 
     def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
         """Return q or x, whether it builds on nothing, and the checksum of what it builds on."""

@@ -12,22 +12,31 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Integers, Reader, join, pack, packed_size, quiet, unpack, width
+from p2pfrl.exchange.compressors.bits import (
+    Integers,
+    Reader,
+    join,
+    pack,
+    packed_size,
+    quiet,
+    unpack,
+    width,
+)
 
 
 @rule
 class Quantize(Compressor):
     """Each number in b bits: 2^b levels, evenly from the least to the greatest of the message, which travel too.
 
-    With L = (max - min) / (2^b - 1) the error of a number is at most L / 2; rounded at random it is below L, and zero
-    on average.
+    With L = (max - min) / (2^b - 1) the error of a number is at most L / 2; rounded at random it is
+    below L, and zero on average.
 
     Attributes:
         bits: of each number.
         stochastic: round up or down at random, so that E Q(x) = x, instead of to the nearest level.
 
-    Reference: Gersho, Gray, Vector quantization and signal compression, 1992; at random: Alistarh, Grubic, Li, Tomioka,
-        Vojnovic, QSGD, NeurIPS 2017, arXiv 1610.02132.
+    Reference: Gersho, Gray, Vector quantization and signal compression, 1992; at random: Alistarh,
+        Grubic, Li, Tomioka, Vojnovic, QSGD, NeurIPS 2017, arXiv 1610.02132.
     """
 
     encoding: ClassVar[str] = "quantize"
@@ -40,8 +49,14 @@ class Quantize(Compressor):
         ends = np.array([vector.min(), vector.max()], dtype=vector.dtype)
         with quiet():
             step = self._step(ends)
-            place = (vector / 2 - ends[0] / 2) / (step / 2) if step / 2 > 0 else np.zeros_like(vector)
-            noise = turn.generator("compressor").random(len(vector), dtype=place.dtype) if self.stochastic else 0.5
+            place = (
+                (vector / 2 - ends[0] / 2) / (step / 2) if step / 2 > 0 else np.zeros_like(vector)
+            )
+            noise = (
+                turn.generator("compressor").random(len(vector), dtype=place.dtype)
+                if self.stochastic
+                else 0.5
+            )
             levels = np.clip(np.floor(place + noise), 0, 2**self.bits - 1).astype(np.uint32)
         return Encoded(join(ends, pack(levels, self.bits)), self._values(ends, levels), state)
 
@@ -54,7 +69,9 @@ class Quantize(Compressor):
         reader = Reader(data, dtype)
         ends = reader.numbers(2)
         if ends[0] > ends[1]:
-            raise WireError("malformed", f"the least number, {ends[0]}, is above the greatest, {ends[1]}")
+            raise WireError(
+                "malformed", f"the least number, {ends[0]}, is above the greatest, {ends[1]}"
+            )
         levels = unpack(reader.bytes(packed_size(size, self.bits)), size, self.bits)
         reader.end()
         return self._values(ends, levels)
@@ -67,7 +84,9 @@ class Quantize(Compressor):
     def _values(self, ends: Vector, levels: Integers) -> Vector:
         values: Vector = levels.astype(ends.dtype)
         with quiet():
-            values *= self._step(ends) / 2  # halves: from end to end it may be farther than numbers go
+            values *= (
+                self._step(ends) / 2
+            )  # halves: from end to end it may be farther than numbers go
             values += ends[0] / 2
             np.minimum(values, ends[1] / 2, out=values)
             values *= 2
@@ -78,16 +97,17 @@ class Quantize(Compressor):
 class QSGD(Compressor):
     """Q(x)_i = ||x|| sign(x_i) floor(s |x_i| / ||x|| + u) / s with u uniform in [0, 1): s levels of magnitude.
 
-    E Q(x) = x and E||Q(x) - x||^2 <= w ||x||^2 with w = min(d / s^2, sqrt(d) / s) for d numbers. Divided by 1 + w it is
-    a contraction: E||Q(x) / (1 + w) - x||^2 <= w / (1 + w) ||x||^2. The norm travels and each number in ceil(log2(2 s +
-    1)) bits; the paper's Elias code, whose length varies, is not used.
+    E Q(x) = x and E||Q(x) - x||^2 <= w ||x||^2 with w = min(d / s^2, sqrt(d) / s) for d numbers.
+    Divided by 1 + w it is a contraction: E||Q(x) / (1 + w) - x||^2 <= w / (1 + w) ||x||^2. The norm
+    travels and each number in ceil(log2(2 s + 1)) bits; the paper's Elias code, whose length
+    varies, is not used.
 
     Attributes:
         levels: s.
         contractive: divide by 1 + w.
 
-    Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic, NeurIPS 2017, arXiv 1610.02132; divided: Koloskova, Stich,
-        Jaggi, ICML 2019, arXiv 1902.00340.
+    Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic, NeurIPS 2017, arXiv 1610.02132; divided:
+        Koloskova, Stich, Jaggi, ICML 2019, arXiv 1902.00340.
     """
 
     encoding: ClassVar[str] = "qsgd"
@@ -134,8 +154,9 @@ class Sign(Compressor):
 
     The sign of zero is plus. It loses magnitudes, so wrap it in `error_feedback` or `difference`.
 
-    Reference: Bernstein, Wang, Azizzadenesheli, Anandkumar, signSGD, ICML 2018, arXiv 1802.04434; scaled and with
-        error feedback: Karimireddy, Rebjock, Stich, Jaggi, ICML 2019, arXiv 1901.09847.
+    Reference: Bernstein, Wang, Azizzadenesheli, Anandkumar, signSGD, ICML 2018, arXiv 1802.04434;
+        scaled and with error feedback: Karimireddy, Rebjock, Stich, Jaggi, ICML 2019, arXiv
+        1901.09847.
     """
 
     encoding: ClassVar[str] = "sign"
@@ -155,7 +176,10 @@ class Sign(Compressor):
     def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
         """Return the numbers."""
         reader = Reader(data, dtype)
-        scale, signs = reader.numbers(1), np.unpackbits(reader.bytes(packed_size(size, 1)), bitorder="little")
+        scale, signs = (
+            reader.numbers(1),
+            np.unpackbits(reader.bytes(packed_size(size, 1)), bitorder="little"),
+        )
         reader.end()
         if scale[0] < 0 or signs[size:].any():
             raise WireError("malformed", "expected a scale of at least 0 and one sign per number")

@@ -14,7 +14,14 @@ from p2pfrl.core.rng import Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Reader, join, pack_positions, packed_size, positions_size, unpack_positions
+from p2pfrl.exchange.compressors.bits import (
+    Reader,
+    join,
+    pack_positions,
+    packed_size,
+    positions_size,
+    unpack_positions,
+)
 
 
 @rule
@@ -40,8 +47,8 @@ class _Some(Compressor):
 class TopK(_Some):
     """The k numbers of largest magnitude: ||Q(x) - x||^2 <= (1 - k/d) ||x||^2, of d numbers.
 
-    Of equal magnitudes the first are taken. k numbers travel, and their places in k ceil(log2 d) bits, or in d bits
-    where that is less.
+    Of equal magnitudes the first are taken. k numbers travel, and their places in k ceil(log2 d)
+    bits, or in d bits where that is less.
 
     Reference: Stich, Cordonnier, Jaggi, Sparsified SGD with memory, NeurIPS 2018, arXiv 1809.07599.
     """
@@ -77,8 +84,9 @@ class RandK(_Some):
     Attributes:
         unbiased: multiply by d/k, so that E Q(x) = x.
 
-    Reference: Konecny et al., Federated learning: strategies for improving communication efficiency, 2016, arXiv
-        1610.05492; with memory: Stich, Cordonnier, Jaggi, NeurIPS 2018, arXiv 1809.07599.
+    Reference: Konecny et al., Federated learning: strategies for improving communication
+        efficiency, 2016, arXiv 1610.05492; with memory: Stich, Cordonnier, Jaggi, NeurIPS 2018,
+        arXiv 1809.07599.
     """
 
     encoding: ClassVar[str] = "randk"
@@ -112,14 +120,15 @@ class RandK(_Some):
 class Threshold(Compressor):
     """The numbers of magnitude above epsilon: what is left out is at most epsilon each, epsilon sqrt(d) together.
 
-    Inside `difference` a number travels when it moved by more than epsilon since it last did; alone, with payload
-    "delta", small steady changes would be lost for ever, which `error_feedback` around it mends.
+    Inside `difference` a number travels when it moved by more than epsilon since it last did;
+    alone, with payload "delta", small steady changes would be lost for ever, which `error_feedback`
+    around it mends.
 
     Attributes:
         epsilon: numbers up to this magnitude are left out.
 
-    Reference: Strom, Scalable distributed DNN training using commodity GPU cloud computing, Interspeech 2015; with
-        memory: Stich, Cordonnier, Jaggi, NeurIPS 2018, arXiv 1809.07599.
+    Reference: Strom, Scalable distributed DNN training using commodity GPU cloud computing,
+        Interspeech 2015; with memory: Stich, Cordonnier, Jaggi, NeurIPS 2018, arXiv 1809.07599.
     """
 
     encoding: ClassVar[str] = "threshold"
@@ -129,7 +138,9 @@ class Threshold(Compressor):
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return how many there are, the numbers, and their places."""
-        positions = np.flatnonzero(~(np.abs(vector) <= self.epsilon))  # what is no number travels, to be refused
+        positions = np.flatnonzero(
+            ~(np.abs(vector) <= self.epsilon)
+        )  # what is no number travels, to be refused
         count = np.array([len(positions)], dtype="<u4")
         data = join(count, vector[positions], pack_positions(positions, len(vector)))
         return Encoded(data, _spread(vector[positions], positions, len(vector)), state)

@@ -16,11 +16,13 @@ class Gate(ABC):
     """Decides before every exchange.
 
     Attributes:
-        tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None: nothing.
+        tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None:
+            nothing.
         needs_returns: whether it never opens where no episodes end.
         closes: whether it ever holds anything back.
         is_common: it is open or closed for all agents alike that have come to as many exchanges.
-        means_unchanged: silence says that what was sent last still holds, so that receivers are to go on with it.
+        means_unchanged: silence says that what was sent last still holds, so that receivers are to
+            go on with it.
     """
 
     tells: ClassVar[str | None] = None

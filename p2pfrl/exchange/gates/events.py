@@ -22,8 +22,8 @@ class Every(Gate):
     Attributes:
         tau: exchanges from one that is sent to the next.
 
-    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629; among neighbors: Wang, Joshi, Cooperative SGD, JMLR 22,
-        2021, arXiv 1808.07576.
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629; among neighbors: Wang, Joshi,
+        Cooperative SGD, JMLR 22, 2021, arXiv 1808.07576.
     """
 
     is_common: ClassVar[bool] = True
@@ -72,9 +72,10 @@ class Norm(Event):
     Attributes:
         threshold: the Euclidean distance.
 
-    Reference: Dimarogonas, Frazzoli, Johansson, Distributed event-triggered control for multi-agent systems, IEEE
-        Transactions on Automatic Control 57(5), 2012; for learning: George, Gurram, Distributed stochastic gradient
-        descent with event-triggered communication, AAAI 2020, arXiv 1909.05844.
+    Reference: Dimarogonas, Frazzoli, Johansson, Distributed event-triggered control for multi-agent
+        systems, IEEE Transactions on Automatic Control 57(5), 2012; for learning: George, Gurram,
+        Distributed stochastic gradient descent with event-triggered communication, AAAI 2020, arXiv
+        1909.05844.
     """
 
     threshold: float = Field(ge=0)
@@ -102,7 +103,9 @@ class Performance(Event):
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the mean is far from that of the last one sent; episodes must have ended for that."""
         episodes, told = memory or (np.zeros(0), np.full(1, np.nan))
-        episodes = np.concatenate([episodes, np.asarray(turn.returns, dtype=np.float64)])[-self.window :]
+        episodes = np.concatenate([episodes, np.asarray(turn.returns, dtype=np.float64)])[
+            -self.window :
+        ]
         now = np.full(1, episodes.mean() if len(episodes) else np.nan)
         is_news = len(episodes) > 0 and not abs(now[0] - told[0]) < self.threshold
         is_open = forced or bool(is_news)
@@ -113,10 +116,11 @@ class Performance(Event):
 class Lag(Event):
     """Send g when ||g - last sent g||^2 > 1 / (alpha^2 M^2) sum_{d=1}^D weight ||x^{k+1-d} - x^{k-d}||^2 + 6 variance.
 
-    LAG-WK: a gradient that changed by less than the steps of the model account for is left out, and the coordinator
-    goes on with the last one it has: aggregator "latest" with reduce = "sum", payload "gradient", server optimizer
-    "sgd" with lr = alpha. x^k is the model that the agent trained from in round k; moves before the first count zero.
-    With noisy gradients (LAPG) the slack keeps the noise from opening the gate. All agents send in the first round.
+    LAG-WK: a gradient that changed by less than the steps of the model account for is left out, and
+    the coordinator goes on with the last one it has: aggregator "latest" with reduce = "sum",
+    payload "gradient", server optimizer "sgd" with lr = alpha. x^k is the model that the agent
+    trained from in round k; moves before the first count zero. With noisy gradients (LAPG) the
+    slack keeps the noise from opening the gate. All agents send in the first round.
 
     Attributes:
         alpha: step of the server along the sum of gradients.
@@ -125,9 +129,10 @@ class Lag(Event):
         weight: xi of each of them.
         variance: sigma^2 of a gradient, summed over its numbers.
 
-    Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv 1805.09965, equation 8a;
-        with slack: Chen, Zhang, Giannakis, Basar, Communication-efficient policy gradient methods for distributed
-        reinforcement learning, IEEE Transactions on Control of Network Systems 9(2), 2022, arXiv 1812.03239.
+    Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv
+        1805.09965, equation 8a; with slack: Chen, Zhang, Giannakis, Basar, Communication-efficient
+        policy gradient methods for distributed reinforcement learning, IEEE Transactions on Control
+        of Network Systems 9(2), 2022, arXiv 1812.03239.
     """
 
     means_unchanged: ClassVar[bool] = True
@@ -147,7 +152,9 @@ class Lag(Event):
         before, moves, sent = memory or (turn.start, np.zeros(0), payload)
         moved = float(np.square(turn.start - before, dtype=np.float64).sum())
         moves = np.concatenate([[moved], moves[: self.memory - 1]])
-        bound = self.weight * float(moves.sum()) / (self.alpha * self.agents) ** 2 + 6.0 * self.variance
+        bound = (
+            self.weight * float(moves.sum()) / (self.alpha * self.agents) ** 2 + 6.0 * self.variance
+        )
         if forced or float(np.square(payload - sent, dtype=np.float64).sum()) > bound:
             return True, (turn.start.copy(), moves, payload.copy())
         return False, (turn.start.copy(), moves, sent)

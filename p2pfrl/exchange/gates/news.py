@@ -14,8 +14,8 @@ from p2pfrl.exchange.gates.base import Gate, State
 class News(Gate):
     """Send when the learner says that there is news: with "ucbvi", when a count has doubled since the last exchange.
 
-    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization with heterogeneous
-    agents", AISTATS 2025, arXiv 2410.22908, section 3.
+    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
+    with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, section 3.
     """
 
     tells: ClassVar[str | None] = "news"

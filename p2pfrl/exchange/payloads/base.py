@@ -37,7 +37,8 @@ class Payload(ABC):
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
         tells: the name under which the learner offers it, or what goes with it (`Stack.tell`).
-        is_of_parameters: what comes of the exchange are parameters; else the learner takes it in otherwise.
+        is_of_parameters: what comes of the exchange are parameters; else the learner takes it in
+            otherwise.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
@@ -91,7 +92,13 @@ class Payload(ABC):
 class Parameters(Payload):
     """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
 
-    modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "pooled", "independent")
+    modes: ClassVar[tuple[str, ...]] = (
+        "gossip",
+        "central",
+        "hierarchical",
+        "pooled",
+        "independent",
+    )
 
     def extract(self, turn: Turn) -> Vector:
         """Return own."""
@@ -123,7 +130,8 @@ class Delta(Payload):
 class Gradient(Payload):
     """The gradient of the local loss at the coordinator's model; the agent takes no step. Central modes only.
 
-    Mnih et al., Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783 (A3C).
+    Mnih et al., Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783
+    (A3C).
     """
 
     needs_gradient: ClassVar[bool] = True

@@ -19,19 +19,22 @@ _LOGITS = "logits"
 class Logits(Payload):
     """pi_i(a | s) for all actions a in public states s; sum_j w_j pi_j(a | s) is what agent i is then taught.
 
-    Averages of probabilities are mixtures of policies, unlike policies of averaged parameters, and mean the same for
-    networks of any form. Parameters do not travel: the mixture becomes the target of the learner's distillation
-    loss (option `distill`), in place of the last one. A coordinator's model is the mixture; its first is zeros, which
-    teach nothing.
+    Averages of probabilities are mixtures of policies, unlike policies of averaged parameters, and
+    mean the same for networks of any form. Parameters do not travel: the mixture becomes the target
+    of the learner's distillation loss (option `distill`), in place of the last one. A coordinator's
+    model is the mixture; its first is zeros, which teach nothing.
 
-    Reference: Jiang, Wang, Zhang, Bao, Tan, Fan, "FedHPD: heterogeneous federated reinforcement learning via policy
-    distillation", AAMAS 2025, arXiv 2502.00870. There agents distill in steps of their own every so many rounds; here
-    the term is part of every gradient step, so that gossip and delays need no phases. For Q networks (FedHQL: Fan et
-    al., 2023, arXiv 2301.11135, exchanges Q values) the policy is softmax(Q / temperature).
+    Reference: Jiang, Wang, Zhang, Bao, Tan, Fan, "FedHPD: heterogeneous federated reinforcement
+    learning via policy distillation", AAMAS 2025, arXiv 2502.00870. There agents distill in steps
+    of their own every so many rounds; here the term is part of every gradient step, so that gossip
+    and delays need no phases. For Q networks (FedHQL: Fan et al., 2023, arXiv 2301.11135, exchanges
+    Q values) the policy is softmax(Q / temperature).
     """
 
     modes: ClassVar[tuple[str, ...]] = ("gossip", "central")
-    why: ClassVar[str] = 'a mixture of policies is for agents that learn from it; use mode = "gossip" or "central"'
+    why: ClassVar[str] = (
+        'a mixture of policies is for agents that learn from it; use mode = "gossip" or "central"'
+    )
     aggregators: ClassVar[tuple[str, ...] | None] = ("mean",)
     is_of_parameters: ClassVar[bool] = False
     tells: ClassVar[str | None] = _LOGITS

@@ -14,7 +14,9 @@ class _Told(Payload):
     """What the learner tells under `tells`, from which an aggregator makes a model or where it should go."""
 
     modes: ClassVar[tuple[str, ...]] = ("central",)
-    why: ClassVar[str] = 'it is for a coordinator that makes a model of it; use payload = "parameters"'
+    why: ClassVar[str] = (
+        'it is for a coordinator that makes a model of it; use payload = "parameters"'
+    )
     tells: ClassVar[str]
 
     def extract(self, turn: Turn) -> Vector:
@@ -34,8 +36,8 @@ class _Told(Payload):
 class Statistics(_Told):
     """Sums of rewards and values over what was seen, never transition probabilities. Aggregator "optimistic" reads it.
 
-    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization with heterogeneous
-    agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1.
+    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
+    with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1.
     """
 
     aggregators: ClassVar[tuple[str, ...] | None] = ("optimistic",)
@@ -50,8 +52,8 @@ class Statistics(_Told):
 class Fisher(_Told):
     """g_i with F_i: a policy's gradient, and what its Fisher information is made of. Aggregator "natural" reads it.
 
-    Of tabular softmax policies F_i is told by how often agent i visits each state, so that a message is S numbers
-    longer than a gradient. Local updates take no step.
+    Of tabular softmax policies F_i is told by how often agent i visits each state, so that a
+    message is S numbers longer than a gradient. Local updates take no step.
 
     Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
     """

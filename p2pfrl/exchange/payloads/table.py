@@ -20,11 +20,14 @@ class Table(Payload):
 
     Averaged by aggregator "importance", or, without regard to the counts, by "mean".
 
-    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023, arXiv 2305.10697.
+    Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023,
+    arXiv 2305.10697.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central",)
-    why: ClassVar[str] = 'counts are for a coordinator that weighs by them; use payload = "parameters"'
+    why: ClassVar[str] = (
+        'counts are for a coordinator that weighs by them; use payload = "parameters"'
+    )
     aggregators: ClassVar[tuple[str, ...] | None] = ("importance", "mean")
     tells: ClassVar[str | None] = _COUNTS
 

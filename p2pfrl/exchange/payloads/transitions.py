@@ -15,16 +15,20 @@ from p2pfrl.exchange.payloads.base import Payload
 class Transitions(Payload):
     """Chosen transitions (s, s', a, r, terminated) of the last local update; parameters do not travel.
 
-    For learners with a replay buffer (dqn), whose options `share.count` and `share.select` say which. It is raw
-    experience: whoever receives it knows where the sender was, what it did there and what it got.
+    For learners with a replay buffer (dqn), whose options `share.count` and `share.select` say
+    which. It is raw experience: whoever receives it knows where the sender was, what it did there
+    and what it got.
 
-    Reference: with share.select = "td_error", Gerstgrasser, Danino, Keren, "Selectively sharing experiences improves
-    multi-agent reinforcement learning", NeurIPS 2023, arXiv 2311.00865 (SUPER); there a threshold on the error chooses,
-    here a number of transitions, so that every message has the same size.
+    Reference: with share.select = "td_error", Gerstgrasser, Danino, Keren, "Selectively sharing
+    experiences improves multi-agent reinforcement learning", NeurIPS 2023, arXiv 2311.00865
+    (SUPER); there a threshold on the error chooses, here a number of transitions, so that every
+    message has the same size.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("gossip",)
-    why: ClassVar[str] = 'agents send experience to each other; mode = "pooled" is the one that collects it'
+    why: ClassVar[str] = (
+        'agents send experience to each other; mode = "pooled" is the one that collects it'
+    )
     reveals_experience: ClassVar[bool] = True
     is_averaged: ClassVar[bool] = False
     is_of_parameters: ClassVar[bool] = False

@@ -19,15 +19,19 @@ class Correction:
     """Bends local training. The defaults are those of a correction that does nothing.
 
     Attributes:
-        arrays: names of the vectors it keeps beside the parameters, like them in shape, zeros at first. The learner
-            keeps them as state arrays `(n, stride)`, the agent reaches them through `Memory`.
+        arrays: names of the vectors it keeps beside the parameters, like them in shape, zeros at
+            first. The learner keeps them as state arrays `(n, stride)`, the agent reaches them
+            through `Memory`.
         extras: vectors like the shared parameters that travel beside payload and model.
         modes: where it means something.
         payloads: what agents may send with it; None: anything.
-        needs_rate: local training must be plain gradient descent of a known number of steps (`Turn.rate`).
-        needs_everyone: every agent must be asked in every round: it compares what it sent with the very next model.
-        guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi) over the samples of a
-            minibatch to its loss; the learner must have such a loss (`Stack.takes_guides`).
+        needs_rate: local training must be plain gradient descent of a known number of steps
+            (`Turn.rate`).
+        needs_everyone: every agent must be asked in every round: it compares what it sent with the
+            very next model.
+        guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi)
+            over the samples of a minibatch to its loss; the learner must have such a loss
+            (`Stack.takes_guides`).
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()

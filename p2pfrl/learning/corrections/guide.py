@@ -16,14 +16,16 @@ from p2pfrl.learning.corrections.base import Correction
 class Guide(Correction):
     """L <- L + coef E_s[KL(pi_guide(.|s) || pi(.|s))] over the agent's own samples; pi_guide where the round began.
 
-    The guide is what the exchange made of everyone's parameters: a coordinator's model, or the mean over neighbors.
-    Unlike prox it holds policies together where the agent goes, and lets parameters move that do not matter there. The
-    direction is that of distillation: the agent is taught not to give up what the guide would do, which keeps it
-    exploring as the others do. With coef = 0 no bit changes. For learners with a policy and fresh samples.
+    The guide is what the exchange made of everyone's parameters: a coordinator's model, or the mean
+    over neighbors. Unlike prox it holds policies together where the agent goes, and lets parameters
+    move that do not matter there. The direction is that of distillation: the agent is taught not to
+    give up what the guide would do, which keeps it exploring as the others do. With coef = 0 no bit
+    changes. For learners with a policy and fresh samples.
 
-    Reference: the distillation loss of Teh, Bapst, Czarnecki, Quan, Kirkpatrick, Hadsell, Heess, Pascanu, "Distral:
-    robust multitask reinforcement learning", NeurIPS 2017, arXiv 1707.04175, with the average of the agents in place of
-    a distilled policy, and the KL divergence the other way round.
+    Reference: the distillation loss of Teh, Bapst, Czarnecki, Quan, Kirkpatrick, Hadsell, Heess,
+    Pascanu, "Distral: robust multitask reinforcement learning", NeurIPS 2017, arXiv 1707.04175,
+    with the average of the agents in place of a distilled policy, and the KL divergence the other
+    way round.
 
     Attributes:
         coef: weight of the term.

@@ -15,14 +15,16 @@ from p2pfrl.learning.corrections.base import Correction
 class Lookahead(Correction):
     """The coordinator at x_k sends x_k + ((1 - alpha) / alpha) (x_k - x_(k-1)); its last model is x itself.
 
-    Implicit gradient transport: Arnold, Manzagol, Babanezhad, Mitliagkas, Le Roux, Reducing the variance in online
-    optimization by transporting past gradients, NeurIPS 2019, arXiv 1906.03532; in AFedPG: Lan et al., ICLR 2025,
-    arXiv 2404.08003. Gradients at these points, averaged with weights alpha, 1 - alpha (server optimizer
-    "normalized_momentum" of the same alpha), have no bias from the older ones on a quadratic: with d_k = (1 - alpha)
-    d_(k-1) + alpha grad J(x~_k), d_k - grad J(x_k) = (1 - alpha) (d_(k-1) - grad J(x_(k-1))) exactly. That is for a
-    gradient applied to the model it was computed for; a stale one leaves an error of the order of the delay.
+    Implicit gradient transport: Arnold, Manzagol, Babanezhad, Mitliagkas, Le Roux, Reducing the
+    variance in online optimization by transporting past gradients, NeurIPS 2019, arXiv 1906.03532;
+    in AFedPG: Lan et al., ICLR 2025, arXiv 2404.08003. Gradients at these points, averaged with
+    weights alpha, 1 - alpha (server optimizer "normalized_momentum" of the same alpha), have no
+    bias from the older ones on a quadratic: with d_k = (1 - alpha) d_(k-1) + alpha grad J(x~_k),
+    d_k - grad J(x_k) = (1 - alpha) (d_(k-1) - grad J(x_(k-1))) exactly. That is for a gradient
+    applied to the model it was computed for; a stale one leaves an error of the order of the delay.
 
-    While a run goes on the agents' parameters, and what evaluation sees of them, are look-ahead points.
+    While a run goes on the agents' parameters, and what evaluation sees of them, are look-ahead
+    points.
 
     Attributes:
         alpha: weight of the newest gradient in the coordinator's average; 1 looks nowhere.

@@ -16,28 +16,31 @@ from p2pfrl.learning.corrections.base import Again, Correction, State
 class MAML(Correction):
     """g <- (I - alpha H) grad f_i(w - alpha grad f_i(w)): descent on f_i(w - alpha grad f_i(w)); H of f_i at w.
 
-    The model that comes of it is not good for anyone, but one gradient step of rate alpha away from it is, for each
-    agent (`[personal]` kind "finetune" takes it). `order` says what becomes of the Hessian H, with g' = grad f_i(w -
-    alpha grad f_i(w)):
+    The model that comes of it is not good for anyone, but one gradient step of rate alpha away from
+    it is, for each agent (`[personal]` kind "finetune" takes it). `order` says what becomes of the
+    Hessian H, with g' = grad f_i(w - alpha grad f_i(w)):
 
         first          g <- g'; 2 gradients a step
-        hessian_free   g <- g' - alpha (grad f_i(w + delta g') - grad f_i(w - delta g')) / (2 delta); 4 gradients a step
+        hessian_free   g <- g' - alpha (grad f_i(w + delta g') - grad f_i(w - delta g')) / (2
+        delta); 4 gradients a step
 
-    On quadratics f_i = 1/2 (x - x*_i)' A_i (x - x*_i) with one step per exchange, FedAvg then ends at (sum W_i)^-1 sum
-    W_i x*_i, with W_i = A_i (I - alpha A_i) for "first" and W_i = (I - alpha A_i) A_i (I - alpha A_i), MAML's own, for
-    "hessian_free".
+    On quadratics f_i = 1/2 (x - x*_i)' A_i (x - x*_i) with one step per exchange, FedAvg then ends
+    at (sum W_i)^-1 sum W_i x*_i, with W_i = A_i (I - alpha A_i) for "first" and W_i = (I - alpha
+    A_i) A_i (I - alpha A_i), MAML's own, for "hessian_free".
 
-    The paper draws new samples for each of these gradients; here all are of the samples of the step, weighted as the
-    learner weighs samples that another policy took. Environment steps count samples, not gradients.
+    The paper draws new samples for each of these gradients; here all are of the samples of the
+    step, weighted as the learner weighs samples that another policy took. Environment steps count
+    samples, not gradients.
 
-    References: Fallah, Mokhtari, Ozdaglar, "Personalized federated learning with theoretical guarantees: a
-        model-agnostic meta-learning approach" (Per-FedAvg), NeurIPS 2020, arXiv 2002.07948, Algorithm 1 and section 4;
-        Finn, Abbeel, Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", ICML 2017, arXiv
-        1703.03400.
+    References: Fallah, Mokhtari, Ozdaglar, "Personalized federated learning with theoretical
+        guarantees: a model-agnostic meta-learning approach" (Per-FedAvg), NeurIPS 2020, arXiv
+        2002.07948, Algorithm 1 and section 4; Finn, Abbeel, Levine, "Model-agnostic meta-learning
+        for fast adaptation of deep networks", ICML 2017, arXiv 1703.03400.
 
     Attributes:
         alpha: rate of the step that is looked ahead; 0 is plain training.
-        order: first leaves the Hessian out; hessian_free takes its product with g' from a difference of gradients.
+        order: first leaves the Hessian out; hessian_free takes its product with g' from a
+            difference of gradients.
         delta: how far apart these gradients are taken, relative to g'.
     """
 

@@ -16,14 +16,15 @@ from p2pfrl.learning.corrections.base import Again, Correction, State
 class ControlVariate(Correction):
     """SCAFFOLD, option II: g <- g - c_i + c; then c_i <- c_i - c + (x - y_i) / (K eta), and c += 1/N sum_i dc_i.
 
-    x is where the round began, y_i where K local steps of size eta ended; c comes beside the coordinator's model, the
-    change dc_i of c_i goes beside the payload: twice the bytes of FedAvg. The sum is over those who took part, divided
-    by all N agents; the others keep c_i. An agent that sent nothing (it sat out, its gate was closed) keeps c_i too, so
-    that c = mean c_i. An update that the network lost or that came too late, or an agent that was reset, leaves c apart
-    from that mean by its share for good.
+    x is where the round began, y_i where K local steps of size eta ended; c comes beside the
+    coordinator's model, the change dc_i of c_i goes beside the payload: twice the bytes of FedAvg.
+    The sum is over those who took part, divided by all N agents; the others keep c_i. An agent that
+    sent nothing (it sat out, its gate was closed) keeps c_i too, so that c = mean c_i. An update
+    that the network lost or that came too late, or an agent that was reset, leaves c apart from
+    that mean by its share for good.
 
-    Reference: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: stochastic controlled averaging for federated
-    learning", ICML 2020, arXiv 1910.06378, Algorithm 1.
+    Reference: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: stochastic controlled
+    averaging for federated learning", ICML 2020, arXiv 1910.06378, Algorithm 1.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("control", "control_next", "control_shift")
@@ -61,15 +62,17 @@ class ControlVariate(Correction):
 class ResidualVariate(Correction):
     """SCAFFLSA: g <- g - xi_i; then xi_i += (theta - theta_i) / (eta H), from xi_i = 0.
 
-    theta_i is where H local steps of size eta ended, theta what the exchange made of all of them. Nothing travels
-    beside the payload. Where theta is the plain mean of the theta_i, sum_i xi_i stays 0, and the fixed point is the
-    optimum of the mean problem, with xi_i the mean gradient of agent i there. Equal to SCAFFOLD's option II where
-    everyone takes part, at half its bytes. Everyone must be asked every round: an agent learns theta from the next
-    model alone. One that sat a round out keeps xi_i, and the sum is that of those who took part. An update that the
+    theta_i is where H local steps of size eta ended, theta what the exchange made of all of them.
+    Nothing travels beside the payload. Where theta is the plain mean of the theta_i, sum_i xi_i
+    stays 0, and the fixed point is the optimum of the mean problem, with xi_i the mean gradient of
+    agent i there. Equal to SCAFFOLD's option II where everyone takes part, at half its bytes.
+    Everyone must be asked every round: an agent learns theta from the next model alone. One that
+    sat a round out keeps xi_i, and the sum is that of those who took part. An update that the
     network lost or that came too late leaves the sum apart from 0 for good.
 
-    Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, "SCAFFLSA: taming heterogeneity in federated
-    linear stochastic approximation and TD learning", NeurIPS 2024, arXiv 2402.04114, Algorithm 2.
+    Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, "SCAFFLSA: taming
+    heterogeneity in federated linear stochastic approximation and TD learning", NeurIPS 2024, arXiv
+    2402.04114, Algorithm 2.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("residual",)

@@ -20,9 +20,10 @@ _SPEEDS = (4 * np.pi, 9 * np.pi)
 class Acrobot(Environment):
     """Swing the tip above one link's length by a torque of -1, 0 or 1 N m at the joint; reward -1 until it is there.
 
-    State (angle 1, angle 2, their speeds), hanging at 0; observation (cos 1, sin 1, cos 2, sin 2, speeds). One step is
-    one Runge-Kutta step of 0.2 s of the equations of Sutton and Barto's book. Physics: gravity in m/s^2, link masses in
-    kg, the first link's length and the centers of mass in m, the links' moment of inertia in kg m^2, the torque in N m.
+    State (angle 1, angle 2, their speeds), hanging at 0; observation (cos 1, sin 1, cos 2, sin 2,
+    speeds). One step is one Runge-Kutta step of 0.2 s of the equations of Sutton and Barto's book.
+    Physics: gravity in m/s^2, link masses in kg, the first link's length and the centers of mass in
+    m, the links' moment of inertia in kg m^2, the torque in N m.
     """
 
     max_steps: int = Field(default=500, ge=1)
@@ -40,7 +41,14 @@ class Acrobot(Environment):
             "link_moi": 1.0,
             "torque": 1.0,
         }
-        return Spec(observation=6, state=4, actions=3, reset_noise=4, max_steps=self.max_steps, physics=physics)
+        return Spec(
+            observation=6,
+            state=4,
+            actions=3,
+            reset_noise=4,
+            max_steps=self.max_steps,
+            physics=physics,
+        )
 
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-0.1, 0.1], rounded to float32 as Gymnasium does."""
@@ -87,7 +95,12 @@ def _derivative(state: Array, torque: Array, physics: Mapping[str, NDArray[Any]]
     moi = physics["link_moi"]
     angle1, angle2, speed1, speed2 = (state[..., k] for k in range(4))
     cos2, sin2 = np.cos(angle2), np.sin(angle2)
-    d1 = m1 * np.square(lc1) + m2 * (np.square(l1) + np.square(lc2) + 2 * l1 * lc2 * cos2) + moi + moi
+    d1 = (
+        m1 * np.square(lc1)
+        + m2 * (np.square(l1) + np.square(lc2) + 2 * l1 * lc2 * cos2)
+        + moi
+        + moi
+    )
     d2 = m2 * (np.square(lc2) + l1 * lc2 * cos2) + moi
     phi2 = m2 * lc2 * g * np.cos(angle1 + angle2 - np.pi / 2.0)
     phi1 = (

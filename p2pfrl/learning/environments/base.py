@@ -1,9 +1,10 @@
 """The contract of environments: pure functions on arrays, one row of physics per agent, and the loop around them.
 
-An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no state of its own
-and draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds what every environment shares: time
-limits, automatic reset, episode returns. `GymSimulator` (gym.py) gives any other Gymnasium id the same face. A
-scenario's `environment` is a `Problem`: an `Environment`, or `Gym`.
+An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no
+state of its own and draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds
+what every environment shares: time limits, automatic reset, episode returns. `GymSimulator`
+(gym.py) gives any other Gymnasium id the same face. A scenario's `environment` is a `Problem`: an
+`Environment`, or `Gym`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ class Spec:
     """Sizes and bounds of an environment.
 
     Attributes:
-        observation: size of an observation vector (a tabular environment observes its state one-hot).
+        observation: size of an observation vector (a tabular environment observes its state
+            one-hot).
         actions: number of discrete actions, or 0 where actions are continuous.
-        action_low, action_high: bounds of a continuous action, one per coordinate (empty when discrete).
+        action_low, action_high: bounds of a continuous action, one per coordinate (empty when
+            discrete).
         state: size of the state vector.
         reset_noise, step_noise: uniform numbers that one reset and one step consume.
         max_steps: time limit after which an episode is truncated, or None.
@@ -65,7 +68,9 @@ class Problem(ABC):
         """How the physics vary over agents where the scenario does not say; those not named are the spec's defaults."""
         return {}
 
-    def physics(self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]) -> dict[str, NDArray[np.generic]]:
+    def physics(
+        self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
+    ) -> dict[str, NDArray[np.generic]]:
         """Return the physics of `agents`, `(b, ...)` each: the columns, and tables drawn from (seed, agent) if any.
 
         Args:
@@ -77,11 +82,17 @@ class Problem(ABC):
 
     @abstractmethod
     def simulator(
-        self, physics: Mapping[str, NDArray[np.generic]], instances: int, seed: int, max_steps: int | None = None
+        self,
+        physics: Mapping[str, NDArray[np.generic]],
+        instances: int,
+        seed: int,
+        max_steps: int | None = None,
     ) -> Simulator:
         """Return a simulator of `instances` copies per agent; arguments as for `ArraySimulator`."""
 
-    def instance(self, physics: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    def instance(
+        self, physics: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
         """Return what anyone needs to check a result: the physics; tables `P (n,S,A,S)`, `R (n,S,A)` if tabular."""
         return dict(physics)
 
@@ -89,12 +100,17 @@ class Problem(ABC):
 class Environment(Problem):
     """A family of Markov decision processes, one per row of `physics`. Subclasses are rules (frozen dataclasses).
 
-    Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is `(b, m, s)` float64.
-    Every operation must be elementwise or otherwise independent of the other rows.
+    Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is
+    `(b, m, s)` float64. Every operation must be elementwise or otherwise independent of the other
+    rows.
     """
 
     def simulator(
-        self, physics: Mapping[str, NDArray[np.generic]], instances: int, seed: int, max_steps: int | None = None
+        self,
+        physics: Mapping[str, NDArray[np.generic]],
+        instances: int,
+        seed: int,
+        max_steps: int | None = None,
     ) -> Simulator:
         """Return an `ArraySimulator`."""
         return ArraySimulator(self, physics, instances, seed, max_steps)
@@ -104,12 +120,18 @@ class Environment(Problem):
         """Return start states `(b, m, s)` from uniform `noise` `(b, m, reset_noise)`."""
 
     @abstractmethod
-    def observe(self, state: Array, physics: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+    def observe(
+        self, state: Array, physics: Mapping[str, NDArray[np.generic]]
+    ) -> NDArray[np.float32]:
         """Return observations `(b, m, observation)`, float32, of `state`."""
 
     @abstractmethod
     def step(
-        self, state: Array, action: NDArray[np.generic], physics: Mapping[str, NDArray[np.generic]], noise: Array
+        self,
+        state: Array,
+        action: NDArray[np.generic],
+        physics: Mapping[str, NDArray[np.generic]],
+        noise: Array,
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
         """Advance one step.
 
@@ -120,7 +142,8 @@ class Environment(Problem):
             noise: uniform `(b, m, step_noise)`.
 
         Returns:
-            next state `(b, m, s)`, reward `(b, m)` float64, terminated `(b, m)`, measures `{name: (b, m)}`.
+            next state `(b, m, s)`, reward `(b, m)` float64, terminated `(b, m)`, measures `{name:
+            (b, m)}`.
         """
 
 
@@ -130,12 +153,15 @@ class Step:
 
     Attributes:
         next_obs: `(b, m, o)` the true successor's observation: bootstrap from it where `truncated`.
-        obs: `(b, m, o)` what to act on next: the successor, or the first observation of a new episode.
+        obs: `(b, m, o)` what to act on next: the successor, or the first observation of a new
+            episode.
         reward: `(b, m)` float64.
         terminated: `(b, m)` the episode ended in a state without a future.
-        truncated: `(b, m)` the time limit cut it; the successor still has a value. Never together with `terminated`.
+        truncated: `(b, m)` the time limit cut it; the successor still has a value. Never together
+            with `terminated`.
         finished: `(b, m)` terminated or truncated.
-        returns: `(b, m)` undiscounted return of the episode that finished here, else the return so far.
+        returns: `(b, m)` undiscounted return of the episode that finished here, else the return so
+            far.
         lengths: `(b, m)` its length.
         measures: the environment's own, `(b, m)` each.
     """
@@ -166,7 +192,9 @@ class Simulator(ABC):
         """Return the current observations `(b, m, o)`."""
 
     @abstractmethod
-    def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
+    def begin(
+        self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
+    ) -> None:
         """Start a rollout: the random numbers of its steps are named by (seed, agent, purpose, index)."""
 
     @abstractmethod
@@ -223,7 +251,9 @@ class ArraySimulator(Simulator):
         """Return the current observations."""
         return self.environment.observe(state["state"], self._gather(agents))
 
-    def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
+    def begin(
+        self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
+    ) -> None:
         """Gather the physics of `agents` and name the random streams of this rollout."""
         self._rows = self._gather(agents)
         self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
@@ -233,26 +263,42 @@ class ArraySimulator(Simulator):
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
         """Advance every instance by one step, resetting those that finish."""
         environment, physics, m = self.environment, self._rows, self.instances
-        noise = self._noise.uniform(m, self.spec.step_noise) if self.spec.step_noise else np.empty((len(action), m, 0))
-        values, reward, terminated, measures = environment.step(state["state"], action, physics, noise)
+        noise = (
+            self._noise.uniform(m, self.spec.step_noise)
+            if self.spec.step_noise
+            else np.empty((len(action), m, 0))
+        )
+        values, reward, terminated, measures = environment.step(
+            state["state"], action, physics, noise
+        )
         elapsed, returns = state["elapsed"] + 1, state["episode_return"] + reward
-        truncated = ~terminated & (elapsed >= self.max_steps) if self.max_steps else np.zeros_like(terminated)
+        truncated = (
+            ~terminated & (elapsed >= self.max_steps)
+            if self.max_steps
+            else np.zeros_like(terminated)
+        )
         finished = terminated | truncated
         obs = next_obs = environment.observe(values, physics)
         state.update(state=values, elapsed=elapsed, episode_return=returns)
         if finished.any():
             rows, instances = np.nonzero(finished)
-            fresh = self._resets.uniform_at(rows, self._position * m + instances, self.spec.reset_noise)
+            fresh = self._resets.uniform_at(
+                rows, self._position * m + instances, self.spec.reset_noise
+            )
             own = {name: value[rows] for name, value in physics.items()}
             values = values.copy()
             values[rows, instances] = environment.reset(own, fresh[:, None])[:, 0]
             state.update(
-                state=values, elapsed=np.where(finished, 0, elapsed), episode_return=np.where(finished, 0.0, returns)
+                state=values,
+                elapsed=np.where(finished, 0, elapsed),
+                episode_return=np.where(finished, 0.0, returns),
             )
             obs = next_obs.copy()
             obs[rows, instances] = environment.observe(values[rows, instances][:, None], own)[:, 0]
         self._position += 1
-        return Step(next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures)
+        return Step(
+            next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures
+        )
 
     def _gather(self, agents: Sequence[int]) -> dict[str, NDArray[np.generic]]:
         rows = np.asarray(agents, dtype=np.intp)

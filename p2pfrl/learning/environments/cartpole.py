@@ -29,8 +29,21 @@ class CartPole(Environment):
     @property
     def spec(self) -> Spec:
         """Four observations, two actions."""
-        physics = {"gravity": 9.8, "masscart": 1.0, "masspole": 0.1, "length": 0.5, "force_mag": 10.0}
-        return Spec(observation=4, state=4, actions=2, reset_noise=4, max_steps=self.max_steps, physics=physics)
+        physics = {
+            "gravity": 9.8,
+            "masscart": 1.0,
+            "masspole": 0.1,
+            "length": 0.5,
+            "force_mag": 10.0,
+        }
+        return Spec(
+            observation=4,
+            state=4,
+            actions=2,
+            reset_noise=4,
+            max_steps=self.max_steps,
+            physics=physics,
+        )
 
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-0.05, 0.05]."""

@@ -23,9 +23,10 @@ Row = Mapping[str, NDArray[Any]]
 def check_environment(environment: Environment, *, steps: int = 50, seed: int = 1) -> None:
     """Raise where `environment` breaks the contract of `Environment`; return silently where it keeps it.
 
-    Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations, rewards; inputs left
-    unchanged; equal results for equal inputs; any subset or order of agents gives bit-equal rows; tables depend on the
-    agent and not on its position; measures as announced; a specification that makes sense.
+    Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
+    rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents
+    gives bit-equal rows; tables depend on the agent and not on its position; measures as announced;
+    a specification that makes sense.
 
     Raises:
         P2PFRLError: naming the method and what is wrong with it.
@@ -46,9 +47,14 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
         action, noise = _action(spec, streams), streams.uniform(_INSTANCES, spec.step_noise)
         names = set(environment.step(state, action, rows, noise)[3])
         if names != set(spec.measures):
-            raise P2PFRLError(f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}")
+            raise P2PFRLError(
+                f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}"
+            )
         after, reward, terminated, *measures = _repeat(
-            "step", (state, action, noise), lambda s, a, u, p: _flat(environment.step(s, a, p, u), spec), rows
+            "step",
+            (state, action, noise),
+            lambda s, a, u, p: _flat(environment.step(s, a, p, u), spec),
+            rows,
         )
         _is(after, "step: state", (spec.state,), np.float64)
         _is(reward, "step: reward", (), np.float64)
@@ -61,16 +67,27 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
 
 def _check_spec(spec: Spec) -> None:
     if (spec.actions > 0) == bool(spec.action_low) or len(spec.action_low) != len(spec.action_high):
-        raise P2PFRLError("spec: expected either discrete actions or equally many action_low and action_high")
-    if any(not -np.inf < low < high < np.inf for low, high in zip(spec.action_low, spec.action_high, strict=True)):
-        raise P2PFRLError(f"spec: actions need finite bounds, low below high: {spec.action_low}, {spec.action_high}")
+        raise P2PFRLError(
+            "spec: expected either discrete actions or equally many action_low and action_high"
+        )
+    if any(
+        not -np.inf < low < high < np.inf
+        for low, high in zip(spec.action_low, spec.action_high, strict=True)
+    ):
+        raise P2PFRLError(
+            f"spec: actions need finite bounds, low below high: {spec.action_low}, {spec.action_high}"
+        )
     if spec.states and spec.observation != spec.states:
-        raise P2PFRLError(f"spec: a tabular observation is one-hot, but {spec.observation} is not {spec.states}")
+        raise P2PFRLError(
+            f"spec: a tabular observation is one-hot, but {spec.observation} is not {spec.states}"
+        )
 
 
 def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row) -> None:
     for subset in _SUBSETS:
-        part = environment.physics(seed, [_AGENTS[i] for i in subset], {k: v[subset] for k, v in vary.items()})
+        part = environment.physics(
+            seed, [_AGENTS[i] for i in subset], {k: v[subset] for k, v in vary.items()}
+        )
         for name, values in part.items():
             if not np.array_equal(values, physics[name][subset]):
                 raise P2PFRLError(
@@ -82,7 +99,9 @@ def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> tuple[
     return (*result[:3], *(result[3][name] for name in spec.measures))
 
 
-def _repeat(method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row) -> tuple[NDArray[Any], ...]:
+def _repeat(
+    method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row
+) -> tuple[NDArray[Any], ...]:
     """Return what `call` gives for all rows, having checked purity and that every subset gives equal rows."""
     before = [x.copy() for x in inputs]
     kept = {name: values.copy() for name, values in rows.items()}
@@ -92,17 +111,23 @@ def _repeat(method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row) -
     if any(not np.array_equal(values, kept[name]) for name, values in rows.items()):
         raise P2PFRLError(f"{method}: changed the physics")
     for subset in (list(range(len(_AGENTS))), *_SUBSETS):
-        part = call(*(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()})
+        part = call(
+            *(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()}
+        )
         for whole, own in zip(results, part, strict=True):
             if not np.array_equal(whole[subset], own):
-                raise P2PFRLError(f"{method}: rows of agents {subset} depend on the batch, or on a state of its own")
+                raise P2PFRLError(
+                    f"{method}: rows of agents {subset} depend on the batch, or on a state of its own"
+                )
     return results
 
 
 def _is(values: NDArray[Any], what: str, tail: tuple[int, ...], dtype: type[np.generic]) -> None:
     shape = (len(_AGENTS), _INSTANCES, *tail)
     if values.shape != shape or values.dtype != dtype:
-        raise P2PFRLError(f"{what}: expected {dtype.__name__} {shape}, got {values.dtype} {values.shape}")
+        raise P2PFRLError(
+            f"{what}: expected {dtype.__name__} {shape}, got {values.dtype} {values.shape}"
+        )
     if not np.isfinite(values).all():
         raise P2PFRLError(f"{what}: not finite")
 

@@ -18,13 +18,14 @@ from p2pfrl.learning.environments.tabular import Tables, Tabular
 class Crossing(Tabular):
     """Go left (0) or right (1); one's own way leads out with reward 1 and ends the episode, the other leads nowhere.
 
-    State 0 is the crossing, 1 is outside. Physics: `way`, the number of the action that leads out, modulo 2; by default
-    the agent's id, so that every second agent has to go left. Where half of the agents go each way, a common policy
-    that goes left with probability p is worth 1/2 (p / (1 - gamma (1 - p)) + (1 - p) / (1 - gamma p)): 1/2 if it always
-    takes one way, and at most 1 / (2 - gamma) with p = 1/2, so that no common policy that is greedy is any good.
+    State 0 is the crossing, 1 is outside. Physics: `way`, the number of the action that leads out,
+    modulo 2; by default the agent's id, so that every second agent has to go left. Where half of
+    the agents go each way, a common policy that goes left with probability p is worth 1/2 (p / (1 -
+    gamma (1 - p)) + (1 - p) / (1 - gamma p)): 1/2 if it always takes one way, and at most 1 / (2 -
+    gamma) with p = 1/2, so that no common policy that is greedy is any good.
 
-    Reference: an instance of the observation that the best common policy of unlike agents may have to be stochastic:
-    Labbi et al., AISTATS 2026, arXiv 2505.23459.
+    Reference: an instance of the observation that the best common policy of unlike agents may have
+    to be stochastic: Labbi et al., AISTATS 2026, arXiv 2505.23459.
 
     Attributes:
         max_steps: time limit of an episode.
@@ -63,7 +64,9 @@ class Crossing(Tabular):
             P2PFRLError: there is no such way.
         """
         if row["way"] % 1:
-            raise P2PFRLError(f"crossing: agent {agent}: way must be a whole number, got {row['way']:g}")
+            raise P2PFRLError(
+                f"crossing: agent {agent}: way must be a whole number, got {row['way']:g}"
+            )
         way = int(row["way"]) % 2
         transition = np.zeros((2, 2, 2))
         transition[0, way, 1] = transition[0, 1 - way, 0] = 1.0

@@ -20,11 +20,12 @@ _FAR = 5.0
 class Drift(Environment):
     """Move every coordinate by +-0.1 difficulty per step; reward minus the mean absolute state; ends beyond 5.
 
-    Action a moves coordinate j up where bit j of a is set, else down, so there are 2^dimension actions. Then every
-    coordinate drifts by a number uniform in [-noise, noise]. Episodes start uniformly in [-1, 1] per coordinate and are
-    cut after 200 steps. Physics: difficulty, by default 0.5, 0.7, 0.9, ... over the agents, and noise. The best an
-    agent can do is to hover around 0 at about half a step, so its return falls with its difficulty; where a step is
-    long (difficulty above about 3.6) it pays to leave [-5, 5] early.
+    Action a moves coordinate j up where bit j of a is set, else down, so there are 2^dimension
+    actions. Then every coordinate drifts by a number uniform in [-noise, noise]. Episodes start
+    uniformly in [-1, 1] per coordinate and are cut after 200 steps. Physics: difficulty, by default
+    0.5, 0.7, 0.9, ... over the agents, and noise. The best an agent can do is to hover around 0 at
+    about half a step, so its return falls with its difficulty; where a step is long (difficulty
+    above about 3.6) it pays to leave [-5, 5] early.
     """
 
     dimension: int = Field(default=2, ge=1, le=6)

@@ -18,17 +18,19 @@ from p2pfrl.learning.environments.tabular import Tables, Tabular
 class Garnet(Tabular):
     """Random MDP Garnet(S, A, b): each (s, a) leads to b random states, its reward is uniform in [0, 1].
 
-    Agent i has P_i = (1 - e) P + e P'_i and R_i = (1 - f) R + f R'_i: P, R from (seed, "problem"), P'_i, R'_i from
-    (seed, i, "problem"), e and f its physics `perturbation` and `reward_perturbation`. So two agents' kernels differ by
-    at most max(e_i, e_j) in total variation. Start states are uniform; episodes are cut at `max_steps`.
+    Agent i has P_i = (1 - e) P + e P'_i and R_i = (1 - f) R + f R'_i: P, R from (seed, "problem"),
+    P'_i, R'_i from (seed, i, "problem"), e and f its physics `perturbation` and
+    `reward_perturbation`. So two agents' kernels differ by at most max(e_i, e_j) in total
+    variation. Start states are uniform; episodes are cut at `max_steps`.
 
-    With `kinds` > 1 there are so many common processes instead of one, drawn likewise, and agent i has that of kind
-    i mod kinds: agents of one kind are alike, others have nothing in common. With `opposed` odd kinds earn -R where
-    even ones earn R, as in Mangold et al., "SCAFFLSA", NeurIPS 2024, arXiv 2402.04114.
+    With `kinds` > 1 there are so many common processes instead of one, drawn likewise, and agent i
+    has that of kind i mod kinds: agents of one kind are alike, others have nothing in common. With
+    `opposed` odd kinds earn -R where even ones earn R, as in Mangold et al., "SCAFFLSA", NeurIPS
+    2024, arXiv 2402.04114.
 
-    Reference: Archibald, McKinnon, Thomas, "On the generation of Markov decision processes", Journal of the
-    Operational Research Society 46, 1995; in this form Bhatnagar, Sutton, Ghavamzadeh, Lee, "Natural actor-critic
-    algorithms", Automatica 45, 2009.
+    Reference: Archibald, McKinnon, Thomas, "On the generation of Markov decision processes",
+    Journal of the Operational Research Society 46, 1995; in this form Bhatnagar, Sutton,
+    Ghavamzadeh, Lee, "Natural actor-critic algorithms", Automatica 45, 2009.
 
     Attributes:
         states: S.
@@ -48,7 +50,9 @@ class Garnet(Tabular):
 
     def __post_init__(self) -> None:
         if self.branching > self.states:
-            raise ValueError(f"branching must be at most states = {self.states}, got {self.branching}")
+            raise ValueError(
+                f"branching must be at most states = {self.states}, got {self.branching}"
+            )
         if self.opposed and self.kinds == 1:
             raise ValueError("opposed needs kinds of at least 2: there is none of odd number")
 
@@ -79,9 +83,13 @@ class Garnet(Tabular):
         """
         for name, value in row.items():
             if not 0 <= value <= 1:
-                raise P2PFRLError(f"garnet: agent {agent}: {name} must lie in [0, 1], got {value:g}")
+                raise P2PFRLError(
+                    f"garnet: agent {agent}: {name} must lie in [0, 1], got {value:g}"
+                )
         kind = agent % self.kinds
-        common_p, common_r = self._draw(generator(seed, "problem") if kind == 0 else generator(seed, "kind", kind))
+        common_p, common_r = self._draw(
+            generator(seed, "problem") if kind == 0 else generator(seed, "kind", kind)
+        )
         if self.opposed:
             common_r = self._draw(generator(seed, "problem"))[1] * (-1.0 if kind % 2 else 1.0)
         own_p, own_r = self._draw(generator(seed, agent, "problem"))
@@ -102,4 +110,6 @@ class Garnet(Tabular):
         transition = np.zeros((pairs, self.states))
         chances = np.diff(cuts, axis=1, prepend=0.0, append=1.0)
         np.put_along_axis(transition, successors, chances, axis=1)
-        return transition.reshape(self.states, self.actions, self.states), rng.random((self.states, self.actions))
+        return transition.reshape(self.states, self.actions, self.states), rng.random(
+            (self.states, self.actions)
+        )

@@ -23,10 +23,11 @@ _ATTEMPTS = 1000
 class GridWorld(Tabular):
     """Walk up (0), right (1), down (2) or left (3) to the goal on `rows` x `columns` cells; a wall or the edge stops.
 
-    State row * columns + column. With probability `slip` a step goes to one of the two perpendicular directions
-    (Russell and Norvig, Artificial Intelligence: A Modern Approach, ch. 17). Physics: slip; the goal's row and column;
-    `extra_walls`, the number of cells walled besides `walls` at random from (seed, agent) such that the goal can be
-    reached from every free cell; the rewards for entering the goal and for any step. Measure: `goals`, per step.
+    State row * columns + column. With probability `slip` a step goes to one of the two
+    perpendicular directions (Russell and Norvig, Artificial Intelligence: A Modern Approach, ch.
+    17). Physics: slip; the goal's row and column; `extra_walls`, the number of cells walled besides
+    `walls` at random from (seed, agent) such that the goal can be reached from every free cell; the
+    rewards for entering the goal and for any step. Measure: `goals`, per step.
 
     Attributes:
         walls: (row, column) of the walls that all agents have.
@@ -123,7 +124,9 @@ class GridWorld(Tabular):
         for cell in self.walls:
             fixed[cell] = True
         if fixed[goal] or (self.start and (fixed[self.start] or self.start == goal)):
-            raise P2PFRLError(f"gridworld: agent {agent}: goal {goal} and start {self.start} must be two free cells")
+            raise P2PFRLError(
+                f"gridworld: agent {agent}: goal {goal} and start {self.start} must be two free cells"
+            )
         kept = [goal[0] * self.columns + goal[1]] + (
             [self.start[0] * self.columns + self.start[1]] if self.start else []
         )
@@ -143,7 +146,9 @@ class GridWorld(Tabular):
         reached, frontier = {target}, [target]
         while frontier:
             cell = frontier.pop()
-            ahead = [end for move in range(4) if (end := self._move(wall, cell, move)) not in reached]
+            ahead = [
+                end for move in range(4) if (end := self._move(wall, cell, move)) not in reached
+            ]
             reached.update(ahead)
             frontier.extend(ahead)
         return len(reached) == np.count_nonzero(~wall)

@@ -1,13 +1,14 @@
 """Any other Gymnasium id, through Gymnasium's vector API: one `SyncVectorEnv` per agent, `instances` copies each.
 
-Unlike array environments, these have state that cannot be gathered or stored: it lives in Gymnasium's objects. The rows
-of `State` hold only the observation, the episode so far and a `tick` that says which moment of the objects they belong
-to. Where the two disagree (an update was computed and then thrown away because its agent crashed; a run goes on from a
-checkpoint) the agent's episodes start anew, from seeds that (seed, agent, tick) name. Without crashes and checkpoints
-that never happens.
+Unlike array environments, these have state that cannot be gathered or stored: it lives in
+Gymnasium's objects. The rows of `State` hold only the observation, the episode so far and a `tick`
+that says which moment of the objects they belong to. Where the two disagree (an update was computed
+and then thrown away because its agent crashed; a run goes on from a checkpoint) the agent's
+episodes start anew, from seeds that (seed, agent, tick) name. Without crashes and checkpoints that
+never happens.
 
-Every episode is seeded from (seed, agent, purpose, update, step, instance), so an agent's random numbers depend on
-neither the number of agents nor who shares its batch.
+Every episode is seeded from (seed, agent, purpose, update, step, instance), so an agent's random
+numbers depend on neither the number of agents nor who shares its batch.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ _NOT_PHYSICS = ("_", "screen", "render")
 class Gym(Problem):
     """A Gymnasium environment by id. Physics: the numbers among the attributes of the unwrapped environment.
 
-    Observations are flattened (`gymnasium.spaces.flatten`) into float32. Actions are discrete, or boxes with finite
-    bounds. Only attributes whose value differs from the environment's own are set, after it was made, so numbers that
-    its constructor derived from them keep their values; `kwargs` reach the constructor. Measures: the numbers in the
-    `info` of the first steps; nan where a step does not report one.
+    Observations are flattened (`gymnasium.spaces.flatten`) into float32. Actions are discrete, or
+    boxes with finite bounds. Only attributes whose value differs from the environment's own are
+    set, after it was made, so numbers that its constructor derived from them keep their values;
+    `kwargs` reach the constructor. Measures: the numbers in the `info` of the first steps; nan
+    where a step does not report one.
 
     Attributes:
         id: as `gymnasium.make` takes it.
@@ -59,7 +61,8 @@ class Gym(Problem):
         """Sizes and bounds, found by making one environment and taking a few steps.
 
         Raises:
-            P2PFRLError: no such environment, a package that it needs is missing, or its spaces are not supported.
+            P2PFRLError: no such environment, a package that it needs is missing, or its spaces are
+                not supported.
         """
         env = self.make()
         try:
@@ -68,7 +71,11 @@ class Gym(Problem):
             env.close()
 
     def simulator(
-        self, physics: Mapping[str, NDArray[np.generic]], instances: int, seed: int, max_steps: int | None = None
+        self,
+        physics: Mapping[str, NDArray[np.generic]],
+        instances: int,
+        seed: int,
+        max_steps: int | None = None,
     ) -> Simulator:
         """Return a `GymSimulator`."""
         return GymSimulator(self, physics, instances, seed, max_steps)
@@ -77,15 +84,23 @@ class Gym(Problem):
         """Return one environment with flat observations."""
         limit = max_steps or self.max_steps
         try:
-            env = gymnasium.make(self.id, max_episode_steps=limit, disable_env_checker=True, **self.kwargs)
+            env = gymnasium.make(
+                self.id, max_episode_steps=limit, disable_env_checker=True, **self.kwargs
+            )
         except gymnasium.error.Error as error:
-            raise P2PFRLError(f"environment.id: Gymnasium cannot make {self.id!r}: {error}") from error
+            raise P2PFRLError(
+                f"environment.id: Gymnasium cannot make {self.id!r}: {error}"
+            ) from error
         except (ImportError, TypeError) as error:
-            raise P2PFRLError(f"environment: Gymnasium cannot make {self.id!r} with {self.kwargs}: {error}") from error
+            raise P2PFRLError(
+                f"environment: Gymnasium cannot make {self.id!r} with {self.kwargs}: {error}"
+            ) from error
         try:
             return gymnasium.wrappers.FlattenObservation(env)
         except NotImplementedError as error:
-            raise P2PFRLError(f"environment.id: the observations of {self.id!r} cannot be flattened") from error
+            raise P2PFRLError(
+                f"environment.id: the observations of {self.id!r} cannot be flattened"
+            ) from error
 
 
 def _probe(id: str, env: gymnasium.Env[NDArray[Any], Any]) -> Spec:
@@ -96,7 +111,9 @@ def _probe(id: str, env: gymnasium.Env[NDArray[Any], Any]) -> Spec:
     elif isinstance(space, gymnasium.spaces.Box) and space.is_bounded("both"):
         low, high = space.low.ravel(), space.high.ravel()
     else:
-        raise P2PFRLError(f"environment.id: {id!r} has actions {space}; expected discrete ones or a bounded box")
+        raise P2PFRLError(
+            f"environment.id: {id!r} has actions {space}; expected discrete ones or a bounded box"
+        )
     physics = {
         name: float(value)
         for name, value in sorted(vars(env.unwrapped).items())
@@ -179,7 +196,9 @@ class GymSimulator(Simulator):
         self._align(agents, state)
         return state["obs"].astype(np.float32)
 
-    def begin(self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment") -> None:
+    def begin(
+        self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
+    ) -> None:
         """Name the seeds of the episodes that start in this rollout."""
         self._agents = [int(agent) for agent in agents]
         self._path = [(purpose, int(i)) for i in index]
@@ -209,7 +228,9 @@ class GymSimulator(Simulator):
             for row in np.flatnonzero(finished.any(axis=1)).tolist():
                 seeds = self._seeds(self._agents[row], (*self._path[row], self._position))
                 mask = finished[row].copy()
-                fresh, _ = self._envs[self._agents[row]].reset(seed=seeds, options={"reset_mask": mask})
+                fresh, _ = self._envs[self._agents[row]].reset(
+                    seed=seeds, options={"reset_mask": mask}
+                )
                 obs[row, mask] = fresh[mask]
         for agent in self._agents:
             self._ticks[agent] += 1
@@ -220,7 +241,9 @@ class GymSimulator(Simulator):
             tick=state["tick"] + 1,
         )
         self._position += 1
-        return Step(next_obs, obs, reward, terminated, truncated, finished, returns, lengths, measures)
+        return Step(
+            next_obs, obs, reward, terminated, truncated, finished, returns, lengths, measures
+        )
 
     def close(self) -> None:
         """Close every environment."""
@@ -250,7 +273,10 @@ class GymSimulator(Simulator):
 
     def _seeds(self, agent: int, path: tuple[int | str, ...]) -> list[int | None]:
         instances = range(self.instances)
-        return [int.from_bytes(key(self._seed, agent, "gym", *path, j)[:4], "little") >> 1 for j in instances]
+        return [
+            int.from_bytes(key(self._seed, agent, "gym", *path, j)[:4], "little") >> 1
+            for j in instances
+        ]
 
     def _make(self, agent: int) -> gymnasium.vector.SyncVectorEnv:
         def make() -> gymnasium.Env[NDArray[Any], Any]:

@@ -18,20 +18,21 @@ def heterogeneity(problem: Problem, physics: Mapping[str, NDArray[np.generic]]) 
     """Return how much the agents' environments differ; distances are 0 where they are alike.
 
     Entries:
-        `variation_NAME`: for each column that varies, its coefficient of variation: standard deviation over |mean|
-            (over 1 where the mean is 0).
-        `epsilon_p_max`, `epsilon_p_mean`: tabular; total variation distance 1/2 sum_s' |P_i - P_j|, largest over
-            (s, a), and of that the maximum and mean over pairs of agents.
+        `variation_NAME`: for each column that varies, its coefficient of variation: standard
+            deviation over |mean| (over 1 where the mean is 0).
+        `epsilon_p_max`, `epsilon_p_mean`: tabular; total variation distance 1/2 sum_s' |P_i - P_j|,
+            largest over (s, a), and of that the maximum and mean over pairs of agents.
         `epsilon_r_max`, `epsilon_r_mean`: tabular; largest |R_i - R_j| over (s, a), likewise.
-        `step_distance_max`, `step_distance_mean`: otherwise; how far apart two agents' next states are after the same
-            action in the same state with the same noise, root mean square over coordinates, each divided by its spread
-            over the probes, on 64 seeded probes: states on random walks of up to 15 steps in one agent's environment.
+        `step_distance_max`, `step_distance_mean`: otherwise; how far apart two agents' next states
+            are after the same action in the same state with the same noise, root mean square over
+            coordinates, each divided by its spread over the probes, on 64 seeded probes: states on
+            random walks of up to 15 steps in one agent's environment.
 
     Pairs are taken among the first 32 agents. A Gymnasium environment has only its columns.
 
-    Reference: the pair (epsilon_p, epsilon_r) after Wang, Mitra, Hassani, Pappas, Anderson, "Federated temporal
-    difference learning with linear function approximation under environmental heterogeneity", 2023, arXiv 2302.02212;
-    here as absolute distances.
+    Reference: the pair (epsilon_p, epsilon_r) after Wang, Mitra, Hassani, Pappas, Anderson,
+    "Federated temporal difference learning with linear function approximation under environmental
+    heterogeneity", 2023, arXiv 2302.02212; here as absolute distances.
 
     Args:
         problem: whose agents.
@@ -71,24 +72,34 @@ def _table_distances(rows: Array, *, halved: bool) -> list[float]:
     return distances
 
 
-def _step_distances(environment: Environment, physics: Mapping[str, NDArray[np.generic]]) -> list[float]:
+def _step_distances(
+    environment: Environment, physics: Mapping[str, NDArray[np.generic]]
+) -> list[float]:
     """Return the distances of all pairs of agents after one step from common probe states."""
     spec = environment.spec
     rows = {name: np.asarray(values)[:_MOST_AGENTS, None] for name, values in physics.items()}
     count = len(next(iter(rows.values()))) if rows else 0
     if count < 2:
         return []
-    states, action, noise = _probes(environment, {name: values[:1] for name, values in rows.items()})
+    states, action, noise = _probes(
+        environment, {name: values[:1] for name, values in rows.items()}
+    )
     after = np.concatenate(
         [
-            environment.step(states, action, {name: values[i : i + 1] for name, values in rows.items()}, noise)[0]
+            environment.step(
+                states, action, {name: values[i : i + 1] for name, values in rows.items()}, noise
+            )[0]
             for i in range(count)
         ]
     )
     scale = after.std(axis=(0, 1))
     after /= np.where(scale > 0, scale, 1.0)
     assert after.shape[-1] == spec.state
-    return [float(np.sqrt(np.square(after[i] - after[j]).mean())) for i in range(count) for j in range(i + 1, count)]
+    return [
+        float(np.sqrt(np.square(after[i] - after[j]).mean()))
+        for i in range(count)
+        for j in range(i + 1, count)
+    ]
 
 
 def _probes(

@@ -18,9 +18,10 @@ from p2pfrl.learning.environments.base import Array, Environment, Spec
 class LQR(Environment):
     """Steer x' = A_i x + B_i u + noise w to 0; reward -(|x|^2 + control_cost |u|^2); `max_steps` steps.
 
-    A_i = A + perturbation G_i, rescaled to spectral radius `radius`, and B_i = B + perturbation H_i. The elements of A
-    and B (from (seed, "problem")), G_i and H_i (from (seed, i, "problem")) are N(0, 1 / dimension). w is uniform with
-    variance 1 per coordinate; episodes start uniformly in [-1, 1]. Physics: perturbation, noise, control_cost.
+    A_i = A + perturbation G_i, rescaled to spectral radius `radius`, and B_i = B + perturbation
+    H_i. The elements of A and B (from (seed, "problem")), G_i and H_i (from (seed, i, "problem"))
+    are N(0, 1 / dimension). w is uniform with variance 1 per coordinate; episodes start uniformly
+    in [-1, 1]. Physics: perturbation, noise, control_cost.
 
     Attributes:
         dimension: of the state x.
@@ -48,7 +49,9 @@ class LQR(Environment):
             physics={"perturbation": 0.0, "noise": 0.1, "control_cost": 0.1},
         )
 
-    def physics(self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
+    def physics(
+        self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
+    ) -> dict[str, NDArray[Any]]:
         """Return the columns and the matrices `A` `(b, dimension, dimension)`, `B` `(b, dimension, controls)`."""
         common_a, common_b = self._draw(generator(seed, "problem"))
         a, b = np.empty((len(agents), *common_a.shape)), np.empty((len(agents), *common_b.shape))
@@ -81,8 +84,8 @@ class LQR(Environment):
     def optimal_gain(self, physics: Mapping[str, NDArray[Any]], gamma: float = 1.0) -> Array:
         """Return K `(b, controls, dimension)`: u = -K x maximizes the discounted return of an endless episode.
 
-        Solves the Riccati equation P = I + g A'PA - g A'PB (r I + g B'PB)^-1 g B'PA by iteration, per agent. The bound
-        on the controls is ignored.
+        Solves the Riccati equation P = I + g A'PA - g A'PB (r I + g B'PB)^-1 g B'PA by iteration,
+        per agent. The bound on the controls is ignored.
 
         Args:
             physics: rows as `physics` returned them.

@@ -20,8 +20,8 @@ _SPEED = 0.07
 class MountainCar(Environment):
     """Drive left, coast or drive right until the car is on the hill; reward -1 per step, at most 200 steps.
 
-    State (position, velocity). Physics, in Gymnasium's units per step: force, gravity, and the goal's position and
-    least velocity.
+    State (position, velocity). Physics, in Gymnasium's units per step: force, gravity, and the
+    goal's position and least velocity.
     """
 
     max_steps: int = Field(default=200, ge=1)
@@ -30,7 +30,14 @@ class MountainCar(Environment):
     def spec(self) -> Spec:
         """Two observations, three actions."""
         physics = {"force": 0.001, "gravity": 0.0025, "goal_position": 0.5, "goal_velocity": 0.0}
-        return Spec(observation=2, state=2, actions=3, reset_noise=1, max_steps=self.max_steps, physics=physics)
+        return Spec(
+            observation=2,
+            state=2,
+            actions=3,
+            reset_noise=1,
+            max_steps=self.max_steps,
+            physics=physics,
+        )
 
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return cars at rest, uniform in [-0.6, -0.4]."""
@@ -51,15 +58,20 @@ class MountainCar(Environment):
         position = np.clip(state[..., 0] + velocity, _LEFT, _RIGHT)
         velocity = np.where((position == _LEFT) & (velocity < 0), 0.0, velocity)
         terminated = (position >= physics["goal_position"]) & (velocity >= physics["goal_velocity"])
-        return np.stack((position, velocity), axis=-1), np.full(terminated.shape, -1.0), terminated, {}
+        return (
+            np.stack((position, velocity), axis=-1),
+            np.full(terminated.shape, -1.0),
+            terminated,
+            {},
+        )
 
 
 @rule
 class MountainCarContinuous(Environment):
     """Drive with a force in [-1, 1] until the car is on the hill: 100 there, -0.1 force^2 per step, at most 999 steps.
 
-    State (position, velocity), float32 arithmetic as in Gymnasium. Physics: power, gravity, and the goal's position and
-    least velocity.
+    State (position, velocity), float32 arithmetic as in Gymnasium. Physics: power, gravity, and the
+    goal's position and least velocity.
     """
 
     max_steps: int = Field(default=999, ge=1)
@@ -74,7 +86,12 @@ class MountainCarContinuous(Environment):
             action_high=(1.0,),
             reset_noise=1,
             max_steps=self.max_steps,
-            physics={"power": 0.0015, "gravity": 0.0025, "goal_position": 0.45, "goal_velocity": 0.0},
+            physics={
+                "power": 0.0015,
+                "gravity": 0.0025,
+                "goal_position": 0.45,
+                "goal_velocity": 0.0,
+            },
         )
 
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
@@ -94,11 +111,15 @@ class MountainCarContinuous(Environment):
         position, velocity = state[..., 0].astype(np.float32), state[..., 1].astype(np.float32)
         asked = action[..., 0].astype(np.float32)
         force = np.clip(asked, np.float32(-1.0), np.float32(1.0))
-        slope = (physics["gravity"] * np.cos((np.float32(3) * position).astype(np.float64))).astype(np.float32)
+        slope = (physics["gravity"] * np.cos((np.float32(3) * position).astype(np.float64))).astype(
+            np.float32
+        )
         velocity = velocity + (force * physics["power"].astype(np.float32) - slope)
         velocity = np.clip(velocity, np.float32(-_SPEED), np.float32(_SPEED))
         position = np.clip(position + velocity, np.float32(_LEFT), np.float32(_RIGHT))
-        velocity = np.where((position == np.float32(_LEFT)) & (velocity < 0), np.float32(0), velocity)
+        velocity = np.where(
+            (position == np.float32(_LEFT)) & (velocity < 0), np.float32(0), velocity
+        )
         out = np.stack((position, velocity), axis=-1).astype(np.float64)
         terminated = (position >= physics["goal_position"].astype(np.float32)) & (
             velocity >= physics["goal_velocity"].astype(np.float32)

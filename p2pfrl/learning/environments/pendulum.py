@@ -21,8 +21,9 @@ _TORQUE = 2.0
 class Pendulum(Environment):
     """Swing a pendulum up with at most 2 N m; reward -(angle^2 + 0.1 speed^2 + 0.001 torque^2), never ends by itself.
 
-    State (angle, speed), upright at 0; observation (cos, sin, speed). Physics: gravity `g` in m/s^2, mass `m` in kg,
-    length `l` in m. As in Gymnasium the torque's part is computed in float32, the rest in float64.
+    State (angle, speed), upright at 0; observation (cos, sin, speed). Physics: gravity `g` in
+    m/s^2, mass `m` in kg, length `l` in m. As in Gymnasium the torque's part is computed in
+    float32, the rest in float64.
     """
 
     max_steps: int = Field(default=200, ge=1)
@@ -49,7 +50,11 @@ class Pendulum(Environment):
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return (cos, sin, speed)."""
         out = np.empty((*state.shape[:-1], 3), dtype=np.float32)
-        out[..., 0], out[..., 1], out[..., 2] = np.cos(state[..., 0]), np.sin(state[..., 0]), state[..., 1]
+        out[..., 0], out[..., 1], out[..., 2] = (
+            np.cos(state[..., 0]),
+            np.sin(state[..., 0]),
+            state[..., 1],
+        )
         return out
 
     def step(
@@ -57,9 +62,13 @@ class Pendulum(Environment):
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
         """Apply the torque for 0.05 s: semi-implicit Euler."""
         angle, speed = state[..., 0], state[..., 1]
-        torque = np.clip(action[..., 0].astype(np.float32), np.float32(-_TORQUE), np.float32(_TORQUE))
+        torque = np.clip(
+            action[..., 0].astype(np.float32), np.float32(-_TORQUE), np.float32(_TORQUE)
+        )
         from_upright = ((angle + np.pi) % (2 * np.pi)) - np.pi
-        cost = np.square(from_upright) + 0.1 * np.square(speed) + np.float32(0.001) * np.square(torque)
+        cost = (
+            np.square(from_upright) + 0.1 * np.square(speed) + np.float32(0.001) * np.square(torque)
+        )
         push = (3.0 / (physics["m"] * np.square(physics["l"]))).astype(np.float32) * torque
         faster = speed + (3 * physics["g"] / (2 * physics["l"]) * np.sin(angle) + push) * _TAU
         out = np.empty_like(state)

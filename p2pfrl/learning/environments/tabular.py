@@ -44,7 +44,9 @@ class Tabular(Environment):
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the tables of `agent`, from its own column values and the stream (seed, agent, "problem")."""
 
-    def physics(self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
+    def physics(
+        self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
+    ) -> dict[str, NDArray[Any]]:
         """Return the columns, `P` `(b, S, A, S)`, expected rewards `R` `(b, S, A)`, and what `step` looks up."""
         found = [
             self.tables(seed, agent, {name: float(column[i]) for name, column in columns.items()})
@@ -98,7 +100,8 @@ class Tabular(Environment):
 def _outcomes(probabilities: Array, most: int) -> tuple[NDArray[np.int32], Array]:
     """Return the possible outcomes `(..., most)` in ascending order, and the running sums of their probabilities.
 
-    The sums are exactly 1 from the last possible outcome on, so that no noise below 1 reaches an impossible one.
+    The sums are exactly 1 from the last possible outcome on, so that no noise below 1 reaches an
+    impossible one.
     """
     is_possible = probabilities > 0
     count = is_possible.sum(axis=-1, keepdims=True)

@@ -17,8 +17,8 @@ def columns(
 ) -> dict[str, Array]:
     """Return `{name: (b,)}` for every name in `problem.spec.physics`.
 
-    A name takes the scenario's distribution, else the problem's own (`Problem.vary`), else the spec's default. Agent
-    i's drawn value depends on (seed, i, name) alone.
+    A name takes the scenario's distribution, else the problem's own (`Problem.vary`), else the
+    spec's default. Agent i's drawn value depends on (seed, i, name) alone.
 
     Args:
         problem: whose physics.
@@ -28,7 +28,8 @@ def columns(
         total: number of agents n of the run.
 
     Raises:
-        P2PFRLError: a name that the problem does not have, or a list that has not one value per agent.
+        P2PFRLError: a name that the problem does not have, or a list that has not one value per
+            agent.
     """
     defaults = problem.spec.physics
     check_names(vary, defaults)

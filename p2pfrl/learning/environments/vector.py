@@ -17,9 +17,10 @@ from p2pfrl.learning.environments.base import Simulator, State
 class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """A vector environment whose copy `i * instances + j` is instance j of agent `agents[i]`.
 
-    It resets in the same step: `infos["final_obs"]` holds the true successors of the episodes that ended, where
-    `infos["_final_obs"]`; the simulator's measures are in `infos` by name. All random numbers depend on the simulator's
-    seed, the agent and the count of `reset` alone, so the `seed` of `reset` is not used; it may only be None.
+    It resets in the same step: `infos["final_obs"]` holds the true successors of the episodes that
+    ended, where `infos["_final_obs"]`; the simulator's measures are in `infos` by name. All random
+    numbers depend on the simulator's seed, the agent and the count of `reset` alone, so the `seed`
+    of `reset` is not used; it may only be None.
 
     Args:
         simulator: what steps.
@@ -30,12 +31,15 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
         spec = simulator.spec
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.num_envs = len(agents) * simulator.instances
-        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (spec.observation,), np.float32)
+        self.single_observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (spec.observation,), np.float32
+        )
         self.single_action_space = (
             gymnasium.spaces.Discrete(spec.actions)
             if spec.actions
             else gymnasium.spaces.Box(
-                np.array(spec.action_low, dtype=np.float32), np.array(spec.action_high, dtype=np.float32)
+                np.array(spec.action_low, dtype=np.float32),
+                np.array(spec.action_high, dtype=np.float32),
             )
         )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -63,13 +67,24 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
 
     def step(
         self, actions: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
         """Advance every copy by one step."""
         shape = (len(self._agents), self._simulator.instances)
-        step = self._simulator.step(self._state, np.reshape(actions, (*shape, *np.shape(actions)[1:])))
+        step = self._simulator.step(
+            self._state, np.reshape(actions, (*shape, *np.shape(actions)[1:]))
+        )
         infos: dict[str, Any] = {name: values.reshape(-1) for name, values in step.measures.items()}
         if step.finished.any():
-            infos |= {"final_obs": self._flat(step.next_obs), "_final_obs": step.finished.reshape(-1)}
+            infos |= {
+                "final_obs": self._flat(step.next_obs),
+                "_final_obs": step.finished.reshape(-1),
+            }
         return (
             self._flat(step.obs),
             step.reward.reshape(-1),

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class A2C(Learner):
     """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one gradient step per rollout; A, R without gradient.
 
-    Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu, Asynchronous methods for deep reinforcement
-    learning, ICML 2016, arXiv 1602.01783, section 4, run synchronously. With gae_lambda = 1 the advantages are its
-    n-step ones. Differs: Adam (eps 1e-5) by default, RMSprop (their optimizer; decay 0.99) on request; scaled rewards;
-    and bootstraps at truncation.
+    Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu, Asynchronous methods for
+    deep reinforcement learning, ICML 2016, arXiv 1602.01783, section 4, run synchronously. With
+    gae_lambda = 1 the advantages are its n-step ones. Differs: Adam (eps 1e-5) by default, RMSprop
+    (their optimizer; decay 0.99) on request; scaled rewards; and bootstraps at truncation.
 
     Attributes:
         steps: of each instance per update.
@@ -42,7 +42,8 @@ class A2C(Learner):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
-        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the other.
+        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value
+            loss swamps the other.
         distill: with payload "logits", how one learns from what comes back.
     """
 

@@ -1,8 +1,9 @@
 """The contract of learners: one update of a batch of agents is a pure function of their rows.
 
-A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which computes. The leading axis
-of every array is the agent. A row of the result must not depend on the other rows, nor on how many there are: only
-row-independent operations, one random stream per (seed, agent, purpose, index), reductions within a row.
+A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which
+computes. The leading axis of every array is the agent. A row of the result must not depend on the
+other rows, nor on how many there are: only row-independent operations, one random stream per (seed,
+agent, purpose, index), reductions within a row.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ class Task:
         seed: the run's seed.
         agents: number of agents n.
         simulator: the environments, or None for a learner that has none (quadratic).
-        evaluator: the same environments for greedy evaluation, apart from training (one instance per episode).
+        evaluator: the same environments for greedy evaluation, apart from training (one instance
+            per episode).
         correction: bends the gradient of every local step.
-        gradient_only: an update computes the gradient of one step into the state array "gradient" and takes none.
-        tells: the name under which the run's payload asks for what the learner tells (`Stack.tell`), if it does.
+        gradient_only: an update computes the gradient of one step into the state array "gradient"
+            and takes none.
+        tells: the name under which the run's payload asks for what the learner tells
+            (`Stack.tell`), if it does.
     """
 
     seed: int
@@ -80,9 +84,11 @@ class Outcome:
     Attributes:
         parameters: `(b, stride)`.
         state: arrays with leading axis b.
-        env_steps: `(b,)` environment steps (gradients, for a learner without an environment) that the update took.
+        env_steps: `(b,)` environment steps (gradients, for a learner without an environment) that
+            the update took.
         loss: `(b,)` mean loss over the update's minibatches.
-        returns: per agent, the undiscounted returns of the training episodes that finished, in order.
+        returns: per agent, the undiscounted returns of the training episodes that finished, in
+            order.
         measures: the environment's own measures, mean over the update, `(b,)` each.
         transitions: `(b, k)` what `learn` takes, where the update collected instead of learning.
     """
@@ -102,19 +108,23 @@ class Stack(ABC):
     Attributes:
         layout: of one agent's parameters.
         chunk: how many agents to compute at once so that they stay in the cache.
-        moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be reset or averaged).
-        counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments (reset with them).
+        moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be
+            reset or averaged).
+        counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments
+            (reset with them).
         min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
         fixed_steps: whether every update takes exactly `min_steps`.
-        arrays: names of the state arrays, `(b, stride)`, that correction and exchange need (`Task.arrays`); the
-            trainer makes them.
-        rate: learning rate times gradient steps of one update, where that is plain gradient descent; else 0.
+        arrays: names of the state arrays, `(b, stride)`, that correction and exchange need
+            (`Task.arrays`); the trainer makes them.
+        rate: learning rate times gradient steps of one update, where that is plain gradient
+            descent; else 0.
         takes_corrections: whether it applies `Task.correction` to every gradient.
         gives_gradients: whether it heeds `Task.gradient_only`.
         takes_guides: whether its loss heeds `Correction.guided_by`.
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
-        pooled: options without which `collect` cannot know what an update would learn from, with their values.
+        pooled: options without which `collect` cannot know what an update would learn from, with
+            their values.
         gives_returns: whether episodes end in its updates.
         error_is: what the second number of `error` is, in words.
     """
@@ -167,14 +177,17 @@ class Stack(ABC):
         """
         raise ScenarioError([_NOT_POOLED])
 
-    def learn(self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int) -> float:
+    def learn(
+        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
+    ) -> float:
         """Take one update's optimizer steps on the transitions of all agents; return the loss.
 
         As many steps as one agent alone would take, on minibatches larger by the number of agents.
 
         Args:
             parameters: `(1, stride)`, aligned; changed in place.
-            state: one row of every array in `moments` and `counts`, as `init` made them; changed in place.
+            state: one row of every array in `moments` and `counts`, as `init` made them; changed in
+                place.
             transitions: `(k,)` of every agent, in order of id.
             index: updates completed: names the random streams.
         """
@@ -189,7 +202,8 @@ class Stack(ABC):
             agents: whose environments, `(b,)`.
             parameters: `(b, stride)`.
             episodes: per agent.
-            index: names the random streams, so that evaluations are repeatable and paired over modes.
+            index: names the random streams, so that evaluations are repeatable and paired over
+                modes.
         """
         return None
 
@@ -240,8 +254,10 @@ class Learner(ABC):
     """Options every learner has.
 
     Attributes:
-        same_start: all agents start at one point, from (seed, "start"); False: each from its own stream.
-        moments: what happens to optimizer moments after mixing: keep, reset to zero, or average like the parameters.
+        same_start: all agents start at one point, from (seed, "start"); False: each from its own
+            stream.
+        moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
+            like the parameters.
     """
 
     same_start: bool = True

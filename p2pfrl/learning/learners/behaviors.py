@@ -67,8 +67,8 @@ class EpsilonGreedy(Behavior):
 class Given(Behavior):
     """Fixed action probabilities, the same in every state: agent i follows `policies[i mod their number]`.
 
-    So agents can be made to see different parts of the table: with [[1, 0], [0, 1]] even agents only ever take the
-    first action, odd ones only the second.
+    So agents can be made to see different parts of the table: with [[1, 0], [0, 1]] even agents
+    only ever take the first action, odd ones only the second.
 
     Attributes:
         policies: each a list of one probability per action.
@@ -89,7 +89,9 @@ class Given(Behavior):
         for row in self.policies:
             if len(row) != actions:
                 raise ScenarioError(
-                    [f"learner.behavior.policies: expected {actions} probabilities per policy, got {list(row)}"]
+                    [
+                        f"learner.behavior.policies: expected {actions} probabilities per policy, got {list(row)}"
+                    ]
                 )
 
     def policy(self, values: Array, agents: Sequence[int]) -> Array:

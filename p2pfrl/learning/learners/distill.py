@@ -20,8 +20,8 @@ class Distill:
         states: public states of an environment without tables; with tables every state is one.
         temperature: T; a Q network needs one that fits the size of its values.
 
-    Reference: the loss of Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015, arXiv
-        1503.02531.
+    Reference: the loss of Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network",
+        2015, arXiv 1503.02531.
     """
 
     coef: float = Field(default=1.0, ge=0)

@@ -29,35 +29,37 @@ class Share:
 class DQN(Learner):
     """L = E[huber(Q(s,a) - y)], y = r + gamma (1 - terminated) max_a' Q_target(s',a'), on transitions of a buffer.
 
-    With `double` the target's action is that of Q: y = r + gamma (1 - terminated) Q_target(s', argmax_a' Q(s',a')).
-    Where the time limit cut an episode the successor still has a value. The agent acts epsilon-greedily. Its part of
-    the parameters is `actor`. An update takes `steps` steps of every instance, and one gradient step after every
-    `train_every` of them once the buffer holds `learn_start` transitions; the target network and the buffer stay with
-    the agent.
+    With `double` the target's action is that of Q: y = r + gamma (1 - terminated) Q_target(s',
+    argmax_a' Q(s',a')). Where the time limit cut an episode the successor still has a value. The
+    agent acts epsilon-greedily. Its part of the parameters is `actor`. An update takes `steps`
+    steps of every instance, and one gradient step after every `train_every` of them once the buffer
+    holds `learn_start` transitions; the target network and the buffer stay with the agent.
 
-    References: Mnih, Kavukcuoglu, Silver et al., "Human-level control through deep reinforcement learning", Nature 518,
-    2015; van Hasselt, Guez, Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016, arXiv 1509.06461.
-    Differs: Adam with eps 1e-5 by default, no stacked frames, gradients bounded by their norm; and `after_mixing`,
-    since others' parameters would otherwise be measured against a target that knows nothing of them.
+    References: Mnih, Kavukcuoglu, Silver et al., "Human-level control through deep reinforcement
+    learning", Nature 518, 2015; van Hasselt, Guez, Silver, "Deep reinforcement learning with double
+    Q-learning", AAAI 2016, arXiv 1509.06461. Differs: Adam with eps 1e-5 by default, no stacked
+    frames, gradients bounded by their norm; and `after_mixing`, since others' parameters would
+    otherwise be measured against a target that knows nothing of them.
 
     Attributes:
         steps: of each instance per update.
         gamma: discount.
         train_every: steps of each instance between gradient steps; divides `steps`.
         batch_size: transitions of one gradient step, drawn uniformly with replacement.
-        capacity: transitions that the buffer keeps: 4 (2 o + 3) bytes each for observations of o numbers.
+        capacity: transitions that the buffer keeps: 4 (2 o + 3) bytes each for observations of o
+            numbers.
         learn_start: transitions in the buffer before the first gradient step.
         epsilon_start: probability of a uniformly random action at first.
         epsilon_end: that probability in the end.
         epsilon_steps: environment steps of the agent over which it falls, linearly.
         target_every: gradient steps between copies of Q to the target network.
         double: the target's action is the online network's.
-        after_mixing: what becomes of the target network once the exchange has changed Q: sync copies Q, shift moves it
-            as far as Q was moved, keep leaves it.
+        after_mixing: what becomes of the target network once the exchange has changed Q: sync
+            copies Q, shift moves it as far as Q was moved, keep leaves it.
         max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
         optimizer: adam, rmsprop or sgd.
-        reward_scale: multiplies rewards while learning (reported returns are not scaled); the Huber loss is quadratic
-            up to a TD error of 1, so scale them such that most errors are below.
+        reward_scale: multiplies rewards while learning (reported returns are not scaled); the Huber
+            loss is quadratic up to a TD error of 1, so scale them such that most errors are below.
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
         share: with payload "transitions", what is sent.
@@ -89,7 +91,8 @@ class DQN(Learner):
         """Bind the options to a task.
 
         Raises:
-            ScenarioError: it has no environment, continuous actions, or options that exclude each other.
+            ScenarioError: it has no environment, continuous actions, or options that exclude each
+                other.
         """
         from p2pfrl.learning.learners.dqn_stack import DQNStack
 

@@ -50,21 +50,35 @@ class DQNStack(Stack):
             raise ScenarioError(["learner: dqn needs an environment"])
         spec = task.simulator.spec
         if not spec.actions:
-            raise ScenarioError(["learner: dqn needs discrete actions; ppo, a2c and reinforce learn continuous ones"])
+            raise ScenarioError(
+                [
+                    "learner: dqn needs discrete actions; ppo, a2c and reinforce learn continuous ones"
+                ]
+            )
         self.learner, self.task, self.simulator = learner, task, task.simulator
         self._check(learner, task.simulator.instances)
         self.policy = Categorical(spec.actions)
         self.network = Network(
-            spec.observation, spec.actions, hidden=learner.hidden, activation=learner.activation, critic=False
+            spec.observation,
+            spec.actions,
+            hidden=learner.hidden,
+            activation=learner.activation,
+            critic=False,
         )
         self.layout = self.network.layout
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
-        self.moments, self.counts, self.arrays = self.optimizer.moments, self.optimizer.counts, task.arrays
+        self.moments, self.counts, self.arrays = (
+            self.optimizer.moments,
+            self.optimizer.counts,
+            task.arrays,
+        )
         self.min_steps = learner.steps * task.simulator.instances
         self.replay = Replay(spec.observation, spec.actions, learner.capacity)
         self.distillation = None
         if task.tells == LOGITS:
-            self.distillation = Distillation(learner.distill, self.network, task.simulator, task.seed)
+            self.distillation = Distillation(
+                learner.distill, self.network, task.simulator, task.seed
+            )
 
     def _check(self, learner: DQN, instances: int) -> None:
         check_payload(self.task, "share", learner.share, Share(), TRANSITIONS)
@@ -74,27 +88,43 @@ class DQNStack(Stack):
             raise ScenarioError([f"learner.train_every: {reason}"])
         if learner.capacity < max(learner.steps * instances, learner.learn_start):
             raise ScenarioError(
-                [f"learner.capacity: must hold learn_start and an update (steps x instances); got {learner.capacity}"]
+                [
+                    f"learner.capacity: must hold learn_start and an update (steps x instances); got {learner.capacity}"
+                ]
             )
         if self.task.tells == TRANSITIONS and learner.share.count > learner.steps * instances:
             raise ScenarioError(
-                [f"learner.share.count: an update has steps x instances = {learner.steps * instances} transitions"]
+                [
+                    f"learner.share.count: an update has steps x instances = {learner.steps * instances} transitions"
+                ]
             )
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`."""
         rows = self.layout.zeros(len(agents))
         for row, agent in zip(rows, agents, strict=True):
-            row[:] = self.network.start(generator(self.task.seed, *(() if same else (agent,)), "start"))
+            row[:] = self.network.start(
+                generator(self.task.seed, *(() if same else (agent,)), "start")
+            )
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
         """Return moments, target networks, empty buffers and the environments. Torch has one thread from here on."""
         torch.set_num_threads(1)
         b = len(agents)
-        own: State = {_AHEAD: self.layout.zeros(b), _AFTER: self.layout.zeros(b), _STEPS: np.zeros(b, dtype=np.int64)}
+        own: State = {
+            _AHEAD: self.layout.zeros(b),
+            _AFTER: self.layout.zeros(b),
+            _STEPS: np.zeros(b, dtype=np.int64),
+        }
         targets = {} if self.distillation is None else self.distillation.init(b)
-        return self.optimizer_state(b) | own | targets | self.replay.init(b) | self.simulator.init(agents)
+        return (
+            self.optimizer_state(b)
+            | own
+            | targets
+            | self.replay.init(b)
+            | self.simulator.init(agents)
+        )
 
     def optimizer_state(self, rows: int) -> State:
         """Return the optimizer's moments and step counts before the first step."""
@@ -105,9 +135,22 @@ class DQNStack(Stack):
         learner, simulator, m = self.learner, self.simulator, self.simulator.instances
         rows, state, b = batch.parameters, dict(batch.state), len(batch.agents)
         self._meet(rows, state)
-        kept = (*self.moments, *self.counts, *self.arrays, _AHEAD, _AFTER, _STEPS, ROWS, FILLED, SEEN, TARGET)
+        kept = (
+            *self.moments,
+            *self.counts,
+            *self.arrays,
+            _AHEAD,
+            _AFTER,
+            _STEPS,
+            ROWS,
+            FILLED,
+            SEEN,
+            TARGET,
+        )
         world = {name: values for name, values in state.items() if name not in kept}
-        chances = Streams.of(self.task.seed, batch.agents, "action", batch.index).uniform(learner.steps, 2, m)
+        chances = Streams.of(self.task.seed, batch.agents, "action", batch.index).uniform(
+            learner.steps, 2, m
+        )
         draws = Streams.of(self.task.seed, batch.agents, "replay", batch.index)
         before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.min_steps
         returns: list[list[float]] = [[] for _ in batch.agents]
@@ -146,7 +189,9 @@ class DQNStack(Stack):
         is_new = state[SEEN] == 0
         ahead[is_new] = rows[is_new]
 
-    def _act(self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]) -> Vector:
+    def _act(
+        self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]
+    ) -> Vector:
         """Return epsilon-greedy actions `(b, m)` from uniform numbers `(b, 2, m)`, after `(b, 1)` steps."""
         learner = self.learner
         share = np.minimum(taken / learner.epsilon_steps, 1.0)
@@ -162,7 +207,9 @@ class DQNStack(Stack):
         self.network.forward(rows, np.ascontiguousarray(x), out)
         return out
 
-    def _learn(self, rows: Vector, state: State, uniform: NDArray[np.float64], loss: Vector) -> None:
+    def _learn(
+        self, rows: Vector, state: State, uniform: NDArray[np.float64], loss: Vector
+    ) -> None:
         """Take one gradient step with every agent whose buffer is full enough, in place; note the loss."""
         ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
         if len(ready) == 0:
@@ -200,7 +247,9 @@ class DQNStack(Stack):
             self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
         if self.learner.max_grad_norm:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
-            gradient *= np.minimum(self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0))
+            gradient *= np.minimum(
+                self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
+            )
         self.optimizer.bind(rows, gradient, state)()
         steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
         steps += 1
@@ -208,12 +257,18 @@ class DQNStack(Stack):
         ahead[is_due] = rows[is_due]
         return loss
 
-    def _errors(self, sample: Vector, ahead: Vector, rows: Vector) -> tuple[Vector, NDArray[np.int64], Vector]:
+    def _errors(
+        self, sample: Vector, ahead: Vector, rows: Vector
+    ) -> tuple[Vector, NDArray[np.int64], Vector]:
         """Return TD errors `(b, 1, B)`, the actions `(b, 1, B)` and what was observed `(b, o, B)`."""
         o, learner = self.simulator.spec.observation, self.learner
         columns = np.ascontiguousarray(sample.transpose(0, 2, 1))
         x, after = columns[:, :o], columns[:, o : 2 * o]
-        action, reward, terminated = columns[:, -3:-2].astype(np.int64), columns[:, -2:-1], columns[:, -1:]
+        action, reward, terminated = (
+            columns[:, -3:-2].astype(np.int64),
+            columns[:, -2:-1],
+            columns[:, -1:],
+        )
         future = self._values(ahead, after)
         if learner.double:
             best = self._values(rows, after).argmax(axis=1, keepdims=True)
@@ -231,7 +286,9 @@ class DQNStack(Stack):
         size = np.abs(error)
         loss: Vector = np.where(size <= 1.0, 0.5 * np.square(error), size - 0.5)[:, 0].mean(axis=1)
         slope = np.zeros((len(rows), self.network.outputs, error.shape[2]), dtype=rows.dtype)
-        np.put_along_axis(slope, action, np.clip(error, -1.0, 1.0) / np.float32(error.shape[2]), axis=1)
+        np.put_along_axis(
+            slope, action, np.clip(error, -1.0, 1.0) / np.float32(error.shape[2]), axis=1
+        )
         self.network.backward(rows, x, slope, gradient)
         return loss
 
@@ -248,7 +305,13 @@ class DQNStack(Stack):
         if self.task.evaluator is None:
             return None
         return evaluate(
-            self.network, self.policy, self.task.evaluator, parameters, agents=agents, episodes=episodes, index=index
+            self.network,
+            self.policy,
+            self.task.evaluator,
+            parameters,
+            agents=agents,
+            episodes=episodes,
+            index=index,
         )
 
     def told(self, name: str) -> int:
@@ -270,7 +333,9 @@ class DQNStack(Stack):
             ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
             is_there = self.replay.present(rows)
             sample = np.where(is_there[:, None], rows, 0.0).astype(np.float32)[None]
-            error = np.where(is_there, np.abs(self._errors(sample, ahead, parameters)[0][0, 0]), -1.0)
+            error = np.where(
+                is_there, np.abs(self._errors(sample, ahead, parameters)[0][0, 0]), -1.0
+            )
             rows = rows[np.argsort(error, kind="stable")]
         return rows[-share.count :].ravel()
 

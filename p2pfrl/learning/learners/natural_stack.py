@@ -35,7 +35,13 @@ class NaturalStack(OnPolicyStack):
     ) -> None:
         super().__init__(task, build, SGD(trust.lr), plan, Distill())
         self._descent = NaturalDescent(
-            self.network, self.policy, self.optimizer, plan, task, trust=trust, activation=activation
+            self.network,
+            self.policy,
+            self.optimizer,
+            plan,
+            task,
+            trust=trust,
+            activation=activation,
         )
 
     def told(self, name: str) -> int | None:

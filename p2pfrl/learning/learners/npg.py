@@ -29,16 +29,18 @@ _VISITS = "visits"
 class SoftmaxPG(Learner):
     """theta <- theta + lr grad J(theta), float64, of pi(a|s) in proportion to exp(theta(s, a)), from given logits.
 
-    J is the discounted return from the start distribution, without time limit, plus `entropy` times the discounted
-    entropy of the policy. Exact: grad J(s, a) = d(s) pi(a|s) A(s, a) / (1 - gamma), from the tables; else the mean over
-    environment.instances trajectories of GPOMDP. In the record,
-    objective is the mean over agents of their J at the mean logits, and error what it falls short of the mean of every
-    agent's own greatest J, which no common policy may reach where agents differ. With same_start = false agents add
-    normal numbers of their own to the first logits. `problem.safetensors` has J_star `(n,)`.
+    J is the discounted return from the start distribution, without time limit, plus `entropy` times
+    the discounted entropy of the policy. Exact: grad J(s, a) = d(s) pi(a|s) A(s, a) / (1 - gamma),
+    from the tables; else the mean over environment.instances trajectories of GPOMDP. In the record,
+    objective is the mean over agents of their J at the mean logits, and error what it falls short
+    of the mean of every agent's own greatest J, which no common policy may reach where agents
+    differ. With same_start = false agents add normal numbers of their own to the first logits.
+    `problem.safetensors` has J_star `(n,)`.
 
-    References: Sutton, McAllester, Singh, Mansour, NeurIPS 1999; exact and tabular Agarwal, Kakade, Lee, Mahajan, "On
-    the theory of policy gradient methods", JMLR 22, 2021, arXiv 1908.00261; averaged over unlike agents, with local
-    steps, entropy and a bound (FedPG, RS-FedPG, b-RS-FedPG) Labbi et al., AISTATS 2026, arXiv 2505.23459.
+    References: Sutton, McAllester, Singh, Mansour, NeurIPS 1999; exact and tabular Agarwal, Kakade,
+    Lee, Mahajan, "On the theory of policy gradient methods", JMLR 22, 2021, arXiv 1908.00261;
+    averaged over unlike agents, with local steps, entropy and a bound (FedPG, RS-FedPG, b-RS-FedPG)
+    Labbi et al., AISTATS 2026, arXiv 2505.23459.
 
     Attributes:
         gamma: discount.
@@ -65,7 +67,8 @@ class SoftmaxPG(Learner):
         """Bind the options to a task.
 
         Raises:
-            ScenarioError: the environment has no tables or other actions than `logits`; several steps of one gradient.
+            ScenarioError: the environment has no tables or other actions than `logits`; several
+                steps of one gradient.
         """
         return SoftmaxStack(self, task)
 
@@ -78,13 +81,14 @@ class SoftmaxPG(Learner):
 class NPG(SoftmaxPG):
     """theta <- theta + lr F(theta)^+ grad J(theta): natural policy gradient, F the Fisher information of the policy.
 
-    Exact: theta(s, a) += lr A(s, a) / (1 - gamma), so pi is multiplied by exp(lr A / (1 - gamma)) and normalized, and
-    from uniform policies J* - J_T <= log |A| / (lr T) + 1 / ((1 - gamma)^2 T) after T steps. From trajectories F is
-    estimated too, and damped. With payload "gradient" agents send F_i^+ grad J_i, whose mean is not (sum F_i)^+ sum
-    grad J_i where agents differ; learner "softmax_pg" with payload "fisher" gives that.
+    Exact: theta(s, a) += lr A(s, a) / (1 - gamma), so pi is multiplied by exp(lr A / (1 - gamma))
+    and normalized, and from uniform policies J* - J_T <= log |A| / (lr T) + 1 / ((1 - gamma)^2 T)
+    after T steps. From trajectories F is estimated too, and damped. With payload "gradient" agents
+    send F_i^+ grad J_i, whose mean is not (sum F_i)^+ sum grad J_i where agents differ; learner
+    "softmax_pg" with payload "fisher" gives that.
 
-    References: Kakade, "A natural policy gradient", NeurIPS 2001; Agarwal, Kakade, Lee, Mahajan, JMLR 22, 2021, arXiv
-    1908.00261, theorem 16.
+    References: Kakade, "A natural policy gradient", NeurIPS 2001; Agarwal, Kakade, Lee, Mahajan,
+    JMLR 22, 2021, arXiv 1908.00261, theorem 16.
 
     Attributes:
         damping: added to the diagonal of F, where it is estimated.
@@ -119,9 +123,15 @@ class SoftmaxStack(Stack):
         self._count = task.simulator.instances
         self.shape = self.processes.reward.shape[1:]
         if learner.logits and len(learner.logits) != self.shape[1]:
-            raise ScenarioError([f"learner.logits: expected {self.shape[1]} numbers, got {list(learner.logits)}"])
+            raise ScenarioError(
+                [f"learner.logits: expected {self.shape[1]} numbers, got {list(learner.logits)}"]
+            )
         if task.gradient_only and learner.steps != 1:
-            raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
+            raise ScenarioError(
+                [
+                    f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"
+                ]
+            )
         self.layout = Layout((Tensor("actor", self.shape),), "float64")
         self.sought = Sought(learner.gamma, learner.entropy)
         self.fixed_steps, self.gives_returns = learner.exact, not learner.exact
@@ -152,25 +162,37 @@ class SoftmaxStack(Stack):
         if name != FISHER:
             return super().told(name)
         if self.learner.is_natural:
-            raise ScenarioError(["exchange.payload: with 'fisher' the coordinator takes the natural step: use learner "
-                                 "kind = 'softmax_pg', which gives plain gradients"])  # fmt: skip
+            raise ScenarioError(
+                [
+                    "exchange.payload: with 'fisher' the coordinator takes the natural step: use learner "
+                    "kind = 'softmax_pg', which gives plain gradients"
+                ]
+            )
         return int(self.layout.size + self.shape[0])
 
     def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return the gradient of -J, and how often each state was visited, as the update left them."""
         if name != FISHER:
             return super().tell(name, agent, parameters, state)
-        return np.concatenate([np.asarray(state["gradient"])[0, : self.layout.size], np.asarray(state[_VISITS])[0]])
+        return np.concatenate(
+            [np.asarray(state["gradient"])[0, : self.layout.size], np.asarray(state[_VISITS])[0]]
+        )
 
     def _tables(self, rows: Vector) -> Array:
         """Return the view `(b, S, A)` of rows `(b, stride)`."""
-        return np.asarray(rows[:, : self.layout.size].reshape(len(rows), *self.shape), dtype=np.float64)
+        return np.asarray(
+            rows[:, : self.layout.size].reshape(len(rows), *self.shape), dtype=np.float64
+        )
 
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` steps; the loss is -J where each began, as exact or estimated, mean over the steps."""
         learner, task, theta = self.learner, self.task, self._tables(batch.parameters)
         agents = np.asarray(batch.agents, dtype=np.intp)
-        streams = None if learner.exact else Streams.of(task.seed, batch.agents, "trajectories", batch.index)
+        streams = (
+            None
+            if learner.exact
+            else Streams.of(task.seed, batch.agents, "trajectories", batch.index)
+        )
         loss, taken = np.zeros(len(theta)), np.zeros(len(theta), dtype=np.int64)
         returns: list[list[float]] = [[] for _ in batch.agents]
         rows = np.zeros_like(batch.parameters)
@@ -181,7 +203,9 @@ class SoftmaxStack(Stack):
             np.asarray(batch.state[_VISITS])[:] = slope.visits
             self._tables(rows)[:] = -learner.direction(slope, np.exp(log_softmax(theta)))
             if task.correction.bends:
-                task.correction.adjust(batch.parameters, rows, batch.state, partial(self._again, field))
+                task.correction.adjust(
+                    batch.parameters, rows, batch.state, partial(self._again, field)
+                )
             if task.gradient_only:
                 np.asarray(batch.state["gradient"])[:] = rows
                 continue
@@ -191,9 +215,13 @@ class SoftmaxStack(Stack):
         return Outcome(batch.parameters, batch.state, taken, loss / learner.steps, returns)
 
     def _field(
-        self, agents: Numbers, theta: Array, streams: Streams | None, taken: NDArray[np.int64],
+        self,
+        agents: Numbers,
+        theta: Array,
+        streams: Streams | None,
+        taken: NDArray[np.int64],
         returns: list[list[float]],
-    ) -> _Field:  # fmt: skip
+    ) -> _Field:
         """Return the slope as a function of the logits; trajectories are counted in `taken` and `returns`."""
         if streams is None:
             taken += 1
@@ -218,7 +246,10 @@ class SoftmaxStack(Stack):
             return None
         sums = np.cumsum(np.exp(log_softmax(self._tables(parameters))), axis=-1)
         sums[sums >= sums[..., -1:]] = 1.0
-        streams, own = Streams.of(self.task.seed, agents, "evaluation-policy", index), np.arange(len(sums))[:, None]
+        streams, own = (
+            Streams.of(self.task.seed, agents, "evaluation-policy", index),
+            np.arange(len(sums))[:, None],
+        )
 
         def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
             return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))

@@ -54,13 +54,17 @@ class OnPolicyStack(Stack):
         distill: Distill,
     ) -> None:
         if task.simulator is None:
-            raise ScenarioError(["learner: this kind needs an environment; only quadratic has none"])
+            raise ScenarioError(
+                ["learner: this kind needs an environment; only quadratic has none"]
+            )
         self.simulator: Simulator = task.simulator
         self.task = task
         self.plan = plan
         self.optimizer = optimizer = Keep() if task.gradient_only else optimizer
         self.policy = policy_of(task.simulator.spec)
-        self.network = build(task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std)
+        self.network = build(
+            task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std
+        )
         self.layout = self.network.layout
         check_payload(task, "distill", distill, Distill(), LOGITS)
         self.distillation = None
@@ -82,7 +86,9 @@ class OnPolicyStack(Stack):
                 )
         if self.min_steps % plan.minibatches:
             raise ScenarioError(
-                [f"learner.num_minibatches: must divide steps x instances = {self.min_steps}; got {plan.minibatches}"]
+                [
+                    f"learner.num_minibatches: must divide steps x instances = {self.min_steps}; got {plan.minibatches}"
+                ]
             )
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
@@ -110,7 +116,11 @@ class OnPolicyStack(Stack):
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, "minibatch", batch.index)
-        episodes = _episodes(rollout) if self.task.correction.bends and self.plan.minibatches == 1 else None
+        episodes = (
+            _episodes(rollout)
+            if self.task.correction.bends and self.plan.minibatches == 1
+            else None
+        )
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
         return self._outcome(batch, state, rollout, loss)
 
@@ -119,9 +129,13 @@ class OnPolicyStack(Stack):
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         loss = np.zeros(len(packed))
-        return replace(self._outcome(batch, state, rollout, loss), transitions=packed.reshape(len(packed), -1))
+        return replace(
+            self._outcome(batch, state, rollout, loss), transitions=packed.reshape(len(packed), -1)
+        )
 
-    def learn(self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int) -> float:
+    def learn(
+        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
+    ) -> float:
         """Take epochs x minibatches steps on the transitions of all agents together."""
         o, w = self.simulator.spec.observation, self.policy.width
         packed = np.concatenate(transitions).reshape(1, -1, o + w + 3)
@@ -135,7 +149,13 @@ class OnPolicyStack(Stack):
         if self.task.evaluator is None:
             return None
         return evaluate(
-            self.network, self.policy, self.task.evaluator, parameters, agents=agents, episodes=episodes, index=index
+            self.network,
+            self.policy,
+            self.task.evaluator,
+            parameters,
+            agents=agents,
+            episodes=episodes,
+            index=index,
         )
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
@@ -152,7 +172,11 @@ class OnPolicyStack(Stack):
 
     def told(self, name: str) -> int | None:
         """Return how many chances of actions in public states are told."""
-        return self.distillation.size if name == LOGITS and self.distillation is not None else super().told(name)
+        return (
+            self.distillation.size
+            if name == LOGITS and self.distillation is not None
+            else super().told(name)
+        )
 
     def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return the chances of actions in public states."""
@@ -167,7 +191,9 @@ class OnPolicyStack(Stack):
         for probabilities in received.values():
             self.distillation.take(state, probabilities)
 
-    def _outcome(self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]) -> Outcome:
+    def _outcome(
+        self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]
+    ) -> Outcome:
         steps = np.full(len(loss), rollout.obs.shape[2], dtype=np.int64)
         return Outcome(batch.parameters, state, steps, loss, rollout.returns, rollout.measures)
 

@@ -28,9 +28,10 @@ else:
 class PPO(Learner):
     """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H], r = pi(a|s) / pi_old(a|s).
 
-    Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017, arXiv 1707.06347,
-    equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the field names of CleanRL. Differs from
-    it: bootstraps at truncation, scales rewards, does not clip the value loss, keeps the step size constant.
+    Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017,
+    arXiv 1707.06347, equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the
+    field names of CleanRL. Differs from it: bootstraps at truncation, scales rewards, does not clip
+    the value loss, keeps the step size constant.
 
     Attributes:
         steps: of each instance per update.
@@ -46,7 +47,8 @@ class PPO(Learner):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
-        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value loss swamps the other.
+        shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value
+            loss swamps the other.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -103,11 +105,14 @@ class PPO(Learner):
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
         """Return the loss `(b,)` of a minibatch.
 
-        min(r A, clip(r) A) is written as clamp(r, lo, hi) A: where A < 0 only the lower bound counts, else the upper.
+        min(r A, clip(r) A) is written as clamp(r, lo, hi) A: where A < 0 only the lower bound
+        counts, else the upper.
         """
         assert samples.value is not None
         advantage = samples.advantage
-        ratio = torch.exp(policy.log_prob(samples.head, samples.log_std, samples.action) - samples.log_prob)
+        ratio = torch.exp(
+            policy.log_prob(samples.head, samples.log_std, samples.action) - samples.log_prob
+        )
         is_bad = advantage < 0
         low = torch.where(is_bad, 1.0 - self.clip_coef, -torch.inf)
         high = torch.where(is_bad, torch.inf, 1.0 + self.clip_coef)

@@ -22,7 +22,8 @@ class Processes:
     Attributes:
         transition: `(n, S, A, S)` probabilities of the next state.
         reward: `(n, S, A)` expected rewards.
-        goes_on: `(n, S)` 1 where the process goes on from a state, 0 where entering it ends the episode.
+        goes_on: `(n, S)` 1 where the process goes on from a state, 0 where entering it ends the
+            episode.
         start: `(n, S)` probabilities of the first state.
         after: `(n, S, A, k)` the possible next states.
         cumulative: `(n, S, A, k)` running sums of their probabilities.
@@ -51,7 +52,9 @@ class Processes:
         physics = simulator.physics if isinstance(simulator, ArraySimulator) else {}
         if "P" not in physics:
             raise ScenarioError(
-                [f"learner: {learner!r} needs an environment given by tables: gridworld, garnet or crossing"]
+                [
+                    f"learner: {learner!r} needs an environment given by tables: gridworld, garnet or crossing"
+                ]
             )
         first = np.asarray(physics["first"], dtype=np.intp)
         chances = np.diff(np.asarray(physics["start"], dtype=np.float64), axis=-1, prepend=0.0)
@@ -80,8 +83,9 @@ class Processes:
     def mean(self) -> Processes:
         """Return the one process whose transitions and rewards are the means over agents; not to be sampled.
 
-        A state is absorbing in it where it is for all agents; entering a state that ends only some agents' episodes
-        ends them with the share of those agents: `transition` of the others is all that goes on.
+        A state is absorbing in it where it is for all agents; entering a state that ends only some
+        agents' episodes ends them with the share of those agents: `transition` of the others is all
+        that goes on.
         """
         surviving = (self.transition * self.goes_on[:, None, None, :]).mean(axis=0, keepdims=True)
         return Processes(
@@ -121,7 +125,8 @@ class Processes:
     def stationary(self, policy: Array) -> Array:
         """Return `(n, S)`: how often a policy's chain visits each state in the long run, from `start`.
 
-        Every chain's limit distribution is that of its lazy version, which has one whatever the period.
+        Every chain's limit distribution is that of its lazy version, which has one whatever the
+        period.
         """
         chain = self.chain(policy)
         lazy = (chain + np.eye(chain.shape[-1])) / 2

@@ -26,11 +26,12 @@ _LARGEST = 10**8  # numbers of `A` that are still written to a file
 class Quadratic(Learner):
     """f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i), float64; an update is `steps` times x -= lr (A_i (x - x*_i) + noise z).
 
-    A_i = curvature_growth^i Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a Gaussian matrix, signs of
-    R's diagonal moved into Q; Mezzadri, How to generate random matrices from the classical compact groups, Notices of
-    the AMS 54, 2007, arXiv math-ph/0609050), x*_i = spread N(0, I), both from (seed, i, "problem"). The common start is
-    one draw of N(0, I) from (seed, "start"), so that it is not the optimum even where spread = 0; agent i starts at it
-    plus initial_spread N(0, I) from (seed, i, "start").
+    A_i = curvature_growth^i Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a
+    Gaussian matrix, signs of R's diagonal moved into Q; Mezzadri, How to generate random matrices
+    from the classical compact groups, Notices of the AMS 54, 2007, arXiv math-ph/0609050), x*_i =
+    spread N(0, I), both from (seed, i, "problem"). The common start is one draw of N(0, I) from
+    (seed, "start"), so that it is not the optimum even where spread = 0; agent i starts at it plus
+    initial_spread N(0, I) from (seed, i, "start").
 
     Attributes:
         dimension: of x.
@@ -38,7 +39,8 @@ class Quadratic(Learner):
         curvature_growth: the eigenvalues of A_i over those of A_(i-1).
         spread: standard deviation of x*_i over agents, per coordinate.
         noise: standard deviation of the gradient noise, per coordinate.
-        initial_spread: standard deviation of the start points around the common one, per coordinate.
+        initial_spread: standard deviation of the start points around the common one, per
+            coordinate.
         lr: step size.
         steps: gradient steps of one update; each counts as one environment step.
     """
@@ -56,7 +58,9 @@ class Quadratic(Learner):
     def _check(self) -> Quadratic:
         low, high = self.curvature
         if not 0 < low <= high:
-            raise ValueError(f"curvature must be [low, high] with 0 < low <= high, got [{low}, {high}]")
+            raise ValueError(
+                f"curvature must be [low, high] with 0 < low <= high, got [{low}, {high}]"
+            )
         return self
 
     def prepare(self, task: Task) -> QuadraticStack:
@@ -81,7 +85,11 @@ class QuadraticStack(Stack):
         self.arrays = task.arrays
         self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
         if task.gradient_only and learner.steps != 1:
-            raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
+            raise ScenarioError(
+                [
+                    f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"
+                ]
+            )
         low, high = learner.curvature
         self._scalar = low if low == high and learner.curvature_growth == 1.0 else None
         self.chunk = max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d)))
@@ -147,7 +155,9 @@ class QuadraticStack(Stack):
                 x -= learner.lr * gradient
         return self._outcome(batch, loss / learner.steps)
 
-    def _again(self, agents: Sequence[int], rows: Vector, gradient: _Matrix, elsewhere: Vector) -> Vector:
+    def _again(
+        self, agents: Sequence[int], rows: Vector, gradient: _Matrix, elsewhere: Vector
+    ) -> Vector:
         """Return the gradients `(b, stride)` at other rows, with the same noise."""
         d = self.learner.dimension
         moved = elsewhere[:, :d] - rows[:, :d]
@@ -155,7 +165,9 @@ class QuadraticStack(Stack):
         if self._scalar is not None:
             out[:, :d] = gradient + self._scalar * moved
         else:
-            out[:, :d] = gradient + np.matmul(self.A[np.asarray(agents)], moved[:, :, None])[:, :, 0]
+            out[:, :d] = (
+                gradient + np.matmul(self.A[np.asarray(agents)], moved[:, :, None])[:, :, 0]
+            )
         return out
 
     def collect(self, batch: Batch) -> Outcome:
@@ -163,7 +175,9 @@ class QuadraticStack(Stack):
         ((gradient, loss),) = self._gradients(batch, batch.parameters[:, : self.learner.dimension])
         return replace(self._outcome(batch, loss), transitions=gradient)
 
-    def learn(self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int) -> float:
+    def learn(
+        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
+    ) -> float:
         """Take one step along the mean of the agents' gradients; the loss is not known here: nan."""
         parameters[0, : self.learner.dimension] -= self.learner.lr * np.mean(transitions, axis=0)
         return float("nan")
@@ -174,10 +188,16 @@ class QuadraticStack(Stack):
         agents = np.asarray(batch.agents, dtype=np.intp)
         x_star = self.x_star[agents]
         scale, A = (1.0, self.A[agents]) if self._scalar is None else (self._scalar, None)
-        streams = Streams.of(self.task.seed, batch.agents, "gradient", batch.index) if learner.noise else None
+        streams = (
+            Streams.of(self.task.seed, batch.agents, "gradient", batch.index)
+            if learner.noise
+            else None
+        )
         for _ in range(learner.steps):
             difference = x - x_star
-            gradient = scale * difference if A is None else np.matmul(A, difference[:, :, None])[:, :, 0]
+            gradient = (
+                scale * difference if A is None else np.matmul(A, difference[:, :, None])[:, :, 0]
+            )
             value = 0.5 * (difference * gradient).sum(axis=1)
             if streams is not None:
                 gradient = gradient + learner.noise * streams.normal(learner.dimension)
@@ -203,7 +223,9 @@ class QuadraticStack(Stack):
             square = float(np.square(self.x_star - x_opt).sum(axis=1).mean())
             return x_opt, self._scalar, 0.5 * self._scalar * square
         mean = self.A.mean(axis=0)
-        x_opt = np.linalg.solve(mean, np.matmul(self.A, self.x_star[:, :, None])[:, :, 0].mean(axis=0))
+        x_opt = np.linalg.solve(
+            mean, np.matmul(self.A, self.x_star[:, :, None])[:, :, 0].mean(axis=0)
+        )
         difference = x_opt - self.x_star
         values = (difference * np.matmul(self.A, difference[:, :, None])[:, :, 0]).sum(axis=1)
         return x_opt, mean, 0.5 * float(values.mean())

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class REINFORCE(Learner):
     """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h, one step per rollout.
 
-    Williams, Simple statistical gradient-following algorithms for connectionist reinforcement learning, Machine
-    Learning 8, 1992; Baxter, Bartlett, Infinite-horizon policy-gradient estimation, JAIR 15, 2001. w_t = gamma^t (t
-    from the start of the episode) gives the unbiased gradient of the discounted return, w_t = 1 the usual variant. With
-    `steps` an episode cut by the end of the rollout or by the time limit is continued by the baseline's value there, if
-    it has one, and E is the mean over steps; with `episodes` rollouts are whole episodes and E is the mean over
-    episodes. Actor and critic are separate networks; the critic's loss is (V - G)^2 / 2, mean over steps.
+    Williams, Simple statistical gradient-following algorithms for connectionist reinforcement
+    learning, Machine Learning 8, 1992; Baxter, Bartlett, Infinite-horizon policy-gradient
+    estimation, JAIR 15, 2001. w_t = gamma^t (t from the start of the episode) gives the unbiased
+    gradient of the discounted return, w_t = 1 the usual variant. With `steps` an episode cut by the
+    end of the rollout or by the time limit is continued by the baseline's value there, if it has
+    one, and E is the mean over steps; with `episodes` rollouts are whole episodes and E is the mean
+    over episodes. Actor and critic are separate networks; the critic's loss is (V - G)^2 / 2, mean
+    over steps.
 
     Attributes:
         steps: of each instance per update; not with `episodes`.
@@ -79,7 +81,9 @@ class REINFORCE(Learner):
         if self.episodes is not None and task.simulator is not None:
             limit = task.simulator.spec.max_steps
             if limit is None:
-                raise ScenarioError(["learner.episodes: needs an environment with a time limit, set max_steps"])
+                raise ScenarioError(
+                    ["learner.episodes: needs an environment with a time limit, set max_steps"]
+                )
             steps = self.episodes * limit
         plan = Plan(
             steps=steps,
@@ -91,7 +95,9 @@ class REINFORCE(Learner):
             loss=self.loss,
             episodes=self.episodes,
         )
-        build = partial(build_network, self.hidden, self.activation, False, self.baseline == "value")
+        build = partial(
+            build_network, self.hidden, self.activation, False, self.baseline == "value"
+        )
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:

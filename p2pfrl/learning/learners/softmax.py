@@ -43,8 +43,9 @@ class Slope:
 class Exact:
     """The slope from the tables: grad(s, a) = d(s) pi(a|s) A(s, a) / (1 - gamma).
 
-    Sutton, McAllester, Singh, Mansour, "Policy gradient methods for reinforcement learning with function
-    approximation", NeurIPS 1999; with entropy Mei, Xiao, Szepesvari, Schuurmans, ICML 2020, arXiv 2005.06392.
+    Sutton, McAllester, Singh, Mansour, "Policy gradient methods for reinforcement learning with
+    function approximation", NeurIPS 1999; with entropy Mei, Xiao, Szepesvari, Schuurmans, ICML
+    2020, arXiv 2005.06392.
     """
 
     def __init__(self, processes: Processes, agents: Numbers, sought: Sought) -> None:
@@ -62,7 +63,9 @@ class Exact:
         chain = np.matmul(pi[:, :, None, :], self._kernel)[:, :, 0]
         system = np.eye(chain.shape[-1]) - gamma * chain
         values = np.linalg.solve(system, (pi * reward).sum(axis=-1)[..., None])[..., 0]
-        visits = (1.0 - gamma) * np.linalg.solve(system.transpose(0, 2, 1), self._start[..., None])[..., 0]
+        visits = (1.0 - gamma) * np.linalg.solve(system.transpose(0, 2, 1), self._start[..., None])[
+            ..., 0
+        ]
         action_values = reward + gamma * np.matmul(self._kernel, values[:, None, :, None])[..., 0]
         advantage = action_values - values[..., None]
         gradient = visits[..., None] * pi * advantage / (1.0 - gamma)
@@ -87,7 +90,9 @@ class Paths:
     log_pi: Array
 
 
-def walk(processes: Processes, agents: Numbers, logits: Array, streams: Streams, count: int, horizon: int) -> Paths:
+def walk(
+    processes: Processes, agents: Numbers, logits: Array, streams: Streams, count: int, horizon: int
+) -> Paths:
     """Return `count` trajectories of `horizon` steps of every agent from its start distribution."""
     log_pi = log_softmax(logits)
     sums = np.cumsum(np.exp(log_pi), axis=-1)
@@ -106,7 +111,9 @@ def walk(processes: Processes, agents: Numbers, logits: Array, streams: Streams,
         place = (rows, here, chosen)
         found = processes.after[(*place, search(processes.cumulative[place], noise[..., 1]))]
         state[..., t], action[..., t], is_alive[..., t] = here, chosen, alive
-        reward[..., t] = alive * (processes.action_reward[place] + processes.entry_reward[rows, found])
+        reward[..., t] = alive * (
+            processes.action_reward[place] + processes.entry_reward[rows, found]
+        )
         alive = alive * processes.goes_on[rows, found]
         here = found
     return Paths(state, action, reward, is_alive, log_pi)
@@ -115,8 +122,9 @@ def walk(processes: Processes, agents: Numbers, logits: Array, streams: Streams,
 class Sampled:
     """The slope from trajectories: the mean of sum_t gamma^t grad log pi(a_t|s_t) sum_(h>=t) gamma^(h-t) r_h.
 
-    GPOMDP: Baxter, Bartlett, "Infinite-horizon policy-gradient estimation", JAIR 15, 2001. At other logits than those
-    that acted a trajectory counts by the product of pi / pi_acted over its steps, at most `HEAVIEST`.
+    GPOMDP: Baxter, Bartlett, "Infinite-horizon policy-gradient estimation", JAIR 15, 2001. At other
+    logits than those that acted a trajectory counts by the product of pi / pi_acted over its steps,
+    at most `HEAVIEST`.
     """
 
     def __init__(self, paths: Paths, sought: Sought) -> None:
@@ -132,7 +140,9 @@ class Sampled:
         weight = np.exp(np.minimum(change, np.log(HEAVIEST)))[..., None] / paths.state.shape[1]
         earned = paths.reward - self._sought.entropy * paths.is_alive * log_pi[place]
         discount = gamma ** np.arange(paths.state.shape[2]) * paths.is_alive
-        ahead = np.cumsum((discount * earned)[..., ::-1], axis=-1)[..., ::-1]  # gamma^t times the return from t on
+        ahead = np.cumsum((discount * earned)[..., ::-1], axis=-1)[
+            ..., ::-1
+        ]  # gamma^t times the return from t on
         pulls = np.zeros_like(log_pi)
         np.add.at(pulls, place, weight * ahead * paths.is_alive)
         visits = np.zeros(log_pi.shape[:2])
@@ -144,11 +154,15 @@ class Sampled:
 def best_values(processes: Processes, sought: Sought) -> Array:
     """Return every agent's greatest value from its start distribution, `(n,)`: where entropy counts, the soft one."""
     if not sought.entropy:
-        return np.asarray((processes.start * processes.optimal(sought.gamma).max(axis=-1)).sum(axis=-1))
+        return np.asarray(
+            (processes.start * processes.optimal(sought.gamma).max(axis=-1)).sum(axis=-1)
+        )
     kernel = processes.transition * processes.goes_on[:, None, None, :]
     values, apart = np.zeros(processes.start.shape), np.inf
     while apart > 1e-14 * max(1.0, float(np.abs(values).max())):
-        q = (processes.reward + sought.gamma * np.matmul(kernel, values[:, None, :, None])[..., 0]) / sought.entropy
+        q = (
+            processes.reward + sought.gamma * np.matmul(kernel, values[:, None, :, None])[..., 0]
+        ) / sought.entropy
         most = q.max(axis=-1)
         after = sought.entropy * (most + np.log(np.exp(q - most[..., None]).sum(axis=-1)))
         apart, values = float(np.abs(after - values).max()), after

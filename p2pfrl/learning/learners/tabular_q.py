@@ -27,27 +27,31 @@ VISITS = "visits"
 class TabularQ(Learner):
     """Q(s,a) <- (1 - lr) Q(s,a) + lr (r + gamma max_a' Q(s',a')), float64, from Q = 0; no future after a terminal s'.
 
-    With same_start = false every agent starts at uniform numbers of its own. `visits` counts, per (s, a), the updates
-    since the last exchange; payload "table" sends it along. The optimum is Q* of the mean process, whose transitions
-    and rewards are the means over agents, without time limit: where agents are alike it is everyone's.
-    `problem.safetensors` has it as `optimum`, every agent's own as Q_star. In the record, objective is the largest
-    |Q - Q*| over (s, a), of the mean table.
+    With same_start = false every agent starts at uniform numbers of its own. `visits` counts, per
+    (s, a), the updates since the last exchange; payload "table" sends it along. The optimum is Q*
+    of the mean process, whose transitions and rewards are the means over agents, without time
+    limit: where agents are alike it is everyone's. `problem.safetensors` has it as `optimum`, every
+    agent's own as Q_star. In the record, objective is the largest |Q - Q*| over (s, a), of the mean
+    table.
 
-    References: Watkins, Dayan, "Q-learning", Machine Learning 8, 1992; averaged over agents Khodadadian, Sharma, Joshi,
-    Maguluri, ICML 2022, arXiv 2206.10185; Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning",
-    ICML 2023, arXiv 2305.10697.
+    References: Watkins, Dayan, "Q-learning", Machine Learning 8, 1992; averaged over agents
+    Khodadadian, Sharma, Joshi, Maguluri, ICML 2022, arXiv 2206.10185; Woo, Joshi, Chi, "The
+    blessing of heterogeneity in federated Q-learning", ICML 2023, arXiv 2305.10697.
 
     Attributes:
         gamma: discount.
-        steps: local steps of one update. A generative step updates the whole table by the mean over instances of one
-            sample each; a step of a policy updates (s, a) of one instance after the other.
+        steps: local steps of one update. A generative step updates the whole table by the mean over
+            instances of one sample each; a step of a policy updates (s, a) of one instance after
+            the other.
         behavior: where samples come from: generative, uniform, epsilon_greedy or given.
         lr: step size.
     """
 
     gamma: float = Field(default=0.95, ge=0, lt=1)
     steps: int = Field(default=1, ge=1)
-    behavior: Annotated[Behavior, Rule("behaviors", lambda: RULES, "generative")] = Field(default_factory=Generative)
+    behavior: Annotated[Behavior, Rule("behaviors", lambda: RULES, "generative")] = Field(
+        default_factory=Generative
+    )
     lr: float = Field(default=0.1, ge=0, le=1)
 
     def prepare(self, task: Task) -> TabularQStack:
@@ -83,7 +87,9 @@ class TabularQStack(Stack):
         rows = self.layout.zeros(len(agents))
         if not same:
             for row, agent in zip(rows, agents, strict=True):
-                row[: self.layout.size] = generator(self.task.seed, agent, "start").random(self.layout.size)
+                row[: self.layout.size] = generator(self.task.seed, agent, "start").random(
+                    self.layout.size
+                )
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
@@ -102,7 +108,9 @@ class TabularQStack(Stack):
         """Take `steps` steps; the loss is the mean squared difference between target and table."""
         q = self._tables(batch.parameters)
         visits = self._tables(np.asarray(batch.state[VISITS]))
-        return (self._sweep if self.learner.behavior.is_generative else self._walk)(batch, q, visits)
+        return (self._sweep if self.learner.behavior.is_generative else self._walk)(
+            batch, q, visits
+        )
 
     def _tables(self, rows: Vector) -> Vector:
         """Return the view `(b, S, A)` of rows `(b, stride)`."""
@@ -113,13 +121,21 @@ class TabularQStack(Stack):
         learner, processes, m = self.learner, self.processes, self.simulator.instances
         rows = np.asarray(batch.agents, dtype=np.intp)[:, None, None, None]
         states, actions = np.arange(self.shape[0])[:, None], np.arange(self.shape[1])
-        cumulative, after = processes.cumulative[rows, states, actions], processes.after[rows, states, actions]
-        earned, goes_on = processes.action_reward[rows, states, actions], processes.goes_on[rows, states]
+        cumulative, after = (
+            processes.cumulative[rows, states, actions],
+            processes.after[rows, states, actions],
+        )
+        earned, goes_on = (
+            processes.action_reward[rows, states, actions],
+            processes.goes_on[rows, states],
+        )
         streams = Streams.of(self.task.seed, batch.agents, "samples", batch.index)
         own, loss = np.arange(len(q))[:, None, None, None], np.zeros(len(q))
         for _ in range(learner.steps):
             place = search(cumulative, streams.uniform(m, *self.shape))
-            found = np.take_along_axis(np.broadcast_to(after, (*place.shape, after.shape[-1])), place[..., None], -1)
+            found = np.take_along_axis(
+                np.broadcast_to(after, (*place.shape, after.shape[-1])), place[..., None], -1
+            )
             found = found[..., 0]
             reward = earned + goes_on * processes.entry_reward[rows, found]
             future = q.max(axis=-1)[own, found] * processes.goes_on[rows, found]
@@ -140,7 +156,9 @@ class TabularQStack(Stack):
         returns: list[list[float]] = [[] for _ in batch.agents]
         measures = {name: np.zeros(len(q)) for name in simulator.spec.measures}
         for _ in range(learner.steps):
-            chances = learner.behavior.policy(q[own[:, None], here].astype(np.float64), batch.agents)
+            chances = learner.behavior.policy(
+                q[own[:, None], here].astype(np.float64), batch.agents
+            )
             action = search(_cumulative(chances), streams.uniform(simulator.instances))
             step = simulator.step(world, action)
             found = np.argmax(step.next_obs, axis=-1)
@@ -159,7 +177,12 @@ class TabularQStack(Stack):
         return self._outcome(batch, {**batch.state, **world}, loss, returns, measures)
 
     def _outcome(
-        self, batch: Batch, state: State, loss: Array, returns: Sequence[Sequence[float]], measures: dict[str, Array]
+        self,
+        batch: Batch,
+        state: State,
+        loss: Array,
+        returns: Sequence[Sequence[float]],
+        measures: dict[str, Array],
     ) -> Outcome:
         steps = np.full(len(loss), self.min_steps, dtype=np.int64)
         return Outcome(batch.parameters, state, steps, loss / self.learner.steps, returns, measures)

@@ -25,24 +25,27 @@ _BLOCK = 2**16  # samples that are drawn at once, all agents together
 class TD(Learner):
     """theta <- theta + lr (r + gamma phi(s')' theta - phi(s)' theta) phi(s), float64: TD(0) on a fixed policy.
 
-    In means theta <- theta - lr (A_i theta - b_i) with A_i = E phi(s) (phi(s) - gamma phi(s'))' and b_i = E r phi(s), s
-    from the stationary distribution of agent i's chain; phi(s') = 0 where the episode ended. The chain starts anew
-    after an episode's end and knows no time limit. The policy takes every action equally often. Features are uniform
-    numbers from (seed, "features"), rows scaled to sum 1, the same for all agents; theta starts at 0, or with
-    same_start = false at N(0, I). The optimum is that of the mean problem, (sum A_i)^-1 sum b_i, the one of least norm
-    where there are several (more features than states, states that are never visited); `problem.safetensors` has A_bar,
-    b_bar, every agent's own theta_star, optimum, features and the stationary distributions.
+    In means theta <- theta - lr (A_i theta - b_i) with A_i = E phi(s) (phi(s) - gamma phi(s'))' and
+    b_i = E r phi(s), s from the stationary distribution of agent i's chain; phi(s') = 0 where the
+    episode ended. The chain starts anew after an episode's end and knows no time limit. The policy
+    takes every action equally often. Features are uniform numbers from (seed, "features"), rows
+    scaled to sum 1, the same for all agents; theta starts at 0, or with same_start = false at N(0,
+    I). The optimum is that of the mean problem, (sum A_i)^-1 sum b_i, the one of least norm where
+    there are several (more features than states, states that are never visited);
+    `problem.safetensors` has A_bar, b_bar, every agent's own theta_star, optimum, features and the
+    stationary distributions.
 
-    References: Sutton, "Learning to predict by the methods of temporal differences", Machine Learning 3, 1988; averaged
-    over agents (FedLSA) Mangold et al., NeurIPS 2024, arXiv 2402.04114, Algorithm 1; Khodadadian, Sharma, Joshi,
-    Maguluri, "Federated reinforcement learning: linear speedup under Markovian sampling", ICML 2022, arXiv 2206.10185.
+    References: Sutton, "Learning to predict by the methods of temporal differences", Machine
+    Learning 3, 1988; averaged over agents (FedLSA) Mangold et al., NeurIPS 2024, arXiv 2402.04114,
+    Algorithm 1; Khodadadian, Sharma, Joshi, Maguluri, "Federated reinforcement learning: linear
+    speedup under Markovian sampling", ICML 2022, arXiv 2206.10185.
 
     Attributes:
         features: numbers per state; 0: the states themselves, one-hot (tabular TD).
         gamma: discount.
         steps: TD steps of one update, each on the mean of one sample per instance.
-        samples: stationary: independent (s, a, s') from the stationary distribution; trajectory: one chain per
-            instance, from update to update.
+        samples: stationary: independent (s, a, s') from the stationary distribution; trajectory:
+            one chain per instance, from update to update.
         exact: take A_i theta - b_i itself in place of samples.
         lr: step size.
     """
@@ -83,9 +86,15 @@ class TDStack(Stack):
         self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
         self.chunk = 4096
         if task.gradient_only and learner.steps != 1:
-            raise ScenarioError([f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"])
+            raise ScenarioError(
+                [
+                    f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"
+                ]
+            )
         if learner.exact and learner.samples == "trajectory":
-            raise ScenarioError(["learner.samples: with exact = true nothing is sampled; leave it out"])
+            raise ScenarioError(
+                ["learner.samples: with exact = true nothing is sampled; leave it out"]
+            )
 
     @cached_property
     def features(self) -> Array:
@@ -112,7 +121,10 @@ class TDStack(Stack):
     def system(self) -> tuple[Array, Array]:
         """(A_i `(n, p, p)`, b_i `(n, p)`)."""
         processes, phi = self.processes, self.features
-        moves = np.matmul(self.policy[None, :, None, :], processes.transition)[:, :, 0] * processes.goes_on[:, None, :]
+        moves = (
+            np.matmul(self.policy[None, :, None, :], processes.transition)[:, :, 0]
+            * processes.goes_on[:, None, :]
+        )
         rewards = (self.policy * processes.reward).sum(axis=-1)
         weighted = phi.T[None] * self.stationary[:, None, :]
         return (
@@ -131,7 +143,9 @@ class TDStack(Stack):
         rows = self.layout.zeros(len(agents))
         if not same:
             for row, agent in zip(rows, agents, strict=True):
-                row[: self._width] = generator(self.task.seed, agent, "start").standard_normal(self._width)
+                row[: self._width] = generator(self.task.seed, agent, "start").standard_normal(
+                    self._width
+                )
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
@@ -153,7 +167,9 @@ class TDStack(Stack):
             loss += value
             if rows is not None:
                 rows[:, : self._width] = gradient
-                task.correction.adjust(batch.parameters, rows, batch.state, partial(self._again, field))
+                task.correction.adjust(
+                    batch.parameters, rows, batch.state, partial(self._again, field)
+                )
                 gradient = rows[:, : self._width].astype(np.float64)
             if task.gradient_only:
                 np.asarray(batch.state["gradient"])[:, : self._width] = gradient
@@ -189,7 +205,10 @@ class TDStack(Stack):
         """Yield blocks of (s, s', reward), `(b, steps of the block, m)` each."""
         learner, processes, m = self.learner, self.processes, self._instances
         streams = Streams.of(self.task.seed, batch.agents, "samples", batch.index)
-        block, numbers = max(1, _BLOCK // (len(agents) * m)), 2 if learner.samples == "stationary" else 3
+        block, numbers = (
+            max(1, _BLOCK // (len(agents) * m)),
+            2 if learner.samples == "stationary" else 3,
+        )
         rows = agents[:, None, None]
         for first in range(0, learner.steps, block):
             noise = streams.uniform(min(block, learner.steps - first), m, numbers)
@@ -197,11 +216,17 @@ class TDStack(Stack):
                 pair = search(self._pairs[rows], noise[..., 0])
                 before, action = np.divmod(pair, self.policy.shape[1])
                 place = (rows, before, action)
-                after = processes.after[(*place, search(processes.cumulative[place], noise[..., 1]))]
+                after = processes.after[
+                    (*place, search(processes.cumulative[place], noise[..., 1]))
+                ]
             else:
                 before, action, after = self._walk(agents, np.asarray(batch.state["chain"]), noise)
                 place = (rows, before, action)
-            yield before, after, processes.action_reward[place] + processes.entry_reward[rows, after]
+            yield (
+                before,
+                after,
+                processes.action_reward[place] + processes.entry_reward[rows, after],
+            )
 
     @cached_property
     def _pairs(self) -> Array:
@@ -209,7 +234,9 @@ class TDStack(Stack):
         pairs = self.stationary[..., None] * self.policy
         return _closed(np.cumsum(pairs.reshape(len(pairs), -1), axis=-1))
 
-    def _walk(self, agents: Numbers, state: NDArray[np.generic], noise: Array) -> tuple[Numbers, Numbers, Numbers]:
+    def _walk(
+        self, agents: Numbers, state: NDArray[np.generic], noise: Array
+    ) -> tuple[Numbers, Numbers, Numbers]:
         """Return (s, a, s') of consecutive steps of every chain, `(b, steps, m)`; `state` moves on, in place."""
         processes, actions = self.processes, self.policy.shape[1]
         rows = agents[:, None]
@@ -220,7 +247,9 @@ class TDStack(Stack):
         for k in range(noise.shape[1]):
             here = np.asarray(state, dtype=np.intp)
             place = (rows, here, chosen[:, k])
-            found = processes.after[(*place, search(processes.cumulative[place], noise[:, k, :, 1]))]
+            found = processes.after[
+                (*place, search(processes.cumulative[place], noise[:, k, :, 1]))
+            ]
             before[:, k], action[:, k], after[:, k] = here, chosen[:, k], found
             ended = processes.goes_on[rows, found] == 0.0
             state[:] = np.where(ended, search(starts, noise[:, k, :, 2]), found)

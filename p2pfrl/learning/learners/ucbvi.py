@@ -26,24 +26,27 @@ STATISTICS, NEWS = "statistics", "news"
 class UCBVI(Learner):
     """Play episodes of H steps by the greedy policy of the common Q(h, s, a); tell sums over them when there is news.
 
-    With payload "statistics", aggregator "optimistic" and gate "news" this is Fed-UCBVI. There is news where an
-    episode went through (h, s, a) whose count has doubled since the last synchronization: agent i's own, n_i >= 2
-    n_i(then), while the count of all agents is below S_0 = 14 epsilon T H M + 182 M beta, else, as agent i must guess,
-    M (n_i - n_i(then)) + n >= 2 n. M is the number of agents, beta = log(6 S A H / delta) + log(6 e (2 T + 1)). At
-    stage h > 0 of a synchronization nobody plays, and all tell n_i and n_i-weighted r_i + P_i V, P_i V, P_i V^2.
+    With payload "statistics", aggregator "optimistic" and gate "news" this is Fed-UCBVI. There is
+    news where an episode went through (h, s, a) whose count has doubled since the last
+    synchronization: agent i's own, n_i >= 2 n_i(then), while the count of all agents is below S_0 =
+    14 epsilon T H M + 182 M beta, else, as agent i must guess, M (n_i - n_i(then)) + n >= 2 n. M is
+    the number of agents, beta = log(6 S A H / delta) + log(6 e (2 T + 1)). At stage h > 0 of a
+    synchronization nobody plays, and all tell n_i and n_i-weighted r_i + P_i V, P_i V, P_i V^2.
 
-    Rewards must lie in [0, 1]. The environment's time limit is not used; after an episode's end nothing is earned.
-    Measures: `regret`, the sum over an agent's episodes of V*_i - V_i of the policy, exactly, from its start
-    distribution; `synchronizations`, how many it took part in. In the record, objective is the mean value of the
-    policy, error what it falls short of the mean of V*_i; evaluation is exact too. With same_start = false nothing
-    differs.
+    Rewards must lie in [0, 1]. The environment's time limit is not used; after an episode's end
+    nothing is earned. Measures: `regret`, the sum over an agent's episodes of V*_i - V_i of the
+    policy, exactly, from its start distribution; `synchronizations`, how many it took part in. In
+    the record, objective is the mean value of the policy, error what it falls short of the mean of
+    V*_i; evaluation is exact too. With same_start = false nothing differs.
 
-    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization with heterogeneous
-    agents", AISTATS 2025, arXiv 2410.22908; one agent: Azar, Osband, Munos, ICML 2017, arXiv 1703.05449.
+    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
+    with heterogeneous agents", AISTATS 2025, arXiv 2410.22908; one agent: Azar, Osband, Munos, ICML
+    2017, arXiv 1703.05449.
 
     Attributes:
         horizon: H, steps of an episode.
-        condition: whose count must have doubled: own, all (the guess), or one after the other (both).
+        condition: whose count must have doubled: own, all (the guess), or one after the other
+            (both).
         episodes: T, how many each agent is going to play: S_0 knows it.
         heterogeneity: epsilon, how far apart two agents' transition probabilities are.
         confidence: delta.
@@ -66,7 +69,9 @@ class UCBVI(Learner):
     def threshold(self, agents: int, pairs: int) -> float:
         """Return S_0 of so many agents and pairs of state and action."""
         own = {"own": np.inf, "all": 0.0}
-        beta = np.log(6 * pairs * self.horizon / self.confidence) + np.log(6 * np.e * (2 * self.episodes + 1))
+        beta = np.log(6 * pairs * self.horizon / self.confidence) + np.log(
+            6 * np.e * (2 * self.episodes + 1)
+        )
         both = 14 * self.heterogeneity * self.episodes * self.horizon * agents + 182 * agents * beta
         return float(own.get(self.condition, both))
 
@@ -111,15 +116,22 @@ class UCBVIStack(Stack):
         low, high = float(self.processes.reward.min()), float(self.processes.reward.max())
         if low < 0 or high > 1:
             raise ScenarioError(
-                [f"learner: 'ucbvi' needs rewards in [0, 1], here they reach from {low:g} to {high:g}: see what "
-                 "environment.vary can set, as step_reward = 0"]
-            )  # fmt: skip
+                [
+                    f"learner: 'ucbvi' needs rewards in [0, 1], here they reach from {low:g} to {high:g}: see what "
+                    "environment.vary can set, as step_reward = 0"
+                ]
+            )
         if learner.lr != type(learner)().lr:
             raise ScenarioError(["learner.lr: 'ucbvi' takes no steps of any size: leave it out"])
         self._count = task.simulator.instances
         self._size: tuple[int, int, int] = (learner.horizon, *self.processes.reward.shape[1:])
         self.layout = Layout(
-            (Tensor("common.stage", (1,)), Tensor("common.q", self._size), Tensor("common.n", self._size)), "float64"
+            (
+                Tensor("common.stage", (1,)),
+                Tensor("common.q", self._size),
+                Tensor("common.n", self._size),
+            ),
+            "float64",
         )
         self._limit = learner.threshold(task.agents, self._size[1] * self._size[2])
         self.arrays = task.arrays
@@ -191,7 +203,9 @@ class UCBVIStack(Stack):
         for h in range(self.learner.horizon):
             action = best[row, h, here]
             place = (who, here, action)
-            found = processes.after[(*place, search(processes.cumulative[place], streams.uniform(self._count)))]
+            found = processes.after[
+                (*place, search(processes.cumulative[place], streams.uniform(self._count)))
+            ]
             reward = alive * (processes.action_reward[place] + processes.entry_reward[who, found])
             cell: tuple[Any, ...] = (row, h, here, action)
             np.add.at(seen.counts, (*cell, found), 1.0)
@@ -216,7 +230,11 @@ class UCBVIStack(Stack):
         if h < 0:
             return np.zeros(4 * self._size[1] * self._size[2])
         counts = np.asarray(state["counts"][0, h], dtype=np.float64)
-        values = common.q[0, h + 1].max(axis=-1) if h + 1 < self.learner.horizon else np.zeros(self._size[1])
+        values = (
+            common.q[0, h + 1].max(axis=-1)
+            if h + 1 < self.learner.horizon
+            else np.zeros(self._size[1])
+        )
         ahead, square = (counts * values).sum(axis=-1), (counts * np.square(values)).sum(axis=-1)
         sums = (counts.sum(axis=-1), np.asarray(state["rewards"][0, h]) + ahead, ahead, square)
         return np.concatenate([part.ravel() for part in sums])
@@ -258,7 +276,9 @@ class UCBVIStack(Stack):
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
         """Return the value `(b,)` of each row's policy in its agent's environment: what episodes earn on average."""
-        return self._values(np.asarray(agents, dtype=np.intp), self._common(parameters).q.argmax(axis=-1))
+        return self._values(
+            np.asarray(agents, dtype=np.intp), self._common(parameters).q.argmax(axis=-1)
+        )
 
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return V_star `(n,)` and the start distributions `(n, S)`; P and R are the environment's."""
@@ -268,5 +288,7 @@ class UCBVIStack(Stack):
         """Return (mean_i V_i of the mean table's policy, mean_i V*_i minus that)."""
         best = self._common(parameters).q.mean(axis=0).argmax(axis=-1)
         everyone = np.arange(len(self.processes))
-        objective = float(self._values(everyone, np.broadcast_to(best, (len(everyone), *best.shape))).mean())
+        objective = float(
+            self._values(everyone, np.broadcast_to(best, (len(everyone), *best.shape))).mean()
+        )
         return objective, float(self.best.mean()) - objective

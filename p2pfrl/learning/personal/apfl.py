@@ -18,18 +18,20 @@ from p2pfrl.learning.personal.base import Local, Personal, Update
 class APFL(Personal):
     """The personal model is m = alpha v + (1 - alpha) theta; v <- v + alpha (U(m) - m), U a local update.
 
-    theta is the shared model, v a local vector that starts at it. One plain gradient step of rate lr gives v <- v - lr
-    alpha grad f_i(m), which is the paper's step: the gradient of f_i(alpha v + (1 - alpha) theta) with respect to v.
-    With several local steps the paper moves v and theta in turn, so that m moves by lr (alpha^2 grad f_i(m) + (1 -
-    alpha) grad f_i(theta)) in each; here m takes all steps of the update first. On quadratics with the shared model at
-    rest m ends at agent i's own optimum for every alpha > 0 (alpha sets how fast), as it does in the paper: v alone can
+    theta is the shared model, v a local vector that starts at it. One plain gradient step of rate
+    lr gives v <- v - lr alpha grad f_i(m), which is the paper's step: the gradient of f_i(alpha v +
+    (1 - alpha) theta) with respect to v. With several local steps the paper moves v and theta in
+    turn, so that m moves by lr (alpha^2 grad f_i(m) + (1 - alpha) grad f_i(theta)) in each; here m
+    takes all steps of the update first. On quadratics with the shared model at rest m ends at agent
+    i's own optimum for every alpha > 0 (alpha sets how fast), as it does in the paper: v alone can
     reach any point. With alpha = 0 m is theta; with alpha = 1 it is what the agent learns alone.
 
-    The paper may also learn alpha, by descent; here it is given. The personal training is as long as the shared one,
-    has optimizer moments and environments of its own, and draws the same random numbers; `[correction]` bends the
-    shared training alone.
+    The paper may also learn alpha, by descent; here it is given. The personal training is as long
+    as the shared one, has optimizer moments and environments of its own, and draws the same random
+    numbers; `[correction]` bends the shared training alone.
 
-    Reference: Deng, Kamani, Mahdavi, "Adaptive personalized federated learning", 2020, arXiv 2003.13461, Algorithm 1.
+    Reference: Deng, Kamani, Mahdavi, "Adaptive personalized federated learning", 2020, arXiv
+    2003.13461, Algorithm 1.
 
     Attributes:
         alpha: the part of the local vector in the personal model.

@@ -1,7 +1,8 @@
 """The contract of personal models: what an agent keeps for itself beside the model that travels.
 
-A `Personal` wraps the learner: the parameters get every tensor twice, the second time under the part "personal", which
-never travels. The first half trains, travels and mixes to the last bit as it would alone.
+A `Personal` wraps the learner: the parameters get every tensor twice, the second time under the
+part "personal", which never travels. The first half trains, travels and mixes to the last bit as it
+would alone.
 """
 
 from __future__ import annotations

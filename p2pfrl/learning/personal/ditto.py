@@ -18,16 +18,18 @@ from p2pfrl.learning.personal.base import Local, Personal, Update
 class Ditto(Personal):
     """v <- v - lr (grad f_i(v) + lambda (v - theta)): local steps on f_i(v) + lambda/2 ||v - theta||^2.
 
-    v is agent i's personal model, f_i its objective, theta the shared model where the local update begins; theta goes
-    its own way as if v were not there. On quadratics f_i = 1/2 (x - x*_i)' A_i (x - x*_i), the shared model at rest,
-    v_i = (A_i + lambda I)^-1 (A_i x*_i + lambda theta): the local optimum for lambda -> 0, theta for lambda -> inf.
+    v is agent i's personal model, f_i its objective, theta the shared model where the local update
+    begins; theta goes its own way as if v were not there. On quadratics f_i = 1/2 (x - x*_i)' A_i
+    (x - x*_i), the shared model at rest, v_i = (A_i + lambda I)^-1 (A_i x*_i + lambda theta): the
+    local optimum for lambda -> 0, theta for lambda -> inf.
 
-    The personal training is as long as the shared one, has optimizer moments and environments of its own, and draws the
-    same random numbers; `[correction]` bends the shared training alone. The paper may give v more steps, and holds it
-    near the model of the round: with schedule.every > 1, here theta is where each local update begins.
+    The personal training is as long as the shared one, has optimizer moments and environments of
+    its own, and draws the same random numbers; `[correction]` bends the shared training alone. The
+    paper may give v more steps, and holds it near the model of the round: with schedule.every > 1,
+    here theta is where each local update begins.
 
-    Reference: Li, Hu, Beirami, Smith, "Ditto: fair and robust federated learning through personalization", ICML 2021,
-        arXiv 2012.04221, Algorithm 1.
+    Reference: Li, Hu, Beirami, Smith, "Ditto: fair and robust federated learning through
+        personalization", ICML 2021, arXiv 2012.04221, Algorithm 1.
 
     Attributes:
         lambda_: how strongly v is held.
@@ -41,9 +43,15 @@ class Ditto(Personal):
 
     def check(self, task: Task, own: Stack) -> Sequence[str]:
         """Refuse learners whose steps are no gradient steps."""
-        return () if own.takes_corrections else ("personal.kind: this learner takes no gradient steps to pull at",)
+        return (
+            ()
+            if own.takes_corrections
+            else ("personal.kind: this learner takes no gradient steps to pull at",)
+        )
 
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Train v."""
-        outcome = update(local.own, {**local.own_state, **dict.fromkeys(Prox.arrays, local.start)}, 0)
+        outcome = update(
+            local.own, {**local.own_state, **dict.fromkeys(Prox.arrays, local.start)}, 0
+        )
         return outcome.parameters, outcome.state, (outcome,)

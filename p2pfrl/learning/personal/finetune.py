@@ -17,14 +17,15 @@ from p2pfrl.learning.personal.base import Local, Personal, Update
 class Finetune(Personal):
     """v = U^k(theta): the shared model theta after k local updates U, anew in every round.
 
-    The first update is the round's own, so that k = 1 costs nothing: v is what the agent had learned before it mixed.
-    The others go on from there, with the optimizer moments, environments and random numbers that an agent would have
-    that went on alone, and are forgotten with them when the next update begins; only v remains until then. (Copies of a
-    Gymnasium environment cannot be taken: there, each of them begins with new episodes.) With schedule.every > 1 theta
-    is where the last local update of a round begins.
+    The first update is the round's own, so that k = 1 costs nothing: v is what the agent had
+    learned before it mixed. The others go on from there, with the optimizer moments, environments
+    and random numbers that an agent would have that went on alone, and are forgotten with them when
+    the next update begins; only v remains until then. (Copies of a Gymnasium environment cannot be
+    taken: there, each of them begins with new episodes.) With schedule.every > 1 theta is where the
+    last local update of a round begins.
 
-    The usual baseline of personalization; for example Yu, Bagdasaryan, Shmatikov, "Salvaging federated learning by
-    local adaptation", 2020, arXiv 2002.04758.
+    The usual baseline of personalization; for example Yu, Bagdasaryan, Shmatikov, "Salvaging
+    federated learning by local adaptation", 2020, arXiv 2002.04758.
 
     Attributes:
         updates: how many local updates away from theta.

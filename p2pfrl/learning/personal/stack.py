@@ -19,9 +19,10 @@ _PREFIX = f"{PART}."
 class PersonalStack(Stack):
     """The shared half of a row comes first, laid out as it would be alone; then the personal half, likewise.
 
-    `returns` and `loss` of an update are those of the shared training, which rules of the exchange ask for; the
-    measures `personal_loss` and `personal_return` are those of the last personal update, where one is taken beside.
-    `evaluate` runs the personal model; `error` and `divergence` look at the shared one.
+    `returns` and `loss` of an update are those of the shared training, which rules of the exchange
+    ask for; the measures `personal_loss` and `personal_return` are those of the last personal
+    update, where one is taken beside. `evaluate` runs the personal model; `error` and `divergence`
+    look at the shared one.
 
     Args:
         rule: how the personal model is trained.
@@ -37,10 +38,18 @@ class PersonalStack(Stack):
         self.layout = Layout((*tensors, *copies), shared.layout.dtype)
         self._width = shared.layout.stride
         assert self.layout.offsets[len(tensors)] == self._width
-        self.chunk, self.arrays, self.moments, self.counts = shared.chunk, shared.arrays, shared.moments, shared.counts
+        self.chunk, self.arrays, self.moments, self.counts = (
+            shared.chunk,
+            shared.arrays,
+            shared.moments,
+            shared.counts,
+        )
         self.min_steps = shared.min_steps * (1 + rule.further)
         self.fixed_steps, self.rate = shared.fixed_steps, shared.rate
-        self.takes_corrections, self.gives_gradients = shared.takes_corrections, shared.gives_gradients
+        self.takes_corrections, self.gives_gradients = (
+            shared.takes_corrections,
+            shared.gives_gradients,
+        )
         self.takes_guides, self.error_is = shared.takes_guides, shared.error_is
         self.gives_returns = shared.gives_returns
         self.personal = (*shared.personal, PART)
@@ -76,7 +85,8 @@ class PersonalStack(Stack):
         return Outcome(
             self._join(shared.parameters, kept),
             self._together(batch.state, shared.state, after),
-            shared.env_steps + sum((outcome.env_steps for outcome in outcomes), np.zeros_like(shared.env_steps)),
+            shared.env_steps
+            + sum((outcome.env_steps for outcome in outcomes), np.zeros_like(shared.env_steps)),
             shared.loss,
             shared.returns,
             {**shared.measures, **_measures(outcomes)},
@@ -97,7 +107,9 @@ class PersonalStack(Stack):
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
         """Return how far the shared policies are apart."""
-        return self._shared.divergence(agents, self._aligned(self._split(parameters)[0]), self._states(state)[0])
+        return self._shared.divergence(
+            agents, self._aligned(self._split(parameters)[0]), self._states(state)[0]
+        )
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return objective and error of the shared models."""
@@ -105,7 +117,9 @@ class PersonalStack(Stack):
 
     def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return what the shared training tells."""
-        return self._shared.tell(name, agent, self._aligned(self._split(parameters)[0]), self._states(state)[0])
+        return self._shared.tell(
+            name, agent, self._aligned(self._split(parameters)[0]), self._states(state)[0]
+        )
 
     def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
         """Let the shared training take what others sent."""
@@ -145,7 +159,11 @@ class PersonalStack(Stack):
         shared = {name: values for name, values in state.items() if not name.startswith(_PREFIX)}
         for name in self.arrays:
             shared[name] = self._aligned(shared[name][:, : self._width])  # type: ignore[arg-type]
-        own = {name.removeprefix(_PREFIX): values for name, values in state.items() if name.startswith(_PREFIX)}
+        own = {
+            name.removeprefix(_PREFIX): values
+            for name, values in state.items()
+            if name.startswith(_PREFIX)
+        }
         return shared, own
 
     def _together(self, before: State, shared: State, own: State) -> State:
@@ -155,7 +173,9 @@ class PersonalStack(Stack):
             whole = before[name].copy()
             whole[:, : self._width] = shared[name]
             state[name] = whole
-        return state | {_PREFIX + name: values for name, values in own.items() if _PREFIX + name in before}
+        return state | {
+            _PREFIX + name: values for name, values in own.items() if _PREFIX + name in before
+        }
 
 
 def _measures(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:

@@ -74,7 +74,9 @@ def draw(groups: Sequence[Group]) -> tuple[Picture, ...]:
                 drawing = figure.draw(part)
                 if drawing is not None:
                     svg, png = render(drawing.figure, "svg"), render(drawing.figure, "png")
-                    pictures.append(Picture(name + suffix, figure.title + title, drawing.caption, svg, png))
+                    pictures.append(
+                        Picture(name + suffix, figure.title + title, drawing.caption, svg, png)
+                    )
     return tuple(pictures)
 
 

@@ -37,7 +37,9 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     ]
     if not shown:
         return None
-    columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or ["round"]
+    columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or [
+        "round"
+    ]
     figure, axes = panels(len(columns), size=(3.6, 3.1), sharey=True)
     values = np.concatenate([g.curve("round", "consensus_distance").mean for g in shown])
     floor = log_floor(values)
@@ -47,7 +49,13 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
             curve = g.curve(column, "consensus_distance")
             if column == "bytes_sent" and not curve.x.any():
                 continue
-            draw_curve(panel, _positive(curve), unit.divisor, color, g.label if len(shown) > 1 else "measured")
+            draw_curve(
+                panel,
+                _positive(curve),
+                unit.divisor,
+                color,
+                g.label if len(shown) > 1 else "measured",
+            )
             if len(shown) == 1:
                 _parts(panel, g, column, unit.divisor, color)
         horizontal(panel, column, unit)
@@ -56,7 +64,8 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         for panel, column in zip(axes, columns, strict=True):
             _agreed(panel, shown, column)
         return Drawing(
-            figure, "Every agent held exactly the same parameters in every round: the consensus distance is zero."
+            figure,
+            "Every agent held exactly the same parameters in every round: the consensus distance is zero.",
         )
     low, high = floor, float(np.nanmax(values))
     if high / low < 10:
@@ -77,10 +86,20 @@ def with_start(record: Record) -> Record:
     """Return `record` with a row for round 0, where the summary says that the agents started apart."""
     initial = record.summary.get("initial_consensus_distance")
     rounds = record.metrics["round"]
-    if not isinstance(initial, int | float) or not initial > 0 or not len(rounds) or not rounds[0] > 0:
+    if (
+        not isinstance(initial, int | float)
+        or not initial > 0
+        or not len(rounds)
+        or not rounds[0] > 0
+    ):
         return record
-    known = {"consensus_distance": float(initial)} | dict.fromkeys(("round", "virtual_seconds", "bytes_sent"), 0.0)
-    metrics = {name: np.insert(values, 0, known.get(name, np.nan)) for name, values in record.metrics.items()}
+    known = {"consensus_distance": float(initial)} | dict.fromkeys(
+        ("round", "virtual_seconds", "bytes_sent"), 0.0
+    )
+    metrics = {
+        name: np.insert(values, 0, known.get(name, np.nan))
+        for name, values in record.metrics.items()
+    }
     return replace(record, metrics=metrics)
 
 
@@ -93,7 +112,10 @@ def _positive(curve: Curve) -> Curve:
     keep = curve.mean > 0
     low = np.where(curve.low > 0, curve.low, curve.mean)
     return Curve(
-        curve.x, np.where(keep, curve.mean, np.nan), np.where(keep, low, np.nan), np.where(keep, curve.high, np.nan)
+        curve.x,
+        np.where(keep, curve.mean, np.nan),
+        np.where(keep, low, np.nan),
+        np.where(keep, curve.high, np.nan),
     )
 
 
@@ -103,7 +125,13 @@ def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str) -> Non
         if np.isfinite(curve.mean).any():
             label = part.removeprefix("consensus_")
             axes.plot(
-                curve.x / divisor, curve.mean, color=color, linewidth=0.9, linestyle=dash, alpha=0.75, label=label
+                curve.x / divisor,
+                curve.mean,
+                color=color,
+                linewidth=0.9,
+                linestyle=dash,
+                alpha=0.75,
+                label=label,
             )
 
 
@@ -130,7 +158,14 @@ def _prediction(axes: Axes, g: Group, column: str, divisor: float, *, floor: flo
     metrics = g.first.metrics
     x = np.interp(rounds, metrics["round"], metrics[column]) / divisor
     label = f"mixing alone, λ₂ = {g.first.lambda_2:.4g}"
-    (line,) = axes.plot(x, np.where(values >= floor, values, np.nan), color=INK, linewidth=1.1, label=label, zorder=4)
+    (line,) = axes.plot(
+        x,
+        np.where(values >= floor, values, np.nan),
+        color=INK,
+        linewidth=1.1,
+        label=label,
+        zorder=4,
+    )
     line.set_dashes(DASHES)
     return True
 
@@ -146,11 +181,21 @@ def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> 
             always.append((f"{g.label}: exactly 0", color))
         elif len(zeros):
             bottom = np.full(len(zeros), 0.02)
-            axes.plot(zeros, bottom, "v", transform=axes.get_xaxis_transform(), markersize=4, color=color, label=label)
+            axes.plot(
+                zeros,
+                bottom,
+                "v",
+                transform=axes.get_xaxis_transform(),
+                markersize=4,
+                color=color,
+                label=label,
+            )
             label = None
     for line, (text, color) in enumerate(always):
         height = 0.03 + 0.07 * line
-        axes.text(0.98, height, text, transform=axes.transAxes, ha="right", fontsize=7.5, color=color)
+        axes.text(
+            0.98, height, text, transform=axes.transAxes, ha="right", fontsize=7.5, color=color
+        )
 
 
 def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:
@@ -159,7 +204,9 @@ def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:
         draw_curve(axes, g.curve(column, "consensus_distance"), unit.divisor, color)
     axes.set_ylim(-0.1, 1)
     axes.set_yticks([0])
-    axes.text(0.5, 0.3, "exactly 0 in every round", transform=axes.transAxes, ha="center", color=GRAY)
+    axes.text(
+        0.5, 0.3, "exactly 0 in every round", transform=axes.transAxes, ha="center", color=GRAY
+    )
 
 
 def _caption(groups: Sequence[Group], *, predicted: bool) -> str:

@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import scale
-from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, draw_curve, horizontal, legend, panels
+from p2pfrl.results.plots.style import (
+    GRAY,
+    INK,
+    Drawing,
+    colors,
+    draw_curve,
+    horizontal,
+    legend,
+    panels,
+)
 from p2pfrl.results.record import Record
 
 
@@ -20,11 +29,19 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         return None
     figure, (left, right) = panels(2, size=(4.3, 3.1), sharey=True)
     for axes, column in ((left, "round"), (right, "env_steps")):
-        unit = scale(column, max(float(np.nanmax(r.metrics[column])) for g in shown for r in g.records))
+        unit = scale(
+            column, max(float(np.nanmax(r.metrics[column])) for g in shown for r in g.records)
+        )
         for g, color in zip(shown, colors(shown), strict=True):
             if len(shown) == 1:
                 _spread(axes, g, column, unit.divisor, color)
-            draw_curve(axes, g.curve(column, "return_mean"), unit.divisor, color, _label(g, alone=len(shown) == 1))
+            draw_curve(
+                axes,
+                g.curve(column, "return_mean"),
+                unit.divisor,
+                color,
+                _label(g, alone=len(shown) == 1),
+            )
         if len(shown) == 1:
             _evaluations(axes, shown[0], column, unit.divisor)
         _target(axes, shown)
@@ -43,14 +60,28 @@ def _spread(axes: Axes, g: Group, column: str, divisor: float, color: str) -> No
     low, high = g.curve(column, "return_min"), g.curve(column, "return_max")
     if len(low.x) and np.array_equal(low.x, high.x) and g.first.graph.n > 1:
         axes.fill_between(
-            low.x / divisor, low.mean, high.mean, color=color, alpha=0.1, linewidth=0, label="all agents", zorder=1
+            low.x / divisor,
+            low.mean,
+            high.mean,
+            color=color,
+            alpha=0.1,
+            linewidth=0,
+            label="all agents",
+            zorder=1,
         )
     quartiles = _quartiles(g.first) if len(g.records) == 1 and g.first.graph.n > 3 else None
     if quartiles is not None:
         rounds, quarter, three = quartiles
         x = np.interp(rounds, g.first.metrics["round"], g.first.metrics[column])
         axes.fill_between(
-            x / divisor, quarter, three, color=color, alpha=0.2, linewidth=0, label="middle half", zorder=2
+            x / divisor,
+            quarter,
+            three,
+            color=color,
+            alpha=0.2,
+            linewidth=0,
+            label="middle half",
+            zorder=2,
         )
 
 
@@ -95,7 +126,15 @@ def _target(axes: Axes, groups: Sequence[Group]) -> None:
     for target in sorted({g.target for g in groups if g.target is not None}):
         axes.axhline(target, color=GRAY, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         x, text = 0.01, f"target {target:g}"
-        axes.text(x, target, text, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5, color=GRAY)
+        axes.text(
+            x,
+            target,
+            text,
+            transform=axes.get_yaxis_transform(),
+            va="bottom",
+            fontsize=7.5,
+            color=GRAY,
+        )
 
 
 def _caption(groups: Sequence[Group]) -> str:
@@ -106,7 +145,11 @@ def _caption(groups: Sequence[Group]) -> str:
     )
     if len(groups) == 1:
         text += "The pale band spans the worst and the best agent"
-        text += ", the darker one the middle half of the agents. " if seeds == 1 else ", averaged over seeds. "
+        text += (
+            ", the darker one the middle half of the agents. "
+            if seeds == 1
+            else ", averaged over seeds. "
+        )
     if seeds > 1:
         text += f"Lines are means over up to {seeds} seeds, shaded with 95% bootstrap confidence of that mean. "
     if len(groups) == 1 and groups[0].has("evaluation_own"):

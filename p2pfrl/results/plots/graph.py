@@ -50,13 +50,15 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
 def layout(graph: Graph) -> NDArray[np.float64]:
     """Return `(n, 2)` positions: the graph's own, a circle for rings and complete graphs, else by forces.
 
-    Beyond 1500 agents they lie on Fermat's spiral in the order of their ids (Vogel, "A better way to construct the
-    sunflower head", Mathematical Biosciences, 1979), which fills a disk evenly.
+    Beyond 1500 agents they lie on Fermat's spiral in the order of their ids (Vogel, "A better way
+    to construct the sunflower head", Mathematical Biosciences, 1979), which fills a disk evenly.
     """
     n = graph.n
     if len(graph.positions) == n:
         return np.array(graph.positions, dtype=np.float64)
-    degrees = {len(set(s) | set(p)) for s, p in zip(graph.successors, graph.predecessors, strict=True)}
+    degrees = {
+        len(set(s) | set(p)) for s, p in zip(graph.successors, graph.predecessors, strict=True)
+    }
     if degrees == {0}:
         side = math.ceil(math.sqrt(n))
         return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
@@ -76,7 +78,10 @@ def _forces(graph: Graph) -> NDArray[np.float64]:
     drawn = nx.Graph()
     drawn.add_nodes_from(range(graph.n))
     drawn.add_edges_from(graph.edges)
-    start = {i: (math.cos(2 * math.pi * i / graph.n), math.sin(2 * math.pi * i / graph.n)) for i in range(graph.n)}
+    start = {
+        i: (math.cos(2 * math.pi * i / graph.n), math.sin(2 * math.pi * i / graph.n))
+        for i in range(graph.n)
+    }
     if graph.n <= 150 and nx.is_connected(drawn):
         places = nx.kamada_kawai_layout(drawn, pos=start)
     else:
@@ -135,7 +140,10 @@ def _draw(
     if n <= 40:
         _names(axes, graph, positions, marks.to_rgba(by_agent))
     axes.set_aspect("equal")
-    middle, half = (positions.max(axis=0) + positions.min(axis=0)) / 2, np.ptp(positions, axis=0) / 2
+    middle, half = (
+        (positions.max(axis=0) + positions.min(axis=0)) / 2,
+        np.ptp(positions, axis=0) / 2,
+    )
     half = np.maximum(half, 0.3 * half.max()) + 0.16 * half.max()
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
@@ -154,7 +162,16 @@ def _names(
     """Write ids into the marks, and a graph file's own names beside them."""
     for agent, (x, y) in enumerate(positions.tolist()):
         dark = fills[agent, 3] > 0 and float(fills[agent, :3] @ _LUMINANCE) < 0.5
-        axes.text(x, y, str(agent), ha="center", va="center", fontsize=7, color="white" if dark else INK, zorder=3)
+        axes.text(
+            x,
+            y,
+            str(agent),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if dark else INK,
+            zorder=3,
+        )
         if graph.labels:
             axes.annotate(
                 graph.labels[agent],
@@ -172,7 +189,9 @@ def _names(
 def _caption(graph: Graph, group: Group, columns: Sequence[str]) -> str:
     kind = "edges" if graph.is_undirected else "directed links"
     count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
-    text = f"Who talks to whom: {graph.n:,} agents, {count:,} {kind}. " + " ".join(_MEANINGS[c] for c in columns)
+    text = f"Who talks to whom: {graph.n:,} agents, {count:,} {kind}. " + " ".join(
+        _MEANINGS[c] for c in columns
+    )
     text += " A color that changes along the graph shows where information is still on its way."
     if len(graph.positions) != graph.n and graph.n > _SPRINGS:
         text += " Agents lie on a spiral in the order of their ids."

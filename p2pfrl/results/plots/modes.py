@@ -21,19 +21,28 @@ from p2pfrl.results.plots.style import (
     panels,
 )
 
-_COLUMNS = (("round", "equal rounds"), ("virtual_seconds", "equal virtual time"), ("bytes_sent", "equal bytes"))
+_COLUMNS = (
+    ("round", "equal rounds"),
+    ("virtual_seconds", "equal virtual time"),
+    ("bytes_sent", "equal bytes"),
+)
 
 
 def modes(groups: Sequence[Group]) -> Drawing | None:
     """Draw one line per group, at equal rounds, equal virtual time and equal bytes."""
-    for column, label, logarithmic in (("return_mean", "return, mean of agents", False), ("error", "error", True)):
+    for column, label, logarithmic in (
+        ("return_mean", "return, mean of agents", False),
+        ("error", "error", True),
+    ):
         shown = [g for g in groups if g.has("round", column)]
         if len(shown) > 1:
             return _side_by_side(shown, column, label, logarithmic=logarithmic)
     return None
 
 
-def _side_by_side(groups: Sequence[Group], column: str, label: str, *, logarithmic: bool) -> Drawing:
+def _side_by_side(
+    groups: Sequence[Group], column: str, label: str, *, logarithmic: bool
+) -> Drawing:
     figure, axes = panels(3, size=(3.6, 3.2), sharey=True)
     for panel, (x, title) in zip(axes, _COLUMNS, strict=True):
         curves = [g.curve(x, column) for g in groups]

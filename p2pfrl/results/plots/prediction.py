@@ -12,7 +12,11 @@ from p2pfrl.results.plots.style import GRAY, PALETTE, Drawing, horizontal, legen
 
 
 def prediction(
-    real: Mapping[int, NDArray[np.float64]], predicted: NDArray[np.float64], *, was: float, said: float
+    real: Mapping[int, NDArray[np.float64]],
+    predicted: NDArray[np.float64],
+    *,
+    was: float,
+    said: float,
 ) -> Drawing:
     """Draw the seconds of every round, round by round and as cumulative shares.
 
@@ -28,13 +32,19 @@ def prediction(
     for position, agent in enumerate(sorted(real)):
         values = real[agent] / unit.divisor
         label = "real, every agent" if position == 0 else None
-        rounds.plot(np.arange(1, len(values) + 1), values, ".", color=GRAY, markersize=2.5, label=label)
+        rounds.plot(
+            np.arange(1, len(values) + 1), values, ".", color=GRAY, markersize=2.5, label=label
+        )
     model = predicted / unit.divisor
-    rounds.plot(np.arange(1, len(model) + 1), model, color=PALETTE[1], linewidth=1.0, label="predicted")
+    rounds.plot(
+        np.arange(1, len(model) + 1), model, color=PALETTE[1], linewidth=1.0, label="predicted"
+    )
     horizontal(rounds, "round", scale("round", float(len(model))))
     time = unit.label.replace("virtual time", "time of a round")
     rounds.set_ylabel(time)
-    rounds.set_ylim(0, 1.5 * float(np.quantile(np.concatenate([everyone, predicted]), 0.98)) / unit.divisor)
+    rounds.set_ylim(
+        0, 1.5 * float(np.quantile(np.concatenate([everyone, predicted]), 0.98)) / unit.divisor
+    )
     for values, color in ((everyone / unit.divisor, GRAY), (model, PALETTE[1])):
         shares.plot(np.sort(values), np.arange(1, len(values) + 1) / len(values), color=color)
     shares.set_xlabel(time)

@@ -1,7 +1,7 @@
 """How figures look: one place for colors, sizes, units and labels.
 
-Colors are those of Okabe and Ito (2008), told apart with any color vision; every mode has its own in all figures.
-Figures are explicit objects: pyplot and its global state are not used.
+Colors are those of Okabe and Ito (2008), told apart with any color vision; every mode has its own
+in all figures. Figures are explicit objects: pyplot and its global state are not used.
 """
 
 from __future__ import annotations
@@ -119,10 +119,20 @@ def colors(groups: Sequence[Group]) -> list[str]:
     return [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
 
 
-def draw_curve(axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None) -> None:
+def draw_curve(
+    axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None
+) -> None:
     """Draw a mean with its confidence band; a single point as a dot."""
     x = curve.x / divisor
-    axes.plot(x, curve.mean, color=color, label=label, marker="o" if len(x) == 1 else None, markersize=5, zorder=3)
+    axes.plot(
+        x,
+        curve.mean,
+        color=color,
+        label=label,
+        marker="o" if len(x) == 1 else None,
+        markersize=5,
+        zorder=3,
+    )
     if np.isfinite(curve.low).any():
         axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
 
@@ -131,7 +141,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     """Write each (x, y, text, color) right of its point, moved apart where they would overlap. Limits must be final."""
     axes.get_xlim(), axes.get_ylim()  # limits are computed when first asked for
     to_axes = axes.transData + axes.transAxes.inverted()
-    placed = sorted((*to_axes.transform((x, y)).tolist()[::-1], text, color) for x, y, text, color in ends)
+    placed = sorted(
+        (*to_axes.transform((x, y)).tolist()[::-1], text, color) for x, y, text, color in ends
+    )
     gap, below = 0.06, -math.inf
     heights = []
     for y, *_ in placed:
@@ -139,7 +151,15 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
         heights.append(below)
     excess = max(0.0, max(heights, default=0.0) - 1.0)
     for (_, x, text, color), y in zip(placed, heights, strict=True):
-        axes.text(x + 0.015, y - excess, text, color=color, transform=axes.transAxes, va="center", fontsize=8.5)
+        axes.text(
+            x + 0.015,
+            y - excess,
+            text,
+            color=color,
+            transform=axes.transAxes,
+            va="center",
+            fontsize=8.5,
+        )
 
 
 def legend(figure: Figure, axes: Axes) -> None:
@@ -147,7 +167,12 @@ def legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
-            handles, labels, loc="outside upper left", ncols=min(len(labels), 5), handlelength=1.6, columnspacing=1.6
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=min(len(labels), 5),
+            handlelength=1.6,
+            columnspacing=1.6,
         )
 
 

@@ -22,7 +22,9 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     record = groups[0].first
     if not record.timeline:
         return None
-    agents = sorted({i.agent for i in record.timeline}, key=lambda agent: (agent >= 0, agent))[:_AGENTS]
+    agents = sorted({i.agent for i in record.timeline}, key=lambda agent: (agent >= 0, agent))[
+        :_AGENTS
+    ]
     rows = {agent: row for row, agent in enumerate(agents)}
     end = window(record.timeline)
     unit = scale("virtual_seconds", end)
@@ -30,7 +32,10 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     for kind, color in ACTIONS.items():
         height, offset = (0.3, 0.2) if kind == "send" else (0.8, 0.0)
         shown = [i for i in record.timeline if i.kind == kind and i.agent in rows and i.start < end]
-        width = [max(min(i.end, end) - i.start, _MARKED * end if kind == "send" else 0.0) / unit.divisor for i in shown]
+        width = [
+            max(min(i.end, end) - i.start, _MARKED * end if kind == "send" else 0.0) / unit.divisor
+            for i in shown
+        ]
         axes.barh(
             [rows[i.agent] + offset for i in shown],
             width,
@@ -113,7 +118,13 @@ def staleness(groups: Sequence[Group]) -> Drawing | None:
     axes.grid(visible=False, axis="x")
     if top <= 16:
         axes.set_xticks(range(top))
-    axes.set_title(f"{int(counts.sum()):,} applied messages", color=GRAY, fontweight="normal", loc="right", fontsize=8)
+    axes.set_title(
+        f"{int(counts.sum()):,} applied messages",
+        color=GRAY,
+        fontweight="normal",
+        loc="right",
+        fontsize=8,
+    )
     return Drawing(
         figure,
         "How old the messages were when they were applied. Gossip: own updates completed since the payload arrived "

@@ -30,7 +30,9 @@ class Stage:
 
     def __init__(self, agents: int, newcomers: Sequence[int]) -> None:
         self.problems: list[tuple[str, str]] = []
-        self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(newcomers, "yet to join")
+        self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(
+            newcomers, "yet to join"
+        )
         self._agents = agents
         self._is_parted = False
 
@@ -42,7 +44,9 @@ class Stage:
             for agent in group:
                 self._exists("groups", agent)
                 if agent in seen:
-                    self.problems.append(("groups", f"agent {agent} is in group {seen[agent]} and in group {number}"))
+                    self.problems.append(
+                        ("groups", f"agent {agent} is in group {seen[agent]} and in group {number}")
+                    )
                 seen[agent] = number
         if not all(groups):
             self.problems.append(("groups", "a group is empty"))
@@ -81,7 +85,9 @@ class Stage:
     def _exists(self, key: str, agent: int) -> bool:
         known = 0 <= agent < self._agents
         if not known:
-            self.problems.append((key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}"))
+            self.problems.append(
+                (key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}")
+            )
         return known
 
     def _turn(self, agent: int, before: str, after: str) -> None:

@@ -29,7 +29,8 @@ _OWN_STEP = ("lr", "optimizer")
 def notes(scenario: Scenario) -> Iterator[str]:
     """Yield one line each on what is shared that others would keep, and on keys that have no effect.
 
-    A file may hold keys for several modes, so that `compare` can run them all: a key without effect is no error.
+    A file may hold keys for several modes, so that `compare` can run them all: a key without effect
+    is no error.
     """
     payload, mode = scenario.exchange.payload, scenario.mode
     travels = mode in PAYLOADS[payload].modes
@@ -44,7 +45,11 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield from _mismatch(scenario, *needed)
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})
-        own = [name for name in _OWN_STEP if getattr(scenario.learner, name, None) != getattr(plain, name, None)]
+        own = [
+            name
+            for name in _OWN_STEP
+            if getattr(scenario.learner, name, None) != getattr(plain, name, None)
+        ]
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
@@ -71,4 +76,7 @@ def says_something(scenario: Scenario, key: str) -> bool:
 
 @cache
 def _plain() -> Any:
-    return construct(Scenario, {"name": "plain", "agents": 1, "stop": {"rounds": 1}, "learner": {"kind": "quadratic"}})
+    return construct(
+        Scenario,
+        {"name": "plain", "agents": 1, "stop": {"rounds": 1}, "learner": {"kind": "quadratic"}},
+    )

@@ -20,10 +20,17 @@ def protocols(scenario: Scenario) -> Iterator[Problem]:
     if schedule.needs_coordinator and not has_coordinator:
         yield path, f"{name!r} needs a coordinator that holds the buffer: use it in mode central"
     if schedule.ends_early and not has_coordinator:
-        yield ("schedule", "quorum"), f"ends the rounds of a coordinator, and mode {scenario.mode} has none"
+        yield (
+            ("schedule", "quorum"),
+            f"ends the rounds of a coordinator, and mode {scenario.mode} has none",
+        )
     if scenario.mode == "gossip" and scenario.mixing.is_pairwise:
         yield from _pairs(scenario)
-    if scenario.mode in COORDINATED and not schedule.is_asynchronous and schedule.max_staleness is not None:
+    if (
+        scenario.mode in COORDINATED
+        and not schedule.is_asynchronous
+        and schedule.max_staleness is not None
+    ):
         reason = "a coordinator's synchronous rounds use nothing that came late: leave it out"
         yield ("schedule", "max_staleness"), reason
     yield from _tree(scenario)
@@ -33,9 +40,15 @@ def _pairs(scenario: Scenario) -> Iterator[Problem]:
     name = kind_of("mixing", scenario.mixing)
     reason = f"mixing {name!r} exchanges as a whole or not at all"
     if scenario.gate.closes:
-        yield ("gate",), f"{reason}: no gate can hold one half back; use schedule.every to exchange less often"
+        yield (
+            ("gate",),
+            f"{reason}: no gate can hold one half back; use schedule.every to exchange less often",
+        )
     if scenario.exchange.payload != "parameters":
-        yield ("exchange", "payload"), f"{reason}: use 'parameters', got {scenario.exchange.payload!r}"
+        yield (
+            ("exchange", "payload"),
+            f"{reason}: use 'parameters', got {scenario.exchange.payload!r}",
+        )
     plain = SCHEDULES["asynchronous"]()
     for option in ("max_staleness", "staleness") if scenario.schedule.is_asynchronous else ():
         if getattr(scenario.schedule, option, None) != getattr(plain, option):
@@ -50,9 +63,18 @@ def _tree(scenario: Scenario) -> Iterator[Problem]:
     if scenario.schedule.is_asynchronous:
         yield ("schedule", "kind"), "edges and cloud average in rounds: use kind = 'synchronous'"
     if scenario.exchange.order != "adapt_then_combine":
-        yield ("exchange", "order"), "has no meaning in mode hierarchical: agents train from what their edge combined"
+        yield (
+            ("exchange", "order"),
+            "has no meaning in mode hierarchical: agents train from what their edge combined",
+        )
     if scenario.exchange.payload not in PAYLOADS:
         known = " or ".join(map(repr, PAYLOADS))
-        yield ("exchange", "payload"), f"edges average models: use {known}; got {scenario.exchange.payload!r}"
+        yield (
+            ("exchange", "payload"),
+            f"edges average models: use {known}; got {scenario.exchange.payload!r}",
+        )
     if isinstance(scenario.network.latency, Edge):
-        yield ("network", "latency"), "the topology has no edges of a tree: give a duration or a distribution"
+        yield (
+            ("network", "latency"),
+            "the topology has no edges of a tree: give a duration or a distribution",
+        )

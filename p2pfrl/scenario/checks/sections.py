@@ -41,14 +41,20 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
         yield ("stop", "target_return"), "there are no returns without an [environment]"
     never_moves = scenario.mode == "independent" and scenario.compute.seconds_per_env_step == 0
     if never_moves and stop.rounds is None and stop.env_steps is None:
-        yield ("stop",), "virtual time stands still while compute.seconds_per_env_step is 0: set rounds or env_steps"
+        yield (
+            ("stop",),
+            "virtual time stands still while compute.seconds_per_env_step is 0: set rounds or env_steps",
+        )
 
 
 def _environment(scenario: Scenario) -> Iterator[Problem]:
     section, learner = scenario.environment, kind_of("learners", scenario.learner)
     if needs_environment(scenario):
         if section is None:
-            yield ("environment",), f"learner {learner!r} needs one: add an [environment] with an id"
+            yield (
+                ("environment",),
+                f"learner {learner!r} needs one: add an [environment] with an id",
+            )
             return
     elif section is not None:
         yield ("environment",), f"learner {learner!r} has a problem of its own: remove this section"
@@ -68,7 +74,10 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
     for name, distribution in scenario.environment.vary.items():
         path = ("environment", "vary", name)
         if name not in known:
-            yield path, f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}"
+            yield (
+                path,
+                f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}",
+            )
         yield from _per_agent(distribution, scenario, path)
 
 
@@ -94,10 +103,16 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
         return
     size = stack.layout.size * np.dtype(stack.layout.dtype).itemsize
     if size > MAX_PAYLOAD:
-        yield ("learner",), f"{stack.layout.size:,} parameters are {size:,} bytes; a message holds {MAX_PAYLOAD:,}"
+        yield (
+            ("learner",),
+            f"{stack.layout.size:,} parameters are {size:,} bytes; a message holds {MAX_PAYLOAD:,}",
+        )
     if scenario.learner.moments != "keep" and not stack.moments:
         kind = kind_of("learners", scenario.learner)
-        yield ("learner", "moments"), f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}"
+        yield (
+            ("learner", "moments"),
+            f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}",
+        )
     yield from compositions(scenario, stack)
     for position, part in enumerate(scenario.exchange.shared or ()):
         if part not in stack.layout.parts:
@@ -135,7 +150,10 @@ def _topology(scenario: Scenario) -> Iterator[Problem]:
             reason = f"the topology gives no latency from agent {graphs[0].name(i)} to {graphs[0].name(j)}"
             yield ("network", "latency"), f"{reason}; give a duration or a distribution"
     if is_edge and scenario.coordinator.at >= scenario.agents:
-        yield ("coordinator", "at"), f"expected a node below {scenario.agents}, got {scenario.coordinator.at}"
+        yield (
+            ("coordinator", "at"),
+            f"expected a node below {scenario.agents}, got {scenario.coordinator.at}",
+        )
 
 
 def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
@@ -152,10 +170,20 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
     if order == "combine_while_adapting" and scenario.mode == "central":
         reason = "has no meaning in mode central: agents train from what the coordinator combined"
         yield ("exchange", "order"), reason
-    if order == "combine_while_adapting" and scenario.mode == "gossip" and scenario.schedule.is_asynchronous:
-        yield ("exchange", "order"), "needs a synchronous schedule: without rounds nothing is combined while training"
+    if (
+        order == "combine_while_adapting"
+        and scenario.mode == "gossip"
+        and scenario.schedule.is_asynchronous
+    ):
+        yield (
+            ("exchange", "order"),
+            "needs a synchronous schedule: without rounds nothing is combined while training",
+        )
     if payload not in PAYLOADS:
-        yield ("exchange", "payload"), f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}"
+        yield (
+            ("exchange", "payload"),
+            f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}",
+        )
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
@@ -166,29 +194,42 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
         yield ("coordinator", "participation"), reason
     is_deaf = getattr(scenario.network.loss, "probability", 0.0) == 1.0
     if is_deaf and scenario.stop.virtual_time is None:
-        yield ("network", "loss"), "every model would be sent again for ever: give a loss below 1, or stop.virtual_time"
+        yield (
+            ("network", "loss"),
+            "every model would be sent again for ever: give a loss below 1, or stop.virtual_time",
+        )
 
 
 def _on_loss(scenario: Scenario) -> Iterator[Problem]:
     path = ("mixing", "on_loss")
     is_asynchronous = scenario.schedule.is_asynchronous
     if scenario.mode == "gossip" and scenario.mixing.on_loss == "last_known" and is_asynchronous:
-        yield path, "last_known stands in for a missing round, and asynchronous agents wait for none: use fold"
+        yield (
+            path,
+            "last_known stands in for a missing round, and asynchronous agents wait for none: use fold",
+        )
     if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
         return
     if is_asynchronous:
         yield path, "symmetric needs rounds in which both ends skip: use a synchronous schedule"
     if isinstance(scenario.network.loss, Burst):
-        yield path, "symmetric draws one independent loss per edge and round: give network.loss as a probability"
+        yield (
+            path,
+            "symmetric draws one independent loss per edge and round: give network.loss as a probability",
+        )
     kinds = [kind_of("faults", fault) for fault in scenario.faults]
     one_sided = sorted({kind for kind in kinds if kind in _ONE_SIDED})
     if one_sided:
-        reason = "symmetric cannot hold when one end misses a deadline that the other does not know of"
+        reason = (
+            "symmetric cannot hold when one end misses a deadline that the other does not know of"
+        )
         yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
     gate, is_always_there = scenario.gate, scenario.availability == Availability()
     if gate.closes and not (gate.is_common and is_always_there):
         name = kind_of("gates", gate)
-        reason = f"symmetric needs both ends of an edge to skip at once, and gate {name!r} closes at one"
+        reason = (
+            f"symmetric needs both ends of an edge to skip at once, and gate {name!r} closes at one"
+        )
         yield path, f"{reason} where agents sit rounds out" if gate.is_common else reason
 
 
@@ -198,13 +239,19 @@ def _links(scenario: Scenario) -> Iterator[Problem]:
         path, pair = ("network", "links", position), (link.from_, link.to)
         for name, node in (("from", link.from_), ("to", link.to)):
             if node not in nodes:
-                yield (*path, name), f"expected an agent below {scenario.agents}, or -1 for the coordinator, got {node}"
+                yield (
+                    (*path, name),
+                    f"expected an agent below {scenario.agents}, or -1 for the coordinator, got {node}",
+                )
         if link.from_ == link.to:
             yield (*path, "to"), f"{link.to} sends nothing to itself"
         if pair in seen:
             yield path, f"the link from {link.from_} to {link.to} stands here twice"
         if link.latency is None and link.bandwidth is None:
-            yield path, "expected a latency or a bandwidth: without them the link is like all others"
+            yield (
+                path,
+                "expected a latency or a bandwidth: without them the link is like all others",
+            )
         seen.add(pair)
     if scenario.mode == "gossip":
         yield from _linked(scenario)
@@ -212,8 +259,14 @@ def _links(scenario: Scenario) -> Iterator[Problem]:
 
 def _linked(scenario: Scenario) -> Iterator[Problem]:
     """Refuse links between agents that are no neighbors; those of a coordinator are for the modes that have one."""
-    pairs = {(link.from_, link.to): position for position, link in enumerate(scenario.network.links)}
-    pairs = {pair: position for pair, position in pairs.items() if min(pair) >= 0 and max(pair) < scenario.agents}
+    pairs = {
+        (link.from_, link.to): position for position, link in enumerate(scenario.network.links)
+    }
+    pairs = {
+        pair: position
+        for pair, position in pairs.items()
+        if min(pair) >= 0 and max(pair) < scenario.agents
+    }
     if not pairs:
         return
     try:
@@ -222,7 +275,10 @@ def _linked(scenario: Scenario) -> Iterator[Problem]:
         return  # another check says why
     for (i, j), position in pairs.items():
         if i != j and (i, j) not in edges:
-            yield ("network", "links", position), f"agent {i} sends nothing to {j}: no neighbors in this topology"
+            yield (
+                ("network", "links", position),
+                f"agent {i} sends nothing to {j}: no neighbors in this topology",
+            )
 
 
 def _availability(scenario: Scenario) -> Iterator[Problem]:
@@ -237,7 +293,11 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
         yield ("availability", "trace"), str(error)
         return
     is_counted_by_updates = scenario.mode in COORDINATED and scenario.schedule.is_asynchronous
-    if is_counted_by_updates and scenario.stop.virtual_time is None and (end := presence.end(scenario.agents)):
+    if (
+        is_counted_by_updates
+        and scenario.stop.virtual_time is None
+        and (end := presence.end(scenario.agents))
+    ):
         reason = f"nobody is there after {end:g} s, and updates are waited for: give stop.virtual_time as well"
         yield ("availability", "trace"), reason
 

@@ -18,7 +18,9 @@ def refuse_faults(scenario: Scenario) -> None:
         ScenarioError: there is one.
     """
     if scenario.faults:
-        raise ScenarioError(["faults: only the simulator makes them happen: remove them, or --set faults=[]"])
+        raise ScenarioError(
+            ["faults: only the simulator makes them happen: remove them, or --set faults=[]"]
+        )
 
 
 def without_effect(scenario: Scenario) -> str:

@@ -18,7 +18,10 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield what a learner lacks, a gate is not told, and what an aggregator that makes whole models cannot stand."""
     gate, needed, payload = scenario.gate, stack.only_payload, scenario.exchange.payload
     if needed is not None and (payload != needed or scenario.mode not in PAYLOADS[needed].modes):
-        learner, modes = kind_of("learners", scenario.learner), " or ".join(map(repr, PAYLOADS[needed].modes))
+        learner, modes = (
+            kind_of("learners", scenario.learner),
+            " or ".join(map(repr, PAYLOADS[needed].modes)),
+        )
         reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
         yield ("exchange", "payload"), reason
     if gate.tells is not None:
@@ -26,7 +29,10 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             stack.told(gate.tells)
         except ScenarioError:
             name, learner = kind_of("gates", gate), kind_of("learners", scenario.learner)
-            yield ("gate",), f"{name!r} opens when the learner says so, and {learner!r} never does: use another gate"
+            yield (
+                ("gate",),
+                f"{name!r} opens when the learner says so, and {learner!r} never does: use another gate",
+            )
     if not stack.gives_returns:
         yield from _returns(scenario)
     if scenario.mode == "central":
@@ -40,17 +46,28 @@ def telling(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 def _returns(scenario: Scenario) -> Iterator[Problem]:
     """Refuse what asks for returns where no episode ends: it would do nothing, and say nothing."""
-    reason = f"asks for returns, and learner {kind_of('learners', scenario.learner)!r} plays no episodes"
+    reason = (
+        f"asks for returns, and learner {kind_of('learners', scenario.learner)!r} plays no episodes"
+    )
     if scenario.gate.needs_returns:
-        yield ("gate", "kind"), f"{kind_of('gates', scenario.gate)!r} {reason}: it would never open again"
+        yield (
+            ("gate", "kind"),
+            f"{kind_of('gates', scenario.gate)!r} {reason}: it would never open again",
+        )
     if scenario.mode not in COORDINATED:
         return
     coordinator = scenario.coordinator
     if coordinator.aggregator.score in _OF_RETURNS:
-        yield ("coordinator", "aggregator"), f"{kind_of('aggregators', coordinator.aggregator)!r} {reason}"
+        yield (
+            ("coordinator", "aggregator"),
+            f"{kind_of('aggregators', coordinator.aggregator)!r} {reason}",
+        )
     if coordinator.participation.score in _OF_RETURNS:
         fix = ": rank by 'loss'"
-        yield ("coordinator", "participation"), f"{kind_of('participation', coordinator.participation)!r} {reason}{fix}"
+        yield (
+            ("coordinator", "participation"),
+            f"{kind_of('participation', coordinator.participation)!r} {reason}{fix}",
+        )
 
 
 def _silence(scenario: Scenario) -> Iterator[Problem]:
@@ -71,14 +88,20 @@ def _chances(scenario: Scenario, payload: str) -> Iterator[Problem]:
         yield ("coordinator", "server_optimizer"), reason
     if scenario.compressor.is_sparse or scenario.compressor.is_difference:
         compressor = kind_of("compressors", scenario.compressor)
-        yield ("compressor",), f"{compressor!r} would make {payload!r} that are no chances: use 'quantize' or 'none'"
+        yield (
+            ("compressor",),
+            f"{compressor!r} would make {payload!r} that are no chances: use 'quantize' or 'none'",
+        )
 
 
 def _aggregator(scenario: Scenario) -> Iterator[Problem]:
     aggregator = scenario.coordinator.aggregator
     name = kind_of("aggregators", aggregator)
     if aggregator.needs_barrier and scenario.schedule.is_asynchronous:
-        yield ("schedule", "kind"), f"{name!r} needs what all agents say of one model: use kind = 'synchronous'"
+        yield (
+            ("schedule", "kind"),
+            f"{name!r} needs what all agents say of one model: use kind = 'synchronous'",
+        )
     if aggregator.needs_barrier and scenario.schedule.ends_early:
         yield (
             ("schedule", "quorum"),
@@ -92,7 +115,13 @@ def _aggregator(scenario: Scenario) -> Iterator[Problem]:
         yield ("coordinator", "server_optimizer"), reason
     correction = kind_of("corrections", scenario.correction)
     if correction != "none":
-        yield ("correction",), f"{name!r} makes the next model as it is, which {correction!r} would bend: leave it out"
+        yield (
+            ("correction",),
+            f"{name!r} makes the next model as it is, which {correction!r} would bend: leave it out",
+        )
     if not scenario.compressor.is_exact:
         compressor = kind_of("compressors", scenario.compressor)
-        yield ("compressor",), f"{name!r} divides sums by counts, which {compressor!r} would garble: use kind = 'none'"
+        yield (
+            ("compressor",),
+            f"{name!r} divides sums by counts, which {compressor!r} would garble: use kind = 'none'",
+        )

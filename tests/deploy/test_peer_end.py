@@ -1,0 +1,69 @@
+"""How a process of `p2pfrl peer` ends: interrupted while it waits, and started again when all is done."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_lan_usage import RING
+
+from p2pfrl.cli import main
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("options", "says", "ends"),
+    [
+        (("--lead",), "Run on each of the others:", "interrupted while waiting for the others"),
+        (
+            ("--peers", "0-1=127.0.0.1:0,2-3=127.0.0.1:1"),
+            "waiting for agents 2-3 at 127.0.0.1:1",
+            "",
+        ),
+    ],
+)
+def test_an_interrupt_while_waiting_is_code_130_and_a_word(tmp_path, number, options, says, ends):
+    (tmp_path / "ring.toml").write_text(RING, encoding="utf-8")
+    program = [
+        sys.executable,
+        "-u",
+        "-m",
+        "p2pfrl",
+        "peer",
+        "ring.toml",
+        "--agents",
+        "0-1",
+        "--out",
+        "run",
+        *options,
+    ]
+    with subprocess.Popen(
+        program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(says in line for line in process.stdout)
+        process.send_signal(number)
+        said = process.stdout.read()
+    assert process.returncode == 130
+    assert ends in said
+    assert "interrupt" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("stop", ["stop.rounds=3", "stop={virtual_time = '0.5s'}"])
+def test_a_finished_run_that_is_started_again_says_so_and_leaves_its_files_as_they_are(
+    stop, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("ring.toml").write_text(RING, encoding="utf-8")
+    words = ["peer", "ring.toml", "--agents", "0-3", "--lead", "--out", "run", "--set", stop]
+    assert main(words) == 0
+    first = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    assert b'"rounds": 3' in first[Path("run/peer.json")]
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == first
+    assert main([*words, "--set", "stop.rounds=4"]) == 1
+    assert "belongs to scenario" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""Modes are compared on the same seeds, with honest uncertainty, and whatever else differs is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factory import record
+from rich.console import Console
+from runs import executed, fails_on_seed_2, fake, write_scenario
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.experiment.compare import Comparison, compare, tabulate
+from p2pfrl.results.record import Record
+from p2pfrl.results.report import report
+
+MODES = ("gossip", "central", "independent")
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("compare")
+    return compare(write_scenario(folder), MODES, [0, 1, 2], folder / "out", run=fake)
+
+
+def with_return(value: float, *, target_rounds: int | None = None) -> Record:
+    run = record(2, rounds=2)
+    reached = (
+        None
+        if target_rounds is None
+        else {"rounds": target_rounds, "env_steps": 9, "virtual_seconds": 1.0, "bytes": 5}
+    )
+    final = {"mean": value, "min": value, "max": value, "iqm": value}
+    return replace(run, summary=run.summary | {"final_return": final, "time_to_target": reached})
+
+
+def test_every_mode_runs_every_seed(comparison: Comparison) -> None:
+    folder = comparison.directories["gossip"][0].parent
+    assert executed(folder) == sorted(f"{mode}-s{seed}" for mode in MODES for seed in (0, 1, 2))
+    assert comparison.seeds == (0, 1, 2)
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    base = [with_return(v) for v in (100.0, 200.0, 300.0)]
+    other = [with_return(v + 10.0) for v in (100.0, 200.0, 300.0)]
+    rows = {measure.title: cells for measure, cells in tabulate([base, other])}
+    first, second = rows["final return, mean of agents"]
+    assert first.difference is None
+    assert second.difference is not None
+    assert (second.difference.mean, second.difference.low, second.difference.high) == (
+        10.0,
+        10.0,
+        10.0,
+    )
+    assert second.mean.mean == 210.0
+    assert second.improvement == pytest.approx((3 + 2 + 1) / 9)
+
+
+def test_a_target_not_reached_is_worse_than_any_reached() -> None:
+    base = [with_return(1.0, target_rounds=None), with_return(1.0, target_rounds=90)]
+    other = [with_return(1.0, target_rounds=80), with_return(1.0, target_rounds=85)]
+    rows = {measure.title: cells for measure, cells in tabulate([base, other])}
+    first, second = rows["rounds to target"]
+    assert first.mean.count == 1
+    assert math.isnan(first.values[0])
+    assert second.improvement == 1.0
+
+
+def test_measures_that_no_run_has_are_left_out() -> None:
+    titles = [measure.title for measure, _ in tabulate([[record(2, rounds=2, quadratic=True)]])]
+    assert "error at the end" in titles
+    assert "final return, mean of agents" not in titles
+
+
+def test_a_terminal_of_80_columns_cuts_no_word_off(comparison: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison.to_rich())
+    assert "…" not in console.file.getvalue()
+
+
+def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=260)
+    console.print(comparison.to_rich())
+    text = console.file.getvalue()
+    assert "P(better)" in text
+    for mode in MODES:
+        assert comparison.differences[mode]
+        assert all(fact in text for fact in comparison.differences[mode])
+
+
+def test_the_report_can_show_the_comparison(comparison: Comparison, tmp_path: Path) -> None:
+    paths = [path for found in comparison.directories.values() for path in found]
+    page = report(paths, tmp_path, comparison.tables()).read_text()
+    for title in ("Comparison", "Against gossip", "Beyond the mode", "Summary"):
+        assert f"<h2>{title}</h2>" in page
+    assert "Nothing is sent" in page
+
+
+def test_what_differs_names_messages_and_interfaces(comparison: Comparison) -> None:
+    gossip, central, independent = (" ".join(comparison.differences[mode]) for mode in MODES)
+    assert "8 messages per exchange" in gossip
+    assert "8 messages per exchange" in central
+    assert "coordinator's single interface of 1000 Mbit/s" in central
+    assert "Nothing is sent" in independent
+
+
+def test_the_json_is_valid_and_beside_the_runs(comparison: Comparison) -> None:
+    written = json.loads(
+        (comparison.directories["gossip"][0].parent / "comparison.json").read_text()
+    )
+    assert written == json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    row = next(row for row in written["table"] if row["measure"] == "bytes sent")
+    assert len(row["modes"]["central"]["values"]) == 3
+    assert row["modes"]["gossip"]["difference"] is None
+
+
+def test_bad_modes_seeds_and_failed_runs_are_errors(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path)
+    with pytest.raises(P2PFRLError, match="different modes"):
+        compare(scenario, ["gossip", "gossip"], [0], tmp_path, run=fake)
+    with pytest.raises(P2PFRLError, match="different seeds"):
+        compare(scenario, ["gossip"], [1, 1], tmp_path, run=fake)
+    with pytest.raises(P2PFRLError, match="mode"):
+        compare(scenario, ["gosip"], [1], tmp_path, run=fake)
+    with pytest.raises(P2PFRLError, match=r"1 of 2 runs failed(.|\n)*it went wrong"):
+        compare(scenario, ["gossip"], [1, 2], tmp_path, run=fails_on_seed_2)

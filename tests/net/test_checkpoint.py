@@ -1,0 +1,264 @@
+"""Checkpoints survive a crash at every step, and refuse what is not theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.learners.quadratic import Quadratic
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.fleet import Fleet
+
+STEPS = ("write", "file", "keep", "place", "directory")
+
+
+def trainer(dimension: int = 8) -> Trainer:
+    return Trainer(Quadratic(dimension=dimension, noise=0.1).prepare(Task(3, 2)), 2)
+
+
+def two_rounds(directory: Path) -> tuple[Checkpoints, list[np.ndarray], Trainer]:
+    """Save agent 0 after rounds 0 and 1; return what it was then."""
+    checkpoints, ours, seen = Checkpoints(directory, "scenario"), trainer(), []
+    checkpoints.incarnation()
+    for round in range(2):
+        ours.update([0])
+        checkpoints.save(0, round, ours)
+        seen.append(ours.snapshot(0).parameters)
+    return checkpoints, seen, ours
+
+
+def restored(directory: Path) -> tuple[int, np.ndarray, list[str]]:
+    checkpoints, fresh = Checkpoints(directory, "scenario"), trainer()
+    first = checkpoints.restore(0, fresh)
+    return first, fresh.snapshot(0).parameters, checkpoints.problems
+
+
+def test_an_agent_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    checkpoints, _, ours = two_rounds(tmp_path)
+    again = trainer()
+    assert checkpoints.restore(0, again) == 2
+    assert ours.update([0])[0].loss == again.update([0])[0].loss
+    np.testing.assert_array_equal(ours.snapshot(0).parameters, again.snapshot(0).parameters)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_error_at_any_step_leaves_a_good_checkpoint(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, seen, ours = two_rounds(tmp_path)
+    ours.update([0])
+    calls = {"fsync": 0, "replace": 0}
+    fail_at = {
+        "file": ("fsync", 1),
+        "directory": ("fsync", 2),
+        "keep": ("replace", 1),
+        "place": ("replace", 2),
+    }
+
+    def failing(name: str, real: object) -> object:
+        def call(*args: object) -> object:
+            calls[name] += 1
+            if fail_at.get(step) == (name, calls[name]):
+                raise OSError(28, "No space left on device")
+            return real(*args)  # type: ignore[operator]
+
+        return call
+
+    with monkeypatch.context() as patch:
+        if step == "write":
+            (tmp_path / "agent-0.safetensors.tmp").mkdir()
+        for name in calls:
+            patch.setattr(os, name, failing(name, getattr(os, name)))
+        with pytest.raises(RecordError, match=r"agent-0\.safetensors: cannot be written"):
+            checkpoints.save(0, 2, ours)
+    first, parameters, _ = restored(tmp_path)
+    seen.append(ours.snapshot(0).parameters)
+    assert first == (3 if step == "directory" else 2)
+    np.testing.assert_array_equal(parameters, seen[first - 1])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_checkpoint import two_rounds
+checkpoints, _, ours = two_rounds(Path({directory!r}))
+ours.update([0])
+count = 0
+def dying(real):
+    def call(*args):
+        global count
+        count += 1
+        if count == {at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    return call
+for name in ("fsync", "replace", "open", "close"):
+    setattr(os, name, dying(getattr(os, name)))
+checkpoints.save(0, 2, ours)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_process_killed_at_any_step_leaves_a_good_checkpoint(at: int, tmp_path: Path) -> None:
+    code = KILLED.format(here=str(Path(__file__).parent), directory=str(tmp_path), at=at)
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == (-signal.SIGKILL if at < 7 else 0), (
+        "there are six such calls in a save"
+    )
+    first, parameters, _ = restored(tmp_path)
+    assert first == (3 if at > 3 else 2)
+    expected = trainer()
+    for _ in range(first):
+        expected.update([0])
+    np.testing.assert_array_equal(parameters, expected.snapshot(0).parameters)
+
+
+def newest(directory: Path) -> Path:
+    return directory / "agent-0.safetensors"
+
+
+@pytest.mark.parametrize("where", [0.0, 0.1, 0.3, 0.6, 0.8, 0.99])
+def test_any_flipped_bit_is_found_and_the_checkpoint_before_it_used(
+    where: float, tmp_path: Path
+) -> None:
+    _, seen, _ = two_rounds(tmp_path)
+    raw = bytearray(newest(tmp_path).read_bytes())
+    raw[int(where * len(raw))] ^= 4
+    newest(tmp_path).write_bytes(raw)
+    first, parameters, problems = restored(tmp_path)
+    assert first == 1
+    np.testing.assert_array_equal(parameters, seen[0])
+    assert "agent-0.safetensors" in problems[0]
+    assert "going on from round 0 as agent-0.previous has it" in problems[0]
+
+
+def forged(kind: str, good: bytes) -> bytes:
+    (length,) = struct.unpack("<Q", good[:8])
+    header = json.loads(good[8 : 8 + length])
+    metadata = header["__metadata__"]
+    parameters = np.zeros(8)
+    huge = json.dumps(
+        {
+            "__metadata__": metadata,
+            "parameters": {"dtype": "F64", "shape": [2**37], "data_offsets": [0, 2**40]},
+        }
+    ).encode()
+    return {
+        "empty": b"",
+        "truncated": good[:-5],
+        "truncated header": good[:20],
+        "pickle": pickle.dumps({"parameters": parameters}),
+        "header of 1 TB": struct.pack("<Q", 2**40) + good[8:],
+        "tensor of 1 TB": struct.pack("<Q", len(huge)) + huge,
+        "not JSON": struct.pack("<Q", 4) + b"\xff\xfe\x00{",
+        "other run": save({"parameters": parameters}, metadata | {"scenario": "another"}),
+        "other agent": save({"parameters": parameters}, metadata | {"agent": "1"}),
+        "other shape": save({"parameters": np.zeros(9)}, metadata),
+        "other type": save({"parameters": parameters.astype(np.float32)}, metadata),
+        "no parameters": save({"weights": parameters}, metadata),
+        "no metadata": save({"parameters": parameters}),
+        "other numbers": save({"parameters": parameters}, metadata),
+        "no checksum": save(
+            {"parameters": parameters}, {k: v for k, v in metadata.items() if k != "digest"}
+        ),
+    }[kind]
+
+
+KINDS = (
+    "empty",
+    "truncated",
+    "truncated header",
+    "pickle",
+    "header of 1 TB",
+    "tensor of 1 TB",
+    "not JSON",
+    "other run",
+    "other agent",
+    "other shape",
+    "other type",
+    "no parameters",
+    "no metadata",
+    "other numbers",
+    "no checksum",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_a_checkpoint_of_this_run_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    _, seen, _ = two_rounds(tmp_path)
+    bad = forged(kind, newest(tmp_path).read_bytes())
+    newest(tmp_path).write_bytes(bad)
+    first, parameters, problems = restored(tmp_path)
+    assert first == 1
+    np.testing.assert_array_equal(parameters, seen[0])
+    assert str(newest(tmp_path)) in problems[0]
+    newest(tmp_path).write_bytes(bad)
+    (tmp_path / "agent-0.previous").write_bytes(bad)
+    with pytest.raises(RecordError, match=r"agent-0\.safetensors.*\n.*agent-0\.previous"):
+        restored(tmp_path)
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_good_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, seen, _ = two_rounds(tmp_path)
+    newest(tmp_path).write_bytes(b"damaged")
+    checkpoints, ours = Checkpoints(tmp_path, "scenario"), trainer()
+    assert checkpoints.restore(0, ours) == 1
+    ours.update([0])
+    real, calls = os.replace, []
+
+    def dies_when_it_takes_its_place(source: Path, target: Path) -> None:
+        calls.append(target)
+        if str(source).endswith(".tmp"):
+            raise OSError(5, "Input/output error")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies_when_it_takes_its_place)
+        with pytest.raises(RecordError):
+            checkpoints.save(0, 1, ours)
+    assert calls, "nothing was written"
+    first, parameters, _ = restored(tmp_path)
+    assert first == 1
+    np.testing.assert_array_equal(parameters, seen[0])
+
+
+def test_an_incarnation_never_comes_twice_and_another_scenario_is_refused(tmp_path: Path) -> None:
+    assert [Checkpoints(tmp_path, "one").incarnation() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(
+        RecordError, match="belongs to scenario one, this is two; choose another --out"
+    ):
+        Checkpoints(tmp_path, "two").incarnation()
+    for text in ("", "{", "[]", '{"starts": "many", "scenario": "one"}', "[" * 100_000):
+        (tmp_path / "process.json").write_text(text)
+        with pytest.raises(RecordError, match=r"process\.json: not a process file"):
+            Checkpoints(tmp_path, "one").incarnation()
+
+
+def test_a_process_remembers_where_everyone_lives(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "one")
+    checkpoints.incarnation()
+    assert checkpoints.whereabouts() is None
+    fleet = Fleet({("10.0.0.1", 7000): (0, 1), ("10.0.0.2", 7001): (2,)})
+    checkpoints.keep_whereabouts(7000, (0, 1), fleet)
+    assert Checkpoints(tmp_path, "one").whereabouts() == (7000, (0, 1), fleet)
+    for text in ("", '{"port": 1}', '{"port": 1, "agents": [0], "fleet": 7}'):
+        (tmp_path / "fleet.json").write_text(text)
+        with pytest.raises(RecordError, match=r"fleet\.json: not a table of addresses"):
+            Checkpoints(tmp_path, "one").whereabouts()

@@ -1,0 +1,153 @@
+"""A connection that has fallen silent is replaced by a second one, and nobody who talks over it notices."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2pfrl.core.types import UPDATE
+from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.net.fleet import Address
+from p2pfrl.net.listener import Listener, listen
+from p2pfrl.net.mesh import Mesh, Security, Timing
+from p2pfrl.net.records import Identity
+from p2pfrl.net.session import Delivered
+
+SIZE = 1000
+TIMING = Timing(heartbeat=0.3, timeout=5.0, start=20.0)
+WAIT = 20.0
+
+
+class Cable:
+    """Carries what two sides say; `cut` lets all connections that there are fall silent, and none of those after."""
+
+    def __init__(self, to: Address) -> None:
+        self.address: Address
+        self._to = to
+        self._flows: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server
+
+    async def __aenter__(self) -> "Cable":
+        self._server = await asyncio.start_server(self._plug, "127.0.0.1", 0)
+        self.address = ("127.0.0.1", self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        self.cut()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._flows, return_exceptions=True)
+
+    async def _plug(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await asyncio.open_connection(*self._to)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers += [writer, other_writer]
+        for source, sink in ((reader, other_writer), (other_reader, writer)):
+            self._flows.append(asyncio.create_task(self._flow(source, sink)))
+
+    async def _flow(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    def cut(self) -> None:
+        for flow in self._flows:
+            flow.cancel()
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, what: str, **details: Any) -> None:
+        self.said.append(what)
+
+
+class Side:
+    """A process that answers every round with the next one."""
+
+    def __init__(self, agent: int, own: Address, other: Address) -> None:
+        self.rounds: list[int] = []
+        self.reports: list[bool] = []
+        self.ear = Ear()
+        self._agent, self._other = agent, other
+        self._encoder = Encoder("run", agent)
+        identity = Identity("run", "hash", "layout", (agent,), 0, bytes(16), own)
+        decoder = Decoder("run", agents=2, parts=("p",), size=SIZE, dtype="float32")
+        self.mesh = Mesh(
+            identity,
+            {other: (1 - agent,)},
+            decoder=decoder,
+            security=Security(),
+            timing=TIMING,
+            ear=self.ear,
+            receive=self.hear,
+            report=lambda agents, up: self.reports.append(up),
+        )
+        self.changed = asyncio.Event()
+
+    def hear(self, event: Delivered) -> None:
+        round = event.message.round
+        self.changed.set()
+        if round in self.rounds:
+            return
+        self.rounds.append(round)
+        self.say(round + 1)
+
+    def say(self, round: int) -> None:
+        frame = self._encoder.encode(np.ones(SIZE, "<f4"), kind=UPDATE, round=round, parts=("p",))
+        assert self.mesh.send(self._other, [1 - self._agent], frame, self._agent)
+
+    async def until_round(self, round: int) -> None:
+        async with asyncio.timeout(WAIT):
+            while not self.rounds or self.rounds[-1] < round:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 60))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_rounds_go_on_over_a_second_connection_and_none_is_lost_or_reported(times: int) -> None:
+    async def main() -> None:
+        listeners: list[Listener] = []
+        places: list[Address] = []
+        for _ in range(2):
+            listener, where = await listen(("127.0.0.1", 0), None)
+            listeners.append(listener)
+            places.append(where)
+        async with Cable(places[1]) as cable:
+            left, right = Side(0, places[0], cable.address), Side(1, places[1], places[0])
+            for listener, side in zip(listeners, (left, right), strict=True):
+                listener.accept = side.mesh.accept
+            try:
+                await asyncio.gather(left.mesh.open(), right.mesh.open())
+                left.say(0)
+                await left.until_round(21)
+                for _ in range(times):
+                    cable.cut()
+                    await left.until_round(left.rounds[-1] + 20)
+                assert right.rounds == list(range(0, 2 * len(right.rounds), 2))
+                assert left.rounds == list(range(1, 2 * len(left.rounds), 2))
+                for side in (left, right):
+                    assert side.reports == []
+                    assert side.ear.said == ["joined"] + ["reconnected"] * times
+                    assert side.mesh.refusals == {}
+            finally:
+                for listener in listeners:
+                    listener.server.close()
+                await asyncio.gather(left.mesh.close(), right.mesh.close())
+
+    run(main())

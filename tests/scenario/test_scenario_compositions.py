@@ -1,0 +1,454 @@
+"""Rules of different axes that cannot be together are refused, each with its reason; what can be together runs."""
+
+import pytest
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.laws.runs import play, text
+from p2pfrl.scenario import loads
+
+PPO = {"learner": {"kind": "ppo"}, "environment": {"id": "CartPole-v1"}}
+A2C = {"learner": {"kind": "a2c"}, "environment": {"id": "CartPole-v1"}}
+CARTPOLE = {"environment": A2C["environment"]}
+TOPK = {"kind": "topk"}
+DIFFERENCE = {"kind": "difference", "compressor": TOPK}
+CRASH = ({"kind": "crash", "at": 1.0, "agents": [1]},)
+
+REFUSED = {
+    "gradients between neighbors": (
+        {"exchange": {"payload": "gradient"}},
+        "exchange.payload",
+        "mode gossip",
+    ),
+    "gradients after several updates": (
+        {"mode": "central", "exchange": {"payload": "gradient"}, "schedule": {"every": 2}},
+        "schedule.every",
+        "must be 1",
+    ),
+    "the gradient of a learner that takes many steps": (
+        {"mode": "central", "exchange": {"payload": "gradient"}, **PPO},
+        "exchange.payload",
+        "one step",
+    ),
+    "averaged moments that no agent has": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "gradient"},
+            "environment": A2C["environment"],
+            "learner": {"kind": "a2c", "moments": "average"},
+        },
+        "learner.moments",
+        "moments",
+    ),
+    "a gate that waits for returns where no episode ends": (
+        {"gate": {"kind": "performance", "threshold": 1.0}},
+        "gate.kind",
+        "plays no episodes",
+    ),
+    "weights by returns where no episode ends": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "mean", "weights": "rank"}}},
+        "coordinator.aggregator",
+        "plays no episodes",
+    ),
+    "weights by their variance where no episode ends": (
+        {
+            "mode": "central",
+            "coordinator": {"aggregator": {"kind": "mean", "weights": "inverse_variance"}},
+            "learner": {"kind": "td"},
+            "environment": {"id": "garnet"},
+        },
+        "coordinator.aggregator",
+        "plays no episodes",
+    ),
+    "the worst by a return that nobody has": (
+        {
+            "mode": "central",
+            "coordinator": {"participation": {"kind": "power_of_choice", "by": "return"}},
+        },
+        "coordinator.participation",
+        "plays no episodes",
+    ),
+    "an age limit where nothing old is used": (
+        {"mode": "central", "schedule": {"max_staleness": 3}},
+        "schedule.max_staleness",
+        "leave it out",
+    ),
+    "a step size of a learner that takes no steps": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "statistics"},
+            "coordinator": {"aggregator": {"kind": "optimistic"}},
+            "gate": {"kind": "news"},
+            "learner": {"kind": "ucbvi", "lr": 0.5},
+            "environment": {"id": "garnet"},
+        },
+        "learner.lr",
+        "leave it out",
+    ),
+    "control variates between neighbors": (
+        {"correction": {"kind": "control_variate"}},
+        "correction",
+        "mode central",
+    ),
+    "control variates for a learner with momentum": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, **A2C},
+        "correction",
+        "plain gradient descent",
+    ),
+    "control variates that are compressed": (
+        {
+            "mode": "central",
+            "correction": {"kind": "control_variate"},
+            "compressor": {"kind": "qsgd"},
+        },
+        "compressor",
+        "beside the payload",
+    ),
+    "residual variates without rounds": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "schedule": {"kind": "asynchronous"},
+        },
+        "schedule.kind",
+        "very next model",
+    ),
+    "residual variates of agents that are not always asked": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "coordinator": {"participation": {"kind": "uniform"}},
+        },
+        "coordinator.participation",
+        "everyone must be asked",
+    ),
+    "control variates of agents that take no step": (
+        {
+            "mode": "central",
+            "correction": {"kind": "control_variate"},
+            "exchange": {"payload": "gradient"},
+        },
+        "correction",
+        "plain gradient descent",
+    ),
+    "pairs in rounds": ({"mixing": {"kind": "pairwise"}}, "schedule.kind", "knows no rounds"),
+    "pairs of compressed vectors": (
+        {
+            "mixing": {"kind": "pairwise"},
+            "schedule": {"kind": "asynchronous"},
+            "compressor": {"kind": "qsgd"},
+        },
+        "compressor",
+        "counts on",
+    ),
+    "gradient tracking over lossy links": (
+        {"mixing": {"kind": "gradient_tracking"}, "network": {"loss": 0.1}},
+        "network.loss",
+        "needs every message",
+    ),
+    "EXTRA over lossy links": (
+        {"mixing": {"kind": "extra"}, "network": {"loss": 0.1}},
+        "network.loss",
+        "every message",
+    ),
+    "EXTRA without rounds": (
+        {"mixing": {"kind": "extra"}, "schedule": {"kind": "asynchronous"}},
+        "schedule.kind",
+        "in its round",
+    ),
+    "EXTRA with agents that sit out": (
+        {"mixing": {"kind": "extra"}, "availability": {"dropout": 0.1}},
+        "availability",
+        "everyone must be there",
+    ),
+    "EXTRA with a closed gate": (
+        {"mixing": {"kind": "extra"}, "gate": {"kind": "every", "tau": 2}},
+        "gate",
+        "closed gate",
+    ),
+    "EXTRA with its own order": (
+        {"mixing": {"kind": "extra"}, "exchange": {"order": "combine_while_adapting"}},
+        "exchange.order",
+        "says itself",
+    ),
+    "Chebyshev on a directed graph": (
+        {"mixing": {"kind": "chebyshev"}, "topology": {"kind": "exponential"}},
+        "mixing",
+        "undirected",
+    ),
+    "Chebyshev on a graph that changes": (
+        {"mixing": {"kind": "chebyshev"}, "topology": {"kind": "random_matchings"}},
+        "topology.kind",
+        "changes",
+    ),
+    "Metropolis weights on a directed graph": (
+        {"topology": {"kind": "exponential"}},
+        "mixing",
+        "undirected",
+    ),
+    "push-sum of compressed sums": (
+        {"mixing": {"kind": "push_sum"}, "compressor": {"kind": "qsgd"}},
+        "compressor",
+        "counts on",
+    ),
+    "push-sum with receivers' memory": (
+        {"mixing": {"kind": "push_sum"}, "compressor": DIFFERENCE},
+        "compressor",
+        "counts on",
+    ),
+    "push-sum whose agents forget": (
+        {"mixing": {"kind": "push_sum"}, "faults": CRASH},
+        "faults.0",
+        "remembers more than the parameters",
+    ),
+    "top-k of parameters": ({"compressor": TOPK}, "compressor", "too little of the parameters"),
+    "top-k of a model, centrally": (
+        {"mode": "central", "compressor": TOPK},
+        "compressor",
+        "payload = 'delta'",
+    ),
+    "CHOCO without memory": (
+        {"mixing": {"kind": "choco"}, "compressor": {"kind": "qsgd"}},
+        "compressor.kind",
+        "difference",
+    ),
+    "CHOCO without rounds": (
+        {
+            "mixing": {"kind": "choco"},
+            "compressor": DIFFERENCE,
+            "schedule": {"kind": "asynchronous"},
+        },
+        "schedule.kind",
+        "needs every message",
+    ),
+    "differences over lossy links": (
+        {"compressor": DIFFERENCE, "network": {"loss": 0.2}},
+        "network.loss",
+        "never made good",
+    ),
+    "differences without rounds": (
+        {"compressor": DIFFERENCE, "schedule": {"kind": "asynchronous"}},
+        "compressor",
+        "only the newest",
+    ),
+    "differences for a coordinator": (
+        {"mode": "central", "compressor": DIFFERENCE},
+        "compressor",
+        "mode gossip",
+    ),
+    "importance without counts": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "importance"}}},
+        "coordinator.aggregator",
+        "table",
+    ),
+    "two rankings in one message": (
+        {
+            "mode": "central",
+            "coordinator": {
+                "aggregator": {"kind": "mean", "weights": "rank"},
+                "participation": {"kind": "power_of_choice"},
+            },
+            **A2C,
+        },
+        "coordinator.participation",
+        "only one",
+    ),
+    "a look-ahead that comes back within the parameters": (
+        {"mode": "central", "correction": {"kind": "lookahead"}},
+        "exchange.payload",
+        "send 'gradient' or 'delta'",
+    ),
+    "gradients taken for places": (
+        {"mode": "central", "exchange": {"payload": "gradient"}},
+        "coordinator.server_optimizer",
+        "use 'sgd'",
+    ),
+    "push-sum of sums that fade": (
+        {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
+        "schedule.staleness",
+        "whole whatever their age",
+    ),
+    "second moments that are tracked": (
+        {"mixing": {"kind": "extra"}, "learner": {"kind": "a2c", "moments": "average"}, **CARTPOLE},
+        "learner.moments",
+        "negative",
+    ),
+    "own control variates around a mean of samples": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "coordinator": {"aggregator": {"kind": "mean", "weights": "samples"}},
+        },
+        "coordinator.aggregator",
+        "plain mean",
+    ),
+    "own control variates behind a gate": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "gate": {"kind": "every", "tau": 2},
+        },
+        "gate",
+        "plain mean",
+    ),
+    "own control variates of agents that leave": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "faults": ({"at": "1s", "kind": "leave", "agents": [1]},),
+        },
+        "faults.0",
+        "missing from the sum",
+    ),
+    "own control variates of agents that do not come back": (
+        {
+            "mode": "central",
+            "correction": {"kind": "residual_variate"},
+            "faults": (
+                {"at": "1s", "kind": "crash", "agents": [1, 2]},
+                {"at": "2s", "kind": "restart", "agents": [1]},
+            ),
+        },
+        "faults.0",
+        "missing from the sum",
+    ),
+    "natural gradients of stragglers": (
+        {
+            "mode": "central",
+            "learner": {"kind": "softmax_pg"},
+            "environment": {"id": "garnet"},
+            "exchange": {"payload": "fisher"},
+            "coordinator": {"aggregator": {"kind": "natural"}, "server_optimizer": {"kind": "sgd"}},
+            "schedule": {"quorum": 0.5},
+        },
+        "schedule.quorum",
+        "of one model",
+    ),
+    "control variates of agents that forget": (
+        {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
+        "faults.0",
+        "would be wrong",
+    ),
+    "transitions for a learner that takes none": (
+        {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},
+        "mode",
+        "transitions of others",
+    ),
+    "silence that means no change beside a mean": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "gradient"},
+            "gate": {"kind": "lag", "alpha": 0.1},
+            "coordinator": {"server_optimizer": {"kind": "sgd", "lr": 0.1}},
+        },
+        "coordinator.aggregator",
+        "use kind = 'latest'",
+    ),
+    "gradients that only the agent knows": (
+        {"mode": "pooled", "learner": {"kind": "quadratic", "steps": 2}},
+        "learner.steps",
+        "must be 1 in mode pooled, got 2",
+    ),
+    "a gate that believes lost messages heard": (
+        {"gate": {"kind": "norm", "threshold": 0.1}, "network": {"loss": 0.1}},
+        "gate.max_silence",
+        "lost message",
+    ),
+    "gates that may all fall silent": (
+        {
+            "mode": "central",
+            "gate": {"kind": "norm", "threshold": 0.1},
+            "schedule": {"kind": "asynchronous"},
+        },
+        "gate.max_silence",
+        "no update would ever come",
+    ),
+    "differences between changing neighbors": (
+        {"compressor": DIFFERENCE, "topology": {"kind": "random_matchings"}},
+        "topology.kind",
+        "changes",
+    ),
+    "a sum of parameters": (
+        {"mode": "central", "coordinator": {"aggregator": {"kind": "latest", "reduce": "sum"}}},
+        "coordinator.aggregator",
+        "no model",
+    ),
+    "a step toward chances": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "logits"},
+            "coordinator": {"server_optimizer": {"kind": "adam"}},
+            "learner": {"kind": "a2c", "distill": {"coef": 1.0}},
+            **CARTPOLE,
+        },
+        "coordinator.server_optimizer",
+        "no point",
+    ),
+    "a few of all chances": (
+        {
+            "exchange": {"payload": "logits"},
+            "compressor": TOPK,
+            "learner": {"kind": "a2c", "distill": {"coef": 1.0}},
+            **CARTPOLE,
+        },
+        "compressor",
+        "no chances",
+    ),
+    "an unknown payload": (
+        {"exchange": {"payload": "gradients"}},
+        "exchange.payload",
+        "did you mean 'gradient'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_with_its_place_and_a_reason(name):
+    tables, place, reason = REFUSED[name]
+    with pytest.raises(ScenarioError) as caught:
+        loads(text(4, 3, **tables))
+    found = [
+        problem for problem in caught.value.problems if f" {place}" in problem and reason in problem
+    ]
+    assert found, caught.value.problems
+
+
+TOGETHER = {
+    "SCAFFOLD with partial participation": {
+        "mode": "central",
+        "correction": {"kind": "control_variate"},
+        "coordinator": {"participation": {"kind": "uniform", "fraction": 0.5}},
+    },
+    "top-k of changes with error feedback": {
+        "mode": "central",
+        "exchange": {"payload": "delta"},
+        "compressor": {"kind": "error_feedback", "compressor": TOPK},
+    },
+    "push-sum over lossy directed links": {
+        "mixing": {"kind": "push_sum"},
+        "topology": {"kind": "exponential"},
+        "network": {"loss": 0.2},
+    },
+    "push-sum without rounds": {
+        "mixing": {"kind": "push_sum"},
+        "schedule": {"kind": "asynchronous", "staleness": {"kind": "constant"}},
+    },
+    "CHOCO": {"mixing": {"kind": "choco", "gamma": 0.3}, "compressor": DIFFERENCE},
+    "gradients and Adam at the coordinator, without rounds": {
+        "mode": "central",
+        "exchange": {"payload": "gradient"},
+        "schedule": {"kind": "asynchronous"},
+        "coordinator": {"server_optimizer": {"kind": "adam"}},
+    },
+    "proximal terms between neighbors": {"correction": {"kind": "prox", "mu": 0.1}},
+    "tracking of variance-reduced gradients": {
+        "mixing": {"kind": "gradient_tracking"},
+        "correction": {"kind": "storm"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_it_runs(name):
+    record = play(4, 3, **TOGETHER[name])
+    assert record.summary["rounds"] == 3
+    assert record.metrics["error"][-1] < 1e3

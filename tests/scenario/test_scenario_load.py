@@ -1,0 +1,319 @@
+"""From TOML to a scenario and back."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfrl.catalog import table
+from p2pfrl.core.distributions import Constant, LogNormal, Values
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
+from p2pfrl.scenario.find import recipes
+from p2pfrl.scenario.sections import Burst, Independent
+
+QUADRATIC = """
+name = "q"
+agents = 4
+[stop]
+rounds = 5
+[learner]
+kind = "quadratic"
+"""
+TABULAR = """
+name = "q"
+agents = 4
+[stop]
+rounds = 5
+[environment]
+id = "garnet"
+"""
+TRUNK = (
+    QUADRATIC.replace('"quadratic"', '"ppo"\nshared_trunk = true')
+    + '[environment]\nid = "CartPole-v1"\n'
+)
+
+
+def problems(text: str | bytes, **overrides: object) -> tuple[str, ...]:
+    with pytest.raises(ScenarioError) as caught:
+        loads(text, overrides)
+    return caught.value.problems
+
+
+def test_the_first_scenario_is_what_its_file_says():
+    scenario = load("ring_16")
+    assert (scenario.name, scenario.seed, scenario.agents, scenario.mode) == (
+        "ring_16",
+        1,
+        16,
+        "gossip",
+    )
+    assert scenario.environment is not None
+    assert (scenario.environment.id, scenario.environment.instances) == ("CartPole-v1", 4)
+    assert scenario.network.latency == LogNormal(median=0.02, sigma=0.5)
+    assert scenario.network.bandwidth == 12.5e6
+    assert scenario.stop.rounds == 120
+    assert scenario.stop.target_return == 475.0
+
+
+def test_sections_that_are_not_given_have_defaults():
+    scenario = loads(QUADRATIC)
+    assert type(scenario.mixing).__name__ == "Metropolis"
+    assert scenario.network.latency == Constant(value=0.001)
+    assert scenario.network.loss == Independent(probability=0.0)
+    assert scenario.compute.speed == Constant(value=1.0)
+    assert scenario.environment is None
+    assert scenario.faults == ()
+
+
+def test_a_resolved_scenario_reads_back_as_itself():
+    scenario = loads(
+        QUADRATIC
+        + """
+[network]
+latency = {kind = "uniform", low = "5ms", high = "20ms"}
+loss = {kind = "burst", good_to_bad = 0.1, bad_to_good = 0.5}
+[compute]
+speed = [1, 1.0, 2, 0.5]
+[[faults]]
+kind = "crash"
+agents = [2]
+at = "1s"
+[[faults]]
+kind = "restart"
+agents = [2]
+at = "2s"
+"""
+    )
+    assert loads(resolved(scenario)) == scenario
+    assert scenario.compute.speed == Values(list=(1.0, 1.0, 2.0, 0.5))
+    assert isinstance(scenario.network.loss, Burst)
+    assert scenario.faults[1].at == 2.0
+
+
+def test_resolved_scenarios_of_every_environment_read_back():
+    for name in ("CartPole-v0", "pendulum", "gridworld", "garnet", "lqr", "drift"):
+        scenario = load("ring_16", {"environment.id": name, "stop.target_return": None})
+        assert loads(resolved(scenario)) == scenario
+    assert 'id = "drift"' in resolved(scenario)
+
+
+def test_the_hash_names_the_content():
+    scenario = loads(QUADRATIC)
+    assert hash8(scenario) == hash8(loads(QUADRATIC + "# a comment"))
+    assert hash8(scenario) != hash8(replace(scenario, seed=1))
+    assert len(hash8(scenario)) == 8
+
+
+def test_a_scenario_can_be_sent_to_another_process():
+    scenario = load("ring_16")
+    assert pickle.loads(pickle.dumps(scenario)) == scenario
+    error = pickle.loads(pickle.dumps(ScenarioError(["one", "two"])))
+    assert error.problems == ("one", "two")
+
+
+def test_strings_are_not_numbers_and_booleans_are_not_integers():
+    assert problems(QUADRATIC, **{"learner.lr": "0.1"}) == (
+        "--set learner.lr: expected a number, got '0.1'; write it without quotes",
+    )
+    assert problems(QUADRATIC, agents=True) == ("--set agents: expected an integer, got true",)
+    assert problems(QUADRATIC, agents=4.0) == ("--set agents: expected an integer, got 4.0",)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_numbers_are_finite(value: str):
+    (problem,) = problems(QUADRATIC + f"lr = {value}\n")
+    assert problem.startswith("<text>:8:1: learner.lr: expected a finite number")
+
+
+def test_every_problem_is_told_at_once_with_its_place():
+    text = """
+sed = 1
+agents = "four"
+name = "x"
+[stop]
+rounds = 5
+[learner]
+kind = "quadratic"
+dimensio = 3
+[mixing]
+  kind = "metropoli"
+[network]
+latency = {kind = "lognormal", media = "20ms", sigma = 0.5}
+[[faults]]
+kind = "heal"
+at = "1s"
+[[faults]]
+at = "1s"
+kind = "crahs"
+"""
+    assert problems(text) == (
+        "<text>:2:1: sed: unknown key; did you mean 'seed'?",
+        "<text>:3:1: agents: expected an integer, got 'four'; write it without quotes",
+        "<text>:9:1: learner.dimensio: unknown key; did you mean 'dimension'?",
+        "<text>:11:3: mixing.kind: no 'metropoli' among mixing; did you mean 'metropolis'?",
+        "<text>:13:32: network.latency.media: unknown key; did you mean 'median'?",
+        "<text>:19:1: faults.1.kind: no 'crahs' among faults; did you mean 'crash'?",
+    )
+
+
+def test_what_is_not_built_yet_is_refused():
+    (problem,) = problems(QUADRATIC, mode="blockchain")
+    assert problem.startswith(
+        "--set mode: expected 'gossip', 'central', 'hierarchical', 'independent' or 'pooled'"
+    )
+    (problem,) = problems(QUADRATIC, attacks=[{"kind": "sign_flip", "agents": [1]}])
+    assert problem == "--set attacks.0.kind: no 'sign_flip' among attacks; there is none yet"
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a\0b", "x" * 65, "", "..", ".", "a b"])
+def test_a_name_that_cannot_name_a_directory_is_refused(name: str):
+    (problem,) = problems(QUADRATIC, name=name)
+    assert problem.startswith("--set name: expected 1 to 64 letters")
+
+
+def test_a_text_extends_a_recipe_and_overrides_it():
+    scenario = loads('extends = "fedavg"\nmode = "gossip"\n' + QUADRATIC)
+    assert (scenario.mode, scenario.coordinator.aggregator.weights) == ("gossip", "samples")
+
+
+def test_every_recipe_makes_a_scenario(tmp_path):
+    for name, recipe in recipes().items():
+        path = tmp_path / f"{name}.toml"
+        text = recipe.read_text()
+        fits = TABULAR if "[learner]" in text else TRUNK if "trunk" in text else QUADRATIC
+        path.write_text(f'extends = "{name}"\n' + fits)
+        scenario = load(path)
+        assert scenario.name == "q"
+    assert {"dpsgd", "fedavg"} <= set(recipes())
+
+
+def test_a_file_extends_one_beside_it_and_errors_name_the_file_that_holds_the_key(tmp_path):
+    (tmp_path / "base.toml").write_text(
+        QUADRATIC + "lr = 0.25\n[mixing]\nkind = 'laplacian'\nalpha = 'x'\n"
+    )
+    child = tmp_path / "child.toml"
+    child.write_text('extends = "base"\n[learner]\nsteps = "2"\n')
+    with pytest.raises(ScenarioError) as caught:
+        load(child)
+    assert caught.value.problems == (
+        f"{tmp_path}/base.toml:11:1: mixing.alpha: expected a number, got 'x'; write it without quotes",
+        f"{child}:3:1: learner.steps: expected an integer, got '2'; write it without quotes",
+    )
+    scenario = load(child, {"learner.steps": 2, "mixing.alpha": 0.1})
+    assert (scenario.learner.lr, scenario.learner.steps, scenario.mixing.alpha) == (0.25, 2, 0.1)
+
+
+def test_another_kind_keeps_only_the_options_that_both_have(tmp_path):
+    text = QUADRATIC + "[mixing]\nkind = 'laplacian'\nalpha = 0.1\non_loss = 'renormalize'\n"
+    scenario = loads(text, {"mixing.kind": "metropolis"})
+    assert (type(scenario.mixing).__name__, scenario.mixing.on_loss) == (
+        "Metropolis",
+        "renormalize",
+    )
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "b"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(
+        ScenarioError, match=r"b\.toml:1:1: extends: scenarios extend each other in a circle"
+    ):
+        load(tmp_path / "a.toml")
+
+
+def test_a_missing_file_or_recipe_offers_the_nearest(tmp_path):
+    with pytest.raises(ScenarioError, match=r"no such file .* did you mean 'ring_16\.toml'"):
+        load("ring_61.toml")
+    path = tmp_path / "x.toml"
+    path.write_text('extends = "dpsdg"')
+    with pytest.raises(ScenarioError, match="did you mean 'dpsgd'"):
+        load(path)
+
+
+def test_none_removes_a_key_and_a_key_under_a_value_is_refused():
+    scenario = loads(QUADRATIC, {"stop.rounds": None, "stop.env_steps": 100})
+    assert (scenario.stop.rounds, scenario.stop.env_steps) == (None, 100)
+    assert loads(QUADRATIC, {"learner.lr": None}) == loads(QUADRATIC)
+    assert (
+        "is set to a value as well"
+        in problems(QUADRATIC, **{"learner.lr": 1.0, "learner.lr.x": 2})[0]
+    )
+    assert "expected a key such as" in problems(QUADRATIC, **{"learner..lr": 1.0})[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, 2**63, object(), "\ud800", "x" * 5000],
+    ids=["digits", "bits", "object", "surrogate", "long"],
+)
+def test_values_that_no_file_could_hold_are_refused(value: object):
+    assert outcome(QUADRATIC, {"learner.steps": value, "extends": value})
+
+
+def test_a_graph_file_that_cannot_be_is_a_scenario_error():
+    (problem,) = problems(QUADRATIC, topology={"kind": "file", "path": "x" * 5000})
+    assert problem.startswith("--set topology")
+
+
+def test_the_commented_first_file_is_a_scenario():
+    scenario = loads(new("first"))
+    assert scenario.name == "first"
+    with pytest.raises(ScenarioError):
+        new("../first")
+
+
+def test_the_schema_describes_every_kind_and_option():
+    found = schema()
+    kinds = [rule["properties"]["kind"]["const"] for rule in found["properties"]["mixing"]["oneOf"]]
+    assert kinds == list(table("mixing"))
+    quadratic = found["properties"]["learner"]["oneOf"][0]
+    assert quadratic["properties"]["dimension"]["description"] == "of x."
+    assert quadratic["properties"]["lr"]["minimum"] == 0
+    assert set(Scenario.__pydantic_fields__) | {"extends"} == set(found["properties"])
+    assert "$ref" not in str(found)
+
+
+def outcome(
+    text: str | bytes, overrides: dict[str, object] | None = None
+) -> Scenario | tuple[str, ...]:
+    try:
+        return loads(text, overrides)
+    except ScenarioError as error:
+        return error.problems
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_scenario_or_a_scenario_error(text: bytes):
+    assert outcome(text)
+
+
+KEYS = st.sampled_from(
+    ["name", "agents", "stop", "rounds", "learner", "kind", "network", "latency", "loss", "faults"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["quadratic", "burst", "1s", "\0", "é"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.lists(KEYS, min_size=1, max_size=3).map(".".join), VALUES, max_size=5))
+def test_any_overrides_are_a_scenario_or_a_scenario_error(overrides: dict[str, object]):
+    assert outcome(QUADRATIC, overrides)
+
+
+def test_a_misspelled_key_of_the_environment_section_itself_is_recognized():
+    found = problems(QUADRATIC + '[environment]\nid = "CartPole-v1"\ninstancs = 4\n')
+    assert any(
+        "environment.instancs: unknown key; did you mean 'instances'?" in problem
+        for problem in found
+    )
