@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2pfrl.results.versions import __version__
 from p2pfrl.scenario import Scenario, load
 
 if TYPE_CHECKING:
     from p2pfrl.consensus.mixing import Mixing
     from p2pfrl.results.record import Record
 
-__version__ = "0.1.0"
 __all__ = ["Scenario", "__version__", "load", "run"]
 
 

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 
 from p2pfrl.consensus.mixing import Mixing
-from p2pfrl.core.observer import Observer
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import (
@@ -30,6 +29,7 @@ from p2pfrl.core.types import (
     Event,
     Finish,
     Mix,
+    Observer,
     Port,
     Schedule,
     Send,

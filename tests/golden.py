@@ -6,12 +6,10 @@ and elsewhere the digests are not compared.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,11 +97,7 @@ def deployment(home: Path) -> str:
 
     file = home / "ring.toml"
     file.write_text(DIRECTORIES["ring"], encoding="utf-8")
-    with redirect_stdout(io.StringIO()):
-        run_processes(p2pfrl.load(file), home / "deployed", 2, quiet=True, as_json=True)
-    from p2pfrl.results.record import load
-
-    parameters = load(home / "deployed").parameters
+    parameters = run_processes(p2pfrl.load(file), home / "deployed", 2, quiet=True).parameters
     return f"tcp ring {digest(np.ascontiguousarray(parameters).tobytes())}"
 
 

@@ -142,7 +142,7 @@ def test_a_rule_knows_no_member_of_another_axis():
 
 
 @pytest.mark.parametrize(("axis", "kind"), [key for key in RULES if key[0] != "environments"])
-def test_a_rule_is_about_sixty_lines_at_most_beside_its_docstrings(axis, kind):
+def test_a_rule_is_about_eighty_lines_at_most_beside_its_docstrings(axis, kind):
     lines, _ = inspect.getsourcelines(RULES[axis, kind])
     length = sum(bool(line.strip()) for line in lines)
     for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
@@ -150,7 +150,7 @@ def test_a_rule_is_about_sixty_lines_at_most_beside_its_docstrings(axis, kind):
             text := ast.get_docstring(node, clean=False)
         ):
             length -= sum(bool(line.strip()) for line in text.splitlines())
-    assert length <= 64
+    assert length <= 80
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) in PURE])

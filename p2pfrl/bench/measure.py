@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from p2pfrl.simulator.garbage import fewer_collections
+from p2pfrl.experiment.run import fewer_collections
 
 Work = Callable[[], float]
 """Does some work and returns how much: this is timed."""

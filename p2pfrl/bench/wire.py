@@ -21,8 +21,8 @@ import numpy as np
 from p2pfrl.bench.measure import Result, rates
 from p2pfrl.bench.streams import HERE, THERE, Stream, decoder_for, encode, links, sockets
 from p2pfrl.core.wire import Encoder
+from p2pfrl.experiment.run import fewer_collections
 from p2pfrl.net import certificates as pki
-from p2pfrl.simulator.garbage import fewer_collections
 
 SIZES = {"18kb": 4_610, "1mb": 2**18, "100mb": 25_000_000}
 """Numbers in a message: the usual MLP for CartPole, 1 MiB, 100 MB."""

@@ -8,16 +8,14 @@ from functools import lru_cache
 
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.build import hierarchical as tree
-from p2pfrl.build.modes import MODES
+from p2pfrl.build.modes import MODES, coordinators
 from p2pfrl.build.pooled import Collecting, Pool, Upload, plain
-from p2pfrl.build.roster import coordinators
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
-from p2pfrl.core.observer import Observer
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
+from p2pfrl.core.types import COORDINATOR, Actor, Observer, Port, Schedule, edge_id
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters
@@ -29,7 +27,6 @@ from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
-from p2pfrl.simulator.life import Actor
 from p2pfrl.simulator.loop import SECOND
 
 _AVAILABILITY, _PARTNER = 6, 7

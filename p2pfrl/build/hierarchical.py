@@ -12,9 +12,8 @@ from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfCloud, OfGroup
 from p2pfrl.consensus.participation import All
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
-from p2pfrl.core.types import COORDINATOR, edge_id
+from p2pfrl.core.types import COORDINATOR, Actor, edge_id
 from p2pfrl.scenario import Scenario
-from p2pfrl.simulator.life import Actor
 
 
 def life(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl import __version__
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.parameters import Vector
 from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
+from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
 
@@ -188,18 +187,6 @@ def _summary(
         "mean_batch": totals.mean_batch,
         "versions": versions(),
         **totals.more,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return what a digest depends on besides the scenario: package versions and the processor type."""
-    from importlib.metadata import version
-
-    return {
-        "p2pfrl": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "torch", "gymnasium", "msgpack")},
-        "machine": platform.machine(),
     }
 
 

@@ -15,12 +15,11 @@ from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import draw
-from p2pfrl.core.types import COORDINATOR, Update
+from p2pfrl.core.types import COORDINATOR, Actor, Update
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.simulator.digest import MIX, Log
-from p2pfrl.simulator.life import Actor
 from p2pfrl.simulator.links import (
     SECOND,
     Burst,

@@ -63,8 +63,8 @@ def place_of(
     if not lead and bool(rendezvous) == discover:
         raise ScenarioError(
             [
-                "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or --lead, "
-                "or --peers"
+                "--rendezvous HOST:PORT: expected the address of the lead, or --discover to find it (not both), or "
+                "--lead, or --peers"
             ]
         )
     if lead and not ids:
@@ -151,7 +151,7 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     Raises:
         ScenarioError: there are some.
     """
-    from p2pfrl.build.roster import everyone
+    from p2pfrl.build.modes import everyone
     from p2pfrl.net.fleet import show_agents
 
     ids = everyone(scenario)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from p2pfrl import run
+from p2pfrl.experiment.run import simulate
 from p2pfrl.results.files import plain
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario, hash8
@@ -42,7 +42,7 @@ def run_scenario(
     """
     directory = out or run_directory(scenario)
     with watching(scenario, quiet=quiet) as watcher:
-        record = run(scenario, out=directory, progress=watcher, trace=trace)
+        record = simulate(scenario, out=directory, progress=watcher, trace=trace)
     summary = record.summary
     conclude(
         summary,

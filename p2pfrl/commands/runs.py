@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p2pfrl.commands.arguments import (
     DONE,
@@ -65,7 +65,7 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or among those that come with the package.
     """
-    from p2pfrl.commands.progress import run_scenario
+    from p2pfrl.commands.progress import conclude, run_directory, run_scenario
 
     chosen = Told(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
@@ -80,10 +80,15 @@ def scenario(
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if transport == "tcp":
         from p2pfrl.deploy.local import run_processes
+        from p2pfrl.results.report import report as write
 
         if trace:
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
-        summary = run_processes(chosen, out, jobs or PROCESSES, quiet=quiet, as_json=json)
+        directory = out or run_directory(chosen)
+        summary: Mapping[str, Any] = run_processes(
+            chosen, directory, jobs or PROCESSES, quiet=quiet
+        ).summary
+        conclude(summary, directory, write([directory]), as_json=json)
     else:
         summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
     if summary["stopped_by"] == "interrupt":

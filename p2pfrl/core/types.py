@@ -5,14 +5,15 @@ Times are integer nanoseconds of the world's clock. Round numbers start at 0.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from p2pfrl.core.parameters import Vector
 
 if TYPE_CHECKING:
     from p2pfrl.core.wire import Frame
+
 
 COORDINATOR = -1
 """The id of the coordinator, in the modes that have one."""
@@ -239,3 +240,29 @@ class Port(Protocol):
 
     def send(self, to: Sequence[int], frame: Frame) -> None:
         """Hand a frame to the network; never blocks."""
+
+
+class Observer(Protocol):
+    """Whoever writes the record. Nothing flows back from it."""
+
+    def trained(self, agent: int, update: Update) -> None:
+        """A local update ended."""
+
+    def mixed(
+        self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
+    ) -> None:
+        """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
+
+    def answered(self, agent: int, before: Vector, after: Vector) -> None:
+        """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
+
+    def sat_out(self, agent: int, round: int) -> None:
+        """A round of `agent` ended in which it took no part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One life of an agent or of the coordinator: a state machine, and the coroutine that follows it."""
+
+    schedule: Schedule
+    run: Callable[[], Coroutine[Any, Any, None]]

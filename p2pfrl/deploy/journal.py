@@ -331,3 +331,19 @@ def _reopen(path: Path) -> BinaryIO:
 def vector(raw: bytes, dtype: str) -> Vector:
     """Return the numbers of a raw vector."""
     return np.frombuffer(raw, dtype=dtype)
+
+
+class Notes:
+    """What one of several coordinators tells a journal: the same, under its own id."""
+
+    def __init__(self, journal: Journal, id: int) -> None:
+        self._journal = journal
+        self._id = id
+
+    def excused(self, round: int, participants: Sequence[int]) -> None:
+        """A model went out."""
+        self._journal.excused(round, participants, self._id)
+
+    def applied(self, agent: int, tau: int) -> None:
+        """An update was applied."""
+        self._journal.applied(agent, tau, self._id)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from p2pfrl.build.roster import share
-from p2pfrl.commands.progress import conclude, run_directory
+from p2pfrl.build.modes import share
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents
-from p2pfrl.results.report import report
+from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.checks.simulated import refuse_faults, without_effect
 from p2pfrl.scenario.render import resolved
@@ -22,17 +21,14 @@ from p2pfrl.scenario.render import resolved
 _PATIENCE = 10.0
 
 
-def run_processes(
-    scenario: Scenario, out: Path | None, jobs: int, *, quiet: bool, as_json: bool
-) -> Mapping[str, Any]:
-    """Run a scenario as processes on loopback, collect their records, print the summary, and return it.
+def run_processes(scenario: Scenario, directory: Path, jobs: int, *, quiet: bool) -> Record:
+    """Run a scenario as processes on loopback, collect their records, and return the run's.
 
     Args:
         scenario: what to run; its stop conditions are rounds and, as real time, virtual_time.
-        out: the run directory; a new one below ./runs where it is None.
+        directory: the run directory.
         jobs: processes with agents, and with the edges of a tree; the coordinator is one more.
         quiet: show no progress.
-        as_json: print the summary as JSON.
 
     Raises:
         P2PFRLError: a process failed.
@@ -40,7 +36,6 @@ def run_processes(
     refuse_faults(scenario)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
-    directory = out or run_directory(scenario)
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "deployed.toml"
     file.write_text(resolved(scenario), encoding="utf-8")
@@ -64,9 +59,7 @@ def run_processes(
                 )
     finally:
         _end(processes)
-    record = collect(homes, directory)
-    conclude(record.summary, directory, report([directory]), as_json=as_json)
-    return record.summary
+    return collect(homes, directory)
 
 
 def _start(

@@ -17,11 +17,10 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Blueprint
-from p2pfrl.build.record import versions
-from p2pfrl.build.roster import everyone
+from p2pfrl.build.modes import everyone
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.deploy.journal import Journal, has_begun
-from p2pfrl.deploy.notes import Notes
+from p2pfrl.core.types import Actor
+from p2pfrl.deploy.journal import Journal, Notes, has_begun
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -34,6 +33,7 @@ from p2pfrl.net.records import Identity
 from p2pfrl.net.rendezvous import Lobby, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
+from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.simulated import (
     refuse_coordinating_again,
@@ -42,7 +42,6 @@ from p2pfrl.scenario.checks.simulated import (
     without_effect,
 )
 from p2pfrl.scenario.render import resolved
-from p2pfrl.simulator.life import Actor
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"

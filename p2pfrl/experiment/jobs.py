@@ -57,9 +57,9 @@ Execute = Callable[[Job], None]
 
 def execute(job: Job) -> None:
     """Run one job and save its record; a `KeyboardInterrupt` where the user stopped it half way."""
-    import p2pfrl
+    from p2pfrl.experiment.run import simulate
 
-    record = p2pfrl.run(job.load(), out=job.directory)
+    record = simulate(job.load(), out=job.directory)
     if record.summary.get("stopped_by") == _INTERRUPT:
         raise KeyboardInterrupt
 

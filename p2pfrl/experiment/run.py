@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,6 @@ from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.digest import NAMES
-from p2pfrl.simulator.garbage import fewer_collections
 from p2pfrl.simulator.loop import SECOND
 
 Progress = Callable[[Row], None]
@@ -119,3 +120,24 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
     return compose(
         world.blueprint, recorder, parameters, digest=digest, totals=totals, events=events
     )
+
+
+@contextmanager
+def fewer_collections() -> Iterator[None]:
+    """Collect garbage once, then leave alone what is there and look more rarely, until the block ends.
+
+    What a program froze before stays frozen: it knows its own objects, so none of them is looked at
+    here.
+    """
+    is_ours = gc.get_freeze_count() == 0
+    thresholds = gc.get_threshold()
+    gc.collect()
+    if is_ours:
+        gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if is_ours:
+            gc.unfreeze()

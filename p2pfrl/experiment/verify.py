@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfrl import run
-from p2pfrl.build.record import versions
-from p2pfrl.commands.progress import Watcher
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.record import load_summary
+from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
 
 _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
@@ -40,7 +39,7 @@ class Verdict:
         return self.recorded == self.replayed
 
 
-def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
+def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
     """Run the scenario of a run directory again and compare.
 
     Raises:
@@ -63,8 +62,8 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
     if is_real and scenario.schedule.is_asynchronous:
         raise ScenarioError(
             [
-                f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on when "
-                "messages really arrived; run the scenario in the simulator, whose runs can"
+                f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on "
+                "when messages really arrived; run the scenario in the simulator, whose runs can"
             ]
         )
     if is_real and (
@@ -78,7 +77,7 @@ def verify(directory: Path | str, progress: Watcher | None = None) -> Verdict:
             "with a simulated one"
         )
     digest = "parameters_digest" if is_real else "digest"
-    replayed = run(scenario, progress=progress).summary[digest]
+    replayed = simulate(scenario, progress=progress).summary[digest]
     then, now = summary["versions"], versions()
     changed = {
         name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]

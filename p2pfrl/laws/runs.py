@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-import p2pfrl
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.experiment.run import simulate
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
 
@@ -65,7 +65,7 @@ def play(
 ) -> Record:
     """Run a scenario of these tables and return its record."""
     scenario = loads(text(agents, rounds, mode=mode, seed=seed, faults=faults, **tables))
-    return p2pfrl.run(scenario, trace=trace, mixing=mixing_rule)
+    return simulate(scenario, trace=trace, mixing=mixing_rule)
 
 
 def slope(record: Record, skip: int) -> float:

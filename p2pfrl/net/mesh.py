@@ -14,12 +14,12 @@ from p2pfrl.core.wire import Decoder, Frame
 from p2pfrl.net.admission import Gate
 from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents
+from p2pfrl.net.log import News
 from p2pfrl.net.options import Ear, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.resend import Recent
 from p2pfrl.net.session import Closed, Delivered, Event, Opened, Refused, Session, Told
 from p2pfrl.net.tcp import Link
-from p2pfrl.net.throttle import News
 from p2pfrl.net.tls import refusal
 
 __all__ = ["TICK", "USUAL", "Ear", "Mesh", "Security", "Timing"]

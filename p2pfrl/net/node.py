@@ -10,6 +10,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import (
     COORDINATOR,
     SKIP,
+    Actor,
     Event,
     Missing,
     PeerJoined,
@@ -28,7 +29,6 @@ from p2pfrl.net.mesh import Ear, Mesh, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.session import Delivered
 from p2pfrl.net.timings import Stopwatch, Timings
-from p2pfrl.simulator.life import Actor
 
 _SKIPPED = 64
 _MAILBOX = 1024

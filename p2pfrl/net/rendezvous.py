@@ -11,11 +11,11 @@ from p2pfrl.core.wire import Decoder
 from p2pfrl.net.admission import Gate
 from p2pfrl.net.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.net.listener import Listener
+from p2pfrl.net.log import News
 from p2pfrl.net.mesh import TICK, USUAL, Ear, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.session import Closed, Event, Opened, Session, Told
 from p2pfrl.net.tcp import Link
-from p2pfrl.net.throttle import News
 from p2pfrl.net.tls import refusal
 
 Progress = Callable[[str], None]

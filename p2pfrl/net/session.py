@@ -11,16 +11,60 @@ records (stream.py). What a refusal names, both sides hear.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.types import Message
 from p2pfrl.core.wire import Decoder
-from p2pfrl.net.events import Closed, Delivered, Event, Opened, Refused, Told
 from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
 from p2pfrl.net.records import Identity, control, plain_text, printable
 from p2pfrl.net.stream import Parcel, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Both sides have joined."""
+
+    peer: Identity
+
+
+@dataclass(slots=True)
+class Delivered:
+    """A frame arrived, decoded and checked."""
+
+    to: tuple[int, ...]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A control message of the application."""
+
+    say: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something was refused; the connection lives on. `reason` is one of a small fixed set."""
+
+    reason: str
+    detail: str
+    agents: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection must be closed, or is."""
+
+    reason: str
+    detail: str
+
+
+Event = Opened | Delivered | Told | Refused | Closed
+
 
 __all__ = ["Closed", "Delivered", "Event", "Opened", "Refused", "Session", "Told"]
 

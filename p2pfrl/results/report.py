@@ -223,7 +223,10 @@ def physics_table(groups: Sequence[Group]) -> Table | None:
         (*(number(v) for v in key), *(interval(estimate(cell)) for cell in values[key]))
         for key in _spaced(keys, _ROWS)
     )
-    caption = "Final return of the agents with these physics: mean over agents and seeds, with 95% bootstrap confidence."
+    caption = (
+        "Final return of the agents with these physics: mean over agents and seeds, "
+        "with 95% bootstrap confidence."
+    )
     if len(keys) > _ROWS:
         caption += f" {_ROWS} of {len(keys)} are shown, evenly spaced."
     return Table("Return by physics", caption, header, body)

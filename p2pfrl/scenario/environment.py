@@ -97,8 +97,11 @@ class EnvironmentSlot(Slot):
         if problems:
             raise refuse(*problems)
         return EnvironmentSection(
-            rule=made, id=section.id, instances=section.instances, vary=section.vary
-        )  # type: ignore[arg-type]
+            rule=made,  # type: ignore[arg-type]
+            id=section.id,
+            instances=section.instances,
+            vary=section.vary,
+        )
 
     def dump(self, value: object) -> object:
         """Return the table that would be read as `value`."""

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import Schedule
+from p2pfrl.core.types import Actor, Schedule
 from p2pfrl.learning.trainer import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """One life of an agent or of the coordinator: a state machine, and the coroutine that follows it."""
-
-    schedule: Schedule
-    run: Callable[[], Coroutine[Any, Any, None]]
 
 
 class Witness(Protocol):

@@ -119,9 +119,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Return virtual seconds."""
         return self.now / SECOND
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:  # type: ignore[override]
+    ) -> asyncio.Handle:
         """Run `callback` after what is ready already. With a `context`, as asyncio's own tasks call it, for good."""
         if context is not None:
             self._ready.append((callback, args, context))

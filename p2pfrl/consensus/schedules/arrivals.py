@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
@@ -181,3 +182,26 @@ class AsynchronousCoordinator:
             staleness,
             [self._staleness.factor(tau) for tau in staleness],
         )
+
+
+@dataclass(slots=True)
+class Missed:
+    """A neighbor that was awaited in vain.
+
+    Attributes:
+        count: deadlines in a row.
+        first: of the rounds in which nothing of it was mixed, the first.
+        late: what came from it since, too late for its own round.
+    """
+
+    count: int
+    first: int
+    late: Message | None = None
+
+    def take(self) -> Message | None:
+        """Return what came late and counts still, once."""
+        late, self.late = self.late, None
+        if late is None or late.round < self.first:
+            return None
+        self.first = late.round + 1
+        return late

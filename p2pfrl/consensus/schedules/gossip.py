@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from p2pfrl.consensus.schedules.arrivals import Missed
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
-from p2pfrl.consensus.schedules.missed import Missed
 from p2pfrl.core.types import (
     SKIP,
     UPDATE,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from p2pfrl.exchange.gates.base import Always, Gate, State
-from p2pfrl.exchange.gates.events import Every, Lag, Norm, Performance
-from p2pfrl.exchange.gates.news import News
+from p2pfrl.exchange.gates.events import Every, Lag, News, Norm, Performance
 
 RULES: dict[str, type[Gate]] = {
     "none": Always,

@@ -158,3 +158,19 @@ class Lag(Event):
         if forced or float(np.square(payload - sent, dtype=np.float64).sum()) > bound:
             return True, (turn.start.copy(), moves, payload.copy())
         return False, (turn.start.copy(), moves, sent)
+
+
+@rule
+class News(Gate):
+    """Send when the learner says that there is news: with "ucbvi", when a count has doubled since the last exchange.
+
+    Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
+    with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, section 3.
+    """
+
+    tells: ClassVar[str | None] = "news"
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return what the learner tells."""
+        assert self.tells is not None
+        return bool(turn.memory.recall(self.tells)[0]), state

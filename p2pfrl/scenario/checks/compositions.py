@@ -302,7 +302,10 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     ):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
     if aggregator.score and participation.score and aggregator.score != participation.score:
-        reason = f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: a message tells only one"
+        reason = (
+            f"ranks agents by {participation.score}, the aggregator by {aggregator.score}: "
+            "a message tells only one"
+        )
         yield ("coordinator", "participation"), reason
     payload = PAYLOADS[scenario.exchange.payload]
     optimizer = scenario.coordinator.server_optimizer
@@ -323,7 +326,10 @@ def _coordinator(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         name = kind_of("aggregators", aggregator)
         if name not in payload.aggregators:
             known = " or ".join(map(repr, payload.aggregators))
-            reason = f"payload {scenario.exchange.payload!r} is read by {known}; {name!r} would average its numbers blindly"
+            reason = (
+                f"payload {scenario.exchange.payload!r} is read by {known}; "
+                f"{name!r} would average its numbers blindly"
+            )
             yield ("coordinator", "aggregator"), reason
 
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from p2pfrl.simulator.garbage import fewer_collections
+from p2pfrl.experiment.run import fewer_collections
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
