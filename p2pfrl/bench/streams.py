@@ -19,7 +19,7 @@ from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder, Frame
 from p2pfrl.net.listener import listen
 from p2pfrl.net.records import Identity, envelope
-from p2pfrl.net.session import Closed, Delivered, Event, Opened, Session, Told
+from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Session
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import contexts
 
@@ -220,7 +220,7 @@ class _Linked:
 
     def _on_events(self, link: Link, events: list[Event]) -> None:
         for event in events:
-            assert isinstance(event, (Opened, Told, Closed)), event
+            assert isinstance(event, (Opened, Control, Closed)), event
             self._done.set()
 
 
@@ -244,7 +244,7 @@ def _receive(address: tuple[str, int], size: int, is_checked: bool, trust: Trust
                 if not left:
                     link.session.say("done")
                     link.flush()
-            elif isinstance(event, Told):
+            elif isinstance(event, Control):
                 left = event.body["count"]
             else:
                 assert isinstance(event, (Opened, Closed)), event

@@ -1,4 +1,4 @@
-"""From what peers measured to the `[network]` and `[compute]` with which the simulator predicts them.
+"""Calibration: the `[network]` and `[compute]` with which the simulator predicts measured peers.
 
 The delays of messages are found in delays.py; here what an update takes is, and both become a
 scenario.
@@ -44,7 +44,7 @@ _ROUND_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Links:
-    """What was measured of the network.
+    """The measured network.
 
     Attributes:
         latency: of a message, apart from transmission; of all that was sent at once, on the link
@@ -69,7 +69,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured.
+    """Everything that was measured.
 
     Attributes:
         links: the network; None where there was nothing of it that could be measured.
@@ -109,7 +109,7 @@ class Calibration:
         return self._said() + to_toml(self.sections())
 
     def scenario(self, scenario: Scenario) -> str:
-        """Return a scenario file, which others can extend: `scenario` with what was measured."""
+        """Return a scenario file that extends `scenario` by the measured sections."""
         return self._said() + resolved(self.applied(scenario))
 
     def _said(self) -> str:
@@ -127,7 +127,7 @@ class Calibration:
         return "\n".join(lines) + "\n"
 
     def applied(self, scenario: Scenario) -> Scenario:
-        """Return the scenario with what was measured."""
+        """Return the scenario with the measured sections."""
         network = scenario.network
         if self.links is not None:
             own = tuple(
@@ -199,7 +199,7 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
 
 
 def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]) -> str:
-    """Return why the delays of these messages say nothing about a network; empty where they do."""
+    """Return why these delays say nothing about a network; empty where they do."""
     if any(min(m.sender, m.receiver) < COORDINATOR for m in messages):
         return "Edge coordinators took part, and a scenario describes links between agents and with one coordinator"
     longest = max(trips.values(), default=1.0)
@@ -218,7 +218,7 @@ def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]
 
 
 def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> Links:
-    """Return the network, with the links on their own that make a difference to a round."""
+    """Return the network, with separate links where they make a difference to a round."""
     found = latencies(messages, bandwidth, max(2 * scatter(messages), _ROUND_SHARE * round_time))
     own = {
         edge: _lognormal(
@@ -230,7 +230,7 @@ def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> 
 
 
 def _lognormal(values: NDArray[np.float64]) -> LogNormal:
-    """Return the distribution by its quartiles; below the median, where values may be noise, no wider than above."""
+    """Return the lognormal distribution with these quartiles; noise below the median is capped."""
     low, median, high = np.log(np.maximum(np.quantile(values, (0.25, 0.5, 0.75)), _LEAST_LATENCY))
     width = high - max(low, 2 * median - high)
     return LogNormal(median=float(np.exp(median)), sigma=round(float(width) / 1.349, 4))
@@ -251,7 +251,7 @@ def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np
 
 
 def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
-    """Write network.toml (the sections), calibrated.toml (a scenario) and the figure prediction; return a summary.
+    """Write network.toml, calibrated.toml and the prediction figure; return a summary.
 
     Where nothing of the network could be measured, both files say so and hold the compute speed
     alone beside what the scenario had, and nothing is predicted; the summary has the reason under
@@ -301,7 +301,7 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
 
 
 def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[float]:
-    """Return for every agent what one environment step takes, with its share of everything that is done in a round.
+    """Return each agent's seconds per environment step, overhead of the round included.
 
     Where a round is train, send, wait, mix, that is the time from the last message that was waited
     for to the next sending: training, mixing, and writing down. Otherwise it is the time of
@@ -340,7 +340,7 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
 
 
 def _rounds(scenario: Scenario, peers: Sequence[Timings]) -> dict[int, NDArray[np.float64]]:
-    """Return the seconds between one sending and the next, by agent."""
+    """Return the seconds between consecutive sends, by agent."""
     rounds: dict[int, list[int]] = {}
     for sent in (sent for peer in peers for sent in peer.sent if sent.sender > COORDINATOR):
         rounds.setdefault(sent.sender, []).append(sent.time)

@@ -1,4 +1,4 @@
-"""One record of all peers: read what each process wrote, replay it, and save what a simulated run would have left."""
+"""Collection: one record from the journals of all processes of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEFT_OUT = {
 
 
 def collect(directories: Sequence[Path], out: Path) -> Record:
-    """Make one record of what all processes of a run wrote, save it in `out`, and return it.
+    """Build one record from all journals, save it in `out`, and return it.
 
     Rows have the columns of a simulated run: for a synchronous run without expired deadlines the
     same numbers, except times (here seconds since the processes began) and bytes on the way. What
@@ -70,7 +70,7 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
 
 
 def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
-    """Return the final parameters `(n, d)`; of who never got anywhere, the start parameters."""
+    """Return the final parameters `(n, d)`; start parameters where no round was finished."""
     scenario, stack = blueprint.scenario, blueprint.learning.stack
     parameters = stack.layout.pack(
         stack.start(range(scenario.agents), same=scenario.learner.same_start)
@@ -84,7 +84,7 @@ def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
 
 
 def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -> Row:
-    """Return the final evaluation, which projections do not allow, with the random streams that a recorder takes."""
+    """Return the final evaluation of full parameters, from the random streams of a recorder."""
     scenario, stack = blueprint.scenario, blueprint.learning.stack
     index = len(rows) - (rows[-1]["round"] % scenario.evaluation.every == 0)
     episodes = scenario.evaluation.episodes if scenario.environment else 0

@@ -1,4 +1,4 @@
-"""How long messages took between peers, on a common clock, and which network of the simulator would take as long.
+"""Message delays between peers on a common clock, and the simulated network that matches them.
 
 What a pair of processes takes in both directions is known from two clocks that disagree. Less the
 round trip of an empty packet, it is what the bytes took: so the bandwidth is found first, without a
@@ -55,7 +55,7 @@ class Message:
 
     @property
     def delay(self) -> float:
-        """Seconds from its sending to its arrival."""
+        """Seconds from sending to arrival."""
         return self.arrived - self.sent
 
 
@@ -81,13 +81,13 @@ class Latencies:
 
     @property
     def common(self) -> NDArray[np.float64]:
-        """Return the values of all links that are alike; of all, where none are."""
+        """Return the values of all links that are alike; of all links, where none are."""
         alike = [edge not in self.alone for edge in self.last]
         return self.values[alike] if any(alike) else self.values
 
 
 def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
-    """Return all messages, ascending by the time they were sent, on a common clock; and the bandwidth.
+    """Return all messages on a common clock, ascending by send time; and the bandwidth.
 
     The bandwidth is that of an interface, in bytes per second: as fast as messages of this size get
     through it.
@@ -115,7 +115,7 @@ def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
 
 
 def _raw(peers: Sequence[Timings]) -> list[Message]:
-    """Return all messages by the clocks of who sent and who received them, in the order in which they were sent."""
+    """Return all messages by the clocks of sender and receiver, in order of sending."""
     left = {
         (sent.sender, to, sent.sequence): (sent, position)
         for peer in peers
@@ -148,7 +148,7 @@ def _raw(peers: Sequence[Timings]) -> list[Message]:
 def _set(
     messages: Sequence[Message], home: Mapping[int, int], offset: Sequence[float]
 ) -> list[Message]:
-    """Return the messages on a common clock, ascending by the time they were sent."""
+    """Return the messages on a common clock, ascending by send time."""
     moved = [
         replace(
             m, sent=m.sent - offset[home[m.sender]], arrived=m.arrived - offset[home[m.receiver]]
@@ -159,7 +159,7 @@ def _set(
 
 
 def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float]:
-    """Return what each peer's clock shows more than the first peer's, half of what the two directions differ by."""
+    """Return each peer's clock offset from the first: half the difference of both directions."""
     offset: dict[int, float] = {0: 0.0}
     queue = deque([0])
     while queue:
@@ -180,7 +180,7 @@ def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float
 
 
 def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
-    """Return the median, over pairs of processes, of the bytes of both directions / (their delays - a round trip).
+    """Return the median over pairs of processes of bytes / (delays - round trip).
 
     Of what was sent at once only the last arrival counts. Delays of both directions together need
     no common clock.
@@ -204,7 +204,7 @@ def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
 
 
 def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> Latencies:
-    """Return the latency of every link, so that what is sent at once has its last arrival when it really had.
+    """Return each link's latency such that the last arrival of each send is at its measured time.
 
     Connections share an interface fairly, so all that is sent at once arrives together; the
     simulator serves one message after the other. They agree on when the last has arrived, so that
@@ -254,7 +254,7 @@ def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> L
 
 
 def scatter(messages: Sequence[Message]) -> float:
-    """Return by how much delays of one link differ: half their interquartile range in seconds, median over links."""
+    """Return the spread of a link's delays: half the interquartile range, median over links."""
     delays: dict[Edge, list[float]] = {}
     for m in messages:
         delays.setdefault((m.sender, m.receiver), []).append(m.delay)
@@ -266,7 +266,7 @@ def scatter(messages: Sequence[Message]) -> float:
 
 
 def _at_once(messages: Sequence[Message]) -> list[list[Message]]:
-    """Return what was one sending: one frame to all its receivers."""
+    """Return the messages of one send: one frame to all its receivers."""
     groups: dict[tuple[int, float], list[Message]] = {}
     for message in messages:
         groups.setdefault((message.sender, message.sent), []).append(message)
@@ -291,7 +291,7 @@ def _homes(peers: Sequence[Timings]) -> dict[int, int]:
 def _model(
     messages: Sequence[Message], bandwidth: float, latency: Mapping[Edge, float]
 ) -> NDArray[np.float64]:
-    """Return when messages arrive in the simulator's network, when they are sent as they were."""
+    """Return the arrival times in the simulator's network for the measured send times."""
     sending: dict[int, float] = {}
     receiving: dict[int, float] = {}
     arrivals = []

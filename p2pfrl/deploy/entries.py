@@ -1,4 +1,4 @@
-"""What stands in a journal, as values: checked where it is read, so that nobody behind has to."""
+"""Entries of a journal, checked where they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a process had counted since it was started."""
+    """Counters of a process since its start."""
 
     messages_sent: int = 0
     messages_delivered: int = 0
@@ -23,7 +23,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The agents of a process begin, for the first time or after it was started again.
+    """The agents of a process begin, at first or after a restart.
 
     Attributes:
         incarnation: how many times it was started before.
@@ -110,7 +110,7 @@ Item = Begin | Entry | Excused | Applied | Final | End
 
 
 def parse(found: object) -> Item:
-    """Return the item that a map describes.
+    """Return the entry that a map describes.
 
     Raises:
         ValueError, KeyError, TypeError: it describes none.

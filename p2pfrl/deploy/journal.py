@@ -1,4 +1,4 @@
-"""What one process of a deployment writes down, round by round, so that one record can be made of all.
+"""The journal of one process: an append-only file, round by round, from which one record is made.
 
     file     magic, then entries
     entry    u32 length, u32 crc32 of the map, u32 crc32 of these eight bytes, then a msgpack map
@@ -44,7 +44,7 @@ class Traffic(Protocol):
 
 
 class Journal:
-    """Writes entries. It is the observer of its agents, and the witness of a coordinator that lives here alone.
+    """Writes entries; the observer of the agents here, and the witness of a lone coordinator.
 
     Attributes:
         traffic: the process's totals; set before anything happens.
@@ -123,7 +123,7 @@ class Journal:
     def mixed(
         self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
     ) -> None:
-        """A round of `agent` ended; what answers to others moved it by meanwhile counts as of this round."""
+        """A round of `agent` ended; its answers to neighbors meanwhile count as part of it."""
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
@@ -144,22 +144,22 @@ class Journal:
         )
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An exchange with a neighbor that asked moved the agent: it is written when its round ends."""
+        """An answer to a neighbor moved the agent; it is written when the round ends."""
         move = after - before
         self._answers[agent] = self._answers[agent] + move if agent in self._answers else move
 
     def sat_out(self, agent: int, round: int) -> None:
-        """A round of `agent` ended in which it took no part."""
+        """A round of `agent` ended without its taking part."""
         model = self._model(agent)
         row = model if self._projection is None else self._projection.parameters(model)
         self._write(agent, round, None, b"", b"", row.tobytes())
 
     def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
-        """The model of coordinator `by` went out."""
+        """Coordinator `by` sent its model."""
         self._append({"excused": round, "time": self._now(), "totals": self._totals(), "by": by})
 
     def applied(self, agent: int, tau: int, by: int = COORDINATOR) -> None:
-        """The coordinator `by` applied an update."""
+        """Coordinator `by` applied an update."""
         self._append({"applied": agent, "tau": tau, "time": self._now(), "by": by})
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class Journal:
 
 
 def framed(packed: bytes) -> bytes:
-    """Return an entry as it stands in the file."""
+    """Return an entry's bytes in the file."""
     head = _HEAD.pack(len(packed), zlib.crc32(packed))
     return head + _CHECK.pack(zlib.crc32(head)) + packed
 
@@ -234,7 +234,7 @@ class Reader:
         self.end = len(MAGIC)
 
     def scan(self) -> Iterator[tuple[int, Item]]:
-        """Yield (position, item) in the order of writing, up to a torn end; `end` is where what is whole ends.
+        """Yield (position, entry) in order, up to a torn end; `end` is where whole data ends.
 
         Raises:
             RecordError: it is not a journal, or is damaged before its end.
@@ -254,7 +254,7 @@ class Reader:
             raise RecordError(f"{self._path}: cannot be read: {error.strerror}") from error
 
     def at(self, position: int) -> Item:
-        """Return the item at a position that `scan` gave."""
+        """Return the entry at a position that `scan` gave."""
         with self._path.open("rb") as file:
             file.seek(position)
             length, _ = _HEAD.unpack(file.read(_PREFIX)[: _HEAD.size])
@@ -297,7 +297,7 @@ class Reader:
 
 
 def has_begun(path: Path) -> bool:
-    """Return whether agents of the process that wrote this journal had begun; not where there is none.
+    """Return whether the agents of this journal's process had begun; False without a journal.
 
     Raises:
         RecordError: the file is not a journal, or is damaged.
@@ -306,7 +306,7 @@ def has_begun(path: Path) -> bool:
 
 
 def _is_blank(file: BinaryIO) -> bool:
-    """Return whether nothing but zeros follows: what a power cut leaves of blocks that were never written."""
+    """Return whether only zeros follow: blocks that a power cut left unwritten."""
     while block := file.read(65_536):
         if any(block):
             return False
@@ -314,7 +314,7 @@ def _is_blank(file: BinaryIO) -> bool:
 
 
 def _reopen(path: Path) -> BinaryIO:
-    """Open a journal to go on behind its last whole entry."""
+    """Open a journal to append after its last whole entry."""
     if not path.exists():
         path.write_bytes(MAGIC)
     reader = Reader(path)
@@ -334,7 +334,7 @@ def vector(raw: bytes, dtype: str) -> Vector:
 
 
 class Notes:
-    """What one of several coordinators tells a journal: the same, under its own id."""
+    """The witness of one of several coordinators: it writes entries under its own id."""
 
     def __init__(self, journal: Journal, id: int) -> None:
         self._journal = journal

@@ -1,4 +1,4 @@
-"""What the processes of one run left behind, read and checked: their journals, summaries and scenario."""
+"""The journals, summaries and scenario of all processes of one run, read and checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCENARIO = "scenario.toml"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where an entry stands: the end of one round of one agent.
+    """The end of one round of one agent, and where its entry is.
 
     Attributes:
         time: nanoseconds since the process began for the first time.
@@ -91,21 +91,21 @@ class Peer:
 
     @property
     def agents(self) -> tuple[int, ...]:
-        """Ids that live there; those below 0 are coordinators."""
+        """Ids of the agents that live there; coordinators are below 0."""
         return self.lives[-1].begin.agents
 
     @property
     def stopped_by(self) -> str:
-        """Why it ended; "died" where it could not say."""
+        """Why it ended; "died" where it left no summary."""
         return str(self.summary.get("stopped_by", "died"))
 
     def number(self, key: str) -> float:
-        """Return a number of its summary, 0 where it is not known."""
+        """Return a number of its summary, 0 where it is unknown."""
         value = self.summary.get(key, 0)
         return value if isinstance(value, int | float) else 0
 
     def final(self, agent: int, layout: Layout) -> Vector | None:
-        """Return the agent's last parameters `(d,)`: those at the end, or else of its last round; None: none known."""
+        """Return the agent's last known parameters `(d,)`, or None."""
         life = self.lives[-1]
         if agent in life.final:
             item = self.reader.at(life.final[agent])
@@ -118,7 +118,7 @@ class Peer:
 
 
 def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
-    """Return the scenario that all directories share, and what is in them, by ascending agents.
+    """Return the scenario that all directories share, and their peers by ascending agents.
 
     Raises:
         RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
@@ -148,7 +148,7 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
 
 
 def check_size(step: Step, entry: Entry, layout: Layout) -> None:
-    """Refuse an entry whose vectors are not the layout's.
+    """Refuse an entry whose vectors do not have the layout's size.
 
     Raises:
         RecordError: they are not.
@@ -205,7 +205,7 @@ def _read(folder: Path) -> Peer:
 
 
 def _life(begin: Begin, before: Sequence[Life]) -> Life:
-    """Return a new life. The first begins at 0; a later one when the machine's clock says, but after the one before."""
+    """Return a new life; a later one begins by the machine's clock, but after the one before."""
     start = 0 if not before else max(before[-1].last, begin.wall - before[0].begin.wall)
     return Life(begin, start - begin.time, last=start)
 

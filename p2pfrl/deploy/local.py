@@ -1,4 +1,4 @@
-"""A deployment on this machine: the quickest way to see the agents of a scenario as processes over TCP."""
+"""A deployment on this machine: a scenario's agents as processes over TCP on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process of a deployment: find the others, run the agents that live here, write down what they do."""
+"""One process of a deployment: it finds the others, runs its agents and writes a journal."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
 from p2pfrl.net.fleet import Address, Fleet, show_agents
 from p2pfrl.net.listener import listen
-from p2pfrl.net.log import Voice
+from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.node import Node
 from p2pfrl.net.records import Identity
-from p2pfrl.net.rendezvous import Lobby, join
+from p2pfrl.net.rendezvous import Rendezvous, join
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.versions import versions
@@ -50,7 +50,7 @@ TIMINGS = "timings.json"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands in the deployment.
+    """The place of a process in the deployment.
 
     Attributes:
         agents: ids it wants; none: any `count` agents.
@@ -97,13 +97,13 @@ def deploy(
     """
     refuse_faults(scenario)
     out.mkdir(parents=True, exist_ok=True)
-    voice = Voice(out / "log.jsonl", quiet)
+    log = RunLog(out / "log.jsonl", quiet)
     if (finished := _finished(scenario, out)) is not None:
-        voice.say(
+        log.say(
             f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out"
         )
         return finished
-    main = _deploy(scenario, place, out, security, timing, voice, announce)
+    main = _deploy(scenario, place, out, security, timing, log, announce)
     try:
         with threadpool_limits(1, "blas"):  # as in the simulator
             try:
@@ -116,7 +116,7 @@ def deploy(
 
 
 def _finished(scenario: Scenario, out: Path) -> Mapping[str, Any] | None:
-    """Return the summary of a process that has come to its end, or None where there is something left to do."""
+    """Return the summary of a process that has finished, or None."""
     path = out / SUMMARY
     if not Checkpoints(out / "checkpoints", hash8(scenario)).starts() or not path.exists():
         return None
@@ -133,7 +133,7 @@ async def _deploy(
     out: Path,
     security: Security,
     timing: Timing,
-    voice: Voice,
+    log: RunLog,
     announce: Callable[[Address], None],
 ) -> Mapping[str, Any]:
     began = time.perf_counter()
@@ -143,11 +143,11 @@ async def _deploy(
         loop.add_signal_handler(number, task.cancel)
     for name in ("target_return", "env_steps"):
         if getattr(scenario.stop, name) is not None:
-            voice.say(
+            log.say(
                 f"stop.{name} is the simulator's: no process sees all the others; stopping at rounds or virtual_time"
             )
     if idle := without_effect(scenario):
-        voice.say(idle)
+        log.say(idle)
     text = resolved(scenario)
     blueprint = Blueprint(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
@@ -169,7 +169,7 @@ async def _deploy(
             address,
             settings(text),
         )
-        fleet, ids = await _find(scenario, place, own, blueprint, security, timing, voice, announce)
+        fleet, ids = await _find(scenario, place, own, blueprint, security, timing, log, announce)
         own = replace(own, agents=ids)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         local = [agent for agent in ids if agent >= 0]
@@ -178,13 +178,13 @@ async def _deploy(
         if any(first.values()):
             refuse_resuming(scenario, out)
             rounds = scenario.stop.rounds
-            voice.say(
+            log.say(
                 f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
                 "from there; to begin anew, give another --out"
             )
         for problem in checkpoints.problems:
-            voice.note("checkpoint", detail=problem)
-            voice.say(problem)
+            log.note("checkpoint", detail=problem)
+            log.say(problem)
         nodes: list[Node] = []
 
         def save(agent: int, round: int) -> None:
@@ -222,14 +222,14 @@ async def _deploy(
             spawn=spawn,
             security=security,
             timing=timing,
-            ear=voice,
+            log=log,
         )
         nodes.append(node)
         journal.traffic = node.counters
         (out / "scenario.toml").write_text(text, encoding="utf-8")
         if place.fleet is not None and (awaited := node.mesh.awaited()):
-            voice.say(f"waiting for {awaited}, at most {timing.start:g} s")
-        watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, voice))
+            log.say(f"waiting for {awaited}, at most {timing.start:g} s")
+        watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, log))
         reason = "rounds"
         try:
             async with asyncio.timeout(scenario.stop.virtual_time):
@@ -256,29 +256,29 @@ async def _find(
     blueprint: Blueprint,
     security: Security,
     timing: Timing,
-    voice: Voice,
+    log: RunLog,
     announce: Callable[[Address], None],
 ) -> tuple[Fleet, tuple[int, ...]]:
-    """Return who lives where, and who lives here."""
+    """Return the table of processes and the agents that live here."""
     if place.fleet is not None:
         return place.fleet, place.agents
     if place.lead:
         assert place.rendezvous is not None
         meeting, where = await listen(place.rendezvous, security.server)
         announce(where)
-        lobby = Lobby(
+        host = Rendezvous(
             own,
             own.address,
             everyone=everyone(scenario),
             decoder=blueprint.decoder,
             security=security,
             timing=timing,
-            progress=voice.say,
-            ear=voice,
+            progress=log.say,
+            log=log,
         )
         try:
             async with announcing(own, where) if place.discover else nullcontext():
-                return await lobby.gather(meeting), own.agents
+                return await host.gather(meeting), own.agents
         finally:
             meeting.server.close()
     lead = place.rendezvous or await discover(own, place.bind[0], deadline=timing.start)
@@ -290,21 +290,21 @@ async def _find(
         decoder=blueprint.decoder,
         security=security,
         timing=timing,
-        progress=voice.say,
+        progress=log.say,
     )
 
 
 async def _watch(
-    journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, voice: Voice
+    journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, log: RunLog
 ) -> None:
-    """Say one line about this process now and then."""
+    """Print one line about this process now and then."""
     while True:
         await asyncio.sleep(5.0)
         done = min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0)
         returns = [r for values in journal.returns.values() for r in values]
         mean = f"  return {sum(returns) / len(returns):.1f}" if returns else ""
         expired = sum(schedule.deadlines_expired for schedule in node.schedules)
-        voice.say(
+        log.say(
             f"agents {show_agents(ids)}  round {done}/{rounds or '?'}{mean}"
             f"  sent {node.counters.bytes_sent / 1e6:.1f} MB  deadlines expired {expired}"
         )

@@ -1,4 +1,4 @@
-"""A seeded projection to few numbers that keeps distances: what is logged of parameters too large to log in full."""
+"""A seeded random projection that keeps distances, for parameters too large to log in full."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
 
 
 class Projection:
-    """Projects parameters, each part apart, so that distances within a part are known too.
+    """Projects each part of the parameters separately, so that distances per part are known too.
 
     Args:
         seed: the run's.
@@ -54,14 +54,14 @@ class Projection:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where the parts lie in a projected row."""
+        """The parts of a projected row."""
         return Layout(
             tuple(Tensor(f"{part}.projection", (DIMENSION,)) for part in self._layout.parts),
             "float64",
         )
 
     def parameters(self, vector: Vector) -> NDArray[np.float64]:
-        """Return the projections of all parts of `(d,)` parameters, one behind the other."""
+        """Return the projections of all parts of `(d,)` parameters, concatenated."""
         row = np.zeros(self._layout.stride, dtype=self._layout.dtype)
         self._layout.unpack(vector, row)
         parts = self._layout.parts

@@ -1,4 +1,4 @@
-"""What processes logged, told to a recorder again in the order in which a simulated world would have told it."""
+"""Replay of journals into a recorder, in the order of a simulated world."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from p2pfrl.results.recorder import Recorder, Row
 
 SECOND = 1e9
 _Event = tuple[int, int, int, Callable[[], object]]
-"""Time, agent, rank among simultaneous ones of the agent, and what tells it."""
+"""Time, agent, rank among simultaneous ones of the agent, and what applies it."""
 _OUT = ("interrupt", "died")
 
 
@@ -63,7 +63,7 @@ class Logged:
 
 
 class _Traffic:
-    """Totals of all processes over all their lives, as far as they have been told."""
+    """Totals of all processes over all their lives up to the current entry."""
 
     def __init__(self, agents: int) -> None:
         self.messages_dropped = 0
@@ -73,8 +73,8 @@ class _Traffic:
         self._lives: dict[int, Totals] = {}
         self._agents: dict[tuple[int, int], int] = {}
 
-    def tell(self, life: Life, totals: Totals) -> None:
-        """Count what a process says; it counts from zero in every life."""
+    def count(self, life: Life, totals: Totals) -> None:
+        """Add the totals of a process, which start from zero in every life."""
         if self._is_over:
             return
         before, self._lives[id(life)] = self._lives.get(id(life), Totals()), totals
@@ -82,14 +82,14 @@ class _Traffic:
         self.bytes_sent += totals.bytes_sent - before.bytes_sent
 
     def end(self, lives: Sequence[Life]) -> None:
-        """Count all that the processes ever said: what follows is the last row."""
+        """Add the last totals of all processes: the last row follows."""
         for life in lives:
-            self.tell(life, life.totals)
+            self.count(life, life.totals)
         self._is_over = True
 
-    def tell_agent(self, life: Life, entry: Entry) -> None:
-        """Count what one agent says."""
-        self.tell(life, entry.totals)
+    def count_agent(self, life: Life, entry: Entry) -> None:
+        """Add the totals in one agent's entry."""
+        self.count(life, entry.totals)
         place = id(life), entry.agent
         self.bytes_by[entry.agent] += entry.bytes_sent - self._agents.get(place, 0)
         self._agents[place] = entry.bytes_sent
@@ -102,7 +102,7 @@ def totals_of(lives: Sequence[Life]) -> Totals:
 
 
 class Replay:
-    """Tells a recorder what peers logged.
+    """Replays journals into a recorder.
 
     Attributes:
         recorder: sees it all.
@@ -149,13 +149,13 @@ class Replay:
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round
 
     def run(self) -> None:
-        """Tell everything."""
+        """Replay everything."""
         self._run()
         self.now = max(self.now, *(life.last for peer in self._peers for life in peer.lives))
         self.recorder.finish()
 
     def _by_round(self) -> None:
-        """Round after round, each agent when it finished it; who went on without finishing it is not awaited."""
+        """Replay round by round; an agent that skips a round is not waited for."""
         recorder = self.recorder
         rounds: dict[int, dict[int, list[Step]]] = defaultdict(lambda: defaultdict(list))
         for step in self._steps:
@@ -171,7 +171,7 @@ class Replay:
             for note in applied.get(round, ()):
                 recorder.applied(note.agent, note.tau)
             for life, totals in sent.get(round, ()):
-                self._traffic.tell(life, totals)
+                self._traffic.count(life, totals)
             if round == max(rounds):
                 self._traffic.end([life for peer in self._peers for life in peer.lives])
             previous = self.now
@@ -186,7 +186,7 @@ class Replay:
             recorder.excused(round + 1, sorted(present))
 
     def _by_time(self) -> None:
-        """One event after the other by the clocks of all processes."""
+        """Replay entry by entry, ordered by the clocks of all processes."""
         recorder = self.recorder
         due: list[tuple[int, Callable[[], None]]] = []
 
@@ -209,8 +209,8 @@ class Replay:
                         tell_lag = partial(recorder.applied, note.agent, note.tau)
                         events.append((note.time + life.offset, note.agent, 0, tell_lag))
                     else:
-                        tell_totals = partial(self._traffic.tell, life, note.totals)
-                        events.append((note.time + life.offset, COORDINATOR, 0, tell_totals))
+                        count_totals = partial(self._traffic.count, life, note.totals)
+                        events.append((note.time + life.offset, COORDINATOR, 0, count_totals))
         for when, _, _, tell in sorted(events, key=lambda event: event[:3]):
             while due and due[0][0] <= when:
                 self.now, write = due.pop(0)
@@ -232,7 +232,7 @@ class Replay:
         check_size(step, entry, self._layout)
         self._train(step, entry)
         self._trained_until[entry.agent] = step.time
-        self._traffic.tell_agent(step.life, entry)
+        self._traffic.count_agent(step.life, entry)
         dtype = self._layout.dtype
         parameters = vector(entry.parameters, dtype)
         self._layout.unpack(parameters, self._judge.rows[entry.agent])
@@ -244,7 +244,7 @@ class Replay:
         self.recorder.mixed(entry.agent, entry.round, entry.staleness, before, after)
 
     def _applied(self) -> dict[int, list[Applied]]:
-        """Return what a coordinator applied, by round: before it sent the next model."""
+        """Return the updates that a coordinator applied in a round before it sent the next model."""
         found: dict[int, list[Applied]] = {}
         for peer in self._peers:
             for life in peer.lives:
@@ -257,7 +257,7 @@ class Replay:
         return found
 
     def _sent(self) -> dict[int, list[tuple[Life, Totals]]]:
-        """Return what a coordinator had counted when the model that ends a round was out: before it sent the next."""
+        """Return a coordinator's counters after the model of a round, before it sent the next."""
         found: dict[int, list[tuple[Life, Totals]]] = {}
         for peer in self._peers:
             for life in peer.lives:
@@ -283,7 +283,7 @@ class Replay:
 
 
 def _absences(peer: Peer) -> dict[int, list[tuple[int, float]]]:
-    """Return per agent the rounds [a, b) in which its process was not there."""
+    """Return per agent the rounds [a, b) in which its process was down."""
     gaps: dict[int, list[tuple[int, float]]] = {agent: [] for agent in peer.agents}
     for agent in peer.agents:
         following = 0
@@ -302,5 +302,5 @@ def _nothing() -> None:
 
 
 def _go_on(row: Row) -> bool:
-    """Return False: what was run is told to its end."""
+    """Return False: a replay never stops early."""
     return False

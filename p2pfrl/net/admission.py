@@ -1,4 +1,4 @@
-"""Who waits at the door: connections that others made and that have not greeted yet."""
+"""Admission of connections that have not sent a greeting yet."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from p2pfrl.net.tcp import Link
 EACH, TOTAL = 16, 64
 
 
-class Gate:
-    """Limits of connections without a greeting: of one host, and of all.
+class Admission:
+    """Limits on connections without a greeting, per host and in total.
 
-    Greeting takes milliseconds and at most one timeout, so honest ones are few; each costs a
-    descriptor and 130 KB. Where there are too many the oldest goes: a silent one is older than an
-    honest one that came just now.
+    A greeting takes milliseconds and at most one timeout, so few honest connections wait; each costs
+    a descriptor and 130 KB. Beyond a limit the oldest is closed: a silent connection is older than
+    an honest one that has just arrived.
 
     Args:
         expected: processes that are to connect; they may all come at once, and from one host.
-        happened: is told what follows for a link that has to go.
+        handle: processes the events of a link that is closed.
     """
 
-    def __init__(self, expected: int, happened: Callable[[Link, list[Event]], None]) -> None:
+    def __init__(self, expected: int, handle: Callable[[Link, list[Event]], None]) -> None:
         self._each = EACH + expected
         self._total = TOTAL + expected
-        self._happened = happened
+        self._handle = handle
         self._waiting: dict[Link, str] = {}
 
     def __iter__(self) -> Iterator[Link]:
-        """Iterate over those who wait, oldest first."""
+        """Iterate over the waiting connections, oldest first."""
         return iter(list(self._waiting))
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return how many connections wait."""
         return len(self._waiting)
 
     def admit(self, link: Link) -> None:
-        """Let a connection wait."""
+        """Add a connection; the oldest ones are closed where there are too many."""
         host = link.peer_host()
         self._make_room(
             [other for other, where in self._waiting.items() if where == host], self._each
@@ -46,13 +46,13 @@ class Gate:
         self._waiting[link] = host
 
     def leave(self, link: Link) -> None:
-        """Forget a connection: it has greeted, or is gone."""
+        """Remove a connection that has sent its greeting or is closed."""
         self._waiting.pop(link, None)
 
     def _make_room(self, links: list[Link], limit: int) -> None:
         for link in links[: max(0, len(links) + 1 - limit)]:
             self.leave(link)
-            self._happened(
+            self._handle(
                 link, link.session.give_up("too_many", f"over {limit} connections without greeting")
             )
             link.abort()

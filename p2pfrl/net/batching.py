@@ -1,4 +1,4 @@
-"""Agents of one process train together: a batch of all costs hardly more than one of some."""
+"""Batching of local updates within one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEAST = 1 / 16
 
 
 class Batches:
-    """Gathers updates that agents begin, and computes them together in a thread, so that the links stay alive.
+    """Collects the updates that agents start and computes them together in one thread.
 
     The first update of a batch waits for the agents that do not train yet, at most as long as the
     last batch took: so nobody loses more by the company than it would by coming just after a batch
@@ -50,7 +50,7 @@ class Batches:
         self.look()
 
     def look(self) -> None:
-        """Begin to compute if everyone is there; otherwise wait a little for the others."""
+        """Start computing if all agents have asked; otherwise wait briefly for the others."""
         if self._is_computing or not self._queued:
             return
         if len(self._queued) >= self._present():
@@ -62,7 +62,7 @@ class Batches:
             self._timer = self._loop.call_later(self._took * self._patience, self._give_up)
 
     def close(self) -> None:
-        """Begin no update any more."""
+        """Start no more updates."""
         self._queued.clear()
         if self._timer is not None:
             self._timer.cancel()

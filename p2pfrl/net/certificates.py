@@ -1,4 +1,4 @@
-"""A private authority for one group of peers, and the certificates that it signs: EC P-256, PEM files, no passphrase.
+"""A private certificate authority for one group of peers (EC P-256, PEM, no passphrase).
 
     authority   ca.crt, ca.key             ca.crt goes to every machine, ca.key stays where it was
     made peer        agent-3.crt, agent-3.key   both go to the machine of agent 3
@@ -38,7 +38,7 @@ _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*",
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         authority: the authority's certificate.
@@ -54,7 +54,7 @@ class Paths:
 
 
 def init(directory: Path, *, now: datetime | None = None) -> Paths:
-    """Make an authority.
+    """Create an authority.
 
     Args:
         directory: where its files go; made if there is none.
@@ -102,7 +102,7 @@ def issue(
     days: int = 365,
     now: datetime | None = None,
 ) -> Paths:
-    """Make a key and a certificate for the process of `agents`, signed by the authority.
+    """Create a key and a certificate for the process of `agents`, signed by the authority.
 
     Args:
         directory: of the authority; the files go there too.
@@ -193,7 +193,7 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _stem(ids: Sequence[int]) -> str:
-    """Return what the files for these ids are called.
+    """Return the file name for these ids.
 
     >>> _stem([3]), _stem([0, 1, 2, 3]), _stem([-1, 0, 5, 6]), _stem([-3, -2, 0])
     ('agent-3', 'agents-0-3', 'coordinator+agent-0+agents-5-6', 'edges-0-1+agent-0')
@@ -284,7 +284,7 @@ def _refuse_existing(certificate: Path, key: Path, fix: str) -> None:
 def _write_pair(
     secret: Path, key: ec.EllipticCurvePrivateKey, path: Path, certificate: x509.Certificate
 ) -> None:
-    """Write the key, then the certificate: where there is a certificate, there is its key."""
+    """Write the key, then the certificate: a certificate never exists without its key."""
     packed = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -91,7 +91,7 @@ class Checkpoints:
         return count
 
     def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:
-        """Remember where this process listens, who lives here and who lives where: the lead tells it only once."""
+        """Save this process's port, agents and table of processes: the lead sends them only once."""
         table = {"port": port, "agents": list(agents), "fleet": fleet.rows()}
         _write(self._directory / "fleet.json", json.dumps(table).encode())
 

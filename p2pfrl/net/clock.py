@@ -1,4 +1,4 @@
-"""The real world's clock, with the face that ports know from the virtual one."""
+"""The wall clock, with the same interface as the virtual clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECOND = 1_000_000_000
 
 
 class WallClock:
-    """Nanoseconds of the monotonic clock since it was made; setting the system's clock has no effect.
+    """Monotonic nanoseconds since creation; changes of the system time have no effect.
 
     Args:
         loop: runs what is posted.
@@ -31,7 +31,7 @@ class WallClock:
         self._loop.call_later(max(0, when - self.now) / SECOND, self._fire, when, callback, *args)
 
     def _fire(self, when: int, callback: Callable[..., object], *args: Any) -> None:
-        """Call back, or wait on: an event loop's timers are coarse, and may come a little early."""
+        """Call back, or wait again: the timers of an event loop are coarse and may fire early."""
         if self.now < when:
             self._loop.call_later(1e-3, self._fire, when, callback, *args)
         else:

@@ -1,4 +1,4 @@
-"""Connecting to another process, again and again."""
+"""Outgoing connections that are made again whenever they are lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def keep_dialing(
     patience: float,
     failed: Callable[[Exception], None],
 ) -> None:
-    """Connect to a process, again and again whenever the connection is lost, with jittered backoff.
+    """Connect to a process and reconnect whenever the connection is lost, with jittered backoff.
 
     A connection on which nothing comes for `patience` has lost packets, if it is not lost itself.
     The kernel repeats them after 0.2, 0.6, 1.4, 3.0 s and so on (V. Paxson et al., RFC 6298, 2011):
@@ -60,7 +60,7 @@ async def keep_dialing(
 
 
 async def _while_good(links: list[Link], patience: float) -> list[Link]:
-    """Wait while a connection is good, or still greets; return those that are silent, but not gone."""
+    """Wait while any connection is good or greeting; return those that are silent but open."""
     clock = asyncio.get_running_loop().time
     while True:
         links = [link for link in links if not link.closed.is_set()]
@@ -76,7 +76,7 @@ async def _while_good(links: list[Link], patience: float) -> list[Link]:
 
 
 def _jitter() -> float:
-    """Return a number from 1/2 to 1, from the system: no two processes may draw the same ones, whatever the seed."""
+    """Return a number in [1/2, 1] from the operating system: processes must not share it."""
     return 0.5 + 0.5 * int.from_bytes(os.urandom(4)) / 2**32
 
 

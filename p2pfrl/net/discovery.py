@@ -1,4 +1,4 @@
-"""Where the lead is: it says so on its own network by multicast DNS, and the others ask there for it.
+"""Discovery of the lead on the local network by multicast DNS.
 
 S. Cheshire, M. Krochmal, RFC 6762 and RFC 6763, 2013. The service is `_p2pfrl._tcp.local.`; its
 text holds the name of the run and the hash of the scenario. Anybody on the network can say anything
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SERVICE = "_p2pfrl._tcp.local."
 SETTLE = 1.5
-"""Seconds to wait for a second lead after the first: who is there answers within 0.12 s, and asked again after 1 s."""
+"""Seconds to wait for a second lead after the first; leads answer within 0.12 s, or 1 s if asked twice."""
 
 _ANSWER = 1000
 _HEARD = 32
@@ -34,7 +34,7 @@ _HEARD = 32
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A lead that was heard.
+    """A lead that answered.
 
     Attributes:
         address: where it says it listens.
@@ -47,14 +47,14 @@ class Lead:
     scenario: str
 
     def __str__(self) -> str:
-        """Return it as a line of a message."""
+        """Return one line for a message."""
         host, port = self.address
         return f"{self.run} {self.scenario} at {f'[{host}]' if ':' in host else host}:{port}"
 
 
 @asynccontextmanager
 async def announcing(own: Identity, address: Address) -> AsyncIterator[None]:
-    """Say on the network of `address` that the lead listens there, as long as the context lasts.
+    """Announce on the network of `address` that the lead listens there, until the context ends.
 
     Raises:
         P2PFRLError: the package is missing, or `address` is not one that others can call.
@@ -80,12 +80,12 @@ async def announcing(own: Identity, address: Address) -> AsyncIterator[None]:
 
 
 async def discover(own: Identity, host: str, *, deadline: float) -> Address:
-    """Return where the lead of our scenario listens.
+    """Return where the lead of this scenario listens.
 
     Args:
         own: what this process says of itself.
         host: one of our addresses: the network to ask on.
-        deadline: seconds until nobody is there.
+        deadline: seconds to wait for a first answer.
 
     Raises:
         P2PFRLError: the package is missing; nobody answered in time, or only leads of other
@@ -98,7 +98,7 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
     changed = asyncio.Event()
     asking: dict[str, asyncio.Task[None]] = {}
 
-    def happened(
+    def handle(
         zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         if state_change.name == "Removed":
@@ -106,7 +106,7 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
         elif len(asking) < _HEARD and (name not in asking or asking[name].done()):
             asking[name] = asyncio.ensure_future(_ask(net, name, heard, changed))
 
-    browser = AsyncServiceBrowser(net.zeroconf, SERVICE, handlers=[happened])
+    browser = AsyncServiceBrowser(net.zeroconf, SERVICE, handlers=[handle])
     ours: list[Lead] = []
     try:
         async with asyncio.timeout(deadline):
@@ -139,7 +139,7 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
 async def _ask(
     net: AsyncZeroconf, name: str, heard: dict[str, Lead], changed: asyncio.Event
 ) -> None:
-    """Note what a service says of itself, if it says what a lead says."""
+    """Note a service whose record is that of a lead."""
     about = await net.async_get_service_info(SERVICE, name, _ANSWER)
     if about is None or not about.port:
         return
@@ -159,7 +159,7 @@ def _ours(heard: dict[str, Lead], own: Identity) -> list[Lead]:
 
 
 def _network(host: str) -> tuple[AsyncZeroconf, str]:
-    """Return multicast DNS on one interface, and its numeric address.
+    """Return a multicast DNS client on one interface, and the interface's numeric address.
 
     Raises:
         P2PFRLError: the package is missing, `host` is not one address of IPv4, or its interface has

@@ -1,4 +1,4 @@
-"""Who lives where: the table of agents, processes and addresses that all peers of a run share."""
+"""The table of processes: their addresses and agents, shared by all peers of a run."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Fleet:
         return next(address for address, agents in self.processes.items() if agent in agents)
 
     def missing(self, everyone: Iterable[int]) -> list[int]:
-        """Return who of a run lives nowhere yet."""
+        """Return the ids of a run that no process has taken yet."""
         there = {agent for members in self.processes.values() for agent in members}
         return [agent for agent in everyone if agent not in there]
 
     def rows(self) -> list[list[object]]:
-        """Return the table as plain lists, for a control message."""
+        """Return the table as plain lists for a control message."""
         return [
             [host, port, list(agents)] for (host, port), agents in sorted(self.processes.items())
         ]
@@ -85,7 +85,7 @@ class Fleet:
 
 
 def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int, ...]]:
-    """Return `table` as it is.
+    """Check that no agent lives in two processes; return `table` unchanged.
 
     Raises:
         P2PFRLError: an agent lives twice.
@@ -149,7 +149,7 @@ def show_agents(agents: Iterable[int]) -> str:
 
 
 def runs_of(numbers: Iterable[int]) -> list[str]:
-    """Return ascending numbers as "3" or "5-7", each as long as it can be."""
+    """Return ascending numbers as runs such as "3" or "5-7", each as long as possible."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -162,7 +162,7 @@ def runs_of(numbers: Iterable[int]) -> list[str]:
 def assign(
     wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the ids for a process that asked for `wanted`, or for any `count` agents: coordinators are asked for.
+    """Return the ids for a process that asked for `wanted`, or for any `count` agents.
 
     Raises:
         P2PFRLError: they are taken, out of range, or there are not enough left.

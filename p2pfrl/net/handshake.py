@@ -1,4 +1,4 @@
-"""Who may join: the greeting of one connection, as a state machine without I/O.
+"""The greeting of one connection, as a state machine without I/O.
 
 Both say hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then prove that
 they know the shared secret by an HMAC over both nonces, then say joined: only who has heard
@@ -18,7 +18,7 @@ from p2pfrl.net.records import Identity, control, differences, parse_hello
 
 
 class UnwelcomeError(WireError):
-    """The other side may not join, and is told why: `detail`, without the reason before it."""
+    """The other side is refused and told why: `detail` has no reason in front."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -29,7 +29,7 @@ class Handshake:
     """The greeting of one connection.
 
     Attributes:
-        peer: who is at the other end, once it has said hello and may go on.
+        peer: the identity of the other side, once its hello has been accepted.
 
     Args:
         own: what this process says of itself.
@@ -60,11 +60,11 @@ class Handshake:
 
     @property
     def is_done(self) -> bool:
-        """Both have joined."""
+        """Whether both sides have joined."""
         return self._proved and self._joined
 
     def hello(self) -> bytes:
-        """Return the record with which this side begins."""
+        """Return this side's first record."""
         own = self._own
         return control(
             "hello",
@@ -80,8 +80,8 @@ class Handshake:
             settings=dict(own.settings),
         )
 
-    def hear(self, say: str, body: dict[str, Any]) -> bytes:
-        """Return the record with which to answer a step of the other side's greeting; nothing after its last.
+    def step(self, say: str, body: dict[str, Any]) -> bytes:
+        """Return the record that answers a step of the other side's greeting; empty after the last.
 
         Args:
             say: a key of `STEPS`.

@@ -1,4 +1,4 @@
-"""Where others connect to this process: who may knock, and how many at a time before TLS says who they are."""
+"""Incoming connections of a process, limited before TLS has authenticated them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.net.admission import EACH, TOTAL
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.tcp import Link
-from p2pfrl.net.tls import was_told
+from p2pfrl.net.tls import was_reported
 
 HANDSHAKE = 5.0
 """Seconds for the TLS handshake of a connection that others made."""
@@ -31,29 +31,28 @@ Refused = Callable[[str, str, tuple[int, ...], str], None]
 
 
 def _nothing(reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
-    """Count nothing: nobody has come to listen yet."""
+    """Ignore a refusal: no one counts them yet."""
 
 
 @dataclass(eq=False)
 class Listener:
-    """A listening socket whose connections are made by whoever sets `accept`.
+    """A listening socket; whoever sets `accept` creates the protocol of each connection.
 
     Attributes:
-        accept: makes the protocol of a connection; None: nobody is ready, and connections are
-            closed.
-        refused: is told (reason, detail, no agents, where) of connections that never came to a
+        accept: makes the protocol of a connection; connections are closed while it is None.
+        refused: receives (reason, detail, no agents, where) of connections that never sent a
             greeting.
-        expected: processes that are to connect; they may all come at once, and from one host.
+        expected: number of processes that will connect, possibly all at once and from one host.
         server: the socket, to be closed.
     """
 
     accept: Callable[[], Link] | None = None
     refused: Refused = _nothing
     expected: int = 0
-    server: asyncio.Server | TlsDoor = field(init=False)
+    server: asyncio.Server | TlsListener = field(init=False)
 
     def welcome(self, accept: Callable[[], Link], refused: Refused, expected: int) -> None:
-        """Let connections come to someone from now on."""
+        """Hand connections to `accept` from now on."""
         self.accept, self.refused, self.expected = accept, refused, expected
 
     def __call__(self) -> asyncio.BaseProtocol:
@@ -62,18 +61,18 @@ class Listener:
 
 
 class _Busy(asyncio.Protocol):
-    """Closes a connection that came before anyone was ready; the other side tries again."""
+    """Closes a connection that arrives before the process is ready; the other side tries again."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).abort()
 
 
-class TlsDoor:
+class TlsListener:
     """A listening socket that counts connections before their TLS handshake.
 
-    A server of asyncio or uvloop shows a connection when TLS has finished: until then, whoever says
-    nothing costs a descriptor, and nobody knows how many there are. Here as many may wait as at the
-    gate behind, by host and in total, and the oldest has to go.
+    A server of asyncio or uvloop reports a connection only after its TLS handshake. Until then a
+    silent connection costs a descriptor and is not counted. Here the same limits hold as in
+    `Admission`, per host and in total, and the oldest connection is closed.
 
     Args:
         sock: listening.
@@ -90,7 +89,7 @@ class TlsDoor:
         self._accepting = self._loop.create_task(self._accept())
 
     def __len__(self) -> int:
-        """Return how many have not finished their handshake."""
+        """Return how many connections are in their TLS handshake."""
         return len(self._waiting)
 
     @property
@@ -99,7 +98,7 @@ class TlsDoor:
         return (self._sock,)
 
     def close(self) -> None:
-        """Listen no more; connections that have finished their handshake live on."""
+        """Stop listening; connections that have finished their handshake stay open."""
         self._accepting.cancel()
         for task in self._waiting:
             task.cancel()
@@ -143,14 +142,14 @@ class TlsDoor:
                 self._listener, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE
             )
         except (ConnectionAbortedError, TimeoutError):
-            was_told(self._context)
+            was_reported(self._context)
             self._listener.refused(
                 "greeting_timeout", f"no TLS handshake within {HANDSHAKE:g} s", (), where
             )
         except ssl.SSLError:
-            was_told(self._context)
+            was_reported(self._context)
         except OSError:
-            if not was_told(self._context):
+            if not was_reported(self._context):
                 self._listener.refused("broken_off", _BROKEN_OFF, (), where)
 
 
@@ -165,7 +164,7 @@ async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[List
         if context is None:
             listener.server = await asyncio.get_running_loop().create_server(listener, *address)
         else:
-            listener.server = TlsDoor(await _bound(address), context, listener)
+            listener.server = TlsListener(await _bound(address), context, listener)
     except OSError as error:
         raise P2PFRLError(
             f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""What a process says while it runs: lines for people on stderr, and a log of JSON."""
+"""The log of a process: lines for people on stderr, and JSON lines in a file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from p2pfrl.net.fleet import show_agents
 
 
 @dataclass
-class Voice:
-    """Says on stderr what happens, and keeps it as lines of JSON."""
+class RunLog:
+    """Prints events to stderr and appends them to a file as JSON lines."""
 
     path: Path
     quiet: bool
     lines: int = field(default=0)
 
     def say(self, text: str) -> None:
-        """Tell whoever watches."""
+        """Print one line for the user."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def note(self, what: str, **details: object) -> None:
-        """Write one line to the log; the first hundred are shown too."""
+        """Append one event to the file; the first hundred are also printed."""
         self.lines += 1
         line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
         with self.path.open("a", encoding="utf-8") as file:
@@ -43,8 +43,8 @@ _LINES = 8
 """Events of one kind and sender that are all noted; then every power of two is, or a flood would fill the disk."""
 
 
-class News:
-    """Counts events by kind and sender.
+class Throttle:
+    """Counts events by kind and sender, and says which of many equal events deserve a log line.
 
     Attributes:
         counts: (kind, agents of the sender) -> how often.
@@ -54,6 +54,6 @@ class News:
         self.counts: dict[tuple[str, tuple[int, ...]], int] = {}
 
     def __call__(self, what: str, agents: tuple[int, ...]) -> int:
-        """Return how often it happened by now, or 0 where that is no news."""
+        """Return how often the event has occurred, or 0 where it needs no line."""
         count = self.counts[what, agents] = self.counts.get((what, agents), 0) + 1
         return count if count <= _LINES or count & (count - 1) == 0 else 0

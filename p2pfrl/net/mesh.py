@@ -1,4 +1,4 @@
-"""The links of one process to the processes of its neighbors: accepting, heartbeats, who is up."""
+"""The links of one process to the processes of its neighbors: connecting, heartbeats, liveness."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder, Frame
-from p2pfrl.net.admission import Gate
+from p2pfrl.net.admission import Admission
 from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents
-from p2pfrl.net.log import News
-from p2pfrl.net.options import Ear, Security, Timing
+from p2pfrl.net.log import Throttle
+from p2pfrl.net.options import Log, Security, Timing
 from p2pfrl.net.records import Identity
-from p2pfrl.net.resend import Recent
-from p2pfrl.net.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.net.resend import ResendBuffer
+from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Refused, Session
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import refusal
 
-__all__ = ["TICK", "USUAL", "Ear", "Mesh", "Security", "Timing"]
+__all__ = ["TICK", "USUAL", "Log", "Mesh", "Security", "Timing"]
 
 TICK = 0.25
 _DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
-"""Reasons after which nothing more is sent: whoever does not read would hold the connection, and us from a new one."""
+"""Reasons after which nothing more is sent: a peer that does not read would block the connection."""
 USUAL = ("closed", "bye", "done")
-"""Reasons for which a connection ends that refuse nobody."""
+"""Reasons for which a connection ends without a refusal."""
 
 
 class Mesh:
@@ -36,18 +36,18 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
-        is_done: all agents here have finished: the others hear it at the end, and who leaves now is
-            not lost.
+        is_done: whether all agents here have finished. The others are informed at the end; a process
+            that leaves from then on is not lost.
 
     Args:
-        own: what this process says of itself.
+        own: the hello of this process.
         others: the processes to be linked to, by address: the agents that live there.
         decoder: checks frames.
         security: of the links.
         timing: of the links.
         receive: called with every frame that arrived.
         report: called with (agents, up) when a process comes back or is lost.
-        ear: is told what happens.
+        log: receives what happens.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Mesh:
         timing: Timing,
         receive: Callable[[Delivered], None],
         report: Callable[[tuple[int, ...], bool], None],
-        ear: Ear,
+        log: Log,
     ) -> None:
         self.refusals: dict[str, int] = {}
         self.is_done = False
@@ -73,12 +73,12 @@ class Mesh:
         self._timing = timing
         self._receive = receive
         self._report = report
-        self._ear = ear
+        self._log = log
         self._links: dict[Address, Link] = {}
-        self._recent = Recent()
+        self._resend = ResendBuffer()
         self._all: list[Link] = []
-        self._gate = Gate(len(others), self._happened)
-        self._worth_a_line = News()
+        self._admission = Admission(len(others), self._handle)
+        self._throttle = Throttle()
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -87,15 +87,15 @@ class Mesh:
             Delivered: self._delivered,
             Refused: self._refused,
             Closed: self._closed,
-            Told: self._told,
+            Control: self._control_message,
         }
 
     async def open(self, *, resuming: bool = False) -> None:
-        """Connect to everyone, and wait until all links are open.
+        """Connect to all neighbors and wait until every link is open.
 
         Args:
-            resuming: those who are not there in time count as lost: they may have finished, or be
-                down themselves.
+            resuming: processes that are not connected in time count as lost: they may have finished,
+                or be down themselves.
 
         Raises:
             P2PFRLError: not everyone was there in time; the message names who was missing.
@@ -116,18 +116,18 @@ class Mesh:
                 ) from None
             for address in [address for address in self._others if not self._up.get(address)]:
                 self._up[address] = False
-                self._ear.note(
+                self._log.note(
                     "lost", agents=self._others[address], detail="not there when we came back"
                 )
                 self._report(self._others[address], False)
 
     def awaited(self) -> str:
-        """Return who is not there, and where."""
+        """Return the agents and addresses that have no link yet, in words."""
         missing = [address for address in self._others if not self._up.get(address)]
         return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
 
     async def drain(self) -> None:
-        """Wait until what was sent is on its way, at most one timeout."""
+        """Wait until everything queued has been sent, at most one timeout."""
         deadline = self._loop.time() + self._timing.timeout
         while any(link.pending for link in self._links.values()) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -149,12 +149,12 @@ class Mesh:
         link = self._links.get(address)
         if link is None or not link.session.is_open:
             return False
-        self._recent.add(address, to, frame, sender)
+        self._resend.add(address, to, frame, sender)
         link.send(to, frame, sender)
         return True
 
     def round_trips(self) -> dict[int, float]:
-        """Return the smallest round trip in seconds to each process that there was a link to, by an agent there."""
+        """Return the smallest round trip in seconds to each linked process, by its first agent."""
         for link in self._all:
             link.measure()
         found = {
@@ -165,7 +165,7 @@ class Mesh:
         return {agent: seconds for agent, seconds in found.items() if seconds is not None}
 
     def accept(self) -> Link:
-        """Return the protocol of a connection that someone made to us."""
+        """Return the protocol of an incoming connection."""
         return self._link(dialer=False)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -183,15 +183,15 @@ class Mesh:
                 link.tick()
 
     def _dials(self, address: Address) -> bool:
-        """Whether it is on us to connect to a process, and not on it."""
+        """Whether this process connects to the other one, rather than the reverse."""
         return min(self._own.agents) < min(self._others[address])
 
     def _dial(self, address: Address) -> None:
         def failed(error: Exception) -> None:
             if isinstance(error, ssl.SSLError):
                 self.refuse(*refusal(error), (), f"{address[0]}:{address[1]}")
-            elif self._worth_a_line("unreachable", self._others[address]):
-                self._ear.note("unreachable", address=address, error=str(error))
+            elif self._throttle("unreachable", self._others[address]):
+                self._log.note("unreachable", address=address, error=str(error))
 
         link, timing = partial(self._link, dialer=True), self._timing
         self._start(
@@ -208,7 +208,7 @@ class Mesh:
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
             if not dialer:
-                self._gate.admit(link)
+                self._admission.admit(link)
             self._all.append(link)
             tls, names = transport.get_extra_info("ssl_object"), self._security.names
             return Session(
@@ -225,10 +225,10 @@ class Mesh:
                 check=self._check,
             )
 
-        return Link(session, self._happened, self._loop.time, self._timing.timeout)
+        return Link(session, self._handle, self._loop.time, self._timing.timeout)
 
     def _check(self, peer: Identity) -> tuple[str, str] | None:
-        """Return why a process may not connect, or None."""
+        """Return why a process is refused, or None."""
         if set(peer.agents) & set(self._own.agents):
             return (
                 "self_connection",
@@ -251,19 +251,19 @@ class Mesh:
             f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}",
         )
 
-    def _happened(self, link: Link, events: list[Event]) -> None:
+    def _handle(self, link: Link, events: list[Event]) -> None:
         for event in events:
             self._events[type(event)](link, event)
 
     def _opened(self, link: Link, event: Opened) -> None:
-        self._gate.leave(link)
+        self._admission.leave(link)
         address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
         previous = self._links.get(address)
         if (
             previous is not None
             and cast(Identity, previous.session.peer).incarnation > event.peer.incarnation
         ):
-            self._happened(
+            self._handle(
                 link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile")
             )
             return
@@ -274,19 +274,19 @@ class Mesh:
             and self._takes_over(link, previous, address)
         ):
             return
-        self._ear.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
+        self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         known = address in self._up
         self._up[address] = True
         self._changed.set()
         if known:
-            self._ear.note("up", agents=event.peer.agents)
+            self._log.note("up", agents=event.peer.agents)
             self._report(event.peer.agents, True)
 
     def _takes_over(self, link: Link, previous: Link, address: Address) -> bool:
-        """Let a connection take the place of another; return whether nobody has to know: the same processes talk on.
+        """Replace one connection by another; return whether the same two processes talk on.
 
-        Whoever accepted it leaves the other one to the dialer, who closes it when he knows that we
-        have joined too.
+        The side that accepted the connection leaves the old one to the dialer, which closes it once
+        it knows that we have joined too.
         """
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
         is_same = previous.session.is_open and old.incarnation == new.incarnation
@@ -295,47 +295,47 @@ class Mesh:
         else:
             self._drop(previous)
         if is_same:
-            self._ear.note("reconnected", agents=new.agents)
-            self._recent.repeat(address, link.send)
+            self._log.note("reconnected", agents=new.agents)
+            self._resend.repeat(address, link.send)
         return is_same
 
     def _drop(self, link: Link) -> None:
-        self._happened(link, link.session.give_up("closed", "another connection has taken over"))
+        self._handle(link, link.session.give_up("closed", "another connection has taken over"))
         link.abort()
 
     def _delivered(self, link: Link, event: Delivered) -> None:
         self._receive(event)
 
     def refuse(self, reason: str, detail: str, agents: tuple[int, ...], where: str = "") -> None:
-        """Count a refusal; note the first few of each sender and reason, then those whose count is a power of two."""
+        """Count a refusal; log the first few of each sender and reason, then the powers of two."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        if count := self._worth_a_line(reason, agents):
-            self._ear.note(
+        if count := self._throttle(reason, agents):
+            self._log.note(
                 "refused", reason=reason, detail=detail, agents=agents, where=where, count=count
             )
 
     def _refused(self, link: Link, event: Refused) -> None:
         self.refuse(event.reason, event.detail, event.agents, link.where())
 
-    def _told(self, link: Link, event: Told) -> None:
-        """Neighbors say nothing to each other but frames."""
+    def _control_message(self, link: Link, event: Control) -> None:
+        """Refuse a control message: neighbors exchange frames only."""
         self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
 
     def _closed(self, link: Link, event: Closed) -> None:
-        self._gate.leave(link)
+        self._admission.leave(link)
         if link in self._all:
             self._all.remove(link)
         peer = (
             link.session.peer if link.session.was_open else None
-        )  # before, it is only what it says it is
+        )  # before that, the identity is only claimed
         if event.reason not in USUAL:
             self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
         for address, current in self._links.items():
             if current is link and self._up.get(address):
                 self._up[address] = False
-                self._recent.forget(address)
+                self._resend.forget(address)
                 what = "left" if self.is_done or event.reason == "done" else "lost"
-                self._ear.note(what, agents=self._others[address], detail=event.detail)
+                self._log.note(what, agents=self._others[address], detail=event.detail)
                 self._report(self._others[address], False)
         if event.reason in _DEAD:
             link.abort()

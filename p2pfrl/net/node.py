@@ -1,4 +1,4 @@
-"""One process of a deployment: the mailboxes of its agents, its trainer thread, and its links to other processes."""
+"""One process of a deployment: its agents' mailboxes, its trainer thread and its links."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from p2pfrl.net.batching import Batches
 from p2pfrl.net.clock import WallClock
 from p2pfrl.net.fleet import Address, Fleet
 from p2pfrl.net.listener import Listener
-from p2pfrl.net.mesh import Ear, Mesh, Security, Timing
+from p2pfrl.net.mesh import Log, Mesh, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.session import Delivered
 from p2pfrl.net.timings import Stopwatch, Timings
@@ -60,15 +60,15 @@ class Node:
         stopwatch: when it sent, received and trained.
 
     Args:
-        own: what this process says of itself; its agents live here.
-        fleet: who lives where.
-        neighbors: per agent (the coordinator last), whom it talks to.
+        own: the hello of this process; its agents live here.
+        fleet: the table of processes.
+        neighbors: per agent (coordinators from the end), the ids it exchanges messages with.
         decoder: checks frames.
         trainer: of the agents that live here.
         spawn: (id, port) -> a life of that agent or of the coordinator.
         security: of the links.
         timing: of the links.
-        ear: is told what happens.
+        log: receives what happens.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Node:
         spawn: Callable[[int, MailboxPort], Actor],
         security: Security,
         timing: Timing,
-        ear: Ear,
+        log: Log,
     ) -> None:
         self.counters = Counters()
         self.loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ class Node:
             timing=timing,
             receive=self._receive,
             report=self._report,
-            ear=ear,
+            log=log,
         )
         self._ports = {agent: self._port(agent) for agent in own.agents}
         self._newest: dict[tuple[int, int], int] = {}
@@ -119,12 +119,12 @@ class Node:
         )
 
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
-        """Connect, let the agents run to their end, and leave.
+        """Connect, run the agents to their end, and leave.
 
         Args:
             listener: of connections to this process.
-            resuming: the process was started before: it goes on without those who are not there in
-                time.
+            resuming: whether the process was started before; it then goes on without processes that
+                are not connected in time.
 
         Raises:
             P2PFRLError: not everyone was there in time.
@@ -168,10 +168,10 @@ class Node:
                 self._put(agent, Received(event.message))
 
     def _skipped(self, agent: int, sender: int, round: int) -> None:
-        """Tell an agent which rounds its neighbor left out: a link keeps the order, so they will not come any more.
+        """Report the rounds that a neighbor left out to an agent: they will not come any more.
 
-        Without it, two that meet again wait a whole deadline for rounds that the other one has
-        jumped over. Of a large gap it is told the rounds that it comes to next, and the last ones.
+        Otherwise two agents that meet again would wait a whole deadline for rounds that the other
+        one has skipped. Of a large gap, the next rounds and the last ones are reported.
         """
         newest = self._newest.get((agent, sender), -1)
         if round > newest and min(agent, sender) > COORDINATOR:
@@ -182,7 +182,7 @@ class Node:
                 self._put(agent, Missing(sender, left_out))
 
     def _put(self, agent: int, event: Event) -> None:
-        """Add an event to a mailbox, unless nobody empties it any more."""
+        """Add an event to a mailbox, unless its agent has finished."""
         if agent not in self._finished:
             self._ports[agent].put(event)
 
@@ -192,7 +192,7 @@ class Node:
         self._batches.look()
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
-        """Tell the agents here that those of another process are there again, or not any more."""
+        """Report to the agents here that those of another process are up or down."""
         event = PeerJoined if up else PeerLost
         for agent in self._ports:
             for peer in agents:

@@ -1,4 +1,4 @@
-"""The terms on which a process talks to others: whom it trusts, how long it waits, and who hears what happened."""
+"""Options of a process's links: security, timing and the log."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Protocol
 
 
 class Relay:
-    """Hands on (reason, detail) of TLS handshakes that were refused: contexts are made before whoever counts them.
+    """Forwards (reason, detail) of refused TLS handshakes to a receiver that is set later.
 
     Attributes:
-        to: who is told now; until someone says so, nobody.
+        to: the receiver; refusals are dropped until it is set.
     """
 
     def __init__(self) -> None:
         self.to: Callable[[str, str], None] = lambda reason, detail: None
 
     def __call__(self, reason: str, detail: str) -> None:
-        """Hand it on."""
+        """Forward a refusal."""
         self.to(reason, detail)
 
 
 @dataclass(frozen=True)
 class Security:
-    """How a process knows who it talks to.
+    """Shared secret and TLS contexts of a process.
 
     Attributes:
         secret: shared by all processes of the run; empty for none.
         server: TLS context of accepted connections; None for plain TCP.
         client: TLS context of own connections; None for plain TCP.
         names: a connection's TLS object -> agents named by the peer's certificate.
-        relay: is told by `server` of handshakes that it refused.
+        relay: forwards the handshakes that `server` refused.
     """
 
     secret: bytes = b""
@@ -44,15 +44,15 @@ class Security:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: between heartbeats, until a silent peer is dead, and until everyone must be there at the start."""
+    """Seconds between heartbeats, until a silent peer is dead, and until all must be connected."""
 
     heartbeat: float = 1.0
     timeout: float = 3.0
     start: float = 120.0
 
 
-class Ear(Protocol):
-    """Whoever is told what happens: the record, the live line."""
+class Log(Protocol):
+    """The receiver of log events."""
 
     def note(self, what: str, **details: object) -> None:
-        """Something worth a line in the log happened."""
+        """Log one event."""

@@ -1,4 +1,4 @@
-"""What two processes say to each other besides frames, and how it looks on the stream.
+"""Control messages and envelopes: the records of a stream besides frames.
 
 A stream is a sequence of records. Each starts with eight bytes: b"p2p", the version, a type, a
 zero, and a u16 count.
@@ -32,7 +32,7 @@ _NONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a process says of itself in its hello.
+    """The hello of a process.
 
     Attributes:
         run: name of the run.
@@ -56,12 +56,12 @@ class Identity:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def fresh(self) -> Identity:
-        """Return the same with a nonce of its own, for one more connection."""
+        """Return the same identity with a new nonce, for one more connection."""
         return replace(self, nonce=os.urandom(_NONCE))
 
 
 def envelope(to: Sequence[int]) -> bytes:
-    """Return what stands before a frame on the stream."""
+    """Return the bytes that precede a frame on the stream."""
     return ENVELOPE.pack(MAGIC, VERSION, DATA, len(to)) + struct.pack(f"<{len(to)}i", *to)
 
 
@@ -110,7 +110,7 @@ def parse_control(raw: bytes) -> dict[str, Any]:
 
 
 def differences(own: Identity, peer: Identity) -> str:
-    """Return which keys of the scenario differ, with both values."""
+    """Return the scenario keys that differ, with both values."""
     keys = [
         k
         for k in sorted({**own.settings, **peer.settings})
@@ -125,12 +125,12 @@ def differences(own: Identity, peer: Identity) -> str:
 
 
 def plain_text(value: object) -> str:
-    """Return a text of the other side, cut short and without what a terminal would obey."""
+    """Return a text of the other side, shortened and without control characters."""
     return printable(value, 500) if isinstance(value, str) else "no reason given"
 
 
 def printable(text: str, limit: int) -> str:
-    """Return the first `limit` characters of `text`, those that cannot be printed as "?"."""
+    """Return the first `limit` characters of `text`, with unprintable ones as "?"."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
@@ -149,7 +149,7 @@ _HELLO: dict[str, type] = {
 
 
 def parse_hello(body: dict[str, Any]) -> Identity:
-    """Return what a hello says.
+    """Return the identity in a hello.
 
     Raises:
         WireError: it is not a hello.

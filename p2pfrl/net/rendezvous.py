@@ -1,4 +1,4 @@
-"""How processes find each other: all ask the lead, who hands out ids and, once everyone is there, the table."""
+"""The rendezvous: all processes ask the lead, who assigns ids and sends the table of processes."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Callable, Sequence
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
-from p2pfrl.net.admission import Gate
+from p2pfrl.net.admission import Admission
 from p2pfrl.net.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.net.listener import Listener
-from p2pfrl.net.log import News
-from p2pfrl.net.mesh import TICK, USUAL, Ear, Security, Timing
+from p2pfrl.net.log import Throttle
+from p2pfrl.net.mesh import TICK, USUAL, Log, Security, Timing
 from p2pfrl.net.records import Identity
-from p2pfrl.net.session import Closed, Event, Opened, Session, Told
+from p2pfrl.net.session import Closed, Control, Event, Opened, Session
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import refusal
 
 Progress = Callable[[str], None]
 
 
-class Lobby:
-    """The lead's side.
+class Rendezvous:
+    """The lead's side of the rendezvous.
 
     Args:
-        own: what the lead says of itself.
+        own: the hello of the lead.
         address: where the lead listens for frames, as the others reach it.
-        everyone: ids of all who have to live somewhere: agents and coordinators.
+        everyone: ids of all agents and coordinators of the run.
         decoder, security, timing: of the links.
-        progress: is told who came.
-        ear: is told whom the door refused.
+        progress: receives one line per process that joins.
+        log: receives refusals.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Lobby:
         security: Security,
         timing: Timing,
         progress: Progress,
-        ear: Ear,
+        log: Log,
     ) -> None:
-        self._ear = ear
-        self._worth_a_line = News()
+        self._log = log
+        self._throttle = Throttle()
         self._own = own
         self._everyone = everyone
         self._decoder = decoder
@@ -54,12 +54,12 @@ class Lobby:
         self._timing = timing
         self._progress = progress
         self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
-        self._guests: dict[Link, Address | None] = {}
-        self._gate = Gate(len(everyone), self._happened)
+        self._members: dict[Link, Address | None] = {}
+        self._admission = Admission(len(everyone), self._handle)
         self._complete = asyncio.Event()
 
     async def gather(self, listener: Listener) -> Fleet:
-        """Wait until every agent has a process; tell everyone the table.
+        """Wait until every agent has a process, then send the table to all.
 
         Raises:
             P2PFRLError: not everyone came in time.
@@ -79,7 +79,7 @@ class Lobby:
         finally:
             ticking.cancel()
         fleet = Fleet(dict(self._table))
-        for link, address in self._guests.items():
+        for link, address in self._members.items():
             if address is not None and link.session.is_open:
                 link.session.say("table", rows=fleet.rows(), yours=list(self._table[address]))
                 link.close()
@@ -87,27 +87,27 @@ class Lobby:
 
     def _accept(self) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
-            self._gate.admit(link)
+            self._admission.admit(link)
             return _session(self._own, self._decoder, self._security, self._timing, dialer=False)
 
-        return Link(session, self._happened, asyncio.get_running_loop().time, self._timing.timeout)
+        return Link(session, self._handle, asyncio.get_running_loop().time, self._timing.timeout)
 
     def _refused(self, reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
-        if count := self._worth_a_line(reason, agents):
-            self._ear.note(
+        if count := self._throttle(reason, agents):
+            self._log.note(
                 "refused", reason=reason, detail=detail, agents=agents, where=where, count=count
             )
 
-    def _happened(self, link: Link, events: list[Event]) -> None:
+    def _handle(self, link: Link, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Opened):
-                self._gate.leave(link)
-                self._guests[link] = None
-            elif isinstance(event, Told) and event.say == "join":
+                self._admission.leave(link)
+                self._members[link] = None
+            elif isinstance(event, Control) and event.say == "join":
                 self._admit(link, event)
             elif isinstance(event, Closed):
-                self._gate.leave(link)
-                address = self._guests.pop(link, None)
+                self._admission.leave(link)
+                address = self._members.pop(link, None)
                 if address is not None and not self._complete.is_set():
                     self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
                 if event.reason not in USUAL:
@@ -115,10 +115,10 @@ class Lobby:
                 link.flush()
                 link.shut()
 
-    def _admit(self, link: Link, event: Told) -> None:
+    def _admit(self, link: Link, event: Control) -> None:
         taken = [agent for members in self._table.values() for agent in members]
         try:
-            if self._guests.get(link) is not None:
+            if self._members.get(link) is not None:
                 raise P2PFRLError("a process joins once")
             wanted, count, port = _join(event)
             ids = assign(wanted, count, taken, self._everyone)
@@ -133,7 +133,7 @@ class Lobby:
             return
         address = link.peer_host(), port
         self._table[address] = ids
-        self._guests[link] = address
+        self._members[link] = address
         self._progress(f"agents {show_agents(ids)} joined from {address[0]}:{address[1]}")
         self._look()
 
@@ -144,7 +144,7 @@ class Lobby:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            for link in [*self._gate, *self._guests]:
+            for link in [*self._admission, *self._members]:
                 link.tick()
 
 
@@ -169,7 +169,7 @@ async def join(
         decoder: of the links.
         security: of the links.
         timing: of the links.
-        progress: is told what happens.
+        progress: receives one line per event.
 
     Returns:
         who lives where, and the ids that live here.
@@ -180,7 +180,7 @@ async def join(
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[Fleet, tuple[int, ...]]] = loop.create_future()
 
-    def happened(link: Link, events: list[Event]) -> None:
+    def handle(link: Link, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Opened):
                 progress("connected to the lead; waiting until everyone is there")
@@ -188,12 +188,12 @@ async def join(
                 link.flush()
             elif answer.done():
                 continue
-            elif isinstance(event, Told) and event.say == "table":
+            elif isinstance(event, Control) and event.say == "table":
                 try:
                     answer.set_result(_table(event))
                 except P2PFRLError as error:
                     answer.set_exception(error)
-            elif isinstance(event, Told) and event.say == "sorry":
+            elif isinstance(event, Control) and event.say == "sorry":
                 answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
             elif isinstance(event, Closed):
                 answer.set_exception(
@@ -203,7 +203,7 @@ async def join(
     def protocol() -> Link:
         return Link(
             lambda link, transport: _session(own, decoder, security, timing, dialer=True),
-            happened,
+            handle,
             loop.time,
             timing.timeout,
         )
@@ -249,7 +249,7 @@ async def join(
 
 
 def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> str:
-    """Return what a follower is told: a lead without TLS says hello at once, and one with TLS waits for TLS."""
+    """Return the likely reason why the lead closed the connection, for the user."""
     if (
         is_plain
         and link.session.peer is None
@@ -276,14 +276,14 @@ def _session(
     )
 
 
-def _table(event: Told) -> tuple[Fleet, tuple[int, ...]]:
+def _table(event: Control) -> tuple[Fleet, tuple[int, ...]]:
     yours = event.body.get("yours")
     if not isinstance(yours, list) or not all(type(agent) is int for agent in yours):
         raise P2PFRLError("the lead's table is malformed")
     return Fleet.of(event.body.get("rows")), tuple(yours)
 
 
-def _join(event: Told) -> tuple[list[int], int, int]:
+def _join(event: Control) -> tuple[list[int], int, int]:
     agents, count, port = (event.body.get(name) for name in ("agents", "count", "port"))
     if (
         not isinstance(agents, list)

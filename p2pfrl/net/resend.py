@@ -1,4 +1,4 @@
-"""What was said last to each process: a connection that takes over from another says it again."""
+"""The buffer of recent frames that a new connection to the same process sends again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from p2pfrl.core.wire import Frame
 from p2pfrl.net.fleet import Address
 
 _KEPT = 2
-"""Frames of one sender and kind: whoever waits for one cannot be more than one round behind, so
-that is all that may be on the way."""
+"""Frames kept per sender and kind. A receiver that waits for one is at most one round behind, so no
+more can be on the way."""
 
 
-class Recent:
+class ResendBuffer:
     """The newest frames to every process, by sender and kind.
 
-    What a silent connection holds may have arrived or not. It is said again with the sequence
-    number that it had, and whoever had it already knows it by that.
+    A frame on a silent connection may have arrived or not. It is sent again with its sequence
+    number, by which a receiver recognizes a frame that it already has.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class Recent:
         slots[key].append((tuple(to), frame))
 
     def forget(self, address: Address) -> None:
-        """Forget what was said to a process that is lost: its neighbors are told, and begin anew."""
+        """Drop the frames for a process that is lost: its neighbors are informed and start anew."""
         self._frames.pop(address, None)
 
     def repeat(self, address: Address, send: Callable[[Sequence[int], Frame, int], None]) -> None:
-        """Say everything again, the older frames first."""
+        """Send all kept frames again, older ones first."""
         slots = self._frames.get(address, {})
         for age in range(_KEPT):
             for (sender, _), kept in slots.items():

@@ -1,7 +1,7 @@
-"""One connection between two processes, as a state machine without I/O: greeting, heartbeats, frames, refusals.
+"""One connection between two processes, as a state machine without I/O.
 
     bytes in    buffer() says where the next bytes belong, filled(k) that k of them are there;
-    feed(bytes) does both events out  Opened, Delivered, Told, Refused, Closed
+    feed(bytes) does both events out  Opened, Delivered, Control, Refused, Closed
     bytes out   outgoing: control messages, in order; frames are sent by the transport itself, after
     `envelope`
 
@@ -20,7 +20,7 @@ from p2pfrl.core.types import Message
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
 from p2pfrl.net.records import Identity, control, plain_text, printable
-from p2pfrl.net.stream import Parcel, Reader
+from p2pfrl.net.stream import RawFrame, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Control:
     """A control message of the application."""
 
     say: str
@@ -57,16 +57,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection must be closed, or is."""
+    """The connection is closed, or must be."""
 
     reason: str
     detail: str
 
 
-Event = Opened | Delivered | Told | Refused | Closed
+Event = Opened | Delivered | Control | Refused | Closed
 
 
-__all__ = ["Closed", "Delivered", "Event", "Opened", "Refused", "Session", "Told"]
+__all__ = ["Closed", "Control", "Delivered", "Event", "Opened", "Refused", "Session"]
 
 _WINDOW = 256
 _ROUNDS = 8
@@ -75,7 +75,7 @@ _FLOOR = 1024.0
 
 
 class _Seen:
-    """The highest sequence number of a sender, and the ones before it that came."""
+    """The highest sequence number of a sender, and the earlier ones that arrived."""
 
     __slots__ = ("highest", "numbers")
 
@@ -89,14 +89,14 @@ class Session:
 
     Attributes:
         outgoing: control records to send, oldest first; the transport empties it.
-        peer: who is at the other end, once it has said hello.
+        peer: the identity of the other side, once its hello has arrived.
         is_open: both have joined.
         was_open: both had joined, at some time.
         is_closed: nothing is read any more.
         refusals: count by reason.
 
     Args:
-        own: what this process says of itself.
+        own: the hello of this process.
         decoder: checks frames; None before the layout is agreed (rendezvous).
         secret: shared secret; empty for none.
         dialer: whether this side opened the connection.
@@ -141,11 +141,11 @@ class Session:
     # Bytes in.
 
     def buffer(self) -> memoryview:
-        """Return where the next bytes belong."""
+        """Return the buffer that the next bytes go into."""
         return self._reader.buffer()
 
     def filled(self, count: int, now: float) -> list[Event]:
-        """Return what follows from `count` bytes written to `buffer()`."""
+        """Return the events that `count` bytes written to `buffer()` cause."""
         if self.is_closed:
             return []
         self._heard = now
@@ -156,21 +156,21 @@ class Session:
             record = reader.filled(count)
             if record is None:
                 return []
-            return self._frame(record) if isinstance(record, Parcel) else self._obey(record)
+            return self._frame(record) if isinstance(record, RawFrame) else self._obey(record)
         except WireError as error:
             return self._close(error.reason, str(error))
 
     def feed(self, data: bytes | memoryview, now: float) -> list[Event]:
-        """Return what follows from `data`."""
+        """Return the events that `data` causes."""
         events: list[Event] = []
         view, at, reader = memoryview(data), 0, self._reader
         while at < len(view) and not self.is_closed:
-            taken, parcel = reader.leap(view, at)
+            taken, raw = reader.leap(view, at)
             if taken:
                 self._heard = self._begun = now
                 at += taken
-                if parcel is not None:
-                    events += self._frame(parcel)
+                if raw is not None:
+                    events += self._frame(raw)
                 continue
             buffer = reader.buffer()
             count = min(len(view) - at, len(buffer))
@@ -180,7 +180,7 @@ class Session:
         return events
 
     def ended(self, refused: tuple[str, str] | None = None) -> list[Event]:
-        """Return what follows from the end of the stream; `refused` is (reason, detail) where TLS gave one."""
+        """Return the events at the end of the stream; `refused` is TLS's (reason, detail)."""
         if self.is_closed:
             return []
         if refused is not None:
@@ -193,7 +193,7 @@ class Session:
     # Time.
 
     def tick(self, now: float) -> list[Event]:
-        """Return what follows from the time: a heartbeat to send, or a peer that is dead."""
+        """Return the events due at `now`: a heartbeat to send, or a peer that is dead."""
         if self.is_closed:
             return []
         if not self.is_open and now - self._began > self._timeout:
@@ -209,17 +209,17 @@ class Session:
         return []
 
     def excuse(self, seconds: float) -> None:
-        """Do not hold time against the other side in which this process did not run itself."""
+        """Extend all deadlines by `seconds` during which this process itself did not run."""
         self._began += seconds
         self._heard += seconds
         self._begun += seconds
 
     def silence(self, now: float) -> float:
-        """Return the seconds since anything was heard."""
+        """Return the seconds since the last byte arrived."""
         return now - self._heard
 
     def give_up(self, reason: str, detail: str) -> list[Event]:
-        """Return what follows from the transport's decision to go on no longer."""
+        """Close the session because the transport gave up; return the events."""
         return [] if self.is_closed else self._close(reason, detail)
 
     def spoke(self, now: float) -> None:
@@ -227,17 +227,17 @@ class Session:
         self._spoke = now
 
     def say(self, say: str, **body: Any) -> None:
-        """Send a control message of the application; to nobody, where the connection was closed meanwhile."""
+        """Send a control message; nothing is sent where the connection has closed meanwhile."""
         assert self.was_open, "nothing is said before both have joined"
         if self.is_open:
             self._say(say, **body)
 
     # Frames.
 
-    def _frame(self, parcel: Parcel) -> list[Event]:
+    def _frame(self, raw: RawFrame) -> list[Event]:
         assert self.peer is not None
         try:
-            message = self._decoder.open(parcel.head, parcel.end, parcel.payload)
+            message = self._decoder.open(raw.head, raw.end, raw.payload)
             if message.sender not in self.peer.agents:
                 raise WireError(
                     "spoofed_sender", f"agent {message.sender} does not live at the other end"
@@ -246,12 +246,12 @@ class Session:
                 raise WireError(
                     "stale_incarnation", f"{message.incarnation}, joined as {self.peer.incarnation}"
                 )
-            self._for_us(parcel.to)
+            self._for_us(raw.to)
             self._once(message)
             self._consistent(message)
         except WireError as error:
             return self._refuse(error.reason, str(error))
-        return [Delivered(parcel.to, message)]
+        return [Delivered(raw.to, message)]
 
     def _once(self, message: Message) -> None:
         """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
@@ -278,7 +278,7 @@ class Session:
             )
 
     def _consistent(self, message: Message) -> None:
-        """Refuse a second content for the same round. A new connection may repeat a round with newer parameters."""
+        """Refuse a second content for the same round; a new connection may repeat a round."""
         key = message.sender, message.kind
         if (known := self._contents.get(key)) is None:
             known = self._contents[key] = {}
@@ -305,11 +305,11 @@ class Session:
             )
         if not self.is_open:
             raise WireError("not_joined", f"{say!r} before both have joined")
-        return [] if say == "alive" else [Told(printable(say, 50), body)]
+        return [] if say == "alive" else [Control(printable(say, 50), body)]
 
     def _greet(self, say: str, body: dict[str, Any]) -> list[Event]:
         try:
-            answer = self._handshake.hear(say, body)
+            answer = self._handshake.step(say, body)
         except UnwelcomeError as error:
             return self._refuse_peer(error.reason, error.detail)
         self.peer = self._handshake.peer

@@ -1,4 +1,4 @@
-"""A stream of bytes cut into its records, each received where it belongs. The records themselves are in greeting.py."""
+"""A byte stream cut into records, each received into its own buffer (records.py has their form)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _UNUSED = 2
 
 
 @dataclass(slots=True)
-class Parcel:
-    """A frame as it was received: lengths checked, nothing decoded; in `head`, the header ends at `end`."""
+class RawFrame:
+    """A received frame: lengths checked, nothing decoded; its header ends at `end` of `head`."""
 
     to: tuple[int, ...]
     head: bytes
@@ -46,20 +46,20 @@ class Parcel:
     payload: memoryview
 
 
-Record = dict[str, Any] | Parcel
+Record = dict[str, Any] | RawFrame
 """The map of a control message, or a frame."""
 
 
 def _bin_prefix(payload: int) -> int:
-    """Return the bytes of the `bin` prefix; the numbers behind it go straight into a buffer of their own."""
+    """Return the length of the msgpack `bin` prefix before a payload of numbers."""
     return 2 if payload - 2 < 2**8 else 3 if payload - 3 < 2**16 else 5
 
 
 class _Pool:
-    """Memory for payloads, which nobody clears: every byte of it is received.
+    """Uncleared memory for payloads: every byte of it is overwritten.
 
-    A large one is used again once nobody refers to it: pages that the kernel has to find and to
-    clear cost a third of the speed. At most two wait, one that is being mixed and one that comes
+    A large buffer is used again once nothing refers to it: fresh pages, which the kernel has to clear,
+    cost a third of the speed. At most two wait, one that is being mixed and one that comes
     meanwhile.
     """
 
@@ -69,7 +69,7 @@ class _Pool:
         self._known: list[NDArray[np.uint8]] = []
 
     def take(self, size: int) -> memoryview:
-        """Return writable memory that nobody else sees."""
+        """Return writable memory that no one else uses."""
         if size < _LARGE:
             return np.empty(size, np.uint8).data if size else _NOTHING
         for i in range(len(self._known)):
@@ -79,12 +79,12 @@ class _Pool:
         return self._known[-1].data
 
     def clear(self) -> None:
-        """Let go of it."""
+        """Release the memory."""
         self._known.clear()
 
 
 class Reader:
-    """What is being received: the step, and its buffer.
+    """The record that is being received: its current step and buffer.
 
     Attributes:
         may_deliver: frames are read; before both have joined they are refused unread.
@@ -127,15 +127,15 @@ class Reader:
 
     @property
     def is_inside(self) -> bool:
-        """The stream is inside a record."""
+        """Whether the stream is inside a record."""
         return self._have > 0 or self._step is not Reader._envelope
 
     def buffer(self) -> memoryview:
-        """Return where the next bytes belong."""
+        """Return the buffer that the next bytes go into."""
         return self._buffer[self._have :]
 
     def filled(self, count: int) -> Record | None:
-        """Return the record that ends with the `count` bytes written to `buffer()`, if one does.
+        """Return the record that ends with the `count` bytes written to `buffer()`, if any.
 
         Raises:
             WireError: these bytes are not ours; nothing after them means anything.
@@ -144,7 +144,7 @@ class Reader:
         self._have += count
         return self._step(self) if self._have == len(self._buffer) else None
 
-    def leap(self, view: memoryview, at: int) -> tuple[int, Parcel | None]:
+    def leap(self, view: memoryview, at: int) -> tuple[int, RawFrame | None]:
         """Read a frame that begins at `at` of `view`, with its header complete, in one step.
 
         Returns:
@@ -166,7 +166,7 @@ class Reader:
         head = bytes(view[begin - _PREFIX : stop])
         end = stop + self._size
         if end <= len(view):
-            return end - at, Parcel(self._to, head, self._end, memoryview(bytes(view[stop:end])))
+            return end - at, RawFrame(self._to, head, self._end, memoryview(bytes(view[stop:end])))
         buffer = self._pool.take(self._size)
         self._step, self._buffer, self._prefix = Reader._payload, buffer, head
         self._have = len(view) - stop
@@ -175,7 +175,7 @@ class Reader:
         return self.got, None
 
     def _learn(self, view: memoryview) -> bytes:
-        """Note what the envelope, recipients and lengths at the start of `view` say; return them, or nothing.
+        """Parse envelope, recipients and lengths at the start of `view`; return them, or nothing.
 
         The next frame mostly begins with the same bytes, and then nothing about them need be found
         out again.
@@ -204,7 +204,7 @@ class Reader:
         return lead
 
     def close(self) -> None:
-        """Let go of the buffer."""
+        """Release the buffer."""
         self._buffer = _NOTHING
         self._have = 0
         self._pool.clear()
@@ -262,13 +262,13 @@ class Reader:
     def _header(self) -> Record | None:
         self._prefix += bytes(self._buffer)
         if self._size <= 0:
-            return self._parcel(_NOTHING)
+            return self._raw_frame(_NOTHING)
         self._step, self._buffer, self._have = Reader._payload, self._pool.take(self._size), 0
         return None
 
     def _payload(self) -> Record | None:
-        return self._parcel(self._buffer)
+        return self._raw_frame(self._buffer)
 
-    def _parcel(self, payload: memoryview) -> Parcel:
+    def _raw_frame(self, payload: memoryview) -> RawFrame:
         self._next()
-        return Parcel(self._to, self._prefix, self._end, payload)
+        return RawFrame(self._to, self._prefix, self._end, payload)

@@ -1,4 +1,4 @@
-"""A TCP connection that carries one session: bytes are received where they belong and sent in pieces.
+"""A TCP connection that carries one session.
 
 Frames wait in one slot per (sender, kind), the newest wins: a slow reader costs memory for what is
 on the wire and one frame per slot, never a growing queue. Pieces of 256 KB let control messages,
@@ -24,7 +24,7 @@ from p2pfrl.net.tls import refusal
 PIECE = 256 * 1024
 STAGE = 256 * 1024
 _DIRECT = 32 * 1024
-"""Bytes from which a payload, or what remains of it, is received where it belongs, and not copied there."""
+"""Bytes from which (the rest of) a payload is received into its final buffer and not copied."""
 
 _GLANCE = 512
 """Bytes received after a large payload: the header of the next one, and little that would have to be copied."""
@@ -83,7 +83,7 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def pending(self) -> int:
-        """Frames in slots and pieces of frames that the transport has not taken yet."""
+        """The number of frames and pieces that the transport has not taken yet."""
         return len(self._slots) + len(self._sending)
 
     def tls(self) -> ssl.SSLObject | None:
@@ -91,7 +91,7 @@ class Link(asyncio.BufferedProtocol):
         return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
     def peer_host(self) -> str:
-        """Return the host at the other end; nothing where the connection was gone before it was looked at."""
+        """Return the host at the other end; empty where the connection has already closed."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if name else ""
 
@@ -108,7 +108,7 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes belong: a large payload's own buffer, so that it is never copied."""
+        """Return the buffer for the next bytes; a large payload has its own and is never copied."""
         self._direct = self.session.buffer()
         if len(self._direct) >= _DIRECT:
             self._is_large = len(self._direct) >= STAGE
@@ -117,7 +117,7 @@ class Link(asyncio.BufferedProtocol):
         return self._stage[:_GLANCE] if self._is_large else self._stage
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what `nbytes` received bytes mean."""
+        """Process `nbytes` received bytes."""
         if self._direct is None:
             self._is_large = False
             self._handle(self.session.feed(self._stage[:nbytes], self._clock()))
@@ -131,7 +131,7 @@ class Link(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the session; nothing keeps what a connection cost once it is gone, or refused ones would pile up."""
+        """Inform the session and release everything that the connection held."""
         self.closed.set()
         if self._cut is not None:
             self._cut.cancel()
@@ -152,7 +152,7 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def tick(self) -> None:
-        """Let the session look at the time; give up a reader that has taken nothing for one timeout."""
+        """Let the session check the time; give up on a reader that took nothing for one timeout."""
         now = self._clock()
         self.measure()
         self._handle(self.session.tick(now))
@@ -170,13 +170,13 @@ class Link(asyncio.BufferedProtocol):
             )
 
     def excuse(self, seconds: float) -> None:
-        """Do not hold time against the other side in which this process did not run itself."""
+        """Extend all deadlines by `seconds` during which this process itself did not run."""
         self.session.excuse(seconds)
         if self._stuck is not None:
             self._stuck = self._stuck[0] + seconds, self._stuck[1]
 
     def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
-        """Send a frame to agents at the other end; a frame of the same sender and kind that still waits is replaced."""
+        """Send a frame; it replaces a waiting frame of the same sender and kind."""
         session, transport = self.session, self._transport
         waits = self._paused or self._slots or self._sending or self._control or session.outgoing
         if (
@@ -197,14 +197,14 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def close(self, say: str | None = None, **body: object) -> None:
-        """Close the connection once what was said has been sent."""
+        """Close the connection once everything queued has been sent."""
         if say is not None and self.session.is_open:
             self.session.say(say, **body)
         self.flush()
         self.shut()
 
     def shut(self) -> None:
-        """Close the connection after what is being sent; whoever does not read it within one timeout is cut off."""
+        """Close after pending data; a reader that takes nothing for one timeout is cut off."""
         if not self._transport.is_closing():
             self._transport.close()
             if not self.closed.is_set():
@@ -215,7 +215,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def measure(self) -> None:
-        """Read the smallest round trip that the kernel has measured, where it says.
+        """Read the smallest round trip that the kernel has measured, where it reports one.
 
         `tcpi_min_rtt` of Linux's `struct tcp_info`: microseconds, at offset 148.
         """
@@ -231,7 +231,7 @@ class Link(asyncio.BufferedProtocol):
                 self.round_trip = microseconds / 1e6
 
     def flush(self) -> None:
-        """Send control messages, then pieces of frames, as long as the transport takes them."""
+        """Send control messages, then pieces of frames, as long as the transport accepts them."""
         session, transport = self.session, self._transport
         if session.outgoing:
             self._control.extend(session.outgoing)
@@ -261,7 +261,7 @@ class Link(asyncio.BufferedProtocol):
         self._sending.extend(payload[i : i + PIECE] for i in range(0, len(payload), PIECE))
 
     def _begin(self, to: tuple[int, ...], frame: Frame) -> bytes:
-        """Return what stands before a frame's payload; the envelope is mostly that of the frame before."""
+        """Return the bytes that precede a frame's payload."""
         if to != self._to:
             self._to, self._envelope = to, envelope(to)
         return self._envelope + frame.head
@@ -274,7 +274,7 @@ class Link(asyncio.BufferedProtocol):
 
 
 def _tune(sock: socket.socket | None, timeout: float) -> None:
-    """Send at once, and let the kernel find a dead link: keepalive when idle, TCP_USER_TIMEOUT when busy."""
+    """Disable Nagle's delay and let the kernel find dead links (keepalive, TCP_USER_TIMEOUT)."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

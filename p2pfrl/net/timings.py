@@ -1,4 +1,4 @@
-"""When a process sent, received and trained: what `p2pfrl calibrate` reads.
+"""Times of frames and updates in one process, for `p2pfrl calibrate`.
 
 Messages between agents of one process are not in it: they take no time that a network could be
 blamed for.
@@ -20,7 +20,7 @@ _FILE_LIMIT = 2**28
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One frame left for agents of other processes, in this order; time in nanoseconds of the process's clock."""
+    """A frame left for agents of other processes; times in nanoseconds of the process's clock."""
 
     sender: int
     to: tuple[int, ...]
@@ -32,7 +32,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One frame of an agent of another process arrived whole, and had been checked."""
+    """A frame of an agent of another process arrived whole and was checked."""
 
     receiver: int
     sender: int
@@ -43,7 +43,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """One local update of an agent, from its start to its end."""
+    """A local update of an agent, from start to end."""
 
     agent: int
     start: int
@@ -53,7 +53,7 @@ class Worked:
 
 @dataclass(slots=True)
 class Timings:
-    """What one process saw, the first `LIMIT` of each kind.
+    """The first `LIMIT` events of each kind in one process.
 
     Attributes:
         scenario: hash of the scenario.
@@ -71,7 +71,7 @@ class Timings:
 
 
 class Stopwatch:
-    """Notes times while a process runs.
+    """Records times while a process runs.
 
     Attributes:
         timings: what was noted.
@@ -126,7 +126,7 @@ def write_timings(path: Path, timings: Timings) -> None:
 
 
 def read_timings(path: Path) -> Timings:
-    """Return what a file holds.
+    """Return the content of a file of timings.
 
     Raises:
         RecordError: it is missing, or not such a file.

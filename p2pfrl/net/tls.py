@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3 between peers: who the other end is, its certificate says, and no field of a message.
+"""Mutual TLS 1.3 between peers: the certificate, not a message, identifies the other side.
 
 The names in the certificate (subjectAltName) `agent-3.p2pfrl`, `edge-0.p2pfrl` and
 `coordinator.p2pfrl` are the identity; host names and addresses play no part in it, since a peer may
@@ -65,11 +65,11 @@ _MEANINGS = {
 
 
 class CertificateError(P2PFRLError):
-    """A certificate or key cannot be used or made; the message says where, what was expected and got, and the fix."""
+    """A certificate or key cannot be used or created."""
 
 
 def name_of(agent: int) -> str:
-    """Return the name that a certificate carries for `agent`.
+    """Return the name of `agent` in a certificate.
 
     >>> name_of(3), name_of(COORDINATOR), name_of(-2)
     ('agent-3.p2pfrl', 'coordinator.p2pfrl', 'edge-0.p2pfrl')
@@ -81,7 +81,7 @@ def name_of(agent: int) -> str:
 
 
 def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
-    """Return the ids, ascending, that the certificate of the other side names; those below 0 are coordinators.
+    """Return the ids that the other side's certificate names, ascending; coordinators are below 0.
 
     Empty where it names none, or where the handshake has not verified a certificate: such a peer
     may claim no agent.
@@ -105,7 +105,7 @@ def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
 
 
 def refusal(error: ssl.SSLError) -> tuple[str, str]:
-    """Return (reason, detail) of a failed handshake, or of the alert by which the other side ended a connection.
+    """Return (reason, detail) of a failed handshake or of the alert that ended a connection.
 
     `reason` is one of: certificate_expired, certificate_not_yet_valid, wrong_authority,
     no_certificate, bad_certificate, wrong_tls_version, not_tls, tls_failed. The alerts of TLS do
@@ -128,7 +128,7 @@ def contexts(
     *,
     on_refused: Callable[[str, str], None] = lambda reason, detail: None,
 ) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return the contexts of (server, client): TLS 1.3 alone, both sides show a certificate of `authority`.
+    """Return (server, client) contexts: TLS 1.3 only, both sides certified by `authority`.
 
     The peer first greets itself in memory, so that a certificate which every other peer would
     refuse is found here. Tickets are off: a resumed connection would skip the look at the
@@ -160,12 +160,12 @@ def contexts(
         raise CertificateError(
             f"{certificate}: expected the name of an agent such as {name_of(0)}, got none; is it a peer's certificate?"
         )
-    server.sslobject_class = _telling(on_refused)
+    server.sslobject_class = _reporting(on_refused)
     return server, client
 
 
 def own_agents(pair: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[int, ...]:
-    """Return the ids that our own certificate names, as another peer would read them.
+    """Return the ids that this process's own certificate names.
 
     Args:
         pair: the contexts of (server, client).
@@ -225,29 +225,29 @@ def _context(protocol: int, authority: Path, certificate: Path, key: Path) -> ss
 
 
 class Counted(ssl.SSLObject):
-    """A server's end of TLS connections that counts.
+    """A server-side TLS object that counts refused handshakes.
 
     Attributes:
-        told: refusals that were reported, of connections that have not ended yet.
+        reported: reported refusals of connections that have not ended yet.
     """
 
-    told: ClassVar[int] = 0
+    reported: ClassVar[int] = 0
 
 
-def was_told(context: ssl.SSLContext) -> bool:
-    """Return whether the handshake that ended just now had been reported as refused.
+def was_reported(context: ssl.SSLContext) -> bool:
+    """Return whether the handshake that just ended has been reported as refused.
 
-    Whose refusal ended which connection nothing tells, but each of them ends one.
+    A refusal cannot be matched to its connection, but each one ends exactly one.
     """
     kind = context.sslobject_class
-    if not (isinstance(kind, type) and issubclass(kind, Counted)) or kind.told == 0:
+    if not (isinstance(kind, type) and issubclass(kind, Counted)) or kind.reported == 0:
         return False
-    kind.told -= 1
+    kind.reported -= 1
     return True
 
 
-def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
-    """Return a server's end of a TLS connection that reports a refusal and lets the alert go out before it fails.
+def _reporting(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
+    """Return a server-side TLS object that reports a refusal and sends the alert before it fails.
 
     asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still
     unsent, and report nothing; the other side would read a bare end of stream. They do send what is
@@ -255,7 +255,7 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
     closed at once.
     """
 
-    class Telling(Counted):
+    class Reporting(Counted):
         _error: ssl.SSLError | None = None
 
         def do_handshake(self) -> None:
@@ -271,9 +271,9 @@ def _telling(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
                 if reason == "not_tls":
                     raise
                 self._error = error
-                Telling.told += 1
+                Reporting.reported += 1
                 raise ssl.SSLWantReadError(
                     ssl.SSL_ERROR_WANT_READ, "the alert goes out first"
                 ) from error
 
-    return Telling
+    return Reporting

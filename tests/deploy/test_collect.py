@@ -232,7 +232,7 @@ def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
     assert load(tmp_path / "out").summary["mode"] == "gossip"
 
 
-# Journals written by hand: what happened to their processes is known exactly.
+# Journals written by hand: what handle to their processes is known exactly.
 
 
 class Counts:

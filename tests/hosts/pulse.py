@@ -26,7 +26,7 @@ SIZE = 100
 PULSE = 0.05
 
 
-class Ear:
+class Log:
     def note(self, what: str, **details: Any) -> None:
         print(what, time.monotonic(), details, file=sys.stderr, flush=True)
 
@@ -46,7 +46,7 @@ async def main(agent: int, own: tuple[str, int], other: tuple[str, int]) -> None
         timing=Timing(start=30.0),
         receive=received,
         report=lambda agents, up: None,
-        ear=Ear(),
+        log=Log(),
     )
     listener.accept = mesh.accept
     await mesh.open()

@@ -39,7 +39,7 @@ from test_bad_input import (
 
 from p2pfrl.core.wire import MAGIC
 from p2pfrl.net.records import Identity, envelope
-from p2pfrl.net.session import Closed, Delivered, Event, Refused, Session, Told
+from p2pfrl.net.session import Closed, Control, Delivered, Event, Refused, Session
 
 BATCH = 20
 WAIT = 20.0
@@ -275,7 +275,7 @@ class Feeder:
                 isinstance(event, Closed) and event.reason not in ("closed", "bye")
             ):
                 self.outcomes[event.reason] += 1
-            elif isinstance(event, Told):
+            elif isinstance(event, Control):
                 self.outcomes["unexpected"] += 1
             elif isinstance(event, Delivered):
                 self.outcomes["delivered"] += 1

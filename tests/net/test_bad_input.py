@@ -37,7 +37,7 @@ VECTOR = np.arange(SIZE, dtype="<f4")
 
 
 @dataclass
-class Ear:
+class Log:
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, what: str, **details: object) -> None:
@@ -60,7 +60,7 @@ class House:
     victim: Mesh
     honest: Mesh
     address: tuple[str, int]
-    ear: Ear
+    log: Log
     applied: list[Delivered]
     answered: asyncio.Event
     size: int
@@ -77,7 +77,7 @@ class House:
             self.answered.clear()
             frame = self.encoder.encode(vector, kind=UPDATE, round=self.round, parts=("actor",))
             self.round += 1
-            assert self.honest.send(self.address, [VICTIM], frame, HONEST), self.ear.lines[-5:]
+            assert self.honest.send(self.address, [VICTIM], frame, HONEST), self.log.lines[-5:]
             await asyncio.wait_for(self.answered.wait(), WAIT)
             seconds.append(time.perf_counter() - began)
         return seconds
@@ -92,7 +92,7 @@ class House:
         try:
             await self.until(lambda: self.victim.refusals.get(reason, 0) >= count)
         except TimeoutError:
-            pytest.fail(f"not refused as {reason}: {self.victim.refusals}, {self.ear.lines[-3:]}")
+            pytest.fail(f"not refused as {reason}: {self.victim.refusals}, {self.log.lines[-3:]}")
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +102,7 @@ async def house(
     security: Callable[[int], Security] = lambda agent: Security(),
 ) -> AsyncIterator[House]:
     timing = timing or Timing()
-    ear, applied, answered = Ear(), [], asyncio.Event()
+    log, applied, answered = Log(), [], asyncio.Event()
     listeners: list[Listener] = []
     places = []
     terms = {agent: security(agent) for agent in (VICTIM, HONEST)}
@@ -129,7 +129,7 @@ async def house(
         identity(VICTIM),
         {places[1]: (HONEST,), ("127.0.0.1", 9): (NOBODY,)},
         receive=receive,
-        ear=ear,
+        log=log,
         security=terms[VICTIM],
         **common,
     )
@@ -137,7 +137,7 @@ async def house(
         identity(HONEST),
         {places[0]: (VICTIM,)},
         receive=lambda event: answered.set(),
-        ear=Ear(),
+        log=Log(),
         security=terms[HONEST],
         **common,
     )
@@ -146,7 +146,7 @@ async def house(
     opening = asyncio.create_task(victim.open())
     try:
         await asyncio.wait_for(honest.open(), WAIT)
-        there = House(victim, honest, places[0], ear, applied, answered, size, listeners[0])
+        there = House(victim, honest, places[0], log, applied, answered, size, listeners[0])
         await there.rounds(3)
         yield there
         await there.rounds(3)
@@ -360,7 +360,7 @@ def test_what_is_no_stream_of_ours_is_closed_and_honest_rounds_go_on(name: str) 
             await there.refused(reason)
             await attacker.closed()
             assert there.victim.refusals == {reason: 1}
-            (line,) = [line for line in there.ear.lines if line["what"] == "refused"]
+            (line,) = [line for line in there.log.lines if line["what"] == "refused"]
             assert line["agents"] == ((NOBODY,) if joins else ())
             assert line["where"].startswith("127.0.0.1:")
             assert len(there.applied) == (name == "trailing bytes")
@@ -378,7 +378,7 @@ def test_a_frame_that_is_not_what_was_agreed_is_refused_and_the_next_is_taken(na
             await there.refused(reason)
             assert there.applied == []
             assert there.victim.refusals == {reason: 1}
-            (line,) = [line for line in there.ear.lines if line["what"] == "refused"]
+            (line,) = [line for line in there.log.lines if line["what"] == "refused"]
             assert line["agents"] == (NOBODY,)
             attacker.send(built(sequence=9))
             await there.until(lambda: there.applied)
@@ -558,9 +558,9 @@ def test_of_a_thousand_silent_connections_few_are_held_and_an_honest_one_still_j
                 for _ in range(1000):
                     _, writer = await asyncio.open_connection(*there.address)
                     writers.append(writer)
-                    assert len(there.victim._gate) <= 18
+                    assert len(there.victim._admission) <= 18
                 await there.refused("too_many", 900)
-                lines = [line for line in there.ear.lines if line["what"] == "refused"]
+                lines = [line for line in there.log.lines if line["what"] == "refused"]
                 assert len(lines) <= 20
                 async with attack(there.address, join=True) as late:
                     late.send(built())
@@ -586,7 +586,7 @@ def test_a_flood_of_valid_small_frames_and_of_refused_ones_leaves_few_lines_and_
                 await there.rounds(1)
             await there.until(lambda: len(there.applied) == 3000)
             assert there.victim.refusals == {"corrupt": 300}
-            assert len([line for line in there.ear.lines if line["what"] == "refused"]) <= 20
+            assert len([line for line in there.log.lines if line["what"] == "refused"]) <= 20
             session = there.victim._links["127.0.0.1", 9].session
             assert all(len(seen.numbers) <= 513 for seen in session._newest.values())
 
@@ -664,7 +664,7 @@ async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
         spawn=lambda agent, port: blueprint.agent(agent, 0, port, trainer, Nothing()),
         security=Security(),
         timing=Timing(start=WAIT),
-        ear=Ear(),
+        log=Log(),
     )
     running = asyncio.create_task(node.run(listener))
     try:
@@ -725,7 +725,7 @@ def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
             spawn=lambda agent, port: pytest.fail("no"),
             security=Security(),
             timing=Timing(),
-            ear=Ear(),
+            log=Log(),
         )
         frame = Encoder(RUN, 1).encode(None, kind="skip", round=0)
         for _ in range(3000):

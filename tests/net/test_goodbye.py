@@ -30,7 +30,7 @@ def test_a_neighbor_that_has_finished_or_is_not_needed_any_more_is_not_called_lo
                 while not right.reports:
                     await asyncio.sleep(0)
             assert right.reports == [False], "the agents are told either way, or they would wait"
-            assert right.ear.said == ["joined", noted]
+            assert right.log.said == ["joined", noted]
             assert right.mesh.refusals == {}
         finally:
             await right.mesh.close()

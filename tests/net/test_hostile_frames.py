@@ -96,7 +96,7 @@ async def storm(frames: int, seed: int, rate: float) -> Storm:
             found.grown = resident() - before
             found.sent = json.loads(said)
             found.counted = Counter({**there.victim.refusals, "delivered": delivered})
-            found.lines = [line for line in there.ear.lines if line["what"] == "refused"]
+            found.lines = [line for line in there.log.lines if line["what"] == "refused"]
             assert await asyncio.wait_for(feeder.wait(), 30) == 0
         finally:
             pool.shutdown()

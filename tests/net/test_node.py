@@ -2,7 +2,7 @@
 
 import asyncio
 
-from test_bad_input import RING, RUN, Ear, identity
+from test_bad_input import RING, RUN, Log, identity
 
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.core.types import Missing
@@ -32,7 +32,7 @@ def test_who_waits_for_a_neighbor_that_is_a_thousand_rounds_ahead_is_told_the_ro
             spawn=lambda agent, port: None,  # type: ignore[arg-type,return-value]
             security=Security(),
             timing=Timing(),
-            ear=Ear(),
+            log=Log(),
         )
         own, other = Encoder(RUN, 2), Encoder(RUN, 1)
         waits_for = 10

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from test_bad_input import Ear
+from test_bad_input import Log
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
@@ -12,7 +12,7 @@ from p2pfrl.net.fleet import Fleet
 from p2pfrl.net.listener import listen
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.records import Identity
-from p2pfrl.net.rendezvous import Lobby, join
+from p2pfrl.net.rendezvous import Rendezvous, join
 
 TIMING = Timing(heartbeat=0.2, timeout=0.6, start=20.0)
 
@@ -22,7 +22,7 @@ def test_silent_connections_at_the_lead_are_given_up_and_whoever_comes_properly_
         decoder = Decoder("run", agents=2, parts=("p",), size=4, dtype="float32")
         own = Identity("run", "hash", "layout", (0,), 0, bytes(16), ("127.0.0.1", 7000))
         said: list[str] = []
-        lobby = Lobby(
+        rendezvous = Rendezvous(
             own,
             own.address,
             everyone=[0, 1],
@@ -30,10 +30,10 @@ def test_silent_connections_at_the_lead_are_given_up_and_whoever_comes_properly_
             security=Security(),
             timing=TIMING,
             progress=said.append,
-            ear=Ear(),
+            log=Log(),
         )
         listener, where = await listen(("127.0.0.1", 0), None)
-        gathering = asyncio.create_task(lobby.gather(listener))
+        gathering = asyncio.create_task(rendezvous.gather(listener))
         silent = [await asyncio.open_connection(*where) for _ in range(100)]
         try:
             async with asyncio.timeout(20):
@@ -41,7 +41,7 @@ def test_silent_connections_at_the_lead_are_given_up_and_whoever_comes_properly_
                     with contextlib.suppress(ConnectionError):
                         while await reader.read(4096):
                             pass
-            assert len(lobby._gate) == 0
+            assert len(rendezvous._admission) == 0
             guest = Identity("run", "hash", "layout", (), 0, bytes(16), ("127.0.0.1", 7001))
             options = {
                 "decoder": decoder,

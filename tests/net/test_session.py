@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from p2pfrl.core.types import SKIP, UPDATE
 from p2pfrl.core.wire import VERSION, Decoder, Encoder, Frame
 from p2pfrl.net.records import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
-from p2pfrl.net.session import Closed, Delivered, Event, Opened, Refused, Session, Told
+from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Refused, Session
 from p2pfrl.net.stream import _Pool
 
 SIZE = 6
@@ -365,7 +365,7 @@ def test_what_is_kept_of_a_peer_does_not_grow_with_the_number_of_its_frames():
 
 def test_unknown_control_messages_are_handed_on_with_a_short_name():
     (told,) = joined().feed(control("x" * 1000, a=1), 0.0)
-    assert told == Told("x" * 50, {"a": 1})
+    assert told == Control("x" * 50, {"a": 1})
 
 
 @pytest.mark.parametrize("piece", [1, 7, 10**6], ids=["byte by byte", "seven bytes", "in one step"])
@@ -398,7 +398,7 @@ STREAM = b"".join(
         control("bye"),
     ]
 )
-WHOLE = ["Delivered", "Delivered", "Told", "spoofed_sender", "Delivered", "bye"]
+WHOLE = ["Delivered", "Delivered", "Control", "spoofed_sender", "Delivered", "bye"]
 
 
 @settings(deadline=None, max_examples=200)

@@ -65,7 +65,7 @@ class Cable:
             flow.cancel()
 
 
-class Ear:
+class Log:
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -79,7 +79,7 @@ class Side:
     def __init__(self, agent: int, own: Address, other: Address) -> None:
         self.rounds: list[int] = []
         self.reports: list[bool] = []
-        self.ear = Ear()
+        self.log = Log()
         self._agent, self._other = agent, other
         self._encoder = Encoder("run", agent)
         identity = Identity("run", "hash", "layout", (agent,), 0, bytes(16), own)
@@ -90,7 +90,7 @@ class Side:
             decoder=decoder,
             security=Security(),
             timing=TIMING,
-            ear=self.ear,
+            log=self.log,
             receive=self.hear,
             report=lambda agents, up: self.reports.append(up),
         )
@@ -143,7 +143,7 @@ def test_rounds_go_on_over_a_second_connection_and_none_is_lost_or_reported(time
                 assert left.rounds == list(range(1, 2 * len(left.rounds), 2))
                 for side in (left, right):
                     assert side.reports == []
-                    assert side.ear.said == ["joined"] + ["reconnected"] * times
+                    assert side.log.said == ["joined"] + ["reconnected"] * times
                     assert side.mesh.refusals == {}
             finally:
                 for listener in listeners:

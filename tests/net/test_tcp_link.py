@@ -47,7 +47,7 @@ class Peer:
             timing=timing,
             receive=self.receive,
             report=self.report,
-            ear=Quiet(),
+            log=Quiet(),
         )
 
     def receive(self, event: Delivered) -> None:
@@ -159,7 +159,7 @@ def test_a_killed_peer_is_noticed_at_once_and_its_successor_is_heard_though_it_c
             await dialer.until(lambda: dialer.reports)
             await asyncio.wait_for(opening, WAIT)
             await first.mesh.close()
-            failed = lambda: dialer.mesh._worth_a_line.counts.get(("unreachable", (HIGH,)), 0)  # noqa: E731
+            failed = lambda: dialer.mesh._throttle.counts.get(("unreachable", (HIGH,)), 0)  # noqa: E731
             async with asyncio.timeout(WAIT):
                 while failed() < 3:
                     await asyncio.sleep(0.01)

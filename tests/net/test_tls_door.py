@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from test_bad_input import HONEST, VICTIM, WAIT, Ear, House, decoder, house, identity
+from test_bad_input import HONEST, VICTIM, WAIT, House, Log, decoder, house, identity
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.net import certificates as pki
 from p2pfrl.net import listener as listening
 from p2pfrl.net.mesh import Mesh, Security, Timing
 from p2pfrl.net.options import Relay
-from p2pfrl.net.rendezvous import Lobby, join
+from p2pfrl.net.rendezvous import Rendezvous, join
 from p2pfrl.net.tls import agents_of, contexts
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
@@ -86,7 +86,7 @@ def test_of_five_hundred_who_never_begin_tls_few_are_held_and_honest_ones_go_on_
         with sockets() as silent:
             async with house(security=security(certificates / "home")) as there:
                 door = there.door.server
-                assert isinstance(door, listening.TlsDoor)
+                assert isinstance(door, listening.TlsListener)
                 before = descriptors()
                 for _ in range(10):
                     await knock(there, silent, SILENT // 10)
@@ -98,7 +98,7 @@ def test_of_five_hundred_who_never_begin_tls_few_are_held_and_honest_ones_go_on_
                 await there.until(lambda: there.victim.refusals.get("too_many", 0) >= SILENT - held)
                 await there.rounds(2)
                 assert descriptors() - before - SILENT <= held
-                refused = [line for line in there.ear.lines if line["what"] == "refused"]
+                refused = [line for line in there.log.lines if line["what"] == "refused"]
                 assert len(refused) <= 20
                 assert refused[0]["where"].startswith("127.0.0.1:")
                 # An honest one comes while they wait.
@@ -129,7 +129,7 @@ def test_a_refused_handshake_is_counted_by_reason_on_both_sides(
                 "timing": Timing(start=WAIT),
                 "receive": lambda event: None,
                 "report": lambda agents, up: None,
-                "ear": Ear(),
+                "log": Log(),
             }
             stranger = Mesh(
                 identity(HONEST),
@@ -183,11 +183,11 @@ def test_lead_and_follower_both_say_why_they_do_not_meet(
     async def main() -> None:
         home = security(certificates / "home")(VICTIM)
         common = {"decoder": decoder(), "timing": Timing(start=WAIT), "progress": lambda text: None}
-        ear = Ear()
+        log = Log()
         listener, where = await listening.listen(("127.0.0.1", 0), home.server)
         own = identity(VICTIM)
-        lobby = Lobby(own, where, everyone=[0, 1], security=home, ear=ear, **common)  # type: ignore[arg-type]
-        gathering = asyncio.create_task(lobby.gather(listener))
+        rendezvous = Rendezvous(own, where, everyone=[0, 1], security=home, log=log, **common)  # type: ignore[arg-type]
+        gathering = asyncio.create_task(rendezvous.gather(listener))
         await asyncio.sleep(0)
         follower = security(certificates / authority)(HONEST) if authority else Security()
         try:
@@ -202,12 +202,12 @@ def test_lead_and_follower_both_say_why_they_do_not_meet(
                         **common,
                     )  # type: ignore[arg-type]
             async with asyncio.timeout(WAIT):
-                while len(ear.lines) < 2:
+                while len(log.lines) < 2:
                     await asyncio.sleep(0.001)
         finally:
             gathering.cancel()
             listener.server.close()
-        assert [(line["what"], line["reason"], line["count"]) for line in ear.lines] == [
+        assert [(line["what"], line["reason"], line["count"]) for line in log.lines] == [
             ("refused", reason, 1),
             ("refused", reason, 2),
         ]
