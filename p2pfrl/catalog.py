@@ -1,4 +1,4 @@
-"""Every axis by name, and where its table of rules stands. Tables are imported when they are first asked for."""
+"""The catalog of axes: name -> table of rules, imported on first use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table(axis: str) -> Mapping[str, type]:
 
 
 def kind_of(axis: str, rule: object) -> str:
-    """Return the name of a rule in scenario files; for a rule of the user's own, where its class stands."""
+    """Return a rule's name in scenario files; for a user's own rule, its class path."""
     for kind, cls in table(axis).items():
         if type(rule) is cls:
             return kind

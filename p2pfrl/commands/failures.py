@@ -30,9 +30,9 @@ def as_json(problems: Sequence[str], code: int) -> str:
 def fields(message: str) -> dict[str, str | None]:
     """Return where a problem is, what was expected, what was got, and how to fix it, as far as its message says.
 
-    >>> fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes")
-    {'where': 'ring.toml:3:1: agents', 'expected': 'an integer', 'got': "'4'", 'fix': 'write it
-    without quotes'}
+    >>> found = fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes")
+    >>> [found[key] for key in ("where", "expected", "got", "fix")]
+    ['ring.toml:3:1: agents', 'an integer', "'4'", 'write it without quotes']
     >>> fields("ring.toml:7:1: mixing.alhpa: unknown key; did you mean 'alpha'?")["fix"]
     "did you mean 'alpha'?"
     """

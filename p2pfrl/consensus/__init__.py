@@ -1,1 +1,1 @@
-"""How agents agree: topologies, mixing, aggregators, coordinator, schedules, and the theory that predicts them."""
+"""Consensus: topologies, mixing, aggregators, coordinator, schedules and their theory."""

@@ -1,4 +1,4 @@
-"""Eigenvalues of mixing matrices and Laplacians: by Fourier transform, dense, or by Lanczos, whichever fits.
+"""Eigenvalues of mixing matrices and Laplacians: by Fourier transform, dense, or by Lanczos.
 
 Matrices come by rows, as `Mixing.weights` gives them. A circulant one (rings, exponential and
 complete graphs) is diagonal in the Fourier basis, at any size. Others are dense up to 1500 agents;
@@ -69,7 +69,7 @@ def is_symmetric(rows: Rows) -> bool:
 
 
 def eigenvalues(rows: Rows) -> NDArray[np.inexact]:
-    """Return all n eigenvalues, in no particular order; needs memory for a dense matrix unless it is circulant."""
+    """Return all n eigenvalues in no order; needs a dense matrix unless W is circulant."""
     spectrum = _circulant(rows)
     if spectrum is not None:
         return spectrum.real if is_symmetric(rows) else spectrum
@@ -78,7 +78,7 @@ def eigenvalues(rows: Rows) -> NDArray[np.inexact]:
 
 
 def second_modulus(rounds: Sequence[Rows]) -> float:
-    """Return the second-largest modulus among the eigenvalues of W_{p-1} ... W_0, p = len(rounds); 0 below 1e-12.
+    """Return the second-largest eigenvalue modulus of W_{p-1} ... W_0; 0 below 1e-12.
 
     Raises:
         TopologyError: a large matrix without symmetry does not yield (ARPACK does not converge).
@@ -107,7 +107,7 @@ def second_modulus(rounds: Sequence[Rows]) -> float:
 
 
 def laplacian(graph: Graph) -> tuple[dict[int, float], ...]:
-    """Return L = D - A by rows, D the diagonal of the numbers of agents heard."""
+    """Return L = D - A by rows, D the diagonal of in-degrees."""
     return tuple(
         dict(sorted({i: float(len(heard)), **dict.fromkeys(heard, -1.0)}.items()))
         for i, heard in enumerate(graph.predecessors)

@@ -1,4 +1,4 @@
-"""How much a payload counts that lags tau rounds behind: the factor s(tau) <= 1 of asynchronous averaging."""
+"""Staleness weights: the factor s(tau) <= 1 of a payload that lags tau rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Staleness(ABC):
 
 @rule
 class Constant(Staleness):
-    """s(tau) = 1: a late payload counts like a fresh one. Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934."""
+    """s(tau) = 1 (Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934)."""
 
     def factor(self, tau: int) -> float:
         """Return 1."""
@@ -28,7 +28,7 @@ class Constant(Staleness):
 
 @rule
 class Polynomial(Staleness):
-    """s(tau) = (1 + tau)^-power. Xie, Koyejo, Gupta, "Asynchronous federated optimization", OPT 2020, arXiv 1903.03934.
+    """s(tau) = (1 + tau)^-power (Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934).
 
     >>> [round(Polynomial().factor(tau), 4) for tau in (0, 1, 4, 9)]
     [1.0, 0.7071, 0.4472, 0.3162]
@@ -43,7 +43,7 @@ class Polynomial(Staleness):
 
 @rule
 class Hinge(Staleness):
-    """s(tau) = 1 up to `grace`, then 1 / (slope (tau - grace) + 1). Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934.
+    """s(tau) = 1 up to `grace`, then 1 / (slope (tau - grace) + 1) (arXiv 1903.03934).
 
     >>> [round(Hinge().factor(tau), 4) for tau in (4, 5, 9)]
     [1.0, 0.0909, 0.0196]

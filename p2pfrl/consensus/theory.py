@@ -1,4 +1,4 @@
-"""What theory predicts: rates of consensus, noise floors, fixed points, stability under delay, throughput.
+"""Predictions of theory: consensus rates, noise floors, fixed points, delay, throughput.
 
 Tests hold the simulator to these formulas, `validate` prints them and figures draw them over what
 was measured.
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def lambda_2(weights: Rows) -> float:
-    """Return |lambda_2|, the second-largest modulus among the eigenvalues of W: disagreement shrinks by it per round.
+    """Return |lambda_2| of W, the second-largest eigenvalue modulus: the rate per round.
 
     Args:
         weights: W by rows, as `Mixing.weights` gives it. 1 where the graph is disconnected; 0 for
@@ -73,7 +73,7 @@ def spectral_gap(weights: Rows) -> float:
 
 
 def contraction(rounds: Sequence[Rows]) -> float:
-    """Return the rate per round of a sequence W_0, ..., W_{p-1} that repeats: |lambda_2(W_{p-1} ... W_0)|^(1/p).
+    """Return the rate per round of a periodic sequence: |lambda_2(W_{p-1} ... W_0)|^(1/p).
 
     0 where one period averages exactly, as one-peer exponential graphs of 2^k agents do (Ying et
     al., NeurIPS 2021, arXiv 2110.13363).
@@ -82,7 +82,7 @@ def contraction(rounds: Sequence[Rows]) -> float:
 
 
 def rounds_to(epsilon: float, rate: float, *, period: int = 1) -> int | None:
-    """Return ceil(ln epsilon / ln rate), the rounds until disagreement has shrunk to `epsilon`; None where never.
+    """Return ceil(ln epsilon / ln rate), the rounds to shrink disagreement to `epsilon`, or None.
 
     Args:
         epsilon: in (0, 1).
@@ -100,7 +100,7 @@ def rounds_to(epsilon: float, rate: float, *, period: int = 1) -> int | None:
 def sampled_contraction(
     view: TopologyView, mixing: Mixing, *, rounds: int = 64, width: int = 32
 ) -> float:
-    """Return the rate per round of a sequence of fresh draws: how disagreement shrinks over this run's rounds.
+    """Return the rate per round of a sequence of random graphs, estimated on samples.
 
     Random vectors, `(n, width)`, go through W_0, ..., W_{rounds-1}; the rate is exp of the mean log
     ratio of their distances to the mean in the second half, which approaches the largest Lyapunov
@@ -121,7 +121,7 @@ def sampled_contraction(
 
 
 def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
-    """Return rho(E[W (x) W]): the factor per exchange by which E||x - mean||^2 shrinks when random pairs average.
+    """Return rho(E[W (x) W]): the factor per exchange of E||x - mean||^2 for random pairs.
 
     Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W
     M W], M = x x^T, is M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T,
@@ -153,7 +153,7 @@ def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory says about mixing on a topology, before anything runs.
+    """What theory says about mixing on a topology.
 
     Attributes:
         lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph,
@@ -213,7 +213,7 @@ def best_alpha(graph: Graph) -> float:
 
 
 def dpsgd_floor(weights: Rows, lr: float, sigma: float, order: str) -> float:
-    """Return the stationary disagreement sum_i ||x_i - mean(x)||^2 / d that gradient noise alone keeps up.
+    """Return the stationary disagreement sum_i ||x_i - mean(x)||^2 / d under gradient noise.
 
     adapt_then_combine, x <- W (x - lr g): lr^2 sigma^2 sum_{k>=2} l_k^2 / (1 - l_k^2).
     combine_while_adapting, x <- W x - lr g: lr^2 sigma^2 sum_{k>=2} 1 / (1 - l_k^2).
@@ -248,7 +248,7 @@ _FLOORS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 def fedavg_fixed_point(
     A: NDArray[np.float64], x_star: NDArray[np.float64], lr: float, steps: int
 ) -> NDArray[np.float64]:
-    """Return where FedAvg ends on f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i): (sum_i G_i)^-1 sum_i G_i x*_i.
+    """Return FedAvg's fixed point on quadratics: (sum_i G_i)^-1 sum_i G_i x*_i.
 
     G_i = I - (I - lr A_i)^steps. It is the optimum (sum A_i)^-1 sum A_i x*_i only for steps = 1 or
     equal A_i.
@@ -270,7 +270,7 @@ def fedavg_fixed_point(
 
 
 def delay_threshold(tau: int) -> float:
-    """Return 2 sin(pi / (2 (2 tau + 1))): below it lr a leaves x_{k+1} = x_k - lr a x_{k-tau} stable.
+    """Return 2 sin(pi / (2 (2 tau + 1))), the bound on lr a for x_{k+1} = x_k - lr a x_{k-tau}.
 
     Reference: Levin, May, A note on difference-delay equations, Theoretical Population Biology 9,
     1976.
@@ -295,12 +295,12 @@ class Throughput:
 
     @property
     def ratio(self) -> float:
-        """What asynchrony gains: max(t) mean(1 / t)."""
+        """The gain of asynchrony: max(t) mean(1 / t)."""
         return self.asynchronous / self.synchronous
 
 
 def throughput(times: Sequence[float]) -> Throughput:
-    """Return the update rates of agents whose local updates take `times` seconds, links being instant.
+    """Return the update rates of agents whose local updates take `times` seconds (instant links).
 
     Reference: Lan, Han, Hashemi, Aggarwal, Brinton, Asynchronous federated reinforcement learning
         with policy gradient updates, ICLR 2025, arXiv 2404.08003 (section 4, time complexity).

@@ -1,4 +1,4 @@
-"""What agents tell of themselves beside a payload, so that receivers can rank them: `SCORES` by name."""
+"""Scores that agents send beside a payload, by which receivers rank them: `SCORES` by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNKNOWN = -sys.float_info.max
 
 
 def mean_return(turn: Turn) -> float:
-    """Return the mean return of the training episodes that finished since the last exchange; UNKNOWN where none did."""
+    """Return the mean return of the episodes since the last exchange; UNKNOWN without any."""
     return float(np.mean(turn.returns)) if turn.returns else UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""The laws that pin the algorithms: each measured through real agents, codec and network, beside what theory says."""
+"""Laws: numbers that theory states, measured through real agents, codec and network."""
 
 from __future__ import annotations
 

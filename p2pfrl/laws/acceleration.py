@@ -1,4 +1,4 @@
-"""Laws of Chebyshev gossip: agreement in about the square root of the rounds, on the same mean."""
+"""Laws of Chebyshev gossip: the same mean in about the square root of the rounds."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def _rates() -> Iterator[Figure]:
 
 
 def _late(run: Record) -> float:
-    """Return the factor per round over the second half: t times the rate to the power t shrinks no faster."""
+    """Return the factor per round over the second half, an upper bound for t times rate^t."""
     return slope(run, len(run.metrics["round"]) // 2)
 
 
 def _rounds(run: Record) -> float:
-    """Return the first round after which disagreement is at most 1e-6 of that at the start."""
+    """Return the first round after which disagreement is at most 1e-6 of its start value."""
     first = start(run, 1)
     initial = float(np.sqrt(np.square(first - first.mean(axis=0)).sum(axis=1).mean()))
     reached = np.flatnonzero(run.metrics["consensus_distance"] <= 1e-6 * initial)

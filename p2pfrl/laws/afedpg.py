@@ -1,4 +1,4 @@
-"""Laws of asynchronous policy gradients: what the look-ahead is good for, and what going on without a barrier is."""
+"""Laws of asynchronous policy gradients: the look-ahead's effect and the gain of no barrier."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEARLY_NOTHING: Table = {"latency": "1us", "bandwidth": "100Gbit/s"}
 def momentum_errors(
     agents: int, kind: str, alpha: float, steps: int, *, looks_ahead: bool, seed: int = 1
 ) -> Array:
-    """Return d_k + grad J(x_k) of every step of the coordinator, `(steps, d)`: d estimates minus the gradient of J.
+    """Return d_k + grad J(x_k) per step, `(steps, d)`: estimate minus gradient.
 
     Gradients are fresh and exact: one agent, or all in step.
     """
@@ -66,7 +66,7 @@ def _transport() -> Iterator[Figure]:
 
 
 def throughput(mode: str, kind: str, times: list[float], steps: int) -> float:
-    """Return updates per STEP, within `steps`, of agents that take `times` STEPs; and check that they exchanged."""
+    """Return the updates per STEP of agents whose local updates take `times` STEPs."""
     run = play(
         len(times),
         None,
@@ -110,7 +110,7 @@ _CARTPOLE: dict[str, Any] = {
 
 
 def seconds_to_400(seed: int, kind: str, alpha: float) -> float:
-    """Return the virtual seconds until four agents, the last four times slower, have a mean return of 400."""
+    """Return the virtual seconds to a mean return of 400 for four agents, one of them slow."""
     record = play(
         4,
         1000,

@@ -1,4 +1,4 @@
-"""What a law is: a number that theory states, and how it is measured through real agents, codec and virtual network."""
+"""The form of a law: its statement, its scenario, and the figures that are measured."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured number agrees."""
+        """Whether the measured number holds."""
         return bool(self.low <= self.measured <= self.high)
 
 
 @dataclass(frozen=True)
 class Law:
-    """A law.
+    """A statement with the figures that prove it.
 
     Attributes:
         name: lower case with underscores.
@@ -51,17 +51,17 @@ class Law:
 
 
 def near(what: str, expected: float, measured: float, tolerance: float, digits: int = 6) -> Figure:
-    """Return a figure that agrees within `tolerance` of `expected`."""
+    """Return a figure that holds within `tolerance` of `expected`."""
     return Figure(
         what, f"{expected:.{digits}g}", measured, expected - tolerance, expected + tolerance
     )
 
 
 def at_most(what: str, bound: float, measured: float) -> Figure:
-    """Return a figure that agrees up to `bound`."""
+    """Return a figure that holds up to `bound`."""
     return Figure(what, f"<= {bound:g}", measured, -inf, bound)
 
 
 def at_least(what: str, bound: float, measured: float) -> Figure:
-    """Return a figure that agrees from `bound` on."""
+    """Return a figure that holds from `bound` on."""
     return Figure(what, f">= {bound:g}", measured, bound, inf)

@@ -1,4 +1,4 @@
-"""Laws of buffered updates: the two ends between which the buffer lies, and what stale updates weigh."""
+"""Laws of buffered updates: the limits of buffer size, and the weight of stale updates."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _ends() -> Iterator[Figure]:
 def arrivals(
     periods: Sequence[float], size: int, updates: int, latency: float
 ) -> list[tuple[int, int]]:
-    """Return (agent, staleness) of every update that arrives, in order, where agent i trains for periods[i] seconds."""
+    """Return (agent, staleness) of every update in order; agent i trains for periods[i] s."""
     versions, made = [0] * len(periods), 0
     found: list[tuple[int, int]] = []
     ends = [latency + period + latency for period in periods]
@@ -83,7 +83,7 @@ def twin(
     updates: int,
     lr: float,
 ) -> Array:
-    """Return the model after `updates` updates of FedBuff without noise, written down on its own."""
+    """Return FedBuff's model after `updates` noiseless updates, computed independently."""
     models: list[Array] = [x]
     deltas: list[Array] = []
     for i, tau in arrivals(periods, size, updates, 1e-3):

@@ -1,4 +1,4 @@
-"""Laws of compressed messages: what errors they make, that memory makes good for them, and what CHOCO reaches."""
+"""Laws of compressed messages: their error, the effect of error feedback, and CHOCO's rate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def message(count: int, seed: int = 1) -> Turn:
 
 
 def lost(rule: Compressor, vectors: int, draws: int) -> float:
-    """Return the mean of ||Q(x) - x||^2 / ||x||^2 over Gaussian vectors and messages, as receivers decode them."""
+    """Return the mean of ||Q(x) - x||^2 / ||x||^2 over Gaussian vectors, as decoded."""
     total = 0.0
     for seed in range(vectors):
         x = np.random.Generator(np.random.PCG64(seed)).standard_normal(DIMENSION)
@@ -71,7 +71,7 @@ def _feedback() -> Iterator[Figure]:
 
 
 def gossip(rounds: int, **tables: Table) -> tuple[Record, float, int]:
-    """Average on a ring; return the record, the consensus distance over the first, and when it was below 1e-6."""
+    """Average on a ring; return record, final over first distance, and the rounds to 1e-6."""
     learner: Table = {"lr": 0.0, "initial_spread": 1.0, "dimension": DIMENSION}
     mixing, compressor = (
         tables.get("mixing", {"kind": "metropolis"}),

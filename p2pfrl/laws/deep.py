@@ -1,4 +1,4 @@
-"""Learning from each other without sharing all: distillation, guides, critics alone, mixtures of policies; DQN."""
+"""Laws of partial sharing: distillation, guides, shared critics, mixtures of policies, DQN."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATES, _ACTIONS = 32, 2
 
 
 def distilled(mode: str, seed: int, rounds: int = 30) -> Record:
-    """Run six agents of different starts on CartPole, which tell each other what they would do in public states."""
+    """Run six CartPole agents that exchange their policies' outputs in public states."""
     return play(
         6,
         rounds,
@@ -59,12 +59,12 @@ def _distillation() -> Iterator[Figure]:
 
 
 def _size(what: str, numbers: int, measured: float) -> Figure:
-    """Return a figure of a message of so many float32 numbers and a header."""
+    """Return a figure for the size of a message of float32 numbers and a header."""
     return Figure(what, f"{4 * numbers} + header", measured, 4 * numbers + 100, 4 * numbers + 200)
 
 
 def guided(coef: float | None, seed: int) -> Record:
-    """Run six agents on a ring whose gravity differs, drawn by `coef` toward their neighborhood's policy."""
+    """Run six agents on a ring with unlike gravity, regularized toward their neighbors' policy."""
     more: dict[str, Any] = {} if coef is None else {"correction": {"kind": "guide", "coef": coef}}
     environment = {**_CART, "vary": {"gravity": {"kind": "uniform", "low": 5.0, "high": 15.0}}}
     return play(
@@ -138,7 +138,7 @@ def _gap(a: Array, b: Array) -> float:
 def critics(
     shared: bool, seed: int, agents: int = 6, rounds: int = 60
 ) -> tuple[Record, dict[str, Array]]:
-    """Run agents with rewards of their own; return the record, and every agent's actor and critic."""
+    """Run agents with unlike rewards; return the record and every agent's actor and critic."""
     tables: dict[str, Any] = {
         "environment": {
             "id": "garnet",

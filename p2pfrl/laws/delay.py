@@ -1,4 +1,4 @@
-"""x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (2 (2 tau + 1))): delay through injected latency.
+"""The law of delay: x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (4 tau + 2)).
 
 A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant).
 With n = tau + 1 agents on links whose latency is long against transmission, and equal for all, the
@@ -22,7 +22,7 @@ _WORLDS = ((1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s"))
 
 
 def delayed(tau: int, part: float) -> tuple[Record, Array, float]:
-    """Return the run of tau + 1 agents at lr a = `part` of the threshold, its start, and lr a."""
+    """Return a run of tau + 1 agents at lr a = `part` of the threshold, its start, and lr a."""
     from p2pfrl.core.rng import generator
 
     curvature, latency, per_step = _WORLDS[tau % 3]

@@ -1,4 +1,4 @@
-"""The same seed gives the same run, bit for bit; another seed another."""
+"""The law of determinism: equal seeds give equal runs, bit for bit."""
 
 from __future__ import annotations
 

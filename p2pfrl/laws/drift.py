@@ -1,4 +1,4 @@
-"""Laws of client drift: where local steps on unlike objectives lead, and how corrections undo it."""
+"""Laws of client drift: the bias of local steps on unlike objectives, and its corrections."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def optimum(record: Record) -> Array:
 
 
 def fedavg_point(record: Record, lr: float, steps: int) -> Array:
-    """Return (sum G_i)^-1 sum G_i x*_i with G_i = I - (I - lr A_i)^steps: where FedAvg ends."""
+    """Return FedAvg's fixed point (sum G_i)^-1 sum G_i x*_i with G_i = I - (I - lr A_i)^steps."""
     A, x_star = record.problem["A"], record.problem["x_star"]
     identity = np.eye(A.shape[-1])
     G = identity - np.linalg.matrix_power(identity - lr * A, steps)
@@ -51,7 +51,7 @@ def fedavg_point(record: Record, lr: float, steps: int) -> Array:
 
 
 def fedprox_point(record: Record, mu: float) -> Array:
-    """Return (I - mu mean P_i)^-1 mean P_i A_i x*_i with P_i = (A_i + mu I)^-1: where exact FedProx ends."""
+    """Return exact FedProx's fixed point, with P_i = (A_i + mu I)^-1."""
     A, x_star = record.problem["A"], record.problem["x_star"]
     identity = np.eye(A.shape[-1])
     P = np.linalg.inv(A + mu * identity)

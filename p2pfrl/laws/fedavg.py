@@ -1,4 +1,4 @@
-"""Gossip on the complete graph with uniform weights is FedAvg: the same trajectory, whatever the agents learn."""
+"""The law of equivalence: gossip on the complete graph with uniform weights is FedAvg."""
 
 from __future__ import annotations
 

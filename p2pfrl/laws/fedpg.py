@@ -1,4 +1,4 @@
-"""The law of federated policy gradients that everything else rests on: N agents estimate with 1/N of the variance."""
+"""The law of federated policy gradients: N agents estimate with 1/N of the variance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ESTIMATES = 2000
 
 
 def variance(agents: int, estimates: int, seed: int = 1) -> float:
-    """Return E ||g - E g||^2 of the gradient g that a coordinator averages of `agents` agents, at one policy.
+    """Return E ||g - E g||^2 of the averaged gradient g of `agents` agents, at one policy.
 
     Steps of 1e-30 leave the policy as it is, so that all estimates are of one gradient.
     """

@@ -1,4 +1,4 @@
-"""Laws of federated Q-learning: what averaging over agents gains, and why visits should weigh."""
+"""Laws of federated Q-learning: the gain of averaging, and the weighting by visits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of federated policy evaluation: how far local TD steps lead astray, what averaging over agents gains."""
+"""Laws of federated policy evaluation: the bias of local TD steps and the gain of averaging."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _run(
 
 
 def bias(record: Record, lr: float, steps: int) -> Array:
-    """Return how far off theta* FedLSA ends: (mean G_i)^-1 mean G_i (theta*_i - theta*), G_i = I - (I - lr A_i)^H."""
+    """Return FedLSA's bias (mean G_i)^-1 mean G_i (theta*_i - theta*), G_i = I - (I - lr A_i)^H."""
     A = record.problem["A_bar"]
     identity = np.eye(A.shape[-1])
     G = identity - np.linalg.matrix_power(identity - lr * A, steps)

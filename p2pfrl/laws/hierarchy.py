@@ -1,4 +1,4 @@
-"""Laws of a tree of coordinators: it computes what one coordinator computes, and no node has many messages."""
+"""Laws of coordinator trees: the result of one coordinator, with bounded load per node."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def twin(
     rounds: int,
     lr: float,
 ) -> Array:
-    """Return the agents' final models `(n, d)` of HierFAVG without noise, written down on its own."""
+    """Return the agents' final HierFAVG models `(n, d)` without noise, computed independently."""
     models = np.tile(x, (sum(map(len, groups)), 1))
     for round in range(1, rounds + 1):
         for _ in range(every):
@@ -90,7 +90,7 @@ def _periods() -> Iterator[Figure]:
 
 
 def busiest(record: Record, rounds: int) -> float:
-    """Return the messages per round that reach the node that most of them reach."""
+    """Return the messages per round at the node that receives most of them."""
     assert record.events is not None
     reached = Counter(event.receiver for event in record.events if event.kind == "deliver")
     return max(reached.values()) / rounds

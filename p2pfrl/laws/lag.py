@@ -1,4 +1,4 @@
-"""Laws of lazily aggregated gradients: who has nothing new to say keeps silent, and nothing is lost."""
+"""Laws of lazily aggregated gradients: fewer uploads at the same convergence."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST = 80
 
 
 def learner(growth: float) -> Table:
-    """Return nine quadratics whose largest curvatures are growth^0 to growth^8, each of condition number 100."""
+    """Return nine quadratics with largest curvatures growth^0 to growth^8, condition number 100."""
     return {"dimension": 32, "curvature": [0.01, 1.0], "curvature_growth": growth}
 
 
 def descent(growth: float, seed: int, rounds: int, *, lazy: bool, dropout: float = 0.0) -> Record:
-    """Run gradient descent on the sum with step 1 / L, by every gradient or by the lazy ones."""
+    """Run gradient descent on the sum with step 1 / L, with all or with lazy gradients."""
     A = (
         Quadratic(dimension=32, curvature=(0.01, 1.0), curvature_growth=growth)
         .prepare(Task(seed, AGENTS))
@@ -49,12 +49,12 @@ def descent(growth: float, seed: int, rounds: int, *, lazy: bool, dropout: float
 
 
 def uploads(record: Record) -> int:
-    """Return how many gradients the coordinator got."""
+    """Return the number of gradients that the coordinator received."""
     return int(record.staleness.sum())
 
 
 def rounds_to(record: Record, seed: int, tolerance: float) -> int:
-    """Return the rounds until the objective lies within `tolerance` of the least, by what it was at the start."""
+    """Return the rounds until the objective's relative gap is at most `tolerance`."""
     A, x_star = record.problem["A"], record.problem["x_star"]
     solved = np.linalg.solve(A.sum(axis=0), np.einsum("nij,nj->i", A, x_star))
     (first, least) = (
@@ -70,7 +70,7 @@ def rounds_to(record: Record, seed: int, tolerance: float) -> int:
 
 
 def costs(growth: float, seed: int) -> tuple[int, int, int, int]:
-    """Return rounds and uploads of plain descent, then of the lazy one, until both are there."""
+    """Return the rounds and uploads of plain and of lazy descent to the tolerance."""
     found: list[int] = []
     for lazy in (False, True):
         rounds = rounds_to(descent(growth, seed, _MOST, lazy=lazy), seed, _TOLERANCE)
@@ -90,7 +90,7 @@ def _lag() -> Iterator[Figure]:
 
 
 def policy_gradients(perturbation: float, seed: int, *, lazy: bool) -> Record:
-    """Run 600 rounds of exact policy gradients of ten agents in garnets that differ by `perturbation`."""
+    """Run 600 rounds of exact policy gradients; ten garnets differ by `perturbation`."""
     alpha = 0.2
     coordinator: Table = {
         "aggregator": {"kind": "latest", "reduce": "sum"},

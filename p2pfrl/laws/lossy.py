@@ -1,4 +1,4 @@
-"""What lost messages do to the mean: links that fail for both ends keep it, one-sided drops move it."""
+"""Laws of lost messages: symmetric losses keep the mean, one-sided losses move it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSS, ROUNDS = 0.2, 50
 
 
 def drifts(on_loss: str, seeds: int) -> Array:
-    """Return how far the mean of 16 agents on a ring has moved in the end, rms over coordinates, for every seed."""
+    """Return the final drift of the mean of 16 ring agents, RMS over coordinates, per seed."""
     out = []
     for seed in range(seeds):
         run = play(

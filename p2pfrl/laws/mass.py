@@ -1,4 +1,4 @@
-"""Laws of push-sum: the exact mean on directed graphs, with no mass lost whatever happens to messages."""
+"""Laws of push-sum: the exact mean on directed graphs, with mass conserved under loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUGH: Table = {"loss": 0.2, "duplicate": 0.2, "jitter": "5ms"}
 
 
 def _limits(seed: int) -> tuple[Array, Array]:
-    """Return the limit of row-stochastic averaging, and that of x without division by w, per unit of start `(n, n)`."""
+    """Return the limits of row-stochastic averaging and undivided x, per unit of start."""
     graph = TOPOLOGIES["file"](path="one_way_12.graphml").at(12, seed, 0)  # type: ignore[call-arg]  # the family's own
     averaging, giving = (matrix(RULES[kind]().weights(graph)) for kind in ("uniform", "push_sum"))
     return np.linalg.matrix_power(averaging, 4096), np.linalg.matrix_power(giving, 4096)
@@ -112,7 +112,7 @@ def _lossy() -> Iterator[Figure]:
 
 
 def _leak(calls: list[Call], agents: int) -> float:
-    """Return the largest |sum_i w_i + what is under way - n| after any mixing of any agent."""
+    """Return the largest |sum_i w_i + weight in flight - n| after any mixing of any agent."""
     states, worst = {}, 0.0
     for (turn, *_), (_, state) in calls:
         states[turn.agent] = state

@@ -1,4 +1,4 @@
-"""Gradient noise keeps up a disagreement that mixing can only bound: D-PSGD's stationary consensus energy."""
+"""The law of the noise floor: D-PSGD's stationary consensus distance under gradient noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def energy(
     seed: int = 1,
     width: int = 512,
 ) -> float:
-    """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 650, where f_i = curvature / 2 ||x||^2."""
+    """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 650, on equal quadratics."""
     run = play(
         agents,
         650,

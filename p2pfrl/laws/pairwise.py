@@ -1,4 +1,4 @@
-"""Laws of averaging in pairs: how fast random pairs agree, and that every exchange happens exactly once."""
+"""Laws of pairwise averaging: the rate of random pairs, and exactly-once exchanges."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def factor(agents: int, rounds: tuple[int, int], seeds: int, topology: Table) ->
 
 
 def graph(kind: str, agents: int) -> Graph:
-    """Return a graph that takes no options."""
+    """Return a graph without options."""
     return TOPOLOGIES[kind]().at(agents, 0, 0)
 
 
 def predicted(on: Graph, rounds: tuple[int, int]) -> float:
-    """Return the factor per exchange of E||x - mean||^2 between two rounds, from independent normal start points."""
+    """Return the predicted factor per exchange of E||x - mean||^2 between two rounds."""
     n = on.n
     step = np.zeros((n * n, n * n))
     for i, neighbors in enumerate(on.successors):
@@ -127,7 +127,7 @@ def _means() -> Iterator[Figure]:
 
 
 def trained_mean(x: Array, target: Array, lr: float, rounds: int) -> Array:
-    """Return where gradient steps with curvature 1 take the mean when exchanges leave it alone."""
+    """Return the mean after gradient steps with curvature 1 where exchanges preserve it."""
     return target + (1.0 - lr) ** rounds * (x - target)
 
 

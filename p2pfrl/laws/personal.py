@@ -1,4 +1,4 @@
-"""Laws of personal models: where Ditto, APFL and MAML end, and that what is personal never travels."""
+"""Laws of personal models: fixed points of Ditto, APFL and MAML; personal parts stay local."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ditto_point(record: Record, theta: Array, pull: float) -> Array:
 
 
 def maml_point(record: Record, alpha: float, order: str) -> Array:
-    """Return (sum W_i)^-1 sum W_i x*_i: where FedAvg with one MAML step per round ends."""
+    """Return (sum W_i)^-1 sum W_i x*_i, the fixed point of FedAvg with one MAML step per round."""
     A, x_star = record.problem["A"], record.problem["x_star"]
     ahead = np.eye(A.shape[-1]) - alpha * A
     W = A @ ahead if order == "first" else ahead @ A @ ahead
@@ -52,7 +52,7 @@ def maml_point(record: Record, alpha: float, order: str) -> Array:
 def apfl_twin(
     record: Record, start: Array, rounds: int, lr: float, steps: int, alpha: float
 ) -> Array:
-    """Return the personal models of APFL with FedAvg, computed anew."""
+    """Return APFL's personal models under FedAvg, computed independently."""
     A, x_star = record.problem["A"], record.problem["x_star"]
 
     def update(x: Array) -> Array:
@@ -212,7 +212,7 @@ def _spread(record: Record, columns: NDArray[np.bool_]) -> float:
 
 
 def parts(record: Record) -> list[str]:
-    """Return the part of every number."""
+    """Return the name of the part that each number belongs to."""
     return [
         name.partition(".")[0] for name, shape in record.layout for _ in range(int(np.prod(shape)))
     ]

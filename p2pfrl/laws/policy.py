@@ -1,4 +1,4 @@
-"""Laws of tabular policy gradients: natural steps converge as fast as theory says, and some optima are stochastic."""
+"""Laws of tabular policy gradients: the rate of natural steps, and stochastic optima."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _npg() -> Iterator[Figure]:
 
 
 def crossing_value(p: float, gamma: float) -> float:
-    """Return what going left with probability p is worth where half of the agents have to go each way."""
+    """Return the value of going left with probability p where each half must go its own way."""
     return 0.5 * (p / (1.0 - gamma * (1.0 - p)) + (1.0 - p) / (1.0 - gamma * p))
 
 

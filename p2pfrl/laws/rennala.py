@@ -1,4 +1,4 @@
-"""Laws of Rennala: minibatches of fresh gradients, from whoever is fast, and how long they take."""
+"""Laws of Rennala SGD: minibatches of fresh gradients from the fastest agents, and their time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPEEDS = (1.0, 0.62, 0.31, 0.173, 1.37, 0.83, 0.011)
 
 
 def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: Table) -> Record:
-    """Run agents of one objective, one gradient per second times speed."""
+    """Run agents of one objective, each at `speed` gradients per second."""
     learner: Table = {
         "dimension": 4,
         "curvature": [_CURVATURE, _CURVATURE],
@@ -50,7 +50,7 @@ def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: T
 def batches(
     periods: Sequence[float], size: int, gradients: int
 ) -> tuple[list[list[tuple[int, int]]], int]:
-    """Return what each model is made of, (agent, which of its gradients), and how many gradients were ignored.
+    """Return the (agent, gradient) pairs of each model, and the number of ignored gradients.
 
     Agent i takes periods[i] seconds per gradient. One that ends after its model has been replaced
     does not count.
@@ -74,7 +74,7 @@ def batches(
 
 
 def descent(made_of: Sequence[Sequence[tuple[int, int]]], seed: int, x: Array) -> Array:
-    """Return where minibatch stochastic gradient descent with the noise of these gradients ends."""
+    """Return the end point of minibatch stochastic gradient descent with these gradients' noise."""
     for batch in made_of:
         noise = np.zeros_like(x)
         for agent, index in batch:

@@ -1,4 +1,4 @@
-"""Runs for the laws: scenarios from tables, always through loader, agents, codec and virtual network."""
+"""Runs for the laws: scenarios from tables, through loader, agents, codec and network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def text(
     faults: tuple[Table, ...] = (),
     **tables: Table,
 ) -> str:
-    """Return a scenario file; the learner is a quadratic of 8 dimensions where nothing else is said."""
+    """Return a scenario file; the default learner is a quadratic of 8 dimensions."""
     head: dict[str, object] = {"name": "law", "seed": seed, "agents": agents, "mode": mode}
     if faults:
         head["faults"] = faults
@@ -69,7 +69,7 @@ def play(
 
 
 def slope(record: Record, skip: int) -> float:
-    """Return the factor per round by which the consensus distance changes, fitted to its logarithm after `skip`."""
+    """Return the consensus distance's factor per round, fitted to its logarithm after `skip`."""
     rounds, distance = record.metrics["round"][skip:], record.metrics["consensus_distance"][skip:]
     return float(np.exp(np.polyfit(rounds, np.log(distance), 1)[0]))
 

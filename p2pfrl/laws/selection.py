@@ -1,4 +1,4 @@
-"""Laws of participation: which choices of agents estimate what all of them would have done, and what a choice saves."""
+"""Laws of participation: unbiased choices of agents, and what a choice saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of a coordinator's steps: what they come to under a constant pseudo-gradient, and for a stale update."""
+"""Laws of server steps: their limit under a constant pseudo-gradient, and for a stale update."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LR = 0.1
 
 
 def step(rule: Table, round: int, lr: float) -> Array:
-    """Return how far the coordinator moves at step `round + 1` under a constant pseudo-gradient, `(d,)`."""
+    """Return the coordinator's displacement at step `round + 1`, `(d,)`, under a constant gradient."""
     run = partial(
         play, 3, mode="central", learner={**_FAR, "lr": lr}, exchange={"payload": "delta"}
     )
@@ -59,7 +59,7 @@ def _fedavgm() -> Iterator[Figure]:
 
 
 def _rest(staleness: Table, agents: int) -> float:
-    """Return the part of the way to x_0 / 2 that is left after one update of each agent, all made from x_0.
+    """Return the remaining part of the way to x_0 / 2 after one update of each agent from x_0.
 
     The updates are applied one by one: the k-th is k - 1 models old. Every agent's is x_0 / 2, so
     each takes alpha s of what is left of the way.

@@ -1,4 +1,4 @@
-"""Laws of plain averaging: how fast a graph agrees, and exactly on which value."""
+"""Laws of plain averaging: the rate of a graph, and the exact value it agrees on."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def _one_peer() -> Iterator[Figure]:
 
 
 class _Unchecked(Laplacian):
-    """I - alpha L whatever alpha."""
+    """I - alpha L for any alpha."""
 
     def check(self, graph: Graph) -> None:
-        """Refuse nothing."""
+        """Accept any graph."""
 
 
 def _step_bound() -> Iterator[Figure]:

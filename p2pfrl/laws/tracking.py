@@ -1,4 +1,4 @@
-"""Laws of gradient tracking and EXTRA: heterogeneous agents find the optimum with a constant step."""
+"""Laws of gradient tracking and EXTRA: the exact optimum of unlike agents at a constant step."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ Estimates = list[list[tuple[Vector, Vector]]]
 
 
 def _watching(seen: Estimates) -> GradientTracking:
-    """Return gradient tracking that writes down trackers and STORM's estimates as each exchange begins."""
+    """Return gradient tracking that records trackers and STORM's estimates at each exchange."""
 
     class Watching(GradientTracking):
         def prepare(self, turn: Turn, state: State) -> State:
@@ -150,7 +150,7 @@ def _mdpgt() -> Iterator[Figure]:
 
 
 def _means_apart(seen: Estimates, lr: float) -> float:
-    """Return the largest difference of the mean tracked gradient and the mean estimate, over rounds."""
+    """Return the largest difference of mean tracked gradient and mean estimate, over rounds."""
     rounds = [
         [np.array(part, dtype=np.float64) for part in zip(*round, strict=True)] for round in seen
     ]

@@ -1,4 +1,4 @@
-"""The law of federated UCBVI: more agents, less regret for each, and no more synchronizations."""
+"""The law of federated UCBVI: less regret per agent with more agents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HORIZON = 4
 
 
 def regret(agents: int, episodes: int, seed: int) -> tuple[float, float]:
-    """Return the regret per agent after so many episodes, and how many synchronizations there were."""
+    """Return the regret per agent after some episodes, and the number of synchronizations."""
     record = play(
         agents,
         None,

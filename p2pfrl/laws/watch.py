@@ -1,4 +1,4 @@
-"""Looking on: what a rule is asked and answers in a run, while it does what it does."""
+"""Recording of a rule's calls during a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Call = tuple[tuple[Any, ...], Any]
 
 @contextmanager
 def watched(rule: type, method: str) -> Iterator[list[Call]]:
-    """Write down the calls of a method of a rule, in this thread's runs, until the block ends."""
+    """Record the calls of a rule's method in this thread's runs until the block ends."""
     calls: list[Call] = []
     original = getattr(rule, method)
 

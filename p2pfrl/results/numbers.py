@@ -33,9 +33,10 @@ class Scale:
 def scale(column: str, largest: float) -> Scale:
     """Return the unit in which `largest` of `column` is a number that people read.
 
-    >>> scale("virtual_seconds", 90.0), scale("bytes_sent", 4.2e6)
-    (Scale(divisor=1.0, label='virtual time (s)'), Scale(divisor=1000000.0, label='bytes sent, all
-    agents (MB)'))
+    >>> scale("virtual_seconds", 90.0)
+    Scale(divisor=1.0, label='virtual time (s)')
+    >>> scale("bytes_sent", 4.2e6)
+    Scale(divisor=1000000.0, label='bytes sent, all agents (MB)')
     """
     name, units = _UNITS[column]
     for divisor, unit in units:

@@ -1,4 +1,4 @@
-"""Who is there when: a trace of the times at which agents are available."""
+"""Availability traces: when each agent takes part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIMIT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """For each agent in the trace, the intervals (from, until), in seconds, while it is there."""
+    """For each agent in the trace, its available intervals (from, until) in seconds."""
 
     intervals: Mapping[int, Sequence[tuple[float, float]]]
 
@@ -51,17 +51,17 @@ class Presence:
         return cls(intervals)
 
     def has(self, agent: int) -> bool:
-        """Whether the trace says anything about `agent`; the others are always there."""
+        """Whether the trace names `agent`; other agents are always available."""
         return agent in self.intervals
 
     def end(self, agents: int) -> float | None:
-        """Return the second after which none of `agents` agents is there any more; None where some always are."""
+        """Return the second from which no agent is available; None if some always are."""
         if not all(self.has(agent) for agent in range(agents)):
             return None
         return max((until for there in self.intervals.values() for _, until in there), default=None)
 
     def is_there(self, agent: int, time: float) -> bool:
-        """Whether `agent` is there at `time` seconds."""
+        """Whether `agent` is available at `time` seconds."""
         return any(start <= time < end for start, end in self.intervals[agent])
 
 
