@@ -28,6 +28,7 @@ from p2pfrl.core.types import (
     Answer,
     Event,
     Finish,
+    Frame,
     Mix,
     Observer,
     Port,
@@ -38,7 +39,7 @@ from p2pfrl.core.types import (
     Trained,
     WaitUntil,
 )
-from p2pfrl.core.wire import Encoder, Frame
+from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
 from p2pfrl.exchange.inbox import Hearing

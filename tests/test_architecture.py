@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import networkx
 import pytest
 
 import p2pfrl
@@ -229,3 +230,9 @@ heavy = [name for name in ("torch", "gymnasium", "matplotlib", "scipy") if name 
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = networkx.DiGraph((name, target) for name in MODULES for target in imports(name))
+    circles = [sorted(found) for found in networkx.strongly_connected_components(graph)]
+    assert [found for found in circles if len(found) > 1] == []

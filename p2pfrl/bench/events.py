@@ -20,8 +20,8 @@ import numpy as np
 from p2pfrl.bench.measure import Result, Work, rates
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import UPDATE, Received
-from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.core.types import UPDATE, Frame, Received
+from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.simulator.digest import TRAIN, Log
 from p2pfrl.simulator.links import Latency, Never, PerEdge
 from p2pfrl.simulator.loop import virtual_time

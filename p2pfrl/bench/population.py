@@ -26,8 +26,8 @@ from p2pfrl.core.graph import undirected
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory
-from p2pfrl.core.types import Trained, Update
-from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.core.types import Frame, Trained, Update
+from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.compressors import Raw
 from p2pfrl.exchange.gates import Always
 from p2pfrl.exchange.payloads import Parameters

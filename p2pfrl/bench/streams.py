@@ -15,8 +15,8 @@ import numpy as np
 import uvloop
 
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import UPDATE
-from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.core.types import UPDATE, Frame
+from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.net.listener import listen
 from p2pfrl.net.records import Identity, envelope
 from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Session

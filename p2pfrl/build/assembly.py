@@ -14,8 +14,9 @@ from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
-from p2pfrl.core.rng import draw
+from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import COORDINATOR, Actor, Observer, Port, Schedule, edge_id
+from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters
@@ -27,9 +28,6 @@ from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.traffic import shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
-from p2pfrl.simulator.loop import SECOND
-
-_AVAILABILITY, _PARTNER = 6, 7
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,9 @@ class Blueprint:
         scenario = self.scenario
 
         def pick(round: int, near: Sequence[int]) -> int:
-            return near[int(draw(scenario.seed, agent, agent, round, _PARTNER)[0] * len(near))]
+            return near[
+                int(draw(scenario.seed, agent, agent, round, MessagePurpose.PARTNER)[0] * len(near))
+            ]
 
         seconds = scenario.network.peer_timeout or scenario.schedule.link_timeout
         machine: Schedule = scenario.schedule.pairs(
@@ -303,6 +303,6 @@ class Blueprint:
             return lambda round, now: presence.is_there(agent, now / SECOND)
         if dropout:
             return lambda round, now: (
-                draw(scenario.seed, agent, agent, round, _AVAILABILITY)[0] >= dropout
+                draw(scenario.seed, agent, agent, round, MessagePurpose.AVAILABILITY)[0] >= dropout
             )
         return always

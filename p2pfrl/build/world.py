@@ -14,14 +14,14 @@ from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import draw
+from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import COORDINATOR, Actor, Update
+from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.simulator.digest import MIX, Log
 from p2pfrl.simulator.links import (
-    SECOND,
     Burst,
     Independent,
     Jittered,
@@ -36,8 +36,6 @@ from p2pfrl.simulator.links import (
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.simulator.network import Network
 from p2pfrl.simulator.simulation import Simulation
-
-_VARIATION = 8
 
 
 class StackJudge:
@@ -174,7 +172,7 @@ def _variation(scenario: Scenario) -> Callable[[int, int], float]:
     if isinstance(drawn, Constant):
         return lambda agent, number: drawn.value
     return lambda agent, number: drawn.sample(
-        *draw(scenario.seed, agent, agent, number, _VARIATION)
+        *draw(scenario.seed, agent, agent, number, MessagePurpose.VARIATION)
     )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Mix, Send
-from p2pfrl.core.wire import Frame
+from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Send
 
 
 def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:

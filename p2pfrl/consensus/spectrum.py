@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -140,7 +140,7 @@ def _circulant(rows: Rows) -> NDArray[np.complex128] | None:
 
 
 def _start(n: int) -> NDArray[np.float64]:
-    return generator(0, "lanczos").standard_normal(n)
+    return generator(0, Purpose.LANCZOS).standard_normal(n)
 
 
 def _symmetric(W: sparse.csr_array[Any]) -> NDArray[np.float64]:

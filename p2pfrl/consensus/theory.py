@@ -26,7 +26,7 @@ from p2pfrl.consensus.spectrum import (
     sparse_matrix,
 )
 from p2pfrl.core.graph import Graph
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 
 if TYPE_CHECKING:
     from p2pfrl.consensus.mixing.base import Mixing
@@ -106,7 +106,7 @@ def sampled_contraction(
     ratio of their distances to the mean in the second half, which approaches the largest Lyapunov
     exponent.
     """
-    x = generator(view.seed, "contraction").standard_normal((view.n, width))
+    x = generator(view.seed, Purpose.CONTRACTION).standard_normal((view.n, width))
     total, counted = 0.0, 0
     for round in range(rounds):
         x -= x.mean(axis=0)

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from p2pfrl.core.types import Event, Expired
-from p2pfrl.core.wire import Frame
+from p2pfrl.core.types import Event, Expired, Frame
 
 
 class Clock(Protocol):

@@ -10,15 +10,73 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from enum import IntEnum, StrEnum
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _TO_UNIT = 2.0**-53
+
+
+class Purpose(StrEnum):
+    """The uses of random streams: each names one stream beside seed and agent.
+
+    Environments derive their streams' names from `ENVIRONMENT` ("environment-reset", ...), and
+    varied physics from the names of what varies ("vary-gravity", ...).
+    """
+
+    ACTION = "action"
+    BEHAVIOR = "behavior"
+    BOOTSTRAP = "bootstrap"
+    CHAIN_START = "chain-start"
+    CHECK = "check"
+    COMPRESSOR = "compressor"
+    CONTRACTION = "contraction"
+    ENVIRONMENT = "environment"
+    EPISODE = "episode"
+    EVALUATION_POLICY = "evaluation-policy"
+    FEATURES = "features"
+    GRADIENT = "gradient"
+    KIND = "kind"
+    LANCZOS = "lanczos"
+    MATCHING = "matching"
+    MINIBATCH = "minibatch"
+    PARTICIPATION = "participation"
+    POOL = "pool"
+    PROBE = "probe"
+    PROBLEM = "problem"
+    PROJECTION = "projection"
+    PUBLIC = "public"
+    REPLAY = "replay"
+    SAMPLES = "samples"
+    SPEED = "speed"
+    START = "start"
+    TOPOLOGY = "topology"
+    TRAJECTORIES = "trajectories"
+
+    @override
+    def __repr__(self) -> str:
+        """Return the value's `repr`: streams are keyed by it."""
+        return repr(self.value)
+
+
+class MessagePurpose(IntEnum):
+    """The uses of numbers that are drawn per message or per round (`draw`)."""
+
+    LATENCY = 0
+    LOSS = 1
+    EDGE_LOSS = 2
+    JITTER = 3
+    DUPLICATE = 4
+    FAULT_LOSS = 5
+    AVAILABILITY = 6
+    PARTNER = 7
+    VARIATION = 8
 
 
 def key(seed: int, *path: int | str) -> bytes:
@@ -29,7 +87,8 @@ def key(seed: int, *path: int | str) -> bytes:
 def generator(seed: int, *path: int | str) -> np.random.Generator:
     """Return a numpy generator for the stream `path` of `seed`.
 
-    >>> float(generator(1, 0, "problem").random()) == float(generator(1, 0, "problem").random())
+    >>> first, again = generator(1, 0, Purpose.PROBLEM), generator(1, 0, Purpose.PROBLEM)
+    >>> float(first.random()) == float(again.random())
     True
     """
     return np.random.Generator(np.random.PCG64(int.from_bytes(key(seed, *path), "little")))
@@ -127,7 +186,9 @@ _DRAW = struct.Struct("<qiiqi")
 _PAIR = struct.Struct("<QQ")
 
 
-def draw(seed: int, sender: int, receiver: int, number: int, purpose: int) -> tuple[float, float]:
+def draw(
+    seed: int, sender: int, receiver: int, number: int, purpose: MessagePurpose
+) -> tuple[float, float]:
     """Return two independent numbers uniform in [0, 1) for message `number` from `sender` to `receiver`."""
     packed = _DRAW.pack(seed, sender, receiver, number, purpose)
     a, b = _PAIR.unpack(blake2b(packed, digest_size=16).digest())

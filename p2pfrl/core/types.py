@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from p2pfrl.core.parameters import Vector
-
-if TYPE_CHECKING:
-    from p2pfrl.core.wire import Frame
-
 
 COORDINATOR = -1
 """The id of the coordinator, in the modes that have one."""
@@ -110,6 +106,42 @@ class Received:
 
     message: Message
     again: bool = False
+
+
+class Frame:
+    """An encoded message: immutable, encoded once, shared by all receivers, decoded once.
+
+    Attributes:
+        head: everything up to and including the prefix of the payload's `bin`.
+        payload: the numbers' own buffer.
+        nbytes: bytes on the wire.
+        message, received: what a receiver makes of it, once the first has decoded it.
+    """
+
+    __slots__ = (
+        "crc32",
+        "head",
+        "kind",
+        "message",
+        "nbytes",
+        "payload",
+        "received",
+        "round",
+        "sequence",
+    )
+
+    def __init__(
+        self, head: bytes, payload: memoryview, *, kind: str, round: int, sequence: int, crc: int
+    ) -> None:
+        self.head = head
+        self.payload = payload
+        self.nbytes = len(head) + len(payload)
+        self.kind = kind
+        self.round = round
+        self.sequence = sequence
+        self.crc32 = crc
+        self.message: Message | None = None
+        self.received: Received | None = None
 
 
 @dataclass(slots=True, eq=False)

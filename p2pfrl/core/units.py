@@ -12,6 +12,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+SECOND = 1_000_000_000
+"""Nanoseconds, the unit of all clocks inside."""
+
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
 _SECONDS = {
     "ns": 1e-9,

@@ -15,7 +15,9 @@ Nothing is pickled.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Protocol
 from zlib import crc32
@@ -24,22 +26,97 @@ import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.frame import MAGIC, PREFIX, VERSION, Encoder, Frame, bin_prefix
-from p2pfrl.core.header import FIELDS, MAX_COUNT, MAX_WEIGHT, NAMES, SEQUENCE, Fields, Form, form_of
+from p2pfrl.core.header import (
+    FIELDS,
+    MAX_COUNT,
+    MAX_WEIGHT,
+    NAMES,
+    SEQUENCE,
+    Fields,
+    Form,
+    form_of,
+    pack,
+)
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, REPLY, SKIP, UPDATE, Message, Received
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    MODEL,
+    REPLY,
+    SKIP,
+    UPDATE,
+    Frame,
+    Message,
+    Received,
+)
 
-__all__ = [
-    "KINDS",
-    "MAGIC",
-    "MAX_HEADER",
-    "MAX_PAYLOAD",
-    "VERSION",
-    "Codec",
-    "Decoder",
-    "Encoder",
-    "Frame",
-]
+VERSION = 2
+MAGIC = b"p2p" + bytes([VERSION])
+PREFIX = struct.Struct("<4sII")
+_BIN8, _BIN16, _BIN32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
+
+
+@lru_cache(maxsize=16)
+def bin_prefix(size: int) -> bytes:
+    """Return what msgpack puts before a `bin` of `size` bytes."""
+    if size < 2**8:
+        return _BIN8.pack(0xC4, size)
+    if size < 2**16:
+        return _BIN16.pack(0xC5, size)
+    return _BIN32.pack(0xC6, size)
+
+
+class Encoder:
+    """Makes the frames of one sender and numbers them.
+
+    Args:
+        run: name of the run; peers of another run refuse it.
+        sender: the agent's id.
+        incarnation: how many times it was restarted.
+    """
+
+    __slots__ = ("_incarnation", "_run", "_sender", "sequence")
+
+    def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
+        self.sequence = 0
+        self._run = run
+        self._sender = sender
+        self._incarnation = incarnation
+
+    def encode(
+        self,
+        vector: Vector | None,
+        *,
+        kind: str,
+        round: int,
+        weight: float = 0.0,
+        score: float = 0.0,
+        encoding: str = "raw",
+        parts: tuple[str, ...] = (),
+    ) -> Frame:
+        """Return a frame around `vector`, whose buffer it shares: the caller must not write to it any more."""
+        payload = memoryview(b"") if vector is None else vector.data.cast("B")
+        crc = crc32(payload)
+        self.sequence += 1
+        packed = pack(
+            {
+                "run": self._run,
+                "kind": kind,
+                "from": self._sender,
+                "incarnation": self._incarnation,
+                "sequence": self.sequence,
+                "round": round,
+                "weight": weight,
+                "score": score,
+                "encoding": encoding,
+                "parts": parts,
+                "crc32": crc,
+            }
+        )
+        prefix = bin_prefix(len(payload))
+        head = PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
+        return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)
+
 
 MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30

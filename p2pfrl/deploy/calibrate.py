@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 from p2pfrl.core.distributions import LogNormal, Values
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.deploy.delays import (
-    FEW,
-    SECOND,
-    Edge,
-    Message,
-    latencies,
-    messages_of,
-    round_trips,
-    scatter,
-)
+from p2pfrl.core.units import SECOND
+from p2pfrl.deploy.delays import FEW, Edge, Message, latencies, messages_of, round_trips, scatter
 from p2pfrl.deploy.process import TIMINGS
 from p2pfrl.experiment.run import simulate
 from p2pfrl.net.fleet import show_agents

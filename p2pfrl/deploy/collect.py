@@ -13,9 +13,10 @@ from p2pfrl.build.assembly import Blueprint
 from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
 from p2pfrl.deploy.projection import DIMENSION, Projection
-from p2pfrl.deploy.replay import SECOND, Replay, totals_of
+from p2pfrl.deploy.replay import Replay, totals_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.units import SECOND
 from p2pfrl.net.timings import Timings
 
 Edge = tuple[int, int]
-SECOND = 1e9
 FEW = 5
 """Messages of a link, or updates of an agent, below which a run says nothing."""
 _STEPS, _DAMPING = 12, 0.7

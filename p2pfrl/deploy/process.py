@@ -20,6 +20,7 @@ from p2pfrl.build.assembly import Blueprint
 from p2pfrl.build.modes import everyone
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import Actor
+from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal, Notes, has_begun
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
@@ -348,7 +349,7 @@ def _summary(
         "rounds": max(journal.rounds.values(), default=0),
         "parameters_digest": digest.hexdigest(),
         "wall_seconds": wall,
-        "run_seconds": node.clock.now / 1e9,
+        "run_seconds": node.clock.now / SECOND,
         "messages_sent": counters.messages_sent,
         "messages_delivered": counters.messages_delivered,
         "messages_dropped": counters.messages_dropped,

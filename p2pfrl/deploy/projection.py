@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 
 DIMENSION = 1024
 LARGE = 16_384
@@ -31,7 +31,7 @@ def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
     out = np.zeros((_NONZEROS, _WIDTH))
     for block, start in enumerate(range(0, len(vector), _BLOCK)):
         x = vector[start : start + _BLOCK].astype(np.float64)
-        drawn = generator(seed, "projection", name, block).integers(
+        drawn = generator(seed, Purpose.PROJECTION, name, block).integers(
             0, 2 * _WIDTH, size=(_NONZEROS, len(x)), dtype=np.uint16
         )
         for row, numbers in zip(out, drawn, strict=True):

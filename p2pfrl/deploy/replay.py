@@ -19,7 +19,6 @@ from p2pfrl.deploy.projection import Projection
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.results.recorder import Recorder, Row
 
-SECOND = 1e9
 _Event = tuple[int, int, int, Callable[[], object]]
 """Time, agent, rank among simultaneous ones of the agent, and what applies it."""
 _OUT = ("interrupt", "died")

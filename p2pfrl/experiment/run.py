@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.core.units import SECOND
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.digest import NAMES
-from p2pfrl.simulator.loop import SECOND
 
 Progress = Callable[[Row], None]
 

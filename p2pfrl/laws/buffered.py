@@ -136,9 +136,9 @@ def _staleness() -> Iterator[Figure]:
 
 def first(record: Record) -> Array:
     """Return the common start point."""
-    from p2pfrl.core.rng import generator
+    from p2pfrl.core.rng import Purpose, generator
 
-    return np.array(generator(1, "start").standard_normal(record.parameters.shape[1]))
+    return np.array(generator(1, Purpose.START).standard_normal(record.parameters.shape[1]))
 
 
 LAWS = (

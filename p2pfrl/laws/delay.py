@@ -23,7 +23,7 @@ _WORLDS = ((1.0, "1s", "1s"), (4.0, "50ms", "20ms"), (0.3, "30s", "40s"))
 
 def delayed(tau: int, part: float) -> tuple[Record, Array, float]:
     """Return a run of tau + 1 agents at lr a = `part` of the threshold, its start, and lr a."""
-    from p2pfrl.core.rng import generator
+    from p2pfrl.core.rng import Purpose, generator
 
     curvature, latency, per_step = _WORLDS[tau % 3]
     updates, n, product = 300 + 250 * tau, tau + 1, part * delay_threshold(tau)
@@ -43,7 +43,7 @@ def delayed(tau: int, part: float) -> tuple[Record, Array, float]:
         network={"latency": latency},
         compute={"seconds_per_env_step": per_step},
     )
-    return run, generator(tau, "start").standard_normal(3), product
+    return run, generator(tau, Purpose.START).standard_normal(3), product
 
 
 def growth(run: Record, start: Array) -> float:

@@ -9,7 +9,7 @@ from math import isqrt
 import numpy as np
 
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import Array, Table, play
 from p2pfrl.results.record import Record
@@ -83,7 +83,7 @@ def _periods() -> Iterator[Figure]:
             schedule={"every": every},
             hierarchy={"groups": GROUPS, "edge_rounds": period},
         )
-        start = np.array(generator(1, "start").standard_normal(4))
+        start = np.array(generator(1, Purpose.START).standard_normal(4))
         expected = twin(dict(record.problem), start, GROUPS, every, period, rounds, 0.1)
         what = f"kappa_1 = {every}, kappa_2 = {period}, {rounds} rounds: deviation from HierFAVG in numpy"
         yield at_most(what, 1e-12, gap(record.parameters, expected))

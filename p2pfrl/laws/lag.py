@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import Table, play
 from p2pfrl.learning.learners.base import Task
@@ -59,7 +59,7 @@ def rounds_to(record: Record, seed: int, tolerance: float) -> int:
     solved = np.linalg.solve(A.sum(axis=0), np.einsum("nij,nj->i", A, x_star))
     (first, least) = (
         0.5 * float(np.einsum("ni,nij,nj->n", x - x_star, A, x - x_star).mean())
-        for x in (generator(seed, "start").standard_normal(A.shape[1]), solved)
+        for x in (generator(seed, Purpose.START).standard_normal(A.shape[1]), solved)
     )
     reached = np.flatnonzero(record.metrics["objective"] - least <= tolerance * (first - least))
     return (

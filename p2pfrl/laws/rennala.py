@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.buffered import IDEAL
 from p2pfrl.laws.runs import Array, Table, play
@@ -78,7 +78,7 @@ def descent(made_of: Sequence[Sequence[tuple[int, int]]], seed: int, x: Array) -
     for batch in made_of:
         noise = np.zeros_like(x)
         for agent, index in batch:
-            noise += Streams.of(seed, [agent], "gradient", index).normal(len(x))[0]
+            noise += Streams.of(seed, [agent], Purpose.GRADIENT, index).normal(len(x))[0]
         x = x - _LR * (_CURVATURE * x + _NOISE * noise / len(batch))
     return x
 
@@ -89,7 +89,7 @@ def _minibatch() -> Iterator[Figure]:
         where = f"n = {agents}, m = {size}"
         record = _run(speeds, rounds, size, seed)
         made_of, stale = batches([1.0 / speed for speed in speeds], size, rounds * agents)
-        expected = descent(made_of, seed, generator(seed, "start").standard_normal(4))
+        expected = descent(made_of, seed, generator(seed, Purpose.START).standard_normal(4))
         yield at_most(
             f"{where}: difference to minibatches of m",
             1e-12,

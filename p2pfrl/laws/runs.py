@@ -76,13 +76,13 @@ def slope(record: Record, skip: int) -> float:
 
 def start(record: Record, seed: int, spread: float = 1.0, dimension: int = 8) -> Array:
     """Return the start points `(n, d)` of a quadratic run."""
-    from p2pfrl.core.rng import generator
+    from p2pfrl.core.rng import Purpose, generator
 
-    common = generator(seed, "start").standard_normal(dimension)
+    common = generator(seed, Purpose.START).standard_normal(dimension)
     agents = len(record.parameters)
     return np.array(
         [
-            common + spread * generator(seed, i, "start").standard_normal(dimension)
+            common + spread * generator(seed, i, Purpose.START).standard_normal(dimension)
             for i in range(agents)
         ]
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import State
 from p2pfrl.learning.learners.distill import Distill
@@ -70,12 +70,14 @@ class Distillation:
         m = self._simulator.instances
         state = self._simulator.init([0], purpose="public")
         self._simulator.begin([0], [0], purpose="public")
-        streams, seen = Streams.of(self._seed, [0], "public"), []
+        streams, seen = Streams.of(self._seed, [0], Purpose.PUBLIC), []
         for _ in range(-(-_APART * self._states // m)):
             seen.append(self._simulator.observe([0], state)[0])
             self._simulator.step(state, (streams.uniform(m) * spec.actions).astype(np.int64))
         found = np.concatenate(seen)
-        chosen = generator(self._seed, "public").choice(len(found), self._states, replace=False)
+        chosen = generator(self._seed, Purpose.PUBLIC).choice(
+            len(found), self._states, replace=False
+        )
         return np.ascontiguousarray(found[np.sort(chosen)].T)
 
     def tell(self, rows: Vector) -> Vector:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Simulator, Step
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.networks import Network
@@ -88,7 +88,7 @@ def collect(
     successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
     returns: list[list[float]] = [[] for _ in agents]
     totals = {name: np.zeros((2, b)) for name in simulator.spec.measures}
-    noise = policy.noise(Streams.of(seed, agents, "action", index), steps, m)
+    noise = policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
     simulator.begin(agents, index)
     current = simulator.observe(agents, state)
     for t in range(steps):

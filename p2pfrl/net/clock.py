@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-SECOND = 1_000_000_000
+from p2pfrl.core.units import SECOND
 
 
 class WallClock:

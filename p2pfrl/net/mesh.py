@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.core.types import Frame
+from p2pfrl.core.wire import Decoder
 from p2pfrl.net.admission import Admission
 from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents

@@ -12,6 +12,7 @@ from p2pfrl.core.types import (
     SKIP,
     Actor,
     Event,
+    Frame,
     Missing,
     PeerJoined,
     PeerLost,
@@ -19,7 +20,7 @@ from p2pfrl.core.types import (
     Schedule,
     Trained,
 )
-from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.core.wire import Decoder
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.batching import Batches
 from p2pfrl.net.clock import WallClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from p2pfrl.core.wire import Frame
+from p2pfrl.core.types import Frame
 from p2pfrl.net.fleet import Address
 
 _KEPT = 2

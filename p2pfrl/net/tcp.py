@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from p2pfrl.core.wire import Frame
+from p2pfrl.core.types import Frame
 from p2pfrl.net.records import envelope
 from p2pfrl.net.session import Event, Session
 from p2pfrl.net.tls import refusal

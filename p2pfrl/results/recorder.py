@@ -15,13 +15,13 @@ import numpy as np
 
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.types import Update
+from p2pfrl.core.units import SECOND
 from p2pfrl.results.record import Interval
 from p2pfrl.results.witness import Drift, Entry, Judge, Traffic, distances
 
 EPISODES = 20
 _MAX_INTERVALS = 20_000
 _TIMELINE_AGENTS = 32
-SECOND = 1e9
 Row = dict[str, float]
 
 

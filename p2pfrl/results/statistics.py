@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -57,7 +57,9 @@ def band(
     if seeds < 2:
         nothing = np.full(points, np.nan)
         return nothing, nothing.copy()
-    counts = generator(0, "bootstrap").multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    counts = generator(0, Purpose.BOOTSTRAP).multinomial(
+        seeds, np.full(seeds, 1 / seeds), size=RESAMPLES
+    )
     means = counts / seeds @ values
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
-from p2pfrl.catalog import choose, kind_of
+from p2pfrl.catalog import choose
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.options import details, did_you_mean, problem
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
-
-if TYPE_CHECKING:
-    from p2pfrl.scenario.sections import Scenario
 
 _OF_ALL = ("same_start", "moments")
 _LEARNER, _ENVIRONMENT = choose("learners"), EnvironmentSlot()
@@ -60,19 +57,26 @@ class Make:
     environment: EnvironmentSection | None
 
 
-def makes(scenario: Scenario) -> tuple[Make, ...]:
-    """Return what each group is made of, last those in no group; one for all agents where there are no groups.
+def makes(
+    groups: Sequence[Group], agents: int, learner: Learner, environment: EnvironmentSection | None
+) -> tuple[Make, ...]:
+    """Return the learner and environment of each group, last those of the agents in no group.
+
+    Args:
+        groups: of the scenario; without any there is one entry for all agents.
+        agents: number of agents n.
+        learner: of agents in no group.
+        environment: of agents in no group.
 
     Raises:
-        ValidationError: an option is not one, at its place within its group.
+        ValidationError: an option does not exist, at its place within its group.
     """
-    learner, environment = scenario.learner, scenario.environment
     found = [
         Make(group.agents, _learner(group, learner), _environment(group, environment))
-        for group in scenario.groups
+        for group in groups
     ]
-    taken = {agent for group in scenario.groups for agent in group.agents}
-    rest = tuple(agent for agent in range(scenario.agents) if agent not in taken)
+    taken = {agent for group in groups for agent in group.agents}
+    rest = tuple(agent for agent in range(agents) if agent not in taken)
     return (*found, Make(rest, learner, environment)) if rest else tuple(found)
 
 
@@ -102,13 +106,10 @@ def _environment(group: Group, environment: EnvironmentSection | None) -> Enviro
     return made
 
 
-def problems(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with groups and with what never travels, at its place."""
-    groups, agents, has_personal = (
-        scenario.groups,
-        scenario.agents,
-        kind_of("personal", scenario.personal) != "none",
-    )
+def problems(
+    groups: Sequence[Group], agents: int, learner: Learner, environment: EnvironmentSection | None
+) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with the groups themselves, at its place; arguments as of `makes`."""
     seen: dict[int, int] = {}
     for number, group in enumerate(groups):
         for position, agent in enumerate(group.agents):
@@ -120,20 +121,20 @@ def problems(scenario: Scenario) -> Iterator[InitErrorDetails]:
                     f"agent {agent} is in group {seen[agent]} already", *place, value=agent
                 )
             seen.setdefault(agent, number)
-        yield from _options(number, group, scenario)
-    if groups and scenario.learner.moments == "average":
+        yield from _options(number, group, learner, environment)
+    if groups and learner.moments == "average":
         reason = "groups have moments of their own, which cannot be averaged: use keep or reset"
         yield problem(reason, "learner", "moments")
-    for name, is_there in (("groups", bool(groups)), ("personal", has_personal)):
-        if is_there and scenario.mode == "pooled":
-            yield problem("mode pooled has one learner for all agents: leave this out", name)
-    for position, part in enumerate(scenario.exchange.shared or ()):
-        if (groups and _OF_GROUP.fullmatch(part)) or (has_personal and part == "personal"):
-            yield problem(f"{part!r} never travels", "exchange", "shared", position, value=part)
 
 
-def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErrorDetails]:
-    learner, environment = scenario.learner, scenario.environment
+def is_own(part: str) -> bool:
+    """Whether a part of the parameters belongs to one group and never travels."""
+    return _OF_GROUP.fullmatch(part) is not None
+
+
+def _options(
+    number: int, group: Group, learner: Learner, environment: EnvironmentSection | None
+) -> Iterator[InitErrorDetails]:
     for name in _OF_ALL:
         if name in group.learner:
             yield problem(
@@ -143,9 +144,9 @@ def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErro
         reason = "the scenario has no [environment] whose options these could replace"
         yield problem(reason, "groups", number, "environment")
         return
-    yield from _told(("groups", number, "learner"), lambda: _learner(group, learner))
+    yield from _problems_of(("groups", number, "learner"), lambda: _learner(group, learner))
     path = ("groups", number, "environment")
-    wrong = [*_told(path, lambda: _environment(group, environment))]
+    wrong = [*_problems_of(path, lambda: _environment(group, environment))]
     yield from wrong
     made = None if wrong else _environment(group, environment)
     if made is not None and group.environment:
@@ -164,7 +165,9 @@ def _options(number: int, group: Group, scenario: Scenario) -> Iterator[InitErro
                 )
 
 
-def _told(path: tuple[str | int, ...], make: Callable[[], object]) -> Iterator[InitErrorDetails]:
+def _problems_of(
+    path: tuple[str | int, ...], make: Callable[[], object]
+) -> Iterator[InitErrorDetails]:
     """Yield the problems of what cannot be made, at their places within `path`."""
     try:
         make()

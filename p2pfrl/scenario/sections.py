@@ -7,20 +7,22 @@ holds the rule itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import InitErrorDetails
 
-from p2pfrl.catalog import choose
+from p2pfrl.catalog import choose, kind_of
 from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS, Distribution, Draw
-from p2pfrl.core.options import Rule, Slot, refuse, show
+from p2pfrl.core.options import Rule, Slot, problem, refuse, show
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
-from p2pfrl.scenario.groups import Group, Make, makes, problems
+from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
 from p2pfrl.simulator import links
@@ -303,11 +305,22 @@ class Scenario:
 
     @model_validator(mode="after")
     def _check_groups(self) -> Scenario:
-        if found := [*problems(self)]:
+        made_of = (self.groups, self.agents, self.learner, self.environment)
+        if found := [*problems(*made_of), *self._personal_problems()]:
             raise refuse(*found)
         return self
+
+    def _personal_problems(self) -> Iterator[InitErrorDetails]:
+        """Yield what contradicts groups and personal models: one learner for all, parts that travel."""
+        has_personal = kind_of("personal", self.personal) != "none"
+        for name, is_there in (("groups", bool(self.groups)), ("personal", has_personal)):
+            if is_there and self.mode == "pooled":
+                yield problem("mode pooled has one learner for all agents: leave this out", name)
+        for position, part in enumerate(self.exchange.shared or ()):
+            if (self.groups and is_own(part)) or (has_personal and part == "personal"):
+                yield problem(f"{part!r} never travels", "exchange", "shared", position, value=part)
 
     @property
     def makes(self) -> tuple[Make, ...]:
         """What agents are made of: one entry per group, or one for all."""
-        return makes(self)
+        return makes(self.groups, self.agents, self.learner, self.environment)

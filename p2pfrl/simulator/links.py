@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pfrl.core.distributions import Constant, Draw
-from p2pfrl.core.rng import draw
-
-_LATENCY, _LOSS, _EDGE_LOSS = 0, 1, 2
-SECOND = 1_000_000_000
+from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.units import SECOND
 
 
 class Latency(ABC):
@@ -42,7 +40,10 @@ class Drawn(Latency):
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
         """Return the draw of this message."""
         return round(
-            self.distribution.sample(*draw(self.seed, sender, receiver, number, _LATENCY)) * SECOND
+            self.distribution.sample(
+                *draw(self.seed, sender, receiver, number, MessagePurpose.LATENCY)
+            )
+            * SECOND
         )
 
 
@@ -79,7 +80,7 @@ class Jittered(Latency):
 
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
         """Return base plus the draw of this message."""
-        extra = draw(self.seed, sender, receiver, number, 3)[0] * self.jitter
+        extra = draw(self.seed, sender, receiver, number, MessagePurpose.JITTER)[0] * self.jitter
         return self.base.nanoseconds(sender, receiver, number) + round(extra * SECOND)
 
 
@@ -116,7 +117,7 @@ class Independent(Loss):
 
     def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
         """Return the draw of this message."""
-        return draw(self.seed, sender, receiver, number, _LOSS)[0] < self.probability
+        return draw(self.seed, sender, receiver, number, MessagePurpose.LOSS)[0] < self.probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Symmetric(Loss):
     def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
         """Return the draw of this edge and round."""
         low, high = (sender, receiver) if sender < receiver else (receiver, sender)
-        return draw(self.seed, low, high, round, _EDGE_LOSS)[0] < self.probability
+        return draw(self.seed, low, high, round, MessagePurpose.EDGE_LOSS)[0] < self.probability
 
 
 @dataclass(slots=True)
@@ -149,7 +150,7 @@ class Burst(Loss):
 
     def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
         """Move the link's state on by one message, then return this message's draw."""
-        change, loss = draw(self.seed, sender, receiver, number, _LOSS)
+        change, loss = draw(self.seed, sender, receiver, number, MessagePurpose.LOSS)
         bad = self._bad.get((sender, receiver), False)
         if change < (self.bad_to_good if bad else self.good_to_bad):
             bad = not bad

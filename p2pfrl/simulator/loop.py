@@ -17,10 +17,10 @@ from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
 
 from p2pfrl.core.errors import DeadlockError
+from p2pfrl.core.units import SECOND
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-SECOND = 1_000_000_000
 
 
 class VirtualTimeLoop(asyncio.AbstractEventLoop):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from p2pfrl.core.rng import draw
-from p2pfrl.core.types import SKIP, Event, Missing, Received
-from p2pfrl.core.wire import Decoder, Frame
+from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
+from p2pfrl.core.units import SECOND
+from p2pfrl.core.wire import Decoder
 from p2pfrl.simulator.digest import DELIVER, DROP, SEND, Log
-from p2pfrl.simulator.links import SECOND, Latency, Loss, Never
+from p2pfrl.simulator.links import Latency, Loss, Never
 from p2pfrl.simulator.loop import VirtualTimeLoop
-
-_DUPLICATE, _FAULT_LOSS = 4, 5
 
 
 class Network:
@@ -130,14 +129,17 @@ class Network:
         arrival = start + self._latency(sender, receiver, number)
         lost = self._loss.is_lost(sender, receiver, number, frame.round)
         if self.extra_loss and not lost:
-            lost = draw(self._seed, sender, receiver, number, _FAULT_LOSS)[0] < self.extra_loss
+            lost = (
+                draw(self._seed, sender, receiver, number, MessagePurpose.FAULT_LOSS)[0]
+                < self.extra_loss
+            )
         if lost:
             self._drop(sender, receiver, frame)
             self._loop.post(arrival, self._notice_gap, sender, receiver, frame)
             return
         self._loop.post(arrival, self._arrive, sender, receiver, frame, air)
         if self._duplicate:
-            again, later = draw(self._seed, sender, receiver, number, _DUPLICATE)
+            again, later = draw(self._seed, sender, receiver, number, MessagePurpose.DUPLICATE)
             if again < self._duplicate:
                 delay = round(later * (arrival - start + air)) + 1
                 self._loop.post(arrival + delay, self._arrive_again, sender, receiver, frame)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import COORDINATOR, Actor, PeerJoined, PeerLost, Schedule, Trained
-from p2pfrl.core.wire import Frame
+from p2pfrl.core.types import COORDINATOR, Actor, Frame, PeerJoined, PeerLost, Schedule, Trained
+from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
 from p2pfrl.simulator.faults import Fault
 from p2pfrl.simulator.life import Life, Witness
-from p2pfrl.simulator.loop import SECOND, VirtualTimeLoop
+from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.network import Network
 
 

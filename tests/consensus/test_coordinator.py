@@ -18,12 +18,13 @@ from p2pfrl.core.types import (
     SKIP,
     UPDATE,
     Adopt,
+    Frame,
     Message,
     Mix,
     Send,
     edge_id,
 )
-from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import Delta, Parameters
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
 

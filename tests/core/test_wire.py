@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Message
-from p2pfrl.core.wire import MAGIC, MAX_HEADER, MAX_PAYLOAD, Decoder, Encoder, Frame
+from p2pfrl.core.types import COORDINATOR, FINAL, MODEL, SKIP, TRANSITIONS, UPDATE, Frame, Message
+from p2pfrl.core.wire import MAGIC, MAX_HEADER, MAX_PAYLOAD, Decoder, Encoder
 
 REASONS = {
     "bad_magic",

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from p2pfrl.build.assembly import Blueprint
-from p2pfrl.core.frame import bin_prefix
-from p2pfrl.core.types import UPDATE
-from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, Frame
+from p2pfrl.core.types import UPDATE, Frame
+from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, bin_prefix
 from p2pfrl.net import tcp
 from p2pfrl.net.fleet import Fleet
 from p2pfrl.net.listener import Listener, listen

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.core.types import SKIP, UPDATE
-from p2pfrl.core.wire import VERSION, Decoder, Encoder, Frame
+from p2pfrl.core.types import SKIP, UPDATE, Frame
+from p2pfrl.core.wire import VERSION, Decoder, Encoder
 from p2pfrl.net.records import ENVELOPE, LENGTH, MAGIC, Identity, control, envelope
 from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Refused, Session
 from p2pfrl.net.stream import _Pool

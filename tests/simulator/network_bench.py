@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE, Event, Missing, Received
-from p2pfrl.core.wire import Decoder, Encoder, Frame
+from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE, Event, Frame, Missing, Received
+from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.simulator.digest import Log
 from p2pfrl.simulator.links import Fixed, Latency, Loss, Never
 from p2pfrl.simulator.loop import virtual_time

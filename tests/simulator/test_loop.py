@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import DeadlockError
-from p2pfrl.simulator.loop import SECOND, VirtualTimeLoop, virtual_time
+from p2pfrl.core.units import SECOND
+from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
 
 
 def loop_of(explain: object = None) -> VirtualTimeLoop:

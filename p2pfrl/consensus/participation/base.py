@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 
 MOVES = 64
@@ -87,7 +87,7 @@ class Uniform(Participation):
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return a random subset, drawn from (seed, round)."""
-        drawn = generator(standing.seed, "participation", round).choice(
+        drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
             len(present), size=share(self.fraction, len(present)), replace=False
         )
         return [present[i] for i in sorted(np.asarray(drawn).tolist())]

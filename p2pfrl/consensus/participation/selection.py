@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pfrl.consensus.participation.base import Participation, Standing, share
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.scores import UNKNOWN
 
@@ -33,7 +33,7 @@ class Weighted(Participation):
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return the draws of (seed, round), those that came twice twice."""
-        drawn = generator(standing.seed, "participation", round).choice(
+        drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
             len(present), size=share(self.fraction, len(present)), p=_by_samples(present, standing)
         )
         return [present[i] for i in sorted(drawn.tolist())]
@@ -75,7 +75,7 @@ class PowerOfChoice(Participation):
         chance = _by_samples(present, standing)
         if np.count_nonzero(chance) < candidates:
             chance = np.full(len(present), 1.0 / len(present))
-        drawn = generator(standing.seed, "participation", round).choice(
+        drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
             len(present), size=candidates, replace=False, p=chance
         )
         sign = 1.0 if self.by == "loss" else -1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from p2pfrl.consensus.schedules.arrivals import Missed
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
@@ -26,9 +26,7 @@ from p2pfrl.core.types import (
     Trained,
     WaitUntil,
 )
-
-if TYPE_CHECKING:
-    from p2pfrl.consensus.schedules.synchronous import Synchronous
+from p2pfrl.core.units import SECOND
 
 _AHEAD = 1024
 """Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
@@ -38,6 +36,26 @@ _PASSED = 64
 """Rounds in which we look for one that a neighbor passed without us: no more graphs than a topology remembers."""
 _NOBODY: dict[int, None] = {}
 """Who is awaited while an agent trains: one empty dict for all agents, to which nothing is ever added."""
+
+
+class Options(Protocol):
+    """The options of synchronous rounds (see `Synchronous`)."""
+
+    @property
+    def every(self) -> int:
+        """Local updates per exchange."""
+
+    @property
+    def deadline(self) -> float:
+        """Seconds to wait for neighbors."""
+
+    @property
+    def suspect_after(self) -> int:
+        """Misses in a row after which a neighbor is suspected."""
+
+    @property
+    def max_staleness(self) -> int | None:
+        """Rounds after which a payload is too old; None for never."""
 
 
 class Gossip:
@@ -82,7 +100,7 @@ class Gossip:
 
     def __init__(
         self,
-        options: Synchronous,
+        options: Options,
         me: int,
         neighborhood: Neighborhood,
         rounds: int | None,
@@ -99,7 +117,7 @@ class Gossip:
         self._combine_first = combine_first
         self._available = available
         self._every = options.every
-        self._patience = round(options.deadline * 1e9)
+        self._patience = round(options.deadline * SECOND)
         self._suspect_after = options.suspect_after
         self._oldest = options.max_staleness
         self._updates_left = 0

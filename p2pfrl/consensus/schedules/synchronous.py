@@ -12,7 +12,7 @@ from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.gossip import Gossip
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.core.units import Seconds
+from p2pfrl.core.units import SECOND, Seconds
 
 
 @rule
@@ -71,7 +71,7 @@ class Synchronous(ScheduleRule):
         return Client(
             every=self.every,
             rounds=rounds,
-            patience=round(10e9 * self.deadline),
+            patience=round(10 * SECOND * self.deadline),
             available=available,
             coordinator=coordinator,
         )
@@ -81,7 +81,7 @@ class Synchronous(ScheduleRule):
         return Coordinator(
             participants,
             rounds=rounds,
-            deadline=round(self.deadline * 1e9),
+            deadline=round(self.deadline * SECOND),
             suspect_after=self.suspect_after,
             quorum=self.quorum,
         )
@@ -92,10 +92,10 @@ class Synchronous(ScheduleRule):
             participants,
             rounds=rounds,
             period=period,
-            deadline=round(self.deadline * 1e9),
+            deadline=round(self.deadline * SECOND),
             suspect_after=self.suspect_after,
             quorum=self.quorum,
-            patience=round(10e9 * self.deadline),
+            patience=round(10 * SECOND * self.deadline),
         )
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
@@ -106,5 +106,5 @@ class Synchronous(ScheduleRule):
             rounds=models,
             deadline=None,
             suspect_after=self.suspect_after,
-            idle=round(self.deadline * 1e9),
+            idle=round(self.deadline * SECOND),
         )

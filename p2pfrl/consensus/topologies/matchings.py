@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfrl.consensus.topologies.base import Topology
 from p2pfrl.consensus.topologies.hubs import Complete
 from p2pfrl.core.graph import Graph, undirected
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 
 
@@ -27,7 +27,7 @@ class RandomMatchings(Topology):
 
     def at(self, n: int, seed: int, round: int) -> Graph:
         """Return the matching of `round`."""
-        order = [int(i) for i in generator(seed, "matching", round).permutation(n)]
+        order = [int(i) for i in generator(seed, Purpose.MATCHING, round).permutation(n)]
         return undirected(n, zip(order[::2], order[1::2], strict=False))
 
     def union(self, n: int, seed: int) -> Graph:

@@ -18,7 +18,7 @@ from p2pfrl.consensus.topologies.base import Topology, require, sizes
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.rng import generator, key
+from p2pfrl.core.rng import Purpose, generator, key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Seconds
 
@@ -216,7 +216,7 @@ class RandomGeometric(Topology):
 
 
 def _points(n: int, seed: int, attempt: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    return generator(seed, "topology", attempt).random((n, 2))
+    return generator(seed, Purpose.TOPOLOGY, attempt).random((n, 2))
 
 
 def _number(seed: int, attempt: int) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
@@ -54,7 +55,9 @@ class LowRank(Compressor):
             right = state[0]
         else:
             right = (
-                turn.generator("compressor").standard_normal((columns, rank)).astype(vector.dtype)
+                turn.generator(Purpose.COMPRESSOR)
+                .standard_normal((columns, rank))
+                .astype(vector.dtype)
             )
         left = np.linalg.qr(matrix @ right)[0]
         right = matrix.T @ left

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
@@ -53,7 +54,7 @@ class Quantize(Compressor):
                 (vector / 2 - ends[0] / 2) / (step / 2) if step / 2 > 0 else np.zeros_like(vector)
             )
             noise = (
-                turn.generator("compressor").random(len(vector), dtype=place.dtype)
+                turn.generator(Purpose.COMPRESSOR).random(len(vector), dtype=place.dtype)
                 if self.stochastic
                 else 0.5
             )
@@ -120,7 +121,7 @@ class QSGD(Compressor):
         norm, s = _norm(vector), self.levels
         with quiet():
             place = np.abs(vector) / norm[0] * s if norm[0] > 0 else np.zeros_like(vector)
-            place += turn.generator("compressor").random(len(vector), dtype=place.dtype)
+            place += turn.generator(Purpose.COMPRESSOR).random(len(vector), dtype=place.dtype)
             steps = np.copysign(np.minimum(np.floor(place), s), vector).astype(np.int64)
         codes = (steps + s).astype(np.uint32)
         return Encoded(join(norm, pack(codes, width(2 * s + 1))), self._values(norm, steps), state)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
@@ -97,7 +97,7 @@ class RandK(_Some):
         """Return the numbers and the seed of their places."""
         size = len(vector)
         count = self.chosen(size)
-        seed = turn.generator("compressor").integers(2**64, size=1, dtype=np.uint64)
+        seed = turn.generator(Purpose.COMPRESSOR).integers(2**64, size=1, dtype=np.uint64)
         positions = _random_positions(seed, size, count)
         values = vector[positions]
         if self.unbiased:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.distributions import Distribution
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
@@ -228,7 +228,7 @@ class ArraySimulator(Simulator):
         self._physics = {name: values[:, None] for name, values in physics.items()}
         self._seed = seed
         self._rows: dict[str, NDArray[np.generic]] = {}
-        self._resets = self._noise = Streams.of(seed, [], "environment")
+        self._resets = self._noise = Streams.of(seed, [], Purpose.ENVIRONMENT)
         self._position = 0
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Environment, Spec
 from p2pfrl.learning.environments.vary import columns
 
@@ -37,7 +37,7 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     physics = environment.physics(seed, _AGENTS, vary)
     _check_physics(environment, seed, vary, physics)
     rows = {name: values[:, None] for name, values in physics.items()}
-    streams = Streams.of(seed, _AGENTS, "check")
+    streams = Streams.of(seed, _AGENTS, Purpose.CHECK)
     start = streams.uniform(_INSTANCES, spec.reset_noise)
     state = _repeat("reset", (start,), lambda x, p: (environment.reset(p, x),), rows)[0]
     _is(state, "reset", (spec.state,), np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Spec
 from p2pfrl.learning.environments.tabular import Tables, Tabular
@@ -88,11 +88,11 @@ class Garnet(Tabular):
                 )
         kind = agent % self.kinds
         common_p, common_r = self._draw(
-            generator(seed, "problem") if kind == 0 else generator(seed, "kind", kind)
+            generator(seed, Purpose.PROBLEM) if kind == 0 else generator(seed, Purpose.KIND, kind)
         )
         if self.opposed:
-            common_r = self._draw(generator(seed, "problem"))[1] * (-1.0 if kind % 2 else 1.0)
-        own_p, own_r = self._draw(generator(seed, agent, "problem"))
+            common_r = self._draw(generator(seed, Purpose.PROBLEM))[1] * (-1.0 if kind % 2 else 1.0)
+        own_p, own_r = self._draw(generator(seed, agent, Purpose.PROBLEM))
         e, f = row["perturbation"], row["reward_perturbation"]
         return Tables(
             transition=(1 - e) * common_p + e * own_p,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Spec
 from p2pfrl.learning.environments.tabular import Tables, Tabular
@@ -131,7 +131,7 @@ class GridWorld(Tabular):
             [self.start[0] * self.columns + self.start[1]] if self.start else []
         )
         candidates = np.setdiff1d(np.flatnonzero(~fixed), kept)
-        rng = generator(seed, agent, "problem")
+        rng = generator(seed, agent, Purpose.PROBLEM)
         if extra <= len(candidates) - (self.start is None):
             for _ in range(_ATTEMPTS if extra else 1):
                 wall = fixed.copy()

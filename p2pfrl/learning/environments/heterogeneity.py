@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Array, Environment, Problem
 
 _PROBES = 64
@@ -107,7 +107,7 @@ def _probes(
 ) -> tuple[Array, NDArray[np.generic], Array]:
     """Return states, actions and noise of one row of probes, after random walks of 0 to 15 steps."""
     spec = environment.spec
-    streams = Streams.of(0, [0], "probe")
+    streams = Streams.of(0, [0], Purpose.PROBE)
     states = environment.reset(first, streams.uniform(_PROBES, spec.reset_noise))
     for step in range(16):
         action, noise = _action(environment, streams), streams.uniform(_PROBES, spec.step_noise)

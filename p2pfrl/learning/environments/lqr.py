@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from p2pfrl.core.rng import generator
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 
@@ -53,10 +53,10 @@ class LQR(Environment):
         self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
     ) -> dict[str, NDArray[Any]]:
         """Return the columns and the matrices `A` `(b, dimension, dimension)`, `B` `(b, dimension, controls)`."""
-        common_a, common_b = self._draw(generator(seed, "problem"))
+        common_a, common_b = self._draw(generator(seed, Purpose.PROBLEM))
         a, b = np.empty((len(agents), *common_a.shape)), np.empty((len(agents), *common_b.shape))
         for i, agent in enumerate(agents):
-            own_a, own_b = self._draw(generator(seed, agent, "problem"))
+            own_a, own_b = self._draw(generator(seed, agent, Purpose.PROBLEM))
             size = columns["perturbation"][i]
             matrix = common_a + size * own_a
             a[i] = matrix * (self.radius / np.abs(np.linalg.eigvals(matrix)).max())

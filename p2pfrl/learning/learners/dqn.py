@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.options import Slot
+from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Learner, Stack, Task
-from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.core.types import TRANSITIONS
+from p2pfrl.learning.distillation import TARGET, Distillation
+from p2pfrl.learning.environments.base import Step
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
+from p2pfrl.learning.networks import Network
+from p2pfrl.learning.optimizers import OPTIMIZERS
+from p2pfrl.learning.policies import Categorical
+from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, Replay, counts
+from p2pfrl.learning.rollout import evaluate
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
 
 
 @rule
@@ -94,6 +115,334 @@ class DQN(Learner):
             ScenarioError: it has no environment, continuous actions, or options that exclude each
                 other.
         """
-        from p2pfrl.learning.learners.dqn_stack import DQNStack
-
         return DQNStack(self, task)
+
+
+_AHEAD, _AFTER, _STEPS = "dqn_target", "dqn_after", "dqn_steps"
+"""State arrays: the target network `(b, stride)`; Q as the last update left it `(b, stride)`; gradient steps `(b,)`."""
+
+
+class DQNStack(Stack):
+    """DQN bound to a task.
+
+    Args:
+        learner: its options.
+        task: with a simulator of discrete actions.
+    """
+
+    chunk = 32
+    takes_corrections = True
+
+    def __init__(self, learner: DQN, task: Task) -> None:
+        if task.simulator is None:
+            raise ScenarioError(["learner: dqn needs an environment"])
+        spec = task.simulator.spec
+        if not spec.actions:
+            raise ScenarioError(
+                [
+                    "learner: dqn needs discrete actions; ppo, a2c and reinforce learn continuous ones"
+                ]
+            )
+        self.learner, self.task, self.simulator = learner, task, task.simulator
+        self._check(learner, task.simulator.instances)
+        self.policy = Categorical(spec.actions)
+        self.network = Network(
+            spec.observation,
+            spec.actions,
+            hidden=learner.hidden,
+            activation=learner.activation,
+            critic=False,
+        )
+        self.layout = self.network.layout
+        self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
+        self.moments, self.counts, self.arrays = (
+            self.optimizer.moments,
+            self.optimizer.counts,
+            task.arrays,
+        )
+        self.min_steps = learner.steps * task.simulator.instances
+        self.replay = Replay(spec.observation, spec.actions, learner.capacity)
+        self.distillation = None
+        if task.tells == LOGITS:
+            self.distillation = Distillation(
+                learner.distill, self.network, task.simulator, task.seed
+            )
+
+    def _check(self, learner: DQN, instances: int) -> None:
+        check_payload(self.task, "share", learner.share, Share(), TRANSITIONS)
+        check_payload(self.task, "distill", learner.distill, Distill(), LOGITS)
+        if learner.steps % learner.train_every:
+            reason = f"must divide steps = {learner.steps}; got {learner.train_every}"
+            raise ScenarioError([f"learner.train_every: {reason}"])
+        if learner.capacity < max(learner.steps * instances, learner.learn_start):
+            raise ScenarioError(
+                [
+                    f"learner.capacity: must hold learn_start and an update (steps x instances); got {learner.capacity}"
+                ]
+            )
+        if self.task.tells == TRANSITIONS and learner.share.count > learner.steps * instances:
+            raise ScenarioError(
+                [
+                    f"learner.share.count: an update has steps x instances = {learner.steps * instances} transitions"
+                ]
+            )
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return start parameters `(b, stride)`."""
+        rows = self.layout.zeros(len(agents))
+        for row, agent in zip(rows, agents, strict=True):
+            row[:] = self.network.start(
+                generator(self.task.seed, *(() if same else (agent,)), Purpose.START)
+            )
+        return rows
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return moments, target networks, empty buffers and the environments. Torch has one thread from here on."""
+        torch.set_num_threads(1)
+        b = len(agents)
+        own: State = {
+            _AHEAD: self.layout.zeros(b),
+            _AFTER: self.layout.zeros(b),
+            _STEPS: np.zeros(b, dtype=np.int64),
+        }
+        targets = {} if self.distillation is None else self.distillation.init(b)
+        return (
+            self.optimizer_state(b)
+            | own
+            | targets
+            | self.replay.init(b)
+            | self.simulator.init(agents)
+        )
+
+    def optimizer_state(self, rows: int) -> State:
+        """Return the optimizer's moments and step counts before the first step."""
+        return self.optimizer.init(self.layout, rows)
+
+    def update(self, batch: Batch) -> Outcome:
+        """Act and learn in turn; the loss is the mean over gradient steps, 0 where there was none."""
+        learner, simulator, m = self.learner, self.simulator, self.simulator.instances
+        rows, state, b = batch.parameters, dict(batch.state), len(batch.agents)
+        self._meet(rows, state)
+        kept = (
+            *self.moments,
+            *self.counts,
+            *self.arrays,
+            _AHEAD,
+            _AFTER,
+            _STEPS,
+            ROWS,
+            FILLED,
+            SEEN,
+            TARGET,
+        )
+        world = {name: values for name, values in state.items() if name not in kept}
+        chances = Streams.of(self.task.seed, batch.agents, Purpose.ACTION, batch.index).uniform(
+            learner.steps, 2, m
+        )
+        draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
+        before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.min_steps
+        returns: list[list[float]] = [[] for _ in batch.agents]
+        measures = {name: np.zeros((2, b)) for name in simulator.spec.measures}
+        loss = np.zeros((2, b))
+        simulator.begin(batch.agents, batch.index)
+        current = simulator.observe(batch.agents, world)
+        for t in range(learner.steps):
+            action = self._act(rows, current, chances[:, t], before + t * m)
+            step = simulator.step(world, action)
+            self.replay.add(state, current, action, step)
+            _note(step, returns, measures)
+            if (t + 1) % learner.train_every == 0:
+                self._learn(rows, state, draws.uniform(learner.batch_size), loss)
+            current = step.obs
+        state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
+        mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
+        taken = np.full(b, self.min_steps, dtype=np.int64)
+        means = {
+            name: np.divide(total, count, out=np.full(b, np.nan), where=count > 0)
+            for name, (total, count) in measures.items()
+        }
+        return Outcome(rows, state | world, taken, mean, returns, means)
+
+    def _meet(self, rows: Vector, state: State) -> None:
+        """Let the target networks follow what the exchange did to Q; at the very first they are Q."""
+        ahead = self.layout.zeros(len(rows))
+        ahead[:] = state[_AHEAD]
+        state[_AHEAD] = ahead
+        after: Vector = state[_AFTER]  # type: ignore[assignment]
+        if self.learner.after_mixing == "shift":
+            ahead += rows - after
+        elif self.learner.after_mixing == "sync":
+            is_mixed = (rows != after).any(axis=1)
+            ahead[is_mixed] = rows[is_mixed]
+        is_new = state[SEEN] == 0
+        ahead[is_new] = rows[is_new]
+
+    def _act(
+        self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]
+    ) -> Vector:
+        """Return epsilon-greedy actions `(b, m)` from uniform numbers `(b, 2, m)`, after `(b, 1)` steps."""
+        learner = self.learner
+        share = np.minimum(taken / learner.epsilon_steps, 1.0)
+        epsilon = learner.epsilon_start + (learner.epsilon_end - learner.epsilon_start) * share
+        best = self._values(rows, obs.transpose(0, 2, 1)).argmax(axis=1)
+        anything = (chances[:, 1] * self.policy.outputs).astype(np.int64)
+        chosen: Vector = np.where(chances[:, 0] < epsilon, anything, best)
+        return chosen
+
+    def _values(self, rows: Vector, x: Vector) -> Vector:
+        """Return Q `(b, actions, B)` of observations `(b, o, B)`."""
+        out = aligned_zeros((len(rows), self.network.outputs, x.shape[2]), rows.dtype)
+        self.network.forward(rows, np.ascontiguousarray(x), out)
+        return out
+
+    def _learn(
+        self, rows: Vector, state: State, uniform: NDArray[np.float64], loss: Vector
+    ) -> None:
+        """Take one gradient step with every agent whose buffer is full enough, in place; note the loss."""
+        ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
+        if len(ready) == 0:
+            return
+        sample = self.replay.sample(state, ready, uniform[ready])
+        own = {name: values for name, values in state.items() if name != ROWS}
+        if len(ready) == len(rows):
+            loss[0] += self._step(rows, own, sample)
+        else:
+            part = aligned_zeros((len(ready), rows.shape[1]), rows.dtype)
+            part[:] = rows[ready]
+            picked = {name: self._pick(values, ready) for name, values in own.items()}
+            loss[0][ready] += self._step(part, picked, sample)
+            rows[ready] = part
+            for name, values in picked.items():
+                state[name][ready] = values
+        loss[1][ready] += 1.0
+
+    def _pick(self, values: NDArray[np.generic], ready: NDArray[np.intp]) -> NDArray[np.generic]:
+        """Return the rows `ready`, copied to where kernels want them."""
+        if values.ndim != 2 or values.shape[1] != self.layout.stride:
+            return values[ready]
+        copied = self.layout.zeros(len(ready))
+        copied[:] = values[ready]
+        return copied
+
+    def _step(self, rows: Vector, state: State, sample: Vector) -> Vector:
+        """Take one gradient step on `sample` `(b, B, width)`; return the loss `(b,)`."""
+        gradient = self.layout.zeros(len(rows))
+        ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
+        loss = self._gradient(sample, ahead, rows, gradient)
+        if self.distillation is not None:
+            loss = loss + self.distillation.add(rows, state, gradient)
+        if self.task.correction.bends:
+            self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
+        if self.learner.max_grad_norm:
+            norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
+            gradient *= np.minimum(
+                self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
+            )
+        self.optimizer.bind(rows, gradient, state)()
+        steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
+        steps += 1
+        is_due = steps % self.learner.target_every == 0
+        ahead[is_due] = rows[is_due]
+        return loss
+
+    def _errors(
+        self, sample: Vector, ahead: Vector, rows: Vector
+    ) -> tuple[Vector, NDArray[np.int64], Vector]:
+        """Return TD errors `(b, 1, B)`, the actions `(b, 1, B)` and what was observed `(b, o, B)`."""
+        o, learner = self.simulator.spec.observation, self.learner
+        columns = np.ascontiguousarray(sample.transpose(0, 2, 1))
+        x, after = columns[:, :o], columns[:, o : 2 * o]
+        action, reward, terminated = (
+            columns[:, -3:-2].astype(np.int64),
+            columns[:, -2:-1],
+            columns[:, -1:],
+        )
+        future = self._values(ahead, after)
+        if learner.double:
+            best = self._values(rows, after).argmax(axis=1, keepdims=True)
+            future = np.take_along_axis(future, best, axis=1)
+        else:
+            future = future.max(axis=1, keepdims=True)
+        scale, gamma = np.float32(learner.reward_scale), np.float32(learner.gamma)
+        wanted = scale * reward + gamma * (1.0 - terminated) * future
+        x = np.ascontiguousarray(x)
+        return np.take_along_axis(self._values(rows, x), action, axis=1) - wanted, action, x
+
+    def _gradient(self, sample: Vector, ahead: Vector, rows: Vector, gradient: Vector) -> Vector:
+        """Write the gradient of the Huber loss; return the loss `(b,)`. The target is a constant to it."""
+        error, action, x = self._errors(sample, ahead, rows)
+        size = np.abs(error)
+        loss: Vector = np.where(size <= 1.0, 0.5 * np.square(error), size - 0.5)[:, 0].mean(axis=1)
+        slope = np.zeros((len(rows), self.network.outputs, error.shape[2]), dtype=rows.dtype)
+        np.put_along_axis(
+            slope, action, np.clip(error, -1.0, 1.0) / np.float32(error.shape[2]), axis=1
+        )
+        self.network.backward(rows, x, slope, gradient)
+        return loss
+
+    def _again(self, sample: Vector, ahead: Vector, rows: Vector) -> Vector:
+        """Return the gradient of the same samples at other parameters, a new array."""
+        gradient = self.layout.zeros(len(rows))
+        self._gradient(sample, ahead, rows, gradient)
+        return gradient
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean greedy return `(b,)` of each row, at least `episodes` of each; None without an evaluator."""
+        if self.task.evaluator is None:
+            return None
+        return evaluate(
+            self.network,
+            self.policy,
+            self.task.evaluator,
+            parameters,
+            agents=agents,
+            episodes=episodes,
+            index=index,
+        )
+
+    def told(self, name: str) -> int:
+        """Return how many numbers are told: transitions, or chances of actions in public states."""
+        if name == TRANSITIONS:
+            return self.learner.share.count * self.replay.width
+        if name == LOGITS and self.distillation is not None:
+            return self.distillation.size
+        raise ScenarioError([f"exchange.payload: this learner has no {name} to send"])
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return transitions of the last update, or chances of actions in public states."""
+        if name == LOGITS and self.distillation is not None:
+            return self.distillation.tell(parameters)
+        if name != TRANSITIONS:
+            raise KeyError(name)
+        share, rows = self.learner.share, self.replay.fresh(state, self.min_steps)
+        if share.select == "td_error":
+            ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
+            is_there = self.replay.present(rows)
+            sample = np.where(is_there[:, None], rows, 0.0).astype(np.float32)[None]
+            error = np.where(
+                is_there, np.abs(self._errors(sample, ahead, parameters)[0][0, 0]), -1.0
+            )
+            rows = rows[np.argsort(error, kind="stable")]
+        return rows[-share.count :].ravel()
+
+    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Put others' transitions into the buffer; or learn from a mixture of policies from now on."""
+        if name == TRANSITIONS:
+            self.replay.take(state, received)
+        elif name == LOGITS and self.distillation is not None:
+            for probabilities in received.values():
+                self.distillation.take(state, probabilities)
+        else:
+            raise KeyError(name)
+
+
+def _note(step: Step, returns: list[list[float]], measures: dict[str, NDArray[np.float64]]) -> None:
+    """Note the returns of episodes that finished, and the environment's own measures."""
+    for row, instance in zip(*np.nonzero(step.finished), strict=True):
+        returns[row].append(float(step.returns[row, instance]))
+    for name, total in measures.items():
+        values = step.measures[name]
+        is_there = ~np.isnan(values)
+        total += np.where(is_there, values, 0.0).sum(axis=1), is_there.sum(axis=1)

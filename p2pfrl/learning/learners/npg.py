@@ -12,7 +12,7 @@ from pydantic import Field
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.softmax import log_softmax, natural
 from p2pfrl.learning.environments.base import Array
@@ -146,7 +146,7 @@ class SoftmaxStack(Stack):
         tables += np.array(self.learner.logits or 0.0)
         if not same:
             for table, agent in zip(tables, agents, strict=True):
-                table += generator(self.task.seed, agent, "start").standard_normal(self.shape)
+                table += generator(self.task.seed, agent, Purpose.START).standard_normal(self.shape)
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
@@ -191,7 +191,7 @@ class SoftmaxStack(Stack):
         streams = (
             None
             if learner.exact
-            else Streams.of(task.seed, batch.agents, "trajectories", batch.index)
+            else Streams.of(task.seed, batch.agents, Purpose.TRAJECTORIES, batch.index)
         )
         loss, taken = np.zeros(len(theta)), np.zeros(len(theta), dtype=np.int64)
         returns: list[list[float]] = [[] for _ in batch.agents]
@@ -247,7 +247,7 @@ class SoftmaxStack(Stack):
         sums = np.cumsum(np.exp(log_softmax(self._tables(parameters))), axis=-1)
         sums[sums >= sums[..., -1:]] = 1.0
         streams, own = (
-            Streams.of(self.task.seed, agents, "evaluation-policy", index),
+            Streams.of(self.task.seed, agents, Purpose.EVALUATION_POLICY, index),
             np.arange(len(sums))[:, None],
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Simulator
@@ -95,10 +95,10 @@ class OnPolicyStack(Stack):
         """Return start parameters `(b, stride)`."""
         rows = self.layout.zeros(len(agents))
         if same:
-            rows[:] = self.network.start(generator(self.task.seed, "start"))
+            rows[:] = self.network.start(generator(self.task.seed, Purpose.START))
             return rows
         for row, agent in zip(rows, agents, strict=True):
-            row[:] = self.network.start(generator(self.task.seed, agent, "start"))
+            row[:] = self.network.start(generator(self.task.seed, agent, Purpose.START))
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
@@ -115,7 +115,7 @@ class OnPolicyStack(Stack):
         """Roll out, then take epochs x minibatches optimizer steps."""
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
-        streams = Streams.of(self.task.seed, batch.agents, "minibatch", batch.index)
+        streams = Streams.of(self.task.seed, batch.agents, Purpose.MINIBATCH, batch.index)
         episodes = (
             _episodes(rollout)
             if self.task.correction.bends and self.plan.minibatches == 1
@@ -139,7 +139,7 @@ class OnPolicyStack(Stack):
         """Take epochs x minibatches steps on the transitions of all agents together."""
         o, w = self.simulator.spec.observation, self.policy.width
         packed = np.concatenate(transitions).reshape(1, -1, o + w + 3)
-        streams = Streams.of(self.task.seed, [0], "pool", index)
+        streams = Streams.of(self.task.seed, [0], Purpose.POOL, index)
         return float(self._descent.learn(parameters, state, packed, streams)[0])
 
     def evaluate(

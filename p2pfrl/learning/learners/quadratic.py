@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
 
@@ -100,7 +100,7 @@ class QuadraticStack(Stack):
         d, spread = self.learner.dimension, self.learner.spread
         out = np.empty((self.task.agents, d))
         for i, row in enumerate(out):
-            generator(self.task.seed, i, "problem").standard_normal(out=row)
+            generator(self.task.seed, i, Purpose.PROBLEM).standard_normal(out=row)
         out *= spread
         return out
 
@@ -113,7 +113,7 @@ class QuadraticStack(Stack):
             return np.broadcast_to(np.diag(values), (self.task.agents, d, d))
         out = np.empty((self.task.agents, d, d))
         for i, matrix in enumerate(out):
-            rng = generator(self.task.seed, i, "problem")
+            rng = generator(self.task.seed, i, Purpose.PROBLEM)
             rng.standard_normal(d)  # x*_i comes first in this stream
             Q, R = np.linalg.qr(rng.standard_normal((d, d)))
             Q *= np.sign(np.diag(R))
@@ -124,10 +124,10 @@ class QuadraticStack(Stack):
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`; see the class for what they are."""
         d, seed, spread = self.learner.dimension, self.task.seed, self.learner.initial_spread
-        common = generator(seed, "start").standard_normal(d)
+        common = generator(seed, Purpose.START).standard_normal(d)
         rows = self.layout.zeros(len(agents))
         for row, agent in zip(rows, agents, strict=True):
-            rng = generator(seed, agent, "start")
+            rng = generator(seed, agent, Purpose.START)
             base = common if same else rng.standard_normal(d)
             row[:d] = base + spread * rng.standard_normal(d)
         return rows
@@ -189,7 +189,7 @@ class QuadraticStack(Stack):
         x_star = self.x_star[agents]
         scale, A = (1.0, self.A[agents]) if self._scalar is None else (self._scalar, None)
         streams = (
-            Streams.of(self.task.seed, batch.agents, "gradient", batch.index)
+            Streams.of(self.task.seed, batch.agents, Purpose.GRADIENT, batch.index)
             if learner.noise
             else None
         )

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from p2pfrl.core.options import Rule
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
@@ -87,7 +87,7 @@ class TabularQStack(Stack):
         rows = self.layout.zeros(len(agents))
         if not same:
             for row, agent in zip(rows, agents, strict=True):
-                row[: self.layout.size] = generator(self.task.seed, agent, "start").random(
+                row[: self.layout.size] = generator(self.task.seed, agent, Purpose.START).random(
                     self.layout.size
                 )
         return rows
@@ -129,7 +129,7 @@ class TabularQStack(Stack):
             processes.action_reward[rows, states, actions],
             processes.goes_on[rows, states],
         )
-        streams = Streams.of(self.task.seed, batch.agents, "samples", batch.index)
+        streams = Streams.of(self.task.seed, batch.agents, Purpose.SAMPLES, batch.index)
         own, loss = np.arange(len(q))[:, None, None, None], np.zeros(len(q))
         for _ in range(learner.steps):
             place = search(cumulative, streams.uniform(m, *self.shape))
@@ -150,7 +150,7 @@ class TabularQStack(Stack):
         learner, simulator = self.learner, self.simulator
         world = {name: values for name, values in batch.state.items() if name not in self.arrays}
         simulator.begin(batch.agents, batch.index)
-        streams = Streams.of(self.task.seed, batch.agents, "behavior", batch.index)
+        streams = Streams.of(self.task.seed, batch.agents, Purpose.BEHAVIOR, batch.index)
         own, loss = np.arange(len(q)), np.zeros(len(q))
         here: Numbers = np.argmax(simulator.observe(batch.agents, world), axis=-1)
         returns: list[list[float]] = [[] for _ in batch.agents]

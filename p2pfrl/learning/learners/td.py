@@ -12,7 +12,7 @@ from pydantic import Field
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import Streams, generator
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
@@ -102,7 +102,7 @@ class TDStack(Stack):
         states = self.processes.reward.shape[1]
         if not self.learner.features:
             return np.eye(states)
-        drawn = generator(self.task.seed, "features").random((states, self._width))
+        drawn = generator(self.task.seed, Purpose.FEATURES).random((states, self._width))
         scaled: Array = drawn / drawn.sum(axis=1, keepdims=True)
         return scaled
 
@@ -143,16 +143,16 @@ class TDStack(Stack):
         rows = self.layout.zeros(len(agents))
         if not same:
             for row, agent in zip(rows, agents, strict=True):
-                row[: self._width] = generator(self.task.seed, agent, "start").standard_normal(
-                    self._width
-                )
+                row[: self._width] = generator(
+                    self.task.seed, agent, Purpose.START
+                ).standard_normal(self._width)
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
         """Return the states of the chains, `(b, m)`, drawn from the start distribution; none where none is needed."""
         if self.learner.samples == "stationary" or self.learner.exact:
             return {}
-        noise = Streams.of(self.task.seed, agents, "chain-start").uniform(self._instances)
+        noise = Streams.of(self.task.seed, agents, Purpose.CHAIN_START).uniform(self._instances)
         sums = np.cumsum(self.processes.start[np.asarray(agents, dtype=np.intp)], axis=-1)
         return {"chain": search(_closed(sums)[:, None, :], noise)}
 
@@ -204,7 +204,7 @@ class TDStack(Stack):
     def _samples(self, batch: Batch, agents: Numbers) -> Iterator[tuple[Numbers, Numbers, Array]]:
         """Yield blocks of (s, s', reward), `(b, steps of the block, m)` each."""
         learner, processes, m = self.learner, self.processes, self._instances
-        streams = Streams.of(self.task.seed, batch.agents, "samples", batch.index)
+        streams = Streams.of(self.task.seed, batch.agents, Purpose.SAMPLES, batch.index)
         block, numbers = (
             max(1, _BLOCK // (len(agents) * m)),
             2 if learner.samples == "stationary" else 3,

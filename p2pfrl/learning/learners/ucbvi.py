@@ -13,7 +13,7 @@ from pydantic import Field
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
@@ -179,7 +179,7 @@ class UCBVIStack(Stack):
         rows = np.flatnonzero(~is_asked)
         if len(rows):
             own, index = agents[rows].tolist(), [batch.index[i] for i in rows.tolist()]
-            streams = Streams.of(self.task.seed, own, "episode", index)
+            streams = Streams.of(self.task.seed, own, Purpose.EPISODE, index)
             is_new, earned = self._play(agents[rows], rows, common, streams, seen)
             news[rows, 0] = is_new
             tallies[rows, 0] += self._count * loss[rows]

@@ -8,14 +8,17 @@ would alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
 
 Prepare = Callable[[Task], Stack]
 """Binds the scenario's learner to a task, environments included: each call gives environments of their own."""
@@ -57,8 +60,6 @@ class Personal(ABC):
         Raises:
             ScenarioError: the learner cannot train this personal model.
         """
-        from p2pfrl.learning.personal.stack import PersonalStack
-
         own = prepare(self.task(task))
         if reasons := self.check(task, own):
             raise ScenarioError(list(reasons))
@@ -106,3 +107,177 @@ class Common(Personal):
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Return the shared model."""
         return local.end, {}, ()
+
+
+PART = "personal"
+_PREFIX = f"{PART}."
+
+
+class PersonalStack(Stack):
+    """The shared half of a row comes first, laid out as it would be alone; then the personal half, likewise.
+
+    `returns` and `loss` of an update are those of the shared training, which rules of the exchange
+    ask for; the measures `personal_loss` and `personal_return` are those of the last personal
+    update, where one is taken beside. `evaluate` runs the personal model; `error` and `divergence`
+    look at the shared one.
+
+    Args:
+        rule: how the personal model is trained.
+        shared: the learner bound to the shared task.
+        own: the learner bound to the personal task.
+    """
+
+    def __init__(self, rule: Personal, shared: Stack, own: Stack) -> None:
+        self._rule, self._shared, self._own = rule, shared, own
+        tensors = shared.layout.tensors
+        copies = [replace(tensor, name=_PREFIX + tensor.name) for tensor in tensors]
+        copies[0] = replace(copies[0], aligned=True)
+        self.layout = Layout((*tensors, *copies), shared.layout.dtype)
+        self._width = shared.layout.stride
+        assert self.layout.offsets[len(tensors)] == self._width
+        self.chunk, self.arrays, self.moments, self.counts = (
+            shared.chunk,
+            shared.arrays,
+            shared.moments,
+            shared.counts,
+        )
+        self.min_steps = shared.min_steps * (1 + rule.further)
+        self.fixed_steps, self.rate = shared.fixed_steps, shared.rate
+        self.takes_corrections, self.gives_gradients = (
+            shared.takes_corrections,
+            shared.gives_gradients,
+        )
+        self.takes_guides, self.error_is = shared.takes_guides, shared.error_is
+        self.gives_returns = shared.gives_returns
+        self.personal = (*shared.personal, PART)
+
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return start parameters `(b, stride)`: both models begin at one point."""
+        start = self._shared.start(agents, same=same)
+        return self._join(start, start)
+
+    def init(self, agents: Sequence[int]) -> State:
+        """Return the state of both trainings."""
+        state = self._shared.init(agents)
+        own = self._own.init(agents) | self._kept(len(agents)) if self._rule.keeps_state else {}
+        return state | {_PREFIX + name: values for name, values in own.items()}
+
+    def optimizer_state(self, rows: int) -> State:
+        """Return the optimizer's state of the shared training before the first step."""
+        return self._shared.optimizer_state(rows)
+
+    def update(self, batch: Batch) -> Outcome:
+        """Train the shared model, then the personal one."""
+        start, own = self._split(batch.parameters)
+        state, own_state = self._states(batch.state)
+        shared = self._shared.update(Batch(batch.agents, batch.index, self._aligned(start), state))
+
+        def update(rows: Vector, kept: State, later: int) -> Outcome:
+            index = [number + later for number in batch.index]
+            copies = {name: values.copy() for name, values in kept.items()}
+            return self._own.update(Batch(batch.agents, index, self._aligned(rows), copies))
+
+        local = Local(start, shared.parameters.copy(), shared.state, own.copy(), own_state)
+        kept, after, outcomes = self._rule.train(local, update)
+        return Outcome(
+            self._join(shared.parameters, kept),
+            self._together(batch.state, shared.state, after),
+            shared.env_steps
+            + sum((outcome.env_steps for outcome in outcomes), np.zeros_like(shared.env_steps)),
+            shared.loss,
+            shared.returns,
+            {**shared.measures, **_measures(outcomes)},
+        )
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean greedy return `(b,)` of each agent's personal model."""
+        shared, own = self._split(parameters)
+        rows = self._aligned(self._rule.model(own, shared))
+        return self._shared.evaluate(agents, rows, episodes, index)
+
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean of the shared models, as if it were everyone's personal one too."""
+        mean = self._shared.average(agents, self._split(parameters)[0])
+        return self._join(mean, mean)
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
+        """Return how far the shared policies are apart."""
+        return self._shared.divergence(
+            agents, self._aligned(self._split(parameters)[0]), self._states(state)[0]
+        )
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error of the shared models."""
+        return self._shared.error(self._split(parameters)[0])
+
+    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return what the shared training tells."""
+        return self._shared.tell(
+            name, agent, self._aligned(self._split(parameters)[0]), self._states(state)[0]
+        )
+
+    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Let the shared training take what others sent."""
+        own = {key: values for key, values in state.items() if not key.startswith(_PREFIX)}
+        own |= {key: values[:, : self._width] for key, values in own.items() if key in self.arrays}
+        self._shared.take(name, agent, own, received)
+
+    def told(self, name: str) -> int | None:
+        """Return how many numbers the shared training tells."""
+        return self._shared.told(name)
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return the learner's instance."""
+        return self._shared.problem()
+
+    def _kept(self, rows: int) -> State:
+        """Return the arrays that the personal training keeps beside its parameters, zeros at first."""
+        return {name: self._own.layout.zeros(rows) for name in self._own.arrays}
+
+    def _split(self, parameters: Vector) -> tuple[Vector, Vector]:
+        """Return views of the shared and of the personal half."""
+        return parameters[:, : self._width], parameters[:, self._width :]
+
+    def _join(self, shared: Vector, own: Vector) -> Vector:
+        rows = self.layout.zeros(len(shared))
+        rows[:, : self._width], rows[:, self._width :] = shared, own
+        return rows
+
+    def _aligned(self, half: Vector) -> Vector:
+        """Return a copy that lies in memory as the learner's own rows would."""
+        rows = self._shared.layout.zeros(len(half))
+        rows[:] = half
+        return rows
+
+    def _states(self, state: State) -> tuple[State, State]:
+        """Return the state of the shared and of the personal training."""
+        shared = {name: values for name, values in state.items() if not name.startswith(_PREFIX)}
+        for name in self.arrays:
+            shared[name] = self._aligned(shared[name][:, : self._width])  # type: ignore[arg-type]
+        own = {
+            name.removeprefix(_PREFIX): values
+            for name, values in state.items()
+            if name.startswith(_PREFIX)
+        }
+        return shared, own
+
+    def _together(self, before: State, shared: State, own: State) -> State:
+        """Return the state of both trainings, as `_states` takes it apart."""
+        state = before | shared
+        for name in self.arrays:
+            whole = before[name].copy()
+            whole[:, : self._width] = shared[name]
+            state[name] = whole
+        return state | {
+            _PREFIX + name: values for name, values in own.items() if _PREFIX + name in before
+        }
+
+
+def _measures(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
+    """Return what the last personal update measured."""
+    if not outcomes:
+        return {}
+    returns = [float(np.mean(found)) if len(found) else np.nan for found in outcomes[-1].returns]
+    return {"personal_loss": outcomes[-1].loss, "personal_return": np.array(returns)}
