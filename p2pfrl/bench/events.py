@@ -108,8 +108,8 @@ def simulated(n: int, rounds: int) -> Work:
     def work() -> float:
         loop.run_until_complete(everyone())
         log.digest(numbers)
-        assert network.messages_delivered == n * DEGREE * rounds
-        return network.messages_delivered
+        assert network.traffic.messages_delivered == n * DEGREE * rounds
+        return network.traffic.messages_delivered
 
     return work
 

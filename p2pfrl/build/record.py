@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
@@ -29,11 +30,7 @@ class Totals:
         stopped_by: why the run ended.
         virtual_seconds: of the world's clock.
         wall_seconds: that it took.
-        messages_sent, messages_delivered, messages_dropped, bytes_sent: of all agents; a frame to k
-        agents counts k.
-        messages_late, deadlines_expired: of all schedules.
-        messages_empty: of those sent, headers without a payload: agents that sit out, closed gates.
-        messages_duplicate: second copies that arrived, and were mixed no second time.
+        traffic: of all agents and schedules.
         mean_batch: mean number of updates that were computed together.
         more: further keys of the summary.
     """
@@ -41,14 +38,7 @@ class Totals:
     stopped_by: str
     virtual_seconds: float
     wall_seconds: float
-    messages_sent: int
-    messages_delivered: int
-    messages_dropped: int
-    messages_late: int
-    messages_empty: int
-    messages_duplicate: int
-    deadlines_expired: int
-    bytes_sent: int
+    traffic: Traffic
     mean_batch: float
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -148,14 +138,7 @@ def _summary(
         "virtual_seconds": totals.virtual_seconds,
         "wall_seconds": totals.wall_seconds,
         "env_steps": recorder.env_steps,
-        "messages_sent": totals.messages_sent,
-        "messages_delivered": totals.messages_delivered,
-        "messages_dropped": totals.messages_dropped,
-        "messages_late": totals.messages_late,
-        "messages_empty": totals.messages_empty,
-        "messages_duplicate": totals.messages_duplicate,
-        "deadlines_expired": totals.deadlines_expired,
-        "bytes_sent": totals.bytes_sent,
+        **totals.traffic.counters(),
         "final_return": {
             "mean": _finite(returns.mean()) if returns.size else None,
             "min": _finite(returns.min()) if returns.size else None,

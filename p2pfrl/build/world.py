@@ -132,7 +132,7 @@ def build(
         duplicate=scenario.network.duplicate,
         seed=scenario.seed,
     )
-    recorder.traffic = network
+    recorder.traffic = network.traffic
 
     def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.every or 1)

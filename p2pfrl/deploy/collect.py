@@ -20,6 +20,8 @@ from p2pfrl.deploy.replay import Replay, totals_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 
+_AT_THE_END = ("messages_late", "messages_empty", "messages_duplicate", "deadlines_expired")
+"""Counters that a journal does not hold; a process reports them in its summary."""
 _LEFT_OUT = {
     "policy_kl": "the policies are compared on what each agent observes at that moment: peers log their parameters, "
     "and no observations",
@@ -102,7 +104,9 @@ def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -
 
 
 def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None) -> Totals:
-    counted = totals_of([life for peer in peers for life in peer.lives])
+    traffic = totals_of([life for peer in peers for life in peer.lives])
+    for name in _AT_THE_END:
+        setattr(traffic, name, int(sum(peer.number(name) for peer in peers)))
     reasons = [peer.stopped_by for peer in peers]
     batches = [peer.number("mean_batch") for peer in peers if max(peer.agents) >= 0]
     estimated = (
@@ -123,14 +127,7 @@ def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None
         stopped_by=next((reason for reason in reasons if reason != "rounds"), "rounds"),
         virtual_seconds=seconds,
         wall_seconds=max(peer.number("wall_seconds") for peer in peers),
-        messages_sent=counted.messages_sent,
-        messages_delivered=counted.messages_delivered,
-        messages_dropped=counted.messages_dropped,
-        messages_late=int(sum(peer.number("messages_late") for peer in peers)),
-        messages_empty=int(sum(peer.number("messages_empty") for peer in peers)),
-        messages_duplicate=int(sum(peer.number("messages_duplicate") for peer in peers)),
-        deadlines_expired=int(sum(peer.number("deadlines_expired") for peer in peers)),
-        bytes_sent=counted.bytes_sent,
+        traffic=traffic,
         mean_batch=float(np.mean(batches)) if batches else 0.0,
         more={
             "transport": "tcp",

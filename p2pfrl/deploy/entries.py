@@ -6,19 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, LOWEST_ID, Update
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Counters of a process since its start."""
-
-    messages_sent: int = 0
-    messages_delivered: int = 0
-    messages_dropped: int = 0
-    bytes_sent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ class Entry:
     is_active: bool
     staleness: Mapping[int, int]
     bytes_sent: int
-    totals: Totals
+    totals: Traffic
     before: bytes
     shared: bytes
     parameters: bytes
@@ -76,7 +67,7 @@ class Excused:
 
     round: int
     time: int
-    totals: Totals
+    totals: Traffic
     by: int = COORDINATOR
 
 
@@ -103,7 +94,7 @@ class End:
     """The process ended in good order."""
 
     time: int
-    totals: Totals
+    totals: Traffic
 
 
 Item = Begin | Entry | Excused | Applied | Final | End
@@ -193,9 +184,9 @@ def _update(agent: int, steps: Any, loss: Any, returns: Any, measures: Any) -> U
     )
 
 
-def _totals(found: Any) -> Totals:
+def _totals(found: Any) -> Traffic:
     sent, delivered, dropped, size = map(_count, found)
-    return Totals(sent, delivered, dropped, size)
+    return Traffic(sent, delivered, dropped, bytes_sent=size)
 
 
 def _count(value: Any, least: int = 0) -> int:

@@ -16,13 +16,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.deploy.entries import Item, parse
 from p2pfrl.deploy.projection import LARGE, Projection
@@ -31,16 +32,6 @@ MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
 _PREFIX = _HEAD.size + _CHECK.size
 _LATEST = 20
-
-
-class Traffic(Protocol):
-    """A process's totals."""
-
-    messages_sent: int
-    messages_delivered: int
-    messages_dropped: int
-    bytes_sent: int
-    bytes_by: dict[int, int]
 
 
 class Journal:

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from p2pfrl.build.modes import everyone
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
-from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final, Totals
+from p2pfrl.core.traffic import Traffic
+from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final
 from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
 from p2pfrl.net.fleet import show_agents
@@ -69,7 +70,7 @@ class Life:
     steps: list[Step] = field(default_factory=list)
     notes: list[Applied | Excused] = field(default_factory=list)
     final: dict[int, int] = field(default_factory=dict)
-    totals: Totals = field(default_factory=Totals)
+    totals: Traffic = field(default_factory=Traffic)
     last: int = 0
 
 

@@ -226,7 +226,7 @@ async def _deploy(
             log=log,
         )
         nodes.append(node)
-        journal.traffic = node.counters
+        journal.traffic = node.traffic
         (out / "scenario.toml").write_text(text, encoding="utf-8")
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
@@ -307,7 +307,7 @@ async def _watch(
         expired = sum(schedule.deadlines_expired for schedule in node.schedules)
         log.say(
             f"agents {show_agents(ids)}  round {done}/{rounds or '?'}{mean}"
-            f"  sent {node.counters.bytes_sent / 1e6:.1f} MB  deadlines expired {expired}"
+            f"  sent {node.traffic.bytes_sent / 1e6:.1f} MB  deadlines expired {expired}"
         )
 
 
@@ -336,7 +336,10 @@ def _summary(
     incarnation: int,
     wall: float,
 ) -> dict[str, Any]:
-    counters = node.counters
+    traffic = node.traffic
+    traffic.messages_late = sum(schedule.messages_late for schedule in node.schedules)
+    traffic.messages_duplicate = node.mesh.refusals.get("replay", 0)
+    traffic.deadlines_expired = sum(schedule.deadlines_expired for schedule in node.schedules)
     digest = blake2b(digest_size=16)
     for agent in trainer.agents:
         digest.update(trainer.stack.layout.pack(trainer.read(agent)).tobytes())
@@ -350,14 +353,7 @@ def _summary(
         "parameters_digest": digest.hexdigest(),
         "wall_seconds": wall,
         "run_seconds": node.clock.now / SECOND,
-        "messages_sent": counters.messages_sent,
-        "messages_delivered": counters.messages_delivered,
-        "messages_dropped": counters.messages_dropped,
-        "messages_late": sum(schedule.messages_late for schedule in node.schedules),
-        "messages_empty": counters.messages_empty,
-        "messages_duplicate": node.mesh.refusals.get("replay", 0),
-        "deadlines_expired": sum(schedule.deadlines_expired for schedule in node.schedules),
-        "bytes_sent": counters.bytes_sent,
+        **traffic.counters(),
         "refusals": node.mesh.refusals,
         "mean_batch": trainer.mean_batch,
         "versions": versions(),

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR
-from p2pfrl.deploy.entries import Applied, Entry, Excused, Totals
+from p2pfrl.deploy.entries import Applied, Entry, Excused
 from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
 from p2pfrl.deploy.projection import Projection
@@ -61,24 +62,22 @@ class Logged:
         return self._stack.average(agents, parameters)
 
 
-class _Traffic:
-    """Totals of all processes over all their lives up to the current entry."""
+class _Counted:
+    """Traffic of all processes over all their lives up to the current entry."""
 
-    def __init__(self, agents: int) -> None:
-        self.messages_dropped = 0
-        self.bytes_sent = 0
-        self.bytes_by = [0] * agents
+    def __init__(self) -> None:
+        self.traffic = Traffic()
         self._is_over = False
-        self._lives: dict[int, Totals] = {}
+        self._lives: dict[int, Traffic] = {}
         self._agents: dict[tuple[int, int], int] = {}
 
-    def count(self, life: Life, totals: Totals) -> None:
+    def count(self, life: Life, totals: Traffic) -> None:
         """Add the totals of a process, which start from zero in every life."""
         if self._is_over:
             return
-        before, self._lives[id(life)] = self._lives.get(id(life), Totals()), totals
-        self.messages_dropped += totals.messages_dropped - before.messages_dropped
-        self.bytes_sent += totals.bytes_sent - before.bytes_sent
+        before, self._lives[id(life)] = self._lives.get(id(life), Traffic()), totals
+        self.traffic.add(totals)
+        self.traffic.add(before, -1)
 
     def end(self, lives: Sequence[Life]) -> None:
         """Add the last totals of all processes: the last row follows."""
@@ -90,14 +89,17 @@ class _Traffic:
         """Add the totals in one agent's entry."""
         self.count(life, entry.totals)
         place = id(life), entry.agent
-        self.bytes_by[entry.agent] += entry.bytes_sent - self._agents.get(place, 0)
+        grown = entry.bytes_sent - self._agents.get(place, 0)
+        self.traffic.bytes_by[entry.agent] = self.traffic.bytes_by.get(entry.agent, 0) + grown
         self._agents[place] = entry.bytes_sent
 
 
-def totals_of(lives: Sequence[Life]) -> Totals:
+def totals_of(lives: Sequence[Life]) -> Traffic:
     """Return the sum of all lives' totals."""
-    names = ("messages_sent", "messages_delivered", "messages_dropped", "bytes_sent")
-    return Totals(*(sum(getattr(life.totals, name) for life in lives) for name in names))
+    total = Traffic()
+    for life in lives:
+        total.add(life.totals)
+    return total
 
 
 class Replay:
@@ -126,7 +128,7 @@ class Replay:
             packed = stack.layout.pack(start)
             start = np.array([projection.parameters(row) for row in packed])
         self._judge = Logged(start.copy(), None if projection else stack)
-        self._traffic = _Traffic(self._n)
+        self._counted = _Counted()
         self._steps = [step for peer in peers for life in peer.lives for step in life.steps]
         self._trained_until = [0] * self._n
         self.now = 0
@@ -144,7 +146,7 @@ class Replay:
             tick=self._tick() if is_asynchronous else None,
             parts=blueprint.compared,
         )
-        self.recorder.traffic = self._traffic
+        self.recorder.traffic = self._counted.traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round
 
     def run(self) -> None:
@@ -170,9 +172,9 @@ class Replay:
             for note in applied.get(round, ()):
                 recorder.applied(note.agent, note.tau)
             for life, totals in sent.get(round, ()):
-                self._traffic.count(life, totals)
+                self._counted.count(life, totals)
             if round == max(rounds):
-                self._traffic.end([life for peer in self._peers for life in peer.lives])
+                self._counted.end([life for peer in self._peers for life in peer.lives])
             previous = self.now
             order = sorted(present.values(), key=lambda steps: (steps[-1].time, steps[-1].agent))
             for steps in order:
@@ -208,7 +210,7 @@ class Replay:
                         tell_lag = partial(recorder.applied, note.agent, note.tau)
                         events.append((note.time + life.offset, note.agent, 0, tell_lag))
                     else:
-                        count_totals = partial(self._traffic.count, life, note.totals)
+                        count_totals = partial(self._counted.count, life, note.totals)
                         events.append((note.time + life.offset, COORDINATOR, 0, count_totals))
         for when, _, _, tell in sorted(events, key=lambda event: event[:3]):
             while due and due[0][0] <= when:
@@ -231,7 +233,7 @@ class Replay:
         check_size(step, entry, self._layout)
         self._train(step, entry)
         self._trained_until[entry.agent] = step.time
-        self._traffic.count_agent(step.life, entry)
+        self._counted.count_agent(step.life, entry)
         dtype = self._layout.dtype
         parameters = vector(entry.parameters, dtype)
         self._layout.unpack(parameters, self._judge.rows[entry.agent])
@@ -255,9 +257,9 @@ class Replay:
                         round[note.by] = note.round
         return found
 
-    def _sent(self) -> dict[int, list[tuple[Life, Totals]]]:
+    def _sent(self) -> dict[int, list[tuple[Life, Traffic]]]:
         """Return a coordinator's counters after the model of a round, before it sent the next."""
-        found: dict[int, list[tuple[Life, Totals]]] = {}
+        found: dict[int, list[tuple[Life, Traffic]]] = {}
         for peer in self._peers:
             for life in peer.lives:
                 for id in (agent for agent in life.begin.agents if agent < 0):

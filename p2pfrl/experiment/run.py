@@ -96,7 +96,7 @@ class _Stop:
 
 
 def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Record:
-    recorder, network, schedules = world.recorder, world.network, world.simulation.schedules()
+    recorder, schedules = world.recorder, world.simulation.schedules()
     rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
     parameters = world.blueprint.learning.stack.layout.pack(rows)
     events = None
@@ -106,14 +106,11 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         stopped_by=reason,
         virtual_seconds=world.loop.now / SECOND,
         wall_seconds=wall,
-        messages_sent=network.messages_sent,
-        messages_delivered=network.messages_delivered,
-        messages_dropped=network.messages_dropped,
-        messages_late=sum(schedule.messages_late for schedule in schedules),
-        messages_empty=network.messages_empty,
-        messages_duplicate=network.messages_duplicate,
-        deadlines_expired=sum(schedule.deadlines_expired for schedule in schedules),
-        bytes_sent=network.bytes_sent,
+        traffic=replace(
+            world.network.traffic,
+            messages_late=sum(schedule.messages_late for schedule in schedules),
+            deadlines_expired=sum(schedule.deadlines_expired for schedule in schedules),
+        ),
         mean_batch=world.trainer.mean_batch,
     )
     digest = world.log.digest(parameters)

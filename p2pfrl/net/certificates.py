@@ -10,7 +10,6 @@ may have any name or address. It is not to be added to what a browser or an oper
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import re
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from p2pfrl.core.files import write_atomically
 from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
 from p2pfrl.net.fleet import runs_of
 from p2pfrl.net.tls import DOMAIN, CertificateError, name_of
@@ -293,22 +293,11 @@ def _write_pair(
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that appears complete or not at all, and that others can at no moment read if `mode` says so."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file atomically; with mode 0o600 no other user can read it at any moment."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
-        ) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, content, mode=mode)
     except OSError as error:
         raise CertificateError(
             f"{path}: cannot be written: {error.strerror}; name another directory"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.files import write_atomically
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.net.fleet import Fleet
 
@@ -221,24 +222,12 @@ def _digest(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, s
 
 
 def _write(path: Path, data: bytes, *, keep: Path | None = None) -> None:
-    """Write beside, sync, rename, sync the directory; what was there before becomes `keep`.
+    """Write atomically; the file that was there before becomes `keep`.
 
     Raises:
         RecordError: the disk is full, or the like.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_atomically(path, data, keep=keep)
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from p2pfrl.core.mailbox import MailboxPort
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import (
     COORDINATOR,
     SKIP,
@@ -38,23 +38,11 @@ _FORMS = 256
 """Forms of headers that a process remembers: it has few neighbors, whose headers look alike."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """Totals of one process; a frame to k agents counts k times, as in the simulator."""
-
-    messages_sent: int = 0
-    messages_delivered: int = 0
-    messages_dropped: int = 0
-    messages_empty: int = 0
-    bytes_sent: int = 0
-    bytes_by: dict[int, int] = field(default_factory=dict)
-
-
 class Node:
     """One process.
 
     Attributes:
-        counters: totals.
+        traffic: totals.
         clock: nanoseconds since it began.
         mesh: its links.
         schedules: the state machines of its agents.
@@ -85,7 +73,7 @@ class Node:
         timing: Timing,
         log: Log,
     ) -> None:
-        self.counters = Counters()
+        self.traffic = Traffic()
         self.loop = asyncio.get_running_loop()
         self.clock = WallClock(self.loop)
         self.stopwatch = Stopwatch(Timings(own.scenario, own.agents), lambda: self.clock.now)
@@ -163,7 +151,7 @@ class Node:
                     "flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,)
                 )
             else:
-                self.counters.messages_delivered += 1
+                self.traffic.messages_delivered += 1
                 self.stopwatch.arrives(agent, sender, event.message.sequence, event.message.round)
                 self._skipped(agent, sender, event.message.round)
                 self._put(agent, Received(event.message))
@@ -211,15 +199,12 @@ class Node:
 
     def _send(self, sender: int, to: Sequence[int], frame: Frame) -> None:
         self._sent[sender] = max(frame.round, self._sent.get(sender, 0))
-        counters = self.counters
-        counters.messages_sent += len(to)
-        counters.messages_empty += len(to) * (frame.kind == SKIP)
-        counters.bytes_sent += frame.nbytes * len(to)
-        counters.bytes_by[sender] = counters.bytes_by.get(sender, 0) + frame.nbytes * len(to)
+        traffic = self.traffic
+        traffic.send(sender, frame.nbytes, len(to), is_empty=frame.kind == SKIP)
         remote: dict[Address, list[int]] = {}
         for agent in to:
             if agent in self._ports:
-                counters.messages_delivered += 1
+                traffic.messages_delivered += 1
                 self._skipped(agent, sender, frame.round)
                 self._put(agent, Received(self._decoder.decode(frame)))
             else:
@@ -228,7 +213,7 @@ class Node:
         self.stopwatch.sends(sender, away, frame.sequence, frame.round, frame.nbytes)
         for address, agents in remote.items():
             if not self.mesh.send(address, agents, frame, sender):
-                counters.messages_dropped += len(agents)
+                traffic.messages_dropped += len(agents)
 
     def _train(self, agent: int) -> None:
         self.stopwatch.starts(agent)

@@ -7,12 +7,12 @@ blamed for.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import write_atomically
 
 LIMIT = 50_000
 _FILE_LIMIT = 2**28
@@ -120,9 +120,7 @@ def write_timings(path: Path, timings: Timings) -> None:
             "round_trips": [[agent, seconds] for agent, seconds in timings.round_trips.items()],
         }
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, text.encode())
 
 
 def read_timings(path: Path) -> Timings:

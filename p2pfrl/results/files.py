@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -22,21 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import write_atomically
 
 Table = dict[str, NDArray[Any]]
 
 
 def write_bytes(path: Path, content: bytes) -> str:
     """Write `content` to `path` atomically and return its checksum."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
     return checksum(content)
 

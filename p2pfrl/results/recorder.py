@@ -14,10 +14,11 @@ from functools import partial
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.record import Interval
-from p2pfrl.results.witness import Drift, Entry, Judge, Traffic, distances
+from p2pfrl.results.witness import Drift, Entry, Judge, distances
 
 EPISODES = 20
 _MAX_INTERVALS = 20_000
@@ -206,7 +207,7 @@ class Recorder:
             self._return(agent),
             self._finished[agent],
             update.loss if update else np.nan,
-            self.traffic.bytes_by[agent],
+            self.traffic.bytes_by.get(agent, 0),
             sum(lags) / len(lags) if lags else np.nan,
             self._steps[agent],
             update.measures if update else {},

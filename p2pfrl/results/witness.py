@@ -33,14 +33,6 @@ class Judge(Protocol):
         """Return the mean parameters as each agent would run them, `(b, stride)`."""
 
 
-class Traffic(Protocol):
-    """The network's totals."""
-
-    messages_dropped: int
-    bytes_sent: int
-    bytes_by: list[int]
-
-
 @dataclass(slots=True)
 class Entry:
     """One agent at the end of one of its rounds."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder
@@ -23,12 +24,7 @@ class Network:
     """Carries frames between nodes 0..n-1 and, at -1, -2, ..., the coordinators.
 
     Attributes:
-        messages_sent, messages_delivered, messages_dropped, bytes_sent: totals so far; duplicates
-        count as nothing.
-        messages_empty: of those sent, headers alone: an agent that sits out, or whose gate is
-            closed.
-        messages_duplicate: second copies that arrived.
-        bytes_by: bytes sent, per node (the coordinators last).
+        traffic: totals so far.
 
     Args:
         loop: the clock.
@@ -58,9 +54,7 @@ class Network:
         duplicate: float,
         seed: int,
     ) -> None:
-        self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
-        self.messages_duplicate = self.messages_empty = 0
-        self.bytes_by = [0] * (nodes + coordinators)
+        self.traffic = Traffic()
         self.down: set[int] = set()
         self.extra_loss = 0.0
         self.group: list[int] | None = None
@@ -107,12 +101,7 @@ class Network:
                 air = int(size * edges.get((sender, receiver), per_byte))
                 start += air
                 self._launch(sender, receiver, frame, number, start, air)
-        count = len(to)
-        self.messages_sent += count
-        if frame.kind == SKIP:
-            self.messages_empty += count
-        self.bytes_sent += size * count
-        self.bytes_by[sender] += size * count
+        self.traffic.send(sender, size, len(to), is_empty=frame.kind == SKIP)
         self._sending_until[sender] = start
         return start
 
@@ -156,7 +145,7 @@ class Network:
             self._loop.post(done, self._hand_over, sender, receiver, frame)
             return
         self._receiving_until[receiver] = now
-        self.messages_delivered += 1
+        self.traffic.messages_delivered += 1
         self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
         self._mailboxes[receiver](frame.received or self._receive(frame))
 
@@ -164,18 +153,18 @@ class Network:
         if receiver in self.down:
             self._drop(sender, receiver, frame)
             return
-        self.messages_delivered += 1
+        self.traffic.messages_delivered += 1
         self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
         self._mailboxes[receiver](self._receive(frame))
 
     def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         if self.can_reach(sender, receiver):
-            self.messages_duplicate += 1
+            self.traffic.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
             self._mailboxes[receiver](Received(self._receive(frame).message, again=True))
 
     def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
-        self.messages_dropped += 1
+        self.traffic.messages_dropped += 1
         self._note((self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32))
 
     def _notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:

@@ -109,7 +109,7 @@ class Simulation:
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
-        group = [len(groups)] * len(self._network.bytes_by)
+        group = [len(groups)] * len(self._lives)
         for coordinator in self._coordinators:
             group[coordinator] = 0
         for number, members in enumerate(groups):

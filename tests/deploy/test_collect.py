@@ -15,6 +15,7 @@ import p2pfrl
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
@@ -232,13 +233,7 @@ def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
     assert load(tmp_path / "out").summary["mode"] == "gossip"
 
 
-# Journals written by hand: what handle to their processes is known exactly.
-
-
-class Counts:
-    def __init__(self) -> None:
-        self.messages_sent = self.messages_delivered = self.messages_dropped = self.bytes_sent = 0
-        self.bytes_by: dict[int, int] = {}
+# Journals written by hand: what happened to their processes is known exactly.
 
 
 class Written:
@@ -248,7 +243,7 @@ class Written:
         home.mkdir(parents=True, exist_ok=True)
         (home / "scenario.toml").write_text(resolved(scenario))
         layout = Blueprint(scenario).learning.stack.layout
-        self.agent, self.clock, self.counts, self.home = agent, 0, Counts(), home
+        self.agent, self.clock, self.counts, self.home = agent, 0, Traffic(), home
         self.row = np.zeros(layout.size, dtype=layout.dtype)
         self.journal = Journal(
             home / "journal.bin",

@@ -79,7 +79,7 @@ def test_an_error_at_any_step_leaves_a_good_checkpoint(
 
     with monkeypatch.context() as patch:
         if step == "write":
-            (tmp_path / "agent-0.safetensors.tmp").mkdir()
+            (tmp_path / f".agent-0.safetensors.{os.getpid()}.tmp").mkdir()
         for name in calls:
             patch.setattr(os, name, failing(name, getattr(os, name)))
         with pytest.raises(RecordError, match=r"agent-0\.safetensors: cannot be written"):

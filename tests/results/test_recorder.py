@@ -4,15 +4,10 @@ import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.rng import generator
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.replay import Logged
 from p2pfrl.results.recorder import Recorder
-
-
-class Nothing:
-    def __init__(self, agents: int) -> None:
-        self.messages_dropped = self.bytes_sent = 0
-        self.bytes_by = [0] * agents
 
 
 def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], float]:
@@ -31,7 +26,7 @@ def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], float
         mixes=True,
         tick=None,
     )
-    recorder.traffic = Nothing(agents)
+    recorder.traffic = Traffic()
     values, plain = generator(7, "values"), np.zeros(64)
     order = generator(seed, "order")
     for round in range(3):

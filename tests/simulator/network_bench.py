@@ -85,4 +85,5 @@ class Wired:
 
     def books(self) -> tuple[int, int, int]:
         network = self.network
-        return network.messages_sent, network.messages_delivered, network.messages_dropped
+        counted = network.traffic
+        return counted.messages_sent, counted.messages_delivered, counted.messages_dropped

@@ -25,7 +25,7 @@ def test_a_message_takes_its_transmission_and_its_latency():
     w.run()
     assert w.arrivals(1) == [(5 * MS + air(f) + 20 * MS, 0)]
     assert w.books() == (1, 1, 0)
-    assert w.network.bytes_sent == w.network.bytes_by[0] == f.nbytes
+    assert w.network.traffic.bytes_sent == w.network.traffic.bytes_by[0] == f.nbytes
 
 
 def test_a_multicast_leaves_one_copy_after_the_other():
@@ -34,7 +34,7 @@ def test_a_multicast_leaves_one_copy_after_the_other():
     w.run()
     for place, receiver in enumerate((3, 1, 2), start=1):
         assert w.arrivals(receiver) == [(place * air(f) + 20 * MS, 0)]
-    assert w.network.bytes_sent == 3 * f.nbytes
+    assert w.network.traffic.bytes_sent == 3 * f.nbytes
 
 
 def test_send_returns_when_the_last_byte_leaves():
@@ -129,7 +129,7 @@ def test_the_coordinator_is_a_node_like_any_other():
     f, g = w.send(0, COORDINATOR, [0, 1]), w.send(0, 0, [COORDINATOR])
     w.run()
     assert w.arrivals(COORDINATOR) == [(air(g), 0)]
-    assert w.network.bytes_by == [g.nbytes, 0, 2 * f.nbytes]
+    assert w.network.traffic.bytes_by == {0: g.nbytes, -1: 2 * f.nbytes}
 
 
 def binomial_bound(n: int, p: float) -> float:
@@ -215,7 +215,7 @@ def test_losses_by_a_fault_come_on_top_of_the_network_s_own():
         w.send(k * 10 * MS, 0, [1], round=k)
     w.run()
     p = 1 - 0.7 * 0.5
-    assert abs(w.network.messages_dropped - 2000 * p) < binomial_bound(2000, p)
+    assert abs(w.network.traffic.messages_dropped - 2000 * p) < binomial_bound(2000, p)
 
 
 def test_duplicates_arrive_once_more_a_little_later_and_count_as_nothing():
@@ -227,8 +227,8 @@ def test_duplicates_arrive_once_more_a_little_later_and_count_as_nothing():
     twice = sum(count == 2 for count in rounds.values())
     assert abs(twice - 500) < binomial_bound(2000, 0.25)
     assert w.books() == (2000, 2000, 0)
-    assert w.network.bytes_sent == sum(f.nbytes for f in frames)
-    assert w.network.messages_duplicate == twice
+    assert w.network.traffic.bytes_sent == sum(f.nbytes for f in frames)
+    assert w.network.traffic.messages_duplicate == twice
     assert sum(e.again for _, _, e in w.got) == twice
 
 
@@ -357,4 +357,4 @@ def test_sent_is_delivered_plus_dropped_plus_in_flight_at_every_moment(sends, do
     w.run()
     sent, delivered, dropped = w.books()
     assert sent == delivered + dropped == 3 * len(sends)
-    assert w.network.bytes_sent == sum(w.network.bytes_by) == sizes
+    assert w.network.traffic.bytes_sent == sum(w.network.traffic.bytes_by.values()) == sizes
