@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
+from typing_extensions import override
 
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import (
     REPLY,
@@ -42,7 +44,8 @@ from p2pfrl.core.types import (
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
-from p2pfrl.exchange.inbox import Hearing
+from p2pfrl.exchange.inbox import Inbox, RememberingInbox
+from p2pfrl.exchange.outbox import Outbox
 from p2pfrl.exchange.payloads import Payload, Shared
 from p2pfrl.exchange.privacy import Privacy
 from p2pfrl.learning.corrections import Correction
@@ -98,9 +101,31 @@ class Rules:
     score: Callable[[Turn], float] | None = None
     rate: float = 0.0
 
+    def inbox(self) -> Inbox:
+        """Return an inbox that remembers what these rules need."""
+        stands_in = self.mixing.on_loss == "last_known"
+        if not (stands_in or self.compressor.is_difference):
+            return Inbox()
+        return RememberingInbox(self.compressor, self.max_staleness, stands_in=stands_in)
 
-class Agent:
+    def outbox(self, encoder: Encoder, parts: tuple[str, ...]) -> Outbox:
+        """Return an outbox with these rules, for payloads of the shared `parts`."""
+        return Outbox(
+            gate=self.gate,
+            correction=self.correction,
+            privacy=self.privacy,
+            compressor=self.compressor,
+            encoder=encoder,
+            score=self.score,
+            parts=self.payload.parts(parts),
+        )
+
+
+class Agent(Stateful):
     """Carries out what its schedule decides.
+
+    Its memory is a value: `save` returns it, `restore` takes it over. Its parameters are not part of
+    it; the trainer has them.
 
     Args:
         id: its number, 0 to n-1.
@@ -113,27 +138,39 @@ class Agent:
     """
 
     __slots__ = (
-        "_encoder",
-        "_encoding",
         "_env_steps",
         "_exchanges",
-        "_gating",
-        "_hearing",
+        "_inbox",
         "_is_open",
         "_loss",
+        "_mixing_state",
         "_model",
         "_observer",
+        "_order",
+        "_outbox",
         "_port",
-        "_replies",
         "_returns",
         "_round",
         "_rules",
-        "_sent",
         "_start",
-        "_state",
         "_updates",
         "_weights",
         "id",
+    )
+    _start: Vector
+    _returns: tuple[float, ...]
+    _env_steps: int
+    _updates: int
+    STATE: ClassVar[tuple[str, ...]] = (
+        "_start",
+        "_round",
+        "_is_open",
+        "_exchanges",
+        "_mixing_state",
+        "_env_steps",
+        "_updates",
+        "_loss",
+        "_returns",
     )
 
     def __init__(
@@ -148,28 +185,34 @@ class Agent:
         observer: Observer,
     ) -> None:
         self.id = id
-        self._model = model
-        self._rules = rules
-        self._weights, self._encoder = weights, encoder
+        self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
-        self._start = rules.payload.read(model)
-        self._sent: Vector | None = None
-        self._replies: dict[int, Frame] = {}
-        remembers = rules.compressor.is_difference or rules.mixing.on_loss == "last_known"
-        self._hearing = Hearing(rules.compressor, rules.max_staleness) if remembers else None
+        self._order = ORDERS[rules.order if rules.mixing.is_ordered else "adapt_then_combine"]
+        self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
         self._exchanges = 0
-        self._returns: tuple[float, ...] = ()
-        self._begin(self._start, 0)
-        rules.correction.begin(model, None, self._start, self._start[:0])
-        self._state = rules.mixing.init(self._start)
-        self._gating = rules.gate.init(self._start)
-        self._encoding = rules.compressor.init(
-            rules.mixing.payload(self._see(0, UPDATE), self._state, id)
+        start = rules.payload.read(model)
+        self._begin(start, 0)
+        rules.correction.begin(model, None, start, start[:0])
+        self._mixing_state = rules.mixing.init(start)
+        self._outbox.begin(
+            start, rules.mixing.payload(self._see(0, UPDATE), self._mixing_state, id)
         )
 
     def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
         """Return the coroutine that takes part until the schedule finishes."""
         return follow(schedule, self._port, self._perform)
+
+    @override
+    def save(self) -> State:
+        """Return everything the agent remembers, what its inbox and outbox remember included."""
+        return {**super().save(), "inbox": self._inbox.save(), "outbox": self._outbox.save()}
+
+    @override
+    def restore(self, state: State) -> None:
+        """Take over what an agent of the same rules remembered."""
+        super().restore(state)
+        self._inbox.restore(state["inbox"])
+        self._outbox.restore(state["outbox"])
 
     def _perform(self, action: Action) -> None:
         _ACTIONS[type(action)](self, action)
@@ -186,78 +229,50 @@ class Agent:
         self._observer.trained(self.id, update)
 
     def _send(self, action: Send) -> None:
+        """Send a payload to each receiver, or a skip where there is none: the gate may be closed."""
         if not action.to:
             return
-        rules, frame = self._rules, None
-        if action.kind != SKIP:
-            turn, is_new = self._exchange(action.round, action.kind, action.to)
-            if rules.order == "combine_while_adapting" and rules.mixing.is_ordered:
-                turn = replace(turn, own=turn.start)
-            own, is_open = rules.payload.extract(turn), True
-            if is_new:
-                is_open, self._gating = rules.gate.decide(own, turn, self._gating)
-            if own is not turn.own:
-                turn = replace(turn, own=own)
-            if is_open and rules.mixing.is_per_neighbor:
-                for j in action.to:
-                    self._port.send((j,), self._frame(turn, j, is_new))
-                return
-            frame = self._frame(turn, action.to[0], is_new) if is_open else None
-        self._port.send(
-            action.to, frame or self._encoder.encode(None, kind=SKIP, round=action.round)
-        )
+        if action.kind == SKIP:
+            self._port.send(action.to, self._outbox.skip(action.round))
+            return
+        seen, is_new = self._exchange(action.round, action.kind, action.to)
+        turn = self._order.outgoing(seen)
+        own = self._rules.payload.extract(turn)
+        if is_new and not self._outbox.admits(own, turn):
+            self._port.send(action.to, self._outbox.skip(action.round))
+            return
+        if own is not turn.own:
+            turn = replace(turn, own=own)
+        if self._rules.mixing.is_per_neighbor:
+            for j in action.to:
+                self._port.send((j,), self._frame(turn, seen, j, is_new))
+        else:
+            self._port.send(action.to, self._frame(turn, seen, action.to[0], is_new))
 
-    def _frame(self, turn: Turn, to: int, is_new: bool) -> Frame:
-        """Return the frame for `to`. Where frames say what changed, one that is sent again says everything."""
-        rules = self._rules
-        encoding, data = "raw", self._sent
-        if is_new or data is None:
-            vector = rules.mixing.payload(turn, self._state, to)
-            extra = (
-                rules.correction.extra(self._see(turn.round, turn.kind))
-                if rules.correction.extras
-                else None
-            )
-            if extra is not None:
-                vector = np.concatenate([vector, extra])
-            made = rules.compressor.encode(rules.privacy.release(vector), turn, self._encoding)
-            encoding, data, self._encoding = rules.compressor.encoding, made.data, made.state
-            if rules.compressor.is_difference:
-                self._sent = made.known
-        return self._encoder.encode(
-            data,
-            kind=turn.kind,
-            round=turn.round,
-            weight=float(turn.env_steps),
-            score=rules.score(turn) if rules.score else 0.0,
-            encoding=encoding,
-            parts=rules.payload.parts(self._model.parts),
-        )
+    def _frame(self, turn: Turn, seen: Turn, to: int, is_new: bool) -> Frame:
+        """Return the frame for `to`; one that is sent again says everything that receivers know."""
+        if not is_new and (whole := self._outbox.whole(turn)) is not None:
+            return whole
+        payload = self._rules.mixing.payload(turn, self._mixing_state, to)
+        return self._outbox.frame(payload, turn, seen)
 
     def _mix(self, action: Mix) -> None:
+        """End a round with what arrived."""
         if not action.active:
             self._round, self._is_open = action.round + 1, False
             self._observer.sat_out(self.id, action.round)
             return
-        rules, (turn, _) = self._rules, self._exchange(action.round, UPDATE)
-        received = (
-            {m.sender: m.payload for m in action.received}
-            if self._hearing is None
-            else self._hearing.decode(action.received)
-        )
-        staleness = {
-            m.sender: tau for m, tau in zip(action.received, action.staleness, strict=True)
-        }
-        if rules.payload.is_averaged:
-            factors = {
-                m.sender: f
-                for m, f in zip(action.received, action.factors, strict=True)
-                if m.sender in received
-            }
-            mixed = self._average(turn, received, factors)
+        turn, _ = self._exchange(action.round, UPDATE)
+        received = self._inbox.decode(action.received)
+        senders = [m.sender for m in action.received]
+        staleness = dict(zip(senders, action.staleness, strict=True))
+        if self._rules.payload.is_averaged:
+            factors = dict(zip(senders, action.factors, strict=True))
+            known = {j: factor for j, factor in factors.items() if j in received}
+            mixed = self._average(turn, received, known)
         else:
-            assert rules.payload.tells is not None
-            self._model.take(rules.payload.tells, received)
+            assert self._rules.payload.tells is not None
+            self._model.take(self._rules.payload.tells, received)
             mixed = turn.own
         self._end_round(turn, staleness, mixed, mixed[:0])
 
@@ -266,34 +281,31 @@ class Agent:
     ) -> Vector:
         """Return the agent's vector, mixed with those it received."""
         mixing, row = self._rules.mixing, self._weights(turn.round)
-        if mixing.on_loss == "last_known" and self._hearing is not None:
-            known = self._hearing.stand_in(turn.round, row, received)
-            received |= known
-            factors |= dict.fromkeys(known, 1.0)
+        stand_ins = self._inbox.stand_ins(turn.round, row, received)
+        if stand_ins:
+            received |= stand_ins
+            factors |= dict.fromkeys(stand_ins, 1.0)
         weights = mixing.effective(row, self.id, factors)
-        if self._rules.order == "combine_while_adapting" and mixing.is_ordered:
-            mixed, self._state = mixing.mix(
-                replace(turn, own=turn.start), received, weights, self._state
-            )
-            mixed += turn.own - turn.start
-        else:
-            mixed, self._state = mixing.mix(turn, received, weights, self._state)
+        mixed, self._mixing_state = self._order.combine(
+            mixing, turn, received, weights, self._mixing_state
+        )
         return mixed
 
     def _answer(self, action: Answer) -> None:
-        """Answer a neighbor that asked: send what one has, then move toward what it has."""
+        """Answer a neighbor that asked: send the own vector, then move toward the neighbor's."""
         rules, message = self._rules, action.message
         if not action.again:
             self._exchanges += 1
             turn = self._see(message.round, REPLY)
-            self._replies[message.sender] = self._frame(turn, message.sender, True)
+            self._outbox.remember(message.sender, self._frame(turn, turn, message.sender, True))
             after = rules.mixing.answer(turn, message.payload)
             rules.payload.write(self._model, after)
             self._start = self._start + (after - turn.own)  # own - start remains what training did
             self._observer.answered(self.id, turn.own, after)
-        self._port.send((message.sender,), self._replies[message.sender])
+        self._port.send((message.sender,), self._outbox.reply(message.sender))
 
     def _adopt(self, action: Adopt) -> None:
+        """Replace the shared vector by a coordinator's model."""
         rules, model = self._rules, action.message.payload
         width = len(model) // (1 + rules.correction.extras)
         if action.round >= 0:
@@ -313,39 +325,39 @@ class Agent:
         self._observer.mixed(self.id, turn.round, staleness, turn.own, after)
 
     def _begin(self, start: Vector, round: int) -> None:
-        """A round begins at `start`."""
+        """Begin a round at `start`."""
         self._start, self._round, self._is_open = start, round, False
         self._env_steps = self._updates = 0
         self._loss = 0.0
         self._returns = ()
 
     def _exchange(self, round: int, kind: str, to: Sequence[int] = ()) -> tuple[Turn, bool]:
-        """Return the exchange of `round`, and whether it has only now begun: neither sent before, nor over."""
+        """Return the exchange of `round`, and whether it begins now: it was neither sent before nor is over."""
         turn = self._see(round, kind, to)
         is_new = not self._is_open and round >= self._round
         if is_new:
             self._is_open = True
             self._exchanges += 1
-            self._state = self._rules.mixing.prepare(turn, self._state)
+            self._mixing_state = self._rules.mixing.prepare(turn, self._mixing_state)
         return turn, is_new
 
     def _see(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
         """Return what the rules see now."""
         rules = self._rules
         return Turn(
-            self.id,
-            round,
-            kind,
-            self._start,
-            rules.payload.read(self._model),
-            self._env_steps,
-            self._loss,
-            self._returns,
-            rules.rate * self._updates,
-            (rules.seed, self.id, self._exchanges),
-            self._model,
-            self._sent,
-            to,
+            agent=self.id,
+            round=round,
+            kind=kind,
+            start=self._start,
+            own=rules.payload.read(self._model),
+            env_steps=self._env_steps,
+            loss=self._loss,
+            returns=self._returns,
+            rate=rules.rate * self._updates,
+            key=(rules.seed, self.id, self._exchanges),
+            memory=self._model,
+            sent=self._outbox.known,
+            to=to,
         )
 
 

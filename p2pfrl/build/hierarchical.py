@@ -8,7 +8,7 @@ from typing import Any
 from p2pfrl.agent import follow
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator, Witness
-from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfCloud, OfGroup
+from p2pfrl.consensus.hierarchy import CloudWitness, EdgeCoordinator, GroupWitness
 from p2pfrl.consensus.participation import All
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
@@ -44,7 +44,7 @@ def life(
             optimizer=section.server_optimizer,
             participation=All(),
             agents=len(groups),
-            witness=OfCloud(witness, scenario.agents, period),
+            witness=CloudWitness(witness, scenario.agents, period),
         )
         edges = tuple(sorted(edge_id(number) for number in range(len(groups))))
         above = Participants(len(groups), cloud.choose, edges)
@@ -60,7 +60,7 @@ def life(
         optimizer=Replace(),
         participation=section.participation,
         agents=len(members),
-        witness=OfGroup(witness, others),
+        witness=GroupWitness(witness, others),
     )
     below = Participants(len(members), edge.choose, members)
     protocol = scenario.schedule.edge(below, rounds=rounds, period=period)

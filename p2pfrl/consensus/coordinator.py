@@ -8,15 +8,20 @@ from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from p2pfrl.consensus.aggregators import Aggregator, Arrived
 from p2pfrl.consensus.participation import Participation, Standing
 from p2pfrl.consensus.participation.base import MOVES
 from p2pfrl.consensus.server_optimizers import ServerOptimizer
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.state import State, Stateful, copied
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import Payload
+
+_KNOWN = ("model", "samples", "scores", "trained", "moves")
+"""What `Standing` holds beside the seed."""
 
 
 class Witness(Protocol):
@@ -41,7 +46,7 @@ class Correction(Protocol):
         """Return the point that agents train from."""
 
 
-class Coordinator:
+class Coordinator(Stateful):
     """Carries out what a coordinator's schedule decides: aggregate, step, send the model.
 
     Args:
@@ -54,6 +59,15 @@ class Coordinator:
         port: its world.
         witness: writes the record.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "model",
+        "_previous",
+        "_extra",
+        "_memory",
+        "_state",
+        "_repeats",
+    )
 
     def __init__(
         self,
@@ -88,6 +102,20 @@ class Coordinator:
         self._state = optimizer.init(model)
         self._standing = Standing(seed, model)
         self._repeats: dict[int, int] = {}
+
+    @override
+    def save(self) -> State:
+        """Return the state: model, memories of the rules, what is known of agents, and frames sent."""
+        standing = {name: copied(getattr(self._standing, name)) for name in _KNOWN}
+        return {**super().save(), "standing": standing, "encoder": self._encoder.save()}
+
+    @override
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        super().restore(state)
+        for name in _KNOWN:
+            setattr(self._standing, name, state["standing"][name])
+        self._encoder.restore(state["encoder"])
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return who is asked to train in `round`."""

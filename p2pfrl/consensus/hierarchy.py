@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.core.parameters import Vector
@@ -37,13 +37,21 @@ class EdgeCoordinator(Coordinator):
     2020, arXiv 1905.06641.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = (
+        *Coordinator.STATE,
+        "_anchor",
+        "_samples",
+        "_reports",
+        "_reported",
+    )
+
     def __init__(self, model: Vector, *, id: int, **options: Any) -> None:
         super().__init__(model, **options)
         self._id = id
         self._anchor = self.model
         self._samples = 0.0
         self._reports = 0
-        self._told: tuple[int, Frame] | None = None
+        self._reported: tuple[int, Frame] | None = None
 
     def perform(self, action: Action) -> None:
         """Carry out `Send`, `Mix` and `Adopt`."""
@@ -58,8 +66,8 @@ class EdgeCoordinator(Coordinator):
 
     def _report(self, action: Send) -> None:
         """Send what became of a model; a second time the same: the link was lost, and nobody knows what arrived."""
-        if self._told is not None and self._told[0] == action.round:
-            self._port.send(action.to, self._told[1])
+        if self._reported is not None and self._reported[0] == action.round:
+            self._port.send(action.to, self._reported[1])
             return
         samples, self._samples = self._samples, 0.0
         self._reports += 1
@@ -76,11 +84,11 @@ class EdgeCoordinator(Coordinator):
             )
         else:
             frame = self._encoder.encode(None, kind=SKIP, round=action.round)
-        self._told = action.round, frame
+        self._reported = action.round, frame
         self._port.send(action.to, frame)
 
 
-class OfGroup:
+class GroupWitness:
     """What an edge tells the record: its agents' rounds, and nothing of those of other edges."""
 
     def __init__(self, witness: Witness, others: Sequence[int]) -> None:
@@ -96,7 +104,7 @@ class OfGroup:
         self._witness.applied(agent, tau)
 
 
-class OfCloud:
+class CloudWitness:
     """What the cloud tells the record: that its models go out, by the rounds of the edges, and that nobody is excused.
 
     Args:

@@ -243,7 +243,7 @@ Action = Train | Send | Mix | Adopt | Answer | WaitUntil | Finish
 
 
 class Schedule(Protocol):
-    """A round protocol: a state machine without I/O."""
+    """A round protocol: a state machine without I/O, whose state is a value (core/state.py)."""
 
     messages_late: int
     deadlines_expired: int
@@ -253,6 +253,12 @@ class Schedule(Protocol):
 
     def waits_for(self) -> str:
         """Return in words what this schedule is waiting for, for the report of a deadlock."""
+
+    def save(self) -> Mapping[str, Any]:
+        """Return a copy of the state."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `save` returned."""
 
 
 class Port(Protocol):

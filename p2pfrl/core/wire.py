@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Protocol
@@ -75,13 +75,13 @@ class Encoder:
         incarnation: how many times it was restarted.
     """
 
-    __slots__ = ("_incarnation", "_run", "_sender", "sequence")
+    __slots__ = ("_run", "_sender", "incarnation", "sequence")
 
     def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
         self.sequence = 0
         self._run = run
         self._sender = sender
-        self._incarnation = incarnation
+        self.incarnation = incarnation
 
     def encode(
         self,
@@ -103,7 +103,7 @@ class Encoder:
                 "run": self._run,
                 "kind": kind,
                 "from": self._sender,
-                "incarnation": self._incarnation,
+                "incarnation": self.incarnation,
                 "sequence": self.sequence,
                 "round": round,
                 "weight": weight,
@@ -116,6 +116,31 @@ class Encoder:
         prefix = bin_prefix(len(payload))
         head = PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
         return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)
+
+    def save(self) -> dict[str, int]:
+        """Return the number of the last frame, and the incarnation that it belongs to."""
+        return {"incarnation": self.incarnation, "sequence": self.sequence}
+
+    def restore(self, state: Mapping[str, int]) -> bool:
+        """Count on from a state, unless it is another incarnation's; return whether it is ours."""
+        is_ours = state["incarnation"] == self.incarnation
+        if is_ours:
+            self.sequence = state["sequence"]
+        return is_ours
+
+    def again(self, frame: Frame) -> Frame:
+        """Return a new frame of this sender that says what `frame` said, under a number of its own."""
+        _, size, _ = PREFIX.unpack_from(frame.head)
+        header = msgpack.unpackb(frame.head[PREFIX.size : PREFIX.size + size])
+        return self.encode(
+            np.frombuffer(frame.payload, np.uint8) if frame.payload else None,
+            kind=frame.kind,
+            round=frame.round,
+            weight=header["weight"],
+            score=header["score"],
+            encoding=header["encoding"],
+            parts=tuple(header["parts"]),
+        )
 
 
 MAX_HEADER = 4096

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator
-from p2pfrl.consensus.hierarchy import EdgeCoordinator, OfGroup, split
+from p2pfrl.consensus.hierarchy import EdgeCoordinator, GroupWitness, split
 from p2pfrl.consensus.participation import All, Standing, Uniform
 from p2pfrl.consensus.server_optimizers import Replace, StalenessMix
 from p2pfrl.core.types import (
@@ -217,7 +217,7 @@ def test_an_edge_that_heard_nobody_skips():
 
 def test_an_edge_excuses_nobody_of_another_edge():
     witness = Witness()
-    OfGroup(witness, [3, 4]).excused(2, (0,))
+    GroupWitness(witness, [3, 4]).excused(2, (0,))
     assert witness.told == [("excused", 2, (0, 3, 4))]
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.staleness import Staleness
+from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -57,7 +58,7 @@ class Unhurried(ScheduleRule):
         )
 
 
-class AsynchronousCoordinator:
+class AsynchronousCoordinator(Stateful):
     """Make a new model of every `size` updates that arrive, each weighted by its staleness.
 
     The staleness of an update is the number of models made since the one it started from. `rounds`
@@ -74,6 +75,18 @@ class AsynchronousCoordinator:
         max_staleness: what is staler is not used.
         staleness: the factor of an update.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "version",
+        "_updates_left",
+        "_newest",
+        "_buffer",
+        "_waiting",
+        "_absent",
+        "_deadline",
+    )
 
     def __init__(
         self,
@@ -185,7 +198,7 @@ class AsynchronousCoordinator:
 
 
 @dataclass(slots=True)
-class Missed:
+class Missed(Stateful):
     """A neighbor that was awaited in vain.
 
     Attributes:
@@ -194,6 +207,7 @@ class Missed:
         late: what came from it since, too late for its own round.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
     count: int
     first: int
     late: Message | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
+from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     SKIP,
     Action,
@@ -96,7 +97,7 @@ class Asynchronous(Unhurried):
         )
 
 
-class Push:
+class Push(Stateful):
     """One agent's asynchronous rounds.
 
     `round` counts its own exchanges, but keeps up with what it mixes: a slow agent, or one that
@@ -106,6 +107,16 @@ class Push:
     rounds it lagged behind us on arrival. Each payload is applied at most once, the newest of each
     neighbor.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "round",
+        "_mixed",
+        "_updates_left",
+        "_inbox",
+        "_newest",
+    )
 
     def __init__(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
+from typing import ClassVar
 
 from p2pfrl.consensus.schedules.base import Available, Participants
+from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -33,7 +35,7 @@ from p2pfrl.core.types import (
 _FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
 
 
-class Client:
+class Client(Stateful):
     """An agent that trains from every model it gets and sends the result back, synchronous or not.
 
     A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts
@@ -50,6 +52,22 @@ class Client:
         retag: count a late update for the newest round known, instead of the one it started from.
         coordinator: whom it trains for.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "_round",
+        "_models",
+        "_newest",
+        "_updates_left",
+        "_next",
+        "_deadline",
+        "_answer",
+        "_over",
+        "_is_alone",
+        "_absences",
+        "_rest",
+    )
 
     def __init__(
         self,
@@ -169,7 +187,7 @@ class Client:
         return [Send(self._to, following.round), Adopt(following, following.round - 1)]
 
 
-class Coordinator:
+class Coordinator(Stateful):
     """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
 
     The deadline counts from the first answer of a round, so that it does not depend on how long
@@ -178,6 +196,18 @@ class Coordinator:
     it waits for everyone who is there. Where nobody is, a round ends after `idle`, which is the
     deadline if nothing else is said.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "round",
+        "_spare",
+        "_deadline",
+        "_box",
+        "_awaited",
+        "_misses",
+        "_absent",
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.central import Coordinator
@@ -44,6 +45,15 @@ class Edge(Coordinator):
         deadline, suspect_after, quorum: of its own rounds.
         patience: nanoseconds without a cloud after which it ends, when its rounds are done.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        *Coordinator.STATE,
+        "_model",
+        "_heard",
+        "_is_reporting",
+        "_next",
+        "_alone",
+    )
 
     def __init__(
         self,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from typing_extensions import override
 
 from p2pfrl.consensus.schedules.arrivals import Missed
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     SKIP,
     UPDATE,
@@ -58,7 +61,7 @@ class Options(Protocol):
         """Rounds after which a payload is too old; None for never."""
 
 
-class Gossip:
+class Gossip(Stateful):
     """One agent's synchronous rounds.
 
     Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one
@@ -72,6 +75,21 @@ class Gossip:
     neighbors grant us, and one slow agent does not make everyone miss everyone. What comes too late
     from it is mixed in the round in which it came, as stale.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "round",
+        "_updates_left",
+        "_waiting",
+        "_active",
+        "_deadline",
+        "_until",
+        "_awaited",
+        "_inbox",
+        "_newest",
+        "_absent",
+    )
 
     __slots__ = (
         "_absent",
@@ -134,6 +152,21 @@ class Gossip:
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
         return _HANDLERS[type(event)](self, event, now)
+
+    @override
+    def save(self) -> State:
+        """Return the state, what was missed of each neighbor included."""
+        missed = {j: found.save() for j, found in self._misses.items()}
+        return {**super().save(), "misses": missed}
+
+    @override
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        super().restore(state)
+        self._misses = {}
+        for j, saved in state["misses"].items():
+            self._misses[j] = Missed(0, 0)
+            self._misses[j].restore(saved)
 
     def waits_for(self) -> str:
         """Return in words what this agent is waiting for."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     SKIP,
     UPDATE,
@@ -33,7 +35,7 @@ _TRIES = 60
 _NEVER = (-1, -1)
 
 
-class Pairs:
+class Pairs(Stateful):
     """Exchanges in pairs that are atomic whatever links do.
 
     When its local updates are done the agent asks one neighbor, and trains on while it waits for
@@ -59,6 +61,22 @@ class Pairs:
         available: whether it takes part in a round.
         first: where a restart goes on.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "messages_late",
+        "deadlines_expired",
+        "round",
+        "_updates_left",
+        "_asked",
+        "_asked_at",
+        "_deadline",
+        "_updates_since",
+        "_tries",
+        "_answered",
+        "_refused",
+        "_absent",
+        "_done",
+    )
 
     def __init__(
         self,

@@ -1,0 +1,260 @@
+"""State as a value: what agents, schedules and worlds remember, as plain data, in memory and in files.
+
+A state is a tree of plain values: None, bool, int, float, str, bytes, tuples, lists, dicts, numpy
+arrays, and the messages and events of core/types.py. `Stateful` objects name the attributes that
+make up theirs. `write` puts a state into one file, `read` takes it out: the arrays as safetensors,
+the tree as JSON in its metadata, both under one checksum. Nothing is pickled.
+
+Arrays, messages and frames are never changed once they are part of a state, so that a state shares
+them with the object it was taken from. An object that occurs twice in a state is stored once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core import types
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import write_atomically
+
+State = Mapping[str, Any]
+"""Attribute -> plain value."""
+
+LIMIT = 2**33
+"""Bytes of the largest file that is read."""
+_CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        types.Message,
+        types.Update,
+        types.Started,
+        types.Trained,
+        types.Received,
+        types.Missing,
+        types.Expired,
+        types.PeerLost,
+        types.PeerJoined,
+        types.Frame,
+    )
+}
+_HEADER = 8
+_LARGEST_HEADER = 2**30
+
+
+class Stateful:
+    """An object whose state is the values of the attributes named in `STATE`.
+
+    Attributes:
+        STATE: names of the attributes that change while it runs.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ()
+    __slots__ = ()
+
+    def save(self) -> State:
+        """Return a copy of the state; what happens to the object later does not change it."""
+        return {name: copied(getattr(self, name)) for name in self.STATE}
+
+    def restore(self, state: State) -> None:
+        """Take over a state that `save` returned, of this object or of one made like it."""
+        for name in self.STATE:
+            setattr(self, name, copied(state[name]))
+
+
+def copied(value: Any) -> Any:
+    """Return a plain value whose containers are new; arrays, messages and frames are shared."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(copied(item) for item in value)
+    return value
+
+
+def write(path: Path, state: State, facts: Mapping[str, str], *, keep: Path | None = None) -> None:
+    """Write a state to a file, atomically.
+
+    Args:
+        path: of the file.
+        state: what to write.
+        facts: what the state belongs to; `read` returns them before anything else is looked at.
+        keep: a name for the file that was there before.
+
+    Raises:
+        RecordError: it cannot be written; the file that was there before is intact.
+    """
+    from safetensors.numpy import save
+
+    packer = _Packer()
+    tree = {"facts": dict(facts), "state": packer.pack(dict(state)), "objects": packer.objects}
+    text = json.dumps(tree, separators=(",", ":"))
+    arrays = {str(number): value for number, value in enumerate(packer.arrays)}
+    content = save(arrays, {"tree": text, "checksum": _checksum(text, packer.arrays)})
+    try:
+        write_atomically(path, content, keep=keep)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the state in a file.
+
+    Args:
+        path: of the file.
+        facts: what it must belong to.
+
+    Raises:
+        RecordError: it cannot be read, is damaged, or belongs to something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    _check_size(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = [file.get_tensor(str(number)) for number in range(len(list(file.keys())))]
+        text = metadata["tree"]
+        if metadata["checksum"] != _checksum(text, arrays):
+            raise RecordError(f"{path}: damaged: its content does not have its checksum")
+        tree = json.loads(text)
+        found: dict[str, str] = tree["facts"]
+        for name, expected in facts.items():
+            if found.get(name) != expected:
+                raise RecordError(f"{path}: {name}: expected {expected}, got {found.get(name)}")
+        unpacked: dict[str, Any] = _Unpacker(tree["objects"], arrays).unpack(tree["state"])
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RecursionError,
+    ) as error:
+        raise RecordError(f"{path}: not a saved state: {error}") from error
+    return unpacked
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file whose size, or whose header's stated size, is beyond reason, before reading it."""
+    try:
+        if not path.is_file():
+            raise RecordError(f"{path}: missing, or not a regular file")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(_HEADER), "little")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    if size > LIMIT or header > min(size, _LARGEST_HEADER):
+        raise RecordError(f"{path}: not a saved state: {size} bytes with a header of {header}")
+
+
+def _checksum(text: str, arrays: Iterable[NDArray[Any]]) -> str:
+    total = blake2b(text.encode(), digest_size=16)
+    for array in arrays:
+        total.update(f"{array.dtype.str}{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+class _Packer:
+    """Turns plain values into JSON: containers and objects are tagged lists, arrays are numbers."""
+
+    def __init__(self) -> None:
+        self.objects: list[Any] = []
+        self.arrays: list[NDArray[Any]] = []
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def pack(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, np.generic):
+            return value
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        packed = self._container(value)
+        if isinstance(packed, list) and packed[0] in ("array", "bytes", "object"):
+            self._known[id(value)] = (
+                value,
+                packed,
+            )  # the value is kept, so that its id stays its own
+        return packed
+
+    def _container(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return ["tuple", *map(self.pack, value)]
+        if isinstance(value, list):
+            return ["list", *map(self.pack, value)]
+        if isinstance(value, dict):
+            return ["dict", *([self.pack(k), self.pack(item)] for k, item in value.items())]
+        if isinstance(value, np.ndarray):
+            return self._array("array", value)
+        if isinstance(value, np.generic):
+            return self._array("scalar", np.asarray(value).reshape(1))
+        if isinstance(value, bytes | memoryview):
+            return self._array("bytes", np.frombuffer(value, np.uint8))
+        name = type(value).__name__
+        assert _CLASSES.get(name) is type(value), f"{type(value)} is not a plain value"
+        number = len(self.objects)
+        self.objects.append(None)
+        self._known[id(value)] = value, ["object", number]
+        self.objects[number] = [name, *(self.pack(getattr(value, n)) for n in _names(type(value)))]
+        return ["object", number]
+
+    def _array(self, kind: str, value: NDArray[Any]) -> list[Any]:
+        self.arrays.append(np.ascontiguousarray(value))
+        return [kind, len(self.arrays) - 1, list(value.shape)]
+
+
+class _Unpacker:
+    def __init__(self, objects: list[Any], arrays: list[NDArray[Any]]) -> None:
+        self._packed = objects
+        self._made: dict[int, Any] = {}
+        self._arrays = arrays
+        for array in arrays:
+            array.flags.writeable = False
+
+    def unpack(self, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        kind, *rest = value
+        if kind == "tuple":
+            return tuple(map(self.unpack, rest))
+        if kind == "list":
+            return list(map(self.unpack, rest))
+        if kind == "dict":
+            return {self.unpack(key): self.unpack(item) for key, item in rest}
+        if kind == "object":
+            return self._object(rest[0])
+        array = self._arrays[rest[0]].reshape(rest[1])
+        if kind == "array":
+            return array
+        return array[0] if kind == "scalar" else array.tobytes()
+
+    def _object(self, number: int) -> Any:
+        if number not in self._made:
+            name, *values = self._packed[number]
+            cls = _CLASSES[name]
+            made: Any = object.__new__(cls)
+            self._made[number] = made
+            for attribute, value in zip(_names(cls), values, strict=True):
+                setattr(made, attribute, self.unpack(value))
+            if cls is types.Frame:
+                made.payload = memoryview(made.payload)
+        return self._made[number]
+
+
+def _names(cls: type) -> tuple[str, ...]:
+    if is_dataclass(cls):
+        return tuple(entry.name for entry in fields(cls))
+    return tuple(cls.__slots__)  # type: ignore[attr-defined]
