@@ -187,7 +187,7 @@ class Agent(Stateful):
         self.id = id
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
-        self._order = ORDERS[rules.order if rules.mixing.is_ordered else "adapt_then_combine"]
+        self._order = ORDERS[rules.order]
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
         self._exchanges = 0
         start = rules.payload.read(model)

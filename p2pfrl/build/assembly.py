@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from p2pfrl.agent import Agent, Rules, follow
@@ -26,6 +26,7 @@ from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
+from p2pfrl.scenario.checks.needs import require
 from p2pfrl.scenario.traffic import shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
 
@@ -66,6 +67,7 @@ class Blueprint:
 
     Raises:
         TopologyError: the mixing rule does not fit the graph.
+        ScenarioError: a rule needs what the scenario does not have.
     """
 
     def __init__(self, scenario: Scenario, mixing: Mixing | None = None) -> None:
@@ -82,6 +84,7 @@ class Blueprint:
         }
         self.learning = learning(scenario)
         stack = self.learning.stack
+        require(replace(scenario, mixing=mixing) if mixing else scenario, stack)
         self.parts = shared_parts(scenario, stack)
         aggregator, participation = (
             scenario.coordinator.aggregator,

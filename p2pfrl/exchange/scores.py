@@ -11,6 +11,8 @@ from p2pfrl.core.turn import Turn
 
 UNKNOWN = -sys.float_info.max
 """The score of an agent that has nothing to tell, below every other."""
+OF_RETURNS = ("return", "variance")
+"""The scores that only agents have whose episodes end."""
 
 
 def mean_return(turn: Turn) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pydantic import Field
 
+from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Seconds
 
@@ -40,8 +41,12 @@ class Afflicted(Protocol):
         """Start an agent that was not there before."""
 
 
+_OF_ONE_AGENT: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY)
+"""What is broken where an agent comes or goes."""
+
+
 @rule
-class Fault(ABC):
+class Fault(Composable, ABC):
     """Something that happens at a time.
 
     Attributes:
@@ -49,6 +54,11 @@ class Fault(ABC):
     """
 
     at: Seconds
+
+    @property
+    def breaks(self) -> Breaks:
+        """What asks for messages that do not arrive in time."""
+        return (Need.EVERY_MESSAGE,)
 
     @abstractmethod
     def strike(self, world: Afflicted) -> None:
@@ -98,6 +108,8 @@ class Partition(Fault):
 class Heal(Fault):
     """Restore the links that a partition cut."""
 
+    breaks: ClassVar[Breaks] = ()
+
     def strike(self, world: Afflicted) -> None:
         """Restore them."""
         world.heal()
@@ -107,6 +119,8 @@ class Heal(Fault):
 class Crash(AgentFault):
     """Kill agents: an update under way and everything in their mailbox is lost."""
 
+    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+
     def strike_one(self, world: Afflicted, agent: int) -> None:
         """Kill it."""
         world.crash(agent)
@@ -115,6 +129,8 @@ class Crash(AgentFault):
 @rule
 class Restart(AgentFault):
     """Start crashed agents from their last checkpoint (`checkpoint.every`; by default the end of every round)."""
+
+    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
 
     def strike_one(self, world: Afflicted, agent: int) -> None:
         """Start it."""
@@ -129,6 +145,7 @@ class Straggle(AgentFault):
         factor: how many times longer local work takes; 1 restores the agent's own speed.
     """
 
+    breaks: ClassVar[Breaks] = (Need.EVERY_MESSAGE, Need.BOTH_ENDS)
     factor: float = Field(default=10.0, gt=0)
 
     def strike_one(self, world: Afflicted, agent: int) -> None:
@@ -155,6 +172,8 @@ class Lossy(Fault):
 class Leave(AgentFault):
     """Agents leave for good and say so."""
 
+    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+
     def strike_one(self, world: Afflicted, agent: int) -> None:
         """Take it away."""
         world.leave(agent)
@@ -163,6 +182,8 @@ class Leave(AgentFault):
 @rule
 class Join(AgentFault):
     """Agents that were not there before start at this time, and catch up with their neighbors' round."""
+
+    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
 
     def newcomers(self) -> Sequence[int]:
         """Return its agents."""

@@ -143,7 +143,7 @@ def test_the_coordinator_sits_at_a_node_of_the_graph():
 def test_orders_and_payloads_that_mean_nothing_in_a_mode_are_refused():
     order = {"exchange.order": "combine_while_adapting"}
     loads(QUADRATIC, order)
-    assert "no meaning in mode central" in refused(QUADRATIC, mode="central", **order)[0]
+    assert "mode central has one" in refused(QUADRATIC, mode="central", **order)[0]
     assert (
         "needs a synchronous schedule"
         in refused(QUADRATIC, **order, **{"schedule.kind": "asynchronous"})[0]
@@ -156,18 +156,24 @@ def test_symmetric_loss_needs_both_ends_to_know():
     symmetric = {"mixing.on_loss": "symmetric"}
     loads(QUADRATIC, {**symmetric, "network.loss": 0.2})
     assert (
-        "use a synchronous schedule"
+        "use kind = 'synchronous'"
         in refused(QUADRATIC, **symmetric, **{"schedule.kind": "asynchronous"})[0]
     )
     crash = [fault("crash", agents=[1])]
-    assert "not together with faults: crash" in refused(QUADRATIC, faults=crash, **symmetric)[0]
+    assert (
+        "'crash' breaks that; take out this fault"
+        in refused(QUADRATIC, faults=crash, **symmetric)[0]
+    )
     burst = {"kind": "burst", "good_to_bad": 0.1, "bad_to_good": 0.5}
     assert (
         "give network.loss as a probability"
         in refused(QUADRATIC, **symmetric, **{"network.loss": burst})[0]
     )
     moved = {"kind": "norm", "threshold": 0.5, "max_silence": 3}
-    assert "gate 'norm' closes at one" in refused(QUADRATIC, **symmetric, gate=moved)[0]
+    assert (
+        "gate.kind: mixing 'metropolis' with on_loss = 'symmetric' needs both ends"
+        in refused(QUADRATIC, **symmetric, gate=moved)[0]
+    )
     now_and_then = {**symmetric, "gate": {"kind": "every", "tau": 2}}
     loads(QUADRATIC, now_and_then)
     assert (
@@ -275,7 +281,7 @@ def test_participation_by_chance_needs_rounds_in_which_it_is_drawn():
     text += '[coordinator]\nparticipation = {kind = "uniform", fraction = 0.25}\n'
     assert loads(text).coordinator.participation.fraction == 0.25
     with pytest.raises(
-        ScenarioError, match=r"coordinator\.participation: needs a synchronous schedule"
+        ScenarioError, match=r"coordinator\.participation 'uniform' needs a synchronous schedule"
     ):
         loads(text, {"schedule.kind": "asynchronous"})
 
@@ -289,7 +295,7 @@ def test_a_coordinator_that_nobody_hears_would_send_for_ever():
 
 def test_nothing_stands_in_for_a_round_where_there_are_none():
     assert (
-        "wait for none"
+        "agents wait for nobody"
         in refused(QUADRATIC, **{"schedule.kind": "asynchronous", "mixing.on_loss": "last_known"})[
             0
         ]

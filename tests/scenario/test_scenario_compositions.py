@@ -22,7 +22,7 @@ REFUSED = {
     "gradients after several updates": (
         {"mode": "central", "exchange": {"payload": "gradient"}, "schedule": {"every": 2}},
         "schedule.every",
-        "must be 1",
+        "of one local update",
     ),
     "the gradient of a learner that takes many steps": (
         {"mode": "central", "exchange": {"payload": "gradient"}, **PPO},
@@ -101,7 +101,7 @@ REFUSED = {
             "compressor": {"kind": "qsgd"},
         },
         "compressor",
-        "beside the payload",
+        "exactly as they were sent",
     ),
     "residual variates without rounds": (
         {
@@ -110,7 +110,7 @@ REFUSED = {
             "schedule": {"kind": "asynchronous"},
         },
         "schedule.kind",
-        "very next model",
+        "in the very next one",
     ),
     "residual variates of agents that are not always asked": (
         {
@@ -138,7 +138,7 @@ REFUSED = {
             "compressor": {"kind": "qsgd"},
         },
         "compressor",
-        "counts on",
+        "exactly as they were sent",
     ),
     "gradient tracking over lossy links": (
         {"mixing": {"kind": "gradient_tracking"}, "network": {"loss": 0.1}},
@@ -188,17 +188,17 @@ REFUSED = {
     "push-sum of compressed sums": (
         {"mixing": {"kind": "push_sum"}, "compressor": {"kind": "qsgd"}},
         "compressor",
-        "counts on",
+        "exactly as they were sent",
     ),
     "push-sum with receivers' memory": (
         {"mixing": {"kind": "push_sum"}, "compressor": DIFFERENCE},
         "compressor",
-        "counts on",
+        "exactly as they were sent",
     ),
     "push-sum whose agents forget": (
         {"mixing": {"kind": "push_sum"}, "faults": CRASH},
         "faults.0",
-        "remembers more than the parameters",
+        "beside their parameters",
     ),
     "top-k of parameters": ({"compressor": TOPK}, "compressor", "too little of the parameters"),
     "top-k of a model, centrally": (
@@ -255,7 +255,7 @@ REFUSED = {
     "a look-ahead that comes back within the parameters": (
         {"mode": "central", "correction": {"kind": "lookahead"}},
         "exchange.payload",
-        "send 'gradient' or 'delta'",
+        "needs 'gradient' or 'delta'",
     ),
     "gradients taken for places": (
         {"mode": "central", "exchange": {"payload": "gradient"}},
@@ -265,7 +265,7 @@ REFUSED = {
     "push-sum of sums that fade": (
         {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
         "schedule.staleness",
-        "whole whatever their age",
+        "in full whatever their age",
     ),
     "second moments that are tracked": (
         {"mixing": {"kind": "extra"}, "learner": {"kind": "a2c", "moments": "average"}, **CARTPOLE},
@@ -288,7 +288,7 @@ REFUSED = {
             "gate": {"kind": "every", "tau": 2},
         },
         "gate",
-        "plain mean",
+        "closed gate",
     ),
     "own control variates of agents that leave": (
         {
@@ -326,7 +326,7 @@ REFUSED = {
     "control variates of agents that forget": (
         {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
         "faults.0",
-        "would be wrong",
+        "beside their parameters",
     ),
     "transitions for a learner that takes none": (
         {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},
@@ -381,7 +381,7 @@ REFUSED = {
             **CARTPOLE,
         },
         "coordinator.server_optimizer",
-        "no point",
+        "all the way to its target",
     ),
     "a few of all chances": (
         {
@@ -391,7 +391,7 @@ REFUSED = {
             **CARTPOLE,
         },
         "compressor",
-        "no chances",
+        "all numbers of a message",
     ),
     "an unknown payload": (
         {"exchange": {"payload": "gradients"}},

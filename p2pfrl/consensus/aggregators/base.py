@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
+from p2pfrl.exchange.scores import OF_RETURNS
 
 Memory = Mapping[int, Vector]
 """What an aggregator remembers: vectors by agent, or by whatever number it likes."""
@@ -33,21 +35,25 @@ class Arrived:
     score: float = 0.0
 
 
-class Aggregator(ABC):
+class Aggregator(Composable, ABC):
     """k vectors -> one.
 
     Attributes:
-        payloads: the payloads it can read; None: any.
         goes_on: once it remembers something it is asked in every round, also when nothing was
             received.
-        needs_barrier: what arrives must all be of one round.
-        is_model: what it makes is the next model as it is: no part of the way, no point beside it.
     """
 
-    payloads: ClassVar[tuple[str, ...] | None] = None
     goes_on: ClassVar[bool] = False
-    needs_barrier: ClassVar[bool] = False
-    is_model: ClassVar[bool] = False
+
+    @property
+    def implied(self) -> Needs:
+        """Returns, where agents tell them."""
+        return (Need.RETURNS,) if self.score in OF_RETURNS else ()
+
+    @property
+    def breaks(self) -> Breaks:
+        """The plain mean, by every other rule."""
+        return (Need.PLAIN_MEAN,)
 
     @property
     def score(self) -> str | None:

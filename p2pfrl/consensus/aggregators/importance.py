@@ -11,6 +11,7 @@ from pydantic import Field
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.needs import Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -31,7 +32,7 @@ class Importance(Aggregator):
         rate: eta; the learner's lr when not given.
     """
 
-    payloads: ClassVar[tuple[str, ...] | None] = ("table",)
+    needs: ClassVar[Needs] = (OneOf("exchange.payload", ("table",), "it weighs by visits"),)
     rate: float | None = Field(default=None, ge=0, lt=1)
 
     def bind(self, lr: float) -> Aggregator:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -31,6 +32,11 @@ class Latest(Aggregator):
     goes_on: ClassVar[bool] = True
 
     reduce: Literal["sum", "mean"] = "mean"
+
+    @property
+    def needs(self) -> Needs:
+        """Payloads that can be summed, where they are."""
+        return (Need.SUMMANDS.of("reduce"),) if self.reduce == "sum" else ()
 
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory, weighted_mean
+from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.scores import UNKNOWN
@@ -33,6 +34,11 @@ class Mean(Aggregator):
     """
 
     weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
+
+    @property
+    def breaks(self) -> Breaks:
+        """The plain mean, where weights differ."""
+        return () if self.weights == "uniform" else (Need.PLAIN_MEAN.of("weights"),)
 
     @property
     def score(self) -> str | None:

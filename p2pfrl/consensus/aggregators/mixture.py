@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.core.needs import Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.softmax import log_softmax
@@ -33,7 +34,7 @@ class Mixture(Aggregator):
     pool of chances).
     """
 
-    payloads: ClassVar[tuple[str, ...] | None] = ("parameters",)
+    needs: ClassVar[Needs] = (OneOf("exchange.payload", ("parameters",), "it mixes policies"),)
     actions: int = Field(default=2, ge=2)
     weights: Literal["uniform", "samples"] = "uniform"
 

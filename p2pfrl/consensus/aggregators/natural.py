@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.softmax import log_softmax, natural
@@ -31,8 +32,10 @@ class Natural(Aggregator):
             they are.
     """
 
-    payloads: ClassVar[tuple[str, ...] | None] = ("fisher",)
-    needs_barrier: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (
+        OneOf("exchange.payload", ("fisher",), "it divides by Fisher information"),
+        Need.BARRIER,
+    )
     damping: float = Field(default=0.0, ge=0)
 
     def aggregate(

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -31,9 +32,13 @@ class Optimistic(Aggregator):
         bonus: c.
     """
 
-    payloads: ClassVar[tuple[str, ...] | None] = ("statistics",)
-    needs_barrier: ClassVar[bool] = True
-    is_model: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (
+        OneOf("exchange.payload", ("statistics",), "it makes a model of sums"),
+        Need.BARRIER,
+        Need.TARGET,
+        Need.NO_CORRECTION,
+        Need.EXACT_MESSAGES,
+    )
     bonus: float = Field(default=1.0, ge=0)
 
     def aggregate(

@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights, weighted_sum
+from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weighted_sum
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_symmetric
 from p2pfrl.consensus.spectrum import second_modulus
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -44,9 +45,8 @@ class Chebyshev(Mixing):
     """
 
     is_stateful: ClassVar[bool] = True
-    needs_every_message: ClassVar[bool] = True
-    is_ordered: ClassVar[bool] = False
-    is_static_only: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE, Need.STATIC_GRAPH)
+    breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     on_loss: Literal["fold"] = "fold"
     matrix: Matrix = Field(default_factory=Metropolis)

@@ -15,6 +15,7 @@ import numpy as np
 
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -22,10 +23,12 @@ from p2pfrl.core.turn import Turn
 Weights = dict[int, float]
 State = tuple[Any, ...]
 """What an agent remembers between exchanges; only its rule looks inside, and never changes what is in it."""
+STATEFUL: Needs = (Need.MEMORY, Need.PARAMETERS, Need.FREE_MOMENTS)
+"""What every rule needs whose agents remember what mixing made of their parameters."""
 
 
 @rule
-class Mixing(ABC):
+class Mixing(Composable, ABC):
     """Options every mixing rule has.
 
     Attributes:
@@ -36,27 +39,21 @@ class Mixing(ABC):
             both ends at once, and both fold, which keeps the mean over agents exactly.
 
     What a rule says of itself, beside its options:
-        is_stateful: its agents remember something that a restart would lose.
+        is_stateful: its agents remember something beside their parameters.
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
-        needs_every_message: a lost message is not made good by later ones.
-        needs_difference: receivers must remember each other's vectors: a compressor with
-            `is_difference`.
-        counts_in_full: a payload counts in full whatever its age.
-        is_ordered: `exchange.order` means something.
-        is_static_only: the graph must be the same in every round.
     """
 
     is_stateful: ClassVar[bool] = False
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
-    needs_every_message: ClassVar[bool] = False
-    needs_difference: ClassVar[bool] = False
-    counts_in_full: ClassVar[bool] = False
-    is_ordered: ClassVar[bool] = True
-    is_static_only: ClassVar[bool] = False
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
+
+    @property
+    def implied(self) -> Needs:
+        """What `on_loss` needs."""
+        return _NEEDS_ON_LOSS.get(self.on_loss, ())
 
     @abstractmethod
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
@@ -182,6 +179,12 @@ _ON_LOSS: dict[str, Callable[[Weights, int, Weights], Weights]] = {
     "renormalize": _renormalize,
     "last_known": _fold,
     "symmetric": _fold,
+}
+
+
+_NEEDS_ON_LOSS: dict[str, Needs] = {
+    "last_known": (Need.ROUNDS.of("on_loss"),),
+    "symmetric": (Need.BOTH_ENDS.of("on_loss"),),
 }
 
 

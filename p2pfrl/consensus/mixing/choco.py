@@ -8,9 +8,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights
+from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_symmetric
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -40,9 +41,12 @@ class Choco(Mixing):
     """
 
     is_stateful: ClassVar[bool] = True
-    needs_every_message: ClassVar[bool] = True
-    needs_difference: ClassVar[bool] = True
-    is_static_only: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (
+        *STATEFUL,
+        Need.EVERY_MESSAGE,
+        Need.STATIC_GRAPH,
+        Need.KNOWN_COPIES,
+    )
 
     on_loss: Literal["fold"] = "fold"
     gamma: float = Field(default=0.3, gt=0, le=1)

@@ -9,6 +9,7 @@ from p2pfrl.consensus.mixing.base import Mixing, State, Weights, require_undirec
 from p2pfrl.consensus.mixing.linear import with_own
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Breaks, Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -34,7 +35,13 @@ class Pairwise(Mixing):
     """
 
     is_pairwise: ClassVar[bool] = True
-    is_ordered: ClassVar[bool] = False
+    needs: ClassVar[Needs] = (
+        Need.NO_ROUNDS,
+        Need.WHOLE_EXCHANGES,
+        Need.EXACT_MESSAGES,
+        OneOf("exchange.payload", ("parameters",), "it averages two agents at once"),
+    )
+    breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         """Return E[W] of one exchange, rows, the one that asks being anyone: w_ij = (1/d_i + 1/d_j) / (2n)."""

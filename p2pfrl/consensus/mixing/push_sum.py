@@ -8,8 +8,9 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights
+from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -69,8 +70,8 @@ class PushSum(Mixing):
 
     is_stateful: ClassVar[bool] = True
     is_per_neighbor: ClassVar[bool] = True
-    is_ordered: ClassVar[bool] = False
-    counts_in_full: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (*STATEFUL, Need.EXACT_MESSAGES, Need.FULL_WEIGHT)
+    breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     on_loss: Literal["fold"] = "fold"
     least_weight: float = Field(default=0.1, ge=0, lt=1)

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights, weighted_sum
+from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weighted_sum
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_matrix, check_symmetric
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -48,8 +49,8 @@ class GradientTracking(Mixing):
     """
 
     is_stateful: ClassVar[bool] = True
-    needs_every_message: ClassVar[bool] = True
-    is_ordered: ClassVar[bool] = False
+    needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE)
+    breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     on_loss: Literal["fold"] = "fold"
     matrix: Matrix = Field(default_factory=Metropolis)
@@ -122,9 +123,8 @@ class Extra(Mixing):
     """
 
     is_stateful: ClassVar[bool] = True
-    needs_every_message: ClassVar[bool] = True
-    is_ordered: ClassVar[bool] = False
-    is_static_only: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE, Need.STATIC_GRAPH)
+    breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     on_loss: Literal["fold"] = "fold"
     matrix: Matrix = Field(default_factory=Metropolis)

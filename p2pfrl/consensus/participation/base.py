@@ -10,9 +10,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
+from p2pfrl.exchange.scores import OF_RETURNS
 
 MOVES = 64
 """Models whose distance from the one before a coordinator remembers."""
@@ -39,14 +41,27 @@ class Standing:
     moves: Sequence[float] = ()
 
 
-class Participation(ABC):
+class Participation(Composable, ABC):
     """Who is asked to train in a round.
 
-    Attributes:
-        means_unchanged: whoever is not asked counts with what it sent last.
+    Whoever is not chosen at the start would never train without rounds.
     """
 
-    means_unchanged: ClassVar[bool] = False
+    @property
+    def implied(self) -> Needs:
+        """The score of a message, and returns, where agents tell them."""
+        score = (Need.ONE_SCORE,) if self.score is not None else ()
+        return (*score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
+
+    @property
+    def needs(self) -> Needs:
+        """Rounds in which somebody is chosen."""
+        return (Need.ROUNDS,)
+
+    @property
+    def breaks(self) -> Breaks:
+        """Everyone's answer: not everyone is asked."""
+        return (Need.EVERY_ANSWER,)
 
     @property
     def score(self) -> str | None:
@@ -69,6 +84,9 @@ class Participation(ABC):
 @rule
 class All(Participation):
     """Everyone who is present."""
+
+    needs: ClassVar[Needs] = ()
+    breaks: ClassVar[Breaks] = ()
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return `present`."""

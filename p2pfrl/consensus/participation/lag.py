@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -32,7 +33,7 @@ class Lag(Participation):
         xi: weight of each.
     """
 
-    means_unchanged: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.ROUNDS, Need.LAST_PAYLOADS)
 
     smoothness: tuple[float, ...] = Field(min_length=1)
     lr: float = Field(gt=0)

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client
-from p2pfrl.consensus.staleness import Staleness
+from p2pfrl.consensus.staleness import Polynomial, Staleness
+from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
@@ -38,6 +39,24 @@ class Unhurried(ScheduleRule):
     """What the round protocols have in common in which nobody waits for anybody."""
 
     is_asynchronous: ClassVar[bool] = True
+    staleness: Staleness
+
+    @property
+    def breaks(self) -> Breaks:
+        """What asks for rounds, and for payloads whose age does not count."""
+        limits = (Need.WHOLE_EXCHANGES.of("max_staleness"),)
+        factors = (Need.WHOLE_EXCHANGES.of("staleness"),)
+        fading = (Need.FULL_WEIGHT.of("staleness"),)
+        return (
+            Need.ROUNDS,
+            Need.BARRIER,
+            Need.EVERY_MESSAGE,
+            Need.EVERY_ANSWER,
+            Need.BOTH_ENDS,
+            *(limits if self.max_staleness is not None else ()),
+            *(factors if self.staleness != Polynomial() else ()),
+            *(fading if self.staleness.factor(1) != 1.0 else ()),
+        )
 
     @property
     def link_timeout(self) -> float:

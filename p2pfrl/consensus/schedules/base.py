@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+from p2pfrl.core.needs import Composable
 from p2pfrl.core.types import COORDINATOR, Schedule
 
 Available = Callable[[int, int], bool]
@@ -66,18 +67,16 @@ class Participants:
         return self.ids or range(self.agents)
 
 
-class ScheduleRule(ABC):
+class ScheduleRule(Composable, ABC):
     """Options of a round protocol; makes the state machines of every role.
 
     Attributes:
         is_asynchronous: whether agents go on without waiting for each other.
-        needs_coordinator: whether it has no meaning among neighbors.
         every: local updates per exchange.
         max_staleness: rounds after which a payload is too old to be used; None: never.
     """
 
     is_asynchronous: ClassVar[bool]
-    needs_coordinator: ClassVar[bool] = False
     every: int
     max_staleness: int | None
 
@@ -85,11 +84,6 @@ class ScheduleRule(ABC):
     @abstractmethod
     def link_timeout(self) -> float:
         """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
-
-    @property
-    def ends_early(self) -> bool:
-        """Whether a coordinator's round ends before everyone who was asked has answered."""
-        return False
 
     def models(self, rounds: int, agents: int) -> int:
         """Return how many models a coordinator makes in `stop.rounds`: each of n updates where asynchronous."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, Unhurried
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import Schedule
@@ -40,7 +41,7 @@ class Buffered(Unhurried):
         arXiv 2509.24305 (Rennala NIGT).
     """
 
-    needs_coordinator: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.COORDINATOR,)
     every: int = Field(default=1, ge=1)
     size: int = Field(default=10, ge=1)
     fresh_only: bool = False

@@ -10,6 +10,7 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participant
 from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.gossip import Gossip
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import SECOND, Seconds
@@ -45,9 +46,17 @@ class Synchronous(ScheduleRule):
         return self.deadline / 2
 
     @property
-    def ends_early(self) -> bool:
-        """Whether a share of the answers is enough."""
-        return self.quorum < 1.0
+    def needs(self) -> Needs:
+        """What `quorum` and `max_staleness` are for."""
+        quorum = (Need.COORDINATOR.of("quorum"),) if self.quorum < 1.0 else ()
+        is_limited = self.max_staleness is not None
+        return (*quorum, *((Need.NEIGHBORS.of("max_staleness"),) if is_limited else ()))
+
+    @property
+    def breaks(self) -> Breaks:
+        """What asks for no rounds; where a share of the answers is enough, what asks for all."""
+        early = (Need.BARRIER.of("quorum"), Need.EVERY_ANSWER.of("quorum"))
+        return (Need.NO_ROUNDS, *(early if self.quorum < 1.0 else ()))
 
     def gossip(
         self,

@@ -7,20 +7,20 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
 State = tuple[Vector, ...]
 
 
-class ServerOptimizer(ABC):
-    """x <- x + step (target - x).
+class ServerOptimizer(Composable, ABC):
+    """x <- x + step (target - x)."""
 
-    Attributes:
-        goes_to_target: it takes the target for a place, so it has no use for a gradient.
-    """
-
-    goes_to_target: ClassVar[bool] = False
+    @property
+    def breaks(self) -> Breaks:
+        """The target itself: the model moves in its direction only."""
+        return (Need.TARGET,)
 
     def init(self, model: Vector) -> State:
         """Return the state before the first step; `model` `(k,)` is the first."""
@@ -37,7 +37,7 @@ class ServerOptimizer(ABC):
 class Replace(ServerOptimizer):
     """x <- x + s (target - x): the target itself where nothing is stale. FedAvg, McMahan et al., AISTATS 2017."""
 
-    goes_to_target: ClassVar[bool] = True
+    breaks: ClassVar[Breaks] = (Need.STEPS,)
 
     def step(
         self, model: Vector, target: Vector, factor: float, state: State
@@ -50,7 +50,7 @@ class Replace(ServerOptimizer):
 class StalenessMix(ServerOptimizer):
     """x <- x + alpha s(tau) (target - x). FedAsync, Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3."""
 
-    goes_to_target: ClassVar[bool] = True
+    breaks: ClassVar[Breaks] = (Need.STEPS, Need.TARGET)
     alpha: float = Field(default=0.6, gt=0, le=1)
 
     def step(

@@ -12,11 +12,12 @@ from functools import cached_property
 
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, union
+from p2pfrl.core.needs import Composable
 
 _RECENT_ROUNDS = 64
 
 
-class Topology(ABC):
+class Topology(Composable, ABC):
     """A family of graphs over agents 0..n-1. Subclasses are rules (frozen dataclasses).
 
     One agent alone has no edges; every family gives that graph for n = 1 unless its options forbid

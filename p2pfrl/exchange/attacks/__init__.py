@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Vector
 
 
-class Attack(ABC):
+class Attack(Composable, ABC):
     """Replaces the payload of a Byzantine agent."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -36,21 +37,18 @@ class Encoded:
     state: State
 
 
-class Compressor(ABC):
+class Compressor(Composable, ABC):
     """Encodes and decodes vectors; the encoding is named in every frame.
 
     Attributes:
         encoding: its name in frames; "raw" for the numbers as they are.
         is_difference: messages say what changed, so receivers remember what they knew: `receive`.
             Then a message that is sent again is sent whole, raw.
-        is_sparse: too little of a vector arrives for parameters themselves: it is for changes.
-        is_exact: what is received is what was sent.
     """
 
     encoding: ClassVar[str]
     is_difference: ClassVar[bool] = False
-    is_sparse: ClassVar[bool] = False
-    is_exact: ClassVar[bool] = False
+    breaks: ClassVar[Breaks] = (Need.EXACT_MESSAGES,)
 
     def init(self, start: Vector) -> State:
         """Return what a sender remembers before its first message; `start` `(k,)` is like all it will send."""
@@ -90,12 +88,16 @@ class Compressor(ABC):
         return message.payload, known
 
 
+SPARSE: Breaks = (Need.EXACT_MESSAGES, Need.EVERY_NUMBER)
+"""What is broken where too little of a vector arrives for parameters themselves: it is for changes."""
+
+
 @rule
 class Raw(Compressor):
     """The numbers as they are, little-endian."""
 
     encoding: ClassVar[str] = "raw"
-    is_exact: ClassVar[bool] = True
+    breaks: ClassVar[Breaks] = ()
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the vector."""

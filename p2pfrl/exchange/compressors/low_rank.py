@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
-from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
+from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
 from p2pfrl.exchange.compressors.bits import Reader, join, quiet
 
 Matrix = NDArray[np.floating]
@@ -36,7 +37,8 @@ class LowRank(Compressor):
     """
 
     encoding: ClassVar[str] = "low_rank"
-    is_sparse: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.CHANGES,)
+    breaks: ClassVar[Breaks] = SPARSE
 
     rank: int = Field(default=2, ge=1)
 

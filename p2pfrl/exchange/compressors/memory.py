@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.options import Rule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import Message
-from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
+from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
 from p2pfrl.exchange.compressors.bits import Reader, join, quiet
 from p2pfrl.exchange.compressors.low_rank import LowRank
 from p2pfrl.exchange.compressors.quantized import QSGD, Quantize, Sign
@@ -49,7 +50,8 @@ class ErrorFeedback(Compressor):
     """
 
     encoding: ClassVar[str] = "error_feedback"
-    is_sparse: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.CHANGES,)
+    breaks: ClassVar[Breaks] = SPARSE
 
     compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(
         default_factory=TopK
@@ -97,6 +99,8 @@ class Difference(Compressor):
 
     encoding: ClassVar[str] = "difference"
     is_difference: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.NEIGHBORS, Need.EVERY_MESSAGE, Need.STATIC_GRAPH)
+    breaks: ClassVar[Breaks] = SPARSE
 
     compressor: Annotated[Compressor, Rule("compressors", lambda: INNER)] = Field(
         default_factory=TopK

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
-from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
+from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
 from p2pfrl.exchange.compressors.bits import (
     Integers,
     Reader,
@@ -161,7 +162,8 @@ class Sign(Compressor):
     """
 
     encoding: ClassVar[str] = "sign"
-    is_sparse: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.CHANGES,)
+    breaks: ClassVar[Breaks] = SPARSE
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the scale and the signs."""

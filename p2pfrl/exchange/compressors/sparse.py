@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
-from p2pfrl.exchange.compressors.base import Compressor, Encoded, State
+from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
 from p2pfrl.exchange.compressors.bits import (
     Reader,
     join,
@@ -33,7 +34,8 @@ class _Some(Compressor):
         count: how many are sent, instead of a fraction.
     """
 
-    is_sparse: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.CHANGES,)
+    breaks: ClassVar[Breaks] = SPARSE
 
     fraction: float = Field(default=0.1, gt=0, le=1)
     count: int | None = Field(default=None, ge=1)
@@ -132,7 +134,8 @@ class Threshold(Compressor):
     """
 
     encoding: ClassVar[str] = "threshold"
-    is_sparse: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (Need.CHANGES,)
+    breaks: ClassVar[Breaks] = SPARSE
 
     epsilon: float = Field(default=1e-3, ge=0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -12,24 +13,22 @@ from p2pfrl.core.turn import Turn
 State = tuple[Vector, ...]
 
 
-class Gate(ABC):
+class Gate(Composable, ABC):
     """Decides before every exchange.
 
     Attributes:
         tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None:
             nothing.
-        needs_returns: whether it never opens where no episodes end.
-        closes: whether it ever holds anything back.
         is_common: it is open or closed for all agents alike that have come to as many exchanges.
-        means_unchanged: silence says that what was sent last still holds, so that receivers are to
-            go on with it.
     """
 
     tells: ClassVar[str | None] = None
-    needs_returns: ClassVar[bool] = False
-    closes: ClassVar[bool] = True
     is_common: ClassVar[bool] = False
-    means_unchanged: ClassVar[bool] = False
+
+    @property
+    def breaks(self) -> Breaks:
+        """What asks for messages that a closed gate holds back."""
+        return (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES, Need.BOTH_ENDS)
 
     def bind(self, agents: int) -> Gate:
         """Return the rule for a run of so many agents."""
@@ -48,7 +47,7 @@ class Gate(ABC):
 class Always(Gate):
     """Send every time."""
 
-    closes: ClassVar[bool] = False
+    breaks: ClassVar[Breaks] = ()
 
     def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
         """Return True."""

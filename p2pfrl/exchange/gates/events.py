@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -27,6 +28,7 @@ class Every(Gate):
     """
 
     is_common: ClassVar[bool] = True
+    breaks: ClassVar[Breaks] = (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES)
     tau: int = Field(ge=1)
 
     def init(self, start: Vector) -> State:
@@ -48,6 +50,12 @@ class Event(Gate):
     """
 
     max_silence: int = Field(default=0, ge=0)
+
+    @property
+    def needs(self) -> Needs:
+        """Without a longest silence: that nothing is lost and somebody sends."""
+        silent = (Need.LOSSLESS_LINKS.of("max_silence"), Need.PROGRESS.of("max_silence"))
+        return () if self.max_silence else silent
 
     def init(self, start: Vector) -> State:
         """Return how long it has been closed: as if for ever."""
@@ -96,9 +104,13 @@ class Performance(Event):
         window: training episodes, the newest, of which the mean is taken.
     """
 
-    needs_returns: ClassVar[bool] = True
     threshold: float = Field(gt=0)
     window: int = Field(default=10, ge=1)
+
+    @property
+    def needs(self) -> Needs:
+        """Returns: without them it never opens again."""
+        return (*super().needs, Need.RETURNS)
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the mean is far from that of the last one sent; episodes must have ended for that."""
@@ -135,12 +147,16 @@ class Lag(Event):
         of Network Systems 9(2), 2022, arXiv 1812.03239.
     """
 
-    means_unchanged: ClassVar[bool] = True
     alpha: float = Field(gt=0)
     agents: int | None = Field(default=None, ge=1)
     memory: int = Field(default=10, ge=1)
     weight: float = Field(default=0.1, ge=0)
     variance: float = Field(default=0.0, ge=0)
+
+    @property
+    def needs(self) -> Needs:
+        """Receivers that go on with what was sent last, which silence says still holds."""
+        return (*super().needs, Need.LAST_PAYLOADS)
 
     def bind(self, agents: int) -> Gate:
         """Return itself with the run's number of agents, where it has none of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
+from p2pfrl.core.needs import Breaks, Composable, Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
@@ -26,29 +27,24 @@ class Shared(Memory, Protocol):
         """Put it back."""
 
 
-class Payload(ABC):
+class Payload(Composable, ABC):
     """What travels.
 
     Attributes:
         modes: where it means something.
         why: what it would mean elsewhere, for who tries.
-        aggregators: the aggregators that can read it; None: any.
         needs_gradient: local updates compute one gradient and take no step.
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
         tells: the name under which the learner offers it, or what goes with it (`Stack.tell`).
-        is_of_parameters: what comes of the exchange are parameters; else the learner takes it in
-            otherwise.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
     why: ClassVar[str] = 'agents start from different points there; use payload = "parameters"'
-    aggregators: ClassVar[tuple[str, ...] | None] = None
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
     tells: ClassVar[str | None] = None
-    is_of_parameters: ClassVar[bool] = True
 
     def read(self, model: Shared) -> Vector:
         """Return what of the agent takes part in the exchange, a new `(k,)` array."""
@@ -88,6 +84,14 @@ class Payload(ABC):
         """Return where a coordinator at `model` should go, given the aggregate of what it received."""
 
 
+OF_GRADIENTS: Needs = (
+    Need.GRADIENTS,
+    OneOf("schedule.every", (1,), "a gradient is that of one local update"),
+    OneOf("learner.moments", ("keep", "reset"), "the coordinator steps and the learner has none"),
+)
+"""What every payload needs whose local updates take no step."""
+
+
 @rule
 class Parameters(Payload):
     """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
@@ -99,6 +103,7 @@ class Parameters(Payload):
         "pooled",
         "independent",
     )
+    breaks: ClassVar[Breaks] = (Need.CHANGES, Need.SUMMANDS)
 
     def extract(self, turn: Turn) -> Vector:
         """Return own."""
@@ -134,6 +139,7 @@ class Gradient(Payload):
     (A3C).
     """
 
+    needs: ClassVar[Needs] = (*OF_GRADIENTS, Need.STEPS)
     needs_gradient: ClassVar[bool] = True
 
     def extract(self, turn: Turn) -> Vector:

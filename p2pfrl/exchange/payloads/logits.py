@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from p2pfrl.core.needs import Breaks, Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -35,8 +36,12 @@ class Logits(Payload):
     why: ClassVar[str] = (
         'a mixture of policies is for agents that learn from it; use mode = "gossip" or "central"'
     )
-    aggregators: ClassVar[tuple[str, ...] | None] = ("mean",)
-    is_of_parameters: ClassVar[bool] = False
+    needs: ClassVar[Needs] = (
+        OneOf("coordinator.aggregator", ("mean",), "a mixture of policies is a mean"),
+        Need.TARGET,
+        Need.EVERY_NUMBER,
+    )
+    breaks: ClassVar[Breaks] = (Need.PARAMETERS,)
     tells: ClassVar[str | None] = _LOGITS
 
     def read(self, model: Shared) -> Vector:

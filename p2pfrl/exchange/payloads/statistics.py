@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
-from p2pfrl.exchange.payloads.base import Payload
+from p2pfrl.exchange.payloads.base import OF_GRADIENTS, Payload
 
 
 class _Told(Payload):
@@ -40,7 +41,9 @@ class Statistics(_Told):
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1.
     """
 
-    aggregators: ClassVar[tuple[str, ...] | None] = ("optimistic",)
+    needs: ClassVar[Needs] = (
+        OneOf("coordinator.aggregator", ("optimistic",), "no other knows what the sums mean"),
+    )
     tells: ClassVar[str] = "statistics"
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
@@ -58,7 +61,11 @@ class Fisher(_Told):
     Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
     """
 
-    aggregators: ClassVar[tuple[str, ...] | None] = ("natural",)
+    needs: ClassVar[Needs] = (
+        *OF_GRADIENTS,
+        Need.STEPS,
+        OneOf("coordinator.aggregator", ("natural",), "no other knows what the visits mean"),
+    )
     needs_gradient: ClassVar[bool] = True
     tells: ClassVar[str] = "fisher"
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from p2pfrl.core.needs import Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -28,7 +29,9 @@ class Table(Payload):
     why: ClassVar[str] = (
         'counts are for a coordinator that weighs by them; use payload = "parameters"'
     )
-    aggregators: ClassVar[tuple[str, ...] | None] = ("importance", "mean")
+    needs: ClassVar[Needs] = (
+        OneOf("coordinator.aggregator", ("importance", "mean"), "others read counts as values"),
+    )
     tells: ClassVar[str | None] = _COUNTS
 
     def write(self, model: Shared, vector: Vector) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -31,7 +32,8 @@ class Transitions(Payload):
     )
     reveals_experience: ClassVar[bool] = True
     is_averaged: ClassVar[bool] = False
-    is_of_parameters: ClassVar[bool] = False
+    needs: ClassVar[Needs] = (Need.EXACT_MESSAGES,)
+    breaks: ClassVar[Breaks] = (Need.PARAMETERS,)
     tells: ClassVar[str | None] = TRANSITIONS
 
     def extract(self, turn: Turn) -> Vector:

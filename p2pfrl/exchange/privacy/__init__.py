@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
 
-class Privacy(ABC):
+class Privacy(Composable, ABC):
     """Changes a payload so that it reveals less."""
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
@@ -15,7 +16,7 @@ Again = Callable[[Vector], Vector]
 """Rows `(b, stride)` -> the gradient there on the same samples, `(b, stride)`, a new array."""
 
 
-class Correction:
+class Correction(Composable):
     """Bends local training. The defaults are those of a correction that does nothing.
 
     Attributes:
@@ -23,12 +24,6 @@ class Correction:
             first. The learner keeps them as state arrays `(n, stride)`, the agent reaches them
             through `Memory`.
         extras: vectors like the shared parameters that travel beside payload and model.
-        modes: where it means something.
-        payloads: what agents may send with it; None: anything.
-        needs_rate: local training must be plain gradient descent of a known number of steps
-            (`Turn.rate`).
-        needs_everyone: every agent must be asked in every round: it compares what it sent with the
-            very next model.
         guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi)
             over the samples of a minibatch to its loss; the learner must have such a loss
             (`Stack.takes_guides`).
@@ -36,11 +31,18 @@ class Correction:
 
     arrays: ClassVar[tuple[str, ...]] = ()
     extras: ClassVar[int] = 0
-    modes: ClassVar[tuple[str, ...]] = ("gossip", "central", "hierarchical", "independent")
-    payloads: ClassVar[tuple[str, ...] | None] = None
-    needs_rate: ClassVar[bool] = False
-    needs_everyone: ClassVar[bool] = False
     guided_by: ClassVar[str | None] = None
+
+    @property
+    def implied(self) -> Needs:
+        """Gradient steps that it can bend, and a policy that it can guide."""
+        bends = (Need.GRADIENT_STEPS,) if self.bends else ()
+        return (*bends, *((Need.POLICY,) if self.guided_by is not None else ()))
+
+    @property
+    def breaks(self) -> Breaks:
+        """Local training without correction."""
+        return (Need.NO_CORRECTION,)
 
     @property
     def bends(self) -> bool:
@@ -99,3 +101,5 @@ class Correction:
 @rule
 class Uncorrected(Correction):
     """Train from one's own parameters, on one's own objective."""
+
+    breaks: ClassVar[Breaks] = ()

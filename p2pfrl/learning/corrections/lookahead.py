@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.corrections.base import Correction
@@ -30,8 +31,12 @@ class Lookahead(Correction):
         alpha: weight of the newest gradient in the coordinator's average; 1 looks nowhere.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("central",)
-    payloads: ClassVar[tuple[str, ...] | None] = ("gradient", "delta")
+    needs: ClassVar[Needs] = (
+        Need.ONE_COORDINATOR,
+        OneOf(
+            "exchange.payload", ("gradient", "delta"), "parameters would bring the look-ahead back"
+        ),
+    )
     alpha: float = Field(default=0.2, gt=0, le=1)
 
     @property

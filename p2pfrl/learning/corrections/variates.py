@@ -6,10 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
 from p2pfrl.learning.corrections.base import Again, Correction, State
+
+OF_VARIATES: Needs = (Need.ONE_COORDINATOR, Need.PLAIN_DESCENT, Need.PARAMETERS)
+"""What a control variate needs that an agent works out from where its local steps led."""
 
 
 @rule
@@ -29,8 +33,7 @@ class ControlVariate(Correction):
 
     arrays: ClassVar[tuple[str, ...]] = ("control", "control_next", "control_shift")
     extras: ClassVar[int] = 1
-    modes: ClassVar[tuple[str, ...]] = ("central",)
-    needs_rate: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (*OF_VARIATES, Need.EXACT_MESSAGES, Need.MEMORY)
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Add c - c_i."""
@@ -76,9 +79,7 @@ class ResidualVariate(Correction):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("residual",)
-    modes: ClassVar[tuple[str, ...]] = ("central",)
-    needs_rate: ClassVar[bool] = True
-    needs_everyone: ClassVar[bool] = True
+    needs: ClassVar[Needs] = (*OF_VARIATES, Need.EVERY_ANSWER, Need.PLAIN_MEAN, Need.TARGET)
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Subtract xi_i."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
@@ -45,7 +46,7 @@ class Local:
     own_state: State
 
 
-class Personal(ABC):
+class Personal(Composable, ABC):
     """Trains a personal model beside the shared one.
 
     Attributes:

@@ -10,18 +10,30 @@ from p2pfrl.simulator.faults import Fault
 def rehearse(faults: Sequence[Fault], agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash."""
     newcomers = [agent for fault in faults for agent in fault.newcomers()]
-    stage = Stage(agents, newcomers)
+    stage = Rehearsal(agents, newcomers)
     if set(range(agents)) <= set(newcomers):
         yield ("faults",), "every agent joins later, so that nobody is there at the start"
     for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
         stage.problems.clear()
-        faults[index].strike(stage)
+        stage.play(index, faults[index])
         for key, reason in stage.problems:
             yield ("faults", index, key), reason
 
 
-class Stage:
-    """What faults strike here: it knows who is there, and collects (key, reason) of what cannot happen.
+def departures(faults: Sequence[Fault], agents: int) -> list[int]:
+    """Return the positions of faults that take agents away for good, ascending."""
+    stage = Rehearsal(agents, [agent for fault in faults for agent in fault.newcomers()])
+    for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
+        stage.play(index, faults[index])
+    return sorted(set(stage.taken.values()))
+
+
+class Rehearsal:
+    """A world of faults alone: it knows who is there, and collects (key, reason) of what cannot happen.
+
+    Attributes:
+        problems: what cannot happen.
+        taken: agent that is away -> position of the fault that took it.
 
     Args:
         agents: number of agents n.
@@ -30,11 +42,18 @@ class Stage:
 
     def __init__(self, agents: int, newcomers: Sequence[int]) -> None:
         self.problems: list[tuple[str, str]] = []
+        self.taken: dict[int, int] = {}
+        self._index = 0
         self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(
             newcomers, "yet to join"
         )
         self._agents = agents
         self._is_parted = False
+
+    def play(self, index: int, fault: Fault) -> None:
+        """Let the fault at a position of the timeline happen."""
+        self._index = index
+        fault.strike(self)
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Groups are not empty, do not overlap, and leave somebody cut off."""
@@ -97,3 +116,7 @@ class Stage:
                 self.problems.append(("agents", reason))
             else:
                 self._state[agent] = after
+                if after == "running":
+                    self.taken.pop(agent, None)
+                else:
+                    self.taken[agent] = self._index

@@ -16,16 +16,15 @@ from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
-from p2pfrl.scenario.checks.compositions import compositions
 from p2pfrl.scenario.checks.faults import rehearse
-from p2pfrl.scenario.sections import COORDINATED, Availability, Burst, Edge, Scenario
+from p2pfrl.scenario.checks.needs import unmet
+from p2pfrl.scenario.sections import COORDINATED, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
 
 _MOST_ROUNDS = 64
-_ONE_SIDED = ("crash", "restart", "straggle", "leave", "join")
 
 
 def check(scenario: Scenario) -> list[Problem]:
@@ -113,7 +112,7 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
             ("learner", "moments"),
             f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}",
         )
-    yield from compositions(scenario, stack)
+    yield from unmet(scenario, stack)
     for position, part in enumerate(scenario.exchange.shared or ()):
         if part not in stack.layout.parts:
             reason = f"the parameters have no part {part!r}{did_you_mean(part, stack.layout.parts)}"
@@ -166,71 +165,32 @@ def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
 
 
 def _exchange(scenario: Scenario) -> Iterator[Problem]:
-    order, payload = scenario.exchange.order, scenario.exchange.payload
-    if order == "combine_while_adapting" and scenario.mode == "central":
-        reason = "has no meaning in mode central: agents train from what the coordinator combined"
-        yield ("exchange", "order"), reason
-    if (
-        order == "combine_while_adapting"
-        and scenario.mode == "gossip"
-        and scenario.schedule.is_asynchronous
-    ):
-        yield (
-            ("exchange", "order"),
-            "needs a synchronous schedule: without rounds nothing is combined while training",
-        )
+    payload = scenario.exchange.payload
     if payload not in PAYLOADS:
-        yield (
-            ("exchange", "payload"),
-            f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}",
-        )
+        reason = f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}"
+        yield ("exchange", "payload"), reason
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse an asynchronous coordinator that hears nobody and has no end."""
     if scenario.mode != "central" or not scenario.schedule.is_asynchronous:
         return
-    if kind_of("participation", scenario.coordinator.participation) != "all":
-        reason = "needs a synchronous schedule: without rounds, whoever is not chosen at the start would never train"
-        yield ("coordinator", "participation"), reason
     is_deaf = getattr(scenario.network.loss, "probability", 0.0) == 1.0
     if is_deaf and scenario.stop.virtual_time is None:
-        yield (
-            ("network", "loss"),
-            "every model would be sent again for ever: give a loss below 1, or stop.virtual_time",
+        reason = (
+            "every model would be sent again for ever: give a loss below 1, or stop.virtual_time"
         )
+        yield ("network", "loss"), reason
 
 
-def _on_loss(scenario: Scenario) -> Iterator[Problem]:
-    path = ("mixing", "on_loss")
-    is_asynchronous = scenario.schedule.is_asynchronous
-    if scenario.mode == "gossip" and scenario.mixing.on_loss == "last_known" and is_asynchronous:
-        yield (
-            path,
-            "last_known stands in for a missing round, and asynchronous agents wait for none: use fold",
-        )
-    if scenario.mode != "gossip" or scenario.mixing.on_loss != "symmetric":
+def _hierarchy(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.mode != "hierarchical":
         return
-    if is_asynchronous:
-        yield path, "symmetric needs rounds in which both ends skip: use a synchronous schedule"
-    if isinstance(scenario.network.loss, Burst):
-        yield (
-            path,
-            "symmetric draws one independent loss per edge and round: give network.loss as a probability",
-        )
-    kinds = [kind_of("faults", fault) for fault in scenario.faults]
-    one_sided = sorted({kind for kind in kinds if kind in _ONE_SIDED})
-    if one_sided:
-        reason = (
-            "symmetric cannot hold when one end misses a deadline that the other does not know of"
-        )
-        yield path, f"{reason}; not together with faults: {', '.join(one_sided)}"
-    gate, is_always_there = scenario.gate, scenario.availability == Availability()
-    if gate.closes and not (gate.is_common and is_always_there):
-        name = kind_of("gates", gate)
-        reason = (
-            f"symmetric needs both ends of an edge to skip at once, and gate {name!r} closes at one"
-        )
-        yield path, f"{reason} where agents sit rounds out" if gate.is_common else reason
+    for path, reason in scenario.hierarchy.problems(scenario.agents):
+        yield ("hierarchy", *path), reason
+    if isinstance(scenario.network.latency, Edge):
+        reason = "the topology has no edges of a tree: give a duration or a distribution"
+        yield ("network", "latency"), reason
 
 
 def _links(scenario: Scenario) -> Iterator[Problem]:
@@ -313,7 +273,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _topology,
     _exchange,
     _coordinator,
-    _on_loss,
+    _hierarchy,
     _links,
     _availability,
     _faults,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.scenario.checks.compositions import forgotten
 from p2pfrl.scenario.checks.notes import says_something
 from p2pfrl.scenario.sections import Scenario
 
@@ -47,6 +47,15 @@ def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
             f"{out}: a coordinator has no checkpoint, and what it knew is gone with the process that was here: start "
             "all processes anew with another --out"
         )
+
+
+def forgotten(scenario: Scenario) -> str | None:
+    """Return what an agent of this scenario remembers that its checkpoint does not hold, in words; None: nothing."""
+    if scenario.mode == "gossip" and scenario.mixing.is_stateful:
+        return f"mixing {kind_of('mixing', scenario.mixing)!r}"
+    if scenario.compressor.is_difference:
+        return f"compressor {kind_of('compressors', scenario.compressor)!r}"
+    return None
 
 
 def refuse_resuming(scenario: Scenario, out: Path) -> None:

@@ -1,0 +1,113 @@
+"""Needs: what a rule of one axis may ask of the rules of all others, and what a rule takes away from them.
+
+A rule declares `needs` and `breaks`. `scenario/checks/facts.py` works out which needs a scenario
+meets, and one loop in `scenario/checks/needs.py` refuses the others. A new rule changes neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Need(Enum):
+    """A property of a run that a rule can need. The value is how a message names it."""
+
+    ROUNDS = "a synchronous schedule"
+    NO_ROUNDS = "an asynchronous schedule, for it knows no rounds"
+    BARRIER = "what all agents say of one model"
+    NEIGHBORS = "neighbors in place of a coordinator, as in mode gossip"
+    COORDINATOR = "a coordinator"
+    ONE_COORDINATOR = "one coordinator, as in mode central"
+
+    EVERY_MESSAGE = "every message in its round, for what one misses is never made good"
+    EVERY_ANSWER = "every agent's answer to a model in the very next one"
+    LOSSLESS_LINKS = "links that lose nothing, for it takes a lost message for one that was heard"
+    BOTH_ENDS = "both ends of a link to skip at once"
+    WHOLE_EXCHANGES = "exchanges that happen as a whole or not at all"
+    PROGRESS = "somebody who sends, for all may fall silent and no update would ever come"
+    LAST_PAYLOADS = "an aggregator that goes on with the last payload of whoever is silent"
+    FULL_WEIGHT = "sums that count in full whatever their age"
+
+    STATIC_GRAPH = "one graph for all rounds"
+    ORDER = "a mixing rule without an order of its own"
+    MEMORY = "what its agents remember beside their parameters"
+
+    EXACT_MESSAGES = "numbers that arrive exactly as they were sent"
+    EVERY_NUMBER = "all numbers of a message"
+    KNOWN_COPIES = "receivers that remember what they know of each sender"
+    CHANGES = "a payload that says what changed"
+    SUMMANDS = "payloads whose sum means something"
+    PARAMETERS = "parameters that travel"
+    FREE_MOMENTS = "second moments that are not averaged, for it steps past averages"
+
+    STEPS = "a server optimizer that steps along a direction"
+    TARGET = "a server optimizer that goes all the way to its target"
+    PLAIN_MEAN = "the plain mean, around which its vectors sum to zero"
+    NO_CORRECTION = "local training without correction"
+    ONE_SCORE = "the one score that a message tells"
+
+    RETURNS = "returns of episodes"
+    GRADIENTS = "a learner that gives its gradient"
+    GRADIENT_STEPS = "a learner that takes gradient steps"
+    PLAIN_DESCENT = "plain gradient descent, for it divides by learning rate times steps"
+    POLICY = "a learner with a policy that can be guided"
+
+    def of(self, option: str) -> By:
+        """Return this need as that of one option of a rule."""
+        return By(self, option)
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """A need that one option of a rule has or breaks.
+
+    Attributes:
+        need: the need.
+        option: name of the option in scenario files.
+    """
+
+    need: Need
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A need of one of several values under another key.
+
+    Attributes:
+        key: dotted, such as "exchange.payload".
+        values: of an option, or kinds of a rule.
+        why: the reason, after "for".
+    """
+
+    key: str
+    values: tuple[object, ...]
+    why: str
+
+
+Needs = tuple[Need | By | OneOf, ...]
+Breaks = tuple[Need | By, ...]
+
+
+class Composable:
+    """A rule that says what it needs of other rules and what it breaks of their needs.
+
+    Rules override `needs` and `breaks` with a class variable, or with a property where options
+    decide. The base class of an axis overrides `implied`.
+    """
+
+    @property
+    def implied(self) -> Needs:
+        """What the options that all rules of the axis have need, beside `needs`."""
+        return ()
+
+    @property
+    def needs(self) -> Needs:
+        """What the rule needs in order to mean what it says."""
+        return ()
+
+    @property
+    def breaks(self) -> Breaks:
+        """What other rules may not need beside this one."""
+        return ()

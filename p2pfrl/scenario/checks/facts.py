@@ -1,0 +1,237 @@
+"""Facts: which needs a scenario meets, and for every other one the key that breaks it and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from p2pfrl.catalog import kind_of
+from p2pfrl.core.needs import By, Composable, Need
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.checks.faults import departures
+from p2pfrl.scenario.sections import (
+    COORDINATED,
+    HAS_COORDINATOR,
+    Availability,
+    Burst,
+    Mode,
+    Scenario,
+)
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rule in its place in the scenario.
+
+    Attributes:
+        path: of its section.
+        axis: the axis that it is one of.
+        rule: the rule.
+        key: the option that names it: "kind", or "" where the section itself does.
+    """
+
+    path: Path
+    axis: str
+    rule: Composable
+    key: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The rule's name in scenario files."""
+        return kind_of(self.axis, self.rule)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: "coordinator.aggregator 'mean'"."""
+        return f"{'.'.join(map(str, self.path))} {self.kind!r}"
+
+    def place(self, option: str = "") -> Path:
+        """Return the path of one of its options; of what names it where none is given."""
+        last = option or self.key
+        return (*self.path, last) if last else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Why a need is not met.
+
+    Attributes:
+        where: path of the key that breaks it; None: that of the rule that has the need.
+        why: what breaks it, and the fix.
+    """
+
+    where: Path | None
+    why: str
+
+
+Facts = Mapping[Need, Sequence[Broken]]
+"""Every need that is not met -> all reasons."""
+
+_MATTERS: dict[Need, tuple[Mode, ...]] = {
+    Need.EVERY_MESSAGE: ("gossip",),
+    Need.STATIC_GRAPH: ("gossip",),
+    Need.ORDER: ("gossip",),
+    Need.MEMORY: ("gossip", *COORDINATED),
+    Need.CHANGES: ("gossip", *COORDINATED),
+    Need.EVERY_ANSWER: COORDINATED,
+    Need.PLAIN_MEAN: COORDINATED,
+    Need.TARGET: COORDINATED,
+    Need.LAST_PAYLOADS: COORDINATED,
+    Need.PROGRESS: COORDINATED,
+    Need.LOSSLESS_LINKS: ("gossip", *HAS_COORDINATOR),
+}
+"""Modes in which a need can be broken; all modes for needs that are not listed."""
+
+_WHY: dict[tuple[str, Need | None], str] = {
+    ("aggregators", Need.PLAIN_MEAN): "{} is another one; use kind = 'mean', weights = 'uniform'",
+    ("compressors", None): "{} changes them; use kind = 'none'",
+    ("compressors", Need.EVERY_NUMBER): "{} may leave some out; use kind = 'quantize' or 'none'",
+    ("corrections", None): "{} would bend it; leave it out",
+    ("faults", None): "{} breaks that; take out this fault",
+    ("faults", Need.MEMORY): "{} loses it; take out this fault",
+    ("gates", None): "a closed gate holds messages back; use kind = 'none'",
+    ("mixing", None): "mixing {} says itself when it combines; leave the order out",
+    ("participation", None): "{} does not ask everyone: everyone must be asked, use kind = 'all'",
+    ("payloads", Need.CHANGES): (
+        "too little of the parameters would arrive: in mode gossip put kind = 'difference' around the compressor, "
+        "in mode central send payload = 'delta' with kind = 'error_feedback' around it"
+    ),
+    ("payloads", Need.SUMMANDS): "a sum of parameters is no model; send 'gradient' or 'delta'",
+    ("payloads", None): "with {} none do; leave it out, or send 'parameters'",
+    ("schedules", Need.EVERY_MESSAGE): (
+        "an asynchronous agent mixes only the newest of several; use kind = 'synchronous'"
+    ),
+    ("schedules", None): "agents wait for nobody; use kind = 'synchronous'",
+    ("schedules", Need.NO_ROUNDS): (
+        "use kind = 'asynchronous'; for pairs in rounds there is topology 'matchings'"
+    ),
+    ("schedules", Need.WHOLE_EXCHANGES): "nothing is stale there; leave it out",
+    ("schedules", Need.FULL_WEIGHT): "stale ones fade; use kind = 'constant'",
+    ("server_optimizers", Need.STEPS): (
+        "{} would take the raw direction for the whole way; use 'sgd', 'adam' or 'normalized_momentum'"
+    ),
+    ("server_optimizers", None): "{} steps otherwise; use kind = 'replace'",
+}
+"""(axis, need) -> why a rule of the axis breaks the need, and the fix; (axis, None) for its other needs."""
+
+_BLAMELESS = ("payloads", "mixing")
+"""Axes whose rules stay as they are: a rule that cannot be beside them is what has to change."""
+
+
+def parts(scenario: Scenario) -> Iterator[Part]:
+    """Yield the rules that have a say in the scenario's mode."""
+    mode, coordinator = scenario.mode, scenario.coordinator
+    yield Part(("schedule",), "schedules", scenario.schedule, "kind")
+    yield Part(("gate",), "gates", scenario.gate, "kind")
+    yield Part(("compressor",), "compressors", scenario.compressor, "kind")
+    yield Part(("correction",), "corrections", scenario.correction, "kind")
+    yield Part(("personal",), "personal", scenario.personal, "kind")
+    yield Part(("privacy",), "privacy", scenario.privacy, "kind")
+    if mode == "gossip":
+        yield Part(("topology",), "topologies", scenario.topology, "kind")
+        yield Part(("mixing",), "mixing", scenario.mixing, "kind")
+    if mode in COORDINATED:
+        place = ("coordinator",)
+        yield Part((*place, "aggregator"), "aggregators", coordinator.aggregator)
+        yield Part((*place, "server_optimizer"), "server_optimizers", coordinator.server_optimizer)
+        yield Part((*place, "participation"), "participation", coordinator.participation)
+    payload = PAYLOADS[scenario.exchange.payload]
+    if mode in payload.modes:
+        yield Part(("exchange", "payload"), "payloads", payload())
+    for position, fault in enumerate(scenario.faults):
+        yield Part(("faults", position), "faults", fault)
+
+
+def facts(scenario: Scenario, stack: Stack) -> Facts:
+    """Return every need that the scenario does not meet, with all reasons; `stack` is the bound learner."""
+    found: dict[Need, list[Broken]] = {}
+    for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator):
+        for need, broken in look(scenario):
+            if scenario.mode in _MATTERS.get(need, (scenario.mode,)):
+                found.setdefault(need, []).append(broken)
+    for need, broken in _of_learner(scenario, stack):
+        found.setdefault(need, []).append(broken)
+    return found
+
+
+def _of_rules(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    """Yield what rules say that they break."""
+    for part in parts(scenario):
+        for one in part.rule.breaks:
+            need, option = (one.need, one.option) if isinstance(one, By) else (one, "")
+            reason = _WHY.get((part.axis, need)) or _WHY.get((part.axis, None), "{} breaks that")
+            if option == "quorum":
+                reason = "stragglers answer later; use 1"
+            where = None if part.axis in _BLAMELESS else part.place(option)
+            yield need, Broken(where, reason.format(repr(part.kind)))
+
+
+def _of_mode(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    mode = f"mode {scenario.mode}"
+    if scenario.mode in COORDINATED:
+        yield Need.NEIGHBORS, Broken(None, f"{mode} has one; leave it out")
+    if scenario.mode not in HAS_COORDINATOR:
+        yield Need.COORDINATOR, Broken(None, f"{mode} has none; use it in mode central")
+    if scenario.mode in ("gossip", "hierarchical"):
+        yield Need.ONE_COORDINATOR, Broken(None, f"{mode} has no such one")
+
+
+def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    loss, topology = scenario.network.loss, scenario.topology
+    if isinstance(loss, Burst) or loss.probability:
+        yield Need.EVERY_MESSAGE, Broken(("network", "loss"), "set it to 0")
+        yield Need.LOSSLESS_LINKS, Broken(None, "network.loss is above 0: set this one")
+    if isinstance(loss, Burst):
+        reason = "independent losses are drawn once per edge and round; give network.loss as a probability"
+        yield Need.BOTH_ENDS, Broken(("network", "loss"), reason)
+    if scenario.availability != Availability():
+        yield Need.EVERY_MESSAGE, Broken(("availability",), "everyone must be there")
+    if scenario.gate.is_common and scenario.availability != Availability():
+        reason = f"{kind_of('gates', scenario.gate)!r} closes at one where agents sit rounds out"
+        yield Need.BOTH_ENDS, Broken(("gate", "kind"), reason)
+    if scenario.topology.period(scenario.agents) != 1:
+        reason = f"{kind_of('topologies', topology)!r} changes"
+        yield Need.STATIC_GRAPH, Broken(("topology", "kind"), reason)
+    if not scenario.compressor.is_difference:
+        yield Need.KNOWN_COPIES, Broken(("compressor", "kind"), "use kind = 'difference'")
+
+
+def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    if scenario.schedule.is_asynchronous and scenario.stop.virtual_time is None:
+        yield Need.PROGRESS, Broken(None, "set this one, or stop.virtual_time")
+    for position in departures(scenario.faults, scenario.agents):
+        reason = "what an agent that is gone holds would be missing from the sum"
+        yield Need.EVERY_ANSWER, Broken(("faults", position), reason)
+
+
+def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+    if not aggregator.goes_on:
+        kind = kind_of("aggregators", aggregator)
+        reason = f"{kind!r} goes on without it; use kind = 'latest', reduce = 'sum'"
+        yield Need.LAST_PAYLOADS, Broken(("coordinator", "aggregator"), reason)
+    if aggregator.score and aggregator.score != participation.score:
+        reason = f"the aggregator ranks by {aggregator.score}, and a message tells only one"
+        yield Need.ONE_SCORE, Broken(None, reason)
+
+
+def _of_learner(scenario: Scenario, stack: Stack) -> Iterator[tuple[Need, Broken]]:
+    learner = f"learner {kind_of('learners', scenario.learner)!r}"
+    if not stack.gives_returns:
+        yield Need.RETURNS, Broken(None, f"{learner} plays no episodes; use another rule")
+    if not stack.gives_gradients:
+        yield Need.GRADIENTS, Broken(None, f"{learner} gives none")
+    if not stack.takes_corrections:
+        yield Need.GRADIENT_STEPS, Broken(None, f"{learner} takes none")
+    if not stack.takes_guides:
+        yield Need.POLICY, Broken(None, f"{learner} has none; use ppo, a2c or reinforce")
+    if not stack.rate:
+        has_optimizer = hasattr(scenario.learner, "optimizer")
+        fix = 'set learner.optimizer = "sgd" and learner.max_grad_norm = 0' if has_optimizer else ""
+        yield Need.PLAIN_DESCENT, Broken(None, fix or f"{learner} does otherwise")
+    if scenario.learner.moments == "average":
+        reason = "they could become negative; use 'keep' or 'reset'"
+        yield Need.FREE_MOMENTS, Broken(("learner", "moments"), reason)

@@ -1,0 +1,161 @@
+"""The one loop that refuses what does not go together: `{where}: {rule} needs {need}: {fix}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from p2pfrl.catalog import kind_of
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.needs import By, Need, Needs, OneOf
+from p2pfrl.core.options import show
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.checks.facts import Facts, Part, Path, facts, parts
+from p2pfrl.scenario.sections import COORDINATED, Scenario
+from p2pfrl.scenario.traffic import shared_parts
+
+Problem = tuple[Path, str]
+
+_KINDS = {"coordinator.aggregator": "aggregators"}
+"""Keys of rules that others name by kind -> axis."""
+
+
+def unmet(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield every need that is not met, as (path of the key, reason); `stack` is the bound learner."""
+    if scenario.exchange.payload not in PAYLOADS:
+        return
+    known = facts(scenario, stack)
+    for part in parts(scenario):
+        needs = (*part.rule.implied, *part.rule.needs)
+        yield from _refuse(scenario, known, part.place(), part.label, needs, part)
+    for path, label, needs in _options(scenario):
+        yield from _refuse(scenario, known, path, label, needs)
+    yield from _modes(scenario, stack)
+    yield from _learner(scenario, stack)
+    yield from _sizes(scenario, stack)
+
+
+def _refuse(
+    scenario: Scenario,
+    known: Facts,
+    where: Path,
+    label: str,
+    needs: Needs,
+    part: Part | None = None,
+) -> Iterator[Problem]:
+    """Yield the problem of each of `needs` that is not met."""
+    for one in needs:
+        if isinstance(one, OneOf):
+            yield from _choice(scenario, label, one)
+            continue
+        need, place, name = (one, where, label) if isinstance(one, Need) else _of_option(one, part)
+        for broken in known.get(need, ()):
+            yield broken.where or place, f"{name} needs {need.value}: {broken.why}"
+
+
+def _of_option(one: By, part: Part | None) -> tuple[Need, Path, str]:
+    """Return the need of an option, its place, and how messages name it."""
+    assert part is not None, "only rules have options"
+    value = show(getattr(part.rule, one.option))
+    return one.need, part.place(one.option), f"{part.label} with {one.option} = {value}"
+
+
+def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
+    """Yield that another key holds none of the values that a rule can do with."""
+    path = tuple(one.key.split("."))
+    value: object = scenario
+    for name in path:
+        value = getattr(value, name)
+    if one.key in _KINDS:
+        if scenario.mode not in COORDINATED:
+            return
+        value = kind_of(_KINDS[one.key], value)
+    if value not in one.values:
+        known = " or ".join(map(repr, one.values))
+        yield path, f"{label} needs {known}, for {one.why}; got {show(value)}"
+
+
+def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
+    """Yield what options outside of rules need, as (path of the key, name, needs)."""
+    exchange, moments = scenario.exchange, scenario.learner.moments
+    if exchange.order != "adapt_then_combine":
+        path, label = ("exchange", "order"), f"exchange.order {exchange.order!r}"
+        rounds = (Need.ROUNDS,) if scenario.mode == "gossip" else ()
+        yield path, label, (Need.NEIGHBORS, Need.ORDER, Need.PARAMETERS, *rounds)
+    if exchange.shared is not None:
+        yield ("exchange", "shared"), "exchange.shared", (Need.PARAMETERS,)
+    if moments != "keep":
+        yield ("learner", "moments"), f"learner.moments {moments!r}", (Need.PARAMETERS,)
+    if scenario.mode == "hierarchical":
+        payloads = OneOf("exchange.payload", ("parameters", "delta"), "edges average models")
+        yield ("mode",), "mode 'hierarchical'", (Need.ROUNDS, payloads)
+
+
+def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield that the payload, or the learner, means nothing in this mode."""
+    payload, path = PAYLOADS[scenario.exchange.payload], ("exchange", "payload")
+    name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
+    if scenario.mode not in (*payload.modes, "independent", "pooled"):
+        yield path, f"{name!r} has no meaning in mode {scenario.mode}: {payload.why}"
+    needed = stack.only_payload
+    if needed is not None and (name != needed or scenario.mode not in PAYLOADS[needed].modes):
+        modes = " or ".join(map(repr, PAYLOADS[needed].modes))
+        reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
+        yield path, reason
+    if scenario.mode != "pooled":
+        return
+    if type(stack).collect is Stack.collect:
+        reason = (
+            f"learner {learner!r} cannot learn from the transitions of others: not in mode pooled"
+        )
+        yield ("mode",), reason
+    for option, value in stack.pooled.items():
+        if (got := getattr(scenario.learner, option)) != value:
+            yield ("learner", option), f"must be {value} in mode pooled, got {got}"
+
+
+def _learner(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield that the learner does not tell what a gate or a payload asks of it."""
+    payload, tells = PAYLOADS[scenario.exchange.payload], scenario.gate.tells
+    if payload.tells is not None and scenario.mode in payload.modes:
+        for line in _untold(stack, payload.tells):
+            yield ("exchange", "payload"), line.removeprefix("exchange.payload: ")
+    if tells is not None and _untold(stack, tells):
+        gate, learner = kind_of("gates", scenario.gate), kind_of("learners", scenario.learner)
+        reason = (
+            f"{gate!r} opens when the learner says so, and {learner!r} never does: use another gate"
+        )
+        yield ("gate",), reason
+
+
+def _untold(stack: Stack, name: str) -> tuple[str, ...]:
+    """Return why the learner has nothing of this name to tell; empty where it has."""
+    try:
+        stack.told(name)
+    except ScenarioError as error:
+        return tuple(error.problems)
+    return ()
+
+
+def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield what a coordinator's rules say of the number of agents and of the tensors that travel."""
+    if scenario.mode not in COORDINATED:
+        return
+    aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
+    if wrong := participation.misfit(scenario.agents):
+        yield ("coordinator", "participation"), wrong
+    shared = shared_parts(scenario, stack)
+    tensors = {t.name: t.shape for t in stack.layout.tensors if t.part in shared}
+    if wrong := aggregator.misfit(tensors):
+        yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
+
+
+def require(scenario: Scenario, stack: Stack) -> None:
+    """Refuse a scenario with a need that is not met, whoever made its rules.
+
+    Raises:
+        ScenarioError: with every such need.
+    """
+    problems = [f"{'.'.join(map(str, path))}: {reason}" for path, reason in unmet(scenario, stack)]
+    if problems:
+        raise ScenarioError(problems)
