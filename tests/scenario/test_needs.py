@@ -1,0 +1,122 @@
+"""A rule says what it needs and what it breaks; one loop refuses the rest, rules of a user's own included."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+import p2pfrl
+from p2pfrl.catalog import TABLES, table
+from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.needs import Breaks, By, Composable, Need, Needs, OneOf
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rule import rule
+from p2pfrl.core.turn import Turn
+from p2pfrl.exchange.gates.base import Gate, State
+from p2pfrl.laws.runs import text
+from p2pfrl.scenario import Scenario, loads
+from p2pfrl.simulator.faults import Fault
+
+
+@rule
+class Proud(Metropolis):
+    """Mixing that needs every message."""
+
+    needs: ClassVar[Needs] = (Need.EVERY_MESSAGE,)
+
+
+@rule
+class Picky(Metropolis):
+    """Mixing that needs another payload."""
+
+    needs: ClassVar[Needs] = (OneOf("exchange.payload", ("logits",), "it reads chances"),)
+
+
+@rule
+class Torn(Metropolis):
+    """Mixing with an option that breaks the order."""
+
+    own: bool = False
+
+    @property
+    def breaks(self) -> Breaks:
+        return (Need.ORDER.of("own"),) if self.own else ()
+
+
+@rule
+class Shy(Gate):
+    """A gate that closes, and says nothing of what it breaks."""
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        return False, state
+
+
+@rule
+class Storm(Fault):
+    """A fault that says nothing of what it breaks."""
+
+    def strike(self, world: object) -> None:
+        pass
+
+
+def scenario(**tables: object) -> Scenario:
+    return loads(text(4, 3, **tables))
+
+
+def refused(one: Scenario, **rules: object) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.run(one, **rules)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_a_users_own_rule_is_refused_by_its_needs():
+    where = "network.loss: mixing '" + f"{Proud.__module__}.Proud' needs every message in its round"
+    assert refused(scenario(network={"loss": 0.1}), mixing=Proud()).startswith(where)
+    assert p2pfrl.run(scenario(), mixing=Proud()).summary["rounds"] == 3
+    reason = "needs 'logits', for it reads chances; got 'parameters'"
+    assert reason in refused(scenario(), mixing=Picky())
+
+
+def test_what_a_users_own_rule_breaks_is_refused_beside_what_needs_it():
+    combined = scenario(exchange={"order": "combine_while_adapting"})
+    assert p2pfrl.run(combined, mixing=Torn()).summary["rounds"] == 3
+    assert "says itself when it combines" in refused(combined, mixing=Torn(own=True))
+
+
+def test_a_rule_that_says_nothing_is_taken_to_break_what_its_axis_can_break():
+    extra = scenario(mixing={"kind": "extra"})
+    assert refused(replace(extra, gate=Shy())).startswith("gate.kind: mixing 'extra' needs every")
+    assert refused(replace(extra, faults=(Storm(at=1.0),))).startswith("faults.0: mixing 'extra'")
+    assert p2pfrl.run(replace(scenario(), gate=Shy())).summary["rounds"] == 3
+
+
+def test_what_its_axis_implies_is_needed_beside_what_a_rule_declares():
+    gated = scenario(gate={"kind": "norm", "threshold": 0.1, "max_silence": 2})
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.run(gated, mixing=Proud(on_loss="symmetric"))
+    ends, message = caught.value.problems
+    assert "with on_loss = 'symmetric' needs both ends" in ends.replace('"', "'")
+    assert "needs every message" in message
+
+
+RULES = {(axis, kind): cls for axis in TABLES for kind, cls in table(axis).items()}
+
+
+def declared(cls: type, name: str) -> tuple[object, ...]:
+    """Return what a class declares, where options do not decide."""
+    found = getattr(cls, name)
+    return found if isinstance(found, tuple) else ()
+
+
+@pytest.mark.parametrize("key", [key for key in RULES if issubclass(RULES[key], Composable)])
+def test_needs_and_breaks_are_what_they_are_declared_to_be(key):
+    cls = RULES[key]
+    assert all(isinstance(one, Need | By | OneOf) for one in declared(cls, "needs"))
+    assert all(isinstance(one, Need | By) for one in declared(cls, "breaks"))
+
+
+def test_all_axes_but_those_of_numbers_are_composable():
+    others = {axis for (axis, _), cls in RULES.items() if not issubclass(cls, Composable)}
+    assert others == {"environments", "learners", "distributions"}
