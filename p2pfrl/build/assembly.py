@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from p2pfrl.agent import Agent, Rules, follow
 from p2pfrl.build import hierarchical as tree
@@ -259,7 +260,7 @@ class Blueprint:
         """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
         scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
         payload = self._rules.payload
-        common = {
+        common: dict[str, Any] = {
             "model": payload.first(self._model(trainer, 0).first(stack), self._told),
             "payload": payload,
             "correction": scenario.correction,

@@ -159,13 +159,11 @@ def _refuse_extension(code: int, data: bytes) -> object:
 
 
 class Codec(Protocol):
-    """An encoding of vectors as bytes (exchange/compressors).
+    """An encoding of vectors as bytes (exchange/compressors)."""
 
-    Attributes:
-        encoding: its name in the header.
-    """
-
-    encoding: str
+    @property
+    def encoding(self) -> str:
+        """Its name in the header."""
 
     def limit(self, size: int, itemsize: int) -> int:
         """Return the most bytes that `size` numbers take."""

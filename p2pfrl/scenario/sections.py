@@ -21,6 +21,21 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
+from p2pfrl.scenario.contracts import (
+    Aggregator,
+    Attack,
+    Compressor,
+    Correction,
+    Fault,
+    Gate,
+    Mixing,
+    Participation,
+    Personal,
+    Privacy,
+    ScheduleRule,
+    ServerOptimizer,
+    Topology,
+)
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
@@ -93,9 +108,9 @@ class Coordinator:
         at: with a graph file, the node it sits at; its links take shortest-path latency.
     """
 
-    aggregator: Annotated[Any, choose("aggregators", "mean")] = _table()
-    server_optimizer: Annotated[Any, choose("server_optimizers", "replace")] = _table()
-    participation: Annotated[Any, choose("participation", "all")] = _table()
+    aggregator: Annotated[Aggregator, choose("aggregators", "mean")] = _table()
+    server_optimizer: Annotated[ServerOptimizer, choose("server_optimizers", "replace")] = _table()
+    participation: Annotated[Participation, choose("participation", "all")] = _table()
     at: int = Field(default=0, ge=0)
 
 
@@ -284,23 +299,23 @@ class Scenario:
     environment: Annotated[EnvironmentSection | None, EnvironmentSlot()] = None
     learner: Annotated[Learner, choose("learners")]
     exchange: Annotated[Exchange, Slot(Exchange)] = _table()
-    schedule: Annotated[Any, choose("schedules", "synchronous")] = _table()
-    topology: Annotated[Any, choose("topologies", "ring")] = _table()
-    mixing: Annotated[Any, choose("mixing", "metropolis")] = _table()
+    schedule: Annotated[ScheduleRule, choose("schedules", "synchronous")] = _table()
+    topology: Annotated[Topology, choose("topologies", "ring")] = _table()
+    mixing: Annotated[Mixing, choose("mixing", "metropolis")] = _table()
     coordinator: Annotated[Coordinator, Slot(Coordinator)] = _table()
     hierarchy: Annotated[Hierarchy, Slot(Hierarchy)] = _table()
-    correction: Annotated[Any, choose("corrections", "none")] = _table()
-    personal: Annotated[Any, choose("personal", "none")] = _table()
-    gate: Annotated[Any, choose("gates", "none")] = _table()
-    compressor: Annotated[Any, choose("compressors", "none")] = _table()
-    privacy: Annotated[Any, choose("privacy", "none")] = _table()
+    correction: Annotated[Correction, choose("corrections", "none")] = _table()
+    personal: Annotated[Personal, choose("personal", "none")] = _table()
+    gate: Annotated[Gate, choose("gates", "none")] = _table()
+    compressor: Annotated[Compressor, choose("compressors", "none")] = _table()
+    privacy: Annotated[Privacy, choose("privacy", "none")] = _table()
     network: Annotated[Network, Slot(Network)] = _table()
     compute: Annotated[Compute, Slot(Compute)] = _table()
     availability: Annotated[Availability, Slot(Availability)] = _table()
     evaluation: Annotated[Evaluation, Slot(Evaluation)] = _table()
     checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()
-    attacks: tuple[Annotated[Any, choose("attacks")], ...] = ()
-    faults: tuple[Annotated[Any, choose("faults")], ...] = ()
+    attacks: tuple[Annotated[Attack, choose("attacks")], ...] = ()
+    faults: tuple[Annotated[Fault, choose("faults")], ...] = ()
     groups: tuple[Annotated[Group, Slot(Group)], ...] = ()
 
     @model_validator(mode="after")

@@ -251,7 +251,7 @@ def test_agents_may_be_one_or_as_many_as_edges():
 @pytest.mark.parametrize(
     ("tables", "reason"),
     [
-        ({"schedule": {"kind": "asynchronous"}}, "average in rounds"),
+        ({"schedule": {"kind": "asynchronous"}}, "needs a synchronous schedule"),
         ({"exchange": {"payload": "gradient"}}, "edges average models"),
         ({"hierarchy": {"edges": 7}}, "expected at most 6"),
         ({"hierarchy": {"groups": [[0, 1], [2, 3]]}}, "agent 4 is in no group"),
