@@ -15,7 +15,8 @@ from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.checks.simulated import refuse_faults, without_effect
+from p2pfrl.scenario.checks.faults import refuse_faults
+from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.render import resolved
 
 _PATIENCE = 10.0
@@ -33,7 +34,7 @@ def run_processes(scenario: Scenario, directory: Path, jobs: int, *, quiet: bool
     Raises:
         P2PFRLError: a process failed.
     """
-    refuse_faults(scenario)
+    refuse_faults(scenario.faults)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
     directory.mkdir(parents=True, exist_ok=True)

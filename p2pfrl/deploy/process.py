@@ -36,12 +36,9 @@ from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
-from p2pfrl.scenario.checks.simulated import (
-    refuse_coordinating_again,
-    refuse_faults,
-    refuse_resuming,
-    without_effect,
-)
+from p2pfrl.scenario.checks.faults import refuse_faults
+from p2pfrl.scenario.checks.notes import without_effect
+from p2pfrl.scenario.checks.simulated import refuse_coordinating_again, refuse_resuming
 from p2pfrl.scenario.render import resolved
 
 JOURNAL = "journal.bin"
@@ -96,7 +93,7 @@ def deploy(
     Raises:
         P2PFRLError: not everyone was there in time, or something was refused.
     """
-    refuse_faults(scenario)
+    refuse_faults(scenario.faults)
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out / "log.jsonl", quiet)
     if (finished := _finished(scenario, out)) is not None:

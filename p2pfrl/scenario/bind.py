@@ -195,5 +195,4 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         ]
         return GroupedStack(groups, tells=task.tells is not None)
 
-    stack: Stack = scenario.personal.wrap(prepare, task_of(scenario))
-    return stack
+    return scenario.personal.wrap(prepare, task_of(scenario))

@@ -14,7 +14,7 @@ from p2pfrl.commands import values as settings
 from p2pfrl.commands.progress import run_directory
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import hash8, loads
-from p2pfrl.scenario.checks.simulated import without_effect
+from p2pfrl.scenario.checks.notes import without_effect
 
 QUADRATIC = """
 name = "q"

@@ -3,6 +3,7 @@
 import pytest
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.needs import Need
 from p2pfrl.laws.runs import play, text
 from p2pfrl.scenario import loads
 
@@ -12,6 +13,13 @@ CARTPOLE = {"environment": A2C["environment"]}
 TOPK = {"kind": "topk"}
 DIFFERENCE = {"kind": "difference", "compressor": TOPK}
 CRASH = ({"kind": "crash", "at": 1.0, "agents": [1]},)
+COUNTS = {
+    "mode": "central",
+    "exchange": {"payload": "statistics"},
+    "coordinator": {"aggregator": {"kind": "optimistic"}},
+    "learner": {"kind": "ucbvi"},
+    "environment": {"id": "garnet"},
+}
 
 REFUSED = {
     "gradients between neighbors": (
@@ -393,6 +401,90 @@ REFUSED = {
         "compressor",
         "all numbers of a message",
     ),
+    "an order without rounds": (
+        {
+            "exchange": {"order": "combine_while_adapting"},
+            "schedule": {"kind": "asynchronous"},
+        },
+        "schedule.kind",
+        "needs a synchronous schedule",
+    ),
+    "losses that both ends share, with a crash": (
+        {"mixing": {"on_loss": "symmetric"}, "faults": CRASH},
+        "faults.0",
+        "both ends of a link",
+    ),
+    "pairs behind a gate": (
+        {
+            "mixing": {"kind": "pairwise"},
+            "schedule": {"kind": "asynchronous"},
+            "gate": {"kind": "every", "tau": 2},
+        },
+        "gate",
+        "as a whole or not at all",
+    ),
+    "pairs of an age": (
+        {
+            "mixing": {"kind": "pairwise"},
+            "schedule": {"kind": "asynchronous", "max_staleness": 3},
+        },
+        "schedule.max_staleness",
+        "as a whole or not at all",
+    ),
+    "parts of parameters that do not travel": (
+        {
+            "exchange": {"payload": "logits", "shared": ("actor",)},
+            "learner": {"kind": "a2c", "distill": {"coef": 1.0}},
+            **CARTPOLE,
+        },
+        "exchange.shared",
+        "needs parameters that travel",
+    ),
+    "a corrected model of counts": (
+        {**COUNTS, "correction": {"kind": "lookahead"}},
+        "correction",
+        "without correction",
+    ),
+    "a model of counts half the way": (
+        {
+            **COUNTS,
+            "coordinator": {
+                "aggregator": {"kind": "optimistic"},
+                "server_optimizer": {"kind": "adam"},
+            },
+        },
+        "coordinator.server_optimizer",
+        "all the way",
+    ),
+    "the gradient of a learner that has none": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "gradient"},
+            "learner": {"kind": "tabular_q"},
+            "environment": {"id": "garnet"},
+        },
+        "exchange.payload",
+        "a learner that gives its gradient",
+    ),
+    "a correction of gradients that are not taken": (
+        {
+            "correction": {"kind": "prox"},
+            "learner": {"kind": "tabular_q"},
+            "environment": {"id": "garnet"},
+        },
+        "correction",
+        "a learner that takes gradient steps",
+    ),
+    "a guide of a learner without a policy": (
+        {"correction": {"kind": "guide"}},
+        "correction",
+        "use ppo, a2c or reinforce",
+    ),
+    "a buffer that nobody holds": (
+        {"schedule": {"kind": "buffered"}},
+        "schedule.kind",
+        "needs a coordinator",
+    ),
     "an unknown payload": (
         {"exchange": {"payload": "gradients"}},
         "exchange.payload",
@@ -401,15 +493,23 @@ REFUSED = {
 }
 
 
+def problems(tables):
+    with pytest.raises(ScenarioError) as caught:
+        loads(text(4, 3, **tables))
+    return caught.value.problems
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused_with_its_place_and_a_reason(name):
     tables, place, reason = REFUSED[name]
-    with pytest.raises(ScenarioError) as caught:
-        loads(text(4, 3, **tables))
-    found = [
-        problem for problem in caught.value.problems if f" {place}" in problem and reason in problem
-    ]
-    assert found, caught.value.problems
+    said = problems(tables)
+    assert any(f" {place}" in problem and reason in problem for problem in said), said
+
+
+def test_every_need_is_refused_by_some_combination_above():
+    said = [problem for tables, *_ in REFUSED.values() for problem in problems(tables)]
+    missing = [need.name for need in Need if not any(need.value in problem for problem in said)]
+    assert not missing
 
 
 TOGETHER = {

@@ -20,6 +20,8 @@ from p2pfrl.scenario.sections import (
 )
 
 Path = tuple[str | int, ...]
+Problem = tuple[Path, str]
+"""The path of a key, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)

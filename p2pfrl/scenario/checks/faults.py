@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.simulator.faults import Fault
 
 
@@ -26,6 +27,18 @@ def departures(faults: Sequence[Fault], agents: int) -> list[int]:
     for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
         stage.play(index, faults[index])
     return sorted(set(stage.taken.values()))
+
+
+def refuse_faults(faults: Sequence[Fault]) -> None:
+    """Refuse a timeline of faults.
+
+    Raises:
+        ScenarioError: there is one.
+    """
+    if faults:
+        raise ScenarioError(
+            ["faults: only the simulator makes them happen: remove them, or --set faults=[]"]
+        )
 
 
 class Rehearsal:

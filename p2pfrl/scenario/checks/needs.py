@@ -10,11 +10,9 @@ from p2pfrl.core.needs import By, Need, Needs, OneOf
 from p2pfrl.core.options import show
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.scenario.checks.facts import Facts, Part, Path, facts, parts
+from p2pfrl.scenario.checks.facts import Facts, Part, Path, Problem, facts, parts
 from p2pfrl.scenario.sections import COORDINATED, Scenario
 from p2pfrl.scenario.traffic import shared_parts
-
-Problem = tuple[Path, str]
 
 _KINDS = {"coordinator.aggregator": "aggregators"}
 """Keys of rules that others name by kind -> axis."""

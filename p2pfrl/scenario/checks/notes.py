@@ -74,6 +74,15 @@ def says_something(scenario: Scenario, key: str) -> bool:
     return bool(value != plain)
 
 
+def without_effect(scenario: Scenario) -> str:
+    """Return one line on the sections that say something and have no effect over TCP; empty where there is none."""
+    said = [f"[{name}]" for name in ("network", "compute") if says_something(scenario, name)]
+    if not said:
+        return ""
+    verb = "have" if len(said) > 1 else "has"
+    return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take the time that they really take"
+
+
 @cache
 def _plain() -> Any:
     return construct(

@@ -1,4 +1,4 @@
-"""What of a scenario only the simulator can do, said to whoever runs it as processes."""
+"""What cannot go on from a checkpoint of a process, said to whoever runs it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.scenario.checks.notes import says_something
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.scenario.sections import Scenario
-
-
-def refuse_faults(scenario: Scenario) -> None:
-    """Refuse a timeline of faults.
-
-    Raises:
-        ScenarioError: there is one.
-    """
-    if scenario.faults:
-        raise ScenarioError(
-            ["faults: only the simulator makes them happen: remove them, or --set faults=[]"]
-        )
-
-
-def without_effect(scenario: Scenario) -> str:
-    """Return one line on the sections that say something and have no effect over TCP; empty where there is none."""
-    said = [f"[{name}]" for name in ("network", "compute") if says_something(scenario, name)]
-    if not said:
-        return ""
-    verb = "have" if len(said) > 1 else "has"
-    return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take the time that they really take"
 
 
 def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
