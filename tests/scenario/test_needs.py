@@ -1,6 +1,8 @@
 """A rule says what it needs and what it breaks; one loop refuses the rest, rules of a user's own included."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -15,7 +17,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.gates.base import Gate, State
 from p2pfrl.laws.runs import text
-from p2pfrl.scenario import Scenario, loads
+from p2pfrl.scenario import Scenario, checks, loads
 from p2pfrl.simulator.faults import Fault
 
 
@@ -120,3 +122,28 @@ def test_needs_and_breaks_are_what_they_are_declared_to_be(key):
 def test_all_axes_but_those_of_numbers_are_composable():
     others = {axis for (axis, _), cls in RULES.items() if not issubclass(cls, Composable)}
     assert others == {"environments", "learners", "distributions"}
+
+
+KINDS = {kind for (axis, kind) in RULES if axis not in ("payloads", "distributions")}
+CHECKS = sorted(Path(checks.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
+def test_no_check_asks_for_a_rule_by_name(path):
+    """A new rule changes no check: what rules need and break stands in their own classes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            named = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+            assert not named & KINDS, f"{path.name}:{node.lineno}"
+
+
+def test_needs_are_told_beside_a_learner_that_does_not_fit():
+    tables = {
+        "mixing": {"kind": "extra"},
+        "network": {"loss": 0.1},
+        "learner": {"kind": "ucbvi", "lr": 0.5},
+    }
+    with pytest.raises(ScenarioError) as caught:
+        scenario(**tables, environment={"id": "garnet"})
+    keys = {problem.split(": ")[1] for problem in caught.value.problems}
+    assert keys == {"learner.lr", "network.loss"}

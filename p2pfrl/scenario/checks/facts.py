@@ -87,7 +87,7 @@ _MATTERS: dict[Need, tuple[Mode, ...]] = {
 }
 """Modes in which a need can be broken; all modes for needs that are not listed."""
 
-_WHY: dict[tuple[str, Need | None], str] = {
+_WHY: dict[tuple[str, Need | str | None], str] = {
     ("aggregators", Need.PLAIN_MEAN): "{} is another one; use kind = 'mean', weights = 'uniform'",
     ("compressors", None): "{} changes them; use kind = 'none'",
     ("compressors", Need.EVERY_NUMBER): "{} may leave some out; use kind = 'quantize' or 'none'",
@@ -106,6 +106,7 @@ _WHY: dict[tuple[str, Need | None], str] = {
     ("schedules", Need.EVERY_MESSAGE): (
         "an asynchronous agent mixes only the newest of several; use kind = 'synchronous'"
     ),
+    ("schedules", "quorum"): "stragglers answer later; use 1",
     ("schedules", None): "agents wait for nobody; use kind = 'synchronous'",
     ("schedules", Need.NO_ROUNDS): (
         "use kind = 'asynchronous'; for pairs in rounds there is topology 'matchings'"
@@ -117,7 +118,7 @@ _WHY: dict[tuple[str, Need | None], str] = {
     ),
     ("server_optimizers", None): "{} steps otherwise; use kind = 'replace'",
 }
-"""(axis, need) -> why a rule of the axis breaks the need, and the fix; (axis, None) for its other needs."""
+"""(axis, option or need) -> why a rule of the axis breaks a need, and the fix; (axis, None): for all others."""
 
 _BLAMELESS = ("payloads", "mixing")
 """Axes whose rules stay as they are: a rule that cannot be beside them is what has to change."""
@@ -147,14 +148,19 @@ def parts(scenario: Scenario) -> Iterator[Part]:
         yield Part(("faults", position), "faults", fault)
 
 
-def facts(scenario: Scenario, stack: Stack) -> Facts:
-    """Return every need that the scenario does not meet, with all reasons; `stack` is the bound learner."""
+def facts(scenario: Scenario, stack: Stack | None) -> Facts:
+    """Return every need that the scenario does not meet, with all reasons.
+
+    Args:
+        scenario: the rules.
+        stack: the bound learner; without it nothing is said of learners.
+    """
     found: dict[Need, list[Broken]] = {}
     for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator):
         for need, broken in look(scenario):
             if scenario.mode in _MATTERS.get(need, (scenario.mode,)):
                 found.setdefault(need, []).append(broken)
-    for need, broken in _of_learner(scenario, stack):
+    for need, broken in _of_learner(scenario, stack) if stack is not None else ():
         found.setdefault(need, []).append(broken)
     return found
 
@@ -164,9 +170,8 @@ def _of_rules(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     for part in parts(scenario):
         for one in part.rule.breaks:
             need, option = (one.need, one.option) if isinstance(one, By) else (one, "")
-            reason = _WHY.get((part.axis, need)) or _WHY.get((part.axis, None), "{} breaks that")
-            if option == "quorum":
-                reason = "stragglers answer later; use 1"
+            keys = [(part.axis, key) for key in (option, need, None)]
+            reason = next((_WHY[key] for key in keys if key in _WHY), "{} breaks that")
             where = None if part.axis in _BLAMELESS else part.place(option)
             yield need, Broken(where, reason.format(repr(part.kind)))
 

@@ -18,8 +18,13 @@ _KINDS = {"coordinator.aggregator": "aggregators"}
 """Keys of rules that others name by kind -> axis."""
 
 
-def unmet(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield every need that is not met, as (path of the key, reason); `stack` is the bound learner."""
+def unmet(scenario: Scenario, stack: Stack | None) -> Iterator[Problem]:
+    """Yield every need that is not met, as (path of the key, reason).
+
+    Args:
+        scenario: the rules.
+        stack: the bound learner; without it nothing is asked of learners.
+    """
     if scenario.exchange.payload not in PAYLOADS:
         return
     known = facts(scenario, stack)
@@ -28,9 +33,10 @@ def unmet(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield from _refuse(scenario, known, part.place(), part.label, needs, part)
     for path, label, needs in _options(scenario):
         yield from _refuse(scenario, known, path, label, needs)
-    yield from _modes(scenario, stack)
-    yield from _learner(scenario, stack)
-    yield from _sizes(scenario, stack)
+    yield from _payload(scenario)
+    if stack is not None:
+        for look in (_modes, _offers, _sizes):
+            yield from look(scenario, stack)
 
 
 def _refuse(
@@ -89,17 +95,22 @@ def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
         yield ("mode",), "mode 'hierarchical'", (Need.ROUNDS, payloads)
 
 
-def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield that the payload, or the learner, means nothing in this mode."""
-    payload, path = PAYLOADS[scenario.exchange.payload], ("exchange", "payload")
-    name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
+def _payload(scenario: Scenario) -> Iterator[Problem]:
+    """Yield that the payload means nothing in this mode."""
+    name, payload = scenario.exchange.payload, PAYLOADS[scenario.exchange.payload]
     if scenario.mode not in (*payload.modes, "independent", "pooled"):
-        yield path, f"{name!r} has no meaning in mode {scenario.mode}: {payload.why}"
+        reason = f"{name!r} has no meaning in mode {scenario.mode}: {payload.why}"
+        yield ("exchange", "payload"), reason
+
+
+def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield that the learner learns nothing from this payload, or in this mode."""
+    name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
     needed = stack.only_payload
     if needed is not None and (name != needed or scenario.mode not in PAYLOADS[needed].modes):
         modes = " or ".join(map(repr, PAYLOADS[needed].modes))
         reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
-        yield path, reason
+        yield ("exchange", "payload"), reason
     if scenario.mode != "pooled":
         return
     if type(stack).collect is Stack.collect:
@@ -112,7 +123,7 @@ def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
             yield ("learner", option), f"must be {value} in mode pooled, got {got}"
 
 
-def _learner(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield that the learner does not tell what a gate or a payload asks of it."""
     payload, tells = PAYLOADS[scenario.exchange.payload], scenario.gate.tells
     if payload.tells is not None and scenario.mode in payload.modes:

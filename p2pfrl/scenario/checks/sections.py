@@ -90,9 +90,11 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
         stack = outline(scenario)
     except ScenarioError as error:
         yield from (placed(line, "learner") for line in error.problems)
+        yield from unmet(scenario, None)
         return
     except P2PFRLError as error:
         yield placed(str(error), "learner")
+        yield from unmet(scenario, None)
         return
     size = stack.layout.size * np.dtype(stack.layout.dtype).itemsize
     if size > MAX_PAYLOAD:
