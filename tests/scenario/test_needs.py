@@ -103,6 +103,45 @@ def test_what_its_axis_implies_is_needed_beside_what_a_rule_declares():
     assert "needs every message" in message
 
 
+IDLE = {
+    "top-k of parameters that stay": {"mode": "independent", "compressor": {"kind": "topk"}},
+    "differences where nobody hears": {
+        "mode": "pooled",
+        "compressor": {"kind": "difference"},
+        "network": {"loss": 0.1},
+    },
+    "own control variates with a gate, alone": {
+        "mode": "independent",
+        "correction": {"kind": "residual_variate"},
+        "gate": {"kind": "every", "tau": 2},
+    },
+    "silence without a coordinator": {
+        "gate": {"kind": "lag", "alpha": 0.1},
+        "schedule": {"kind": "asynchronous"},
+    },
+    "mixing that a coordinator has no use for": {
+        "mode": "central",
+        "mixing": {"kind": "extra"},
+        "network": {"loss": 0.1},
+    },
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_need_that_a_mode_has_no_use_for_refuses_nothing(name):
+    scenario(**IDLE[name])
+
+
+def test_an_agent_that_comes_back_answers_again():
+    """It is missing from the sum only where it does not come back: test_scenario_compositions.py."""
+    crash = {"at": "1s", "kind": "crash", "agents": [1]}
+    restart = {"at": "2s", "kind": "restart", "agents": [1]}
+    variates = {"mode": "central", "correction": {"kind": "residual_variate"}}
+    scenario(**variates, faults=[crash, restart])
+    with pytest.raises(ScenarioError, match=r"faults\.2: .*missing from the sum"):
+        scenario(**variates, faults=[crash, restart, {**crash, "at": "3s"}])
+
+
 RULES = {(axis, kind): cls for axis in TABLES for kind, cls in table(axis).items()}
 
 
