@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from typing_extensions import override
 
@@ -51,9 +51,18 @@ from p2pfrl.exchange.privacy import Privacy
 from p2pfrl.learning.corrections import Correction
 
 
-async def follow(schedule: Schedule, port: Port, perform: Callable[[Action], None]) -> None:
-    """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes."""
-    has_finished = _carry_out(Started(), schedule, port, perform)
+async def follow(
+    schedule: Schedule, port: Port, perform: Callable[[Action], None], *, is_new: bool = True
+) -> None:
+    """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes.
+
+    Args:
+        schedule: of the agent or coordinator.
+        port: its world.
+        perform: carries out what is the agent's own.
+        is_new: whether it starts; one that was saved while it waited for an event just goes on.
+    """
+    has_finished = is_new and _carry_out(Started(), schedule, port, perform)
     while not has_finished:  # no event is kept while the next is awaited
         has_finished = _carry_out(await port.receive(), schedule, port, perform)
 
@@ -76,6 +85,41 @@ def _carry_out(
         else:
             perform(action)
     return False
+
+
+class Body(Protocol):
+    """An agent or a coordinator: it performs actions, and its memory is a value."""
+
+    def perform(self, action: Action, /) -> None:
+        """Carry out an action."""
+
+    def save(self) -> State:
+        """Return a copy of what it remembers."""
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One life of an agent or of a coordinator: its schedule, what carries it out, and its world."""
+
+    schedule: Schedule
+    body: Body
+    port: Port
+
+    def run(self, *, is_new: bool = True) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that follows the schedule; `is_new` as of `follow`."""
+        return follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+
+    def save(self) -> State:
+        """Return what schedule and body remember."""
+        return {"schedule": self.schedule.save(), "body": self.body.save()}
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+        self.schedule.restore(state["schedule"])
+        self.body.restore(state["body"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +244,7 @@ class Agent(Stateful):
 
     def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
         """Return the coroutine that takes part until the schedule finishes."""
-        return follow(schedule, self._port, self._perform)
+        return follow(schedule, self._port, self.perform)
 
     @override
     def save(self) -> State:
@@ -214,7 +258,8 @@ class Agent(Stateful):
         self._inbox.restore(state["inbox"])
         self._outbox.restore(state["outbox"])
 
-    def _perform(self, action: Action) -> None:
+    def perform(self, action: Action) -> None:
+        """Carry out an action of the schedule."""
         _ACTIONS[type(action)](self, action)
 
     def _train(self, action: Train) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from p2pfrl.agent import Agent, Rules, follow
+from p2pfrl.agent import Actor, Agent, Rules
 from p2pfrl.build import hierarchical as tree
 from p2pfrl.build.modes import MODES, coordinators
 from p2pfrl.build.pooled import Collecting, Pool, Upload, plain
@@ -16,7 +16,7 @@ from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.core.rng import MessagePurpose, draw
-from p2pfrl.core.types import COORDINATOR, Actor, Observer, Port, Schedule, edge_id
+from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule, edge_id
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
@@ -215,7 +215,7 @@ class Blueprint:
                     available=available,
                     first=first,
                 )
-        return Actor(schedule, lambda: body.run(schedule))
+        return Actor(schedule, body, port)
 
     def _pairs(
         self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int
@@ -283,7 +283,7 @@ class Blueprint:
         )
         participants = Participants(scenario.agents, body.choose)
         schedule = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
-        return Actor(schedule, lambda: follow(schedule, port, body.perform))
+        return Actor(schedule, body, port)
 
     def _model(self, trainer: Trainer, agent: int) -> Model:
         return Model(trainer, agent, parts=self.parts, moments=self.scenario.learner.moments)

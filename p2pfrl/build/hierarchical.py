@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2pfrl.agent import follow
+from p2pfrl.agent import Actor
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.hierarchy import CloudWitness, EdgeCoordinator, GroupWitness
 from p2pfrl.consensus.participation import All
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
-from p2pfrl.core.types import COORDINATOR, Actor, edge_id
+from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.scenario import Scenario
 
 
@@ -49,7 +49,7 @@ def life(
         edges = tuple(sorted(edge_id(number) for number in range(len(groups))))
         above = Participants(len(groups), cloud.choose, edges)
         machine = scenario.schedule.cloud(above, rounds=rounds, period=period)
-        return Actor(machine, lambda: follow(machine, common["port"], cloud.perform))
+        return Actor(machine, cloud, common["port"])
     members = groups[edge_id(id)]
     mine = set(members)
     others = [agent for agent in range(scenario.agents) if agent not in mine]
@@ -64,4 +64,4 @@ def life(
     )
     below = Participants(len(members), edge.choose, members)
     protocol = scenario.schedule.edge(below, rounds=rounds, period=period)
-    return Actor(protocol, lambda: follow(protocol, common["port"], edge.perform))
+    return Actor(protocol, edge, common["port"])

@@ -96,23 +96,24 @@ class Pool(Aggregator):
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._row = stack.start([0], same=True)
+
+    def init(self, model: Vector) -> Memory:
+        """Return the learner's row, its moments and its number of updates."""
+        stack = self._stack
         kept = (*stack.moments, *stack.counts)
-        self._state: State = {
-            name: values for name, values in stack.init([0]).items() if name in kept
-        }
-        self._updates = 0
+        state = {name: values for name, values in stack.init([0]).items() if name in kept}
+        return {"row": stack.start([0], same=True), "state": state, "updates": 0}
 
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
         """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
-        self._stack.learn(
-            self._row, self._state, [arrived.vector for arrived in received], self._updates
-        )
-        self._updates += 1
-        taught: Vector = self._stack.layout.pack(self._row)[0]
-        return taught, state
+        row = state["row"].copy()
+        moments = {name: values.copy() for name, values in state["state"].items()}
+        transitions = [arrived.vector for arrived in received]
+        self._stack.learn(row, moments, transitions, state["updates"])
+        taught: Vector = self._stack.layout.pack(row)[0]
+        return taught, {"row": row, "state": moments, "updates": state["updates"] + 1}
 
 
 class Upload(Payload):

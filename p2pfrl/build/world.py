@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.agent import Actor
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.distributions import Constant, Draw
+from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import MessagePurpose, draw
-from p2pfrl.core.types import COORDINATOR, Actor, Update
+from p2pfrl.core.state import State
+from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
@@ -81,6 +84,86 @@ class World:
     recorder: Recorder
     log: Log
 
+    def save(self, others: Mapping[str, object]) -> State:
+        """Return the state of the whole run, between two events; arrays are shared: write it before going on.
+
+        The record's rows and the bytes of the events are not part of it: they only grow, and are
+        kept beside it.
+
+        Args:
+            others: further objects, by name, that have something scheduled.
+        """
+        names = {id(owner): name for name, owner in self._owners(others).items()}
+        return {
+            "now": self.loop.now,
+            "scheduled": [
+                (when, sequence, names[id(_owner(callback))], callback.__name__, args)
+                for when, sequence, callback, args in self.loop.scheduled()
+            ],
+            "simulation": self.simulation.save(),
+            "network": self.network.save(),
+            "trainer": self.trainer.save(),
+            "recorder": self.recorder.save(),
+        }
+
+    def restore(self, state: State, others: Mapping[str, object]) -> None:
+        """Take over what `save` returned, for a world of the same scenario that has not run."""
+        owners = self._owners(others)
+        self.loop.resume(
+            state["now"],
+            [
+                (when, sequence, _verb(owners[owner], name), args)
+                for when, sequence, owner, name, args in state["scheduled"]
+            ],
+        )
+        self.network.restore(state["network"])
+        self.simulation.restore(state["simulation"])
+        self.trainer.load(state["trainer"])
+        self.recorder.restore(state["recorder"])
+
+    def _owners(self, others: Mapping[str, object]) -> dict[str, object]:
+        """Return by name everything that schedules events."""
+        ports = {
+            f"port {agent}": self.simulation.port(agent)
+            for agent in (*range(self.blueprint.scenario.agents), *self.blueprint.coordinators)
+        }
+        own = {"simulation": self.simulation, "network": self.network, "recorder": self.recorder}
+        return {**own, **ports, **others}
+
+
+_VERBS = (
+    "strike",
+    "could_end",
+    "ends",
+    "report_lost",
+    "arrive",
+    "arrive_again",
+    "hand_over",
+    "notice_gap",
+    "ring",
+    "tick",
+    "because",
+)
+"""Methods that are ever scheduled: a saved run names no others."""
+
+
+def _owner(callback: Callable[..., object]) -> object:
+    """Return the object whose method is scheduled."""
+    owner: object = callback.__self__  # type: ignore[attr-defined]
+    return owner
+
+
+def _verb(owner: object, name: str) -> Callable[..., object]:
+    """Return the method that a saved run names.
+
+    Raises:
+        RecordError: it is none that is ever scheduled.
+    """
+    if name not in _VERBS:
+        raise RecordError(f"a saved run schedules {name!r}, which nothing does")
+    method: Callable[..., object] = getattr(owner, name)
+    return method
+
 
 def build(
     scenario: Scenario,
@@ -135,7 +218,7 @@ def build(
     recorder.traffic = network.traffic
 
     def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
-        observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.every or 1)
+        observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
         return blueprint.agent(agent, incarnation, port, trainer, observer, first=first)
 
     def coordinate(id: int) -> Callable[[MailboxPort], Actor]:
@@ -212,7 +295,7 @@ class _Saving:
         self._log.add(self._loop.now, MIX, agent, agent, round, 0)
         self._recorder.mixed(agent, round, staleness, before, after)
         if (round + 1) % self._every == 0:
-            self._simulation.save(agent, round + 1)
+            self._simulation.keep(agent, round + 1)
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """An exchange with a neighbor that asked moved the agent."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from p2pfrl.core.state import State
 from p2pfrl.core.types import Event, Expired, Frame
 
 
@@ -73,6 +74,15 @@ class MailboxPort:
             self._waiter = None
             waiter.set_result(event)
 
+    def save(self) -> State:
+        """Return the events that wait, and the timer; an event that is being awaited is not part of it."""
+        return {"queue": list(self._queue), "deadline": self._deadline, "armed": self._armed}
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned; the timer's entry in the clock is the world's to restore."""
+        self._queue = list(state["queue"])
+        self._deadline, self._armed = state["deadline"], state["armed"]
+
     def close(self) -> None:
         """Forget everything: the agent is gone."""
         self._queue.clear()
@@ -87,9 +97,10 @@ class MailboxPort:
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):
             self._armed = time
-            self._clock.post(time, self._ring)
+            self._clock.post(time, self.ring)
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Put `Expired` into the mailbox if the deadline has come: what `wait_until` posts."""
         if self._armed is not None and self._armed <= self._clock.now:
             self._armed = None
         if self._deadline is None:
@@ -99,4 +110,4 @@ class MailboxPort:
             self.put(Expired(deadline))
         elif self._armed is None or self._armed > self._deadline:
             self._armed = self._deadline
-            self._clock.post(self._deadline, self._ring)
+            self._clock.post(self._deadline, self.ring)

@@ -5,7 +5,7 @@ Times are integer nanoseconds of the world's clock. Round numbers start at 0.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -296,11 +296,3 @@ class Observer(Protocol):
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """One life of an agent or of the coordinator: a state machine, and the coroutine that follows it."""
-
-    schedule: Schedule
-    run: Callable[[], Coroutine[Any, Any, None]]

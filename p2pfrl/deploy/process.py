@@ -16,10 +16,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from p2pfrl.agent import Actor
 from p2pfrl.build.assembly import Blueprint
 from p2pfrl.build.modes import everyone
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import Actor
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal, Notes, has_begun
 from p2pfrl.learning.trainer import Trainer
@@ -197,7 +197,7 @@ async def _deploy(
             layout=layout,
             model=lambda agent: layout.pack(trainer.read(agent)),
             now=lambda: nodes[0].clock.now,
-            every=scenario.checkpoint.every or 1,
+            every=scenario.checkpoint.rounds,
             save=save,
         )
 

@@ -15,6 +15,7 @@ from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.units import SECOND
+from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
@@ -32,6 +33,7 @@ def simulate(
     mixing: Mixing | None = None,
     progress: Progress | None = None,
     trace: bool = False,
+    resuming: bool = False,
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
@@ -45,36 +47,101 @@ def simulate(
         mixing: a rule of your own, in place of the scenario's.
         progress: called with every new row of metrics.
         trace: keep every event in the record.
+        resuming: go on from the last checkpoint in `out`; from the beginning where there is none.
 
     Raises:
         P2PFRLError: the run cannot be built, or everyone waits for ever.
     """
-    began = time.perf_counter()
     if seed is not None:
         scenario = replace(scenario, seed=seed)
-    stop = _Stop(scenario, progress)
-    world = build(scenario, mixing=mixing, trace=trace, on_row=stop.on_row)
-    stop.world = world
+    run = _Run(scenario, progress)
+    world = run.world = build(scenario, mixing=mixing, trace=trace, on_row=run.on_row)
     if scenario.stop.virtual_time is not None:
-        world.loop.post(round(scenario.stop.virtual_time * SECOND), stop.because, "virtual_time")
+        world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
+    if out is not None:
+        run.checkpoints = Checkpoints(Path(out), scenario, repr(mixing) if mixing else "")
+    has_begun = run.begin(resuming=resuming)
     with fewer_collections(), threadpool_limits(1, "blas"):
         try:
-            world.simulation.run()
+            if has_begun:
+                world.simulation.go_on()
+            else:
+                world.simulation.run()
         except KeyboardInterrupt:
-            stop.reason = "interrupt"
+            run.reason = "interrupt"
+        finally:
+            if run.checkpoints is not None:
+                run.checkpoints.close()
     world.recorder.finish()
-    record = _record(scenario, world, stop.reason, time.perf_counter() - began)
-    return save(record, out) if out is not None else record
+    record = _record(scenario, world, run.reason, run.wall_seconds())
+    if out is None:
+        return record
+    saved = save(record, out)
+    if run.checkpoints is not None and run.reason != "interrupt":
+        run.checkpoints.end()
+    return saved
 
 
-class _Stop:
-    """Watches the rows for the conditions of `[stop]`."""
+def resume(
+    directory: str | Path, *, progress: Progress | None = None, mixing: Mixing | None = None
+) -> Record:
+    """Go on with a simulated run that was killed or interrupted; return the record of the whole run.
+
+    It ends with the digest, the rows and the parameters of the run that was not interrupted.
+    Environments of Gymnasium cannot be saved: where the scenario uses one, its episodes start anew,
+    and the record says so.
+
+    Args:
+        directory: the run directory.
+        progress: called with every new row of metrics.
+        mixing: the rule of your own that the run began with, if there was one.
+
+    Raises:
+        P2PFRLError: there is nothing to resume, or it was begun by another version.
+    """
+    folder = Path(directory)
+    scenario = scenario_of(folder)
+    return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
+
+
+class _Run:
+    """Watches the rows of a run: for the conditions of `[stop]`, and for checkpoints that are due.
+
+    Attributes:
+        reason: why the run ended.
+        world: what runs.
+        checkpoints: writes its state now and then; None where the run leaves no files.
+    """
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
         self.reason = "rounds"
         self.world: World | None = None
+        self.checkpoints: Checkpoints | None = None
         self._stop = scenario.stop
         self._progress = progress
+        self._began = time.perf_counter()
+        self._earlier = 0.0
+
+    def begin(self, *, resuming: bool) -> bool:
+        """Prepare the checkpoints; return whether the run has begun before, and goes on."""
+        assert self.world is not None
+        if self.checkpoints is None:
+            return False
+        if not resuming:
+            self.checkpoints.begin(self.world)
+            return False
+        found = self.checkpoints.resume(self.world, {"run": self})
+        self._earlier = found.get("wall_seconds", 0.0)
+        return bool(found)
+
+    def wall_seconds(self) -> float:
+        """Return the seconds that the run has taken, those before it was interrupted included."""
+        return self._earlier + time.perf_counter() - self._began
+
+    def _save(self) -> None:
+        assert self.world is not None
+        assert self.checkpoints is not None
+        self.checkpoints.save(self.world, {"run": self}, wall_seconds=self.wall_seconds())
 
     def on_row(self, row: Row) -> bool:
         """Return whether the run ends with this row."""
@@ -85,6 +152,9 @@ class _Stop:
             return self.because("target_return")
         if steps is not None and row["env_steps"] >= steps:
             return self.because("env_steps")
+        if self.checkpoints is not None and self.checkpoints.is_due(int(row["round"])):
+            assert self.world is not None
+            self.world.loop.when_idle(self._save)
         return False
 
     def because(self, reason: str) -> bool:
@@ -96,7 +166,7 @@ class _Stop:
 
 
 def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Record:
-    recorder, schedules = world.recorder, world.simulation.schedules()
+    recorder, (late, expired) = world.recorder, world.simulation.waited()
     rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
     parameters = world.blueprint.learning.stack.layout.pack(rows)
     events = None
@@ -108,8 +178,8 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
         wall_seconds=wall,
         traffic=replace(
             world.network.traffic,
-            messages_late=sum(schedule.messages_late for schedule in schedules),
-            deadlines_expired=sum(schedule.deadlines_expired for schedule in schedules),
+            messages_late=late,
+            deadlines_expired=expired,
         ),
         mean_batch=world.trainer.mean_batch,
     )

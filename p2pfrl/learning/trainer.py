@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 
@@ -53,6 +54,33 @@ class _Pending:
     frozen: Vector | None = None  # the parameters at the start, once they have been written over
     outcome: Outcome | None = None
     position: int = 0  # row of the outcome
+
+
+def _packed(request: _Pending) -> Tree:
+    """Return an update under way as plain values: of its batch's outcome only its own row."""
+    outcome, at = request.outcome, request.position
+    if outcome is None:
+        return {"frozen": request.frozen, "outcome": None}
+    rows = slice(at, at + 1)
+    return {
+        "frozen": request.frozen,
+        "outcome": {
+            "parameters": outcome.parameters[rows],
+            "state": {name: values[rows] for name, values in outcome.state.items()},
+            "env_steps": outcome.env_steps[rows],
+            "loss": outcome.loss[rows],
+            "returns": tuple(map(float, outcome.returns[at])),
+            "measures": {name: values[rows] for name, values in outcome.measures.items()},
+            "transitions": None if outcome.transitions is None else outcome.transitions[rows],
+        },
+    }
+
+
+def _unpacked(packed: Tree) -> _Pending:
+    found = packed["outcome"]
+    if found is None:
+        return _Pending(packed["frozen"])
+    return _Pending(packed["frozen"], Outcome(**{**found, "returns": (found["returns"],)}))
 
 
 class Trainer:
@@ -214,6 +242,27 @@ class Trainer:
         self.index[row] = snapshot.index
         for name, values in self.state.items():
             values[row] = snapshot.state[name]
+
+    def save(self) -> Tree:
+        """Return everything, updates under way included, sharing its arrays: write it before going on."""
+        return {
+            "parameters": self.parameters,
+            "state": dict(self.state),
+            "index": self.index,
+            "transitions": dict(self.transitions),
+            "pending": {agent: _packed(request) for agent, request in self._pending.items()},
+            "computed": (self._computed, self._batches),
+        }
+
+    def load(self, state: Tree) -> None:
+        """Take over what `save` returned, of a trainer of the same agents."""
+        self.parameters[:] = state["parameters"]
+        for name, values in self.state.items():
+            values[:] = state["state"][name]
+        self.index[:] = state["index"]
+        self.transitions = dict(state["transitions"])
+        self._pending = {agent: _unpacked(packed) for agent, packed in state["pending"].items()}
+        self._computed, self._batches = state["computed"]
 
     def reset(self, agent: int) -> None:
         """Start the agent anew, with nothing learned; its update counter goes on: no random number comes twice."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.state import State, copied
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
@@ -24,6 +26,28 @@ EPISODES = 20
 _MAX_INTERVALS = 20_000
 _TIMELINE_AGENTS = 32
 Row = dict[str, float]
+_STATE = (
+    "staleness",
+    "current",
+    "env_steps",
+    "updates",
+    "row",
+    "stopped_at_row",
+    "_alive",
+    "_completed",
+    "_behind",
+    "_finished",
+    "_updates",
+    "_steps",
+    "_lags",
+    "_free_since",
+)
+"""Attributes of plain values that change during a run."""
+
+
+def _values(item: Entry) -> tuple[Any, ...]:
+    """Return the values of an entry in order; its arrays are not copied."""
+    return tuple(getattr(item, entry.name) for entry in fields(item))
 
 
 class Recorder:
@@ -93,6 +117,8 @@ class Recorder:
         self._free_since = [0] * agents
         self._max_updates: int | None = None
         self._stop: Callable[[], None] = lambda: None
+        self._post: Callable[..., None] = lambda when, callback, *args: None
+        self._is_busy: Callable[[], bool] = lambda: False
         self.initial_distance = self._distances(range(agents))[1]
 
     # What agents and the world tell.
@@ -182,13 +208,48 @@ class Recorder:
         assert self._tick is not None
         self._max_updates, self._stop = max_updates, stop
 
-        def write(tick: int, before: int) -> None:
-            self._write(self._now())
-            longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
-            if not self.stopped_at_row and is_busy():
-                post(self._now() + longer, partial(write, longer, self.updates))
+        self._post, self._is_busy = post, is_busy
+        post(self._tick, self.tick, self._tick, 0)
 
-        post(self._tick, partial(write, self._tick, 0))
+    def tick(self, tick: int, before: int) -> None:
+        """Write the row of a tick, and arrange for the next: what `follow_clock` posts.
+
+        Args:
+            tick: nanoseconds since the last one.
+            before: updates that had ended by then.
+        """
+        self._write(self._now())
+        longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
+        if not self.stopped_at_row and self._is_busy():
+            self._post(self._now() + longer, self.tick, longer, self.updates)
+
+    def save(self) -> State:
+        """Return the state but for `rows` and `agent_rows`, which only grow; arrays are shared."""
+        return {
+            **{name: getattr(self, name) for name in _STATE},
+            "entries": {
+                round: {agent: _values(entry) for agent, entry in entries.items()}
+                for round, entries in self._entries.items()
+            },
+            "latest": [None if entry is None else _values(entry) for entry in self._latest],
+            "intervals": [tuple(interval) for interval in self.intervals],
+            "returns": [tuple(returns) for returns in self._returns],
+            "drift": self._drift.save(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+        for name in _STATE:
+            setattr(self, name, copied(state[name]))
+        self.current = self.current.copy()
+        self._entries = {
+            round: {agent: Entry(*entry) for agent, entry in entries.items()}
+            for round, entries in state["entries"].items()
+        }
+        self._latest = [None if entry is None else Entry(*entry) for entry in state["latest"]]
+        self.intervals = [Interval(*interval) for interval in state["intervals"]]
+        self._returns = [deque(returns, maxlen=EPISODES) for returns in state["returns"]]
+        self._drift.restore(state["drift"])
 
     def latest(self) -> list[Entry]:
         """Return the last entry of every agent that has one."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.state import State
 
 
 class Judge(Protocol):
@@ -65,9 +66,15 @@ class Sum:
 
     __slots__ = ("_error", "_high")
 
-    def __init__(self, first: NDArray[np.float64]) -> None:
+    def __init__(
+        self, first: NDArray[np.float64], error: NDArray[np.float64] | None = None
+    ) -> None:
         self._high = first
-        self._error = np.zeros_like(first)
+        self._error = np.zeros_like(first) if error is None else error
+
+    def parts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sum and its rounding error."""
+        return self._high, self._error
 
     def add(self, x: NDArray[np.float64]) -> None:
         """Add a vector."""
@@ -93,6 +100,18 @@ class Drift:
         self._n = agents
         self._open: dict[int, Sum] = {}
         self._total = np.zeros(0)
+
+    def save(self) -> State:
+        """Return the state; arrays are shared."""
+        open_rows = {row: found.parts() for row, found in self._open.items()}
+        return {"open": open_rows, "total": self._total}
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+        self._open = {
+            row: Sum(high.copy(), error.copy()) for row, (high, error) in state["open"].items()
+        }
+        self._total = state["total"].copy()
 
     def add(self, row: int, before: Vector, after: Vector) -> None:
         """Mixing moved one agent, within `row`."""

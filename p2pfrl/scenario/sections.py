@@ -267,14 +267,20 @@ class Evaluation:
 
 @rule
 class Checkpoint:
-    """What an agent that crashed restarts from.
+    """What a run that was interrupted, and an agent that crashed, go on from.
 
     Attributes:
-        every: rounds between an agent's checkpoints, kept in memory; the end of every round when
-            not given.
+        every: rounds, or a duration of real time, between checkpoints. When not given, a simulated
+            run with a run directory saves its state every 60 s. An agent that crashes restarts from
+            its last round; from its last checkpoint where `every` is a number of rounds.
     """
 
-    every: int | None = Field(default=None, ge=1)
+    every: Annotated[int, Field(ge=1)] | Annotated[Seconds, Field(gt=0)] | None = None
+
+    @property
+    def rounds(self) -> int:
+        """Rounds between the checkpoints of an agent."""
+        return self.every if isinstance(self.every, int) else 1
 
 
 @rule

@@ -6,24 +6,37 @@ import struct
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import starmap
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from p2pfrl.core.errors import RecordError
 
 SEND, DELIVER, DROP, TRAIN, MIX, FAULT = range(1, 7)
 NAMES = {SEND: "send", DELIVER: "deliver", DROP: "drop", TRAIN: "train", MIX: "mix", FAULT: "fault"}
 _EVENT = struct.Struct("<qBiiqI")
 _BLOCK = 4096
+_PIECE = 4096 * _EVENT.size
 
 
 Entry = tuple[int, int, int, int, int, int]
 """Time in ns, kind, from, to, sequence, crc32 of the payload."""
 
 
+class Sink(Protocol):
+    """Receives the bytes of events."""
+
+    def write(self, packed: bytes, /) -> object:
+        """Take more."""
+
+
 class Log:
     """Hashes events and, with `trace`, keeps them.
 
     Attributes:
+        size: bytes of all events that have been hashed.
+        file: receives the bytes of events as they are hashed; None: nothing does.
         append: adds one event without looking whether a block is full: the network's fast path.
             Whoever uses it calls `extend` now and then.
 
@@ -32,6 +45,8 @@ class Log:
     """
 
     def __init__(self, *, trace: bool) -> None:
+        self.size = 0
+        self.file: Sink | None = None
         self._events: list[Entry] | None = [] if trace else None
         self._hash = blake2b(digest_size=16)
         self._block: list[Entry] = []
@@ -65,9 +80,35 @@ class Log:
         final.update(np.ascontiguousarray(parameters).data.cast("B"))
         return final.hexdigest()
 
+    def flush(self) -> int:
+        """Hash all events so far and hand them to `file`; return the bytes of all of them."""
+        self._flush()
+        return self.size
+
+    def replay(self, file: BinaryIO, size: int) -> None:
+        """Add the first `size` bytes of events that an earlier log handed to a file.
+
+        A hash cannot be saved, so it is computed again, at about a gigabyte per second.
+
+        Raises:
+            RecordError: the file is shorter.
+        """
+        while self.size < size:
+            packed = file.read(min(_PIECE, size - self.size))
+            if not packed or len(packed) % _EVENT.size:
+                raise RecordError(f"{file.name}: {size} bytes of events expected, got {self.size}")
+            self._hash.update(packed)
+            self.size += len(packed)
+            if self._events is not None:
+                self._events += _EVENT.iter_unpack(packed)
+
     def _flush(self) -> None:
         block = self._block
-        self._hash.update(b"".join(starmap(_EVENT.pack, block)))
+        packed = b"".join(starmap(_EVENT.pack, block))
+        self._hash.update(packed)
+        self.size += len(packed)
+        if self.file is not None:
+            self.file.write(packed)
         if self._events is not None:
             self._events += block
         block.clear()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.state import Stateful
 from p2pfrl.core.units import SECOND
 
 
@@ -91,7 +93,7 @@ def drawn(seed: int, distribution: Draw) -> Latency:
     return Drawn(seed, distribution)
 
 
-class Loss(ABC):
+class Loss(Stateful, ABC):
     """Which messages are lost."""
 
     @abstractmethod
@@ -141,6 +143,7 @@ class Burst(Loss):
     1963.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("_bad",)
     seed: int
     good_to_bad: float
     bad_to_good: float

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import events
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 from heapq import heappop, heappush
 from itertools import count
@@ -21,6 +21,10 @@ from p2pfrl.core.units import SECOND
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+Entry = tuple[int, int, Callable[..., object], tuple[Any, ...]]
+"""Time, sequence, callback and arguments of something that will happen."""
 
 
 class VirtualTimeLoop(asyncio.AbstractEventLoop):
@@ -34,9 +38,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def __init__(self, explain: Callable[[], str] = lambda: "no agent") -> None:
         self.now = 0
         self.explain = explain
-        self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._heap: list[Entry] = []
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
         self._next = count().__next__
+        self._when_idle: list[Callable[[], object]] = []
         self._stopping = False
         self._running = False
         self._closed = False
@@ -45,6 +50,22 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def post(self, when: int, callback: Callable[..., object], *args: Any) -> None:
         """Call `callback(*args)` at `when` (nanoseconds); equal times in the order of posting. Cannot be cancelled."""
         heappush(self._heap, (when, self._next(), callback, args))
+
+    def when_idle(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, between two events: everything that is ready has run, and every task waits."""
+        self._when_idle.append(callback)
+
+    def scheduled(self) -> list[Entry]:
+        """Return what will happen, in order: (time, sequence, callback, arguments)."""
+        return sorted(self._heap, key=lambda entry: entry[:2])
+
+    def resume(self, now: int, scheduled: Iterable[Entry]) -> None:
+        """Let the time be `now`, and `scheduled` be all that will happen; for a loop that has not run yet."""
+        assert not self._ready, "what is ready would happen twice"
+        self.now = now
+        self._heap[:] = scheduled
+        last = max((sequence for _, sequence, _, _ in self._heap), default=-1)
+        self._next = count(last + 1).__next__
 
     def is_busy(self) -> bool:
         """Return whether anything is ready or will happen later."""
@@ -82,6 +103,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
                     if self._failure is not None:
                         raise self._failure
                     return
+                if self._when_idle:
+                    self._when_idle.pop()()
+                    continue
                 if not heap:
                     raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
                 self.now, _, callback, args = heappop(heap)

@@ -9,8 +9,12 @@ the codec before it gets here; sizes are frame bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from typing_extensions import override
 
 from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.state import State, Stateful, copied
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
 from p2pfrl.core.units import SECOND
@@ -20,7 +24,7 @@ from p2pfrl.simulator.links import Latency, Loss, Never
 from p2pfrl.simulator.loop import VirtualTimeLoop
 
 
-class Network:
+class Network(Stateful):
     """Carries frames between nodes 0..n-1 and, at -1, -2, ..., the coordinators.
 
     Attributes:
@@ -38,6 +42,14 @@ class Network:
         duplicate: probability that a message arrives twice.
         seed: of the draws for duplicates and for losses by faults.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "extra_loss",
+        "group",
+        "_sending_until",
+        "_receiving_until",
+        "_number",
+    )
 
     def __init__(
         self,
@@ -76,6 +88,26 @@ class Network:
         self._receiving_until = [0] * (nodes + coordinators)
         self._number = [0] * (nodes + coordinators)
 
+    @override
+    def save(self) -> State:
+        """Return the state, that of the links' losses included."""
+        traffic = {**self.traffic.counters(), "bytes_by": dict(self.traffic.bytes_by)}
+        return {
+            **super().save(),
+            "traffic": traffic,
+            "down": tuple(sorted(self.down)),
+            "loss": self._loss.save(),
+        }
+
+    @override
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        super().restore(state)
+        for name, value in state["traffic"].items():
+            setattr(self.traffic, name, copied(value))
+        self.down = set(state["down"])
+        self._loss.restore(state["loss"])
+
     def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
         """Deliver what arrives at `node` to `mailbox`."""
         self._mailboxes[node] = mailbox
@@ -89,7 +121,7 @@ class Network:
         air = int(size * per_byte)
         if self._is_lossless and not self.extra_loss and not self._duplicate and not edges:
             self._log.extend([(now, SEND, sender, receiver, sequence, crc) for receiver in to])
-            post, latency, arrive = self._loop.post, self._latency, self._arrive
+            post, latency, arrive = self._loop.post, self._latency, self.arrive
             for receiver in to:
                 start += air
                 post(
@@ -124,16 +156,16 @@ class Network:
             )
         if lost:
             self._drop(sender, receiver, frame)
-            self._loop.post(arrival, self._notice_gap, sender, receiver, frame)
+            self._loop.post(arrival, self.notice_gap, sender, receiver, frame)
             return
-        self._loop.post(arrival, self._arrive, sender, receiver, frame, air)
+        self._loop.post(arrival, self.arrive, sender, receiver, frame, air)
         if self._duplicate:
             again, later = draw(self._seed, sender, receiver, number, MessagePurpose.DUPLICATE)
             if again < self._duplicate:
                 delay = round(later * (arrival - start + air)) + 1
-                self._loop.post(arrival + delay, self._arrive_again, sender, receiver, frame)
+                self._loop.post(arrival + delay, self.arrive_again, sender, receiver, frame)
 
-    def _arrive(self, sender: int, receiver: int, frame: Frame, air: int) -> None:
+    def arrive(self, sender: int, receiver: int, frame: Frame, air: int) -> None:
         """The last byte would be here if the receiver's interface were idle."""
         now = self._loop.now
         if (self.down or self.group is not None) and not self.can_reach(sender, receiver):
@@ -142,14 +174,15 @@ class Network:
         done = self._receiving_until[receiver] + air
         if done > now:
             self._receiving_until[receiver] = done
-            self._loop.post(done, self._hand_over, sender, receiver, frame)
+            self._loop.post(done, self.hand_over, sender, receiver, frame)
             return
         self._receiving_until[receiver] = now
         self.traffic.messages_delivered += 1
         self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
         self._mailboxes[receiver](frame.received or self._receive(frame))
 
-    def _hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
+    def hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
+        """Deliver a frame that waited for the interface."""
         if receiver in self.down:
             self._drop(sender, receiver, frame)
             return
@@ -157,7 +190,8 @@ class Network:
         self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
         self._mailboxes[receiver](self._receive(frame))
 
-    def _arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
+    def arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
+        """Deliver a second copy."""
         if self.can_reach(sender, receiver):
             self.traffic.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
@@ -167,7 +201,7 @@ class Network:
         self.traffic.messages_dropped += 1
         self._note((self._loop.now, DROP, sender, receiver, frame.sequence, frame.crc32))
 
-    def _notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
+    def notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
         """The link numbers its messages, so its far end notices that one is missing."""
         if self.can_reach(sender, receiver):
             self._mailboxes[receiver](Missing(sender, frame.round))

@@ -4,16 +4,85 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+from p2pfrl.agent import Actor
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import COORDINATOR, Actor, Frame, PeerJoined, PeerLost, Schedule, Trained
+from p2pfrl.core.state import State
+from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained
 from p2pfrl.core.units import SECOND
-from p2pfrl.learning.trainer import Trainer
+from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
 from p2pfrl.simulator.faults import Fault
-from p2pfrl.simulator.life import Life, Witness
 from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.network import Network
+
+
+class Witness(Protocol):
+    """The keeper of the record's timeline."""
+
+    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
+        """An agent did `kind` (train or send) from `start` to `end`, nanoseconds."""
+
+    def live(self, agent: int, alive: bool) -> None:
+        """An agent came or went."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One agent or coordinator in the simulated world.
+
+    Attributes:
+        port: its mailbox and timer.
+        actor: what runs, or ran last.
+        task: follows the actor; done once it has finished; None while it is away.
+        incarnation: how many times it was restarted; -1 before its first start.
+        training: number of the local update under way, or of the next one.
+        slowness: factor of the time that its local work takes.
+        saved: what it learns with, as of its last checkpoint; what a restart begins with.
+        completed: rounds completed by then.
+        messages_late, deadlines_expired: of its ended lives.
+    """
+
+    port: MailboxPort
+    actor: Actor | None = None
+    task: asyncio.Future[None] | None = None
+    incarnation: int = -1
+    training: int = 0
+    slowness: float = 1.0
+    saved: Snapshot | None = None
+    completed: int = 0
+    messages_late: int = 0
+    deadlines_expired: int = 0
+
+    def save(self) -> State:
+        """Return the state, the actor's included."""
+        kept = self.saved
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "port": self.port.save(),
+            "actor": None if self.actor is None else self.actor.save(),
+            "status": "away" if self.task is None else "over" if self.task.done() else "running",
+            "saved": None if kept is None else (kept.parameters, dict(kept.state), kept.index),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a state, but for actor and task, which the world has to make."""
+        for name in _PLAIN:
+            setattr(self, name, state[name])
+        self.port.restore(state["port"])
+        self.saved = None if state["saved"] is None else Snapshot(*state["saved"])
+
+
+_PLAIN = (
+    "incarnation",
+    "training",
+    "slowness",
+    "completed",
+    "messages_late",
+    "deadlines_expired",
+)
 
 
 class Simulation:
@@ -86,21 +155,66 @@ class Simulation:
         for agent in [i for i in self._lives if i not in self._late]:
             self._begin(agent)
         for late, peer in [(i, peer) for i in sorted(self._late) for peer in self._neighbors[i]]:
-            self._report_lost(peer, late)
-        for fault in self._faults:
-            self._loop.post(round(fault.at * SECOND), self._strike, fault)
+            self.report_lost(peer, late)
+        for number, fault in enumerate(self._faults):
+            self._loop.post(round(fault.at * SECOND), self.strike, number)
         self._loop.run_until_complete(self._wait())
+
+    def go_on(self) -> None:
+        """Run to the end from a state that `restore` took over.
+
+        Raises:
+            DeadlockError: everyone waits for someone.
+        """
+        self._loop.run_until_complete(self._wait())
+
+    def save(self) -> State:
+        """Return the state of all lives, between two events; arrays are shared."""
+        return {
+            "lives": {agent: life.save() for agent, life in self._lives.items()},
+            "queued": tuple(self._queued),
+            "faults_left": self._faults_left,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned, of a simulation of the same scenario that has not run.
+
+        Every actor is made anew and takes over its memory. Tasks wait for their next event.
+        """
+        for agent, saved in state["lives"].items():
+            life = self._lives[agent]
+            life.restore(saved)
+            if saved["actor"] is None:
+                continue
+            life.actor = self._make(agent)
+            life.actor.restore(saved["actor"])
+            if saved["status"] == "running":
+                self._follow(agent, life.actor, is_new=False)
+            elif saved["status"] == "over":
+                life.task = self._loop.create_future()
+                life.task.set_result(None)
+        self._queued = dict.fromkeys(state["queued"])
+        self._faults_left = state["faults_left"]
 
     def stop(self) -> None:
         """End the run now."""
         if not self._done.done():
             self._done.set_result(None)
 
-    def schedules(self) -> list[Schedule]:
-        """Return every state machine that ever ran, for their counters."""
-        return [schedule for life in self._lives.values() for schedule in life.schedules]
+    def port(self, agent: int) -> MailboxPort:
+        """Return the port of an agent or coordinator."""
+        return self._lives[agent].port
 
-    def save(self, agent: int, completed: int) -> None:
+    def waited(self) -> tuple[int, int]:
+        """Return (messages that came late, deadlines that expired) over all lives of all."""
+        lives = self._lives.values()
+        late = sum(life.messages_late for life in lives)
+        expired = sum(life.deadlines_expired for life in lives)
+        for schedule in (life.actor.schedule for life in lives if life.actor is not None):
+            late, expired = late + schedule.messages_late, expired + schedule.deadlines_expired
+        return late, expired
+
+    def keep(self, agent: int, completed: int) -> None:
         """Remember the agent as it is now, after `completed` rounds: what a restart resumes from."""
         life = self._lives[agent]
         life.saved, life.completed = self._trainer.snapshot(agent), completed
@@ -151,7 +265,7 @@ class Simulation:
         """Take an agent away; its neighbors are told at once."""
         if self._end(agent):
             for peer in self._neighbors[agent]:
-                self._report_lost(peer, agent)
+                self.report_lost(peer, agent)
 
     def join(self, agent: int) -> None:
         """Start an agent."""
@@ -163,9 +277,10 @@ class Simulation:
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
 
-    def _strike(self, fault: Fault) -> None:
+    def strike(self, number: int) -> None:
+        """Let a fault of the timeline happen: what `run` posts."""
         self._faults_left -= 1
-        fault.strike(self)
+        self._faults[number].strike(self)
         if not self._running and not self._faults_left:
             self.stop()
 
@@ -196,18 +311,26 @@ class Simulation:
     def _begin(self, agent: int) -> None:
         life = self._lives[agent]
         life.incarnation += 1
-        if agent in self._coordinators:
-            actor = self._coordinators[agent](life.port)
-        else:
-            actor = self._spawn(agent, life.incarnation, life.completed, life.port)
-        life.actor = actor
-        life.schedules.append(actor.schedule)
-        life.task = self._loop.create_task(actor.run(), name=f"agent {agent}")
-        life.task.add_done_callback(self._finished)
-        self._running += 1
+        if life.actor is not None:
+            life.messages_late += life.actor.schedule.messages_late
+            life.deadlines_expired += life.actor.schedule.deadlines_expired
+        life.actor = self._make(agent)
+        self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:
             if self._is_over(peer) or not self._network.can_reach(agent, peer):
                 self._notice_loss(agent, peer)
+
+    def _make(self, agent: int) -> Actor:
+        life = self._lives[agent]
+        if agent in self._coordinators:
+            return self._coordinators[agent](life.port)
+        return self._spawn(agent, life.incarnation, life.completed, life.port)
+
+    def _follow(self, agent: int, actor: Actor, *, is_new: bool = True) -> None:
+        task = self._loop.create_task(actor.run(is_new=is_new), name=f"agent {agent}")
+        task.add_done_callback(self._finished)
+        self._lives[agent].task = task
+        self._running += 1
 
     def _end(self, agent: int) -> bool:
         """Stop an agent's life; return whether it was there."""
@@ -225,7 +348,7 @@ class Simulation:
         self._witness.live(agent, False)
         return True
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Future[None]) -> None:
         self._running -= 1
         if not task.cancelled() and task.exception() is not None and not self._done.done():
             self._done.set_exception(task.exception())  # type: ignore[arg-type]
@@ -248,9 +371,9 @@ class Simulation:
         start = self._loop.now
         slowness = life.slowness * self._variation(agent, life.training)
         earliest = start + round(stack.min_steps * self._step_ns[agent] * slowness)
-        self._loop.post(earliest, self._could_end, agent, life.training, start, slowness)
+        self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
 
-    def _could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
+    def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
         """The earliest moment at which this update can end: compute it now, with all others that are pending."""
         if training != self._lives[agent].training:
             return
@@ -259,11 +382,12 @@ class Simulation:
             self._queued.clear()
         end = start + round(self._trainer.steps(agent) * self._step_ns[agent] * slowness)
         if end <= self._loop.now:
-            self._ends(agent, training, start)
+            self.ends(agent, training, start)
         else:
-            self._loop.post(end, self._ends, agent, training, start)
+            self._loop.post(end, self.ends, agent, training, start)
 
-    def _ends(self, agent: int, training: int, start: int) -> None:
+    def ends(self, agent: int, training: int, start: int) -> None:
+        """End this update: hand out its result."""
         life = self._lives[agent]
         if training == life.training:
             life.training += 1
@@ -281,9 +405,10 @@ class Simulation:
         return task is not None and task.done()
 
     def _notice_loss(self, to: int, about: int) -> None:
-        self._loop.post(self._loop.now + self._peer_timeout, self._report_lost, to, about)
+        self._loop.post(self._loop.now + self._peer_timeout, self.report_lost, to, about)
 
-    def _report_lost(self, to: int, about: int) -> None:
+    def report_lost(self, to: int, about: int) -> None:
+        """Report to an agent that another one is gone, if it still is."""
         if to not in self._network.down and (
             self._is_over(about) or not self._network.can_reach(to, about)
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.exchange.scores import OF_RETURNS
 
-Memory = Mapping[int, Vector]
+Memory = Mapping[Any, Any]
 """What an aggregator remembers: vectors by agent, or by whatever number it likes."""
 
 

@@ -1,0 +1,244 @@
+"""Checkpoints of a simulated run: its state now and then, so that a run that was killed can go on.
+
+`checkpoints/` in the run directory holds
+
+    scenario.toml   the resolved scenario
+    run.state       the newest state; run.previous the one before
+    rows-K.state    the record's rows between two checkpoints
+    events.bin      every event so far: the digest is computed over it again
+
+A checkpoint only reads the run, so that its results do not depend on it. The folder goes when the
+run has finished.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from p2pfrl.build.world import World
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.state import read, write
+from p2pfrl.results.versions import versions
+from p2pfrl.scenario import Scenario, loads
+from p2pfrl.scenario.render import hash8, resolved
+
+FOLDER = "checkpoints"
+PERIOD = 60.0
+"""Seconds of wall time between checkpoints, where the scenario says nothing."""
+_SCENARIO, _STATE, _PREVIOUS, _EVENTS = "scenario.toml", "run.state", "run.previous", "events.bin"
+_KEPT = 2**24
+"""Bytes of events that are kept in memory before they are written."""
+
+
+@dataclass
+class _EventFile:
+    """Receives the bytes of events; writes them when there are many, and at every checkpoint.
+
+    What cannot be written is kept, and tried again.
+    """
+
+    file: BinaryIO
+    written: int
+    waiting: bytearray = field(default_factory=bytearray)
+
+    def write(self, packed: bytes) -> None:
+        """Take more events."""
+        self.waiting += packed
+        if len(self.waiting) > _KEPT:
+            self.drain()
+
+    def drain(self) -> bool:
+        """Write what waits; return whether all of it is in the file."""
+        try:
+            self.file.seek(self.written)
+            self.file.write(self.waiting)
+            self.file.flush()
+        except OSError:
+            return False
+        self.written += len(self.waiting)
+        self.waiting.clear()
+        return True
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run.
+
+    Attributes:
+        written: how many were written.
+        failed: how many could not be written; the last good one is kept.
+
+    Args:
+        directory: the run directory.
+        scenario: of the run.
+        rule: names a mixing rule of the user's own, which the scenario does not hold.
+        now: wall clock, seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        scenario: Scenario,
+        rule: str = "",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.written = self.failed = 0
+        self._folder = directory / FOLDER
+        self._scenario = scenario
+        self._every = scenario.checkpoint.every
+        self._facts = facts(scenario, rule)
+        self._now = now
+        self._last = now()
+        self._rows = self._agent_rows = self._parts = 0
+        self._events: _EventFile | None = None
+
+    def begin(self, world: World) -> None:
+        """Prepare the folder for a run that starts.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            text = resolved(self._scenario)
+            (self._folder / _SCENARIO).write_text(text, encoding="utf-8")
+            self._follow(world, (self._folder / _EVENTS).open("w+b"), 0)
+        except OSError as error:
+            raise RecordError(f"{self._folder}: cannot be written: {error.strerror}") from error
+
+    def resume(self, world: World, others: dict[str, object]) -> dict[str, Any]:
+        """Put a world that has not run back to the last good checkpoint; return what `save` was given.
+
+        Without any checkpoint the run starts from its beginning.
+
+        Raises:
+            RecordError: there are checkpoints and none is good, or they are of another run.
+        """
+        if not any((self._folder / name).exists() for name in (_STATE, _PREVIOUS)):
+            self.begin(world)
+            return {}
+        state = self._newest()
+        try:
+            file = (self._folder / _EVENTS).open("r+b")
+            world.log.replay(file, state["events"])
+            file.truncate(state["events"])
+        except OSError as error:
+            raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
+        self._parts = state["parts"]
+        for part in range(self._parts):
+            rows = read(self._folder / f"rows-{part}.state", self._facts)
+            world.recorder.rows += rows["rows"]
+            world.recorder.agent_rows += rows["agents"]
+        self._rows, self._agent_rows = state["rows"]
+        world.restore(state["world"], others)
+        self._follow(world, file, state["events"])
+        extra: dict[str, Any] = state["extra"]
+        return extra
+
+    def is_due(self, row: int) -> bool:
+        """Return whether a checkpoint is to be written after row number `row`."""
+        if isinstance(self._every, int):
+            return row % self._every == 0
+        return self._now() - self._last >= (self._every or PERIOD)
+
+    def save(self, world: World, others: dict[str, object], **extra: Any) -> None:
+        """Write a checkpoint, between two events; where that fails, the run goes on.
+
+        Args:
+            world: the run.
+            others: as of `World.save`.
+            extra: what `resume` is to return.
+        """
+        began = self._now()
+        try:
+            self._save(world, others, extra)
+            self.written += 1
+        except RecordError as error:
+            self.failed += 1
+            if self.failed & (self.failed - 1) == 0:
+                print(f"checkpoint {self.failed} failed: {error}", file=sys.stderr, flush=True)
+        # A checkpoint that takes long is due more rarely: it may cost a fiftieth of the run.
+        self._last = self._now() + 50 * (self._now() - began) * (self._every is None)
+
+    def close(self) -> None:
+        """Close the file of events."""
+        if self._events is not None:
+            self._events.file.close()
+
+    def end(self) -> None:
+        """Remove everything: the run has finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _save(self, world: World, others: dict[str, object], extra: dict[str, Any]) -> None:
+        events, recorder = world.log.flush(), world.recorder
+        assert self._events is not None
+        if not self._events.drain():
+            raise RecordError(f"{self._folder / _EVENTS}: cannot be written")
+        try:
+            os.fsync(self._events.file.fileno())
+        except OSError as error:
+            raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
+        rows = {
+            "rows": recorder.rows[self._rows :],
+            "agents": recorder.agent_rows[self._agent_rows :],
+        }
+        write(self._folder / f"rows-{self._parts}.state", rows, self._facts)
+        counts = len(recorder.rows), len(recorder.agent_rows)
+        state = {
+            "world": world.save(others),
+            "events": events,
+            "rows": counts,
+            "parts": self._parts + 1,
+            "extra": extra,
+        }
+        write(self._folder / _STATE, state, self._facts, keep=self._folder / _PREVIOUS)
+        self._parts += 1
+        self._rows, self._agent_rows = counts
+
+    def _newest(self) -> dict[str, Any]:
+        problems = []
+        for name in (_STATE, _PREVIOUS):
+            path = self._folder / name
+            try:
+                state = read(path, self._facts)
+            except RecordError as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                print(f"{problems[0]}; going on from {name}", file=sys.stderr, flush=True)
+            return state
+        raise RecordError("\n".join(problems))
+
+    def _follow(self, world: World, file: BinaryIO, written: int) -> None:
+        self._events = _EventFile(file, written)
+        world.log.file = self._events
+
+
+def scenario_of(directory: Path) -> Scenario:
+    """Return the scenario of a run that has not finished.
+
+    Raises:
+        RecordError: the directory holds none.
+    """
+    path = directory / FOLDER / _SCENARIO
+    if not path.is_file():
+        has_finished = (directory / "summary.json").exists()
+        what = "this run has finished" if has_finished else "no run was interrupted here"
+        raise RecordError(f"{directory}: there is nothing to resume: {what}")
+    try:
+        return loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from error
+
+
+def facts(scenario: Scenario, rule: str) -> dict[str, str]:
+    """Return what a checkpoint belongs to: a run is not resumed by another scenario or version."""
+    own = {name: version for name, version in versions().items() if name != "python"}
+    return {"scenario": hash8(scenario), "mixing": rule, **own}
