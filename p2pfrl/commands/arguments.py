@@ -50,6 +50,13 @@ Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
 Resume = Annotated[
     bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")
 ]
+ResumeRun = Annotated[
+    Path | None,
+    Parameter(
+        name="--resume",
+        help="A run directory whose run was killed or interrupted: go on from its last checkpoint.",
+    ),
+]
 Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands in --out.")]
 
 

@@ -29,7 +29,13 @@ class Watcher(Protocol):
 
 
 def run_scenario(
-    scenario: Scenario, out: Path | None, *, trace: bool, quiet: bool, as_json: bool
+    scenario: Scenario,
+    out: Path | None,
+    *,
+    trace: bool,
+    quiet: bool,
+    as_json: bool,
+    resuming: bool = False,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -39,11 +45,14 @@ def run_scenario(
         trace: keep every event.
         quiet: show no progress.
         as_json: print the summary as JSON.
+        resuming: go on from the last checkpoint in `out`.
     """
     directory = out or run_directory(scenario)
     with watching(scenario, quiet=quiet) as watcher:
-        record = simulate(scenario, out=directory, progress=watcher, trace=trace)
+        record = simulate(scenario, out=directory, progress=watcher, trace=trace, resuming=resuming)
     summary = record.summary
+    if summary["stopped_by"] == "interrupt" and not quiet:
+        print(f"to go on: p2pfrl scenario --resume {directory}", file=sys.stderr, flush=True)
     conclude(
         summary,
         directory,

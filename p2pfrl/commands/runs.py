@@ -25,6 +25,7 @@ from p2pfrl.commands.arguments import (
     Processes,
     Quiet,
     Resume,
+    ResumeRun,
     Seed,
     Seeds,
     Set,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def scenario(
-    file: str,
+    file: str | None = None,
     *,
     set: Set = (),
     seed: Seed = None,
@@ -57,6 +58,7 @@ def scenario(
     require_target: Target = False,
     transport: Transport = "memory",
     jobs: Processes = None,
+    resume: ResumeRun = None,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -67,6 +69,17 @@ def scenario(
     """
     from p2pfrl.commands.progress import conclude, run_directory, run_scenario
 
+    if resume is not None:
+        others = (file, *set, seed, out, jobs, None if transport == "memory" else transport)
+        if any(value is not None for value in others):
+            raise ScenarioError(
+                [
+                    f"--resume {resume}: a run goes on as it began: give no file and no other settings"
+                ]
+            )
+        return _resume(resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target)
+    if file is None:
+        raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
     chosen = Told(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
@@ -91,9 +104,22 @@ def scenario(
         conclude(summary, directory, write([directory]), as_json=json)
     else:
         summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
+    return _code(summary, require_target)
+
+
+def _resume(run: Path, *, quiet: bool, as_json: bool, trace: bool, needs_target: bool) -> int:
+    from p2pfrl.commands.progress import run_scenario
+    from p2pfrl.experiment.checkpoints import scenario_of
+
+    chosen = scenario_of(run)
+    summary = run_scenario(chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True)
+    return _code(summary, needs_target)
+
+
+def _code(summary: Mapping[str, Any], needs_target: bool) -> int:
     if summary["stopped_by"] == "interrupt":
         return INTERRUPTED
-    return MISSED_TARGET if require_target and not summary["target_reached"] else DONE
+    return MISSED_TARGET if needs_target and not summary["target_reached"] else DONE
 
 
 def compare(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -73,7 +74,8 @@ def simulate(
             if run.checkpoints is not None:
                 run.checkpoints.close()
     world.recorder.finish()
-    record = _record(scenario, world, run.reason, run.wall_seconds())
+    more = {} if not has_begun or _is_saved_whole(scenario) else {"episodes_began_anew": True}
+    record = _record(scenario, world, run.reason, run.wall_seconds(), more)
     if out is None:
         return record
     saved = save(record, out)
@@ -165,7 +167,15 @@ class _Run:
         return True
 
 
-def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Record:
+def _is_saved_whole(scenario: Scenario) -> bool:
+    """Whether a checkpoint holds the scenario's environments, too."""
+    rules = [make.environment.rule for make in scenario.makes if make.environment is not None]
+    return all(rule.is_saved_whole for rule in rules)
+
+
+def _record(
+    scenario: Scenario, world: World, reason: str, wall: float, more: Mapping[str, Any]
+) -> Record:
     recorder, (late, expired) = world.recorder, world.simulation.waited()
     rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
     parameters = world.blueprint.learning.stack.layout.pack(rows)
@@ -182,6 +192,7 @@ def _record(scenario: Scenario, world: World, reason: str, wall: float) -> Recor
             deadlines_expired=expired,
         ),
         mean_batch=world.trainer.mean_batch,
+        more=more,
     )
     digest = world.log.digest(parameters)
     return compose(

@@ -1,11 +1,16 @@
 """A simulated run that is stopped at any event and resumed ends as the run that was not stopped."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import p2pfrl
+from p2pfrl.core.errors import RecordError
 from p2pfrl.experiment import checkpoints
 from p2pfrl.experiment.run import resume
 from p2pfrl.laws.runs import Table, text
@@ -65,6 +70,31 @@ WORLDS: dict[str, Table] = {
         "mode": "central",
         "exchange": {"payload": "delta"},
         "compressor": {"kind": "error_feedback"},
+    },
+    "central, slow interfaces": {
+        "mode": "central",
+        "network": {"latency": "5ms", "bandwidth": "4kB/s"},
+    },
+    "cartpole, asynchronous": {
+        "environment": {"id": "CartPole-v1", "instances": 2},
+        "learner": {"kind": "ppo", "steps": 8, "update_epochs": 1, "num_minibatches": 1},
+        "schedule": {"kind": "asynchronous"},
+        "compute": {"speed": {"kind": "lognormal", "sigma": 0.5}},
+    },
+    "cartpole, pooled": {
+        "mode": "pooled",
+        "environment": {"id": "CartPole-v1", "instances": 2},
+        "learner": {"kind": "a2c", "steps": 8},
+    },
+    "dqn": {
+        "environment": {"id": "CartPole-v1", "instances": 2},
+        "learner": {"kind": "dqn", "steps": 8, "learn_start": 8, "batch_size": 4},
+    },
+    "tabular, loss": {
+        **{name: LOSSY[name] for name in ("network", "compute")},
+        **SHORT,
+        "environment": {"id": "gridworld"},
+        "learner": {"kind": "tabular_q"},
     },
     "hierarchical": {
         "mode": "hierarchical",
@@ -144,12 +174,133 @@ def check(scenario: Scenario, event: int, folder: Path, expected: Record) -> boo
     return True
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_a_run_that_is_killed_at_any_event_ends_as_if_it_had_not_been(name, tmp_path):
+def killed_at_every(step: int, name: str, folder: Path) -> int:
+    """Kill a world before every `step`-th event, resume it each time, and return how often."""
     scenario = world(WORLDS[name])
-    expected = p2pfrl.run(scenario, out=tmp_path / "whole")
-    step = 17
+    expected = p2pfrl.run(scenario, out=folder / "whole")
     killed = 0
-    while check(scenario, killed * step, tmp_path / str(killed), expected):
+    while check(scenario, killed * step, folder / str(killed), expected):
         killed += 1
-    assert killed >= 3
+    return killed
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been(name, tmp_path):
+    assert killed_at_every(23, name, tmp_path) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_run_that_is_killed_at_any_event_and_resumed_ends_as_if_it_had_not_been(name, tmp_path):
+    assert killed_at_every(1, name, tmp_path) >= 40
+
+
+LONG = {
+    "synchronous": text(8, 400, seed=5, checkpoint={"every": 7}, **LOSSY, **SHORT),
+    "asynchronous": text(
+        8, 400, seed=5, checkpoint={"every": "20ms"}, schedule={"kind": "asynchronous"}, **LOSSY
+    ),
+    "central": text(8, 400, seed=5, checkpoint={"every": 7}, mode="central", **LOSSY, **SHORT),
+    "faults": text(8, 400, seed=5, checkpoint={"every": 7}, faults=FAULTS[:5], **LOSSY, **SHORT),
+}
+
+
+def kill_after(seconds: float, file: Path, out: Path) -> None:
+    """Start the run as a process of its own and kill it, -9, `seconds` after its first checkpoint."""
+    command = [sys.executable, "-m", "p2pfrl", "scenario", str(file), "--quiet", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints" / "run.state").exists() and process.poll() is None:
+            assert time.monotonic() < deadline, "no checkpoint was written"
+            time.sleep(0.005)
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_a_process_that_is_killed_at_five_seeded_moments_is_resumed_to_the_same_digest(
+    name, tmp_path
+):
+    file = tmp_path / "long.toml"
+    file.write_text(LONG[name])
+    expected = p2pfrl.run(loads(LONG[name]))
+    interrupted = 0
+    for number, seconds in enumerate(np.random.default_rng(7).uniform(0.0, 0.8, 5)):
+        out = tmp_path / str(number)
+        kill_after(float(seconds), file, out)
+        if not (out / "summary.json").exists():
+            interrupted += 1
+            assert resume(out).summary["digest"] == expected.summary["digest"]
+    assert interrupted >= 3
+
+
+def test_the_command_resumes_a_killed_process_and_says_no_to_anything_else(tmp_path, capsys):
+    from p2pfrl.cli import main
+
+    file = tmp_path / "long.toml"
+    file.write_text(LONG["central"])
+    out = tmp_path / "run"
+    kill_after(0.0, file, out)
+    expected = p2pfrl.run(loads(LONG["central"])).summary["digest"]
+    assert main(["scenario", str(file), "--resume", str(out)]) == 2
+    assert "give no file and no other settings" in capsys.readouterr().err
+    assert main(["scenario", "--resume", str(out), "--json", "--quiet"]) == 0
+    assert expected in capsys.readouterr().out
+    assert main(["verify", str(out), "--quiet"]) == 0
+    assert main(["scenario", "--resume", str(out)]) == 1
+    assert "this run has finished" in capsys.readouterr().err
+
+
+def test_a_full_disk_and_a_torn_file_leave_the_last_good_checkpoint(tmp_path, monkeypatch, capsys):
+    scenario = world({**WORLDS["central, loss"], "checkpoint": {"every": 1}}, rounds=12)
+    expected = p2pfrl.run(scenario)
+    written = checkpoints.write
+    calls = []
+
+    def failing(path: Path, *args: object, **options: object) -> None:
+        calls.append(path)
+        if len(calls) in (8, 9, 13):
+            raise RecordError(f"{path}: cannot be written: No space left on device")
+        if len(calls) == 18:
+            raise KilledError
+        written(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoints, "write", failing)
+    with pytest.raises(KilledError):
+        p2pfrl.run(scenario, out=tmp_path / "run")
+    monkeypatch.undo()
+    assert "No space left on device" in capsys.readouterr().err
+    newest = tmp_path / "run" / "checkpoints" / "run.state"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert_equal(resume(tmp_path / "run"), expected)
+    assert "going on from run.previous" in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_scenario_are_refused_with_both_values(tmp_path):
+    scenario = world({})
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(20, patch)
+        with pytest.raises(KilledError):
+            p2pfrl.run(scenario, out=tmp_path)
+    copy = tmp_path / "checkpoints" / "scenario.toml"
+    copy.write_text(copy.read_text().replace("seed = 3", "seed = 4"))
+    with pytest.raises(RecordError, match=r"scenario: expected .*, got"):
+        resume(tmp_path)
+
+
+def test_a_run_without_a_checkpoint_starts_from_its_beginning(tmp_path):
+    scenario = world({})
+    expected = p2pfrl.run(scenario)
+
+    def die(*args: object) -> bool:
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "is_due", die)
+        with pytest.raises(KilledError):
+            p2pfrl.run(scenario, out=tmp_path)
+    assert_equal(resume(tmp_path), expected)

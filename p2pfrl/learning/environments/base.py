@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,14 @@ class Spec:
 
 
 class Problem(ABC):
-    """What a scenario's `environment` names: sizes, what varies over agents, and how it is simulated."""
+    """What a scenario's `environment` names: sizes, what varies over agents, and how it is simulated.
+
+    Attributes:
+        is_saved_whole: whether the state arrays hold everything, so that a resumed run goes on with
+            its episodes; else they begin anew.
+    """
+
+    is_saved_whole: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ class Gym(Problem):
         max_steps: time limit; None: the id's own.
         kwargs: of the constructor.
     """
+
+    is_saved_whole: ClassVar[bool] = False
 
     id: str
     max_steps: int | None = Field(default=None, ge=1)
