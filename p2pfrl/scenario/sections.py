@@ -40,7 +40,6 @@ from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.numbers import Number
-from p2pfrl.simulator import links
 
 Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
 COORDINATED: tuple[Mode, ...] = ("central", "hierarchical")
@@ -139,10 +138,6 @@ class Burst:
     loss_good: Probability = 0.0
     loss_bad: Probability = 1.0
 
-    def links(self, seed: int) -> links.Loss:
-        """Return the model of all links."""
-        return links.Burst(seed, self.good_to_bad, self.bad_to_good, self.loss_good, self.loss_bad)
-
 
 @rule
 class Independent:
@@ -153,10 +148,6 @@ class Independent:
     """
 
     probability: Probability = 0.0
-
-    def links(self, seed: int) -> links.Loss:
-        """Return the model of all links."""
-        return links.Independent(seed, self.probability) if self.probability else links.Never()
 
 
 LOSSES: dict[str, type] = {"independent": Independent, "burst": Burst}

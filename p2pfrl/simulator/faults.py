@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.rule import rule
@@ -56,6 +57,7 @@ class Fault(Composable, ABC):
     at: Seconds
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """What asks for messages that do not arrive in time."""
         return (Need.EVERY_MESSAGE,)

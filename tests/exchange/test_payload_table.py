@@ -129,7 +129,7 @@ def test_a_stale_table_is_weakened_and_its_counts_are_not():
 @pytest.mark.parametrize(
     ("tables", "reason"),
     [
-        ({"mode": "central", "coordinator": IMPORTANCE}, "payload 'table'"),
+        ({"mode": "central", "coordinator": IMPORTANCE}, "needs exchange.payload 'table'"),
         ({"mode": "gossip", "exchange": {"payload": "table"}}, "no meaning in mode gossip"),
         (
             {"mode": "central", "exchange": {"payload": "table"}, "learner": {"kind": "td"}},

@@ -145,5 +145,5 @@ kind = "guide"
     "learner", ['kind = "quadratic"', 'kind = "dqn"\n[environment]\nid = "CartPole-v1"']
 )
 def test_a_learner_without_a_policy_is_refused(learner):
-    with pytest.raises(ScenarioError, match="no policy that 'guide' could guide"):
+    with pytest.raises(ScenarioError, match="'guide' needs a learner with a policy"):
         loads(scenario(learner))

@@ -153,12 +153,15 @@ def test_agents_that_distill_agree_while_parameters_stay_apart(mode):
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ('[exchange]\npayload = "logits"\nshared = ["actor"]', "no parameters travel"),
+        (
+            '[exchange]\npayload = "logits"\nshared = ["actor"]',
+            "exchange.shared needs parameters that travel",
+        ),
         (
             '[exchange]\npayload = "logits"\norder = "combine_while_adapting"',
-            "no parameters are combined",
+            "exchange.order 'combine_while_adapting' needs parameters that travel",
         ),
-        ('[mixing]\nkind = "push_sum"', "steers parameters"),
+        ('[mixing]\nkind = "push_sum"', "mixing 'push_sum' needs parameters that travel"),
     ],
 )
 def test_what_works_on_parameters_is_refused_beside_it(more, reason):

@@ -64,7 +64,10 @@ def test_it_says_that_it_is_raw_experience_as_pooled_training_does():
         ({"mode": "central"}, "pooled"),
         ({"learner": "share = {count = 5000}"}, "transitions"),
         ({"payload": "parameters", "learner": "share = {count = 3}"}, 'payload = "transitions"'),
-        ({"more": '[compressor]\nkind = "quantize"'}, "would garble actions"),
+        (
+            {"more": '[compressor]\nkind = "quantize"'},
+            "'transitions' needs numbers that arrive exactly as they were sent",
+        ),
         ({"learner": 'moments = "reset"'}, "moments"),
     ],
 )

@@ -264,7 +264,10 @@ ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
     [
         ({"environment": {"id": "gridworld"}}, "rewards in .0, 1."),
         ({"schedule": {"kind": "asynchronous"}}, "use kind = 'synchronous'"),
-        ({"coordinator": {"aggregator": {"kind": "mean"}}}, "is read by 'optimistic'"),
+        (
+            {"coordinator": {"aggregator": {"kind": "mean"}}},
+            "needs coordinator.aggregator 'optimistic'",
+        ),
         (
             {
                 "coordinator": {
@@ -286,7 +289,10 @@ ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
             {"mode": "independent", "coordinator": {}},
             "learns from what becomes of its 'statistics'",
         ),
-        ({"exchange": {"payload": "parameters"}}, "'optimistic' reads payload 'statistics'"),
+        (
+            {"exchange": {"payload": "parameters"}},
+            "'optimistic' needs exchange.payload 'statistics'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(tables, reason):

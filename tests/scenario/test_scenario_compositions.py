@@ -263,7 +263,7 @@ REFUSED = {
     "a look-ahead that comes back within the parameters": (
         {"mode": "central", "correction": {"kind": "lookahead"}},
         "exchange.payload",
-        "needs 'gradient' or 'delta'",
+        "needs exchange.payload 'gradient' or 'delta'",
     ),
     "gradients taken for places": (
         {"mode": "central", "exchange": {"payload": "gradient"}},

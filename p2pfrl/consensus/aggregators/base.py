@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -46,11 +47,13 @@ class Aggregator(Composable, ABC):
     goes_on: ClassVar[bool] = False
 
     @property
+    @override
     def implied(self) -> Needs:
         """Returns, where agents tell them."""
         return (Need.RETURNS,) if self.score in OF_RETURNS else ()
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """The plain mean, by every other rule."""
         return (Need.PLAIN_MEAN,)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.core.needs import Need, Needs
@@ -34,6 +35,7 @@ class Latest(Aggregator):
     reduce: Literal["sum", "mean"] = "mean"
 
     @property
+    @override
     def needs(self) -> Needs:
         """Payloads that can be summed, where they are."""
         return (Need.SUMMANDS.of("reduce"),) if self.reduce == "sum" else ()

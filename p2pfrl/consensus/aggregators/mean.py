@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory, weighted_mean
 from p2pfrl.core.needs import Breaks, Need
@@ -36,6 +37,7 @@ class Mean(Aggregator):
     weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """The plain mean, where weights differ."""
         return () if self.weights == "uniform" else (Need.PLAIN_MEAN.of("weights"),)

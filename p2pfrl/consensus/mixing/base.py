@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
@@ -51,6 +52,7 @@ class Mixing(Composable, ABC):
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
 
     @property
+    @override
     def implied(self) -> Needs:
         """What `on_loss` needs."""
         return _NEEDS_ON_LOSS.get(self.on_loss, ())

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -48,17 +49,20 @@ class Participation(Composable, ABC):
     """
 
     @property
+    @override
     def implied(self) -> Needs:
         """The score of a message, and returns, where agents tell them."""
         score = (Need.ONE_SCORE,) if self.score is not None else ()
         return (*score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
 
     @property
+    @override
     def needs(self) -> Needs:
         """Rounds in which somebody is chosen."""
         return (Need.ROUNDS,)
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """Everyone's answer: not everyone is asked."""
         return (Need.EVERY_ANSWER,)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client
 from p2pfrl.consensus.staleness import Polynomial, Staleness
@@ -42,6 +44,7 @@ class Unhurried(ScheduleRule):
     staleness: Staleness
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """What asks for rounds, and for payloads whose age does not count."""
         limits = (Need.WHOLE_EXCHANGES.of("max_staleness"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
 from p2pfrl.consensus.schedules.central import Client, Coordinator
@@ -46,6 +47,7 @@ class Synchronous(ScheduleRule):
         return self.deadline / 2
 
     @property
+    @override
     def needs(self) -> Needs:
         """What `quorum` and `max_staleness` are for."""
         quorum = (Need.COORDINATOR.of("quorum"),) if self.quorum < 1.0 else ()
@@ -53,6 +55,7 @@ class Synchronous(ScheduleRule):
         return (*quorum, *((Need.NEIGHBORS.of("max_staleness"),) if is_limited else ()))
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """What asks for no rounds; where a share of the answers is enough, what asks for all."""
         early = (Need.BARRIER.of("quorum"), Need.EVERY_ANSWER.of("quorum"))

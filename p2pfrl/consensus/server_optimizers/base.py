@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
@@ -18,6 +19,7 @@ class ServerOptimizer(Composable, ABC):
     """x <- x + step (target - x)."""
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """The target itself: the model moves in its direction only."""
         return (Need.TARGET,)

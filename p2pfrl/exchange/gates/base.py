@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from typing_extensions import override
+
 from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -26,6 +28,7 @@ class Gate(Composable, ABC):
     is_common: ClassVar[bool] = False
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """What asks for messages that a closed gate holds back."""
         return (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES, Need.BOTH_ENDS)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -52,6 +53,7 @@ class Event(Gate):
     max_silence: int = Field(default=0, ge=0)
 
     @property
+    @override
     def needs(self) -> Needs:
         """Without a longest silence: that nothing is lost and somebody sends."""
         silent = (Need.LOSSLESS_LINKS.of("max_silence"), Need.PROGRESS.of("max_silence"))
@@ -108,6 +110,7 @@ class Performance(Event):
     window: int = Field(default=10, ge=1)
 
     @property
+    @override
     def needs(self) -> Needs:
         """Returns: without them it never opens again."""
         return (*super().needs, Need.RETURNS)
@@ -154,6 +157,7 @@ class Lag(Event):
     variance: float = Field(default=0.0, ge=0)
 
     @property
+    @override
     def needs(self) -> Needs:
         """Receivers that go on with what was sent last, which silence says still holds."""
         return (*super().needs, Need.LAST_PAYLOADS)

@@ -86,6 +86,7 @@ class Payload(Composable, ABC):
 
 OF_GRADIENTS: Needs = (
     Need.GRADIENTS,
+    Need.STEPS,
     OneOf("schedule.every", (1,), "a gradient is that of one local update"),
     OneOf("learner.moments", ("keep", "reset"), "the coordinator steps and the learner has none"),
 )
@@ -139,7 +140,7 @@ class Gradient(Payload):
     (A3C).
     """
 
-    needs: ClassVar[Needs] = (*OF_GRADIENTS, Need.STEPS)
+    needs: ClassVar[Needs] = OF_GRADIENTS
     needs_gradient: ClassVar[bool] = True
 
     def extract(self, turn: Turn) -> Vector:

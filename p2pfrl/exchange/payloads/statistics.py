@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from p2pfrl.core.needs import Need, Needs, OneOf
+from p2pfrl.core.needs import Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
@@ -63,7 +63,6 @@ class Fisher(_Told):
 
     needs: ClassVar[Needs] = (
         *OF_GRADIENTS,
-        Need.STEPS,
         OneOf("coordinator.aggregator", ("natural",), "no other knows what the visits mean"),
     )
     needs_gradient: ClassVar[bool] = True

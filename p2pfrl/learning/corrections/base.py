@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -34,12 +36,14 @@ class Correction(Composable):
     guided_by: ClassVar[str | None] = None
 
     @property
+    @override
     def implied(self) -> Needs:
         """Gradient steps that it can bend, and a policy that it can guide."""
         bends = (Need.GRADIENT_STEPS,) if self.bends else ()
         return (*bends, *((Need.POLICY,) if self.guided_by is not None else ()))
 
     @property
+    @override
     def breaks(self) -> Breaks:
         """Local training without correction."""
         return (Need.NO_CORRECTION,)

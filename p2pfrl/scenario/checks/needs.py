@@ -76,7 +76,7 @@ def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
         value = kind_of(_KINDS[one.key], value)
     if value not in one.values:
         known = " or ".join(map(repr, one.values))
-        yield path, f"{label} needs {known}, for {one.why}; got {show(value)}"
+        yield path, f"{label} needs {one.key} {known}, for {one.why}; got {show(value)}"
 
 
 def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
