@@ -4,46 +4,178 @@ Example:
     scenario = p2pfrl.load("ring_16.toml", overrides={"stop.rounds": 20})
     record = p2pfrl.run(scenario, seed=3)
     record.metrics["consensus_distance"]
+
+Everything that a user's own code needs is here: running, contracts of the axes, and checkers of
+those contracts. Names are imported when they are first used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from p2pfrl.results.versions import __version__
-from p2pfrl.scenario import Scenario, load
 
 if TYPE_CHECKING:
+    from p2pfrl.consensus.aggregators import Aggregator, Arrived
+    from p2pfrl.consensus.aggregators.check import check_aggregator
     from p2pfrl.consensus.mixing import Mixing
+    from p2pfrl.consensus.mixing.check import check_mixing
+    from p2pfrl.consensus.participation import Participation
+    from p2pfrl.consensus.participation.base import Standing
+    from p2pfrl.consensus.participation.check import check_participation
+    from p2pfrl.consensus.schedules.base import ScheduleRule
+    from p2pfrl.consensus.server_optimizers import ServerOptimizer
+    from p2pfrl.consensus.server_optimizers.check import check_server_optimizer
+    from p2pfrl.consensus.topologies import Topology
+    from p2pfrl.consensus.topologies.check import check_topology
+    from p2pfrl.core.errors import ContractError, P2PFRLError, ScenarioError
+    from p2pfrl.core.graph import Graph
+    from p2pfrl.core.needs import Need
+    from p2pfrl.core.parameters import Layout, Tensor, Vector
+    from p2pfrl.core.rng import generator
+    from p2pfrl.core.rule import rule
+    from p2pfrl.core.turn import Turn
+    from p2pfrl.core.types import Message
+    from p2pfrl.exchange.compressors import Compressor
+    from p2pfrl.exchange.compressors.base import Encoded
+    from p2pfrl.exchange.compressors.check import check_compressor
+    from p2pfrl.exchange.gates import Gate
+    from p2pfrl.exchange.gates.check import check_gate
+    from p2pfrl.exchange.payloads import Payload
+    from p2pfrl.exchange.payloads.check import check_payload
+    from p2pfrl.exchange.privacy import Privacy
+    from p2pfrl.experiment.compare import compare
+    from p2pfrl.experiment.run import resume
+    from p2pfrl.experiment.run import simulate as run
+    from p2pfrl.experiment.sweep import sweep
+    from p2pfrl.experiment.verify import verify
+    from p2pfrl.learning.corrections import Correction
+    from p2pfrl.learning.environments.base import Environment, Spec
+    from p2pfrl.learning.environments.check import check_environment
+    from p2pfrl.learning.learners.base import Learner
+    from p2pfrl.learning.learners.check import check_learner
+    from p2pfrl.learning.personal import Personal
     from p2pfrl.results.record import Record
+    from p2pfrl.results.record import load as load_record
+    from p2pfrl.scenario import Scenario, load, loads
 
-__all__ = ["Scenario", "__version__", "load", "run"]
+_HOMES = {
+    "p2pfrl.consensus.aggregators": ("Aggregator", "Arrived"),
+    "p2pfrl.consensus.aggregators.check": ("check_aggregator",),
+    "p2pfrl.consensus.mixing": ("Mixing",),
+    "p2pfrl.consensus.mixing.check": ("check_mixing",),
+    "p2pfrl.consensus.participation": ("Participation",),
+    "p2pfrl.consensus.participation.base": ("Standing",),
+    "p2pfrl.consensus.participation.check": ("check_participation",),
+    "p2pfrl.consensus.schedules.base": ("ScheduleRule",),
+    "p2pfrl.consensus.server_optimizers": ("ServerOptimizer",),
+    "p2pfrl.consensus.server_optimizers.check": ("check_server_optimizer",),
+    "p2pfrl.consensus.topologies": ("Topology",),
+    "p2pfrl.consensus.topologies.check": ("check_topology",),
+    "p2pfrl.core.errors": ("ContractError", "P2PFRLError", "ScenarioError"),
+    "p2pfrl.core.graph": ("Graph",),
+    "p2pfrl.core.needs": ("Need",),
+    "p2pfrl.core.parameters": ("Layout", "Tensor", "Vector"),
+    "p2pfrl.core.rng": ("generator",),
+    "p2pfrl.core.rule": ("rule",),
+    "p2pfrl.core.turn": ("Turn",),
+    "p2pfrl.core.types": ("Message",),
+    "p2pfrl.exchange.compressors": ("Compressor",),
+    "p2pfrl.exchange.compressors.base": ("Encoded",),
+    "p2pfrl.exchange.compressors.check": ("check_compressor",),
+    "p2pfrl.exchange.gates": ("Gate",),
+    "p2pfrl.exchange.gates.check": ("check_gate",),
+    "p2pfrl.exchange.payloads": ("Payload",),
+    "p2pfrl.exchange.payloads.check": ("check_payload",),
+    "p2pfrl.exchange.privacy": ("Privacy",),
+    "p2pfrl.experiment.compare": ("compare",),
+    "p2pfrl.experiment.run": ("resume",),
+    "p2pfrl.experiment.sweep": ("sweep",),
+    "p2pfrl.experiment.verify": ("verify",),
+    "p2pfrl.learning.corrections": ("Correction",),
+    "p2pfrl.learning.environments.base": ("Environment", "Spec"),
+    "p2pfrl.learning.environments.check": ("check_environment",),
+    "p2pfrl.learning.learners.base": ("Learner",),
+    "p2pfrl.learning.learners.check": ("check_learner",),
+    "p2pfrl.learning.personal": ("Personal",),
+    "p2pfrl.results.record": ("Record",),
+    "p2pfrl.scenario": ("Scenario", "load", "loads"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_RENAMED = {
+    "load_record": ("p2pfrl.results.record", "load"),
+    "run": ("p2pfrl.experiment.run", "simulate"),
+}
+
+__all__ = [
+    "Aggregator",
+    "Arrived",
+    "Compressor",
+    "ContractError",
+    "Correction",
+    "Encoded",
+    "Environment",
+    "Gate",
+    "Graph",
+    "Layout",
+    "Learner",
+    "Message",
+    "Mixing",
+    "Need",
+    "P2PFRLError",
+    "Participation",
+    "Payload",
+    "Personal",
+    "Privacy",
+    "Record",
+    "Scenario",
+    "ScenarioError",
+    "ScheduleRule",
+    "ServerOptimizer",
+    "Spec",
+    "Standing",
+    "Tensor",
+    "Topology",
+    "Turn",
+    "Vector",
+    "__version__",
+    "check_aggregator",
+    "check_compressor",
+    "check_environment",
+    "check_gate",
+    "check_learner",
+    "check_mixing",
+    "check_participation",
+    "check_payload",
+    "check_server_optimizer",
+    "check_topology",
+    "compare",
+    "generator",
+    "load",
+    "load_record",
+    "loads",
+    "resume",
+    "rule",
+    "run",
+    "sweep",
+    "verify",
+]
 
 
-def run(
-    scenario: Scenario,
-    *,
-    seed: int | None = None,
-    out: str | Path | None = None,
-    mixing: Mixing | None = None,
-    progress: Callable[[dict[str, float]], None] | None = None,
-    trace: bool = False,
-) -> Record:
-    """Run a scenario in the simulated world and return its record.
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name in _RENAMED:
+        home, original = _RENAMED[name]
+    elif name in _HOME:
+        home, original = _HOME[name], name
+    else:
+        raise AttributeError(f"module 'p2pfrl' has no attribute {name!r}")
+    value = getattr(import_module(home), original)
+    globals()[name] = value
+    return value
 
-    Args:
-        scenario: as `load` returned it.
-        seed: in place of the scenario's.
-        out: a directory for the record; no files are written without it.
-        mixing: a rule of your own, in place of the scenario's.
-        progress: called with every new row of metrics.
-        trace: keep every event in the record.
 
-    Raises:
-        P2PFRLError: the run cannot be built, or everyone waits for ever.
-    """
-    from p2pfrl.experiment.run import simulate
-
-    return simulate(scenario, seed=seed, out=out, mixing=mixing, progress=progress, trace=trace)
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return list(__all__)

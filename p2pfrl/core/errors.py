@@ -39,3 +39,7 @@ class WireError(P2PFRLError):
 
 class RecordError(P2PFRLError):
     """A run directory is missing, incomplete or not ours."""
+
+
+class ContractError(P2PFRLError):
+    """A rule, learner or environment breaks the contract of its axis; a `check_...` function says how."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from p2pfrl.consensus import topologies
 from p2pfrl.consensus.mixing import RULES
+from p2pfrl.consensus.mixing.check import play
 from p2pfrl.consensus.mixing.linear import MATRICES
 from p2pfrl.consensus.theory import matrix
 from p2pfrl.core.errors import TopologyError
@@ -27,42 +28,6 @@ def see(
     return Turn(
         agent, round, "update", start, own, 1, 0.0, (), 0.0, (0, agent, round), NoMemory(), own, to
     )
-
-
-def play(rule, graph: Graph, x: np.ndarray, rounds: int, train=lambda round, x: x) -> np.ndarray:
-    """Return `(n, d)` after rounds of `train` and mixing, where every message arrives; no input may be written to."""
-    rule, rows = rule.fit(graph), rule.weights(graph)
-    frozen = lambda vector: np.require(vector, requirements=["C"]).copy()  # noqa: E731
-    states = [rule.init(frozen(own)) for own in x]
-    for round in range(rounds):
-        trained = train(round, x)
-        turns = []
-        for i in range(graph.n):
-            own, start = frozen(trained[i]), frozen(x[i])
-            own.setflags(write=False)
-            start.setflags(write=False)
-            turns.append(see(i, own, start, round=round, to=graph.successors[i]))
-        states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
-        sent = {}
-        for i in range(graph.n):
-            for j in graph.successors[i]:
-                sent[i, j] = rule.payload(turns[i], states[i], j)
-                assert sent[i, j].shape == (rule.size(x.shape[1]),)
-                assert sent[i, j].dtype == x.dtype
-                assert rule.is_per_neighbor or np.array_equal(
-                    sent[i, j], sent[i, graph.successors[i][0]]
-                )
-        after = np.empty_like(x)
-        for i in range(graph.n):
-            received = {j: sent[j, i] for j in reversed(graph.predecessors[i])}
-            before = {j: vector.copy() for j, vector in received.items()}
-            mixed, states[i] = rule.mix(turns[i], received, rows[i], states[i])
-            assert mixed.dtype == x.dtype
-            assert not np.shares_memory(mixed, turns[i].own)
-            assert all(np.array_equal(received[j], before[j]) for j in before)
-            after[i] = mixed
-        x = after
-    return x
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Environment, Spec
 from p2pfrl.learning.environments.vary import columns
@@ -29,7 +29,7 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     a specification that makes sense.
 
     Raises:
-        P2PFRLError: naming the method and what is wrong with it.
+        ContractError: naming the method and what is wrong with it.
     """
     spec = environment.spec
     _check_spec(spec)
@@ -47,7 +47,7 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
         action, noise = _action(spec, streams), streams.uniform(_INSTANCES, spec.step_noise)
         names = set(environment.step(state, action, rows, noise)[3])
         if names != set(spec.measures):
-            raise P2PFRLError(
+            raise ContractError(
                 f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}"
             )
         after, reward, terminated, *measures = _repeat(
@@ -67,18 +67,18 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
 
 def _check_spec(spec: Spec) -> None:
     if (spec.actions > 0) == bool(spec.action_low) or len(spec.action_low) != len(spec.action_high):
-        raise P2PFRLError(
+        raise ContractError(
             "spec: expected either discrete actions or equally many action_low and action_high"
         )
     if any(
         not -np.inf < low < high < np.inf
         for low, high in zip(spec.action_low, spec.action_high, strict=True)
     ):
-        raise P2PFRLError(
+        raise ContractError(
             f"spec: actions need finite bounds, low below high: {spec.action_low}, {spec.action_high}"
         )
     if spec.states and spec.observation != spec.states:
-        raise P2PFRLError(
+        raise ContractError(
             f"spec: a tabular observation is one-hot, but {spec.observation} is not {spec.states}"
         )
 
@@ -90,7 +90,7 @@ def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row)
         )
         for name, values in part.items():
             if not np.array_equal(values, physics[name][subset]):
-                raise P2PFRLError(
+                raise ContractError(
                     f"physics: {name!r} of agents {subset} depends on which agents are asked for together"
                 )
 
@@ -107,16 +107,16 @@ def _repeat(
     kept = {name: values.copy() for name, values in rows.items()}
     results: tuple[NDArray[Any], ...] = call(*inputs, rows)
     if any(not np.array_equal(x, y) for x, y in zip(inputs, before, strict=True)):
-        raise P2PFRLError(f"{method}: changed its inputs")
+        raise ContractError(f"{method}: changed its inputs")
     if any(not np.array_equal(values, kept[name]) for name, values in rows.items()):
-        raise P2PFRLError(f"{method}: changed the physics")
+        raise ContractError(f"{method}: changed the physics")
     for subset in (list(range(len(_AGENTS))), *_SUBSETS):
         part = call(
             *(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()}
         )
         for whole, own in zip(results, part, strict=True):
             if not np.array_equal(whole[subset], own):
-                raise P2PFRLError(
+                raise ContractError(
                     f"{method}: rows of agents {subset} depend on the batch, or on a state of its own"
                 )
     return results
@@ -125,11 +125,11 @@ def _repeat(
 def _is(values: NDArray[Any], what: str, tail: tuple[int, ...], dtype: type[np.generic]) -> None:
     shape = (len(_AGENTS), _INSTANCES, *tail)
     if values.shape != shape or values.dtype != dtype:
-        raise P2PFRLError(
+        raise ContractError(
             f"{what}: expected {dtype.__name__} {shape}, got {values.dtype} {values.shape}"
         )
     if not np.isfinite(values).all():
-        raise P2PFRLError(f"{what}: not finite")
+        raise ContractError(f"{what}: not finite")
 
 
 def _action(spec: Spec, streams: Streams) -> NDArray[Any]:

@@ -1,0 +1,55 @@
+"""The contract of aggregators as a checker that anyone can run on a rule of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
+from p2pfrl.core.contract import name_of, pure, require, require_array
+
+_SIZE = 5
+
+
+def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
+    """Raise where an aggregator breaks the contract of `Aggregator`; return silently where it keeps it.
+
+    Checked for one to six payloads, in float32 and float64: the result has the payloads' shape and
+    dtype, is finite and a new array; inputs are left unchanged; equal inputs give equal results. With
+    `averages`: it lies between the payloads in every coordinate, and moves with them when all are
+    shifted.
+
+    Args:
+        rule: to be checked.
+        averages: False for a rule that reads something else than vectors to be averaged.
+
+    Raises:
+        ContractError: with what was expected and what was got.
+    """
+    where, rng = f"{name_of(rule)}.aggregate", np.random.default_rng(1)
+    for dtype in ("float32", "float64"):
+        for count in range(1, 7):
+            rows = rng.standard_normal((count, _SIZE)).astype(dtype)
+            weights = rng.integers(1, 9, count).astype(float)
+
+            def aggregate(vectors: np.ndarray, weights: np.ndarray = weights) -> np.ndarray:
+                received = [
+                    Arrived(i, vector, float(weight))
+                    for i, (vector, weight) in enumerate(zip(vectors, weights, strict=True))
+                ]
+                model = np.zeros_like(vectors[0])
+                return rule.aggregate(received, model, rule.init(model))[0]
+
+            rows.setflags(write=False)
+            out = pure(where, lambda r=rows: aggregate(r), [rows])  # type: ignore[misc]
+            require_array(out, where, (_SIZE,), rows.dtype)
+            require(
+                not np.shares_memory(out, rows), where, "the result shares memory with a payload"
+            )
+            if not averages:
+                continue
+            slack = 1e-5
+            low, high = rows.min(axis=0) - slack, rows.max(axis=0) + slack
+            between = bool(((out >= low) & (out <= high)).all())
+            require(between, where, f"{out} does not lie between its {count} payloads")
+            off = float(np.abs(aggregate(rows + rows.dtype.type(3.0)) - out - 3.0).max())
+            require(off < slack, where, f"payloads shifted by 3 move the result by {off:.3g} less")

@@ -1,0 +1,138 @@
+"""The contract of mixing rules as a checker that anyone can run on a rule of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.graph import Graph, undirected
+
+_AGENTS, _SIZE, _ROUNDS = 7, 3, 30
+
+Train = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
+"""(round, `(n, d)` where agents are) -> `(n, d)` where training takes them."""
+
+
+def check_mixing(rule: Mixing, graph: Graph | None = None, *, keeps_mean: bool = True) -> None:
+    """Raise where a mixing rule breaks the contract of `Mixing`; return silently where it keeps it.
+
+    Agents train and mix for some rounds on `graph`, in float32 and float64. Checked: rows of W name
+    oneself and those heard, in order, and sum to 1 (columns, where every neighbor gets a payload of
+    its own); payloads have `size` numbers and are one for all, unless they are per neighbor; inputs
+    are left unchanged; equal inputs give equal results; results are finite, of the agent's dtype, and
+    share no memory with it; agents that agree stay where they are; with `keeps_mean`, the mean over
+    agents moves as training moves it.
+
+    Args:
+        rule: to be checked.
+        graph: on which; a ring of seven agents by default.
+        keeps_mean: False for a rule that is not meant to keep the mean on this graph.
+
+    Raises:
+        ContractError: with the method, what was expected and what was got.
+        TopologyError: the rule refuses the graph.
+    """
+    ring = undirected(_AGENTS, [(i, (i + 1) % _AGENTS) for i in range(_AGENTS)])
+    graph = ring if graph is None else graph
+    rule.check(graph)
+    _check_weights(rule, graph)
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "float64"):
+        start = rng.standard_normal((graph.n, _SIZE)).astype(dtype)
+        steps = rng.standard_normal((_ROUNDS, graph.n, _SIZE)).astype(dtype)
+        alike = np.tile(start[:1], (graph.n, 1))
+        slack = 1e-3 if dtype == "float32" else 1e-9
+        stayed = play(rule, graph, alike, _ROUNDS)
+        drift = float(np.abs(stayed - alike).max())
+        where = f"{name_of(rule)}.mix"
+        require(drift < slack, where, f"agents that agree moved by {drift:.3g} without training")
+        after = play(rule, graph, start, 20 * _ROUNDS, partial(_train, steps))
+        if keeps_mean:
+            expected = (start + steps.sum(axis=0, dtype=np.float64)).mean(axis=0)
+            moved = float(np.abs(after.mean(axis=0) - expected).max())
+            message = (
+                f"the mean over agents is {moved:.3g} away from where training moved it; "
+                "pass keeps_mean=False if the rule is not meant to keep it"
+            )
+            require(moved < slack, where, message)
+
+
+def play(
+    rule: Mixing,
+    graph: Graph,
+    x: NDArray[np.floating],
+    rounds: int,
+    train: Train = lambda round, x: x,
+) -> NDArray[np.floating]:
+    """Return `(n, d)` after rounds of training and mixing in which every message arrives.
+
+    Every call is checked as `check_mixing` says.
+
+    Raises:
+        ContractError: the rule breaks its contract.
+    """
+    rule, name = rule.fit(graph), name_of(rule)
+    rows = rule.weights(graph)
+    states = [rule.init(own.copy()) for own in x]
+    for round in range(rounds):
+        trained = train(round, x)
+        turns = [
+            turn_of(i, _frozen(trained[i]), _frozen(x[i]), round=round, to=graph.successors[i])
+            for i in range(graph.n)
+        ]
+        states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
+        sent: dict[tuple[int, int], NDArray[np.floating]] = {}
+        for i in range(graph.n):
+            for j in graph.successors[i]:
+                payload = rule.payload(turns[i], states[i], j)
+                require_array(payload, f"{name}.payload", (rule.size(x.shape[1]),), x.dtype)
+                first = sent.setdefault((i, graph.successors[i][0]), payload)
+                is_one = rule.is_per_neighbor or np.array_equal(payload, first)
+                message = "neighbors get different payloads; set is_per_neighbor"
+                require(is_one, f"{name}.payload", message)
+                sent[i, j] = payload
+        after = np.empty_like(x)
+        for i in range(graph.n):
+            received = {j: _frozen(sent[j, i]) for j in reversed(graph.predecessors[i])}
+            turn, row, state = turns[i], rows[i], states[i]
+            inputs = [turn.own, turn.start, *received.values()]
+            call = lambda t=turn, r=received, w=row, s=state: rule.mix(t, r, w, s)  # noqa: E731
+            mixed, states[i] = pure(f"{name}.mix", call, inputs)
+            require_array(mixed, f"{name}.mix", x[i].shape, x.dtype)
+            apart = not np.shares_memory(mixed, turn.own)
+            require(apart, f"{name}.mix", "the result shares memory with turn.own; copy it")
+            after[i] = mixed
+        x = after
+    return x
+
+
+def _check_weights(rule: Mixing, graph: Graph) -> None:
+    rows, where = rule.weights(graph), f"{name_of(rule)}.weights"
+    require(len(rows) == graph.n, where, f"expected {graph.n} rows, got {len(rows)}")
+    sums = np.zeros(graph.n)
+    for i, row in enumerate(rows):
+        expected = sorted({i, *graph.predecessors[i]})
+        require(list(row) == expected, where, f"row {i}: expected keys {expected}, got {list(row)}")
+        for j, weight in row.items():
+            sums[j if rule.is_per_neighbor else i] += weight
+    what = "columns" if rule.is_per_neighbor else "rows"
+    off = float(np.abs(sums - 1.0).max())
+    require(off < 1e-12, where, f"{what} must sum to 1, one is off by {off:.3g}")
+
+
+def _train(
+    steps: NDArray[np.floating], round: int, x: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    return x + steps[round] if round < len(steps) else x
+
+
+def _frozen(vector: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return a copy that cannot be written to."""
+    copy = np.array(vector)
+    copy.setflags(write=False)
+    return copy

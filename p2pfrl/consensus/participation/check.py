@@ -1,0 +1,40 @@
+"""The contract of participation rules as a checker that anyone can run on a rule of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfrl.consensus.participation.base import Participation, Standing
+from p2pfrl.core.contract import name_of, require
+
+
+def check_participation(rule: Participation, agents: int = 8) -> None:
+    """Raise where a participation rule breaks the contract of `Participation`.
+
+    Checked over rounds and over sets of present agents: at least one of those present is chosen, in
+    ascending order; equal arguments give equal choices; `expected` lies between one and all.
+
+    Args:
+        rule: to be checked.
+        agents: number of agents n.
+
+    Raises:
+        ContractError: with what was expected and what was got.
+    """
+    name, rng = name_of(rule), np.random.default_rng(3)
+    where = f"{name}.choose"
+    model = np.zeros(3)
+    numbers = {agent: float(agent + 1) for agent in range(agents)}
+    trained = dict.fromkeys(range(agents), model)
+    for round in range(20):
+        count = int(rng.integers(1, agents + 1))
+        present = sorted(int(i) for i in rng.choice(agents, count, replace=False))
+        seen = Standing(1, model, numbers, numbers, trained, (1.0,))
+        chosen, again = (list(rule.choose(round, tuple(present), seen)) for _ in range(2))
+        require(chosen == again, where, f"round {round}: chose {chosen}, then {again}")
+        require(bool(chosen), where, f"round {round}: chose nobody of {present}")
+        require(set(chosen) <= set(present), where, f"chose {chosen}, but {present} are present")
+        require(chosen == sorted(chosen), where, f"expected ascending agents, got {chosen}")
+    expected = rule.expected(agents)
+    message = f"expected between 0 and {agents} agents, got {expected}"
+    require(0.0 <= expected <= agents, f"{name}.expected", message)

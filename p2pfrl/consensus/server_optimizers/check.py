@@ -1,0 +1,34 @@
+"""The contract of server optimizers as a checker that anyone can run on a rule of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
+from p2pfrl.core.contract import name_of, pure, require, require_array
+
+
+def check_server_optimizer(rule: ServerOptimizer) -> None:
+    """Raise where a server optimizer breaks the contract of `ServerOptimizer`.
+
+    Checked over some steps, in float32 and float64: the model keeps shape and dtype and stays finite;
+    inputs are left unchanged; equal inputs give equal results; a model at its target stays there.
+
+    Raises:
+        ContractError: with what was expected and what was got.
+    """
+    where, rng = f"{name_of(rule)}.step", np.random.default_rng(2)
+    for dtype in ("float32", "float64"):
+        model = rng.standard_normal(4).astype(dtype)
+        stayed, _ = rule.step(model, model.copy(), 1.0, rule.init(model))
+        moved = float(np.abs(stayed - model).max())
+        require(moved == 0.0, where, f"a model at its target moved by {moved:.3g}")
+        state = rule.init(model)
+        for _ in range(5):
+            target = (model + rng.standard_normal(4)).astype(dtype)
+            for vector in (model, target):
+                vector.setflags(write=False)
+            call = lambda m=model, t=target, s=state: rule.step(m, t, 0.5, s)  # noqa: E731
+            model, state = pure(where, call, [model, target])
+            require_array(model, where, (4,), np.dtype(dtype))
+            model = model.copy()

@@ -1,0 +1,53 @@
+"""The contract of topologies as a checker that anyone can run on a topology of their own."""
+
+from __future__ import annotations
+
+from p2pfrl.consensus.topologies.base import Topology, TopologyView
+from p2pfrl.core.contract import name_of, require
+from p2pfrl.core.errors import TopologyError
+
+
+def check_topology(topology: Topology, agents: tuple[int, ...] = (2, 3, 8, 16, 25)) -> None:
+    """Raise where a topology breaks the contract of `Topology`; return silently where it keeps it.
+
+    Checked for several sizes, seeds and rounds: the graph is a pure function of them, of the right
+    size, without self-loops, its receivers in order; a periodic topology repeats; over all rounds
+    every agent reaches every other. Sizes that it refuses with a `TopologyError` are skipped.
+
+    Args:
+        topology: to be checked.
+        agents: sizes to try.
+
+    Raises:
+        ContractError: with what was expected and what was got; or all sizes were refused.
+    """
+    where, accepted = f"{name_of(topology)}.at", 0
+    for n in agents:
+        try:
+            topology.at(n, 0, 0)
+        except TopologyError:
+            continue
+        accepted += 1
+        for seed in (0, 7):
+            for round in range(4):
+                graph, again = topology.at(n, seed, round), topology.at(n, seed, round)
+                require(
+                    graph == again, where, f"n = {n}: two graphs for seed {seed}, round {round}"
+                )
+                require(graph.n == n, where, f"expected {n} agents, got {graph.n}")
+                for i, receivers in enumerate(graph.successors):
+                    good = list(receivers) == sorted(set(receivers) - {i})
+                    message = f"n = {n}: agent {i} sends to {receivers}; no self-loops, ascending"
+                    require(good, where, message)
+                    inside = all(0 <= j < n for j in receivers)
+                    require(inside, where, f"n = {n}: agent {i} sends to {receivers}")
+            view = TopologyView(topology, n, seed)
+            require(
+                view.union.is_connected, where, f"n = {n}: the union over rounds is disconnected"
+            )
+            if view.period is not None:
+                repeats = topology.at(n, seed, view.period + 1) == topology.at(
+                    n, seed, 1 % view.period
+                )
+                require(repeats, where, f"n = {n}: does not repeat after {view.period} rounds")
+    require(accepted > 0, where, f"refused all of {agents} agents")

@@ -1,0 +1,85 @@
+"""What all contract checkers share: require a law, and compare arrays and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import ContractError
+from p2pfrl.core.turn import Memory, NoMemory, Turn
+
+T = TypeVar("T")
+
+
+def require(holds: bool, where: str, message: str) -> None:
+    """Raise a `ContractError` that says where a law is broken, unless it holds."""
+    if not holds:
+        raise ContractError(f"{where}: {message}")
+
+
+def name_of(rule: object) -> str:
+    """Return how messages call a rule: its class."""
+    return type(rule).__name__
+
+
+def require_array(
+    value: object, where: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, finite: bool = True
+) -> None:
+    """Require a finite array of this shape and dtype."""
+    expected = f"expected an array {shape} of {dtype}"
+    require(isinstance(value, np.ndarray), where, f"{expected}, got {type(value).__name__}")
+    assert isinstance(value, np.ndarray)
+    got = f"{expected}, got {value.shape} of {value.dtype}"
+    require(value.shape == shape and value.dtype == dtype, where, got)
+    require(not finite or bool(np.isfinite(value).all()), where, "expected finite numbers")
+
+
+def pure(where: str, call: Callable[[], T], inputs: Sequence[NDArray[Any]]) -> T:
+    """Call twice; require that no input is written to and that both results are the same bytes."""
+    before = [array.copy() for array in inputs]
+    first, second = call(), call()
+    kept = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(inputs, before, strict=True))
+    require(kept, where, "changed its inputs; make a new array")
+    require(same(first, second), where, "gave two results for equal inputs; draw from `turn` alone")
+    return first
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two results are equal, arrays byte for byte."""
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def turn_of(
+    agent: int,
+    own: NDArray[Any],
+    start: NDArray[Any] | None = None,
+    *,
+    round: int = 0,
+    to: Sequence[int] = (),
+    memory: Memory | None = None,
+) -> Turn:
+    """Return an exchange of one agent, whose neighbors know it exactly."""
+    return Turn(
+        agent=agent,
+        round=round,
+        kind="update",
+        start=own if start is None else start,
+        own=own,
+        env_steps=1,
+        loss=0.0,
+        returns=(),
+        rate=0.0,
+        key=(0, agent, round),
+        memory=NoMemory() if memory is None else memory,
+        sent=own,
+        to=to,
+    )

@@ -1,0 +1,58 @@
+"""The contract of compressors as a checker that anyone can run on a compressor of their own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.needs import Need
+from p2pfrl.exchange.compressors.base import Compressor
+
+
+def check_compressor(rule: Compressor) -> None:
+    """Raise where a compressor breaks the contract of `Compressor`; return silently where it keeps it.
+
+    Checked for vectors of one to forty numbers, in float32 and float64, over three messages each:
+    bytes stay within `limit`; what is decoded is what the sender says that receivers know, byte for
+    byte; inputs are left unchanged; equal inputs give equal messages; an exact compressor gives the
+    vector back.
+
+    Raises:
+        ContractError: with the method, what was expected and what was got.
+    """
+    name, rng = name_of(rule), np.random.default_rng(5)
+    for dtype in (np.dtype("<f4"), np.dtype("<f8")):
+        for size in (1, 2, 7, 40):
+            vector = rng.standard_normal(size).astype(dtype)
+            state, known = rule.init(np.zeros_like(vector)), None
+            for count in range(3):
+                sent = np.multiply(vector, 1 + count, dtype=dtype)
+                sent.setflags(write=False)
+                turn = turn_of(0, sent, round=count)
+                call = lambda v=sent, t=turn, s=state: _plain(rule.encode(v, t, s))  # noqa: E731
+                data, told, state = pure(f"{name}.encode", call, [sent])
+                raw, most = data.tobytes(), rule.limit(size, dtype.itemsize)
+                fits = len(raw) <= most
+                require(fits, f"{name}.limit", f"{len(raw)} bytes for {size} numbers, limit {most}")
+                decoded = rule.decode(memoryview(raw), size, dtype)
+                if rule.is_difference:
+                    message: Any = SimpleNamespace(payload=decoded, encoding=rule.encoding)
+                    received, known = rule.receive(message, known)
+                    require(
+                        received is not None, f"{name}.receive", "a message in order is unknown"
+                    )
+                    assert received is not None
+                    decoded = received
+                require_array(decoded, f"{name}.decode", (size,), dtype)
+                agrees = decoded.tobytes() == told.tobytes()
+                require(agrees, f"{name}.decode", "is not what the sender says receivers know")
+                if Need.EXACT_MESSAGES not in rule.breaks:
+                    exact = np.array_equal(decoded, sent)
+                    require(exact, f"{name}.decode", "an exact compressor changed the vector")
+
+
+def _plain(made: Any) -> tuple[Any, Any, Any]:
+    return made.data, made.known, made.state

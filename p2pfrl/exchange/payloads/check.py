@@ -1,0 +1,47 @@
+"""The contract of payloads as a checker that anyone can run on a payload of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.turn import NoMemory
+from p2pfrl.exchange.payloads.base import Payload
+
+
+class _Gradient(NoMemory):
+    """The memory of an agent whose learner computes a gradient that leads from `start` to `own`."""
+
+    def __init__(self, gradient: Vector) -> None:
+        self._gradient = gradient
+
+    def recall(self, name: str) -> Vector:
+        """Return the gradient."""
+        return self._gradient
+
+
+def check_payload(rule: Payload) -> None:
+    """Raise where a payload of parameters breaks the contract of `Payload`.
+
+    Checked: one agent's payload leads a coordinator at the agent's start to where the agent is, and
+    half the way when it is scaled by one half; inputs are left unchanged; equal inputs give equal
+    vectors.
+
+    Raises:
+        ContractError: with the method, what was expected and what was got.
+    """
+    name, rng = name_of(rule), np.random.default_rng(6)
+    start, own = rng.standard_normal(6), rng.standard_normal(6)
+    for vector in (start, own):
+        vector.setflags(write=False)
+    turn = turn_of(0, own, start, memory=_Gradient(start - own))
+    payload = pure(f"{name}.extract", lambda: rule.extract(turn), [start, own])
+    require_array(payload, f"{name}.extract", (6,), own.dtype)
+    target = rule.target(start, payload)
+    off = float(np.abs(target - own).max())
+    message = f"leads a coordinator at the agent's start {off:.3g} away from the agent"
+    require(off < 1e-9, f"{name}.target", message)
+    half = rule.target(start, rule.scaled(payload, start, 0.5))
+    off = float(np.abs(half - (start + own) / 2).max())
+    require(off < 1e-9, f"{name}.scaled", f"half a payload leads {off:.3g} away from half the way")

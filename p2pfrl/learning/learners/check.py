@@ -1,0 +1,95 @@
+"""The contract of learners as a checker that anyone can run on a learner of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.contract import name_of, require
+from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.learners.base import Learner, Task
+from p2pfrl.learning.trainer import Trainer
+
+_AGENTS, _INSTANCES, _UPDATES, _SEED = 5, 3, 2, 1
+_GROUPS: tuple[tuple[Sequence[int], ...], ...] = (
+    ((4,), (3,), (2,), (1,), (0,)),
+    ((0, 4), (1, 2, 3)),
+    ((3, 1), (4, 0, 2)),
+)
+
+
+def check_learner(learner: Learner, environment: Problem | None = None) -> None:
+    """Raise where a learner breaks the contract of `Learner`; return silently where it keeps it.
+
+    Five agents learn two updates each, all together, alone, and in groups. Checked: parameters and
+    state are finite; a seed gives one result; an agent's result is the same to the last bit whoever
+    shares its batch; what a learner promises as the least steps of an update it takes; evaluation,
+    where there is one, is repeatable and does not depend on the batch.
+
+    Args:
+        learner: to be checked.
+        environment: what agents act in; None for a learner that has none.
+
+    Raises:
+        ContractError: with what was expected and what was got.
+    """
+    name = name_of(learner)
+    together = _train(learner, environment, (range(_AGENTS),))
+    for array_name, values in {"parameters": together.parameters, **together.state}.items():
+        finite = not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
+        require(finite, f"{name}.update", f"{array_name} is not finite")
+    _same(together, _train(learner, environment, (range(_AGENTS),)), name, "the same run again")
+    for groups in _GROUPS:
+        found = _train(learner, environment, groups)
+        _same(together, found, name, f"batches {[list(group) for group in groups]}")
+    stack = together.stack
+    together.freeze(0)
+    together.compute([0])
+    steps = together.steps(0)
+    least = f"min_steps is {stack.min_steps}, but an update took {steps}"
+    require(steps >= stack.min_steps, f"{name}.min_steps", least)
+    rows = together.parameters
+    evaluated = stack.evaluate(range(_AGENTS), rows, 2, 3)
+    if evaluated is not None:
+        alone = [stack.evaluate([i], rows[i : i + 1], 2, 3) for i in range(_AGENTS)]
+        expected = np.concatenate([values for values in alone if values is not None])
+        where = f"{name}.evaluate"
+        require(np.array_equal(evaluated, expected), where, "depends on who shares the batch")
+
+
+def _train(
+    learner: Learner, environment: Problem | None, groups: Sequence[Sequence[int]]
+) -> Trainer:
+    """Return the trainer after some updates of everyone, computed group by group."""
+    trainer = Trainer(learner.prepare(_task(environment)), _AGENTS, same_start=False)
+    for _ in range(_UPDATES):
+        for group in groups:
+            trainer.update(group)
+    return trainer
+
+
+def _task(environment: Problem | None) -> Task:
+    if environment is None:
+        return Task(_SEED, _AGENTS)
+    defaults = environment.spec.physics.items()
+    columns = {name: np.full(_AGENTS, float(value)) for name, value in defaults}
+    physics = environment.physics(_SEED, range(_AGENTS), columns)
+    simulator, evaluator = (
+        environment.simulator(physics, instances, _SEED) for instances in (_INSTANCES, 2)
+    )
+    return Task(_SEED, _AGENTS, simulator, evaluator)
+
+
+def _same(a: Trainer, b: Trainer, name: str, what: str) -> None:
+    pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
+        ("parameters", a.parameters, b.parameters)
+    ]
+    pairs += [(key, values, b.state[key]) for key, values in a.state.items()]
+    for key, first, second in pairs:
+        for agent in range(_AGENTS):
+            equal = np.array_equal(first[agent], second[agent])
+            message = f"{what}: {key} of agent {agent} differs; rows must not depend on the batch"
+            require(equal, f"{name}.update", message)
