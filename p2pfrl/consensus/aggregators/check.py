@@ -6,6 +6,7 @@ import numpy as np
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
 from p2pfrl.core.contract import name_of, pure, require, require_array
+from p2pfrl.core.rng import Purpose, generator
 
 _SIZE = 5
 
@@ -25,7 +26,7 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
-    where, rng = f"{name_of(rule)}.aggregate", np.random.default_rng(1)
+    where, rng = f"{name_of(rule)}.aggregate", generator(1, Purpose.CHECK)
     for dtype in ("float32", "float64"):
         for count in range(1, 7):
             rows = rng.standard_normal((count, _SIZE)).astype(dtype)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
 from p2pfrl.core.graph import Graph, undirected
+from p2pfrl.core.rng import Purpose, generator
 
 _AGENTS, _SIZE, _ROUNDS = 7, 3, 30
 
@@ -41,7 +42,7 @@ def check_mixing(rule: Mixing, graph: Graph | None = None, *, keeps_mean: bool =
     graph = ring if graph is None else graph
     rule.check(graph)
     _check_weights(rule, graph)
-    rng = np.random.default_rng(0)
+    rng = generator(0, Purpose.CHECK)
     for dtype in ("float32", "float64"):
         start = rng.standard_normal((graph.n, _SIZE)).astype(dtype)
         steps = rng.standard_normal((_ROUNDS, graph.n, _SIZE)).astype(dtype)

@@ -6,6 +6,7 @@ import numpy as np
 
 from p2pfrl.consensus.participation.base import Participation, Standing
 from p2pfrl.core.contract import name_of, require
+from p2pfrl.core.rng import Purpose, generator
 
 
 def check_participation(rule: Participation, agents: int = 8) -> None:
@@ -21,7 +22,7 @@ def check_participation(rule: Participation, agents: int = 8) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
-    name, rng = name_of(rule), np.random.default_rng(3)
+    name, rng = name_of(rule), generator(3, Purpose.CHECK)
     where = f"{name}.choose"
     model = np.zeros(3)
     numbers = {agent: float(agent + 1) for agent in range(agents)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.core.contract import name_of, pure, require, require_array
+from p2pfrl.core.rng import Purpose, generator
 
 
 def check_server_optimizer(rule: ServerOptimizer) -> None:
@@ -17,7 +18,7 @@ def check_server_optimizer(rule: ServerOptimizer) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
-    where, rng = f"{name_of(rule)}.step", np.random.default_rng(2)
+    where, rng = f"{name_of(rule)}.step", generator(2, Purpose.CHECK)
     for dtype in ("float32", "float64"):
         model = rng.standard_normal(4).astype(dtype)
         stayed, _ = rule.step(model, model.copy(), 1.0, rule.init(model))

@@ -9,6 +9,7 @@ import numpy as np
 
 from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
 from p2pfrl.core.needs import Need
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.exchange.compressors.base import Compressor
 
 
@@ -23,7 +24,7 @@ def check_compressor(rule: Compressor) -> None:
     Raises:
         ContractError: with the method, what was expected and what was got.
     """
-    name, rng = name_of(rule), np.random.default_rng(5)
+    name, rng = name_of(rule), generator(5, Purpose.CHECK)
     for dtype in (np.dtype("<f4"), np.dtype("<f8")):
         for size in (1, 2, 7, 40):
             vector = rng.standard_normal(size).astype(dtype)

@@ -6,6 +6,7 @@ import numpy as np
 
 from p2pfrl.core.contract import name_of, pure, require, turn_of
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.exchange.gates.base import Gate
 
@@ -27,7 +28,7 @@ def check_gate(rule: Gate) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
-    rule, rng = rule.bind(4), np.random.default_rng(4)
+    rule, rng = rule.bind(4), generator(4, Purpose.CHECK)
     where = f"{name_of(rule)}.decide"
     start = np.zeros(6)
     state = rule.init(start.copy())

@@ -6,6 +6,7 @@ import numpy as np
 
 from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.exchange.payloads.base import Payload
 
@@ -31,7 +32,7 @@ def check_payload(rule: Payload) -> None:
     Raises:
         ContractError: with the method, what was expected and what was got.
     """
-    name, rng = name_of(rule), np.random.default_rng(6)
+    name, rng = name_of(rule), generator(6, Purpose.CHECK)
     start, own = rng.standard_normal(6), rng.standard_normal(6)
     for vector in (start, own):
         vector.setflags(write=False)
