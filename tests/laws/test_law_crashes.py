@@ -37,14 +37,14 @@ def world(
 def heard(patch: pytest.MonkeyPatch, sender: int) -> dict[int, list[int]]:
     """Return, filled during the next run, the rounds in which each agent mixed a payload of `sender`."""
     rounds: dict[int, list[int]] = {}
-    perform = Agent._perform
+    perform = Agent.perform
 
     def watch(agent: Agent, action: Action) -> None:
         if isinstance(action, Mix) and any(message.sender == sender for message in action.received):
             rounds.setdefault(agent.id, []).append(action.round)
         perform(agent, action)
 
-    patch.setattr(Agent, "_perform", watch)
+    patch.setattr(Agent, "perform", watch)
     return rounds
 
 

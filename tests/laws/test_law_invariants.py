@@ -39,7 +39,7 @@ class Watch:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Stand between agents and what they do."""
-        perform, carry_out = Agent._perform, Coordinator.perform
+        perform, carry_out = Agent.perform, Coordinator.perform
 
         def of_agent(agent: Agent, action: Action) -> None:
             if isinstance(action, Mix):
@@ -53,7 +53,7 @@ class Watch:
                 self.mix(COORDINATOR, action)
             carry_out(coordinator, action)
 
-        patch.setattr(Agent, "_perform", of_agent)
+        patch.setattr(Agent, "perform", of_agent)
         patch.setattr(Coordinator, "perform", of_coordinator)
 
 

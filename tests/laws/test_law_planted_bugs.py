@@ -86,7 +86,7 @@ NOT_ABOUT_MIXING = ("determinism",)
 
 @pytest.mark.parametrize("law", [name for name in LAWS if name not in NOT_ABOUT_MIXING])
 def test_every_law_fails_if_agents_do_not_mix(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    perform = Agent._perform
+    perform = Agent.perform
 
     def keep_own(agent: Agent, action: Action) -> None:
         if isinstance(action, Mix):
@@ -94,7 +94,7 @@ def test_every_law_fails_if_agents_do_not_mix(law: str, monkeypatch: pytest.Monk
         if not isinstance(action, Adopt):
             perform(agent, action)
 
-    monkeypatch.setattr(Agent, "_perform", keep_own)
+    monkeypatch.setattr(Agent, "perform", keep_own)
     with pytest.raises(AssertionError):
         LAWS[law]()
 
@@ -120,7 +120,7 @@ def test_the_reference_catches_another_order_of_sums(monkeypatch: pytest.MonkeyP
 def test_the_invariants_catch_a_payload_that_is_applied_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    perform = Agent._perform
+    perform = Agent.perform
     last: dict[int, Mix] = {}
 
     def again(agent: Agent, action: Action) -> None:
@@ -138,8 +138,8 @@ def test_the_invariants_catch_a_payload_that_is_applied_twice(
 
     watch = invariants.Watch()
     watch.install(monkeypatch)
-    seen = Agent._perform
-    monkeypatch.setattr(Agent, "_perform", again)
+    seen = Agent.perform
+    monkeypatch.setattr(Agent, "perform", again)
     perform = seen
     invariants.play(6, 5)
     assert max(watch.applied.values()) > 1
