@@ -1,4 +1,4 @@
-"""What the README says is so: its commands run and print what it shows, its programs run, its lists are complete.
+"""README and documentation are true: commands run and print what they show, programs run, lists are complete.
 
 Long commands run with fewer rounds, seeds and processes; commands of two hosts run on this one, at
 the same time. Installing is not repeated here: .ci/run does it from nothing.
@@ -20,6 +20,8 @@ from p2pfrl.commands.listing import entries
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 README = ROOT / "README.md"
+DOCS = tuple(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "algorithms", "deployment"))
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 pytestmark = pytest.mark.skipif(
     not README.is_file(), reason="the README is found in a source checkout"
 )
@@ -41,17 +43,18 @@ class Command:
         return shlex.join(self.words)
 
 
-def text():
-    return README.read_text("utf-8")
+def text(*pages):
+    return "\n".join(page.read_text("utf-8") for page in pages or (README,))
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", text(), flags=re.DOTALL | re.MULTILINE)
+def blocks(language, *pages):
+    found = text(*pages or (README,))
+    return re.findall(rf"^```{language}\n(.*?)^```$", found, flags=re.DOTALL | re.MULTILINE)
 
 
-def steps():
+def steps(*pages):
     """Yield what is to be run, in order: one command, or one on each host at the same time."""
-    for block in blocks("console"):
+    for block in blocks("console", *pages):
         _, *parts = re.split(r"^([a-z]?)\$ ", block, flags=re.MULTILINE)
         commands = []
         for host, part in zip(parts[::2], parts[1::2], strict=True):
@@ -93,23 +96,33 @@ def run(command, directory, port):
     )
 
 
-def test_every_console_command_runs_and_prints_what_the_readme_shows(tmp_path):
-    found = list(steps())
-    assert {commands[0].words[0] for commands in found} >= {
-        "new",
-        "validate",
-        "scenario",
-        "verify",
-        "sweep",
-        "compare",
-        "pki",
-        "peer",
-        "collect",
-    }
-    assert [command.host for commands in found for command in commands if command.host] == [
-        "a",
-        "b",
-    ]
+def test_every_console_command_of_the_readme_runs_and_prints_what_it_shows(tmp_path):
+    found = list(steps(README))
+    assert {commands[0].words[0] for commands in found} >= {"new", "validate", "scenario", "verify"}
+    run_all(found, tmp_path)
+    assert (tmp_path / "runs/modes/report.html").stat().st_size > 0
+
+
+def test_every_console_command_of_the_documentation_runs_and_prints_what_it_shows(tmp_path):
+    found = list(steps(*DOCS))
+    used = {commands[0].words[0] for commands in found}
+    assert used >= {"new", "validate", "scenario", "verify", "sweep", "pki", "peer", "collect"}
+    hosts = [command.host for commands in found for command in commands if command.host]
+    assert hosts == ["a", "b"]
+    run_all(found, tmp_path)
+    assert (tmp_path / "runs/both/report.html").stat().st_size > 0
+
+
+def test_no_other_page_shows_console_commands():
+    rest = [page for page in PAGES if page not in (README, *DOCS)]
+    assert not blocks("console", *rest)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_bytes()) <= 9000
+
+
+def run_all(found, tmp_path):
     for commands in found:
         port = free_port()
         started = [(command, run(command, tmp_path, port)) for command in commands]
@@ -120,8 +133,6 @@ def test_every_console_command_runs_and_prints_what_the_readme_shows(tmp_path):
             for _, process in started:
                 process.kill()
                 process.communicate()
-    assert (tmp_path / "runs/modes/report.html").stat().st_size > 0
-    assert (tmp_path / "runs/both/report.html").stat().st_size > 0
 
 
 def check(command, output, errors, code):
@@ -165,7 +176,7 @@ def test_every_command_is_named():
     }
 
 
-@pytest.mark.parametrize("program", blocks("python") if README.is_file() else [])
+@pytest.mark.parametrize("program", blocks("python", *PAGES) if README.is_file() else [])
 def test_every_program_runs(program, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -175,7 +186,7 @@ def test_every_program_runs(program, tmp_path):
 
 
 def test_a_rule_of_ones_own_takes_the_place_of_the_scenarios():
-    program = next(block for block in blocks("python") if "class Clipped" in block)
+    program = next(block for block in blocks("python", *PAGES) if "class Clipped" in block)
     namespace = {"__name__": "readme"}
     exec(program.replace('"stop.rounds": 10', '"stop.rounds": 4'), namespace)
     own = namespace["record"].metrics["consensus_distance"][-1]
@@ -184,7 +195,7 @@ def test_a_rule_of_ones_own_takes_the_place_of_the_scenarios():
 
 
 def test_the_table_of_rules_is_what_list_prints():
-    section = text().split("## What there is\n")[1].split("\n## ")[0]
+    section = text(ROOT / "docs" / "rules.md")
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, flags=re.MULTILINE))
     for axis in (entry["name"] for entry in entries("")):
         there_is = [entry["name"].split(".")[0] for entry in entries(axis)]
@@ -205,13 +216,18 @@ def test_the_commands_for_a_fresh_machine_are_those_of_ci():
         ("-e '.[test]'", ".venv/bin/python -m pytest"),
     ]
     script = (ROOT / ".ci/run").read_text("utf-8")
-    assert "pip\" install --quiet -e '.[test]'\n" in script
+    assert "pip\" install --quiet -e '.[test,docs]'\n" in script
     assert 'python" -m pytest\n' in script
 
 
-def test_links_and_pictures_lead_to_files():
-    targets = re.findall(r"\]\(([^)#]+)\)", text())
-    assert targets
-    assert [
-        target for target in targets if "://" not in target and not (ROOT / target).is_file()
-    ] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    there = [target for target in targets if "://" not in target]
+    assert [target for target in there if not (page.parent / target).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_import_nothing_deeper_than_the_package(page):
+    found = re.findall(r"^\s*(?:from|import) (p2pfrl\S*)", page.read_text("utf-8"), re.MULTILINE)
+    assert set(found) <= {"p2pfrl"}

@@ -1,0 +1,123 @@
+"""Generated parts of the documentation: tables of sections, rules and laws, made from the package at build time."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from p2pfrl.catalog import TABLES, table
+from p2pfrl.commands.listing import entries
+from p2pfrl.core.docs import attributes, reference, summary
+from p2pfrl.laws import laws
+from p2pfrl.scenario import hierarchy, sections
+from p2pfrl.scenario.environment import EnvironmentSection
+from p2pfrl.scenario.groups import Group
+
+_SECTIONS = {
+    "stop": sections.Stop,
+    "environment": EnvironmentSection,
+    "exchange": sections.Exchange,
+    "coordinator": sections.Coordinator,
+    "hierarchy": hierarchy.Hierarchy,
+    "network": sections.Network,
+    "compute": sections.Compute,
+    "availability": sections.Availability,
+    "evaluation": sections.Evaluation,
+    "checkpoint": sections.Checkpoint,
+    "groups": Group,
+}
+_RULES = {
+    "learner": "learners",
+    "schedule": "schedules",
+    "topology": "topologies",
+    "mixing": "mixing",
+    "correction": "corrections",
+    "personal": "personal",
+    "gate": "gates",
+    "compressor": "compressors",
+    "privacy": "privacy",
+    "faults": "faults",
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace `<!-- generate: NAME -->` by what NAME generates."""
+    return re.sub(r"<!-- generate: (\w+) -->", lambda match: _GENERATE[match[1]](), markdown)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _type(annotation: Any) -> str:
+    text = str(annotation)
+    text = re.sub(r"Annotated\[([^,\[\]]*).*", r"\1", text)
+    text = re.sub(r"(typing|p2pfrl[\w.]*|pydantic[\w.]*)\.", "", text)
+    match = re.fullmatch(r"<class '(?:.*\.)?(\w+)'>", text)
+    return _cell(match[1] if match else text)
+
+
+def _default(value: Any) -> str:
+    if repr(value) == "PydanticUndefined":
+        return ""
+    return _cell(f"`{value!r}`")
+
+
+def _options(cls: type) -> str:
+    """Return the table of the options of a section or rule."""
+    told, known = attributes(cls), getattr(cls, "__pydantic_fields__", {})
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        info = known.get(field.name)
+        name = "from" if field.name == "from_" else field.name
+        default = "" if info is None or info.default_factory else _default(info.default)
+        kind = "" if info is None else _type(info.annotation)
+        rows.append(f"| `{name}` | {kind} | {default} | {_cell(told.get(field.name, ''))} |")
+    return "\n".join(rows) if len(rows) > 2 else "No options."
+
+
+def _scenario() -> str:
+    parts = ["## The file itself\n", _options(sections.Scenario)]
+    for name, cls in _SECTIONS.items():
+        title = f"[[{name}]]" if name == "groups" else f"[{name}]"
+        parts.append(f"\n## `{title}`\n\n{summary(cls)}\n\n{_options(cls)}")
+    for name, axis in _RULES.items():
+        title = f"[[{name}]]" if name == "faults" else f"[{name}]"
+        kinds = ", ".join(f"[`{kind}`](options.md#{axis}-{kind})" for kind in table(axis))
+        parts.append(f"\n## `{title}`\n\n`kind` is one of {kinds}; its options stand beside it.")
+    return "\n".join(parts)
+
+
+def _rules() -> str:
+    parts = []
+    for axis in TABLES:
+        parts.append(f"\n## {axis}\n")
+        for kind, cls in table(axis).items():
+            if not dataclasses.is_dataclass(cls):
+                continue
+            paper = reference(cls)
+            parts.append(f"\n### {kind} {{ #{axis}-{kind} }}\n\n{_cell(summary(cls))}\n")
+            parts.append(f"\n*{_cell(paper)}*\n" if paper else "")
+            parts.append(_options(cls))
+    return "\n".join(parts)
+
+
+def _laws() -> str:
+    rows = ["| law | it states | source |", "|---|---|---|"]
+    rows += [
+        f"| `{name}` | {_cell(law.title)} | {_cell(law.source)} |" for name, law in laws().items()
+    ]
+    return "\n".join(rows)
+
+
+def _recipes() -> str:
+    rows = ["| recipe | what it is | reference |", "|---|---|---|"]
+    rows += [
+        f"| `{entry['name']}` | {_cell(entry['summary'])} | {_cell(entry['reference'])} |"
+        for entry in entries("recipes")
+    ]
+    return "\n".join(rows)
+
+
+_GENERATE = {"scenario": _scenario, "rules": _rules, "laws": _laws, "recipes": _recipes}
