@@ -44,7 +44,7 @@ from p2pfrl.core.types import (
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors import Compressor
 from p2pfrl.exchange.gates import Gate
-from p2pfrl.exchange.inbox import Inbox, RememberingInbox
+from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
 from p2pfrl.exchange.outbox import Outbox
 from p2pfrl.exchange.payloads import Payload, Shared
 from p2pfrl.exchange.privacy import Privacy
@@ -149,20 +149,12 @@ class Rules:
         """Return an inbox that remembers what these rules need."""
         stands_in = self.mixing.on_loss == "last_known"
         if not (stands_in or self.compressor.is_difference):
-            return Inbox()
+            return PLAIN
         return RememberingInbox(self.compressor, self.max_staleness, stands_in=stands_in)
 
     def outbox(self, encoder: Encoder, parts: tuple[str, ...]) -> Outbox:
         """Return an outbox with these rules, for payloads of the shared `parts`."""
-        return Outbox(
-            gate=self.gate,
-            correction=self.correction,
-            privacy=self.privacy,
-            compressor=self.compressor,
-            encoder=encoder,
-            score=self.score,
-            parts=self.payload.parts(parts),
-        )
+        return Outbox(self, encoder, self.payload.parts(parts))
 
 
 class Agent(Stateful):

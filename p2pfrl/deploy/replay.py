@@ -191,8 +191,8 @@ class Replay:
         recorder = self.recorder
         due: list[tuple[int, Callable[[], None]]] = []
 
-        def post(when: int, write: Callable[[], None]) -> None:
-            due.append((when, write))
+        def post(when: int, write: Callable[..., None], *args: int) -> None:
+            due.append((when, partial(write, *args)))
 
         recorder.follow_clock(post, lambda: True, None, _nothing)
         events: list[_Event] = [

@@ -29,6 +29,10 @@ class Inbox(Stateful):
         return {}
 
 
+PLAIN = Inbox()
+"""One for all agents: it has no state."""
+
+
 class RememberingInbox(Inbox):
     """The inbox of an agent that remembers what its neighbors sent.
 

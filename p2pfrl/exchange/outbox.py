@@ -30,6 +30,34 @@ class Correction(Protocol):
         """Return what travels beside the payload, `(extras k,)`; None where nothing does."""
 
 
+class Outgoing(Protocol):
+    """The rules that a payload passes on its way out."""
+
+    @property
+    def gate(self) -> Gate:
+        """Whether to send."""
+
+    @property
+    def correction(self) -> Correction:
+        """What travels beside the payload."""
+
+    @property
+    def privacy(self) -> Privacy:
+        """What may be sent instead."""
+
+    @property
+    def compressor(self) -> Compressor:
+        """How it is encoded."""
+
+    @property
+    def score(self) -> Callable[[Turn], float] | None:
+        """What receivers rank senders by; None for nothing."""
+
+
+_NO_REPLIES: dict[int, Frame] = {}
+"""One empty dict for all agents that never answered: it is replaced, and nothing is added to it."""
+
+
 class Outbox(Stateful):
     """Makes the frames of one agent.
 
@@ -38,47 +66,29 @@ class Outbox(Stateful):
             changed; None where they say everything, and before the first.
 
     Args:
-        gate, correction, privacy, compressor: the rules.
+        rules: of the agent.
         encoder: makes the frames.
-        score: what receivers rank senders by; None for nothing.
         parts: names of the parts in a payload.
     """
 
     __slots__ = (
-        "_compressor",
         "_compressor_state",
-        "_correction",
         "_encoder",
-        "_gate",
         "_gate_state",
         "_parts",
-        "_privacy",
         "_replies",
-        "_score",
+        "_rules",
         "known",
     )
     STATE: ClassVar[tuple[str, ...]] = ("known", "_gate_state", "_compressor_state", "_replies")
 
-    def __init__(
-        self,
-        *,
-        gate: Gate,
-        correction: Correction,
-        privacy: Privacy,
-        compressor: Compressor,
-        encoder: Encoder,
-        score: Callable[[Turn], float] | None,
-        parts: tuple[str, ...],
-    ) -> None:
+    def __init__(self, rules: Outgoing, encoder: Encoder, parts: tuple[str, ...]) -> None:
         self.known: Vector | None = None
-        self._gate, self._gate_state = gate, GateState()
-        self._correction = correction
-        self._privacy = privacy
-        self._compressor, self._compressor_state = compressor, CompressorState()
+        self._rules = rules
         self._encoder = encoder
-        self._score = score
         self._parts = parts
-        self._replies: dict[int, Frame] = {}
+        self._gate_state, self._compressor_state = GateState(), CompressorState()
+        self._replies = _NO_REPLIES
 
     def begin(self, start: Vector, first: Vector) -> None:
         """Initialize what the rules remember.
@@ -87,12 +97,12 @@ class Outbox(Stateful):
             start: `(k,)` the agent's shared vector before its first exchange.
             first: `(k',)` a vector like all that will be sent.
         """
-        self._gate_state = self._gate.init(start)
-        self._compressor_state = self._compressor.init(first)
+        self._gate_state = self._rules.gate.init(start)
+        self._compressor_state = self._rules.compressor.init(first)
 
     def admits(self, payload: Vector, turn: Turn) -> bool:
         """Return whether the gate lets `payload` out; asked once per exchange."""
-        is_open, self._gate_state = self._gate.decide(payload, turn, self._gate_state)
+        is_open, self._gate_state = self._rules.gate.decide(payload, turn, self._gate_state)
         return is_open
 
     def frame(self, payload: Vector, turn: Turn, seen: Turn) -> Frame:
@@ -103,14 +113,16 @@ class Outbox(Stateful):
             turn: the exchange; `turn.own` is what was made of the agent to send.
             seen: the exchange with the agent's own vector.
         """
-        if self._correction.extras:
-            extra = self._correction.extra(seen)
+        if self._rules.correction.extras:
+            extra = self._rules.correction.extra(seen)
             payload = payload if extra is None else np.concatenate([payload, extra])
-        made = self._compressor.encode(self._privacy.release(payload), turn, self._compressor_state)
+        made = self._rules.compressor.encode(
+            self._rules.privacy.release(payload), turn, self._compressor_state
+        )
         self._compressor_state = made.state
-        if self._compressor.is_difference:
+        if self._rules.compressor.is_difference:
             self.known = made.known
-        return self._encode(made.data, turn, self._compressor.encoding)
+        return self._encode(made.data, turn, self._rules.compressor.encoding)
 
     def whole(self, turn: Turn) -> Frame | None:
         """Return a frame that says everything receivers know; None where every frame does."""
@@ -122,7 +134,7 @@ class Outbox(Stateful):
 
     def remember(self, receiver: int, frame: Frame) -> None:
         """Keep the answer to `receiver`, for when its question comes again."""
-        self._replies[receiver] = frame
+        self._replies = {**self._replies, receiver: frame}
 
     def reply(self, receiver: int) -> Frame:
         """Return the last answer to `receiver`."""
@@ -142,12 +154,13 @@ class Outbox(Stateful):
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}
 
     def _encode(self, data: NDArray[Any], turn: Turn, encoding: str) -> Frame:
+        score = self._rules.score
         return self._encoder.encode(
             data,
             kind=turn.kind,
             round=turn.round,
             weight=float(turn.env_steps),
-            score=self._score(turn) if self._score else 0.0,
+            score=score(turn) if score is not None else 0.0,
             encoding=encoding,
             parts=self._parts,
         )
