@@ -32,6 +32,7 @@ class Need(Enum):
     STATIC_GRAPH = "one graph for all rounds"
     ORDER = "a mixing rule without an order of its own"
     MEMORY = "what its agents remember beside their parameters"
+    MASS = "the mass that every agent holds"
 
     EXACT_MESSAGES = "numbers that arrive exactly as they were sent"
     EVERY_NUMBER = "all numbers of a message"

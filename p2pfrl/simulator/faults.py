@@ -174,7 +174,7 @@ class Lossy(Fault):
 class Leave(AgentFault):
     """Agents leave for good and say so."""
 
-    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+    breaks: ClassVar[Breaks] = (*_OF_ONE_AGENT, Need.MASS)
 
     def strike_one(self, world: Afflicted, agent: int) -> None:
         """Take it away."""
@@ -185,7 +185,7 @@ class Leave(AgentFault):
 class Join(AgentFault):
     """Agents that were not there before start at this time, and catch up with their neighbors' round."""
 
-    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+    breaks: ClassVar[Breaks] = (*_OF_ONE_AGENT, Need.MASS)
 
     def newcomers(self) -> Sequence[int]:
         """Return its agents."""

@@ -41,6 +41,7 @@ class Life:
         training: number of the local update under way, or of the next one.
         slowness: factor of the time that its local work takes.
         saved: what it learns with, as of its last checkpoint; what a restart begins with.
+        memory: what the agent itself remembered then.
         completed: rounds completed by then.
         messages_late, deadlines_expired: of its ended lives.
     """
@@ -52,6 +53,7 @@ class Life:
     training: int = 0
     slowness: float = 1.0
     saved: Snapshot | None = None
+    memory: State | None = None
     completed: int = 0
     messages_late: int = 0
     deadlines_expired: int = 0
@@ -79,6 +81,7 @@ _PLAIN = (
     "incarnation",
     "training",
     "slowness",
+    "memory",
     "completed",
     "messages_late",
     "deadlines_expired",
@@ -217,7 +220,9 @@ class Simulation:
     def keep(self, agent: int, completed: int) -> None:
         """Remember the agent as it is now, after `completed` rounds: what a restart resumes from."""
         life = self._lives[agent]
+        assert life.actor is not None
         life.saved, life.completed = self._trainer.snapshot(agent), completed
+        life.memory = life.actor.body.save()
 
     # The verbs of faults.
 
@@ -315,6 +320,8 @@ class Simulation:
             life.messages_late += life.actor.schedule.messages_late
             life.deadlines_expired += life.actor.schedule.deadlines_expired
         life.actor = self._make(agent)
+        if life.memory is not None:
+            life.actor.body.restore(life.memory)
         self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:
             if self._is_over(peer) or not self._network.can_reach(agent, peer):

@@ -203,10 +203,10 @@ REFUSED = {
         "compressor",
         "exactly as they were sent",
     ),
-    "push-sum whose agents forget": (
-        {"mixing": {"kind": "push_sum"}, "faults": CRASH},
+    "push-sum whose agents take their mass away": (
+        {"mixing": {"kind": "push_sum"}, "faults": [{"at": "1s", "kind": "leave", "agents": [0]}]},
         "faults.0",
-        "beside their parameters",
+        "the mass that every agent holds",
     ),
     "top-k of parameters": ({"compressor": TOPK}, "compressor", "too little of the parameters"),
     "top-k of a model, centrally": (

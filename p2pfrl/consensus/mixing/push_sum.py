@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights
+from p2pfrl.consensus.mixing.base import Mixing, State, Weights
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -70,7 +70,13 @@ class PushSum(Mixing):
 
     is_stateful: ClassVar[bool] = True
     is_per_neighbor: ClassVar[bool] = True
-    needs: ClassVar[Needs] = (*STATEFUL, Need.EXACT_MESSAGES, Need.FULL_WEIGHT)
+    needs: ClassVar[Needs] = (
+        Need.MASS,
+        Need.PARAMETERS,
+        Need.FREE_MOMENTS,
+        Need.EXACT_MESSAGES,
+        Need.FULL_WEIGHT,
+    )
     breaks: ClassVar[Breaks] = (Need.ORDER,)
 
     on_loss: Literal["fold"] = "fold"

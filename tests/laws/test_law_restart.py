@@ -1,0 +1,76 @@
+"""Agents that crash and restart keep what their rule remembers: the invariants of the rule hold."""
+
+import numpy as np
+import pytest
+
+from p2pfrl.consensus.mixing.push_sum import PushSum, _Mass
+from p2pfrl.experiment.run import simulate
+from p2pfrl.laws.runs import text
+from p2pfrl.laws.watch import watched
+from p2pfrl.scenario import loads
+
+CRASHES = [
+    {"at": "250ms", "kind": "crash", "agents": [1, 4]},
+    {"at": "700ms", "kind": "restart", "agents": [1]},
+    {"at": "900ms", "kind": "restart", "agents": [4]},
+    {"at": "1300ms", "kind": "crash", "agents": [0]},
+    {"at": "1500ms", "kind": "restart", "agents": [0]},
+]
+
+
+def world(seed, schedule, **tables):
+    network = {"latency": "5ms", "jitter": "20ms", "loss": 0.2, "peer_timeout": "100ms"}
+    return loads(
+        text(
+            6,
+            600,
+            seed=seed,
+            mixing={"kind": "push_sum"},
+            topology={"kind": "directed_ring"},
+            learner=PLAIN,
+            network=network,
+            compute={
+                "seconds_per_env_step": "20ms",
+                "speed": {"kind": "uniform", "low": 0.5, "high": 1.5},
+            },
+            schedule=schedule,
+            faults=CRASHES,
+            **tables,
+        )
+    )
+
+
+SCHEDULES = {
+    "synchronous": {"kind": "synchronous", "deadline": "100ms"},
+    "asynchronous": {"kind": "asynchronous", "staleness": {"kind": "constant"}},
+}
+
+
+PLAIN = {"lr": 0.0, "initial_spread": 1.0, "dimension": 3}
+
+
+def starts(seed):
+    alone = text(6, 1, seed=seed, learner=PLAIN, mode="independent")
+    return simulate(loads(alone)).parameters
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_push_sum_finds_the_exact_mean_though_agents_crash_and_restart(seed):
+    record = simulate(world(seed, SCHEDULES["asynchronous"]))
+    assert record.summary["messages_dropped"] > 100
+    mean = starts(seed).mean(axis=0)
+    np.testing.assert_allclose(record.parameters, np.tile(mean, (6, 1)), atol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_no_mass_is_lost_with_a_crash_at_agents_and_under_way(seed, schedule):
+    with watched(PushSum, "mix") as calls:
+        simulate(world(seed, SCHEDULES[schedule]))
+    last = {arguments[0].agent: _Mass(*result[1]) for arguments, result in calls}
+    held = sum(mass.own for mass in last.values())
+    given = {(i, j): total for i, mass in last.items() for j, total in mass.given.items()}
+    had = {(j, i): total for i, mass in last.items() for j, total in mass.had.items()}
+    under_way = sum(total - had.get(edge, 0.0) for edge, total in given.items())
+    expected = np.append(starts(seed).sum(axis=0), 6.0)
+    np.testing.assert_allclose(held + under_way, expected, atol=1e-12)
