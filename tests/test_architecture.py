@@ -216,7 +216,9 @@ print(json.dumps([name for name in ("torch", "gymnasium", "matplotlib", "scipy",
     assert json.loads(done.stdout) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "learners"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list", "learners"], ["validate", "ring_16.toml"]]
+)
 def test_the_first_answers_of_the_command_line_import_nothing_heavy(arguments):
     program = f"""
 import sys

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.results.record import load_summary
-from p2pfrl.scenario.load import load, loads
+from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
 
 _INTERRUPT = "interrupt"  # what a summary says stopped a run that is not whole
