@@ -182,7 +182,6 @@ class Agent(Stateful):
         "_mixing_state",
         "_model",
         "_observer",
-        "_order",
         "_outbox",
         "_port",
         "_returns",
@@ -223,7 +222,6 @@ class Agent(Stateful):
         self.id = id
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
-        self._order = ORDERS[rules.order]
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
         self._exchanges = 0
         start = rules.payload.read(model)
@@ -273,7 +271,7 @@ class Agent(Stateful):
             self._port.send(action.to, self._outbox.skip(action.round))
             return
         seen, is_new = self._exchange(action.round, action.kind, action.to)
-        turn = self._order.outgoing(seen)
+        turn = ORDERS[self._rules.order].outgoing(seen)
         own = self._rules.payload.extract(turn)
         if is_new and not self._outbox.admits(own, turn):
             self._port.send(action.to, self._outbox.skip(action.round))
@@ -323,7 +321,7 @@ class Agent(Stateful):
             received |= stand_ins
             factors |= dict.fromkeys(stand_ins, 1.0)
         weights = mixing.effective(row, self.id, factors)
-        mixed, self._mixing_state = self._order.combine(
+        mixed, self._mixing_state = ORDERS[self._rules.order].combine(
             mixing, turn, received, weights, self._mixing_state
         )
         return mixed

@@ -29,7 +29,7 @@ BENCHMARKS: dict[str, str] = {
     "wire_100mb_vs_socket": "wire:large",
     "wire_tls_vs_plain": "wire:tls",
     "tcp_16_agents_vs_alone": "deployment:bench",
-    "startup": "startup:bench",
+    "startup_help": "startup:bench",
 }
 """Name -> where it is measured."""
 

@@ -33,4 +33,4 @@ def bench(quick: bool) -> Iterator[Result]:
     base = median(seconds["numpy"])
     for name, (_, aim) in _COMMANDS.items():
         against = f"python -c 'import numpy', {base:.3f} s; at most {aim}"
-        yield Result(f"startup_{name}", median(seconds[name]) / base, "", against)
+        yield Result(f"startup_{name}", median(seconds[name]) / base, "x", against)
