@@ -94,11 +94,9 @@ def write(path: Path, state: State, facts: Mapping[str, str], *, keep: Path | No
     """
     from safetensors.numpy import save
 
-    packer = _Packer()
-    tree = {"facts": dict(facts), "state": packer.pack(dict(state)), "objects": packer.objects}
-    text = json.dumps(tree, separators=(",", ":"))
-    arrays = {str(number): value for number, value in enumerate(packer.arrays)}
-    content = save(arrays, {"tree": text, "checksum": _checksum(text, packer.arrays)})
+    text, found = pack(state, facts)
+    arrays = {str(number): value for number, value in enumerate(found)}
+    content = save(arrays, {"tree": text, "checksum": _checksum(text, found)})
     try:
         write_atomically(path, content, keep=keep)
     except OSError as error:
@@ -142,6 +140,25 @@ def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     ) as error:
         raise RecordError(f"{path}: not a saved state: {error}") from error
     return unpacked
+
+
+def pack(state: State, facts: Mapping[str, str] | None = None) -> tuple[str, list[NDArray[Any]]]:
+    """Return a state as JSON and the arrays that it refers to, in order."""
+    packer = _Packer()
+    packed = packer.pack(dict(state))
+    tree = {"facts": dict(facts or {}), "state": packed, "objects": packer.objects}
+    return json.dumps(tree, separators=(",", ":")), packer.arrays
+
+
+def unpack(text: str, arrays: list[NDArray[Any]]) -> dict[str, Any]:
+    """Return the state that `pack` made `text` and `arrays` of.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: they are no state.
+    """
+    tree = json.loads(text)
+    state: dict[str, Any] = _Unpacker(tree["objects"], arrays).unpack(tree["state"])
+    return state
 
 
 def _check_size(path: Path) -> None:

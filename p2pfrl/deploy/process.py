@@ -186,7 +186,7 @@ async def _deploy(
         nodes: list[Node] = []
 
         def save(agent: int, round: int) -> None:
-            checkpoints.save(agent, round, trainer)
+            checkpoints.save(agent, round, trainer, nodes[0].actors[agent].body.save())
 
         layout = blueprint.learning.stack.layout
         journal = Journal(
@@ -207,9 +207,12 @@ async def _deploy(
                 return blueprint.coordinator(
                     port, trainer, Notes(journal, agent), agent, incarnation
                 )
-            return blueprint.agent(
+            actor = blueprint.agent(
                 agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True
             )
+            if agent in checkpoints.memories:
+                actor.body.restore(checkpoints.memories[agent])
+            return actor
 
         node = Node(
             own,

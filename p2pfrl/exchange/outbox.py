@@ -147,9 +147,16 @@ class Outbox(Stateful):
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state; in a later incarnation frames count anew, and kept answers are made anew."""
+        """Take over a state; in a later incarnation frames count anew, and kept answers are made anew.
+
+        What receivers know is not certain then: messages that say what changed begin with one that
+        builds on nothing.
+        """
+        first = self._compressor_state
         super().restore(state)
         if not self._encoder.restore(state["encoder"]):
+            if self._rules.compressor.is_difference:
+                self.known, self._compressor_state = None, first
             made = self._encoder.again
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}
 

@@ -20,10 +20,11 @@ from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.files import write_atomically
+from p2pfrl.core.state import State, pack, unpack
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.net.fleet import Fleet
 
-_PARAMETERS, _STATE = "parameters", "state."
+_PARAMETERS, _STATE, _MEMORY = "parameters", "state.", "memory."
 _NAMES = {
     "float64": "F64",
     "float32": "F32",
@@ -45,6 +46,7 @@ class Checkpoints:
 
     Attributes:
         problems: why checkpoints were refused where an older one was good.
+        memories: agent -> what it remembered beside what it learns with, as restored.
 
     Args:
         directory: where they are.
@@ -53,6 +55,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, scenario: str) -> None:
         self.problems: list[str] = []
+        self.memories: dict[int, State] = {}
         self._directory = directory
         self._scenario = scenario
 
@@ -111,18 +114,27 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError, RecursionError, P2PFRLError) as error:
             raise RecordError(f"{path}: not a table of addresses: {error}") from error
 
-    def save(self, agent: int, round: int, trainer: Trainer) -> None:
+    def save(self, agent: int, round: int, trainer: Trainer, memory: State | None = None) -> None:
         """Save an agent at the end of `round`.
+
+        Args:
+            agent: whose.
+            round: that ended.
+            trainer: has what it learns with.
+            memory: what it remembers beside that.
 
         Raises:
             RecordError: it cannot be written; what was saved before is intact.
         """
         tensors = _tensors(trainer.snapshot(agent))
+        text, arrays = pack(memory or {})
+        tensors |= {f"{_MEMORY}{number}": array for number, array in enumerate(arrays)}
         metadata = {
             "round": str(round),
             "index": str(trainer.snapshot(agent).index),
             "scenario": self._scenario,
             "agent": str(agent),
+            "memory": text,
         }
         path = self._path(agent)
         data = save(tensors, metadata | {"digest": _digest(tensors, metadata)})
@@ -180,7 +192,11 @@ class Checkpoints:
                         raise RecordError(
                             f"{path}: {name}: expected {value.shape} {value.dtype}, got {shape} {dtype}"
                         )
-                tensors = {name: file.get_tensor(name) for name in expected}
+                kept = sorted(
+                    (name for name in file.keys() if name.startswith(_MEMORY)),  # noqa: SIM118  # not a dict
+                    key=lambda name: int(name.removeprefix(_MEMORY)),
+                )
+                tensors = {name: file.get_tensor(name) for name in (*expected, *kept)}
         except (SafetensorError, OSError, ValueError) as error:
             raise RecordError(f"{path}: not a checkpoint: {error}") from error
         digest = metadata.pop("digest", "")
@@ -188,6 +204,12 @@ class Checkpoints:
             raise RecordError(
                 f"{path}: damaged: its contents do not have the checksum {digest or '(none)'}"
             )
+        try:
+            memory = unpack(metadata["memory"], [tensors[name] for name in kept])
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            raise RecordError(f"{path}: not a checkpoint: {error}") from error
+        if memory:
+            self.memories[agent] = memory
         state = {name: tensors[_STATE + name] for name in own.state}
         return Snapshot(tensors[_PARAMETERS], state, int(metadata["index"])), int(metadata["round"])
 

@@ -46,6 +46,7 @@ class Node:
         clock: nanoseconds since it began.
         mesh: its links.
         schedules: the state machines of its agents.
+        actors: the agents and coordinators here, by id.
         stopwatch: when it sent, received and trained.
 
     Args:
@@ -78,6 +79,7 @@ class Node:
         self.clock = WallClock(self.loop)
         self.stopwatch = Stopwatch(Timings(own.scenario, own.agents), lambda: self.clock.now)
         self.schedules: list[Schedule] = []
+        self.actors: dict[int, Actor] = {}
         decoder.forms = _FORMS
         self._decoder = decoder
         self._trainer = trainer
@@ -122,7 +124,9 @@ class Node:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.mesh.open(resuming=resuming)
-            actors = {agent: self._spawn(agent, port) for agent, port in self._ports.items()}
+            actors = self.actors
+            for agent, port in self._ports.items():
+                actors[agent] = self._spawn(agent, port)
             self.schedules = [actor.schedule for actor in actors.values()]
             for agent, actor in actors.items():
                 tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))

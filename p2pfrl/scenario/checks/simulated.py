@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.needs import Need
 from p2pfrl.scenario.sections import Scenario
 
 
@@ -28,22 +29,21 @@ def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
 
 
 def forgotten(scenario: Scenario) -> str | None:
-    """Return what an agent of this scenario remembers that its checkpoint does not hold, in words; None: nothing."""
-    if scenario.mode == "gossip" and scenario.mixing.is_stateful:
+    """Return the rule that does not stand a message that a killed process missed, in words; None: none."""
+    needs = {Need.EVERY_MESSAGE, Need.MEMORY}
+    if scenario.mode == "gossip" and needs & {*scenario.mixing.needs}:
         return f"mixing {kind_of('mixing', scenario.mixing)!r}"
-    if scenario.compressor.is_difference:
-        return f"compressor {kind_of('compressors', scenario.compressor)!r}"
     return None
 
 
 def refuse_resuming(scenario: Scenario, out: Path) -> None:
-    """Refuse to go on from checkpoints that do not hold everything that the rules remember.
+    """Refuse to go on from checkpoints where the rules need the messages that were missed meanwhile.
 
     Raises:
         P2PFRLError: names the rule.
     """
     if (what := forgotten(scenario)) is not None:
         raise P2PFRLError(
-            f"{out}: {what} remembers more than a checkpoint holds, so this run cannot be resumed: start all processes "
-            "anew with another --out"
+            f"{out}: {what} needs every message, and the others went on without this process, so this run cannot be "
+            "resumed: start all processes anew with another --out"
         )
