@@ -1,4 +1,4 @@
-"""How a benchmark measures: contestants take turns, each is timed in CPU seconds, medians are compared."""
+"""Paired measurement: contestants take turns, timed in CPU seconds, by their medians."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Population:
 
 @dataclass(slots=True)
 class _Seat(NoMemory):
-    """What stands in for trainer, model and topology of one agent: its update takes `work` and changes nothing."""
+    """A stand-in for trainer, model and topology of one agent; its update takes `work`."""
 
     agent: int
     loop: VirtualTimeLoop

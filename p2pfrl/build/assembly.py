@@ -1,4 +1,4 @@
-"""What a scenario describes, apart from the world it runs in: the same agents for the simulator and for a LAN."""
+"""Assembly: the agents and coordinators of a scenario, for the simulator and for a LAN alike."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Links:
         return self.view.at(round).predecessors[self.me]
 
 
-class Blueprint:
+class Assembly:
     """Makes the agents and the coordinator of a scenario, for any world.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What sets one mode of a run apart from the others."""
+"""Modes of a run, its participants, and how processes share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Groups = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Mode:
-    """What sets one mode apart from the others.
+    """The properties of one mode.
 
     Attributes:
         mixes: agents mix with their neighbors on the topology.

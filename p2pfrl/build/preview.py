@@ -1,4 +1,4 @@
-"""What a scenario will cost and how fast its agents will agree, before anything runs. Needs no torch."""
+"""Preview: the cost of a scenario and its predicted rate of agreement. Needs no torch."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
@@ -24,7 +24,7 @@ from p2pfrl.scenario.render import resolved
 
 @dataclass(frozen=True)
 class Totals:
-    """What a world counts and a recorder does not see.
+    """Totals of a world that a recorder does not see.
 
     Attributes:
         stopped_by: why the run ended.
@@ -49,7 +49,7 @@ def parameters_digest(parameters: Vector) -> str:
 
 
 def compose(
-    blueprint: Blueprint,
+    assembly: Assembly,
     recorder: Recorder,
     parameters: Vector,
     *,
@@ -60,25 +60,25 @@ def compose(
     """Return the record of a run.
 
     Args:
-        blueprint: of the scenario that was run.
+        assembly: of the scenario that was run.
         recorder: what watched it, finished.
         parameters: `(n, d)`, the final ones.
         digest: of the run.
         totals: what the world counted.
         events: every one, where they were kept.
     """
-    scenario = blueprint.asked
+    scenario = assembly.asked
     physics = {
         PHYSICS + name: values.astype(np.float64)
-        for name, values in blueprint.learning.physics.items()
+        for name, values in assembly.learning.physics.items()
         if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
     }
     lambda_2 = None
-    if blueprint.mode.mixes and not scenario.schedule.is_asynchronous:
-        lambda_2 = predict(blueprint.view, blueprint.mixing).lambda_2
+    if assembly.mode.mixes and not scenario.schedule.is_asynchronous:
+        lambda_2 = predict(assembly.view, assembly.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
-    layout = blueprint.learning.stack.layout
-    facts = {"parameters": layout.size, "error_is": blueprint.learning.stack.error_is, **digests}
+    layout = assembly.learning.stack.layout
+    facts = {"parameters": layout.size, "error_is": assembly.learning.stack.error_is, **digests}
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, recorder, totals, facts),
@@ -86,12 +86,12 @@ def compose(
         agents=_agent_columns(recorder.agent_rows, physics),
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
-        problem=blueprint.learning.instance,
-        graph=blueprint.view.union,
+        problem=assembly.learning.instance,
+        graph=assembly.view.union,
         lambda_2=lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),
-        heterogeneity=blueprint.learning.heterogeneity,
+        heterogeneity=assembly.learning.heterogeneity,
         events=events,
     )
 

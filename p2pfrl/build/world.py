@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.agent import Actor
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.errors import RecordError
@@ -42,7 +42,7 @@ from p2pfrl.simulator.simulation import Simulation
 
 
 class StackJudge:
-    """What the recorder asks of the learner."""
+    """The learner, as the recorder asks it."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -76,7 +76,7 @@ class StackJudge:
 class World:
     """A built simulation and what belongs to its record."""
 
-    blueprint: Blueprint
+    assembly: Assembly
     loop: VirtualTimeLoop
     simulation: Simulation
     network: Network
@@ -125,7 +125,7 @@ class World:
         """Return by name everything that schedules events."""
         ports = {
             f"port {agent}": self.simulation.port(agent)
-            for agent in (*range(self.blueprint.scenario.agents), *self.blueprint.coordinators)
+            for agent in (*range(self.assembly.scenario.agents), *self.assembly.coordinators)
         }
         own = {"simulation": self.simulation, "network": self.network, "recorder": self.recorder}
         return {**own, **ports, **others}
@@ -184,11 +184,11 @@ def build(
         TopologyError: the mixing rule does not fit the graph.
     """
     n, rounds = scenario.agents, scenario.stop.rounds
-    blueprint = Blueprint(scenario, mixing)
-    trainer = blueprint.trainer(range(n))
+    assembly = Assembly(scenario, mixing)
+    trainer = assembly.trainer(range(n))
     loop, log = virtual_time(), Log(trace=trace)
     recorder = Recorder(
-        layout=blueprint.learning.stack.layout,
+        layout=assembly.learning.stack.layout,
         agents=n,
         start=trainer.parameters,
         judge=StackJudge(trainer),
@@ -196,20 +196,20 @@ def build(
         every=scenario.evaluation.every,
         episodes=scenario.evaluation.episodes if scenario.environment else 0,
         on_row=on_row,
-        mixes=not blueprint.mode.pools,
-        tick=_tick(blueprint) if scenario.schedule.is_asynchronous else None,
-        parts=blueprint.compared,
+        mixes=not assembly.mode.pools,
+        tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
+        parts=assembly.compared,
     )
     worlds: list[Simulation] = []
-    union = blueprint.view.union
+    union = assembly.view.union
     network = Network(
         loop,
         n,
-        coordinators=max(1, len(blueprint.coordinators)),
-        decoder=blueprint.decoder,
+        coordinators=max(1, len(assembly.coordinators)),
+        decoder=assembly.decoder,
         log=log,
         latency=_latency(scenario, union),
-        loss=_loss(scenario, blueprint.mixing),
+        loss=_loss(scenario, assembly.mixing),
         bandwidth=scenario.network.bandwidth,
         edge_bandwidth=_bandwidth(scenario, union),
         duplicate=scenario.network.duplicate,
@@ -219,10 +219,10 @@ def build(
 
     def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
-        return blueprint.agent(agent, incarnation, port, trainer, observer, first=first)
+        return assembly.agent(agent, incarnation, port, trainer, observer, first=first)
 
     def coordinate(id: int) -> Callable[[MailboxPort], Actor]:
-        return lambda port: blueprint.coordinator(port, trainer, recorder, id)
+        return lambda port: assembly.coordinator(port, trainer, recorder, id)
 
     simulation = Simulation(
         loop,
@@ -230,10 +230,10 @@ def build(
         trainer,
         agents=n,
         spawn=spawn,
-        coordinators={id: coordinate(id) for id in blueprint.coordinators},
-        seconds_per_step=blueprint.seconds_per_step(),
+        coordinators={id: coordinate(id) for id in assembly.coordinators},
+        seconds_per_step=assembly.seconds_per_step(),
         variation=_variation(scenario),
-        neighbors=blueprint.neighbors(),
+        neighbors=assembly.neighbors(),
         peer_timeout=round(
             (scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND
         ),
@@ -243,10 +243,10 @@ def build(
     )
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
-        counted = rounds is not None and not blueprint.mode.coordinator
+        counted = rounds is not None and not assembly.mode.coordinator
         updates = rounds * n if rounds is not None and counted else None
         recorder.follow_clock(loop.post, loop.is_busy, updates, simulation.stop)
-    return World(blueprint, loop, simulation, network, trainer, recorder, log)
+    return World(assembly, loop, simulation, network, trainer, recorder, log)
 
 
 def _variation(scenario: Scenario) -> Callable[[int, int], float]:
@@ -259,10 +259,10 @@ def _variation(scenario: Scenario) -> Callable[[int, int], float]:
     )
 
 
-def _tick(blueprint: Blueprint) -> int:
+def _tick(assembly: Assembly) -> int:
     """Return the nanoseconds that a round of updates takes on average: one row of an asynchronous run."""
-    seconds = blueprint.seconds_per_step()
-    steps = blueprint.learning.stack.min_steps * blueprint.scenario.schedule.every
+    seconds = assembly.seconds_per_step()
+    steps = assembly.learning.stack.min_steps * assembly.scenario.schedule.every
     mean: float = steps * sum(seconds) / len(seconds)
     return max(1, round(mean * SECOND))
 

@@ -1,1 +1,1 @@
-"""What the command line offers, one function per command: it parses, calls and prints."""
+"""Commands of the command line, one function each: parse, call, print."""

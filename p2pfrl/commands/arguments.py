@@ -61,8 +61,8 @@ Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands i
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the command line says beside the file."""
+class Overrides:
+    """The settings given on the command line."""
 
     set: tuple[str, ...] = ()
     seed: int | None = None

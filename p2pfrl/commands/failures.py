@@ -1,4 +1,4 @@
-"""How a command that failed says why: lines for people, one object for programs."""
+"""Messages of failed commands: lines for people, one object for programs."""
 
 from __future__ import annotations
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from p2pfrl.commands.arguments import DONE, INTERRUPTED, Json, Out, Quiet, Seed, Set, Told, text
+from p2pfrl.commands.arguments import (
+    DONE,
+    INTERRUPTED,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Set,
+    text,
+)
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
 from p2pfrl.core.errors import ScenarioError
 
@@ -96,7 +106,7 @@ def peer(
     from p2pfrl.net.fleet import show_agents
     from p2pfrl.net.mesh import Timing
 
-    chosen = Told(set, seed).load(file)
+    chosen = Overrides(set, seed).load(file)
     place = place_of(lead, rendezvous, agents, count, peers, bind, discover=discover)
     refuse_strangers(place, chosen)
     security = security_of(place, secret, tls, insecure)

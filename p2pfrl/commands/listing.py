@@ -1,4 +1,4 @@
-"""What there is to choose from: axes, their rules, recipes, scenarios and graph files."""
+"""Lists of axes, rules, recipes, scenarios and graph files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the options of `p2pfrl peer` say: where a process stands, and how it is protected."""
+"""The options of `p2pfrl peer` about its place and its protection."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pfrl.commands.arguments import DONE, Json, Out, Quiet, Seed, Set, Told, show
+from p2pfrl.commands.arguments import DONE, Json, Out, Overrides, Quiet, Seed, Set, show
 from p2pfrl.core.errors import P2PFRLError
 
 
@@ -22,7 +22,7 @@ def validate(
     """
     from p2pfrl.build.preview import preview
 
-    found = preview(Told(set, seed).load(file))
+    found = preview(Overrides(set, seed).load(file))
     if json or not quiet:
         show(found, json)
     return DONE

@@ -21,6 +21,7 @@ from p2pfrl.commands.arguments import (
     Modes,
     Only,
     Out,
+    Overrides,
     Overwrite,
     Processes,
     Quiet,
@@ -31,7 +32,6 @@ from p2pfrl.commands.arguments import (
     Set,
     Settings,
     Target,
-    Told,
     Trace,
     Transport,
     show,
@@ -80,7 +80,7 @@ def scenario(
         return _resume(resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target)
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
-    chosen = Told(set, seed).load(file)
+    chosen = Overrides(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
     if jobs is not None and transport != "tcp":

@@ -1,4 +1,4 @@
-"""What the command line says beside the file: `--set a.b=value`, grids of values, ranges of seeds."""
+"""Values on the command line: `--set a.b=value`, grids of values, ranges of seeds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _KNOWN = ("model", "samples", "scores", "trained", "moves")
 
 
 class Witness(Protocol):
-    """Whoever writes the record. Nothing flows back from it."""
+    """The writer of the record. Nothing flows back from it."""
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
         """Model `round` goes out to `participants` only: nobody else ends the round before."""
@@ -35,7 +35,7 @@ class Witness(Protocol):
 
 
 class Correction(Protocol):
-    """What a correction of local training asks of a coordinator (learning/corrections)."""
+    """The coordinator's part of a correction of local training (learning/corrections)."""
 
     extras: ClassVar[int]
 

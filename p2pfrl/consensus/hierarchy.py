@@ -89,7 +89,7 @@ class EdgeCoordinator(Coordinator):
 
 
 class GroupWitness:
-    """What an edge tells the record: its agents' rounds, and nothing of those of other edges."""
+    """An edge's view of the record: rounds of its own agents only."""
 
     def __init__(self, witness: Witness, others: Sequence[int]) -> None:
         self._witness = witness
@@ -105,7 +105,7 @@ class GroupWitness:
 
 
 class CloudWitness:
-    """What the cloud tells the record: that its models go out, by the rounds of the edges, and that nobody is excused.
+    """The cloud's view of the record: its models, counted in rounds of the edges.
 
     Args:
         witness: writes the record.

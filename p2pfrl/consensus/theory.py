@@ -153,7 +153,7 @@ def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory says about mixing on a topology.
+    """The predictions of theory about mixing on a topology.
 
     Attributes:
         lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph,

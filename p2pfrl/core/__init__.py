@@ -1,1 +1,1 @@
-"""What every room shares: types, errors, random streams, parameters, units and the wire."""
+"""The core: types, errors, random streams, parameters, state, units and the wire."""

@@ -1,4 +1,4 @@
-"""What all contract checkers share: require a law, and compare arrays and calls."""
+"""Common parts of all contract checkers: require a law, compare arrays and calls."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _normal(u1: float, u2: float) -> float:
 
 
 class Distribution(ABC):
-    """How a number is distributed over agents.
+    """The distribution of a number over agents.
 
     Attributes:
         quantities: names of the fields that have the unit of the key; the others are pure numbers.

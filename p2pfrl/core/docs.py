@@ -1,4 +1,4 @@
-"""What the docstring of a rule says: a summary, a reference, and a line for each option."""
+"""Docstrings of rules, parsed: a summary, a reference, and a line for each option."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from p2pfrl.core.errors import TopologyError
 
 @dataclass(frozen=True)
 class Graph:
-    """Who sends to whom.
+    """A directed graph: the receivers of every agent.
 
     Attributes:
         successors: for every agent, in ascending order, the agents it sends to. Never itself.

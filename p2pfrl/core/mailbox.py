@@ -25,7 +25,7 @@ class Clock(Protocol):
 
 
 class MailboxPort:
-    """What a world offers to one agent or to the coordinator.
+    """The port of one agent or coordinator: mailbox, timer, training and sending.
 
     Args:
         clock: the world's.

@@ -1,4 +1,4 @@
-"""How a table of a scenario file becomes a rule: `kind` names it, its other keys are its options, types are strict.
+"""Options: a table of a scenario file becomes a rule, named by `kind`, with strict types.
 
 `Slot` and `Rule` annotate fields that hold a section or a rule. Both read their table with
 `construct`, which finds all problems of the table at once and words them alike: what was expected,

@@ -57,7 +57,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each tensor lies in a row.
+    """The places of all tensors in a row.
 
     Attributes:
         tensors: in order.

@@ -1,4 +1,4 @@
-"""What an agent's rules see when they are asked: its vectors, what its training said, and its memory."""
+"""A turn: an agent's vectors, training results and memory, as its rules see them."""
 
 from __future__ import annotations
 

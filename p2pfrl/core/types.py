@@ -1,4 +1,4 @@
-"""What travels between an agent, its schedule and its world: events in, actions out, messages, and the port.
+"""Types between an agent, its schedule and its world: events, actions, messages, ports.
 
 Times are integer nanoseconds of the world's clock. Round numbers start at 0.
 """
@@ -66,7 +66,7 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What one local update of one agent produced; its new parameters are in the trainer.
+    """The result of one local update; the new parameters are in the trainer.
 
     Attributes:
         env_steps: environment steps (gradients, where there is no environment) it took.
@@ -262,7 +262,7 @@ class Schedule(Protocol):
 
 
 class Port(Protocol):
-    """What a world offers to one agent."""
+    """The interface of a world to one agent."""
 
     def now(self) -> int:
         """Return the time in nanoseconds."""
@@ -281,7 +281,7 @@ class Port(Protocol):
 
 
 class Observer(Protocol):
-    """Whoever writes the record. Nothing flows back from it."""
+    """The writer of the record. Nothing flows back from it."""
 
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""

@@ -61,7 +61,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything that was measured.
+    """All measured quantities.
 
     Attributes:
         links: the network; None where there was nothing of it that could be measured.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
@@ -48,21 +48,21 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     if not directories:
         raise RecordError("expected the run directories of all peers")
     scenario, peers = read_peers(directories)
-    blueprint = Blueprint(scenario)
-    layout = blueprint.learning.stack.layout
+    assembly = Assembly(scenario)
+    layout = assembly.learning.stack.layout
     kinds = {life.begin.is_projected for peer in peers for life in peer.lives}
     if len(kinds) > 1:
         raise RecordError(
             "some journals hold parameters and some projections: give one run's peers"
         )
     projection = Projection(scenario.seed, layout) if kinds.pop() else None
-    replay = Replay(blueprint, peers, projection)
+    replay = Replay(assembly, peers, projection)
     replay.run()
-    parameters = _final(blueprint, peers)
+    parameters = _final(assembly, peers)
     if projection is not None and replay.recorder.rows:
-        replay.recorder.rows[-1].update(_evaluation(blueprint, parameters, replay.recorder.rows))
+        replay.recorder.rows[-1].update(_evaluation(assembly, parameters, replay.recorder.rows))
     record = compose(
-        blueprint,
+        assembly,
         replay.recorder,
         parameters,
         digest=parameters_digest(parameters),
@@ -72,9 +72,9 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     return save(replace(record, metrics=metrics), out)
 
 
-def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
+def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:
     """Return the final parameters `(n, d)`; start parameters where no round was finished."""
-    scenario, stack = blueprint.scenario, blueprint.learning.stack
+    scenario, stack = assembly.scenario, assembly.learning.stack
     parameters = stack.layout.pack(
         stack.start(range(scenario.agents), same=scenario.learner.same_start)
     )
@@ -86,9 +86,9 @@ def _final(blueprint: Blueprint, peers: Sequence[Peer]) -> Vector:
     return parameters
 
 
-def _evaluation(blueprint: Blueprint, parameters: Vector, rows: Sequence[Row]) -> Row:
+def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> Row:
     """Return the final evaluation of full parameters, from the random streams of a recorder."""
-    scenario, stack = blueprint.scenario, blueprint.learning.stack
+    scenario, stack = assembly.scenario, assembly.learning.stack
     index = len(rows) - (rows[-1]["round"] % scenario.evaluation.every == 0)
     episodes = scenario.evaluation.episodes if scenario.environment else 0
     if not episodes:

@@ -17,7 +17,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.agent import Actor
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.modes import everyone
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.units import SECOND
@@ -147,7 +147,7 @@ async def _deploy(
     if idle := without_effect(scenario):
         log.say(idle)
     text = resolved(scenario)
-    blueprint = Blueprint(scenario)
+    assembly = Assembly(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
     incarnation = checkpoints.incarnation()
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
@@ -160,18 +160,18 @@ async def _deploy(
         own = Identity(
             scenario.name,
             hash8(scenario),
-            blueprint.learning.stack.layout.signature,
+            assembly.learning.stack.layout.signature,
             place.agents,
             incarnation,
             b"",
             address,
             settings(text),
         )
-        fleet, ids = await _find(scenario, place, own, blueprint, security, timing, log, announce)
+        fleet, ids = await _find(scenario, place, own, assembly, security, timing, log, announce)
         own = replace(own, agents=ids)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         local = [agent for agent in ids if agent >= 0]
-        trainer = blueprint.trainer(local)
+        trainer = assembly.trainer(local)
         first = {agent: checkpoints.restore(agent, trainer) for agent in local}
         if any(first.values()):
             refuse_resuming(scenario, out)
@@ -188,7 +188,7 @@ async def _deploy(
         def save(agent: int, round: int) -> None:
             checkpoints.save(agent, round, trainer, nodes[0].actors[agent].body.save())
 
-        layout = blueprint.learning.stack.layout
+        layout = assembly.learning.stack.layout
         journal = Journal(
             out / JOURNAL,
             agents=ids,
@@ -204,10 +204,10 @@ async def _deploy(
         def spawn(agent: int, port: MailboxPort) -> Actor:
             journal.begin()
             if agent < 0:
-                return blueprint.coordinator(
+                return assembly.coordinator(
                     port, trainer, Notes(journal, agent), agent, incarnation
                 )
-            actor = blueprint.agent(
+            actor = assembly.agent(
                 agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True
             )
             if agent in checkpoints.memories:
@@ -217,8 +217,8 @@ async def _deploy(
         node = Node(
             own,
             fleet,
-            neighbors=blueprint.neighbors(),
-            decoder=blueprint.decoder,
+            neighbors=assembly.neighbors(),
+            decoder=assembly.decoder,
             trainer=trainer,
             spawn=spawn,
             security=security,
@@ -254,7 +254,7 @@ async def _find(
     scenario: Scenario,
     place: Place,
     own: Identity,
-    blueprint: Blueprint,
+    assembly: Assembly,
     security: Security,
     timing: Timing,
     log: RunLog,
@@ -271,7 +271,7 @@ async def _find(
             own,
             own.address,
             everyone=everyone(scenario),
-            decoder=blueprint.decoder,
+            decoder=assembly.decoder,
             security=security,
             timing=timing,
             progress=log.say,
@@ -288,7 +288,7 @@ async def _find(
         lead,
         wanted=place.agents,
         count=place.count,
-        decoder=blueprint.decoder,
+        decoder=assembly.decoder,
         security=security,
         timing=timing,
         progress=log.say,

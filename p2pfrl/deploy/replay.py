@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR
@@ -110,15 +110,15 @@ class Replay:
         now: nanoseconds since the processes began.
 
     Args:
-        blueprint: of the scenario.
+        assembly: of the scenario.
         peers: all of them.
         projection: where rounds hold projections.
     """
 
     def __init__(
-        self, blueprint: Blueprint, peers: Sequence[Peer], projection: Projection | None
+        self, assembly: Assembly, peers: Sequence[Peer], projection: Projection | None
     ) -> None:
-        scenario, stack = blueprint.scenario, blueprint.learning.stack
+        scenario, stack = assembly.scenario, assembly.learning.stack
         self._n = scenario.agents
         self._peers = peers
         self._is_projected = projection is not None
@@ -142,9 +142,9 @@ class Replay:
             every=scenario.evaluation.every,
             episodes=scenario.evaluation.episodes if scenario.environment and not projection else 0,
             on_row=_go_on,
-            mixes=not blueprint.mode.pools,
+            mixes=not assembly.mode.pools,
             tick=self._tick() if is_asynchronous else None,
-            parts=blueprint.compared,
+            parts=assembly.compared,
         )
         self.recorder.traffic = self._counted.traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

@@ -1,1 +1,1 @@
-"""What leaves an agent: payloads, gates, privacy, compression, attacks."""
+"""The exchange: payloads, gates, privacy, compression, attacks, inbox and outbox."""

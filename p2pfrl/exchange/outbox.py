@@ -22,7 +22,7 @@ from p2pfrl.exchange.privacy import Privacy
 
 
 class Correction(Protocol):
-    """What a correction of local training sends beside the payload (learning/corrections)."""
+    """The part of a correction that travels beside the payload (learning/corrections)."""
 
     extras: ClassVar[int]
 

@@ -27,7 +27,7 @@ from p2pfrl.scenario.sections import Scenario
 
 @dataclass(frozen=True)
 class Measure:
-    """What is compared.
+    """A measure that is compared.
 
     Attributes:
         name: dotted path in a summary.

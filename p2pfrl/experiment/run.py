@@ -178,7 +178,7 @@ def _record(
 ) -> Record:
     recorder, (late, expired) = world.recorder, world.simulation.waited()
     rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
-    parameters = world.blueprint.learning.stack.layout.pack(rows)
+    parameters = world.assembly.learning.stack.layout.pack(rows)
     events = None
     if world.log.events is not None:
         events = tuple(Event(t, NAMES[kind], *rest) for t, kind, *rest in world.log.events)
@@ -196,7 +196,7 @@ def _record(
     )
     digest = world.log.digest(parameters)
     return compose(
-        world.blueprint, recorder, parameters, digest=digest, totals=totals, events=events
+        world.assembly, recorder, parameters, digest=digest, totals=totals, events=events
     )
 
 

@@ -21,7 +21,7 @@ _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What running a scenario again gave.
+    """The result of running a scenario again.
 
     Attributes:
         recorded: the digest of the run directory.

@@ -60,7 +60,7 @@ Loss = Callable[[Policy, Samples], "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How an update uses its rollout.
+    """The use of a rollout by an update.
 
     Attributes:
         steps: of each instance per update.

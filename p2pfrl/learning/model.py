@@ -12,7 +12,7 @@ from p2pfrl.learning.trainer import Trainer
 
 
 class Model:
-    """What one agent shares: chosen parts of its parameters and, where they are averaged, of its optimizer moments.
+    """The shared parameters of one agent and, where they are averaged, optimizer moments.
 
     Attributes:
         parts: names of the parts that travel.

@@ -75,7 +75,7 @@ class Linearized:
 
 @dataclass(frozen=True)
 class Trust:
-    """How far a natural step goes.
+    """The length of a natural step.
 
     Attributes:
         damping: added to the diagonal of the Fisher information.

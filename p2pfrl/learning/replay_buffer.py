@@ -1,4 +1,4 @@
-"""Replay buffers of a population: the last `capacity` transitions of every agent, as state arrays.
+"""ReplayBuffer buffers of a population: the last `capacity` transitions of every agent, as state arrays.
 
 A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward,
 terminated. The next observation is the true successor, also where the time limit cut the episode:
@@ -30,7 +30,7 @@ def counts(state: State) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayBuffer:
     """The form of the buffers, and what is done to them. The arrays are in the learner's state.
 
     Attributes:

@@ -27,7 +27,7 @@ _BLOCK = (
 
 @dataclass
 class Rollout:
-    """What b agents saw and did in `steps` steps of m instances each.
+    """The experience of b agents in `steps` steps of m instances each.
 
     Attributes:
         obs: `(b, o, steps m)` float32.

@@ -28,7 +28,7 @@ from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything an agent learns with: parameters `(stride,)`, one row of every state array, updates completed."""
+    """An agent's parameters `(stride,)`, state rows, and number of updates."""
 
     parameters: Vector
     state: State

@@ -1,1 +1,1 @@
-"""What a run leaves behind: the record, its files, figures and report. Nothing here flows back to agents."""
+"""Results: the record, its files, figures and report. Nothing here flows back to agents."""

@@ -90,7 +90,7 @@ _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 
 
 class Interval(NamedTuple):
-    """What one agent did from `start` to `end`, in virtual seconds."""
+    """One activity of an agent, from `start` to `end`, in virtual seconds."""
 
     agent: int
     kind: Literal["train", "send", "wait"]
@@ -100,7 +100,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """Everything a run leaves behind.
+    """The record of a run.
 
     Attributes:
         scenario: the resolved scenario, TOML; running it again gives the same digest.

@@ -1,4 +1,4 @@
-"""What the recorder asks of the learner and of the network, and what it keeps of each agent."""
+"""The recorder's questions to learner and network, and its notes on each agent."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Sum:
 
 
 class Drift:
-    """How far the mean over agents has moved by mixing alone, since the start.
+    """The distance that the mean over agents has moved by mixing alone.
 
     Args:
         agents: number of agents n.

@@ -26,7 +26,7 @@ World = Callable[[EnvironmentSection], tuple[Simulator, Simulator | None]]
 
 @dataclass(frozen=True)
 class Learning:
-    """Everything about learning that a scenario describes.
+    """The learners and environments of a scenario.
 
     Attributes:
         stack: the learner, bound to the environments.

@@ -39,7 +39,7 @@ class _Own:
 
 @rule
 class EnvironmentSection(_Own):
-    """What agents act in.
+    """The environment of the agents.
 
     Attributes:
         id: name of an environment, or any Gymnasium id.

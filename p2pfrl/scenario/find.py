@@ -1,4 +1,4 @@
-"""Where scenario files, recipes and graph files are found: as a path, in the working directory, in the package."""
+"""Finder of scenario files, recipes and graph files: path, working directory, package."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Make:
-    """What the agents of one group are made of.
+    """The learner and environment of one group of agents.
 
     Attributes:
         agents: their ids.

@@ -68,7 +68,7 @@ OVERRIDES = "--set"
 
 
 class Overrides(Document):
-    """What was set beside the file, in Python or with `--set`."""
+    """Settings beside the file, from Python or `--set`."""
 
 
 def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Layers:

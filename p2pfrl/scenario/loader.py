@@ -1,4 +1,4 @@
-"""From a scenario file to a `Scenario`: every problem at once, each with its place."""
+"""Loader: a scenario file becomes a `Scenario`, or every problem with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every key of a TOML file stands, and limits that hold before anything is parsed.
+"""Positions of all keys in a TOML file, and limits that hold before parsing.
 
 `tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter
 parses in linear time and space and keeps positions; what it finds too deep or too long is refused

@@ -1,4 +1,4 @@
-"""From a `Scenario` back to TOML: every key, defaults included, so that it reads back as the same scenario."""
+"""Rendering of a `Scenario` as TOML that reads back as the same scenario."""
 
 from __future__ import annotations
 

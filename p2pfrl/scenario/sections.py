@@ -82,7 +82,7 @@ class Stop:
 
 @rule
 class Exchange:
-    """What travels.
+    """The exchanged payload.
 
     Attributes:
         payload: what an agent sends of its own: one of `p2pfrl list payloads`.
@@ -230,7 +230,7 @@ class Compute:
 
 @rule
 class Availability:
-    """Who is there.
+    """The presence of agents.
 
     Attributes:
         dropout: probability that an agent sits a round out.
@@ -258,7 +258,7 @@ class Evaluation:
 
 @rule
 class Checkpoint:
-    """What a run that was interrupted, and an agent that crashed, go on from.
+    """Checkpoints, for runs that are interrupted and agents that crash.
 
     Attributes:
         every: rounds, or a duration of real time, between checkpoints. When not given, a simulated

@@ -1,4 +1,4 @@
-"""How many numbers travel, and how many bytes they are."""
+"""Traffic of a scenario: numbers and bytes per message."""
 
 from __future__ import annotations
 

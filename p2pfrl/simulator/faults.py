@@ -14,8 +14,8 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Seconds
 
 
-class Afflicted(Protocol):
-    """What a fault can do to a world."""
+class World(Protocol):
+    """The verbs of a world that faults use."""
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups; agents in no group form one more."""
@@ -63,7 +63,7 @@ class Fault(Composable, ABC):
         return (Need.EVERY_MESSAGE,)
 
     @abstractmethod
-    def strike(self, world: Afflicted) -> None:
+    def strike(self, world: World) -> None:
         """Do it to the world."""
 
     def newcomers(self) -> Sequence[int]:
@@ -81,13 +81,13 @@ class AgentFault(Fault, ABC):
 
     agents: tuple[int, ...] = Field(min_length=1)
 
-    def strike(self, world: Afflicted) -> None:
+    def strike(self, world: World) -> None:
         """Do it to each agent in turn."""
         for agent in self.agents:
             self.strike_one(world, agent)
 
     @abstractmethod
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Do it to one agent."""
 
 
@@ -101,7 +101,7 @@ class Partition(Fault):
 
     groups: tuple[tuple[int, ...], ...] = Field(min_length=1)
 
-    def strike(self, world: Afflicted) -> None:
+    def strike(self, world: World) -> None:
         """Cut the links."""
         world.partition(self.groups)
 
@@ -112,7 +112,7 @@ class Heal(Fault):
 
     breaks: ClassVar[Breaks] = ()
 
-    def strike(self, world: Afflicted) -> None:
+    def strike(self, world: World) -> None:
         """Restore them."""
         world.heal()
 
@@ -123,7 +123,7 @@ class Crash(AgentFault):
 
     breaks: ClassVar[Breaks] = _OF_ONE_AGENT
 
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Kill it."""
         world.crash(agent)
 
@@ -134,7 +134,7 @@ class Restart(AgentFault):
 
     breaks: ClassVar[Breaks] = _OF_ONE_AGENT
 
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Start it."""
         world.restart(agent)
 
@@ -150,7 +150,7 @@ class Straggle(AgentFault):
     breaks: ClassVar[Breaks] = (Need.EVERY_MESSAGE, Need.BOTH_ENDS)
     factor: float = Field(default=10.0, gt=0)
 
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Slow it down."""
         world.straggle(agent, self.factor)
 
@@ -165,7 +165,7 @@ class Lossy(Fault):
 
     probability: float = Field(ge=0, le=1)
 
-    def strike(self, world: Afflicted) -> None:
+    def strike(self, world: World) -> None:
         """Set the probability."""
         world.lose(self.probability)
 
@@ -176,7 +176,7 @@ class Leave(AgentFault):
 
     breaks: ClassVar[Breaks] = (*_OF_ONE_AGENT, Need.MASS)
 
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Take it away."""
         world.leave(agent)
 
@@ -191,7 +191,7 @@ class Join(AgentFault):
         """Return its agents."""
         return self.agents
 
-    def strike_one(self, world: Afflicted, agent: int) -> None:
+    def strike_one(self, world: World, agent: int) -> None:
         """Start it."""
         world.join(agent)
 

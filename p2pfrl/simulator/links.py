@@ -1,4 +1,4 @@
-"""What links do to messages: how long they take, and which are lost. Every draw is keyed by the message."""
+"""Links: latency and loss of messages, each draw keyed by the message."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def drawn(seed: int, distribution: Draw) -> Latency:
 
 
 class Loss(Stateful, ABC):
-    """Which messages are lost."""
+    """The model of lost messages."""
 
     @abstractmethod
     def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:

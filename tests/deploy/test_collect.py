@@ -12,7 +12,7 @@ import processes
 import pytest
 
 import p2pfrl
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.traffic import Traffic
@@ -242,7 +242,7 @@ class Written:
     def __init__(self, scenario: Scenario, home: Path, agent: int, incarnation: int = 0) -> None:
         home.mkdir(parents=True, exist_ok=True)
         (home / "scenario.toml").write_text(resolved(scenario))
-        layout = Blueprint(scenario).learning.stack.layout
+        layout = Assembly(scenario).learning.stack.layout
         self.agent, self.clock, self.counts, self.home = agent, 0, Traffic(), home
         self.row = np.zeros(layout.size, dtype=layout.dtype)
         self.journal = Journal(

@@ -6,7 +6,7 @@ import processes
 import pytest
 
 import p2pfrl
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
@@ -61,7 +61,7 @@ def _begun(scenario: Scenario, home: Path) -> None:
         agents=[-1],
         incarnation=0,
         seed=1,
-        layout=Blueprint(scenario).learning.stack.layout,
+        layout=Assembly(scenario).learning.stack.layout,
         model=NotImplemented,
         now=lambda: 0,
         every=1,

@@ -9,7 +9,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.dqn import DQN, Share
-from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, Replay
+from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer
 from p2pfrl.learning.trainer import Trainer
 
 N = 7
@@ -141,7 +141,7 @@ def test_the_value_of_a_game_without_end_is_that_of_its_endless_reward():
 
 
 def test_the_buffer_keeps_the_newest():
-    replay = Replay(observation=1, actions=5, capacity=4)
+    replay = ReplayBuffer(observation=1, actions=5, capacity=4)
     state = replay.init(1)
 
     class Step:
@@ -211,7 +211,7 @@ def test_what_is_shared_is_of_the_last_update_and_lands_in_the_other_buffer(sele
 
 
 def test_transitions_that_cannot_have_been_are_left_out():
-    replay = Replay(observation=1, actions=2, capacity=8)
+    replay = ReplayBuffer(observation=1, actions=2, capacity=8)
     rows = np.zeros((5, 5), dtype=np.float32)
     rows[1, 2], rows[2, 2], rows[3, 4] = 2.0, 0.5, 0.5
     rows[4, 2:] = 1.0

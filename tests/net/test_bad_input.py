@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.types import UPDATE, Frame
 from p2pfrl.core.wire import MAGIC, VERSION, Decoder, Encoder, bin_prefix
 from p2pfrl.net import tcp
@@ -649,18 +649,18 @@ class Nothing:
 
 async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
     """Run agents 2 and 3 as one live process, while agents 0 and 1 say only `flood`; return node and parameters."""
-    blueprint = Blueprint(loads(RING))
-    trainer = blueprint.trainer([2, 3])
+    assembly = Assembly(loads(RING))
+    trainer = assembly.trainer([2, 3])
     listener, where = await listen(("127.0.0.1", 0), None)
     own = identity(2, agents=(2, 3))
     fleet = Fleet({("127.0.0.1", 9): (0, 1), where: (2, 3)})
     node = Node(
         own,
         fleet,
-        neighbors=blueprint.neighbors(),
-        decoder=blueprint.decoder,
+        neighbors=assembly.neighbors(),
+        decoder=assembly.decoder,
         trainer=trainer,
-        spawn=lambda agent, port: blueprint.agent(agent, 0, port, trainer, Nothing()),
+        spawn=lambda agent, port: assembly.agent(agent, 0, port, trainer, Nothing()),
         security=Security(),
         timing=Timing(start=WAIT),
         log=Log(),
@@ -686,7 +686,7 @@ def test_a_live_process_ends_with_the_same_parameters_whatever_its_neighbor_floo
     None
 ):
     numbers = VECTOR.astype("<f8").tobytes()  # the quadratic learner's type
-    far: dict[str, Any] = {"parts": list(Blueprint(loads(RING)).parts), "from_": 1, "to": (2,)}
+    far: dict[str, Any] = {"parts": list(Assembly(loads(RING)).parts), "from_": 1, "to": (2,)}
     flood = [
         b"".join(built(numbers, sequence=i + 1, round=2**61 - i, **far) for i in range(50)),
         b"".join(
@@ -713,14 +713,14 @@ def test_a_live_process_ends_with_the_same_parameters_whatever_its_neighbor_floo
 
 def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
     async def main() -> None:
-        blueprint = Blueprint(loads(RING))
+        assembly = Assembly(loads(RING))
         fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
         node = Node(
             identity(2, agents=(2, 3)),
             fleet,
-            neighbors=blueprint.neighbors(),
-            decoder=blueprint.decoder,
-            trainer=blueprint.trainer([2, 3]),
+            neighbors=assembly.neighbors(),
+            decoder=assembly.decoder,
+            trainer=assembly.trainer([2, 3]),
             spawn=lambda agent, port: pytest.fail("no"),
             security=Security(),
             timing=Timing(),
@@ -728,11 +728,11 @@ def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
         )
         frame = Encoder(RUN, 1).encode(None, kind="skip", round=0)
         for _ in range(3000):
-            node._receive(Delivered((2,), blueprint.decoder.decode(frame)))
+            node._receive(Delivered((2,), assembly.decoder.decode(frame)))
         assert len(node._ports[2]) == 1024
         assert node.mesh.refusals == {"flood": 3000 - 1024}
         node._finish(2)
-        node._receive(Delivered((2,), blueprint.decoder.decode(frame)))
+        node._receive(Delivered((2,), assembly.decoder.decode(frame)))
         assert len(node._ports[2]) == 0
 
     run(main())

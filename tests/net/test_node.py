@@ -4,7 +4,7 @@ import asyncio
 
 from test_bad_input import RING, RUN, Log, identity
 
-from p2pfrl.build.assembly import Blueprint
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.types import Missing
 from p2pfrl.core.wire import Encoder
 from p2pfrl.net.fleet import Fleet
@@ -21,14 +21,14 @@ def test_who_waits_for_a_neighbor_that_is_a_thousand_rounds_ahead_is_told_the_ro
     None
 ):
     async def main() -> None:
-        blueprint = Blueprint(loads(RING))
+        assembly = Assembly(loads(RING))
         fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
         node = Node(
             identity(2, agents=(2, 3)),
             fleet,
-            neighbors=blueprint.neighbors(),
-            decoder=blueprint.decoder,
-            trainer=blueprint.trainer([2, 3]),
+            neighbors=assembly.neighbors(),
+            decoder=assembly.decoder,
+            trainer=assembly.trainer([2, 3]),
             spawn=lambda agent, port: None,  # type: ignore[arg-type,return-value]
             security=Security(),
             timing=Timing(),
@@ -38,7 +38,7 @@ def test_who_waits_for_a_neighbor_that_is_a_thousand_rounds_ahead_is_told_the_ro
         waits_for = 10
         node._send(2, [1], own.encode(None, kind="skip", round=waits_for))
         node._receive(
-            Delivered((2,), blueprint.decoder.decode(other.encode(None, kind="skip", round=GAP)))
+            Delivered((2,), assembly.decoder.decode(other.encode(None, kind="skip", round=GAP)))
         )
         port = node._ports[2]
         events = [await port.receive() for _ in range(len(port))]

@@ -1,4 +1,4 @@
-"""How a coordinator makes one vector of many. `RULES` maps the names of scenario files to classes."""
+"""Aggregators of a coordinator. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an agent combines its own parameters with its neighbors'. `RULES` maps the names of scenario files to classes."""
+"""Mixing rules of an agent. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

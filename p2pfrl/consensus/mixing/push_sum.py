@@ -17,7 +17,7 @@ from p2pfrl.core.turn import Turn
 
 
 class _Mass(NamedTuple):
-    """What an agent remembers.
+    """The state of an agent.
 
     Attributes:
         own: `(k + 1,)` x and w.

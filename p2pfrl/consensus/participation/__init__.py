@@ -1,4 +1,4 @@
-"""Who takes part in a round. `RULES` maps the names of scenario files to classes."""
+"""Participation in rounds. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

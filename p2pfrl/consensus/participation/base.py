@@ -23,7 +23,7 @@ MOVES = 64
 
 @dataclass(slots=True)
 class Standing:
-    """What a coordinator knows of the agents when it chooses.
+    """A coordinator's knowledge of the agents when it chooses.
 
     Attributes:
         seed: of the run.
@@ -43,7 +43,7 @@ class Standing:
 
 
 class Participation(Composable, ABC):
-    """Who is asked to train in a round.
+    """The choice of agents that are asked to train in a round.
 
     Whoever is not chosen at the start would never train without rounds.
     """

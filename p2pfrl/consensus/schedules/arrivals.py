@@ -37,8 +37,8 @@ _PATIENCE = 300 * 10**9
 """Nanoseconds after which an agent without its coordinator, or a coordinator without any agent, goes home."""
 
 
-class Unhurried(ScheduleRule):
-    """What the round protocols have in common in which nobody waits for anybody."""
+class NoDeadline(ScheduleRule):
+    """The common part of round protocols without waiting."""
 
     is_asynchronous: ClassVar[bool] = True
     staleness: Staleness

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, Unhurried
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
@@ -31,7 +31,7 @@ from p2pfrl.core.types import (
 
 
 @rule
-class Asynchronous(Unhurried):
+class Asynchronous(NoDeadline):
     """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
 
     With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which

@@ -20,7 +20,7 @@ Available = Callable[[int, int], bool]
 
 
 class Neighborhood(Protocol):
-    """Whom one agent talks to, round by round; ascending ids."""
+    """The neighbors of one agent, round by round, in ascending order."""
 
     def successors(self, round: int) -> Sequence[int]:
         """Return whom it sends to."""
@@ -49,7 +49,7 @@ def always(round: int, now: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Participants:
-    """Who takes part in a round of a coordinator.
+    """The participants in a round of a coordinator.
 
     Attributes:
         agents: number of agents n.

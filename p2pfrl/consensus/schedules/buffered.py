@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, Unhurried
+from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.needs import Need, Needs
@@ -16,7 +16,7 @@ from p2pfrl.core.types import Schedule
 
 
 @rule
-class Buffered(Unhurried):
+class Buffered(NoDeadline):
     """x <- server step of (1/K) sum s(tau_k) u_k, after every K updates u_k that arrive; nobody waits for anybody.
 
     s(tau) = 1/sqrt(1 + tau) by default, tau the number of models made since the one that u_k

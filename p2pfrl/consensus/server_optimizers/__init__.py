@@ -1,4 +1,4 @@
-"""How a coordinator's model moves. `RULES` maps the names of scenario files to classes."""
+"""Server-side optimizers. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Adaptive(ServerOptimizer):
-    """What the three have in common."""
+    """The common part of the three adaptive optimizers."""
 
     lr: float = Field(default=0.1, gt=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)

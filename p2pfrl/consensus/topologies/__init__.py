@@ -1,4 +1,4 @@
-"""Who sends to whom, in every round. `RULES` maps the names of scenario files to classes."""
+"""Topologies, round by round. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

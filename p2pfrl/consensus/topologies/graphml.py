@@ -34,7 +34,7 @@ class Element:
 
 @dataclass
 class Document:
-    """What a GraphML file says.
+    """The content of a GraphML file.
 
     Attributes:
         path: of the file, for messages.

@@ -1,4 +1,4 @@
-"""What a Byzantine agent does instead of what it should. No attack is built yet."""
+"""Attacks of Byzantine agents. None is built yet."""
 
 from __future__ import annotations
 

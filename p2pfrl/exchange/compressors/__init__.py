@@ -1,4 +1,4 @@
-"""How a payload becomes the bytes on the wire, and back. `RULES` maps the names of scenario files to classes."""
+"""Compressors of payloads. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent sends of its own. `RULES` maps the names of scenario files to classes."""
+"""Payloads of agents. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 

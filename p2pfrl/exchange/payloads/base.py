@@ -12,7 +12,7 @@ from p2pfrl.core.turn import Memory, Turn
 
 
 class Shared(Memory, Protocol):
-    """What an agent has to share (learning/model.py).
+    """The shared vector of an agent (learning/model.py).
 
     Attributes:
         parts: names of the parts that travel.
@@ -28,7 +28,7 @@ class Shared(Memory, Protocol):
 
 
 class Payload(Composable, ABC):
-    """What travels.
+    """The vector that travels.
 
     Attributes:
         modes: where it means something.

@@ -11,8 +11,8 @@ from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.payloads.base import OF_GRADIENTS, Payload
 
 
-class _Told(Payload):
-    """What the learner tells under `tells`, from which an aggregator makes a model or where it should go."""
+class _Statistics(Payload):
+    """Statistics of the learner from which an aggregator makes a model."""
 
     modes: ClassVar[tuple[str, ...]] = ("central",)
     why: ClassVar[str] = (
@@ -34,7 +34,7 @@ class _Told(Payload):
 
 
 @rule
-class Statistics(_Told):
+class Statistics(_Statistics):
     """Sums of rewards and values over what was seen, never transition probabilities. Aggregator "optimistic" reads it.
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
@@ -52,7 +52,7 @@ class Statistics(_Told):
 
 
 @rule
-class Fisher(_Told):
+class Fisher(_Statistics):
     """g_i with F_i: a policy's gradient, and what its Fisher information is made of. Aggregator "natural" reads it.
 
     Of tabular softmax policies F_i is told by how often agent i visits each state, so that a

@@ -1,4 +1,4 @@
-"""What may leave the agent: the last step before compression."""
+"""Privacy: the last step before compression."""
 
 from __future__ import annotations
 

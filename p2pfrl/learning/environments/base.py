@@ -56,7 +56,7 @@ class Spec:
 
 
 class Problem(ABC):
-    """What a scenario's `environment` names: sizes, what varies over agents, and how it is simulated.
+    """An environment of a scenario: its sizes, its physics per agent, and its simulator.
 
     Attributes:
         is_saved_whole: whether the state arrays hold everything, so that a resumed run goes on with
@@ -156,7 +156,7 @@ class Environment(Problem):
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of all instances gave.
+    """The result of one step of all instances.
 
     Attributes:
         next_obs: `(b, m, o)` the true successor's observation: bootstrap from it where `truncated`.

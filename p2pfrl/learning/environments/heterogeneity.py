@@ -1,4 +1,4 @@
-"""How heterogeneous the agents' environments are, in a few numbers for `validate` and the report."""
+"""Heterogeneity of the agents' environments, in a few numbers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from p2pfrl.learning.environments.gym import Gym
 
 @dataclass(frozen=True)
 class Resolved:
-    """What an id stands for.
+    """The environment behind an id.
 
     Attributes:
         rule: the class of the environment; its fields are the options that a scenario may set.

@@ -1,4 +1,4 @@
-"""What tabular environments share: they are their tables, so that anyone can check a result against them."""
+"""Tabular environments: they are their tables, so that anyone can check a result."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _NOT_POOLED = "mode: pooled is not possible with this learner"
 
 @dataclass(frozen=True)
 class Task:
-    """What a learner is bound to.
+    """The task that a learner is bound to.
 
     Attributes:
         seed: the run's seed.

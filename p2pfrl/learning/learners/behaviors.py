@@ -1,4 +1,4 @@
-"""How a tabular learner gathers its samples: `RULES` maps the names of scenario files to classes."""
+"""Behaviors of tabular learners. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2pfrl.learning.environments.base import Array
 
 
 class Behavior:
-    """Where samples come from. The defaults are those of a policy that takes every action equally often.
+    """The source of samples; by default a policy that takes every action equally often.
 
     Attributes:
         is_generative: a simulator gives one sample of every (s, a) per step; else a policy walks.

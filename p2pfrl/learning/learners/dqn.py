@@ -24,7 +24,7 @@ from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
 from p2pfrl.learning.policies import Categorical
-from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, Replay, counts
+from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import evaluate
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class DQNStack(Stack):
             task.arrays,
         )
         self.min_steps = learner.steps * task.simulator.instances
-        self.replay = Replay(spec.observation, spec.actions, learner.capacity)
+        self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
         self.distillation = None
         if task.tells == LOGITS:
             self.distillation = Distillation(

@@ -1,4 +1,4 @@
-"""What learners on fresh experience share: roll out, learn, evaluate; only their losses and targets differ."""
+"""On-policy learners: roll out, learn, evaluate; losses and targets differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tabular learners know of their environments: the tables of every agent's process, and how to sample them."""
+"""Processes of tabular learners: every agent's tables, and how to sample them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What learners of tabular softmax policies compute: values of policies, exactly or from trajectories."""
+"""Tabular softmax policies: their values, exactly or from trajectories."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAVIEST = 10.0
 
 @dataclass(frozen=True)
 class Sought:
-    """What is maximized: E sum_t gamma^t (r_t - entropy log pi(a_t|s_t)) from the start distribution."""
+    """The objective E sum_t gamma^t (r_t - entropy log pi(a_t|s_t)) from the start distribution."""
 
     gamma: float
     entropy: float
@@ -25,7 +25,7 @@ class Sought:
 
 @dataclass(frozen=True)
 class Slope:
-    """How the value of b agents' policies changes with their logits.
+    """The gradient of the values of b agents' policies in their logits.
 
     Attributes:
         value: `(b,)` of the policies.

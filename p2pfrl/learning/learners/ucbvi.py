@@ -87,7 +87,7 @@ class _Common:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What b agents saw, as views: counts `(b, H, S, A, S)`, sums of rewards and counts when told `(b, H, S, A)`."""
+    """The counts of b agents, as views, `(b, H, S, A, S)`, and sums of rewards `(b, H, S, A)`."""
 
     counts: Array
     rewards: Array

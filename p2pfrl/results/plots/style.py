@@ -1,4 +1,4 @@
-"""How figures look: one place for colors, sizes, units and labels.
+"""Style of figures: colors, sizes, units and labels in one place.
 
 Colors are those of Okabe and Ito (2008), told apart with any color vision; every mode has its own
 in all figures. Figures are explicit objects: pyplot and its global state are not used.

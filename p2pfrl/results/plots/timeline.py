@@ -1,4 +1,4 @@
-"""Where time goes: each agent's training, sending and waiting, and how old the messages were that it applied."""
+"""The timeline figure: training, sending, waiting, and the age of applied messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scenario says that its mode has no use for, and what it gives away: told to whoever runs it."""
+"""Notes: keys that a mode ignores, and what a scenario gives away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single sections say that cannot be, alone or beside the learner. `check` runs all checks."""
+"""Checks of single sections, alone or beside the learner. `check` runs all checks."""
 
 from __future__ import annotations
 

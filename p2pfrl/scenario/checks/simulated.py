@@ -1,4 +1,4 @@
-"""What cannot go on from a checkpoint of a process, said to whoever runs it."""
+"""Checks of a process that would go on from a checkpoint."""
 
 from __future__ import annotations
 
