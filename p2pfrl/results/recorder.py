@@ -1,57 +1,64 @@
-"""The recorder: watches a run and writes its rows. Nothing of what it computes flows back to the agents.
+"""The recorder: it watches a run and writes its rows. Nothing that it computes flows back to the agents.
 
-Synchronous runs get one row per round, when the last agent that is awaited has finished it; an
-agent that skipped a round counts with what it had. Asynchronous runs get one row per tick of
-virtual time.
+Rounds (rounds.py) say when a row is due, distances (distances.py) how far agents are apart, and the
+timeline (timeline.py) what they did when.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Layout, Vector
-from p2pfrl.core.state import State, copied
+from p2pfrl.core.state import State
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
+from p2pfrl.results.distances import Distances, Drift
 from p2pfrl.results.record import Interval
-from p2pfrl.results.witness import Drift, Entry, Judge, distances
+from p2pfrl.results.rounds import Entry, Progress, Rounds
+from p2pfrl.results.timeline import Timeline
 
-EPISODES = 20
-_MAX_INTERVALS = 20_000
-_TIMELINE_AGENTS = 32
 Row = dict[str, float]
-_STATE = (
-    "staleness",
-    "current",
-    "env_steps",
-    "updates",
-    "row",
-    "stopped_at_row",
-    "_alive",
-    "_completed",
-    "_behind",
-    "_finished",
-    "_updates",
-    "_steps",
-    "_lags",
-    "_free_since",
-)
-"""Attributes of plain values that change during a run."""
 
 
-def _values(item: Entry) -> tuple[Any, ...]:
-    """Return the values of an entry in order; its arrays are not copied."""
-    return tuple(getattr(item, entry.name) for entry in fields(item))
+class Judge(Protocol):
+    """Computes what only the learner can: build binds it to the stack and the trainer."""
+
+    def parameters(self, agent: int) -> Vector:
+        """Return a copy of the agent's row, `(stride,)`."""
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return objective and error of `(b, stride)`, where they are known."""
+
+    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+        """Return the mean KL divergence of the policies from that of the mean parameters."""
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return mean greedy returns."""
+
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean parameters as each agent would run them, `(b, stride)`."""
 
 
 class Recorder:
     """Collects rows.
+
+    Attributes:
+        rows: of `metrics.csv`, in order.
+        agent_rows: of `agents.csv`, in order.
+        staleness: number of messages applied at staleness 0, 1, ...
+        traffic: totals of the network; set when there is one.
+        current: `(n, stride)` parameters of all agents as of their last complete round.
+        env_steps: environment steps of all agents.
+        updates: rounds that any agent ended.
+        stopped_at_row: whether `on_row` asked for the end.
+        initial_distance: the consensus distance at the start.
 
     Args:
         layout: of the parameters.
@@ -86,49 +93,32 @@ class Recorder:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
         self.staleness: list[int] = []
-        self.intervals: list[Interval] = []
-        self.traffic: Traffic  # set when there is a network
+        self.traffic: Traffic
         self.current = start.copy()
-        self.env_steps = 0
-        self.updates = 0
-        self.row = 0
+        self.env_steps = self.updates = 0
         self.stopped_at_row = False
         self._n = agents
-        self._layout = layout
-        self._judge = judge
-        self._now = now
-        self._every = every
-        self._episodes = episodes
-        self._on_row = on_row
-        self._mixes = mixes
-        self._tick = tick
-        self._parts = parts
-        self._alive = [True] * agents
-        self._completed = [0] * agents
-        self._behind = agents
-        self._entries: dict[int, dict[int, Entry]] = {}
-        self._latest: list[Entry | None] = [None] * agents
-        self._returns: list[deque[float]] = [deque(maxlen=EPISODES) for _ in range(agents)]
-        self._finished = [0] * agents
-        self._updates: list[Update | None] = [None] * agents
-        self._steps = [0] * agents
-        self._lags: list[list[int]] = [[] for _ in range(agents)]
+        self._judge, self._now, self._on_row = judge, now, on_row
+        self._every, self._episodes = every, episodes
+        self._mixes, self._tick = mixes, tick
+        self._rounds = Rounds(agents)
+        self._progress = [Progress() for _ in range(agents)]
+        self._timeline = Timeline(agents, now)
+        self._distances = Distances(layout, parts)
         self._drift = Drift(agents)
-        self._free_since = [0] * agents
-        self._max_updates: int | None = None
-        self._stop: Callable[[], None] = lambda: None
-        self._post: Callable[..., None] = lambda when, callback, *args: None
-        self._is_busy: Callable[[], bool] = lambda: False
-        self.initial_distance = self._distances(range(agents))[1]
+        self._ticks = _Ticks()
+        self.initial_distance = self._distances.of(self.current, range(agents))[1]
 
-    # What agents and the world tell.
+    @property
+    def intervals(self) -> list[Interval]:
+        """The timeline."""
+        return self._timeline.intervals
+
+    # The observer of agents and coordinators.
 
     def trained(self, agent: int, update: Update) -> None:
         """A local update ended."""
-        self._returns[agent].extend(update.returns)
-        self._finished[agent] += len(update.returns)
-        self._updates[agent] = update
-        self._steps[agent] += update.env_steps
+        self._progress[agent].trained(update)
         self.env_steps += update.env_steps
 
     def mixed(
@@ -141,12 +131,12 @@ class Recorder:
         self._end_round(agent, round)
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
+        """An answer to a neighbor moved the shared vector of `agent`; its own round goes on."""
         self._drift.add(0, before, after)
 
     def applied(self, agent: int, tau: int) -> None:
         """A payload of staleness `tau` was applied: by `agent`, or by the coordinator to an update of `agent`."""
-        self._lags[agent].append(tau)
+        self._progress[agent].lags.append(tau)
         if tau >= len(self.staleness):
             self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
         self.staleness[tau] += 1
@@ -156,42 +146,31 @@ class Recorder:
         self._end_round(agent, round)
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
-        """A coordinator's model `round` went to `participants` only: nobody else is awaited for the round before."""
+        """A coordinator's model `round` went to `participants` only: the others end no round before it."""
         if self._tick is not None:
             return
         asked = set(participants)
         for agent in range(self._n):
             if agent not in asked:
-                self._pass(agent, round)
+                self._rounds.complete(agent, round)
         self._advance()
+
+    # The witness of the world.
 
     def live(self, agent: int, alive: bool) -> None:
         """An agent came or went."""
-        if agent < 0 or self._alive[agent] == alive:
+        if agent < 0 or self._rounds.alive[agent] == alive:
             return
-        self._alive[agent] = alive
-        if self._completed[agent] <= self.row:
-            self._behind += 1 if alive else -1
+        self._rounds.live(agent, alive)
         if alive:
-            self._free_since[agent] = self._now()
+            self._timeline.came(agent)
         self._advance()
 
     def interval(self, agent: int, kind: str, start: int, end: int) -> None:
         """An agent trained or sent from `start` to `end`; what lies between is waiting."""
-        if not 0 <= agent < _TIMELINE_AGENTS or len(self.intervals) >= _MAX_INTERVALS:
-            return
-        free = self._free_since[agent]
-        if start > free:
-            self.intervals.append(Interval(agent, "wait", free / SECOND, start / SECOND))
-        self.intervals.append(Interval(agent, kind, start / SECOND, end / SECOND))  # type: ignore[arg-type]
-        self._free_since[agent] = max(free, end)
+        self._timeline.interval(agent, kind, start, end)
 
-    def finish(self) -> None:
-        """Write the last row of an asynchronous run; evaluate the end."""
-        if self._tick is not None:
-            self._write(self._now())
-        if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
-            self.rows[-1].update(self._evaluation(range(self._n)))
+    # The clock of an asynchronous run.
 
     def follow_clock(
         self,
@@ -206,9 +185,7 @@ class Recorder:
         else is to come.
         """
         assert self._tick is not None
-        self._max_updates, self._stop = max_updates, stop
-
-        self._post, self._is_busy = post, is_busy
+        self._ticks = _Ticks(post, is_busy, max_updates, stop)
         post(self._tick, self.tick, self._tick, 0)
 
     def tick(self, tick: int, before: int) -> None:
@@ -220,176 +197,123 @@ class Recorder:
         """
         self._write(self._now())
         longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
-        if not self.stopped_at_row and self._is_busy():
-            self._post(self._now() + longer, self.tick, longer, self.updates)
+        if not self.stopped_at_row and self._ticks.is_busy():
+            self._ticks.post(self._now() + longer, self.tick, longer, self.updates)
+
+    def finish(self) -> None:
+        """Write the last row of an asynchronous run; evaluate the end."""
+        if self._tick is not None:
+            self._write(self._now())
+        if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
+            self.rows[-1].update(self._evaluation(range(self._n)))
+
+    # The state.
+
+    def latest(self) -> list[Entry]:
+        """Return the last entry of every agent that has one."""
+        return [own.latest for own in self._progress if own.latest is not None]
 
     def save(self) -> State:
         """Return the state but for `rows` and `agent_rows`, which only grow; arrays are shared."""
         return {
-            **{name: getattr(self, name) for name in _STATE},
-            "entries": {
-                round: {agent: _values(entry) for agent, entry in entries.items()}
-                for round, entries in self._entries.items()
-            },
-            "latest": [None if entry is None else _values(entry) for entry in self._latest],
-            "intervals": [tuple(interval) for interval in self.intervals],
-            "returns": [tuple(returns) for returns in self._returns],
+            "staleness": self.staleness,
+            "current": self.current,
+            "counts": (self.env_steps, self.updates, self.stopped_at_row),
+            "rounds": self._rounds.save(),
+            "progress": [own.save() for own in self._progress],
+            "timeline": self._timeline.save(),
             "drift": self._drift.save(),
         }
 
     def restore(self, state: State) -> None:
         """Take over what `save` returned."""
-        for name in _STATE:
-            setattr(self, name, copied(state[name]))
-        self.current = self.current.copy()
-        self._entries = {
-            round: {agent: Entry(*entry) for agent, entry in entries.items()}
-            for round, entries in state["entries"].items()
-        }
-        self._latest = [None if entry is None else Entry(*entry) for entry in state["latest"]]
-        self.intervals = [Interval(*interval) for interval in state["intervals"]]
-        self._returns = [deque(returns, maxlen=EPISODES) for returns in state["returns"]]
+        self.staleness = list(state["staleness"])
+        self.current = state["current"].copy()
+        self.env_steps, self.updates, self.stopped_at_row = state["counts"]
+        self._rounds.restore(state["rounds"])
+        self._progress = [Progress.of(own) for own in state["progress"]]
+        self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
-
-    def latest(self) -> list[Entry]:
-        """Return the last entry of every agent that has one."""
-        return [entry for entry in self._latest if entry is not None]
 
     # Rows.
 
     def _end_round(self, agent: int, round: int) -> None:
-        if self._max_updates is not None and self.updates >= self._max_updates:
+        most = self._ticks.max_updates
+        if most is not None and self.updates >= most:
             return
         self.updates += 1
-        update, lags = self._updates[agent], self._lags[agent]
-        entry = Entry(
-            self._judge.parameters(agent),
-            self._now(),
-            self._return(agent),
-            self._finished[agent],
-            update.loss if update else np.nan,
-            self.traffic.bytes_by.get(agent, 0),
-            sum(lags) / len(lags) if lags else np.nan,
-            self._steps[agent],
-            update.measures if update else {},
-        )
-        lags.clear()
-        if self._tick is not None or round < self.row:
+        sent = self.traffic.bytes_by.get(agent, 0)
+        entry = self._progress[agent].entry(self._judge.parameters(agent), self._now(), sent)
+        if self._tick is not None or round < self._rounds.row:
             self._settle(agent, entry)
         else:
-            self._entries.setdefault(round, {})[agent] = entry
+            self._rounds.add(round, agent, entry)
         if self._tick is None:
-            self._pass(agent, round + 1)
+            self._rounds.complete(agent, round + 1)
             self._advance()
-        elif self.updates == self._max_updates:
-            self._stop()
-
-    def _return(self, agent: int) -> float:
-        returns = self._returns[agent]
-        return sum(returns) / len(returns) if returns else np.nan
+        elif self.updates == most:
+            self._ticks.stop()
 
     def _settle(self, agent: int, entry: Entry) -> None:
-        self._latest[agent] = entry
+        self._progress[agent].latest = entry
         self.current[agent] = entry.parameters
 
-    def _pass(self, agent: int, completed: int) -> None:
-        if completed > self._completed[agent]:
-            if self._alive[agent] and self._completed[agent] <= self.row < completed:
-                self._behind -= 1
-            self._completed[agent] = completed
-
     def _advance(self) -> None:
-        while (
-            not self._behind and not self.stopped_at_row and any(self._alive) and self._tick is None
-        ):
-            if self.row not in self._entries and not any(r > self.row for r in self._entries):
-                return
-            entries = self._entries.pop(self.row, {})
+        """Write the rows of all rounds that are complete."""
+        while self._tick is None and not self.stopped_at_row and self._rounds.is_complete():
+            entries = self._rounds.take()
             for agent, entry in entries.items():
                 self._settle(agent, entry)
-            self.row += 1
-            self._behind = sum(
-                alive and done <= self.row
-                for alive, done in zip(self._alive, self._completed, strict=True)
-            )
             self._write(self._now(), len(entries))
 
     def _write(self, now: int, active: int | None = None) -> None:
-        alive = [i for i in range(self._n) if self._alive[i]] or list(range(self._n))
-        self._drift.close(self.row - 1 if self._tick is None else 0)
-        round = self.row if self._tick is None else self.updates // self._n
-        returns = np.array([e.returns if (e := self._latest[i]) else np.nan for i in alive])
-        known = returns[np.isfinite(returns)]
-        disagreements, distance = self._distances(alive)
+        alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
+        self._drift.close(self._rounds.row - 1 if self._tick is None else 0)
+        round = self._rounds.row if self._tick is None else self.updates // self._n
+        disagreements, distance = self._distances.of(self.current, alive)
+        row = self._row(round, now, alive, distance)
+        row["active"] = len(alive) if active is None else active
+        is_due = bool(self._episodes and round) and round % self._every == 0
+        if is_due and (not self.rows or self.rows[-1]["round"] < round):
+            row.update(self._evaluation(alive))
+        self.rows.append(row)
+        for agent, own in zip(alive, disagreements, strict=True):
+            entry = self._progress[agent].latest
+            if entry is not None:
+                self.agent_rows.append(_agent_row(round, agent, own, entry))
+        if self._on_row(row):
+            self.stopped_at_row = True
+
+    def _row(self, round: int, now: int, alive: Sequence[int], distance: float) -> Row:
+        """Return a row of metrics over the agents that are there."""
+        entries = [own.latest for own in self._progress]
+        there = [entry for i in alive if (entry := entries[i]) is not None]
+        known = np.array([e.returns for e in there if np.isfinite(e.returns)])
+        lags = [e.staleness for e in there if e.staleness == e.staleness]
         error = self._judge.error(self.current[alive])
-        lags = [
-            e.staleness
-            for i in alive
-            if (e := self._latest[i]) is not None and e.staleness == e.staleness
-        ]
-        nan = float("nan")
         kl = self._judge.divergence(alive, self.current[alive]) if len(alive) <= 256 else None
-        row: Row = {
+        nan = float("nan")
+        return {
             "round": round,
             "virtual_seconds": now / SECOND,
-            "env_steps": sum(
-                e.env_steps for i in range(self._n) if (e := self._latest[i]) is not None
-            ),
+            "env_steps": sum(entry.env_steps for entry in entries if entry is not None),
             "return_mean": float(known.mean()) if known.size else nan,
             "return_min": float(known.min()) if known.size else nan,
             "return_max": float(known.max()) if known.size else nan,
             "objective": error[0] if error else nan,
             "error": error[1] if error else nan,
             "consensus_distance": distance,
-            "consensus_actor": self._part_distance("actor", alive),
-            "consensus_critic": self._part_distance("critic", alive),
+            "consensus_actor": self._distances.of_part("actor", self.current, alive),
+            "consensus_critic": self._distances.of_part("critic", self.current, alive),
             "policy_kl": nan if kl is None else kl,
             "mean_drift": self._drift.norm if self._mixes else nan,
             "bytes_sent": self.traffic.bytes_sent,
             "messages_dropped": self.traffic.messages_dropped,
             "staleness_mean": sum(lags) / len(lags) if lags else nan,
-            "active": len(alive) if active is None else active,
+            "active": 0,
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
         }
-        if (
-            self._episodes
-            and round
-            and round % self._every == 0
-            and (not self.rows or self.rows[-1]["round"] < round)
-        ):
-            row.update(self._evaluation(alive))
-        self.rows.append(row)
-        for agent, own in zip(alive, disagreements, strict=True):
-            entry = self._latest[agent]
-            if entry is not None:
-                self.agent_rows.append(
-                    {
-                        "round": round,
-                        "agent": agent,
-                        "virtual_seconds": entry.time / SECOND,
-                        "return": entry.returns,
-                        "episodes": entry.episodes,
-                        "loss": entry.loss,
-                        "disagreement": own,
-                        "bytes_sent": entry.bytes_sent,
-                        "staleness": entry.staleness,
-                        **entry.measures,
-                    }
-                )
-        if self._on_row(row):
-            self.stopped_at_row = True
-
-    def _distances(self, agents: Sequence[int]) -> tuple[list[float], float]:
-        rows = self.current if self._parts is None else self._layout.pack(self.current, self._parts)
-        return distances(rows, agents)
-
-    def _part_distance(self, part: str, agents: Sequence[int]) -> float:
-        if part not in self._layout.parts:
-            return float("nan")
-        return distances(
-            self._layout.pack(self.current[list(agents)], (part,)), range(len(agents))
-        )[1]
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean of what they share in each agent's environment."""
@@ -397,11 +321,42 @@ class Recorder:
         own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
         if own is None:
             return {}
-        common = self._judge.evaluate(
-            agents, self._judge.average(agents, chosen), self._episodes, len(self.rows)
-        )
+        mean = self._judge.average(agents, chosen)
+        common = self._judge.evaluate(agents, mean, self._episodes, len(self.rows))
         assert common is not None
         return {
             "evaluation_own": float(own.mean()),
             "evaluation_mean_parameters": float(common.mean()),
         }
+
+
+class _Ticks:
+    """The clock of an asynchronous run: it posts the next tick, and knows when to end."""
+
+    def __init__(
+        self,
+        post: Callable[..., None] = lambda when, callback, *args: None,
+        is_busy: Callable[[], bool] = lambda: False,
+        max_updates: int | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.post = post
+        self.is_busy = is_busy
+        self.max_updates = max_updates
+        self.stop = stop
+
+
+def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row:
+    """Return a row of one agent; the environment's own measures come last."""
+    return {
+        "round": round,
+        "agent": agent,
+        "virtual_seconds": entry.time / SECOND,
+        "return": entry.returns,
+        "episodes": entry.episodes,
+        "loss": entry.loss,
+        "disagreement": disagreement,
+        "bytes_sent": entry.bytes_sent,
+        "staleness": entry.staleness,
+        **entry.measures,
+    }

@@ -1,52 +1,39 @@
-"""The recorder's questions to learner and network, and its notes on each agent."""
+"""Distances between agents, and the drift of their mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.state import State
 
 
-class Judge(Protocol):
-    """Computes what only the learner can: build binds it to the stack and the trainer."""
+class Distances:
+    """Distances of agents to their mean, over chosen parts of the parameters.
 
-    def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's row, `(stride,)`."""
+    Args:
+        layout: of the parameters.
+        parts: that distances are measured over; None for all.
+    """
 
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error of `(b, stride)`, where they are known."""
+    def __init__(self, layout: Layout, parts: Sequence[str] | None) -> None:
+        self._layout = layout
+        self._parts = parts
 
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
-        """Return the mean KL divergence of the policies from that of the mean parameters."""
+    def of(self, parameters: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
+        """Return each agent's distance to the mean, and the consensus distance."""
+        rows = parameters if self._parts is None else self._layout.pack(parameters, self._parts)
+        return distances(rows, agents)
 
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
-
-    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean parameters as each agent would run them, `(b, stride)`."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One agent at the end of one of its rounds."""
-
-    parameters: Vector
-    time: int
-    returns: float
-    episodes: int
-    loss: float
-    bytes_sent: int
-    staleness: float
-    env_steps: int
-    measures: Mapping[str, float]
+    def of_part(self, part: str, parameters: Vector, agents: Sequence[int]) -> float:
+        """Return the consensus distance of one part; nan where there is no such part."""
+        if part not in self._layout.parts:
+            return float("nan")
+        chosen = self._layout.pack(parameters[list(agents)], (part,))
+        return distances(chosen, range(len(agents)))[1]
 
 
 def distances(rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:

@@ -1,0 +1,181 @@
+"""Rounds of all agents: who has ended which, and each agent's numbers at the end of its rounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.state import State
+from p2pfrl.core.types import Update
+
+EPISODES = 20
+"""Finished training episodes that an agent's return is the mean of."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One agent at the end of one of its rounds."""
+
+    parameters: Vector
+    time: int
+    returns: float
+    episodes: int
+    loss: float
+    bytes_sent: int
+    staleness: float
+    env_steps: int
+    measures: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Progress:
+    """The training of one agent so far.
+
+    Attributes:
+        returns: of its last finished episodes.
+        finished: episodes finished.
+        update: its last local update.
+        steps: environment steps.
+        lags: staleness of the payloads applied since its last round.
+        latest: its last entry.
+    """
+
+    returns: deque[float] = field(default_factory=lambda: deque(maxlen=EPISODES))
+    finished: int = 0
+    update: Update | None = None
+    steps: int = 0
+    lags: list[int] = field(default_factory=list)
+    latest: Entry | None = None
+
+    def trained(self, update: Update) -> None:
+        """A local update ended."""
+        self.returns.extend(update.returns)
+        self.finished += len(update.returns)
+        self.update = update
+        self.steps += update.env_steps
+
+    def entry(self, parameters: Vector, time: int, bytes_sent: int) -> Entry:
+        """Return the numbers of a round that ends now; the next round's staleness counts from here."""
+        update, lags, returns = self.update, self.lags, self.returns
+        entry = Entry(
+            parameters=parameters,
+            time=time,
+            returns=sum(returns) / len(returns) if returns else np.nan,
+            episodes=self.finished,
+            loss=update.loss if update else np.nan,
+            bytes_sent=bytes_sent,
+            staleness=sum(lags) / len(lags) if lags else np.nan,
+            env_steps=self.steps,
+            measures=update.measures if update else {},
+        )
+        lags.clear()
+        return entry
+
+    def save(self) -> State:
+        """Return the state; arrays are shared."""
+        return {
+            "returns": tuple(self.returns),
+            "finished": self.finished,
+            "update": self.update,
+            "steps": self.steps,
+            "lags": list(self.lags),
+            "latest": None if self.latest is None else _values(self.latest),
+        }
+
+    @classmethod
+    def of(cls, state: State) -> Progress:
+        """Return the progress that `save` described."""
+        latest = state["latest"]
+        return cls(
+            deque(state["returns"], maxlen=EPISODES),
+            state["finished"],
+            state["update"],
+            state["steps"],
+            list(state["lags"]),
+            None if latest is None else Entry(*latest),
+        )
+
+
+class Rounds:
+    """Who is there, and who has ended which round.
+
+    A round is complete once every agent that is there has ended it, or is known to leave it out.
+
+    Attributes:
+        row: the first round that is not complete.
+        alive: per agent, whether it is there.
+
+    Args:
+        agents: number of agents n.
+    """
+
+    def __init__(self, agents: int) -> None:
+        self.row = 0
+        self.alive = [True] * agents
+        self._completed = [0] * agents
+        self._behind = agents
+        self._entries: dict[int, dict[int, Entry]] = {}
+
+    def live(self, agent: int, alive: bool) -> None:
+        """An agent came or went."""
+        self.alive[agent] = alive
+        if self._completed[agent] <= self.row:
+            self._behind += 1 if alive else -1
+
+    def add(self, round: int, agent: int, entry: Entry) -> None:
+        """An agent ended a round that is not complete."""
+        self._entries.setdefault(round, {})[agent] = entry
+
+    def complete(self, agent: int, completed: int) -> None:
+        """An agent has ended its first `completed` rounds, or leaves them out."""
+        if completed > self._completed[agent]:
+            if self.alive[agent] and self._completed[agent] <= self.row < completed:
+                self._behind -= 1
+            self._completed[agent] = completed
+
+    def is_complete(self) -> bool:
+        """Whether nobody is behind, and somebody ended this round or a later one."""
+        return not self._behind and any(self.alive) and any(r >= self.row for r in self._entries)
+
+    def take(self) -> Mapping[int, Entry]:
+        """Return the entries of the round that is complete, and go on to the next."""
+        entries = self._entries.pop(self.row, {})
+        self.row += 1
+        self._behind = sum(
+            alive and done <= self.row
+            for alive, done in zip(self.alive, self._completed, strict=True)
+        )
+        return entries
+
+    def save(self) -> State:
+        """Return the state; arrays are shared."""
+        entries = {
+            round: {agent: _values(entry) for agent, entry in found.items()}
+            for round, found in self._entries.items()
+        }
+        return {
+            "row": self.row,
+            "alive": list(self.alive),
+            "completed": list(self._completed),
+            "behind": self._behind,
+            "entries": entries,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        self.row, self._behind = state["row"], state["behind"]
+        self.alive, self._completed = list(state["alive"]), list(state["completed"])
+        self._entries = {
+            round: {agent: Entry(*values) for agent, values in found.items()}
+            for round, found in state["entries"].items()
+        }
+
+
+def _values(entry: Entry) -> tuple[Any, ...]:
+    """Return the values of an entry in order; its arrays are not copied."""
+    return tuple(getattr(entry, item.name) for item in fields(entry))

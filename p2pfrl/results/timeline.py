@@ -1,0 +1,55 @@
+"""The timeline of a run: training, sending and waiting of the first agents, from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pfrl.core.state import State
+from p2pfrl.core.units import SECOND
+from p2pfrl.results.record import Interval
+
+_MAX_INTERVALS = 20_000
+_AGENTS = 32
+
+
+class Timeline:
+    """Activities of agents, in order.
+
+    Attributes:
+        intervals: of the first agents, as many as are kept.
+
+    Args:
+        agents: number of agents n.
+        now: the clock, nanoseconds.
+    """
+
+    def __init__(self, agents: int, now: Callable[[], int]) -> None:
+        self.intervals: list[Interval] = []
+        self._now = now
+        self._free_since = [0] * agents
+
+    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
+        """An agent trained or sent from `start` to `end`; what lies between is waiting."""
+        if not 0 <= agent < _AGENTS or len(self.intervals) >= _MAX_INTERVALS:
+            return
+        free = self._free_since[agent]
+        if start > free:
+            self.intervals.append(Interval(agent, "wait", free / SECOND, start / SECOND))
+        self.intervals.append(Interval(agent, kind, start / SECOND, end / SECOND))  # type: ignore[arg-type]
+        self._free_since[agent] = max(free, end)
+
+    def came(self, agent: int) -> None:
+        """An agent came: it waits from now on."""
+        self._free_since[agent] = self._now()
+
+    def save(self) -> State:
+        """Return the state."""
+        return {
+            "intervals": [tuple(interval) for interval in self.intervals],
+            "free_since": list(self._free_since),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        self.intervals = [Interval(*interval) for interval in state["intervals"]]
+        self._free_since = list(state["free_since"])
