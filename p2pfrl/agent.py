@@ -1,4 +1,4 @@
-"""READ FIRST. An agent: one coroutine that carries events to its schedule and carries out what that returns.
+"""READ FIRST. An agent: one coroutine that carries out what its schedule decides (core/actor.py).
 
     train -> gate -> correct -> privacy -> compress -> send        (Train, Send)
     receive -> decompress -> mix                                   (Mix, Adopt, Answer)
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
+from p2pfrl.core.actor import follow
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
@@ -28,18 +29,14 @@ from p2pfrl.core.types import (
     Action,
     Adopt,
     Answer,
-    Event,
-    Finish,
     Frame,
     Mix,
     Observer,
     Port,
     Schedule,
     Send,
-    Started,
     Train,
     Trained,
-    WaitUntil,
 )
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors import Compressor
@@ -49,77 +46,6 @@ from p2pfrl.exchange.outbox import Outbox
 from p2pfrl.exchange.payloads import Payload, Shared
 from p2pfrl.exchange.privacy import Privacy
 from p2pfrl.learning.corrections import Correction
-
-
-async def follow(
-    schedule: Schedule, port: Port, perform: Callable[[Action], None], *, is_new: bool = True
-) -> None:
-    """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes.
-
-    Args:
-        schedule: of the agent or coordinator.
-        port: its world.
-        perform: carries out what is the agent's own.
-        is_new: whether it starts; one that was saved while it waited for an event just goes on.
-    """
-    has_finished = is_new and _carry_out(Started(), schedule, port, perform)
-    while not has_finished:  # no event is kept while the next is awaited
-        has_finished = _carry_out(await port.receive(), schedule, port, perform)
-
-
-def _carry_out(
-    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]
-) -> bool:
-    """Do what `schedule` makes of `event`; return whether it finished."""
-    if type(event) is Trained:
-        perform(event)  # type: ignore[arg-type]
-    for action in schedule.handle(event, port.now()):
-        kind = type(action)
-        if kind is Train:
-            perform(action)
-            port.train()
-        elif kind is WaitUntil:
-            port.wait_until(action.time)  # type: ignore[union-attr]
-        elif kind is Finish:
-            return True
-        else:
-            perform(action)
-    return False
-
-
-class Body(Protocol):
-    """An agent or a coordinator: it performs actions, and its memory is a value."""
-
-    def perform(self, action: Action, /) -> None:
-        """Carry out an action."""
-
-    def save(self) -> State:
-        """Return a copy of what it remembers."""
-
-    def restore(self, state: State) -> None:
-        """Take over what `save` returned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """One life of an agent or of a coordinator: its schedule, what carries it out, and its world."""
-
-    schedule: Schedule
-    body: Body
-    port: Port
-
-    def run(self, *, is_new: bool = True) -> Coroutine[Any, Any, None]:
-        """Return the coroutine that follows the schedule; `is_new` as of `follow`."""
-        return follow(self.schedule, self.port, self.body.perform, is_new=is_new)
-
-    def save(self) -> State:
-        """Return what schedule and body remember."""
-        return {"schedule": self.schedule.save(), "body": self.body.save()}
-
-    def restore(self, state: State) -> None:
-        """Take over what `save` returned."""
-        self.schedule.restore(state["schedule"])
-        self.body.restore(state["body"])
 
 
 @dataclass(frozen=True, slots=True)

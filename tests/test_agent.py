@@ -5,8 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from p2pfrl.agent import Agent, Rules, follow
+from p2pfrl.agent import Agent, Rules
 from p2pfrl.consensus.mixing import RULES as MIXING
+from p2pfrl.core.actor import follow
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import (
     COORDINATOR,

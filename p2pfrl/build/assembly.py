@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from p2pfrl.agent import Actor, Agent, Rules
+from p2pfrl.agent import Agent, Rules
 from p2pfrl.build import hierarchical as tree
 from p2pfrl.build.modes import MODES, coordinators
 from p2pfrl.build.pooled import Collecting, Pool, Upload, plain
@@ -15,6 +15,7 @@ from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.mixing import Metropolis, Mixing
 from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
 from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule, edge_id
 from p2pfrl.core.units import SECOND

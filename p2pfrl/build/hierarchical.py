@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2pfrl.agent import Actor
 from p2pfrl.consensus.aggregators import Mean
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.consensus.hierarchy import CloudWitness, EdgeCoordinator, GroupWitness
 from p2pfrl.consensus.participation import All
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.server_optimizers import Replace
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.scenario import Scenario
 

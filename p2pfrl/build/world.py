@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.agent import Actor
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph, path_latency

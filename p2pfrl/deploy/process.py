@@ -16,9 +16,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.agent import Actor
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.modes import everyone
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal, Notes, has_begun

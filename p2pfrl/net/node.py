@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from p2pfrl.agent import Actor
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import (

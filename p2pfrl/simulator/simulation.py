@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pfrl.agent import Actor
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained

@@ -1,0 +1,91 @@
+"""Actors: a schedule, the agent or coordinator that carries out its actions, and their world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from p2pfrl.core.state import State
+from p2pfrl.core.types import (
+    Action,
+    Event,
+    Finish,
+    Port,
+    Schedule,
+    Started,
+    Train,
+    Trained,
+    WaitUntil,
+)
+
+
+async def follow(
+    schedule: Schedule, port: Port, perform: Callable[[Action], None], *, is_new: bool = True
+) -> None:
+    """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes.
+
+    Args:
+        schedule: of the agent or coordinator.
+        port: its world.
+        perform: carries out what is the agent's own.
+        is_new: whether it starts; one that was saved while it waited for an event just goes on.
+    """
+    has_finished = is_new and _carry_out(Started(), schedule, port, perform)
+    while not has_finished:  # no event is kept while the next is awaited
+        has_finished = _carry_out(await port.receive(), schedule, port, perform)
+
+
+def _carry_out(
+    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]
+) -> bool:
+    """Do what `schedule` makes of `event`; return whether it finished."""
+    if type(event) is Trained:
+        perform(event)  # type: ignore[arg-type]
+    for action in schedule.handle(event, port.now()):
+        kind = type(action)
+        if kind is Train:
+            perform(action)
+            port.train()
+        elif kind is WaitUntil:
+            port.wait_until(action.time)  # type: ignore[union-attr]
+        elif kind is Finish:
+            return True
+        else:
+            perform(action)
+    return False
+
+
+class Body(Protocol):
+    """An agent or a coordinator: it performs actions, and its memory is a value."""
+
+    def perform(self, action: Action, /) -> None:
+        """Carry out an action."""
+
+    def save(self) -> State:
+        """Return a copy of what it remembers."""
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One life of an agent or of a coordinator: its schedule, what carries it out, and its world."""
+
+    schedule: Schedule
+    body: Body
+    port: Port
+
+    def run(self, *, is_new: bool = True) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that follows the schedule; `is_new` as of `follow`."""
+        return follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+
+    def save(self) -> State:
+        """Return what schedule and body remember."""
+        return {"schedule": self.schedule.save(), "body": self.body.save()}
+
+    def restore(self, state: State) -> None:
+        """Take over what `save` returned."""
+        self.schedule.restore(state["schedule"])
+        self.body.restore(state["body"])
