@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.mixing.base import Mixing, State, Weights
 from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.rng import Purpose, generator
+from p2pfrl.core.turn import Turn
 
 _AGENTS, _SIZE, _ROUNDS = 7, 3, 30
 
@@ -69,47 +70,78 @@ def play(
     x: NDArray[np.floating],
     rounds: int,
     train: Train = lambda round, x: x,
+    *,
+    checked: int = _ROUNDS,
 ) -> NDArray[np.floating]:
     """Return `(n, d)` after rounds of training and mixing in which every message arrives.
 
-    Every call is checked as `check_mixing` says.
+    Args:
+        rule: of all agents.
+        graph: who sends to whom.
+        x: `(n, d)` where they begin.
+        rounds: to be played.
+        train: what local training does.
+        checked: first rounds in which every call is checked, as `check_mixing` says.
 
     Raises:
         ContractError: the rule breaks its contract.
     """
-    rule, name = rule.fit(graph), name_of(rule)
+    rule = rule.fit(graph)
     rows = rule.weights(graph)
     states = [rule.init(own.copy()) for own in x]
     for round in range(rounds):
-        trained = train(round, x)
+        trained, is_checked = train(round, x), round < checked
         turns = [
             turn_of(i, _frozen(trained[i]), _frozen(x[i]), round=round, to=graph.successors[i])
             for i in range(graph.n)
         ]
         states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
-        sent: dict[tuple[int, int], NDArray[np.floating]] = {}
-        for i in range(graph.n):
-            for j in graph.successors[i]:
-                payload = rule.payload(turns[i], states[i], j)
-                require_array(payload, f"{name}.payload", (rule.size(x.shape[1]),), x.dtype)
-                first = sent.setdefault((i, graph.successors[i][0]), payload)
-                is_one = rule.is_per_neighbor or np.array_equal(payload, first)
-                message = "neighbors get different payloads; set is_per_neighbor"
-                require(is_one, f"{name}.payload", message)
-                sent[i, j] = payload
+        sent = {
+            (i, j): rule.payload(turns[i], states[i], j)
+            for i in range(graph.n)
+            for j in graph.successors[i]
+        }
+        if is_checked:
+            _check_payloads(rule, graph, x, sent)
         after = np.empty_like(x)
         for i in range(graph.n):
-            received = {j: _frozen(sent[j, i]) for j in reversed(graph.predecessors[i])}
-            turn, row, state = turns[i], rows[i], states[i]
-            inputs = [turn.own, turn.start, *received.values()]
-            call = lambda t=turn, r=received, w=row, s=state: rule.mix(t, r, w, s)  # noqa: E731
-            mixed, states[i] = pure(f"{name}.mix", call, inputs)
-            require_array(mixed, f"{name}.mix", x[i].shape, x.dtype)
-            apart = not np.shares_memory(mixed, turn.own)
-            require(apart, f"{name}.mix", "the result shares memory with turn.own; copy it")
-            after[i] = mixed
+            received = {j: sent[j, i] for j in reversed(graph.predecessors[i])}
+            if is_checked:
+                received = {j: _frozen(vector) for j, vector in received.items()}
+                after[i], states[i] = _checked_mix(rule, turns[i], received, rows[i], states[i])
+            else:
+                after[i], states[i] = rule.mix(turns[i], received, rows[i], states[i])
         x = after
     return x
+
+
+def _check_payloads(
+    rule: Mixing,
+    graph: Graph,
+    x: NDArray[np.floating],
+    sent: Mapping[tuple[int, int], NDArray[np.floating]],
+) -> None:
+    where = f"{name_of(rule)}.payload"
+    for (i, _), payload in sent.items():
+        require_array(payload, where, (rule.size(x.shape[1]),), x.dtype)
+        first = sent[i, graph.successors[i][0]]
+        is_one = rule.is_per_neighbor or np.array_equal(payload, first)
+        require(is_one, where, "neighbors get different payloads; set is_per_neighbor")
+
+
+def _checked_mix(
+    rule: Mixing,
+    turn: Turn,
+    received: Mapping[int, NDArray[np.floating]],
+    row: Weights,
+    state: State,
+) -> tuple[NDArray[np.floating], State]:
+    where, inputs = f"{name_of(rule)}.mix", [turn.own, turn.start, *received.values()]
+    mixed, state = pure(where, lambda: rule.mix(turn, received, row, state), inputs)
+    require_array(mixed, where, turn.own.shape, turn.own.dtype)
+    apart = not np.shares_memory(mixed, turn.own)
+    require(apart, where, "the result shares memory with turn.own; copy it")
+    return mixed, state
 
 
 def _check_weights(rule: Mixing, graph: Graph) -> None:
