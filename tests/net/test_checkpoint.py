@@ -113,15 +113,15 @@ checkpoints.save(0, 2, ours)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", range(1, 8))
+@pytest.mark.parametrize("at", range(1, 9))
 def test_a_process_killed_at_any_step_leaves_a_good_checkpoint(at: int, tmp_path: Path) -> None:
     code = KILLED.format(here=str(Path(__file__).parent), directory=str(tmp_path), at=at)
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-    assert done.returncode == (-signal.SIGKILL if at < 7 else 0), (
-        "there are six such calls in a save"
+    assert done.returncode == (-signal.SIGKILL if at < 8 else 0), (
+        "there are seven such calls in a save"
     )
     first, parameters, _ = restored(tmp_path)
-    assert first == (3 if at > 3 else 2)
+    assert first == (3 if at > 4 else 2)
     expected = trainer()
     for _ in range(first):
         expected.update([0])
