@@ -44,7 +44,6 @@ class Chebyshev(Mixing):
         in networks, ICML 2017, arXiv 1702.08704.
     """
 
-    is_stateful: ClassVar[bool] = True
     needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE, Need.STATIC_GRAPH)
     breaks: ClassVar[Breaks] = (Need.ORDER,)
 

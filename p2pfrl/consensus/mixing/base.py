@@ -40,12 +40,10 @@ class Mixing(Composable, ABC):
             both ends at once, and both fold, which keeps the mean over agents exactly.
 
     What a rule says of itself, beside its options:
-        is_stateful: its agents remember something beside their parameters.
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
     """
 
-    is_stateful: ClassVar[bool] = False
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
 

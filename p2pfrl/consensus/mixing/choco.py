@@ -40,7 +40,6 @@ class Choco(Mixing):
         learning: Koloskova, Lin, Stich, Jaggi, ICLR 2020, arXiv 1907.09356.
     """
 
-    is_stateful: ClassVar[bool] = True
     needs: ClassVar[Needs] = (
         *STATEFUL,
         Need.EVERY_MESSAGE,

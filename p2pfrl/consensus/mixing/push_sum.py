@@ -68,7 +68,6 @@ class PushSum(Mixing):
         Robust distributed average consensus via exchange of running sums, IEEE TAC 61(6), 2016.
     """
 
-    is_stateful: ClassVar[bool] = True
     is_per_neighbor: ClassVar[bool] = True
     needs: ClassVar[Needs] = (
         Need.MASS,

@@ -48,7 +48,6 @@ class GradientTracking(Mixing):
         2112.02813.
     """
 
-    is_stateful: ClassVar[bool] = True
     needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE)
     breaks: ClassVar[Breaks] = (Need.ORDER,)
 
@@ -122,7 +121,6 @@ class Extra(Mixing):
         as the second matrix.
     """
 
-    is_stateful: ClassVar[bool] = True
     needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE, Need.STATIC_GRAPH)
     breaks: ClassVar[Breaks] = (Need.ORDER,)
 
