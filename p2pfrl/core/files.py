@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from p2pfrl.core.errors import RecordError
+
 
 def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o666, keep: Path | None = None
@@ -40,3 +42,15 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes, *, keep: Path | None = None) -> None:
+    """Write a file of a run directory atomically; arguments as of `write_atomically`.
+
+    Raises:
+        RecordError: the disk is full, or the like; what was there before is intact.
+    """
+    try:
+        write_atomically(path, content, keep=keep)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error

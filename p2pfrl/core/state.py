@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core import types
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import write_atomically
+from p2pfrl.core.files import write_file
 
 State = Mapping[str, Any]
 """Attribute -> plain value."""
@@ -96,11 +96,7 @@ def write(path: Path, state: State, facts: Mapping[str, str], *, keep: Path | No
 
     text, found = pack(state, facts)
     arrays = {str(number): value for number, value in enumerate(found)}
-    content = save(arrays, {"tree": text, "checksum": _checksum(text, found)})
-    try:
-        write_atomically(path, content, keep=keep)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_file(path, save(arrays, {"tree": text, "checksum": _checksum(text, found)}), keep=keep)
 
 
 def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.core.files import write_atomically
+from p2pfrl.core.files import write_file
 from p2pfrl.core.state import State, pack, unpack
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.net.fleet import Fleet
@@ -67,7 +67,7 @@ class Checkpoints:
         """
         count = self.starts()
         self._directory.mkdir(parents=True, exist_ok=True)
-        _write(
+        write_file(
             self._directory / "process.json",
             json.dumps({"scenario": self._scenario, "starts": count + 1}).encode(),
         )
@@ -97,7 +97,7 @@ class Checkpoints:
     def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:
         """Save this process's port, agents and table of processes: the lead sends them only once."""
         table = {"port": port, "agents": list(agents), "fleet": fleet.rows()}
-        _write(self._directory / "fleet.json", json.dumps(table).encode())
+        write_file(self._directory / "fleet.json", json.dumps(table).encode())
 
     def whereabouts(self) -> tuple[int, tuple[int, ...], Fleet] | None:
         """Return (port, agents, fleet) as an earlier start kept them, or None.
@@ -126,19 +126,20 @@ class Checkpoints:
         Raises:
             RecordError: it cannot be written; what was saved before is intact.
         """
-        tensors = _tensors(trainer.snapshot(agent))
+        own = trainer.snapshot(agent)
+        tensors = _tensors(own)
         text, arrays = pack(memory or {})
         tensors |= {f"{_MEMORY}{number}": array for number, array in enumerate(arrays)}
         metadata = {
             "round": str(round),
-            "index": str(trainer.snapshot(agent).index),
+            "index": str(own.index),
             "scenario": self._scenario,
             "agent": str(agent),
             "memory": text,
         }
         path = self._path(agent)
         data = save(tensors, metadata | {"digest": _digest(tensors, metadata)})
-        _write(path, data, keep=path.with_suffix(".previous"))
+        write_file(path, data, keep=path.with_suffix(".previous"))
 
     def restore(self, agent: int, trainer: Trainer) -> int:
         """Put an agent back to its last good checkpoint; return the round to go on with, 0 where there is none.
@@ -241,15 +242,3 @@ def _digest(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, s
         total.update(f"{name}:{value.dtype}:{np.shape(tensors[name])};".encode())
         total.update(value.data)
     return total.hexdigest()
-
-
-def _write(path: Path, data: bytes, *, keep: Path | None = None) -> None:
-    """Write atomically; the file that was there before becomes `keep`.
-
-    Raises:
-        RecordError: the disk is full, or the like.
-    """
-    try:
-        write_atomically(path, data, keep=keep)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error

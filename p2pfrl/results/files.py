@@ -21,17 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import write_atomically
+from p2pfrl.core.files import write_file
 
 Table = dict[str, NDArray[Any]]
 
 
 def write_bytes(path: Path, content: bytes) -> str:
     """Write `content` to `path` atomically and return its checksum."""
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+    write_file(path, content)
     return checksum(content)
 
 
