@@ -15,13 +15,10 @@ from p2pfrl.consensus.participation import Participation, Standing
 from p2pfrl.consensus.participation.base import MOVES
 from p2pfrl.consensus.server_optimizers import ServerOptimizer
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.state import State, Stateful, copied
+from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import Payload
-
-_KNOWN = ("model", "samples", "scores", "trained", "moves")
-"""What `Standing` holds beside the seed."""
 
 
 class Witness(Protocol):
@@ -106,15 +103,14 @@ class Coordinator(Stateful):
     @override
     def save(self) -> State:
         """Return the state: model, memories of the rules, what is known of agents, and frames sent."""
-        standing = {name: copied(getattr(self._standing, name)) for name in _KNOWN}
-        return {**super().save(), "standing": standing, "encoder": self._encoder.save()}
+        own = {"standing": self._standing.save(), "encoder": self._encoder.save()}
+        return {**super().save(), **own}
 
     @override
     def restore(self, state: State) -> None:
         """Take over a state."""
         super().restore(state)
-        for name in _KNOWN:
-            setattr(self._standing, name, state["standing"][name])
+        self._standing.restore(state["standing"])
         self._encoder.restore(state["encoder"])
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:

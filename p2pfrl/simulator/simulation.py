@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+from typing_extensions import override
 
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.state import State
+from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Snapshot, Trainer
@@ -30,7 +32,7 @@ class Witness(Protocol):
 
 
 @dataclass(slots=True)
-class Life:
+class Life(Stateful):
     """One agent or coordinator in the simulated world.
 
     Attributes:
@@ -46,6 +48,15 @@ class Life:
         messages_late, deadlines_expired: of its ended lives.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = (
+        "incarnation",
+        "training",
+        "slowness",
+        "memory",
+        "completed",
+        "messages_late",
+        "deadlines_expired",
+    )
     port: MailboxPort
     actor: Actor | None = None
     task: asyncio.Future[None] | None = None
@@ -58,34 +69,24 @@ class Life:
     messages_late: int = 0
     deadlines_expired: int = 0
 
+    @override
     def save(self) -> State:
         """Return the state, the actor's included."""
         kept = self.saved
         return {
-            **{name: getattr(self, name) for name in _PLAIN},
+            **Stateful.save(self),
             "port": self.port.save(),
             "actor": None if self.actor is None else self.actor.save(),
             "status": "away" if self.task is None else "over" if self.task.done() else "running",
             "saved": None if kept is None else (kept.parameters, dict(kept.state), kept.index),
         }
 
+    @override
     def restore(self, state: State) -> None:
         """Take over a state, but for actor and task, which the world has to make."""
-        for name in _PLAIN:
-            setattr(self, name, state[name])
+        Stateful.restore(self, state)
         self.port.restore(state["port"])
         self.saved = None if state["saved"] is None else Snapshot(*state["saved"])
-
-
-_PLAIN = (
-    "incarnation",
-    "training",
-    "slowness",
-    "memory",
-    "completed",
-    "messages_late",
-    "deadlines_expired",
-)
 
 
 class Simulation:

@@ -15,6 +15,7 @@ from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
+from p2pfrl.core.state import Stateful
 from p2pfrl.exchange.scores import OF_RETURNS
 
 MOVES = 64
@@ -22,7 +23,7 @@ MOVES = 64
 
 
 @dataclass(slots=True)
-class Standing:
+class Standing(Stateful):
     """A coordinator's knowledge of the agents when it chooses.
 
     Attributes:
@@ -34,6 +35,7 @@ class Standing:
         moves: ||x_k - x_(k-1)||^2 of the last models, newest first.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("model", "samples", "scores", "trained", "moves")
     seed: int
     model: Vector
     samples: Mapping[int, float] = field(default_factory=dict)
