@@ -37,6 +37,13 @@ def require_array(
     require(not finite or bool(np.isfinite(value).all()), where, "expected finite numbers")
 
 
+def frozen(vector: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that cannot be written to."""
+    copy = np.array(vector)
+    copy.setflags(write=False)
+    return copy
+
+
 def pure(where: str, call: Callable[[], T], inputs: Sequence[NDArray[Any]]) -> T:
     """Call twice; require that no input is written to and that both results are the same bytes."""
     before = [array.copy() for array in inputs]

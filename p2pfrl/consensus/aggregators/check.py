@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
-from p2pfrl.core.contract import name_of, pure, require, require_array
+from p2pfrl.core.contract import frozen, name_of, pure, require, require_array
 from p2pfrl.core.rng import Purpose, generator
 
 _SIZE = 5
@@ -29,7 +29,7 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
     where, rng = f"{name_of(rule)}.aggregate", generator(1, Purpose.CHECK)
     for dtype in ("float32", "float64"):
         for count in range(1, 7):
-            rows = rng.standard_normal((count, _SIZE)).astype(dtype)
+            rows = frozen(rng.standard_normal((count, _SIZE)).astype(dtype))
             weights = rng.integers(1, 9, count).astype(float)
 
             def aggregate(vectors: np.ndarray, weights: np.ndarray = weights) -> np.ndarray:
@@ -40,7 +40,6 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
                 model = np.zeros_like(vectors[0])
                 return rule.aggregate(received, model, rule.init(model))[0]
 
-            rows.setflags(write=False)
             out = pure(where, lambda r=rows: aggregate(r), [rows])  # type: ignore[misc]
             require_array(out, where, (_SIZE,), rows.dtype)
             require(

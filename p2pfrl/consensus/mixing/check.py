@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.consensus.mixing.base import Mixing, State, Weights
-from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.contract import frozen, name_of, pure, require, require_array, turn_of
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import Turn
@@ -92,7 +92,7 @@ def play(
     for round in range(rounds):
         trained, is_checked = train(round, x), round < checked
         turns = [
-            turn_of(i, _frozen(trained[i]), _frozen(x[i]), round=round, to=graph.successors[i])
+            turn_of(i, frozen(trained[i]), frozen(x[i]), round=round, to=graph.successors[i])
             for i in range(graph.n)
         ]
         states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
@@ -107,7 +107,7 @@ def play(
         for i in range(graph.n):
             received = {j: sent[j, i] for j in reversed(graph.predecessors[i])}
             if is_checked:
-                received = {j: _frozen(vector) for j, vector in received.items()}
+                received = {j: frozen(vector) for j, vector in received.items()}
                 after[i], states[i] = _checked_mix(rule, turns[i], received, rows[i], states[i])
             else:
                 after[i], states[i] = rule.mix(turns[i], received, rows[i], states[i])
@@ -162,10 +162,3 @@ def _train(
     steps: NDArray[np.floating], round: int, x: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     return x + steps[round] if round < len(steps) else x
-
-
-def _frozen(vector: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return a copy that cannot be written to."""
-    copy = np.array(vector)
-    copy.setflags(write=False)
-    return copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
-from p2pfrl.core.contract import name_of, pure, require, require_array
+from p2pfrl.core.contract import frozen, name_of, pure, require, require_array
 from p2pfrl.core.rng import Purpose, generator
 
 
@@ -26,10 +26,8 @@ def check_server_optimizer(rule: ServerOptimizer) -> None:
         require(moved == 0.0, where, f"a model at its target moved by {moved:.3g}")
         state = rule.init(model)
         for _ in range(5):
-            target = (model + rng.standard_normal(4)).astype(dtype)
-            for vector in (model, target):
-                vector.setflags(write=False)
+            model = frozen(model)
+            target = frozen((model + rng.standard_normal(4)).astype(dtype))
             call = lambda m=model, t=target, s=state: rule.step(m, t, 0.5, s)  # noqa: E731
             model, state = pure(where, call, [model, target])
             require_array(model, where, (4,), np.dtype(dtype))
-            model = model.copy()

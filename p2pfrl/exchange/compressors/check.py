@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.contract import frozen, name_of, pure, require, require_array, turn_of
 from p2pfrl.core.needs import Need
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.exchange.compressors.base import Compressor
@@ -30,8 +30,7 @@ def check_compressor(rule: Compressor) -> None:
             vector = rng.standard_normal(size).astype(dtype)
             state, known = rule.init(np.zeros_like(vector)), None
             for count in range(3):
-                sent = np.multiply(vector, 1 + count, dtype=dtype)
-                sent.setflags(write=False)
+                sent = frozen(np.multiply(vector, 1 + count, dtype=dtype))
                 turn = turn_of(0, sent, round=count)
                 call = lambda v=sent, t=turn, s=state: _plain(rule.encode(v, t, s))  # noqa: E731
                 data, told, state = pure(f"{name}.encode", call, [sent])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2pfrl.core.contract import name_of, pure, require, require_array, turn_of
+from p2pfrl.core.contract import frozen, name_of, pure, require, require_array, turn_of
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import NoMemory
@@ -33,9 +33,7 @@ def check_payload(rule: Payload) -> None:
         ContractError: with the method, what was expected and what was got.
     """
     name, rng = name_of(rule), generator(6, Purpose.CHECK)
-    start, own = rng.standard_normal(6), rng.standard_normal(6)
-    for vector in (start, own):
-        vector.setflags(write=False)
+    start, own = frozen(rng.standard_normal(6)), frozen(rng.standard_normal(6))
     turn = turn_of(0, own, start, memory=_Gradient(start - own))
     payload = pure(f"{name}.extract", lambda: rule.extract(turn), [start, own])
     require_array(payload, f"{name}.extract", (6,), own.dtype)

@@ -10,23 +10,23 @@ from p2pfrl.simulator.faults import Fault
 
 def rehearse(faults: Sequence[Fault], agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash."""
-    newcomers = [agent for fault in faults for agent in fault.newcomers()]
-    stage = Rehearsal(agents, newcomers)
-    if set(range(agents)) <= set(newcomers):
+    if set(range(agents)) <= {agent for fault in faults for agent in fault.newcomers()}:
         yield ("faults",), "every agent joins later, so that nobody is there at the start"
-    for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
-        stage.problems.clear()
-        stage.play(index, faults[index])
-        for key, reason in stage.problems:
-            yield ("faults", index, key), reason
+    for index, key, reason in _played(faults, agents).problems:
+        yield ("faults", index, key), reason
 
 
 def departures(faults: Sequence[Fault], agents: int) -> list[int]:
     """Return the positions of faults that take agents away for good, ascending."""
+    return sorted(set(_played(faults, agents).taken.values()))
+
+
+def _played(faults: Sequence[Fault], agents: int) -> Rehearsal:
+    """Return the rehearsal after all faults have happened, in order of time."""
     stage = Rehearsal(agents, [agent for fault in faults for agent in fault.newcomers()])
     for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
         stage.play(index, faults[index])
-    return sorted(set(stage.taken.values()))
+    return stage
 
 
 def refuse_faults(faults: Sequence[Fault]) -> None:
@@ -42,10 +42,10 @@ def refuse_faults(faults: Sequence[Fault]) -> None:
 
 
 class Rehearsal:
-    """A world of faults alone: it knows who is there, and collects (key, reason) of what cannot happen.
+    """A world of faults alone: it knows who is there, and collects what cannot happen.
 
     Attributes:
-        problems: what cannot happen.
+        problems: (position of the fault, its key, reason) of what cannot happen.
         taken: agent that is away -> position of the fault that took it.
 
     Args:
@@ -54,7 +54,7 @@ class Rehearsal:
     """
 
     def __init__(self, agents: int, newcomers: Sequence[int]) -> None:
-        self.problems: list[tuple[str, str]] = []
+        self.problems: list[tuple[int, str, str]] = []
         self.taken: dict[int, int] = {}
         self._index = 0
         self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(
@@ -76,19 +76,18 @@ class Rehearsal:
             for agent in group:
                 self._exists("groups", agent)
                 if agent in seen:
-                    self.problems.append(
-                        ("groups", f"agent {agent} is in group {seen[agent]} and in group {number}")
-                    )
+                    reason = f"agent {agent} is in group {seen[agent]} and in group {number}"
+                    self._refuse("groups", reason)
                 seen[agent] = number
         if not all(groups):
-            self.problems.append(("groups", "a group is empty"))
+            self._refuse("groups", "a group is empty")
         elif len(groups) == 1 and len(seen) == self._agents:
-            self.problems.append(("groups", "one group of all agents cuts nothing"))
+            self._refuse("groups", "one group of all agents cuts nothing")
 
     def heal(self) -> None:
         """There is a partition to heal."""
         if not self._is_parted:
-            self.problems.append(("kind", "nothing is partitioned at this time"))
+            self._refuse("kind", "nothing is partitioned at this time")
         self._is_parted = False
 
     def crash(self, agent: int) -> None:
@@ -114,19 +113,20 @@ class Rehearsal:
         """An agent joins once."""
         self._turn(agent, "yet to join", "running")
 
+    def _refuse(self, key: str, reason: str) -> None:
+        self.problems.append((self._index, key, reason))
+
     def _exists(self, key: str, agent: int) -> bool:
         known = 0 <= agent < self._agents
         if not known:
-            self.problems.append(
-                (key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}")
-            )
+            self._refuse(key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}")
         return known
 
     def _turn(self, agent: int, before: str, after: str) -> None:
         if self._exists("agents", agent):
             if self._state[agent] != before:
                 reason = f"agent {agent} is {self._state[agent]} at this time, it would have to be {before}"
-                self.problems.append(("agents", reason))
+                self._refuse("agents", reason)
             else:
                 self._state[agent] = after
                 if after == "running":
