@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Array, Table, play
+from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
 LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}
@@ -19,21 +19,16 @@ MOMENTUM: Table = {"server_optimizer": {"kind": "momentum", "lr": 0.7}}
 
 def central(agents: int, rounds: int | None, schedule: Table, **tables: Table) -> Record:
     """Run deltas through a coordinator."""
-    tables = {"learner": LEARNER, "compute": SECOND, "coordinator": MOMENTUM, **tables}
-    delta: Table = {"payload": "delta"}
-    return play(
-        agents,
-        rounds,
-        mode="central",
-        seed=1,
-        faults=(),
-        trace=False,
-        mixing_rule=None,
-        schedule=schedule,
-        network=IDEAL,
-        exchange=delta,
+    sections: dict[str, Table] = {
+        "schedule": schedule,
+        "network": IDEAL,
+        "exchange": {"payload": "delta"},
+        "learner": LEARNER,
+        "compute": SECOND,
+        "coordinator": MOMENTUM,
         **tables,
-    )
+    }
+    return play_tables(agents, rounds, sections, mode="central")
 
 
 def gap(one: Record, other: Record) -> float:

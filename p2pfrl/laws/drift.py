@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from p2pfrl.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.laws.runs import Array, Table, play
+from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
 _INSTANCES = ((10, 5, 10, 0.05, 1), (6, 9, 4, 0.08, 2), (16, 3, 25, 0.02, 3))
@@ -24,16 +24,7 @@ def _run(
     agents, dimension, steps, lr, seed = instance
     learner = {"dimension": dimension, "steps": steps, "lr": lr}
     tables = {"learner": learner, "correction": correction, "coordinator": coordinator or {}}
-    return play(
-        agents,
-        rounds,
-        mode="central",
-        seed=seed,
-        faults=(),
-        trace=False,
-        mixing_rule=None,
-        **tables,
-    )
+    return play_tables(agents, rounds, tables, mode="central", seed=seed)
 
 
 def optimum(record: Record) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.fedtd import power
-from p2pfrl.laws.runs import Table, play
+from p2pfrl.laws.runs import Table, play_tables
 from p2pfrl.results.record import Record
 
 _DENSE: Table = {"id": "garnet", "states": 20, "actions": 4, "branching": 20, "instances": 1}
@@ -32,16 +32,7 @@ def _run(
         "coordinator": coordinator,
         "evaluation": {"episodes": 0},
     }
-    return play(
-        agents,
-        rounds,
-        mode="central",
-        seed=seed,
-        faults=(),
-        trace=False,
-        mixing_rule=None,
-        **tables,
-    )
+    return play_tables(agents, rounds, tables, mode="central", seed=seed)
 
 
 def _speedup() -> Iterator[Figure]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Array, Table, play
+from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
 _OPPOSED: Table = {"id": "garnet", "kinds": 2, "opposed": True, "instances": 1}
@@ -23,16 +23,7 @@ def _run(
         "correction": {"kind": correction},
         "evaluation": {"episodes": 0},
     }
-    return play(
-        agents,
-        rounds,
-        mode="central",
-        seed=seed,
-        faults=(),
-        trace=False,
-        mixing_rule=None,
-        **tables,
-    )
+    return play_tables(agents, rounds, tables, mode="central", seed=seed)
 
 
 def bias(record: Record, lr: float, steps: int) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Array, Table, play
+from p2pfrl.laws.runs import Array, Table, play, play_tables
 from p2pfrl.results.record import Record
 
 LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}
@@ -46,9 +46,7 @@ def _flat() -> Iterator[Figure]:
 
 def runs(agents: int, rounds: int, mode: str, tables: dict[str, Table]) -> Record:
     """Run a scenario of a mode."""
-    return play(
-        agents, rounds, mode=mode, seed=1, faults=(), trace=False, mixing_rule=None, **tables
-    )
+    return play_tables(agents, rounds, tables, mode=mode, seed=1)
 
 
 def twin(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Array, Table, play, start
+from p2pfrl.laws.runs import Array, Table, play_tables, start
 from p2pfrl.results.record import Record
 
 _INSTANCES = ((6, 4, 20, 0.05, 1), (9, 7, 35, 0.04, 2))
@@ -23,9 +23,7 @@ def _run(
     agents, dimension, steps, lr, seed = instance
     options: Table = {"dimension": dimension, "steps": steps, "lr": lr, **learner}
     more: dict[str, Table] = {"learner": options, "personal": personal}
-    return play(
-        agents, rounds, mode="central", seed=seed, faults=(), trace=False, mixing_rule=None, **more
-    )
+    return play_tables(agents, rounds, more, mode="central", seed=seed)
 
 
 def halves(record: Record) -> tuple[Array, Array]:
@@ -143,16 +141,7 @@ def _maml() -> Iterator[Figure]:
                 "learner": {"dimension": dimension, "lr": lr},
                 "correction": {"kind": "maml", "alpha": _ALPHA, "order": order},
             }
-            record = play(
-                agents,
-                700,
-                mode="central",
-                seed=seed,
-                faults=(),
-                trace=False,
-                mixing_rule=None,
-                **more,
-            )
+            record = play_tables(agents, 700, more, mode="central", seed=seed)
             point, other = (maml_point(record, _ALPHA, name) for name in (order, "first"))
             yield at_most(
                 f"{where}, {order}: to its fixed point", 1e-8, _apart(record.parameters, point)
@@ -172,7 +161,7 @@ def _cartpole(mode: str, rounds: int, exchange: Table) -> Record:
         "evaluation": {"episodes": 0},
         "exchange": exchange,
     }
-    return play(4, rounds, mode=mode, seed=1, faults=(), trace=False, mixing_rule=None, **tables)
+    return play_tables(4, rounds, tables, mode=mode, seed=1)
 
 
 def _fedper() -> Iterator[Figure]:

@@ -9,7 +9,7 @@ import numpy as np
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.buffered import IDEAL
-from p2pfrl.laws.runs import Array, Table, play
+from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
 _CURVATURE, _NOISE, _LR = 2.0, 0.3, 0.05
@@ -35,16 +35,7 @@ def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: T
         "network": IDEAL,
         **tables,
     }
-    return play(
-        len(speeds),
-        rounds,
-        mode="central",
-        seed=seed,
-        faults=(),
-        trace=False,
-        mixing_rule=None,
-        **sections,
-    )
+    return play_tables(len(speeds), rounds, sections, mode="central", seed=seed)
 
 
 def batches(

@@ -68,6 +68,13 @@ def play(
     return simulate(scenario, trace=trace, mixing=mixing_rule)
 
 
+def play_tables(
+    agents: int, rounds: int | None, tables: Mapping[str, Table], *, mode: str, seed: int = 1
+) -> Record:
+    """Run a scenario of these tables, and without faults, and return its record."""
+    return simulate(loads(text(agents, rounds, mode=mode, seed=seed, faults=(), **tables)))
+
+
 def slope(record: Record, skip: int) -> float:
     """Return the consensus distance's factor per round, fitted to its logarithm after `skip`."""
     rounds, distance = record.metrics["round"][skip:], record.metrics["consensus_distance"][skip:]

@@ -711,21 +711,25 @@ def test_a_live_process_ends_with_the_same_parameters_whatever_its_neighbor_floo
     run(main())
 
 
+def process_of_two(assembly: Assembly, spawn: Callable[..., Any]) -> Node:
+    """Return the process of agents 2 and 3 of the ring; it has not begun."""
+    return Node(
+        identity(2, agents=(2, 3)),
+        Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)}),
+        neighbors=assembly.neighbors(),
+        decoder=assembly.decoder,
+        trainer=assembly.trainer([2, 3]),
+        spawn=spawn,
+        security=Security(),
+        timing=Timing(),
+        log=Log(),
+    )
+
+
 def test_a_mailbox_that_nobody_empties_is_bounded() -> None:
     async def main() -> None:
         assembly = Assembly(loads(RING))
-        fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
-        node = Node(
-            identity(2, agents=(2, 3)),
-            fleet,
-            neighbors=assembly.neighbors(),
-            decoder=assembly.decoder,
-            trainer=assembly.trainer([2, 3]),
-            spawn=lambda agent, port: pytest.fail("no"),
-            security=Security(),
-            timing=Timing(),
-            log=Log(),
-        )
+        node = process_of_two(assembly, spawn=lambda agent, port: pytest.fail("no"))
         frame = Encoder(RUN, 1).encode(None, kind="skip", round=0)
         for _ in range(3000):
             node._receive(Delivered((2,), assembly.decoder.decode(frame)))

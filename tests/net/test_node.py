@@ -2,14 +2,11 @@
 
 import asyncio
 
-from test_bad_input import RING, RUN, Log, identity
+from test_bad_input import RING, RUN, process_of_two
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.types import Missing
 from p2pfrl.core.wire import Encoder
-from p2pfrl.net.fleet import Fleet
-from p2pfrl.net.mesh import Security, Timing
-from p2pfrl.net.node import Node
 from p2pfrl.net.session import Delivered
 from p2pfrl.scenario import loads
 
@@ -22,18 +19,7 @@ def test_who_waits_for_a_neighbor_that_is_a_thousand_rounds_ahead_is_told_the_ro
 ):
     async def main() -> None:
         assembly = Assembly(loads(RING))
-        fleet = Fleet({("127.0.0.1", 9): (0, 1), ("127.0.0.1", 8): (2, 3)})
-        node = Node(
-            identity(2, agents=(2, 3)),
-            fleet,
-            neighbors=assembly.neighbors(),
-            decoder=assembly.decoder,
-            trainer=assembly.trainer([2, 3]),
-            spawn=lambda agent, port: None,  # type: ignore[arg-type,return-value]
-            security=Security(),
-            timing=Timing(),
-            log=Log(),
-        )
+        node = process_of_two(assembly, spawn=lambda agent, port: None)
         own, other = Encoder(RUN, 2), Encoder(RUN, 1)
         waits_for = 10
         node._send(2, [1], own.encode(None, kind="skip", round=waits_for))
