@@ -38,7 +38,7 @@ from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
-from p2pfrl.scenario.checks.simulated import refuse_coordinating_again, refuse_resuming
+from p2pfrl.scenario.checks.resuming import refuse_coordinating_again, refuse_resuming
 from p2pfrl.scenario.render import resolved
 
 JOURNAL = "journal.bin"

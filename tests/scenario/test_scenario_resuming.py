@@ -7,7 +7,7 @@ import pytest
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.laws.runs import text
 from p2pfrl.scenario import loads
-from p2pfrl.scenario.checks.simulated import refuse_resuming
+from p2pfrl.scenario.checks.resuming import refuse_resuming
 
 DIFFERENCE = {"kind": "difference", "compressor": {"kind": "qsgd"}}
 
