@@ -10,7 +10,7 @@ neighbors: `Train` returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
-from p2pfrl.core.actor import follow
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
@@ -33,7 +32,6 @@ from p2pfrl.core.types import (
     Mix,
     Observer,
     Port,
-    Schedule,
     Send,
     Train,
     Trained,
@@ -157,10 +155,6 @@ class Agent(Stateful):
         self._outbox.begin(
             start, rules.mixing.payload(self._see(0, UPDATE), self._mixing_state, id)
         )
-
-    def run(self, schedule: Schedule) -> Coroutine[None, None, None]:
-        """Return the coroutine that takes part until the schedule finishes."""
-        return follow(schedule, self._port, self.perform)
 
     @override
     def save(self) -> State:

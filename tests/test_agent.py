@@ -133,7 +133,7 @@ def play(*answers, events=(), model=None, world=None, weights=WEIGHTS, **rules):
         port=world,
         observer=world,
     )
-    virtual_time().run_until_complete(agent.run(Script(*answers, [Finish()])))
+    virtual_time().run_until_complete(follow(Script(*answers, [Finish()]), world, agent.perform))
     return model, world
 
 

@@ -22,6 +22,7 @@ from p2pfrl.consensus.mixing import Mixing, Weights
 from p2pfrl.consensus.mixing.linear import Metropolis
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.graph import undirected
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
@@ -140,7 +141,7 @@ class Population:
             port=port,
             observer=_NOBODY,
         )
-        return self.loop.create_task(body.run(schedule))
+        return self.loop.create_task(Actor(schedule, body, port).run())
 
 
 @dataclass(slots=True)
