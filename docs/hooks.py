@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from p2pfrl.catalog import TABLES, table
 from p2pfrl.commands.listing import entries
@@ -51,11 +52,19 @@ def _cell(text: str) -> str:
 
 
 def _type(annotation: Any) -> str:
-    text = str(annotation)
-    text = re.sub(r"Annotated\[([^,\[\]]*).*", r"\1", text)
-    text = re.sub(r"(typing|p2pfrl[\w.]*|pydantic[\w.]*)\.", "", text)
-    match = re.fullmatch(r"<class '(?:.*\.)?(\w+)'>", text)
-    return _cell(match[1] if match else text)
+    """Return a type as one writes it, without what `Annotated` adds."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(parts[0])
+    if annotation is type(None):
+        return "None"
+    if origin in (Union, UnionType):
+        return " | ".join(dict.fromkeys(map(_type, parts)))
+    if origin is Literal:
+        return " or ".join(f'"{value}"' for value in parts)
+    if origin is None:
+        return "..." if annotation is ... else str(getattr(annotation, "__name__", annotation))
+    return f"{origin.__name__}[{', '.join(map(_type, parts))}]"
 
 
 def _default(value: Any) -> str:
@@ -72,7 +81,7 @@ def _options(cls: type) -> str:
         info = known.get(field.name)
         name = "from" if field.name == "from_" else field.name
         default = "" if info is None or info.default_factory else _default(info.default)
-        kind = "" if info is None else _type(info.annotation)
+        kind = "" if info is None else _cell(_type(info.annotation))
         rows.append(f"| `{name}` | {kind} | {default} | {_cell(told.get(field.name, ''))} |")
     return "\n".join(rows) if len(rows) > 2 else "No options."
 
