@@ -98,7 +98,7 @@ class Assembly:
             seed=scenario.seed,
             payload=Upload()
             if self.mode.pools
-            else (named if scenario.mode in named.modes else Parameters)(),
+            else (named if named.is_for(scenario.mode) else Parameters)(),
             gate=scenario.gate.bind(scenario.agents),
             privacy=scenario.privacy,
             compressor=scenario.compressor,

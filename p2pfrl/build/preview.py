@@ -9,7 +9,7 @@ from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
-from p2pfrl.scenario.sections import HAS_COORDINATOR
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
 
 
@@ -23,12 +23,13 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     """
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every
-    view = TopologyView(scenario.topology, n, scenario.seed) if scenario.mode == "gossip" else None
+    mode = MODES[scenario.mode]
+    view = TopologyView(scenario.topology, n, scenario.seed) if mode.mixes else None
     prediction = predict(view, scenario.mixing) if view else None
     messages = MESSAGES[scenario.mode](scenario, view)
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
-    frame = (upload + model) / 2 if scenario.mode in HAS_COORDINATOR else upload
+    frame = (upload + model) / 2 if mode.has_coordinator else upload
     return {
         "name": scenario.name,
         "hash": hash8(scenario),
@@ -42,7 +43,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "update_seconds": stack.min_steps * scenario.compute.seconds_per_env_step,
         "bytes_per_message": upload,
         "messages_per_round": messages,
-        "bytes_per_round": None if scenario.mode == "pooled" else round(messages * frame),
+        "bytes_per_round": None if mode.pools else round(messages * frame),
         **_agreement(prediction),
         **_graph(view),
         "heterogeneity": differences(scenario),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import did_you_mean, show
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.positions import parse
-from p2pfrl.scenario.sections import MODES
 
 _MOST_SEEDS = 10_000
 _SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")

@@ -23,8 +23,9 @@ from p2pfrl.experiment.run import simulate
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.timings import Timings, read_timings
 from p2pfrl.scenario import Scenario, hash8, load
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.render import resolved, to_toml
-from p2pfrl.scenario.sections import HAS_COORDINATOR, Link
+from p2pfrl.scenario.sections import Link
 
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
@@ -302,7 +303,7 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
     serial = (
         not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"
     )
-    has_coordinator = scenario.mode in HAS_COORDINATOR
+    has_coordinator = MODES[scenario.mode].has_coordinator
     found = []
     for agent in range(scenario.agents):
         peer = next(p for p in peers if agent in p.agents)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from p2pfrl.scenario.json_schema import schema
     from p2pfrl.scenario.loader import load, loads
+    from p2pfrl.scenario.modes import MODES
     from p2pfrl.scenario.render import hash8, resolved
-    from p2pfrl.scenario.sections import MODES, Scenario
+    from p2pfrl.scenario.sections import Scenario
     from p2pfrl.scenario.template import new
 
 __all__ = ["MODES", "Scenario", "hash8", "load", "loads", "new", "resolved", "schema"]
 
 _HOME = {
-    "MODES": "sections",
+    "MODES": "modes",
     "Scenario": "sections",
     "hash8": "render",
     "load": "loader",

@@ -98,9 +98,7 @@ def differences(scenario: Scenario) -> dict[str, float]:
 def task_of(scenario: Scenario) -> Task:
     """Return what the learner is bound to, environments apart."""
     payload = PAYLOADS.get(scenario.exchange.payload)
-    gradient_only = (
-        payload is not None and payload.needs_gradient and scenario.mode in payload.modes
-    )
+    gradient_only = payload is not None and payload.needs_gradient and payload.is_for(scenario.mode)
     return Task(
         scenario.seed,
         scenario.agents,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import InitErrorDetails
@@ -39,13 +39,13 @@ from p2pfrl.scenario.contracts import (
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.numbers import Number
 
-Mode = Literal["gossip", "central", "hierarchical", "independent", "pooled"]
-COORDINATED: tuple[Mode, ...] = ("central", "hierarchical")
-"""Modes in which a coordinator averages what agents send; in `HAS_COORDINATOR` are all in which there is one."""
-HAS_COORDINATOR: tuple[Mode, ...] = (*COORDINATED, "pooled")
-MODES: tuple[Mode, ...] = ("gossip", "central", "hierarchical", "independent", "pooled")
+if TYPE_CHECKING:
+    ModeName = str
+else:
+    ModeName = Literal[tuple(MODES)]
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -291,7 +291,7 @@ class Scenario:
     name: Annotated[str, AfterValidator(_run_name)]
     seed: int = Field(default=0, ge=0, lt=2**63)
     agents: int = Field(ge=1, le=1_000_000)
-    mode: Mode = "gossip"
+    mode: ModeName = "gossip"
     stop: Annotated[Stop, Slot(Stop)]
     environment: Annotated[EnvironmentSection | None, EnvironmentSlot()] = None
     learner: Annotated[Learner, choose("learners")]
@@ -326,7 +326,7 @@ class Scenario:
         """Yield what contradicts groups and personal models: one learner for all, parts that travel."""
         has_personal = kind_of("personal", self.personal) != "none"
         for name, is_there in (("groups", bool(self.groups)), ("personal", has_personal)):
-            if is_there and self.mode == "pooled":
+            if is_there and MODES[self.mode].pools:
                 yield problem("mode pooled has one learner for all agents: leave this out", name)
         for position, part in enumerate(self.exchange.shared or ()):
             if (self.groups and is_own(part)) or (has_personal and part == "personal"):

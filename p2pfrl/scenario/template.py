@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import show
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import NAME
 
 _TEXT = """\
@@ -11,7 +12,7 @@ _TEXT = """\
 name = "{name}"
 seed = 1                     # of all random streams
 agents = 8
-mode = "gossip"              # gossip | central | hierarchical | independent | pooled
+mode = "gossip"              # {modes}
 
 [stop]                       # whichever comes first
 rounds = 60
@@ -69,4 +70,4 @@ def new(name: str) -> str:
                 f"name: expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"
             ]
         )
-    return _TEXT.format(name=name)
+    return _TEXT.format(name=name, modes=" | ".join(MODES))

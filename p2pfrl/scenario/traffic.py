@@ -14,7 +14,8 @@ from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
-from p2pfrl.scenario.sections import COORDINATED, Scenario
+from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.sections import Scenario
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ def sizes(
 def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:
     """Return the bytes on the wire of an agent's message, at most, and of a coordinator's, headers included."""
     payload = PAYLOADS[scenario.exchange.payload]()
-    is_gossip = scenario.mode == "gossip"
+    mode = MODES[scenario.mode]
     found = sizes(
         scenario,
         stack,
         parts,
-        payload if scenario.mode in payload.modes else Parameters(),
-        scenario.mixing if is_gossip else Metropolis(),
-        coordinator=scenario.mode in COORDINATED,
+        payload if payload.is_for(mode.name) else Parameters(),
+        scenario.mixing if mode.mixes else Metropolis(),
+        coordinator=mode.averages,
     )
     dtype = np.dtype(stack.layout.dtype)
     upload = found.upload or 0

@@ -31,7 +31,7 @@ class Payload(Composable, ABC):
     """The vector that travels.
 
     Attributes:
-        modes: where it means something.
+        modes: names of the modes where it means something; None: all.
         why: what it would mean elsewhere, for who tries.
         needs_gradient: local updates compute one gradient and take no step.
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
@@ -39,12 +39,17 @@ class Payload(Composable, ABC):
         tells: the name under which the learner offers it, or what goes with it (`Stack.tell`).
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("central", "hierarchical", "pooled")
+    modes: ClassVar[tuple[str, ...] | None] = ("central", "hierarchical", "pooled")
     why: ClassVar[str] = 'agents start from different points there; use payload = "parameters"'
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
     tells: ClassVar[str | None] = None
+
+    @classmethod
+    def is_for(cls, mode: str) -> bool:
+        """Return whether it means something in the mode of this name."""
+        return cls.modes is None or mode in cls.modes
 
     def read(self, model: Shared) -> Vector:
         """Return what of the agent takes part in the exchange, a new `(k,)` array."""
@@ -97,13 +102,7 @@ OF_GRADIENTS: Needs = (
 class Parameters(Payload):
     """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
 
-    modes: ClassVar[tuple[str, ...]] = (
-        "gossip",
-        "central",
-        "hierarchical",
-        "pooled",
-        "independent",
-    )
+    modes: ClassVar[tuple[str, ...] | None] = None
     breaks: ClassVar[Breaks] = (Need.CHANGES, Need.SUMMANDS)
 
     def extract(self, turn: Turn) -> Vector:

@@ -32,7 +32,7 @@ class Logits(Payload):
     Q values) the policy is softmax(Q / temperature).
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("gossip", "central")
+    modes: ClassVar[tuple[str, ...] | None] = ("gossip", "central")
     why: ClassVar[str] = (
         'a mixture of policies is for agents that learn from it; use mode = "gossip" or "central"'
     )

@@ -14,7 +14,7 @@ from p2pfrl.exchange.payloads.base import OF_GRADIENTS, Payload
 class _Statistics(Payload):
     """Statistics of the learner from which an aggregator makes a model."""
 
-    modes: ClassVar[tuple[str, ...]] = ("central",)
+    modes: ClassVar[tuple[str, ...] | None] = ("central",)
     why: ClassVar[str] = (
         'it is for a coordinator that makes a model of it; use payload = "parameters"'
     )

@@ -25,7 +25,7 @@ class Table(Payload):
     arXiv 2305.10697.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("central",)
+    modes: ClassVar[tuple[str, ...] | None] = ("central",)
     why: ClassVar[str] = (
         'counts are for a coordinator that weighs by them; use payload = "parameters"'
     )

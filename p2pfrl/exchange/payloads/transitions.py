@@ -26,7 +26,7 @@ class Transitions(Payload):
     message has the same size.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("gossip",)
+    modes: ClassVar[tuple[str, ...] | None] = ("gossip",)
     why: ClassVar[str] = (
         'agents send experience to each other; mode = "pooled" is the one that collects it'
     )

@@ -31,7 +31,7 @@ INK = "#222222"
 GRAY = "#6b6b6b"
 PALE = "#d9d9d9"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MODES = {
+_COLORS = {
     "gossip": "#0072B2",
     "central": "#D55E00",
     "independent": "#009E73",
@@ -114,8 +114,8 @@ def render(figure: Figure, kind: str) -> bytes:
 def colors(groups: Sequence[Group]) -> list[str]:
     """Return a color per group: its mode's own while modes tell the groups apart, else the palette in order."""
     modes = [g.mode for g in groups]
-    if len(set(modes)) == len(modes) and all(mode in MODES for mode in modes):
-        return [MODES[mode] for mode in modes]
+    if len(set(modes)) == len(modes) and all(mode in _COLORS for mode in modes):
+        return [_COLORS[mode] for mode in modes]
     return [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
 
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.needs import By, Composable, Need
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.faults import departures
-from p2pfrl.scenario.sections import (
-    COORDINATED,
-    HAS_COORDINATOR,
-    Availability,
-    Burst,
-    Mode,
-    Scenario,
-)
+from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
+from p2pfrl.scenario.sections import Availability, Burst, Scenario
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -72,22 +67,6 @@ class Broken:
 Facts = Mapping[Need, Sequence[Broken]]
 """Every need that is not met -> all reasons."""
 
-_MATTERS: dict[Need, tuple[Mode, ...]] = {
-    Need.EVERY_MESSAGE: ("gossip",),
-    Need.STATIC_GRAPH: ("gossip",),
-    Need.ORDER: ("gossip",),
-    Need.MASS: ("gossip",),
-    Need.MEMORY: ("gossip", *COORDINATED),
-    Need.CHANGES: ("gossip", *COORDINATED),
-    Need.EVERY_ANSWER: COORDINATED,
-    Need.PLAIN_MEAN: COORDINATED,
-    Need.TARGET: COORDINATED,
-    Need.LAST_PAYLOADS: COORDINATED,
-    Need.PROGRESS: COORDINATED,
-    Need.LOSSLESS_LINKS: ("gossip", *HAS_COORDINATOR),
-}
-"""Modes in which a need can be broken; all modes for needs that are not listed."""
-
 _WHY: dict[tuple[str, Need | str | None], str] = {
     ("aggregators", Need.PLAIN_MEAN): "{} is another one; use kind = 'mean', weights = 'uniform'",
     ("compressors", None): "{} changes them; use kind = 'none'",
@@ -128,23 +107,11 @@ _BLAMELESS = ("payloads", "mixing")
 
 def parts(scenario: Scenario) -> Iterator[Part]:
     """Yield the rules that have a say in the scenario's mode."""
-    mode, coordinator = scenario.mode, scenario.coordinator
-    yield Part(("schedule",), "schedules", scenario.schedule, "kind")
-    yield Part(("gate",), "gates", scenario.gate, "kind")
-    yield Part(("compressor",), "compressors", scenario.compressor, "kind")
-    yield Part(("correction",), "corrections", scenario.correction, "kind")
-    yield Part(("personal",), "personal", scenario.personal, "kind")
-    yield Part(("privacy",), "privacy", scenario.privacy, "kind")
-    if mode == "gossip":
-        yield Part(("topology",), "topologies", scenario.topology, "kind")
-        yield Part(("mixing",), "mixing", scenario.mixing, "kind")
-    if mode in COORDINATED:
-        place = ("coordinator",)
-        yield Part((*place, "aggregator"), "aggregators", coordinator.aggregator)
-        yield Part((*place, "server_optimizer"), "server_optimizers", coordinator.server_optimizer)
-        yield Part((*place, "participation"), "participation", coordinator.participation)
+    for key in (*RULES_OF_ALL, *MODES[scenario.mode].rules):
+        rule = attrgetter(".".join(key.path))(scenario)
+        yield Part(key.path, key.axis, rule, key.option)
     payload = PAYLOADS[scenario.exchange.payload]
-    if mode in payload.modes:
+    if payload.is_for(scenario.mode):
         yield Part(("exchange", "payload"), "payloads", payload())
     for position, fault in enumerate(scenario.faults):
         yield Part(("faults", position), "faults", fault)
@@ -160,7 +127,7 @@ def facts(scenario: Scenario, stack: Stack | None) -> Facts:
     found: dict[Need, list[Broken]] = {}
     for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator):
         for need, broken in look(scenario):
-            if scenario.mode in _MATTERS.get(need, (scenario.mode,)):
+            if MODES[scenario.mode].can_break(need):
                 found.setdefault(need, []).append(broken)
     for need, broken in _of_learner(scenario, stack) if stack is not None else ():
         found.setdefault(need, []).append(broken)
@@ -179,13 +146,9 @@ def _of_rules(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 
 def _of_mode(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
-    mode = f"mode {scenario.mode}"
-    if scenario.mode in COORDINATED:
-        yield Need.NEIGHBORS, Broken(None, f"{mode} has one; leave it out")
-    if scenario.mode not in HAS_COORDINATOR:
-        yield Need.COORDINATOR, Broken(None, f"{mode} has none; use it in mode central")
-    if scenario.mode in ("gossip", "hierarchical"):
-        yield Need.ONE_COORDINATOR, Broken(None, f"{mode} has no such one")
+    """Yield what no rule can have in this mode."""
+    for need, reason in MODES[scenario.mode].breaks:
+        yield need, Broken(None, f"mode {scenario.mode} {reason}")
 
 
 def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:

@@ -11,7 +11,8 @@ from p2pfrl.core.options import show
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.facts import Facts, Part, Path, Problem, facts, parts
-from p2pfrl.scenario.sections import COORDINATED, Scenario
+from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.sections import Scenario
 from p2pfrl.scenario.traffic import shared_parts
 
 _KINDS = {"coordinator.aggregator": "aggregators"}
@@ -71,7 +72,7 @@ def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
     for name in path:
         value = getattr(value, name)
     if one.key in _KINDS:
-        if scenario.mode not in COORDINATED:
+        if not MODES[scenario.mode].averages:
             return
         value = kind_of(_KINDS[one.key], value)
     if value not in one.values:
@@ -82,24 +83,25 @@ def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
 def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
     """Yield what options outside of rules need, as (path of the key, name, needs)."""
     exchange, moments = scenario.exchange, scenario.learner.moments
+    mode = MODES[scenario.mode]
     if exchange.order != "adapt_then_combine":
         path, label = ("exchange", "order"), f"exchange.order {exchange.order!r}"
-        rounds = (Need.ROUNDS,) if scenario.mode == "gossip" else ()
+        rounds = (Need.ROUNDS,) if mode.mixes else ()
         yield path, label, (Need.NEIGHBORS, Need.ORDER, Need.PARAMETERS, *rounds)
     if exchange.shared is not None:
         yield ("exchange", "shared"), "exchange.shared", (Need.PARAMETERS,)
     if moments != "keep":
         yield ("learner", "moments"), f"learner.moments {moments!r}", (Need.PARAMETERS,)
-    if scenario.mode == "hierarchical":
-        payloads = OneOf("exchange.payload", ("parameters", "delta"), "edges average models")
-        yield ("mode",), "mode 'hierarchical'", (Need.ROUNDS, payloads)
+    if mode.needs:
+        yield ("mode",), f"mode {mode.name!r}", mode.needs
 
 
 def _payload(scenario: Scenario) -> Iterator[Problem]:
     """Yield that the payload means nothing in this mode."""
     name, payload = scenario.exchange.payload, PAYLOADS[scenario.exchange.payload]
-    if scenario.mode not in (*payload.modes, "independent", "pooled"):
-        reason = f"{name!r} has no meaning in mode {scenario.mode}: {payload.why}"
+    mode = MODES[scenario.mode]
+    if "exchange.payload" not in mode.idle and not payload.is_for(mode.name):
+        reason = f"{name!r} has no meaning in mode {mode.name}: {payload.why}"
         yield ("exchange", "payload"), reason
 
 
@@ -107,11 +109,11 @@ def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield that the learner learns nothing from this payload, or in this mode."""
     name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
     needed = stack.only_payload
-    if needed is not None and (name != needed or scenario.mode not in PAYLOADS[needed].modes):
-        modes = " or ".join(map(repr, PAYLOADS[needed].modes))
+    if needed is not None and (name != needed or not PAYLOADS[needed].is_for(scenario.mode)):
+        modes = " or ".join(map(repr, PAYLOADS[needed].modes or MODES))
         reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
         yield ("exchange", "payload"), reason
-    if scenario.mode != "pooled":
+    if not MODES[scenario.mode].pools:
         return
     if type(stack).collect is Stack.collect:
         reason = (
@@ -126,7 +128,7 @@ def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield that the learner does not tell what a gate or a payload asks of it."""
     payload, tells = PAYLOADS[scenario.exchange.payload], scenario.gate.tells
-    if payload.tells is not None and scenario.mode in payload.modes:
+    if payload.tells is not None and payload.is_for(scenario.mode):
         for line in _untold(stack, payload.tells):
             yield ("exchange", "payload"), line.removeprefix("exchange.payload: ")
     if tells is not None and _untold(stack, tells):
@@ -148,7 +150,7 @@ def _untold(stack: Stack, name: str) -> tuple[str, ...]:
 
 def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield what a coordinator's rules say of the number of agents and of the tensors that travel."""
-    if scenario.mode not in COORDINATED:
+    if not MODES[scenario.mode].averages:
         return
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
     if wrong := participation.misfit(scenario.agents):

@@ -9,19 +9,9 @@ from typing import Any
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.options import construct
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.scenario.sections import Edge, Mode, Scenario
+from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.sections import Edge, Scenario
 
-_GRAPH = ("topology", "mixing")
-_STEP = ("coordinator.aggregator", "coordinator.server_optimizer")
-_AVERAGING = ("exchange.payload", "exchange.shared", "exchange.order", "compressor", "gate")
-_IDLE: dict[Mode, tuple[str, ...]] = {
-    "gossip": ("coordinator", "hierarchy"),
-    "central": (*_GRAPH, "hierarchy"),
-    "hierarchical": _GRAPH,
-    "independent": (*_GRAPH, "coordinator", "hierarchy", *_AVERAGING, "network"),
-    "pooled": (*_GRAPH, "hierarchy", *_AVERAGING, "correction", *_STEP),
-}
-"""Keys without effect by mode."""
 _OWN_STEP = ("lr", "optimizer")
 """Options of a learner's own step, which it does not take where its gradients travel."""
 
@@ -32,16 +22,16 @@ def notes(scenario: Scenario) -> Iterator[str]:
     A file may hold keys for several modes, so that `compare` can run them all: a key without effect
     is no error.
     """
-    payload, mode = scenario.exchange.payload, scenario.mode
-    travels = mode in PAYLOADS[payload].modes
+    payload, mode = scenario.exchange.payload, MODES[scenario.mode]
+    travels = PAYLOADS[payload].is_for(mode.name)
     if PAYLOADS[payload].reveals_experience and travels:
         yield f"payload {payload!r} shares raw experience"
-    idle = [key for key in _IDLE[mode] if says_something(scenario, key)]
+    idle = [key for key in mode.idle if says_something(scenario, key)]
     if isinstance(scenario.network.latency, Edge) and "topology" in idle:
         idle.remove("topology")
     if idle:
-        yield f"in mode {mode!r} without effect: {', '.join(idle)}"
-    if mode == "central" and (needed := scenario.correction.reckons_with) is not None:
+        yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
+    if mode.averages and (needed := scenario.correction.reckons_with) is not None:
         yield from _mismatch(scenario, *needed)
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})

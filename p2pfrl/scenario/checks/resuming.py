@@ -8,6 +8,7 @@ from pathlib import Path
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.needs import Need
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 
 
@@ -31,7 +32,7 @@ def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
 def forgotten(scenario: Scenario) -> str | None:
     """Return the rule that does not stand a message that a killed process missed, in words; None: none."""
     needs = {Need.EVERY_MESSAGE, Need.MEMORY}
-    if scenario.mode == "gossip" and needs & {*scenario.mixing.needs}:
+    if MODES[scenario.mode].mixes and needs & {*scenario.mixing.needs}:
         return f"mixing {kind_of('mixing', scenario.mixing)!r}"
     return None
 

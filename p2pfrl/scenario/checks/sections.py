@@ -17,7 +17,8 @@ from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.topology import links, placed, topology
-from p2pfrl.scenario.sections import COORDINATED, Edge, Independent, Scenario
+from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.sections import Edge, Independent, Scenario
 from p2pfrl.simulator.availability import Presence
 
 
@@ -32,7 +33,8 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
         yield ("stop",), "the run might never end: set rounds, virtual_time or env_steps"
     if stop.target_return is not None and scenario.environment is None:
         yield ("stop", "target_return"), "there are no returns without an [environment]"
-    never_moves = scenario.mode == "independent" and scenario.compute.seconds_per_env_step == 0
+    sends_nothing = not MODES[scenario.mode].exchanges
+    never_moves = sends_nothing and scenario.compute.seconds_per_env_step == 0
     if never_moves and stop.rounds is None and stop.env_steps is None:
         yield (
             ("stop",),
@@ -126,7 +128,8 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
     """Refuse an asynchronous coordinator that hears nobody and has no end."""
-    if scenario.mode != "central" or not scenario.schedule.is_asynchronous:
+    mode = MODES[scenario.mode]
+    if not mode.averages or mode.has_edges or not scenario.schedule.is_asynchronous:
         return
     loss = scenario.network.loss
     is_deaf = isinstance(loss, Independent) and loss.probability == 1.0
@@ -138,7 +141,7 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _hierarchy(scenario: Scenario) -> Iterator[Problem]:
-    if scenario.mode != "hierarchical":
+    if not MODES[scenario.mode].has_edges:
         return
     for path, reason in scenario.hierarchy.problems(scenario.agents):
         yield ("hierarchy", *path), reason
@@ -158,7 +161,8 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
     except P2PFRLError as error:
         yield ("availability", "trace"), str(error)
         return
-    is_counted_by_updates = scenario.mode in COORDINATED and scenario.schedule.is_asynchronous
+    averages = MODES[scenario.mode].averages
+    is_counted_by_updates = averages and scenario.schedule.is_asynchronous
     if (
         is_counted_by_updates
         and scenario.stop.virtual_time is None

@@ -9,6 +9,7 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.scenario.checks.facts import Problem
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
 
 _MOST_ROUNDS = 64
@@ -26,7 +27,7 @@ def topology(scenario: Scenario) -> Iterator[Problem]:
     except OSError as error:
         yield ("topology",), f"its file cannot be read: {error.strerror}"
         return
-    if scenario.mode == "gossip":
+    if MODES[scenario.mode].mixes:
         yield from _mixing(scenario, graphs)
     if is_edge:
         lacking = [edge for graph in graphs for edge in graph.edges if edge not in graph.latency]
@@ -71,7 +72,7 @@ def links(scenario: Scenario) -> Iterator[Problem]:
                 "expected a latency or a bandwidth: without them the link is like all others",
             )
         seen.add(pair)
-    if scenario.mode == "gossip":
+    if MODES[scenario.mode].mixes:
         yield from _linked(scenario)
 
 
