@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from p2pfrl.bench.measure import Result
-from p2pfrl.build.modes import share
+from p2pfrl.build.participants import share
 from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.mesh import Security, Timing

@@ -3,118 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from p2pfrl.agent import Agent, Rules
-from p2pfrl.build import hierarchical as tree
-from p2pfrl.build.modes import MODES, coordinators
-from p2pfrl.build.pooled import Collecting, Pool, Upload, plain
-from p2pfrl.consensus.coordinator import Coordinator, Witness
-from p2pfrl.consensus.mixing import Metropolis, Mixing
-from p2pfrl.consensus.schedules.base import Alone, Available, Neighborhood, Participants, always
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.build.modes import BUILDERS
+from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
+from p2pfrl.consensus.coordinator import Witness
+from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.schedules.base import Available, always
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.rng import MessagePurpose, draw
-from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule, edge_id
+from p2pfrl.core.types import COORDINATOR, Observer, Port
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.scores import SCORES
-from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.checks.needs import require
-from p2pfrl.scenario.traffic import shared_parts, sizes
+from p2pfrl.scenario.traffic import Sizes, shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
-
-
-@dataclass(frozen=True)
-class _Links:
-    """One agent's neighborhood on a topology."""
-
-    view: TopologyView
-    me: int
-
-    def successors(self, round: int) -> Sequence[int]:
-        """Return whom it sends to."""
-        return self.view.at(round).successors[self.me]
-
-    def predecessors(self, round: int) -> Sequence[int]:
-        """Return whom it hears."""
-        return self.view.at(round).predecessors[self.me]
 
 
 class Assembly:
     """Makes the agents and the coordinator of a scenario, for any world.
 
     Attributes:
-        asked: the scenario as it was given.
-        scenario: what is built: in mode pooled without the rules that it has no use for.
+        scenario: what is built: without the rules that its mode has no use for.
         mode: what sets its mode apart.
-        mixing: the mixing rule.
-        view: the topology.
-        groups: the agents of each edge coordinator.
         learning: learner and environments.
-        parts: the parts of the parameters that are shared.
+        plan: what all participants are made from.
         decoder: checks the frames of this run.
 
     Args:
         scenario: what to build.
-        mixing: a rule of the user's own, in place of the scenario's.
 
     Raises:
         TopologyError: the mixing rule does not fit the graph.
         ScenarioError: a rule needs what the scenario does not have.
     """
 
-    def __init__(self, scenario: Scenario, mixing: Mixing | None = None) -> None:
-        self.mode = MODES[scenario.mode]
-        self.asked = scenario
-        self.scenario = scenario = plain(scenario) if self.mode.pools else scenario
-        self.mixing = mixing or scenario.mixing
-        self.view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
-        if self.mode.mixes:
-            self.mixing = self.mixing.fit(self.view.at(0))
-        self.groups = scenario.hierarchy.members(scenario.agents) if self.mode.has_edges else ()
-        self._above = {
-            agent: edge_id(number) for number, group in enumerate(self.groups) for agent in group
-        }
+    def __init__(self, scenario: Scenario) -> None:
+        self._builder = BUILDERS[scenario.mode]
+        self.mode = self._builder.mode
+        self.scenario = scenario = self._builder.plain(scenario)
+        view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+        mixing = scenario.mixing.fit(view.at(0)) if self.mode.mixes else Metropolis()
         self.learning = learning(scenario)
         stack = self.learning.stack
-        require(replace(scenario, mixing=mixing) if mixing else scenario, stack)
-        self.parts = shared_parts(scenario, stack)
-        aggregator, participation = (
-            scenario.coordinator.aggregator,
-            scenario.coordinator.participation,
+        require(scenario, stack)
+        self.plan = Plan(
+            scenario=scenario,
+            groups=scenario.edges,
+            view=view,
+            mixing=mixing,
+            payload=self._builder.payload(scenario),
+            parts=shared_parts(scenario, stack),
+            stack=stack,
         )
-        score = aggregator.score or participation.score
-        named = PAYLOADS[scenario.exchange.payload]
-        self._rules = Rules(
-            seed=scenario.seed,
-            payload=Upload()
-            if self.mode.pools
-            else (named if named.is_for(scenario.mode) else Parameters)(),
-            gate=scenario.gate.bind(scenario.agents),
-            privacy=scenario.privacy,
-            compressor=scenario.compressor,
-            mixing=self.mixing if self.mode.mixes else Metropolis(),
-            correction=scenario.correction,
-            order=scenario.exchange.order,
-            max_staleness=scenario.schedule.max_staleness,
-            score=SCORES[score] if score and self.mode.coordinator else None,
-            rate=stack.rate,
-        )
+        self._rules = self._rules_of_agents()
         self._matrix = lru_cache(maxsize=64)(self._weights)
         if self.mode.mixes:
             self._matrix(0)
-        self.decoder = self._decoder(stack)
+        self._sizes = self._sizes_of_messages()
+        self.decoder = self._decoder()
         trace = scenario.availability.trace
         self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
+
+    def _rules_of_agents(self) -> Rules:
+        """Return one rule of every axis."""
+        scenario, plan = self.scenario, self.plan
+        section = scenario.coordinator
+        score = section.aggregator.score or section.participation.score
+        return Rules(
+            seed=scenario.seed,
+            payload=plan.payload,
+            gate=scenario.gate.bind(scenario.agents),
+            privacy=scenario.privacy,
+            compressor=scenario.compressor,
+            mixing=plan.mixing,
+            correction=scenario.correction,
+            order=scenario.exchange.order,
+            max_staleness=scenario.schedule.max_staleness,
+            score=SCORES[score] if score and self.mode.has_coordinator else None,
+            rate=plan.stack.rate,
+        )
+
+    def _sizes_of_messages(self) -> Sizes:
+        """Return how many numbers travel in a message."""
+        plan, has_coordinator = self.plan, self.mode.has_coordinator
+        return sizes(
+            plan.scenario,
+            plan.stack,
+            plan.parts,
+            plan.payload,
+            plan.mixing,
+            coordinator=has_coordinator,
+        )
+
+    def _decoder(self) -> Decoder:
+        """Return what checks the frames of this run."""
+        scenario, plan = self.scenario, self.plan
+        return Decoder(
+            scenario.name,
+            agents=scenario.agents,
+            parts=plan.parts,
+            names=plan.payload.parts(plan.parts),
+            size=self._sizes.upload,
+            model=self._sizes.model,
+            dtype=plan.stack.layout.dtype,
+            codec=scenario.compressor,
+            coordinators=max(1, len(self.coordinators)),
+        )
 
     @property
     def compared(self) -> Sequence[str] | None:
@@ -122,38 +124,19 @@ class Assembly:
         stack = self.learning.stack
         return stack.common if stack.personal else None
 
-    def _decoder(self, stack: Stack) -> Decoder:
-        """Return what checks the frames of this run."""
-        scenario, rules = self.scenario, self._rules
-        found = sizes(
-            scenario,
-            stack,
-            self.parts,
-            rules.payload,
-            rules.mixing,
-            coordinator=self.mode.coordinator,
-        )
-        self._told = found.told
-        return Decoder(
-            scenario.name,
-            agents=scenario.agents,
-            parts=self.parts,
-            names=rules.payload.parts(self.parts),
-            size=found.upload,
-            model=found.model,
-            dtype=stack.layout.dtype,
-            codec=scenario.compressor,
-            coordinators=max(1, len(self.coordinators)),
-        )
+    @property
+    def coordinators(self) -> Sequence[int]:
+        """The ids of all coordinators."""
+        return self.scenario.coordinators
+
+    def neighbors(self) -> list[Sequence[int]]:
+        """Return per agent and, from the end, per coordinator: whom it talks to."""
+        return self._builder.neighbors(self.plan)
 
     def trainer(self, agents: Sequence[int]) -> Trainer:
         """Return the trainer of `agents`."""
-        stack = self.learning.stack
-        return Trainer(
-            Collecting(stack) if self.mode.pools else stack,
-            agents,
-            same_start=self.scenario.learner.same_start,
-        )
+        same_start = self.scenario.learner.same_start
+        return Trainer(self._builder.trained(self.plan.stack), agents, same_start=same_start)
 
     def seconds_per_step(self) -> list[float]:
         """Return the virtual seconds that one environment step takes each agent."""
@@ -184,71 +167,17 @@ class Assembly:
             counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no
                 world counts the updates of all.
         """
-        scenario = self.scenario
-        rules = self._rules
         body = Agent(
             agent,
             model=self._model(trainer, agent),
-            rules=rules,
+            rules=self._rules,
             weights=lambda round: self._row(agent, round),
-            encoder=Encoder(scenario.name, agent, incarnation),
+            encoder=Encoder(self.scenario.name, agent, incarnation),
             port=port,
             observer=observer,
         )
-        rounds, available = scenario.stop.rounds, self._available(agent)
-        if self.mode.coordinator:
-            models = None if rounds is None else scenario.schedule.models(rounds, scenario.agents)
-            above = self._above.get(agent, COORDINATOR)
-            schedule = scenario.schedule.client(
-                rounds=models, available=available, coordinator=above
-            )
-        else:
-            links: Neighborhood = _Links(self.view, agent) if self.mode.mixes else Alone()
-            last = None if scenario.schedule.is_asynchronous and not counts_own else rounds
-            if self.mode.mixes and self.mixing.is_pairwise:
-                schedule = self._pairs(agent, links, last, available, first)
-            else:
-                schedule = scenario.schedule.gossip(
-                    agent,
-                    links,
-                    rounds=last,
-                    order=scenario.exchange.order,
-                    available=available,
-                    first=first,
-                )
-        return Actor(schedule, body, port)
-
-    def _pairs(
-        self, agent: int, links: Neighborhood, last: int | None, available: Available, first: int
-    ) -> Schedule:
-        """Return the protocol of an agent that exchanges with one neighbor at a time."""
-        scenario = self.scenario
-
-        def pick(round: int, near: Sequence[int]) -> int:
-            return near[
-                int(draw(scenario.seed, agent, agent, round, MessagePurpose.PARTNER)[0] * len(near))
-            ]
-
-        seconds = scenario.network.peer_timeout or scenario.schedule.link_timeout
-        machine: Schedule = scenario.schedule.pairs(
-            agent,
-            links,
-            rounds=last,
-            patience=round(seconds * SECOND),
-            pick=pick,
-            available=available,
-            first=first,
-        )
-        return machine
-
-    @property
-    def coordinators(self) -> Sequence[int]:
-        """The ids of all coordinators."""
-        return coordinators(self.scenario)
-
-    def neighbors(self) -> list[Sequence[int]]:
-        """Return per agent and, from the end, per coordinator: whom it talks to."""
-        return self.mode.neighbors(self.view.union, self.groups)
+        life = AgentLife(agent, self._available(agent), first, counts_own)
+        return Actor(self._builder.schedule(self.plan, life), body, port)
 
     def coordinator(
         self,
@@ -259,46 +188,27 @@ class Assembly:
         incarnation: int = 0,
     ) -> Actor:
         """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
-        scenario, section, stack = self.scenario, self.scenario.coordinator, self.learning.stack
-        payload = self._rules.payload
-        common: dict[str, Any] = {
-            "model": payload.first(self._model(trainer, 0).first(stack), self._told),
-            "payload": payload,
-            "correction": scenario.correction,
-            "seed": scenario.seed,
-            "encoder": Encoder(scenario.name, id, incarnation),
-            "parts": self.parts,
-            "port": port,
-        }
-        if self.mode.has_edges:
-            return tree.life(scenario, self.groups, id, witness, common)
-        body = Coordinator(
-            **common,
-            aggregator=Pool(stack)
-            if self.mode.pools
-            else section.aggregator.bind(scenario.learner.lr),
-            optimizer=section.server_optimizer,
-            participation=section.participation,
-            agents=scenario.agents,
-            witness=witness,
-        )
-        participants = Participants(scenario.agents, body.choose)
-        schedule = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
-        return Actor(schedule, body, port)
+        start = self._model(trainer, 0).first(self.plan.stack)
+        model = self.plan.payload.first(start, self._sizes.told)
+        encoder = Encoder(self.scenario.name, id, incarnation)
+        life = CoordinatorLife(id, model, encoder, port, witness)
+        return self._builder.coordinator(self.plan, life)
 
     def _model(self, trainer: Trainer, agent: int) -> Model:
-        return Model(trainer, agent, parts=self.parts, moments=self.scenario.learner.moments)
+        moments = self.scenario.learner.moments
+        return Model(trainer, agent, parts=self.plan.parts, moments=moments)
 
     def _weights(self, index: int) -> tuple[dict[int, float], ...]:
-        graph = self.view.at(index)
-        self.mixing.check(graph)
-        return self.mixing.weights(graph)
+        graph, mixing = self.plan.view.at(index), self.plan.mixing
+        mixing.check(graph)
+        return mixing.weights(graph)
 
     def _row(self, agent: int, round: int) -> dict[int, float]:
         """Return the agent's row of the mixing matrix of `round`."""
         if not self.mode.mixes:
             return {agent: 1.0}
-        return self._matrix(round % self.view.period if self.view.period else round)[agent]
+        period = self.plan.view.period
+        return self._matrix(round % period if period else round)[agent]
 
     def _available(self, agent: int) -> Available:
         """Return whether the agent takes part in a round."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from p2pfrl.build.modes import BUILDERS
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies import TopologyView
 from p2pfrl.scenario import Scenario, hash8
@@ -24,9 +24,10 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every
     mode = MODES[scenario.mode]
-    view = TopologyView(scenario.topology, n, scenario.seed) if mode.mixes else None
+    whole = TopologyView(scenario.topology, n, scenario.seed)
+    view = whole if mode.mixes else None
     prediction = predict(view, scenario.mixing) if view else None
-    messages = MESSAGES[scenario.mode](scenario, view)
+    messages = BUILDERS[mode.name].messages(scenario, whole)
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
     frame = (upload + model) / 2 if mode.has_coordinator else upload
@@ -48,40 +49,6 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_graph(view),
         "heterogeneity": differences(scenario),
     }
-
-
-def _gossip(scenario: Scenario, view: TopologyView | None) -> float:
-    assert view is not None
-    rounds = view.period or 1
-    return sum(len(view.at(round).edges) for round in range(rounds)) / rounds
-
-
-def _central(scenario: Scenario, view: TopologyView | None) -> float:
-    return 2.0 * float(scenario.coordinator.participation.expected(scenario.agents))
-
-
-def _tree(scenario: Scenario, view: TopologyView | None) -> float:
-    groups, section = scenario.hierarchy.members(scenario.agents), scenario.coordinator
-    below = sum(float(section.participation.expected(len(group))) for group in groups)
-    return 2.0 * (below + len(groups) / scenario.hierarchy.edge_rounds)
-
-
-def _none(scenario: Scenario, view: TopologyView | None) -> float:
-    return 0.0
-
-
-def _pooled(scenario: Scenario, view: TopologyView | None) -> float:
-    return 2.0 * scenario.agents
-
-
-MESSAGES: dict[str, Callable[[Scenario, TopologyView | None], float]] = {
-    "gossip": _gossip,
-    "central": _central,
-    "hierarchical": _tree,
-    "independent": _none,
-    "pooled": _pooled,
-}
-"""Messages per round by mode."""
 
 
 def _agreement(prediction: Prediction | None) -> dict[str, Any]:

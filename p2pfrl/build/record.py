@@ -49,6 +49,7 @@ def parameters_digest(parameters: Vector) -> str:
 
 
 def compose(
+    scenario: Scenario,
     assembly: Assembly,
     recorder: Recorder,
     parameters: Vector,
@@ -60,14 +61,14 @@ def compose(
     """Return the record of a run.
 
     Args:
-        assembly: of the scenario that was run.
+        scenario: as it was given.
+        assembly: of what was run.
         recorder: what watched it, finished.
         parameters: `(n, d)`, the final ones.
         digest: of the run.
         totals: what the world counted.
         events: every one, where they were kept.
     """
-    scenario = assembly.asked
     physics = {
         PHYSICS + name: values.astype(np.float64)
         for name, values in assembly.learning.physics.items()
@@ -75,7 +76,7 @@ def compose(
     }
     lambda_2 = None
     if assembly.mode.mixes and not scenario.schedule.is_asynchronous:
-        lambda_2 = predict(assembly.view, assembly.mixing).lambda_2
+        lambda_2 = predict(assembly.plan.view, assembly.plan.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
     layout = assembly.learning.stack.layout
     facts = {"parameters": layout.size, "error_is": assembly.learning.stack.error_is, **digests}
@@ -87,7 +88,7 @@ def compose(
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
         problem=assembly.learning.instance,
-        graph=assembly.view.union,
+        graph=assembly.plan.view.union,
         lambda_2=lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
-from p2pfrl.consensus.mixing import Mixing
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.errors import RecordError
@@ -168,7 +167,6 @@ def _verb(owner: object, name: str) -> Callable[..., object]:
 def build(
     scenario: Scenario,
     *,
-    mixing: Mixing | None = None,
     trace: bool = False,
     on_row: Callable[[Row], bool],
 ) -> World:
@@ -176,7 +174,6 @@ def build(
 
     Args:
         scenario: what to build.
-        mixing: a rule of the user's own, in place of the scenario's.
         trace: keep every event.
         on_row: called with every new row of metrics; returns whether to stop.
 
@@ -184,7 +181,7 @@ def build(
         TopologyError: the mixing rule does not fit the graph.
     """
     n, rounds = scenario.agents, scenario.stop.rounds
-    assembly = Assembly(scenario, mixing)
+    assembly = Assembly(scenario)
     trainer = assembly.trainer(range(n))
     loop, log = virtual_time(), Log(trace=trace)
     recorder = Recorder(
@@ -201,7 +198,7 @@ def build(
         parts=assembly.compared,
     )
     worlds: list[Simulation] = []
-    union = assembly.view.union
+    union = assembly.plan.view.union
     network = Network(
         loop,
         n,
@@ -209,7 +206,7 @@ def build(
         decoder=assembly.decoder,
         log=log,
         latency=_latency(scenario, union),
-        loss=_loss(scenario, assembly.mixing),
+        loss=_loss(scenario),
         bandwidth=scenario.network.bandwidth,
         edge_bandwidth=_bandwidth(scenario, union),
         duplicate=scenario.network.duplicate,
@@ -243,7 +240,7 @@ def build(
     )
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
-        counted = rounds is not None and not assembly.mode.coordinator
+        counted = rounds is not None and not assembly.mode.has_coordinator
         updates = rounds * n if rounds is not None and counted else None
         recorder.follow_clock(loop.post, loop.is_busy, updates, simulation.stop)
     return World(assembly, loop, simulation, network, trainer, recorder, log)
@@ -335,10 +332,10 @@ def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]
     return {**graph.bandwidth, **given}
 
 
-def _loss(scenario: Scenario, mixing: Mixing) -> Loss:
+def _loss(scenario: Scenario) -> Loss:
     """Return the loss model of the scenario's network."""
     return _LOSSES[type(scenario.network.loss)](
-        scenario, scenario.network.loss, mixing.on_loss == "symmetric"
+        scenario, scenario.network.loss, scenario.mixing.on_loss == "symmetric"
     )
 
 

@@ -151,7 +151,7 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
     Raises:
         ScenarioError: there are some.
     """
-    from p2pfrl.build.modes import everyone
+    from p2pfrl.build.participants import everyone
     from p2pfrl.net.fleet import show_agents
 
     ids = everyone(scenario)

@@ -62,6 +62,7 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     if projection is not None and replay.recorder.rows:
         replay.recorder.rows[-1].update(_evaluation(assembly, parameters, replay.recorder.rows))
     record = compose(
+        scenario,
         assembly,
         replay.recorder,
         parameters,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from p2pfrl.build.modes import everyone
+from p2pfrl.build.participants import everyone
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from p2pfrl.build.modes import share
+from p2pfrl.build.participants import share
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import show_agents

@@ -17,7 +17,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
-from p2pfrl.build.modes import everyone
+from p2pfrl.build.participants import everyone
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.units import SECOND

@@ -56,7 +56,8 @@ def simulate(
     if seed is not None:
         scenario = replace(scenario, seed=seed)
     run = _Run(scenario, progress)
-    world = run.world = build(scenario, mixing=mixing, trace=trace, on_row=run.on_row)
+    built = scenario if mixing is None else replace(scenario, mixing=mixing)
+    world = run.world = build(built, trace=trace, on_row=run.on_row)
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
     if out is not None:
@@ -196,7 +197,7 @@ def _record(
     )
     digest = world.log.digest(parameters)
     return compose(
-        world.assembly, recorder, parameters, digest=digest, totals=totals, events=events
+        scenario, world.assembly, recorder, parameters, digest=digest, totals=totals, events=events
     )
 
 

@@ -18,7 +18,7 @@ from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS, Distribution, Draw
 from p2pfrl.core.options import Rule, Slot, problem, refuse, show
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.core.units import Rate, Seconds
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.contracts import (
@@ -314,6 +314,18 @@ class Scenario:
     attacks: tuple[Annotated[Attack, choose("attacks")], ...] = ()
     faults: tuple[Annotated[Fault, choose("faults")], ...] = ()
     groups: tuple[Annotated[Group, Slot(Group)], ...] = ()
+
+    @property
+    def edges(self) -> tuple[tuple[int, ...], ...]:
+        """The agents of each edge coordinator; none where there are no edges."""
+        return self.hierarchy.members(self.agents) if MODES[self.mode].has_edges else ()
+
+    @property
+    def coordinators(self) -> tuple[int, ...]:
+        """The ids of all coordinators: -1 and, in a tree, -2, -3, ..., the edges."""
+        if not MODES[self.mode].has_coordinator:
+            return ()
+        return (COORDINATOR, *(edge_id(number) for number in range(len(self.edges))))
 
     @model_validator(mode="after")
     def _check_groups(self) -> Scenario:

@@ -13,7 +13,7 @@ import pytest
 from test_collect import assert_equal
 
 import p2pfrl
-from p2pfrl.build.modes import everyone, share
+from p2pfrl.build.participants import everyone, share
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.deploy.calibrate import calibrate
 from p2pfrl.deploy.collect import collect

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import p2pfrl
-from p2pfrl.build.pooled import Upload
+from p2pfrl.build.modes.pooled import Upload
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.exchange.payloads import RULES

@@ -686,7 +686,7 @@ def test_a_live_process_ends_with_the_same_parameters_whatever_its_neighbor_floo
     None
 ):
     numbers = VECTOR.astype("<f8").tobytes()  # the quadratic learner's type
-    far: dict[str, Any] = {"parts": list(Assembly(loads(RING)).parts), "from_": 1, "to": (2,)}
+    far: dict[str, Any] = {"parts": list(Assembly(loads(RING)).plan.parts), "from_": 1, "to": (2,)}
     flood = [
         b"".join(built(numbers, sequence=i + 1, round=2**61 - i, **far) for i in range(50)),
         b"".join(

@@ -1,7 +1,4 @@
-"""The centralized baseline: agents only collect and upload transitions, one learner trains on all of them.
-
-Part of the composition root: it joins a learner to the exchange and consensus axes.
-"""
+"""Mode pooled, the centralized baseline: agents only collect and upload transitions, one learner trains on all."""
 
 from __future__ import annotations
 
@@ -12,33 +9,68 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.aggregators import Aggregator, Arrived, Memory
-from p2pfrl.consensus.server_optimizers import Replace
+from p2pfrl.build.modes.base import CoordinatedBuilder, Plan
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.consensus.server_optimizers.base import Replace
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import TRANSITIONS
-from p2pfrl.exchange.compressors import Raw
-from p2pfrl.exchange.gates import Always
-from p2pfrl.exchange.payloads import Payload
-from p2pfrl.learning.corrections import Uncorrected
+from p2pfrl.exchange.compressors.base import Raw
+from p2pfrl.exchange.gates.base import Always
+from p2pfrl.exchange.payloads.base import Payload
+from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.modes import Mode, Pooled
 
 
-def plain(scenario: Scenario) -> Scenario:
-    """Return the scenario without what bends, gates, encodes or steps along parameters: agents send none here.
+class PooledBuilder(CoordinatedBuilder):
+    """Makes agents that only collect, and a coordinator that learns."""
 
-    The coordinator's model is the learner's own, so no server optimizer stands between them.
-    """
-    return replace(
-        scenario,
-        correction=Uncorrected(),
-        gate=Always(),
-        compressor=Raw(),
-        exchange=replace(scenario.exchange, payload="parameters", shared=None),
-        coordinator=replace(scenario.coordinator, server_optimizer=Replace()),
-        learner=replace(scenario.learner, moments="keep"),
-    )
+    mode: ClassVar[Mode] = Pooled()
+
+    def plain(self, scenario: Scenario) -> Scenario:
+        """Return the scenario without what bends, gates, encodes or steps along parameters: agents send none here.
+
+        The coordinator's model is the learner's own, so no server optimizer stands between them.
+        """
+        return replace(
+            scenario,
+            correction=Uncorrected(),
+            gate=Always(),
+            compressor=Raw(),
+            exchange=replace(scenario.exchange, payload="parameters", shared=None),
+            coordinator=replace(scenario.coordinator, server_optimizer=Replace()),
+            learner=replace(scenario.learner, moments="keep"),
+        )
+
+    def payload(self, scenario: Scenario) -> Payload:
+        """Return the payload of raw experience."""
+        return Upload()
+
+    def trained(self, stack: Stack) -> Stack:
+        """Return a stack that collects and learns nothing."""
+        return Collecting(stack)
+
+    def aggregator(self, plan: Plan) -> Aggregator:
+        """Return the learner."""
+        return Pool(plan.stack)
+
+    def messages(self, scenario: Scenario, view: TopologyView) -> float:
+        """Return a model down and transitions up for every agent."""
+        return 2.0 * scenario.agents
+
+    def differences(self, scenario: Scenario) -> tuple[str, ...]:
+        """Return what comes with one learner for all."""
+        instances = scenario.environment.instances if scenario.environment is not None else 1
+        return (
+            f"Agents upload transitions instead of parameters; one learner trains on {scenario.agents} x {instances} "
+            "environment instances with as many minibatch steps as one agent, on minibatches that much larger.",
+            "There is one set of parameters and of optimizer moments; training happens at the coordinator, after "
+            "everyone's samples have arrived.",
+            "Experience leaves the agents.",
+        )
 
 
 class Collecting(Stack):

@@ -1,0 +1,191 @@
+"""The contract of mode builders: they make what is different from mode to mode. Part of the composition root."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from p2pfrl.consensus.aggregators.base import Aggregator
+from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.schedules.base import Available, Participants
+from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.actor import Actor
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
+from p2pfrl.core.wire import Encoder
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.exchange.payloads.base import Parameters, Payload
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.modes import Mode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all participants of a run are made from.
+
+    Attributes:
+        scenario: without the rules that the mode has no use for.
+        groups: the agents of each edge coordinator; none where there are no edges.
+        view: the topology.
+        mixing: the mixing rule, fitted to the graph.
+        payload: the payload rule.
+        parts: the parts of the parameters that are shared.
+        stack: the learner.
+    """
+
+    scenario: Scenario
+    groups: tuple[tuple[int, ...], ...]
+    view: TopologyView
+    mixing: Mixing
+    payload: Payload
+    parts: tuple[str, ...]
+    stack: Stack
+
+    @cached_property
+    def edge_of(self) -> dict[int, int]:
+        """The edge coordinator of every agent; empty where there are no edges."""
+        groups = enumerate(self.groups)
+        return {agent: edge_id(number) for number, members in groups for agent in members}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLife:
+    """One life of an agent, as its schedule needs to know it.
+
+    Attributes:
+        agent: its id.
+        available: whether it takes part in a round.
+        first: the round at which a restarted one goes on.
+        counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no world
+            counts the updates of all.
+    """
+
+    agent: int
+    available: Available
+    first: int = 0
+    counts_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorLife:
+    """One life of a coordinator.
+
+    Attributes:
+        id: -1, or that of an edge.
+        model: the first model, `(k,)`.
+        encoder: makes its frames.
+        port: its world.
+        witness: writes the record.
+    """
+
+    id: int
+    model: Vector
+    encoder: Encoder
+    port: Port
+    witness: Witness
+
+
+class ModeBuilder(ABC):
+    """Makes what is different from mode to mode.
+
+    Attributes:
+        mode: the mode that it builds.
+    """
+
+    mode: ClassVar[Mode]
+
+    def plain(self, scenario: Scenario) -> Scenario:
+        """Return the scenario without the rules that the mode has no use for."""
+        return scenario
+
+    def payload(self, scenario: Scenario) -> Payload:
+        """Return the payload rule: the scenario's, where it means something in this mode."""
+        named = PAYLOADS[scenario.exchange.payload]
+        return named() if named.is_for(self.mode.name) else Parameters()
+
+    def trained(self, stack: Stack) -> Stack:
+        """Return the learner that agents train with, given that of the scenario."""
+        return stack
+
+    @abstractmethod
+    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
+        """Return per agent and, from the end, per coordinator: whom it talks to."""
+
+    @abstractmethod
+    def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
+        """Return the state machine of an agent."""
+
+    def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
+        """Return the life of a coordinator, where the mode has one."""
+        raise NotImplementedError(f"mode {self.mode.name} has no coordinator")
+
+    @abstractmethod
+    def messages(self, scenario: Scenario, view: TopologyView) -> float:
+        """Return the messages per round of all participants, when every payload is sent."""
+
+    @abstractmethod
+    def differences(self, scenario: Scenario) -> tuple[str, ...]:
+        """Return, as sentences, what comes with the mode of `scenario` beyond the mode itself."""
+
+
+class CoordinatedBuilder(ModeBuilder):
+    """Makes a coordinator, and agents that train for it: what the modes that have a coordinator share."""
+
+    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
+        """Return the coordinator for every agent, and all agents for the coordinator."""
+        agents = plan.scenario.agents
+        return [*((COORDINATOR,) for _ in range(agents)), range(agents)]
+
+    def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
+        """Return the state machine of an agent that trains for a coordinator."""
+        scenario = plan.scenario
+        rounds = scenario.stop.rounds
+        machine: Schedule = scenario.schedule.client(
+            rounds=None if rounds is None else scenario.schedule.models(rounds, scenario.agents),
+            available=life.available,
+            coordinator=plan.edge_of.get(life.agent, COORDINATOR),
+        )
+        return machine
+
+    def aggregator(self, plan: Plan) -> Aggregator:
+        """Return how the coordinator makes one vector of what it receives."""
+        scenario = plan.scenario
+        rule: Aggregator = scenario.coordinator.aggregator.bind(scenario.learner.lr)
+        return rule
+
+    def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
+        """Return the life of the coordinator."""
+        scenario, section = plan.scenario, plan.scenario.coordinator
+        body = Coordinator(
+            life.model,
+            agents=scenario.agents,
+            seed=scenario.seed,
+            payload=plan.payload,
+            aggregator=self.aggregator(plan),
+            optimizer=section.server_optimizer,
+            correction=scenario.correction,
+            participation=section.participation,
+            encoder=life.encoder,
+            parts=plan.parts,
+            port=life.port,
+            witness=life.witness,
+        )
+        participants = Participants(scenario.agents, body.choose)
+        machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
+        return Actor(machine, body, life.port)
+
+
+def words(rule: object) -> str:
+    """Return the name of a rule as words: "staleness mix" of StalenessMix."""
+    name = type(rule).__name__
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+
+
+def rate(scenario: Scenario) -> str:
+    """Return the rate of every interface, for people."""
+    return f"{scenario.network.bandwidth * 8 / 1e6:g} Mbit/s"
