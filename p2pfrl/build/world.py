@@ -218,8 +218,10 @@ def build(
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
         return assembly.agent(agent, incarnation, port, trainer, observer, first=first)
 
-    def coordinate(id: int) -> Callable[[MailboxPort], Actor]:
-        return lambda port: assembly.coordinator(port, trainer, recorder, id)
+    def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
+        return lambda incarnation, port: assembly.coordinator(
+            port, trainer, recorder, id, incarnation
+        )
 
     simulation = Simulation(
         loop,

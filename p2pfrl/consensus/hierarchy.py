@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from p2pfrl.consensus.coordinator import Coordinator, Witness
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.state import State
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Send
 
@@ -52,6 +55,17 @@ class EdgeCoordinator(Coordinator):
         self._samples = 0.0
         self._reports = 0
         self._reported: tuple[int, Frame] | None = None
+
+    @override
+    def restore(self, state: State) -> None:
+        """Take over a state; in a later incarnation the last report is made anew, under its own number."""
+        super().restore(state)
+        if (
+            self._reported is not None
+            and self._encoder.incarnation != state["encoder"]["incarnation"]
+        ):
+            round, frame = self._reported
+            self._reported = round, self._encoder.again(frame)
 
     def perform(self, action: Action) -> None:
         """Carry out `Send`, `Mix` and `Adopt`."""

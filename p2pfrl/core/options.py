@@ -74,10 +74,16 @@ def refuse(*problems: InitErrorDetails) -> ValidationError:
 
 
 def details(error: ValidationError) -> list[InitErrorDetails]:
-    """Return the problems of an error, in our words."""
+    """Return the problems of an error, in our words.
+
+    A list that is too short because its elements are wrong is not named beside them.
+    """
+    errors = error.errors(include_url=False)
+    places = {found["loc"][:-1] for found in errors}
     return [
         problem(phrase(found), *found["loc"], value=found["input"])
-        for found in error.errors(include_url=False)
+        for found in errors
+        if found["type"] != "too_short" or found["loc"] not in places
     ]
 
 

@@ -28,6 +28,10 @@ TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
 
 
+COORDINATOR_NAME, EDGE_NAME = "coordinator", "edge"
+"""The names of coordinators, for those who write; an edge's number follows its name."""
+
+
 def edge_id(number: int) -> int:
     """Return the id of edge coordinator `number`, 0, 1, ...; and, given the id, the number.
 
@@ -35,6 +39,34 @@ def edge_id(number: int) -> int:
     (-2, -5, 3)
     """
     return FIRST_EDGE - number
+
+
+def name_of(id: int) -> int | str:
+    """Return how users name an agent, which is its number, or a coordinator.
+
+    >>> name_of(3), name_of(-1), name_of(-2)
+    (3, 'coordinator', 'edge0')
+    """
+    if id >= 0:
+        return id
+    return COORDINATOR_NAME if id == COORDINATOR else f"{EDGE_NAME}{edge_id(id)}"
+
+
+def id_of(name: str) -> int:
+    """Return the id of a coordinator by its name.
+
+    >>> id_of("coordinator"), id_of("edge0")
+    (-1, -2)
+
+    Raises:
+        ValueError: nobody is named so.
+    """
+    number = name.removeprefix(EDGE_NAME)
+    if name == COORDINATOR_NAME:
+        return COORDINATOR
+    if number == name or not (number.isascii() and number.isdigit() and len(number) <= 7):
+        raise ValueError(f"expected '{COORDINATOR_NAME}' or an edge such as '{EDGE_NAME}0'")
+    return edge_id(int(number))
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ MODULES = (
     "delay",
     "lossy",
     "determinism",
+    "restarts",
     "pairwise",
     "buffered",
     "rennala",

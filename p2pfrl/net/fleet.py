@@ -7,10 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
+from p2pfrl.core.types import (
+    COORDINATOR,
+    COORDINATOR_NAME,
+    EDGE_NAME,
+    HIGHEST_ID,
+    LOWEST_ID,
+    edge_id,
+)
 
 Address = tuple[str, int]
-COORDINATOR_NAME, EDGE_NAME = "coordinator", "edge"
 
 
 @dataclass(frozen=True)

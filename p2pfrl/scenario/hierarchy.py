@@ -17,8 +17,8 @@ class Hierarchy:
 
     Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its
     participation chooses. Every `edge_rounds` rounds the cloud averages the edges, by the
-    environment steps behind each, and moves toward that by the server optimizer. Edges and cloud do
-    not crash; of a partition they are on the side of group 0.
+    environment steps behind each, and moves toward that by the server optimizer. Of a partition edges
+    and cloud are on the side of group 0.
 
     Attributes:
         edges: how many; agents are split by number into groups of one size. About the square root

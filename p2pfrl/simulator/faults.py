@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Collection, Sequence
+from typing import Annotated, ClassVar, Protocol
 
 from pydantic import Field
+from pydantic.json_schema import JsonSchemaValue
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
+from p2pfrl.core.options import Slot, problem, refuse, show
 from p2pfrl.core.rule import rule
+from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
 from p2pfrl.core.units import Seconds
 
 
@@ -24,10 +27,10 @@ class World(Protocol):
         """Restore all links."""
 
     def crash(self, agent: int) -> None:
-        """Kill an agent: what it was doing is lost."""
+        """Kill an agent or coordinator: what it was doing is lost."""
 
     def restart(self, agent: int) -> None:
-        """Start a crashed agent from what it had saved."""
+        """Start a crashed agent or coordinator from what it had saved."""
 
     def straggle(self, agent: int, factor: float) -> None:
         """Make an agent's local work take `factor` times as long from its next update on."""
@@ -44,6 +47,41 @@ class World(Protocol):
 
 _OF_ONE_AGENT: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY)
 """What is broken where an agent comes or goes."""
+
+
+_NAMED = f"coordinators have names: '{COORDINATOR_NAME}', '{EDGE_NAME}0', '{EDGE_NAME}1', ..."
+
+
+class NodeSlot(Slot):
+    """Annotation of a field that holds an agent's number, or a coordinator by its name."""
+
+    def __init__(self) -> None:
+        super().__init__(int)
+
+    @override
+    def read(self, value: object) -> int:
+        """Return the id."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value >= 0:
+                return value
+            raise refuse(problem(f"there is no agent {value}; {_NAMED}", value=value))
+        expected = f"an agent's number, '{COORDINATOR_NAME}' or an edge such as '{EDGE_NAME}0'"
+        try:
+            return id_of(value) if isinstance(value, str) else id_of("")
+        except ValueError:
+            message = f"expected {expected}, got {show(value)}"
+            raise refuse(problem(message, value=value)) from None
+
+    @override
+    def dump(self, value: object) -> object:
+        """Return the number or the name."""
+        return name_of(value) if isinstance(value, int) else value
+
+    @override
+    def json_schema(self) -> JsonSchemaValue:
+        """Return a number or a name."""
+        names = {"type": "string", "pattern": f"^({COORDINATOR_NAME}|{EDGE_NAME}[0-9]+)$"}
+        return {"anyOf": [{"type": "integer", "minimum": 0}, names]}
 
 
 @rule
@@ -69,6 +107,18 @@ class Fault(Composable, ABC):
     def newcomers(self) -> Sequence[int]:
         """Return the agents that are not there before this fault."""
         return ()
+
+    def returning(self) -> Sequence[int]:
+        """Return the agents and coordinators that go on from what they saved."""
+        return ()
+
+    def absent(self, coordinators: Collection[int]) -> Sequence[int]:
+        """Return the coordinators that it names and that are not among these, those of the mode."""
+        return ()
+
+    def concerns(self, coordinators: Collection[int]) -> bool:
+        """Return whether it can happen to anybody, in a mode with these coordinators."""
+        return True
 
 
 @rule
@@ -118,10 +168,36 @@ class Heal(Fault):
 
 
 @rule
-class Crash(AgentFault):
-    """Kill agents: an update under way and everything in their mailbox is lost."""
+class NodeFault(AgentFault, ABC):
+    """A fault of certain agents or coordinators.
 
-    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+    Attributes:
+        agents: whose: numbers of agents, "coordinator", and in mode hierarchical "edge0", "edge1",
+            ...; a mode without this coordinator leaves it out.
+    """
+
+    agents: tuple[Annotated[int, NodeSlot()], ...] = Field(min_length=1)
+
+    @override
+    def absent(self, coordinators: Collection[int]) -> Sequence[int]:
+        """Return them."""
+        return [id for id in self.agents if id < 0 and id not in coordinators]
+
+    @override
+    def concerns(self, coordinators: Collection[int]) -> bool:
+        """Return whether it names anybody who is there in this mode."""
+        return len(self.absent(coordinators)) < len(self.agents)
+
+    @property
+    @override
+    def breaks(self) -> Breaks:
+        """What is broken where an agent comes or goes; of coordinators nothing: what they missed is sent again."""
+        return _OF_ONE_AGENT if any(agent >= 0 for agent in self.agents) else ()
+
+
+@rule
+class Crash(NodeFault):
+    """Kill agents or coordinators: an update under way and everything in their mailbox is lost."""
 
     def strike_one(self, world: World, agent: int) -> None:
         """Kill it."""
@@ -129,10 +205,17 @@ class Crash(AgentFault):
 
 
 @rule
-class Restart(AgentFault):
-    """Start crashed agents from their last checkpoint (`checkpoint.every`; by default the end of every round)."""
+class Restart(NodeFault):
+    """Start crashed agents from their last checkpoint (`checkpoint.every`; by default the end of every round).
 
-    breaks: ClassVar[Breaks] = _OF_ONE_AGENT
+    A coordinator goes on from the model that it had sent last, which it saves before it sends it,
+    whatever `checkpoint.every` is. It sends that model again, and agents send their updates again.
+    """
+
+    @override
+    def returning(self) -> Sequence[int]:
+        """Return its agents and coordinators."""
+        return self.agents
 
     def strike_one(self, world: World, agent: int) -> None:
         """Start it."""

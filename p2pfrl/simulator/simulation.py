@@ -43,7 +43,7 @@ class Life(Stateful):
         training: number of the local update under way, or of the next one.
         slowness: factor of the time that its local work takes.
         saved: what it learns with, as of its last checkpoint; what a restart begins with.
-        memory: what the agent itself remembered then.
+        memory: what the agent itself remembered then; of a coordinator, all that it remembered.
         completed: rounds completed by then.
         messages_late, deadlines_expired: of its ended lives.
     """
@@ -98,7 +98,7 @@ class Simulation:
         trainer: computes local updates, of all pending agents at once.
         agents: number of agents n.
         spawn: (id, incarnation, first round, port) -> a new life of that agent.
-        coordinators: by id, -1, -2, ...: port -> a coordinator's life.
+        coordinators: by id, -1, -2, ...: (incarnation, port) -> a coordinator's life.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         variation: (agent, number of the update) -> factor of the time that this local update takes.
         neighbors: per agent, whom it talks to: they notice when it is gone. Coordinators from the
@@ -117,7 +117,7 @@ class Simulation:
         *,
         agents: int,
         spawn: Callable[[int, int, int, MailboxPort], Actor],
-        coordinators: Mapping[int, Callable[[MailboxPort], Actor]],
+        coordinators: Mapping[int, Callable[[int, MailboxPort], Actor]],
         seconds_per_step: Sequence[float],
         variation: Callable[[int, int], float] = lambda agent, number: 1.0,
         neighbors: Sequence[Sequence[int]],
@@ -138,8 +138,9 @@ class Simulation:
         self._witness = witness
         self._queued: dict[int, None] = {}
         self._running = 0
-        self._lives = {i: Life(self._port(i)) for i in range(agents)}
         self._coordinators = coordinators
+        self._keeping = {id for fault in faults for id in fault.returning() if id in coordinators}
+        self._lives = {i: Life(self._port(i)) for i in range(agents)}
         self._done: asyncio.Future[None] = loop.create_future()
         self._lives |= {i: Life(self._port(i)) for i in coordinators}
         loop.explain = self._explain
@@ -225,6 +226,12 @@ class Simulation:
         life.saved, life.completed = self._trainer.snapshot(agent), completed
         life.memory = life.actor.body.save()
 
+    def _keep_all(self, agent: int) -> None:
+        """Remember a coordinator as it is now, before others see what it sends: what a restart resumes from."""
+        life = self._lives[agent]
+        assert life.actor is not None
+        life.memory = life.actor.save()
+
     # The verbs of faults.
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
@@ -242,20 +249,22 @@ class Simulation:
         self._regroup(None)
 
     def crash(self, agent: int) -> None:
-        """Kill an agent."""
+        """Kill an agent or coordinator; one that is not there in this mode, or has finished, stays as it is."""
         if self._end(agent):
             for peer in self._neighbors[agent]:
                 self._notice_loss(peer, agent)
 
     def restart(self, agent: int) -> None:
-        """Start a crashed agent from what it had saved."""
-        saved = self._lives[agent].saved
-        if self._lives[agent].task is None:
-            if saved is None:
+        """Start a crashed agent or coordinator from what it had saved."""
+        life = self._lives.get(agent)
+        if life is None or life.task is not None:
+            return
+        if agent not in self._coordinators:
+            if life.saved is None:
                 self._trainer.reset(agent)
             else:
-                self._trainer.restore(agent, saved)
-            self.join(agent)
+                self._trainer.restore(agent, life.saved)
+        self.join(agent)
 
     def straggle(self, agent: int, factor: float) -> None:
         """Slow an agent's local work down."""
@@ -307,6 +316,8 @@ class Simulation:
             self._train(agent)
 
         def send(to: Sequence[int], frame: Frame) -> None:
+            if agent in self._keeping:
+                self._keep_all(agent)
             end = self._network.send(agent, to, frame)
             self._witness.interval(agent, "send", self._loop.now, end)
 
@@ -322,7 +333,8 @@ class Simulation:
             life.deadlines_expired += life.actor.schedule.deadlines_expired
         life.actor = self._make(agent)
         if life.memory is not None:
-            life.actor.body.restore(life.memory)
+            whole = agent in self._coordinators
+            (life.actor if whole else life.actor.body).restore(life.memory)
         self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:
             if self._is_over(peer) or not self._network.can_reach(agent, peer):
@@ -331,7 +343,7 @@ class Simulation:
     def _make(self, agent: int) -> Actor:
         life = self._lives[agent]
         if agent in self._coordinators:
-            return self._coordinators[agent](life.port)
+            return self._coordinators[agent](life.incarnation, life.port)
         return self._spawn(agent, life.incarnation, life.completed, life.port)
 
     def _follow(self, agent: int, actor: Actor, *, is_new: bool = True) -> None:
@@ -342,8 +354,8 @@ class Simulation:
 
     def _end(self, agent: int) -> bool:
         """Stop an agent's life; return whether it was there."""
-        life = self._lives[agent]
-        if life.task is None or life.task.done():
+        life = self._lives.get(agent)
+        if life is None or life.task is None or life.task.done():
             return False
         self._note_fault(agent)
         life.task.cancel()

@@ -29,6 +29,29 @@ def buffered(
     return machine
 
 
+def test_a_coordinator_without_rounds_that_comes_back_sends_its_model_to_all_and_keeps_what_it_has():
+    c, again = buffered(2), buffered(2)
+    feed(c, Started(), received(1, 0, sequence=1), Expired(0))
+    again.restore(c.save())
+    assert feed(again, Started()) == ["send model 0 to 0 1 2"]
+    assert feed(again, received(1, 0, sequence=1)) == [], "it has that one already"
+    assert feed(again, received(2, 0, sequence=1)) == ["mix 0 of 1 2", "send model 1 to 2"]
+
+
+def test_a_coordinator_without_rounds_that_comes_back_after_the_last_says_so_again():
+    c, again = buffered(2, rounds=1), buffered(2, rounds=1)
+    feed(c, Started(), *(received(i, 0, sequence=1) for i in (0, 1, 2)))
+    again.restore(c.save())
+    assert feed(again, Started()) == ["send final 2 to 0 1 2", "finish"]
+
+
+def test_an_update_of_a_model_that_was_lost_is_not_older_than_fresh():
+    c = buffered(1)
+    (mix, *_) = c.handle(received(1, 7, sequence=1), 0)
+    assert isinstance(mix, Mix)
+    assert mix.staleness == [0]
+
+
 def test_a_model_is_made_of_k_updates_and_nobody_waits_for_it():
     c = buffered(2)
     assert feed(c, Started()) == ["send model 0 to 0 1 2"]

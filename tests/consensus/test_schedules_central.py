@@ -44,6 +44,54 @@ def final(round: int, sequence: int = 99) -> Received:
     return model(round, kind=FINAL, sequence=sequence)
 
 
+def born_again(machine: Client | Coordinator, fresh: Client | Coordinator) -> list[str]:
+    """Let `fresh` take over what `machine` remembers, and start it."""
+    fresh.restore(machine.save())
+    return feed(fresh, Started())
+
+
+def test_a_coordinator_that_comes_back_sends_its_model_again_to_those_it_awaited():
+    before, after = coordinator(), coordinator()
+    feed(before, Started(), received(0, 0), received(1, 0), received(2, 0), received(1, 1))
+    feed(before, PeerLost(0), PeerJoined(0))
+    assert born_again(before, after) == ["wait", "send model 1 to 2 0"]
+    assert feed(after, received(2, 1, incarnation=0)) == []
+    assert feed(after, PeerLost(0)) == [
+        "mix 1 of 1 2",
+        "no deadline",
+        "send model 2 to 1 2",
+    ]
+
+
+def test_a_coordinator_that_comes_back_does_not_remember_who_was_away():
+    before, after = coordinator(), coordinator()
+    feed(before, Started(), PeerLost(0), PeerLost(1), PeerLost(2))
+    assert born_again(before, after) == ["no deadline", "send model 1 to 0 1 2"]
+
+
+def test_a_coordinator_that_comes_back_after_its_last_round_says_so_again():
+    before, after = coordinator(rounds=1), coordinator(rounds=1)
+    feed(before, Started(), received(0, 0), PeerLost(1), PeerLost(2))
+    assert born_again(before, after) == ["no deadline", "send final 1 to 0 1 2", "finish"]
+
+
+def test_an_update_is_sent_again_to_a_coordinator_that_comes_back():
+    c = client()
+    feed(c, Started(), model(0), trained())
+    assert feed(c, PeerLost(COORDINATOR), PeerJoined(COORDINATOR)) == ["wait", "no deadline"]
+    assert feed(c, model(0, incarnation=1, sequence=1)) == ["send update 0 to -1"]
+    assert feed(c, model(1, incarnation=0, sequence=7)) == [], "of its former life"
+
+
+def test_a_client_goes_back_with_a_coordinator_that_lost_its_newest_checkpoint():
+    c = client()
+    feed(c, Started(), model(3), trained(), model(4))
+    assert feed(c, model(2, incarnation=1, sequence=1)) == []
+    assert feed(c, trained()) == ["send update 2 to -1", "adopt 2"]
+    assert feed(c, model(1, incarnation=1, sequence=2)) == [], "not within one life"
+    assert feed(c, model(1, incarnation=2, sequence=1)) == ["adopt 1", "train"]
+
+
 def everyone(round: int, present: Sequence[int]) -> Sequence[int]:
     return present
 

@@ -99,6 +99,33 @@ def test_a_model_that_was_answered_already_is_answered_again_where_the_link_to_t
     assert feed(e, model(1, sequence=9)) == ["adopt 1", "no deadline", "send model 2 to 4 5"]
 
 
+def test_an_edge_that_comes_back_goes_on_with_its_round_and_reports_again():
+    e, again, third = edge(rounds=6), edge(rounds=6), edge(rounds=6)
+    feed(e, model(0), received(4, 0))
+    again.restore(e.save())
+    assert feed(again, Started()) == ["wait", "send model 0 to 5"]
+    feed(again, *(received(i, r) for r in (0, 1) for i in (4, 5)))
+    third.restore(again.save())
+    assert feed(third, Started()) == []
+    assert feed(third, model(0, sequence=5)) == ["send update 0 to -1"]
+    assert feed(third, model(1, sequence=6)) == ["adopt 1", "no deadline", "send model 2 to 4 5"]
+
+
+def test_an_edge_that_comes_back_after_its_last_model_says_so_again():
+    e, again = edge(rounds=2), edge(rounds=2)
+    feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)), model(1, kind=FINAL))
+    again.restore(e.save())
+    assert feed(again, Started()) == ["send final 2 to 4 5", "finish"]
+
+
+def test_an_edge_goes_back_with_a_cloud_that_lost_its_newest_checkpoint():
+    e = edge(rounds=12)
+    feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)), model(1), received(4, 2))
+    assert feed(e, model(0, incarnation=1, sequence=1)) == []
+    feed(e, received(5, 2), received(4, 3))
+    assert feed(e, received(5, 3)) == ["mix 3 of 4 5", "no deadline", "send update 0 to -1"]
+
+
 def test_what_becomes_of_an_older_model_answers_the_one_that_came_meanwhile():
     e = edge(rounds=12)
     feed(e, model(0), received(4, 0))

@@ -35,6 +35,13 @@ FAULTS = [
     {"at": "500ms", "kind": "straggle", "agents": [0], "factor": 3.0},
     {"at": "700ms", "kind": "leave", "agents": [3]},
 ]
+OUTAGES = [
+    {"at": "80ms", "kind": "crash", "agents": ["edge1"]},
+    {"at": "100ms", "kind": "crash", "agents": ["coordinator", 1]},
+    {"at": "150ms", "kind": "restart", "agents": ["edge1"]},
+    {"at": "300ms", "kind": "restart", "agents": ["coordinator", 1]},
+    {"at": "400ms", "kind": "crash", "agents": ["edge0"]},
+]
 SHORT: Table = {"schedule": {"deadline": "300ms"}}
 WORLDS: dict[str, Table] = {
     "synchronous": {},
@@ -95,6 +102,20 @@ WORLDS: dict[str, Table] = {
         **SHORT,
         "environment": {"id": "gridworld"},
         "learner": {"kind": "tabular_q"},
+    },
+    "coordinators that crash": {
+        **LOSSY,
+        **SHORT,
+        "mode": "hierarchical",
+        "hierarchy": {"groups": [[0, 1], [2, 3]], "edge_rounds": 2},
+        "faults": OUTAGES,
+    },
+    "a coordinator that crashes, asynchronous": {
+        **LOSSY,
+        "mode": "central",
+        "schedule": {"kind": "buffered", "size": 3},
+        "exchange": {"payload": "delta"},
+        "faults": OUTAGES,
     },
     "hierarchical": {
         "mode": "hierarchical",
@@ -194,6 +215,8 @@ SOME = [
     "scaffold",
     "fedbuff",
     "hierarchical",
+    "coordinators that crash",
+    "a coordinator that crashes, asynchronous",
     "cartpole, pooled",
 ]
 

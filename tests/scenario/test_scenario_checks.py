@@ -1,11 +1,16 @@
 """Combinations that mean nothing are refused, with the reason."""
 
+from dataclasses import replace
+
 import pytest
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.experiment.run import simulate
 from p2pfrl.scenario import loads
+from p2pfrl.scenario.checks.notes import notes
 from p2pfrl.scenario.checks.sections import CHECKS
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.sections import Stop
 
 QUADRATIC = """
 name = "q"
@@ -246,10 +251,58 @@ def test_a_run_that_waits_for_updates_of_agents_that_are_gone_needs_an_end(tmp_p
         ([fault("heal")], "faults.0.kind: nothing is partitioned at this time"),
         ([fault("join", agents=[0, 1, 2, 3])], "faults: every agent joins later"),
         ([fault("straggle", agents=[-1])], "faults.0.agents: there is no agent -1"),
+        ([fault("straggle", agents=["coordinator"])], "faults.0.agents.0: expected an integer"),
+        (
+            [fault("crash", agents=["edge"])],
+            "faults.0.agents.0: expected an agent's number, 'coordinator' or an edge such as 'edge0'",
+        ),
+        ([fault("crash", agents=[True])], "faults.0.agents.0: expected an agent's number"),
+        (
+            [fault("crash", agents=[-1])],
+            "faults.0.agents.0: there is no agent -1; coordinators have names: 'coordinator'",
+        ),
     ],
 )
 def test_faults_that_cannot_happen_are_refused(faults: list[dict[str, object]], expected: str):
     assert refused(QUADRATIC, faults=faults)[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        (
+            [fault("crash", agents=["edge2"])],
+            "faults.0.agents: there is no edge2: edges are edge0 to edge1",
+        ),
+        (
+            [fault("restart", agents=["coordinator"])],
+            "faults.0.agents: coordinator is running at this time, it would have to be crashed",
+        ),
+        (
+            [fault("crash", agents=["edge1", "edge1"])],
+            "faults.0.agents: edge1 is crashed at this time, it would have to be running",
+        ),
+    ],
+)
+def test_faults_of_coordinators_that_cannot_happen_are_refused(faults, expected):
+    assert refused(QUADRATIC, mode="hierarchical", faults=faults)[0].startswith(expected)
+
+
+def test_a_fault_of_a_coordinator_is_left_out_in_a_mode_without_it_and_refuses_no_rule_there():
+    timeline = [
+        fault("crash", agents=["coordinator", "edge1"]),
+        fault("restart", 2.0, agents=["edge1", "coordinator"]),
+    ]
+    for mode in ("central", "hierarchical", "gossip", "independent"):
+        scenario = loads(QUADRATIC, {"mode": mode, "faults": timeline})
+        assert scenario.faults[0].agents == (-1, -3)
+        written = resolved(scenario)
+        assert 'agents = ["coordinator", "edge1"]' in written
+        assert loads(written) == scenario
+        assert simulate(replace(scenario, stop=Stop(rounds=3))).summary["rounds"] == 3
+    loads(QUADRATIC, {"mixing": {"kind": "extra"}, "faults": timeline})
+    (note,) = notes(loads(QUADRATIC, {"faults": timeline, "mode": "central"}))
+    assert note == "in mode 'central' without effect: faults.0 of edge1, faults.1 of edge1"
 
 
 def test_a_timeline_that_can_happen_passes():

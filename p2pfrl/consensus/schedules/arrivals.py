@@ -85,7 +85,8 @@ class AsynchronousCoordinator(Stateful):
 
     The staleness of an update is the number of models made since the one it started from. `rounds`
     times n updates are applied, the last ones however few they are, then the final model goes to
-    everyone. Whoever has sent an update gets the model of now at once; of updates that arrive at
+    everyone. One that is started again sends the model of then to everyone it knows. Whoever has
+    sent an update gets the model of now at once; of updates that arrive at
     the same moment all are looked at first, so that their order does not matter where together they
     make a new model. Once everyone has been gone for 300 seconds, in a simulation virtual ones,
     nobody is waited for any more: what has arrived is applied, and the run is over.
@@ -102,6 +103,7 @@ class AsynchronousCoordinator(Stateful):
         "messages_late",
         "deadlines_expired",
         "version",
+        "_asked",
         "_updates_left",
         "_newest",
         "_buffer",
@@ -122,6 +124,7 @@ class AsynchronousCoordinator(Stateful):
         self.messages_late = 0
         self.deadlines_expired = 0
         self.version = 0
+        self._asked: tuple[int, ...] = ()
         self._participants = participants
         self._updates_left = None if rounds is None else rounds * participants.agents
         self._size = size
@@ -140,7 +143,7 @@ class AsynchronousCoordinator(Stateful):
         if isinstance(event, Expired):
             return self._expired(event.deadline)
         if isinstance(event, Started):
-            return (Send(self._participants.choose(0, self._participants.everyone), 0, MODEL),)
+            return self._start()
         if isinstance(event, PeerLost):
             return self._lost(event.peer, now)
         if isinstance(event, PeerJoined):
@@ -152,6 +155,15 @@ class AsynchronousCoordinator(Stateful):
     def waits_for(self) -> str:
         """Return in words what the coordinator is waiting for."""
         return f"the coordinator waits at version {self.version} for any update"
+
+    def _start(self) -> Sequence[Action]:
+        """Send the first model, or the one that was saved."""
+        if not self._asked:
+            self._asked = tuple(self._participants.choose(0, self._participants.everyone))
+        if self._updates_left == 0:
+            return self._end()
+        self._absent, self._waiting, self._deadline = {}, {}, None
+        return (Send(sorted({*self._asked, *self._newest}), self.version, MODEL),)
 
     def _received(self, message: Message, now: int) -> Sequence[Action]:
         version = (message.incarnation, message.sequence)
@@ -208,7 +220,7 @@ class AsynchronousCoordinator(Stateful):
     def _mix(self) -> Mix:
         """Return the step to the next model."""
         received = sorted(self._buffer, key=lambda m: (m.sender, m.incarnation, m.sequence))
-        staleness = [self.version - m.round for m in received]
+        staleness = [max(0, self.version - m.round) for m in received]
         self._buffer = []
         self.version += 1
         return Mix(

@@ -44,6 +44,10 @@ class Client(Stateful):
     coordinator that lost sight of it sends the model again. While it is not available it asks again
     after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
 
+    A coordinator that comes back sends its last model again. What the agent made of that model it
+    sends again too. It goes back to an earlier model where the coordinator does, whose newest
+    checkpoint was damaged.
+
     Args:
         every: local updates per exchange.
         rounds: the number of the final model, where it is known.
@@ -135,16 +139,19 @@ class Client(Stateful):
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         version = (message.incarnation, message.sequence)
-        if version <= self._newest or (
-            self._retag and message.round < self._round and message.kind != FINAL
-        ):
+        is_behind = self._retag and message.round < self._round and message.kind != FINAL
+        if version <= self._newest or (is_behind and message.incarnation == self._newest[0]):
             self.messages_late += not event.again
             return ()
         self._newest = version
         if self._retag and message.round == self._round and message.kind != FINAL:
             return () if self._updates_left else (Send(self._to, self._round, self._answer),)
         if self._updates_left:
-            if self._next is None or message.round >= self._next.round:
+            if (
+                self._next is None
+                or message.round >= self._next.round
+                or message.incarnation > self._next.incarnation
+            ):
                 self._next = message
             return ()
         return self._adopt(message, now)
@@ -195,6 +202,9 @@ class Coordinator(Stateful):
     `quorum` below 1 that share of answers is enough, and what comes later is late. With no deadline
     it waits for everyone who is there. Where nobody is, a round ends after `idle`, which is the
     deadline if nothing else is said.
+
+    One that is started again goes on with the round that it was in: it sends the model again to
+    those whose answers it awaited. Who is there it does not know any more; links report who is not.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -240,7 +250,7 @@ class Coordinator(Stateful):
         if isinstance(event, Received):
             return self._received(event, now)
         if isinstance(event, Started):
-            return self._begin(now)
+            return self._start(now)
         if isinstance(event, Missing) and event.round == self.round:
             return self._answered(event.peer, now)
         if isinstance(event, PeerLost):
@@ -263,9 +273,23 @@ class Coordinator(Stateful):
             f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
         )
 
+    def _start(self, now: int) -> list[Action]:
+        """Begin the first round, or go on with the one that was saved."""
+        self._absent, self._misses = {}, {}
+        if not self._awaited or self._is_last():
+            return self._begin(now)
+        self._deadline = None
+        if self._box and self._patience is not None:
+            self._deadline = now + self._patience
+        return [WaitUntil(self._deadline), Send(tuple(self._awaited), self.round, MODEL)]
+
+    def _is_last(self) -> bool:
+        """Whether all rounds are over."""
+        return self._rounds is not None and self.round >= self._rounds
+
     def _begin(self, now: int) -> list[Action]:
         self._box = {}
-        if self._rounds is not None and self.round >= self._rounds:
+        if self._is_last():
             return [WaitUntil(None), Send(self._participants.everyone, self.round, FINAL), Finish()]
         present = [i for i in self._participants.everyone if i not in self._absent]
         chosen = self._participants.choose(self.round, present) if present else ()

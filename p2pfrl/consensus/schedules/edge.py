@@ -22,7 +22,6 @@ from p2pfrl.core.types import (
     PeerLost,
     Received,
     Send,
-    Started,
     WaitUntil,
 )
 
@@ -37,6 +36,9 @@ class Edge(Coordinator):
     A link to the cloud that comes back brings a model: the one that was answered already is
     answered again, and of one that is newer than those of its rounds what became of the older one
     counts as the answer. Where no cloud comes back it ends with what it has, and tells its agents.
+
+    An edge that is started again goes on with the round that it was in. What it reported it sends
+    again once the cloud, which has it back, sends its model again.
 
     Args:
         participants: its agents.
@@ -93,7 +95,7 @@ class Edge(Coordinator):
             return [WaitUntil(self._alone)] if self._is_reporting else ()
         if isinstance(event, Expired) and self._is_reporting:
             return self._give_up() if event.deadline == self._alone else ()
-        return () if isinstance(event, Started) else super().handle(event, now)
+        return super().handle(event, now)
 
     def waits_for(self) -> str:
         """Return in words what the edge is waiting for."""
@@ -103,9 +105,20 @@ class Edge(Coordinator):
             else super().waits_for()
         )
 
+    def _start(self, now: int) -> list[Action]:
+        """Wait for the cloud, or go on with the round that was saved."""
+        self._alone = None
+        if not self._is_reporting:
+            return super()._start(now)
+        self._absent, self._misses = {}, {}
+        if self._last is not None and self._model * self._period >= self._last:
+            return [Send(self._participants.everyone, self.round, FINAL), Finish()]
+        return []
+
     def _adopt(self, message: Message, now: int) -> Iterator[Action]:
         version = (message.incarnation, message.sequence)
-        if version <= self._heard or message.round < self._model:
+        is_behind = message.round < self._model and message.incarnation == self._heard[0]
+        if version <= self._heard or is_behind:
             self.messages_late += 1
             return
         self._heard = version

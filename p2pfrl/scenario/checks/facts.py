@@ -114,7 +114,8 @@ def parts(scenario: Scenario) -> Iterator[Part]:
     if payload.is_for(scenario.mode):
         yield Part(("exchange", "payload"), "payloads", payload())
     for position, fault in enumerate(scenario.faults):
-        yield Part(("faults", position), "faults", fault)
+        if fault.concerns(scenario.coordinators):
+            yield Part(("faults", position), "faults", fault)
 
 
 def facts(scenario: Scenario, stack: Stack | None) -> Facts:

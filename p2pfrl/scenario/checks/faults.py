@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.simulator.faults import Fault
 
 
-def rehearse(faults: Sequence[Fault], agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash."""
+def rehearse(
+    faults: Sequence[Fault], agents: int, coordinators: Sequence[int]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash.
+
+    Args:
+        faults: the timeline.
+        agents: number of agents n.
+        coordinators: their ids.
+    """
     if set(range(agents)) <= {agent for fault in faults for agent in fault.newcomers()}:
         yield ("faults",), "every agent joins later, so that nobody is there at the start"
-    for index, key, reason in _played(faults, agents).problems:
+    for index, key, reason in _played(faults, agents, coordinators).problems:
         yield ("faults", index, key), reason
 
 
 def departures(faults: Sequence[Fault], agents: int) -> list[int]:
     """Return the positions of faults that take agents away for good, ascending."""
-    return sorted(set(_played(faults, agents).taken.values()))
+    taken = _played(faults, agents, ()).taken
+    return sorted({index for agent, index in taken.items() if agent >= 0})
 
 
-def _played(faults: Sequence[Fault], agents: int) -> Rehearsal:
+def _played(faults: Sequence[Fault], agents: int, coordinators: Sequence[int]) -> Rehearsal:
     """Return the rehearsal after all faults have happened, in order of time."""
-    stage = Rehearsal(agents, [agent for fault in faults for agent in fault.newcomers()])
+    newcomers = [agent for fault in faults for agent in fault.newcomers()]
+    stage = Rehearsal(agents, newcomers, coordinators)
     for index in sorted(range(len(faults)), key=lambda position: faults[position].at):
         stage.play(index, faults[index])
     return stage
@@ -51,16 +62,18 @@ class Rehearsal:
     Args:
         agents: number of agents n.
         newcomers: those that are not there at the start.
+        coordinators: their ids; others that the mode does not have are left out.
     """
 
-    def __init__(self, agents: int, newcomers: Sequence[int]) -> None:
+    def __init__(self, agents: int, newcomers: Sequence[int], coordinators: Sequence[int]) -> None:
         self.problems: list[tuple[int, str, str]] = []
         self.taken: dict[int, int] = {}
         self._index = 0
-        self._state = dict.fromkeys(range(agents), "running") | dict.fromkeys(
+        self._state = dict.fromkeys((*range(agents), *coordinators), "running") | dict.fromkeys(
             newcomers, "yet to join"
         )
         self._agents = agents
+        self._coordinators = coordinators
         self._is_parted = False
 
     def play(self, index: int, fault: Fault) -> None:
@@ -91,12 +104,14 @@ class Rehearsal:
         self._is_parted = False
 
     def crash(self, agent: int) -> None:
-        """A running agent crashes."""
-        self._turn(agent, "running", "crashed")
+        """A running agent or coordinator crashes."""
+        if agent >= 0 or self._coordinates(agent):
+            self._turn(agent, "running", "crashed")
 
     def restart(self, agent: int) -> None:
-        """A crashed agent restarts."""
-        self._turn(agent, "crashed", "running")
+        """A crashed agent or coordinator restarts."""
+        if agent >= 0 or self._coordinates(agent):
+            self._turn(agent, "crashed", "running")
 
     def straggle(self, agent: int, factor: float) -> None:
         """Any agent may become slow."""
@@ -122,10 +137,19 @@ class Rehearsal:
             self._refuse(key, f"there is no agent {agent}: agents are 0 to {self._agents - 1}")
         return known
 
+    def _coordinates(self, id: int) -> bool:
+        """Whether it is a coordinator of this mode; refuse an edge beyond those that the tree has."""
+        edges = len(self._coordinators) - 1
+        if edges > 0 and id not in self._coordinators:
+            there = f"edges are {name_of(COORDINATOR - 1)} to {name_of(-1 - edges)}"
+            self._refuse("agents", f"there is no {name_of(id)}: {there}")
+        return id in self._coordinators
+
     def _turn(self, agent: int, before: str, after: str) -> None:
-        if self._exists("agents", agent):
+        if agent < 0 or self._exists("agents", agent):
             if self._state[agent] != before:
-                reason = f"agent {agent} is {self._state[agent]} at this time, it would have to be {before}"
+                who = f"agent {agent}" if agent >= 0 else f"{name_of(agent)}"
+                reason = f"{who} is {self._state[agent]} at this time, it would have to be {before}"
                 self._refuse("agents", reason)
             else:
                 self._state[agent] = after

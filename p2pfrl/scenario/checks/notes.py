@@ -8,6 +8,7 @@ from typing import Any
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.options import construct
+from p2pfrl.core.types import name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
@@ -29,6 +30,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     idle = [key for key in mode.idle if says_something(scenario, key)]
     if isinstance(scenario.network.latency, Edge) and "topology" in idle:
         idle.remove("topology")
+    idle += _absent(scenario)
     if idle:
         yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
     if mode.averages and (needed := scenario.correction.reckons_with) is not None:
@@ -43,6 +45,14 @@ def notes(scenario: Scenario) -> Iterator[str]:
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _absent(scenario: Scenario) -> Iterator[str]:
+    """Yield the faults of coordinators that the mode does not have."""
+    there = scenario.coordinators
+    for position, fault in enumerate(scenario.faults):
+        if named := [str(name_of(id)) for id in fault.absent(there)]:
+            yield f"faults.{position} of {', '.join(named)}"
 
 
 def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:

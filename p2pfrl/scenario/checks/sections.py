@@ -173,7 +173,7 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _faults(scenario: Scenario) -> Iterator[Problem]:
-    yield from rehearse(scenario.faults, scenario.agents)
+    yield from rehearse(scenario.faults, scenario.agents, scenario.coordinators)
 
 
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (

@@ -1,0 +1,113 @@
+"""Laws of coordinators that crash and come back: they cost time, and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2pfrl.experiment.run import simulate
+from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
+from p2pfrl.laws.runs import Table, text
+from p2pfrl.results.record import Record
+from p2pfrl.scenario import loads
+
+AGENTS = 6
+ROUNDS = 30
+DOWN: dict[str, Table] = {
+    "network": {"latency": "5ms", "jitter": "3ms", "peer_timeout": "100ms"},
+    "compute": {
+        "seconds_per_env_step": "20ms",
+        "speed": {"kind": "uniform", "low": 0.5, "high": 1.5},
+    },
+}
+"""A network whose links notice a dead end, and agents of different speeds."""
+_TIMES = (("305ms", "700ms"), ("900ms", "903ms"), ("1100ms", "2s"))
+_DELTA: dict[str, Table] = {
+    "exchange": {"payload": "delta"},
+    "coordinator": {
+        "server_optimizer": {"kind": "adam"},
+        "participation": {"kind": "uniform", "fraction": 0.5},
+    },
+}
+_TREE: dict[str, Table] = {"hierarchy": {"edges": 2, "edge_rounds": 3}}
+_CARTPOLE: dict[str, Table] = {
+    "environment": {"id": "CartPole-v1", "instances": 2},
+    "learner": {"kind": "a2c", "steps": 8},
+    "compute": {"seconds_per_env_step": "1ms"},
+}
+_NOISY: dict[str, Table] = {"learner": {"noise": 0.3, "initial_spread": 1.0}}
+WORLDS: dict[str, tuple[str, tuple[str, ...], dict[str, Table]]] = {
+    "central": ("central", ("coordinator",), _NOISY),
+    "central, Adam, half of the agents": ("central", ("coordinator",), {**_NOISY, **_DELTA}),
+    "hierarchical, the cloud": ("hierarchical", ("coordinator",), {**_NOISY, **_TREE}),
+    "hierarchical, an edge": (
+        "hierarchical",
+        ("edge1",),
+        {**_NOISY, **_TREE, "network": {**DOWN["network"], "peer_timeout": "10s"}},
+    ),
+    "hierarchical, all": ("hierarchical", ("edge0", "coordinator", "edge1"), {**_NOISY, **_TREE}),
+    "pooled": ("pooled", ("coordinator",), _CARTPOLE),
+}
+"""Name -> mode, who crashes, tables. For an edge whose link counts as dead the cloud would not wait."""
+
+
+def outages(*names: str) -> tuple[Table, ...]:
+    """Return three crashes and restarts of these coordinators."""
+    pairs = [
+        ({"at": crash, "kind": "crash"}, {"at": back, "kind": "restart"}) for crash, back in _TIMES
+    ]
+    return tuple({**fault, "agents": list(names)} for pair in pairs for fault in pair)
+
+
+def _pair(name: str) -> tuple[Record, Record]:
+    """Return the run of a world without faults, and with them."""
+    mode, names, own = WORLDS[name]
+    return run(mode, own), run(mode, own, outages(*names))
+
+
+def run(mode: str, own: dict[str, Table], faults: tuple[Table, ...] = ()) -> Record:
+    """Return the run of a world."""
+    tables = {**DOWN, **own}
+    return simulate(loads(text(AGENTS, ROUNDS, mode=mode, seed=3, faults=faults, **tables)))
+
+
+def _same() -> Iterator[Figure]:
+    for name in WORLDS:
+        free, faulty = _pair(name)
+        yield at_most(
+            f"{name}: largest difference of the parameters after three outages",
+            0.0,
+            float(np.abs(free.parameters - faulty.parameters).max()),
+        )
+        lost = int(faulty.summary["messages_dropped"])
+        yield at_least(f"{name}: messages that the outages lost", 1.0, float(lost))
+        rows = [record.metrics["consensus_distance"] for record in (free, faulty)]
+        yield at_most(
+            f"{name}: rounds missing from the record", 0.0, float(len(rows[0]) - len(rows[1]))
+        )
+
+
+def _asynchronous() -> Iterator[Figure]:
+    for kind, options in (("asynchronous", {}), ("buffered", {"size": 3})):
+        schedule: Table = {"kind": kind, **options}
+        own = {**_NOISY, "schedule": schedule, "exchange": {"payload": "delta"}}
+        record = run("central", own, outages("coordinator"))
+        missing = AGENTS * ROUNDS - int(record.staleness.sum())
+        yield near(f"{kind}: updates missing of n R after three outages", 0.0, missing, 0.0)
+
+
+LAWS = (
+    Law(
+        "coordinator_restart",
+        "a synchronous coordinator that crashes and comes back ends with the parameters of one that did not",
+        "computed",
+        _same,
+    ),
+    Law(
+        "coordinator_restart_asynchronous",
+        "a coordinator without rounds that crashes and comes back applies n R updates",
+        "computed",
+        _asynchronous,
+    ),
+)
