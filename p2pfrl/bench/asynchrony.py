@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from p2pfrl.bench.measure import Result, Work, rates
 from p2pfrl.build.world import build
@@ -58,7 +59,7 @@ def whole_run(n: int, rounds: int, chunk: int | None, digests: list[str]) -> Wor
     world = build(loads(_SCENARIO.format(agents=n, rounds=rounds)), on_row=lambda row: False)
     stack = world.trainer.stack
     if chunk is not None:
-        stack.chunk = chunk
+        stack.traits = replace(stack.traits, chunk=chunk)
 
     def work() -> float:
         world.simulation.run()

@@ -88,7 +88,7 @@ class Assembly:
             order=scenario.exchange.order,
             max_staleness=scenario.schedule.max_staleness,
             score=SCORES[score] if score and self.mode.has_coordinator else None,
-            rate=plan.stack.rate,
+            rate=plan.stack.traits.rate,
         )
 
     def _sizes_of_messages(self) -> Sizes:
@@ -121,8 +121,8 @@ class Assembly:
     @property
     def compared(self) -> Sequence[str] | None:
         """The parts over which agents are compared: None for all, which they are where nothing has to stay."""
-        stack = self.learning.stack
-        return stack.common if stack.personal else None
+        traits = self.learning.stack.traits
+        return traits.common if traits.personal else None
 
     @property
     def coordinators(self) -> Sequence[int]:

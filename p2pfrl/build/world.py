@@ -261,7 +261,7 @@ def _variation(scenario: Scenario) -> Callable[[int, int], float]:
 def _tick(assembly: Assembly) -> int:
     """Return the nanoseconds that a round of updates takes on average: one row of an asynchronous run."""
     seconds = assembly.seconds_per_step()
-    steps = assembly.learning.stack.min_steps * assembly.scenario.schedule.every
+    steps = assembly.learning.stack.traits.min_steps * assembly.scenario.schedule.every
     mean: float = steps * sum(seconds) / len(seconds)
     return max(1, round(mean * SECOND))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Traits
 
 PART = "group"
 
@@ -51,29 +51,13 @@ class GroupedStack(Stack):
     def __init__(self, groups: Sequence[Group], *, tells: bool = False) -> None:
         self.groups = tuple(groups)
         stacks = [group.stack for group in groups]
-        self.layout = _layout([stack.layout for stack in stacks], tells=tells)
-        self.personal = tuple(part for part in self.layout.parts if part in _names(len(groups)))
+        self.traits = _traits(
+            [stack.traits for stack in stacks],
+            _layout([stack.layout for stack in stacks], tells=tells),
+        )
+        self.error_is = stacks[0].error_is
         self._columns = [_columns(self.layout, stack.layout, k) for k, stack in enumerate(stacks)]
         self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
-        first = stacks[0]
-        self.error_is = first.error_is
-        self.gives_returns = all(stack.gives_returns for stack in stacks)
-        self.chunk = min(stack.chunk for stack in stacks)
-        self.arrays = tuple(dict.fromkeys(name for stack in stacks for name in stack.arrays))
-        self.moments = tuple(
-            _prefix(k) + name for k, stack in enumerate(stacks) for name in stack.moments
-        )
-        self.counts = tuple(
-            _prefix(k) + name for k, stack in enumerate(stacks) for name in stack.counts
-        )
-        self.min_steps = min(stack.min_steps for stack in stacks)
-        self.fixed_steps = all(
-            stack.fixed_steps and stack.min_steps == self.min_steps for stack in stacks
-        )
-        self.rate = first.rate if all(stack.rate == first.rate for stack in stacks) else 0.0
-        self.takes_corrections = all(stack.takes_corrections for stack in stacks)
-        self.gives_gradients = all(stack.gives_gradients for stack in stacks)
-        self.takes_guides = all(stack.takes_guides for stack in stacks)
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters; with `same`, common tensors start as group 0's do."""
@@ -87,7 +71,7 @@ class GroupedStack(Stack):
             self._widen(
                 one, [0], 0, self.groups[0].stack.start([min(self.groups[0].agents)], same=True)
             )
-            common = self.common
+            common = self.traits.common
             self.layout.unpack(self.layout.pack(one[0], common), rows, common)
         return rows
 
@@ -103,16 +87,6 @@ class GroupedStack(Stack):
                     whole[at] = values
                 state[_prefix(k) + name] = whole
         return state
-
-    def optimizer_state(self, rows: int) -> State:
-        """Return the optimizers' state before the first step."""
-        found: State = {}
-        for k, group in enumerate(self.groups):
-            found |= {
-                _prefix(k) + name: values
-                for name, values in group.stack.optimizer_state(rows).items()
-            }
-        return found
 
     def update(self, batch: Batch) -> Outcome:
         """Update each group's agents by its own learner."""
@@ -153,12 +127,13 @@ class GroupedStack(Stack):
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean of the common tensors over all agents, and of a group's own over its agents."""
-        mean = self.layout.pack(super().average(agents, parameters), self.common)
+        common = self.traits.common
+        mean = self.layout.pack(super().average(agents, parameters), common)
         out = self.layout.zeros(len(agents))
         for k, at, stack in self._present(agents):
             own = stack.average([agents[row] for row in at], self._narrow(parameters, at, k))
             self._widen(out, at, k, own)
-        self.layout.unpack(mean, out, self.common)
+        self.layout.unpack(mean, out, common)
         return out
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
@@ -174,7 +149,7 @@ class GroupedStack(Stack):
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return objective and error, where all groups have one problem and all tensors in common; else None."""
-        if self.personal:
+        if self.traits.personal:
             return None
         found = {group.stack.error(parameters) for group in self.groups}
         return found.pop() if len(found) == 1 else None
@@ -243,13 +218,13 @@ class GroupedStack(Stack):
             for name, values in state.items()
             if name.startswith(prefix)
         }
-        for name in self.groups[k].stack.arrays:
+        for name in self.groups[k].stack.traits.arrays:
             own[name] = self._narrow(state[name], at, k)  # type: ignore[arg-type]
         return own
 
     def _put_state(self, state: State, at: Sequence[int], k: int, own: State) -> None:
         """Write group k's state of the rows `at` back, in place."""
-        arrays = self.groups[k].stack.arrays
+        arrays = self.groups[k].stack.traits.arrays
         for name, values in own.items():
             if name in arrays:
                 self._widen(state[name], at, k, values)  # type: ignore[arg-type]
@@ -283,6 +258,27 @@ def _names(groups: int) -> list[str]:
 
 def _prefix(k: int) -> str:
     return f"{PART}{k}."
+
+
+def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
+    """Return the traits of all groups together, given those of each and the common layout."""
+    min_steps, rate = min(traits.min_steps for traits in own), own[0].rate
+    return Traits(
+        layout=layout,
+        min_steps=min_steps,
+        fixed_steps=all(traits.fixed_steps and traits.min_steps == min_steps for traits in own),
+        chunk=min(traits.chunk for traits in own),
+        moments=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.moments),
+        counts=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.counts),
+        arrays=tuple(dict.fromkeys(name for traits in own for name in traits.arrays)),
+        rate=rate if all(traits.rate == rate for traits in own) else 0.0,
+        takes_corrections=all(traits.takes_corrections for traits in own),
+        gives_gradients=all(traits.gives_gradients for traits in own),
+        takes_guides=all(traits.takes_guides for traits in own),
+        gives_returns=all(traits.gives_returns for traits in own),
+        only_payload=next((traits.only_payload for traits in own if traits.only_payload), None),
+        personal=tuple(part for part in layout.parts if part in _names(len(own))),
+    )
 
 
 def _layout(layouts: Sequence[Layout], *, tells: bool) -> Layout:

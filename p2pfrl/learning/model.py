@@ -31,7 +31,7 @@ class Model:
         self.parts = tuple(parts)
         self._trainer = trainer
         self._layout = layout
-        self._averaged = trainer.stack.moments if moments == "average" else ()
+        self._averaged = trainer.stack.traits.moments if moments == "average" else ()
         self._reset = moments == "reset"
         self._width = layout.slices(self.parts)[-1][0].stop if self.parts else 0
         self.size = self._width * (1 + len(self._averaged))
@@ -63,7 +63,7 @@ class Model:
 
     def recall(self, name: str) -> Vector:
         """Return the shared parts `(k,)` of the state array `name`, or else what the learner tells of that name."""
-        if name not in self._trainer.stack.arrays:
+        if name not in self._trainer.stack.traits.arrays:
             return self._trainer.tell(self.agent, name)
         return self._layout.pack(
             np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts

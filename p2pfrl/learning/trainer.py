@@ -162,11 +162,12 @@ class Trainer:
         self._pending.pop(agent, None)
 
     def compute(self, agents: Iterable[int] | None = None) -> None:
-        """Compute the frozen updates of `agents`, by default all pending, as one batch in chunks of `stack.chunk`."""
+        """Compute the frozen updates of `agents`, by default all pending, as one batch in chunks of `Traits.chunk`."""
         wanted = self.pending if agents is None else tuple(sorted(agents))
         if not wanted:
             return
-        chunks = [wanted[i : i + self.stack.chunk] for i in range(0, len(wanted), self.stack.chunk)]
+        size = self.stack.traits.chunk
+        chunks = [wanted[i : i + size] for i in range(0, len(wanted), size)]
         for chunk, outcome in zip(
             chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True
         ):
@@ -225,7 +226,7 @@ class Trainer:
 
     def reset_moments(self, agent: int) -> None:
         """Set the agent's optimizer moments and their step counts to zero (an update under way keeps its own)."""
-        for name in (*self.stack.moments, *self.stack.counts):
+        for name in (*self.stack.traits.moments, *self.stack.traits.counts):
             self.state[name][self._rows[agent]] = 0
 
     def snapshot(self, agent: int) -> Snapshot:
@@ -288,7 +289,7 @@ class Trainer:
 
     def _extra_state(self, rows: int) -> State:
         """Return what correction and exchange keep beside the parameters, zeros at first."""
-        return {name: self.stack.layout.zeros(rows) for name in self.stack.arrays}
+        return {name: self.stack.layout.zeros(rows) for name in self.stack.traits.arrays}
 
     def _gather(self, chunk: Sequence[int]) -> Batch:
         """Return the inputs of `chunk` as they were when each update started, as copies."""

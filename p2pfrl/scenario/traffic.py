@@ -35,7 +35,7 @@ class Sizes:
 
 def shared_parts(scenario: Scenario, stack: Stack) -> tuple[str, ...]:
     """Return the parts that travel: those that are named, else all that agents have in common."""
-    return tuple(scenario.exchange.shared or stack.common)
+    return tuple(scenario.exchange.shared or stack.traits.common)
 
 
 def sizes(
@@ -49,7 +49,9 @@ def sizes(
 ) -> Sizes:
     """Return how many numbers travel where agents share `parts`, send `payload`, and mix or have a coordinator."""
     width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in parts)
-    shared = width * (1 + (len(stack.moments) if scenario.learner.moments == "average" else 0))
+    shared = width * (
+        1 + (len(stack.traits.moments) if scenario.learner.moments == "average" else 0)
+    )
     extra = scenario.correction.extras * shared if coordinator else 0
     told = None if payload.tells is None else stack.told(payload.tells)
     model = len(payload.first(np.zeros(shared, dtype=stack.layout.dtype), told))

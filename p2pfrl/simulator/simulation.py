@@ -390,7 +390,7 @@ class Simulation:
         self._queued[agent] = None
         start = self._loop.now
         slowness = life.slowness * self._variation(agent, life.training)
-        earliest = start + round(stack.min_steps * self._step_ns[agent] * slowness)
+        earliest = start + round(stack.traits.min_steps * self._step_ns[agent] * slowness)
         self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
 
     def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:

@@ -113,8 +113,8 @@ def test_an_agent_does_not_notice_who_shares_its_batch():
 def test_an_update_takes_each_group_its_own_time():
     longer = {"agents": [1, 3], "learner": {"steps": 48}}
     bound = scenario(longer, schedule={"kind": "asynchronous"}, rounds=6)
-    assert learning(bound).stack.min_steps == 32
-    assert not learning(bound).stack.fixed_steps
+    assert learning(bound).stack.traits.min_steps == 32
+    assert not learning(bound).stack.traits.fixed_steps
     record = p2pfrl.run(bound)
     trained = {
         agent: [i.end - i.start for i in record.timeline if (i.agent, i.kind) == (agent, "train")]
@@ -171,9 +171,10 @@ def test_moments_are_reset_in_every_group_and_corrections_reach_all():
     for agent in range(4):
         trainer.reset_moments(agent)
     assert not any(
-        trainer.state[name].any() for name in (*trainer.stack.moments, *trainer.stack.counts)
+        trainer.state[name].any()
+        for name in (*trainer.stack.traits.moments, *trainer.stack.traits.counts)
     )
-    assert len(trainer.stack.moments) == 4
+    assert len(trainer.stack.traits.moments) == 4
 
 
 def test_quadratics_with_other_rates_have_one_problem():

@@ -1,5 +1,7 @@
 """An agent's result never depends on who shares its batch: exact, for every learner, network and kind of action."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from learner_worlds import CONTINUOUS, DISCRETE, stack
@@ -28,7 +30,7 @@ LEARNERS = {
 def run(learner, problem, groups, *, instances=4, chunk=None, order=1):
     """Return the trainer after UPDATES updates of everyone, computed group by group."""
     bound = stack(learner, problem, N, instances=instances)
-    bound.chunk = chunk or bound.chunk
+    bound.traits = replace(bound.traits, chunk=chunk or bound.traits.chunk)
     trainer = Trainer(bound, N)
     for _ in range(UPDATES):
         for group in groups[::order]:

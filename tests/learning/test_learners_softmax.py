@@ -266,7 +266,7 @@ def test_logits_start_where_they_are_put_and_stay_within_the_bound():
     assert stack._tables(trainer.parameters)[1].tolist() == [[2.0, 0.0], [2.0, 0.0]]
     trainer.update([0, 1])
     assert np.abs(stack._tables(trainer.parameters)).max() == 2.5
-    assert stack.rate == 0.0
+    assert stack.traits.rate == 0.0
 
 
 def test_a_policy_is_evaluated_as_it_is_not_as_its_most_likely_actions():

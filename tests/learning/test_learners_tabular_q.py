@@ -1,5 +1,7 @@
 """Tabular Q-learning: against plain numpy, against Q*, and what its behaviors visit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -37,7 +39,7 @@ def bound(learner, environment=GARNET, *, agents=N, instances=3, seed=3):
 
 def run(learner, groups, environment, chunk=None):
     stack = bound(learner, environment)
-    stack.chunk = chunk or stack.chunk
+    stack.traits = replace(stack.traits, chunk=chunk or stack.traits.chunk)
     trainer = Trainer(stack, N)
     for _ in range(3):
         for group in groups:

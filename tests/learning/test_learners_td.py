@@ -1,5 +1,7 @@
 """TD(0): its mean field against the textbook, its samples against the mean field, its batches against each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def run(learner, groups, *, environment=GARNET, chunk=None, correction=None):
         else None,
         **task,
     )
-    stack.chunk = chunk or stack.chunk
+    stack.traits = replace(stack.traits, chunk=chunk or stack.traits.chunk)
     trainer = Trainer(stack, N)
     for _ in range(3):
         for group in groups:

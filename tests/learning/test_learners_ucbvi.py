@@ -8,6 +8,7 @@ from p2pfrl.laws.runs import play
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.gridworld import GridWorld
 from p2pfrl.learning.environments.vary import columns
+from p2pfrl.learning.grouped import Group, GroupedStack
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.ucbvi import UCBVI
 from p2pfrl.learning.trainer import Trainer
@@ -257,6 +258,7 @@ def test_without_a_gate_agents_synchronize_after_every_episode():
 
 
 ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
+ALONE = {"mode": "independent", "coordinator": {}, "gate": {}}
 
 
 @pytest.mark.parametrize(
@@ -290,6 +292,10 @@ ENVIRONMENT = {"id": "garnet", "states": 3, "instances": 1}
             "learns from what becomes of its 'statistics'",
         ),
         (
+            {**ALONE, "personal": {"kind": "finetune"}},
+            "learns from what becomes of its 'statistics'",
+        ),
+        (
             {"exchange": {"payload": "parameters"}},
             "'optimistic' needs exchange.payload 'statistics'",
         ),
@@ -305,6 +311,11 @@ def test_what_cannot_be_is_refused(tables, reason):
     }
     with pytest.raises(ScenarioError, match=reason):
         play(2, 5, **given)
+
+
+def test_groups_of_agents_need_their_payload_too():
+    groups = [Group(frozenset({agent}), bind(UCBVI(), agents=2)) for agent in range(2)]
+    assert GroupedStack(groups).traits.only_payload == "statistics"
 
 
 def test_after_its_end_an_episode_earns_nothing():

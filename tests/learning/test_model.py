@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from p2pfrl.core.parameters import Layout, Tensor
+from p2pfrl.learning.learners.base import Traits
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
 
@@ -12,12 +13,7 @@ class Stack:
     """Parameters and two moments of three agents, all different; nothing learns."""
 
     layout = LAYOUT
-    chunk = 4
-    moments = ("m", "v")
-    counts = ("t",)
-    min_steps = 1
-    fixed_steps = True
-    arrays = ()
+    traits = Traits(layout=LAYOUT, min_steps=1, chunk=4, moments=("m", "v"), counts=("t",))
 
     def start(self, agents, *, same):
         rows = LAYOUT.zeros(len(agents))

@@ -121,7 +121,7 @@ def test_reinforce_on_episodes_takes_whole_ones_and_means_over_them():
         hidden=(4,), episodes=4, gamma=GAMMA, reward_scale=1.0, baseline="none", optimizer="sgd"
     )
     bound = stack(learner, Constant(limit=3), 1, instances=1)
-    assert not bound.fixed_steps
+    assert not bound.traits.fixed_steps
     outcome = bound.update(Batch([0], [0], bound.start([0], same=True), bound.init([0])))
     assert outcome.env_steps.tolist() == [12]
     assert list(outcome.returns[0]) == [3.0] * 4

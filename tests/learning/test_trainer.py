@@ -1,5 +1,7 @@
 """An update's inputs are fixed when it starts, its result counts when it ends, and nothing is seen in between."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from learner_worlds import DISCRETE, stack
@@ -71,7 +73,7 @@ def test_updates_computed_together_or_apart_are_the_same():
 
 def test_chunks_do_not_change_results():
     whole, chunked = quadratic(7, noise=0.5), quadratic(7, noise=0.5)
-    chunked.stack.chunk = 2
+    chunked.stack.traits = replace(chunked.stack.traits, chunk=2)
     assert (
         list(whole.update([5, 0, 6, 3, 1, 2, 4]))
         == list(chunked.update(range(7)))
@@ -90,7 +92,7 @@ def test_chunks_may_be_computed_elsewhere():
         return iter(outcomes[::-1])
 
     learner = Quadratic(dimension=5, noise=0.5).prepare(Task(1, 5))
-    learner.chunk = 2
+    learner.traits = replace(learner.traits, chunk=2)
     remote, here = Trainer(learner, 5, executor=elsewhere), Trainer(learner, 5)
     remote.update(range(5))
     here.update(range(5))
@@ -148,5 +150,8 @@ def test_a_view_of_the_parameters_cannot_be_written():
 
 def test_rows_start_on_64_bytes():
     trainer = Trainer(stack(PPO(), DISCRETE, 3), 3)
-    for array in (trainer.parameters, *(trainer.state[name] for name in trainer.stack.moments)):
+    for array in (
+        trainer.parameters,
+        *(trainer.state[name] for name in trainer.stack.traits.moments),
+    ):
         assert all(row.ctypes.data % 64 == 0 for row in array)

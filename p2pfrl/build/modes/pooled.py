@@ -82,11 +82,7 @@ class Collecting(Stack):
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self.layout = stack.layout
-        self.chunk = stack.chunk
-        self.min_steps = stack.min_steps
-        self.fixed_steps = stack.fixed_steps
-        self.arrays = stack.arrays
+        self.traits = stack.traits
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return the learner's start parameters."""
@@ -132,7 +128,7 @@ class Pool(Aggregator):
     def init(self, model: Vector) -> Memory:
         """Return the learner's row, its moments and its number of updates."""
         stack = self._stack
-        kept = (*stack.moments, *stack.counts)
+        kept = (*stack.traits.moments, *stack.traits.counts)
         state = {name: values for name, values in stack.init([0]).items() if name in kept}
         return {"row": stack.start([0], same=True), "state": state, "updates": 0}
 

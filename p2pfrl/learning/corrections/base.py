@@ -28,7 +28,7 @@ class Correction(Composable):
         extras: vectors like the shared parameters that travel beside payload and model.
         guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi)
             over the samples of a minibatch to its loss; the learner must have such a loss
-            (`Stack.takes_guides`).
+            (`Traits.takes_guides`).
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()

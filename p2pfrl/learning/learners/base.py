@@ -102,18 +102,19 @@ class Outcome:
     transitions: Vector | None = None
 
 
-class Stack(ABC):
-    """A learner bound to a task.
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the rest of a run has to know of a bound learner.
 
     Attributes:
         layout: of one agent's parameters.
+        min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
+        fixed_steps: whether every update takes exactly `min_steps`.
         chunk: how many agents to compute at once so that they stay in the cache.
         moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be
             reset or averaged).
         counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments
             (reset with them).
-        min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
-        fixed_steps: whether every update takes exactly `min_steps`.
         arrays: names of the state arrays, `(b, stride)`, that correction and exchange need
             (`Task.arrays`); the trainer makes them.
         rate: learning rate times gradient steps of one update, where that is plain gradient
@@ -121,35 +122,50 @@ class Stack(ABC):
         takes_corrections: whether it applies `Task.correction` to every gradient.
         gives_gradients: whether it heeds `Task.gradient_only`.
         takes_guides: whether its loss heeds `Correction.guided_by`.
+        gives_returns: whether episodes end in its updates.
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
-        pooled: options without which `collect` cannot know what an update would learn from, with
-            their values.
-        gives_returns: whether episodes end in its updates.
-        error_is: what the second number of `error` is, in words.
     """
 
     layout: Layout
+    min_steps: int
+    fixed_steps: bool = True
     chunk: int = 64
     moments: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
-    min_steps: int
-    fixed_steps: bool = True
     arrays: tuple[str, ...] = ()
     rate: float = 0.0
     takes_corrections: bool = False
     gives_gradients: bool = False
     takes_guides: bool = False
+    gives_returns: bool = True
     only_payload: str | None = None
     personal: tuple[str, ...] = ()
-    pooled: Mapping[str, object] = MappingProxyType({})
-    gives_returns: bool = True
-    error_is: str = "distance to the optimum (RMS)"
 
     @property
     def common(self) -> tuple[str, ...]:
         """The parts that may travel: what `exchange.shared` is where it is not given."""
         return tuple(part for part in self.layout.parts if part not in self.personal)
+
+
+class Stack(ABC):
+    """A learner bound to a task.
+
+    Attributes:
+        traits: what the rest of a run has to know of it.
+        pooled: options without which `collect` cannot know what an update would learn from, with
+            their values.
+        error_is: what the second number of `error` is, in words.
+    """
+
+    traits: Traits
+    pooled: Mapping[str, object] = MappingProxyType({})
+    error_is: str = "distance to the optimum (RMS)"
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of one agent's parameters."""
+        return self.traits.layout
 
     @abstractmethod
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
@@ -158,10 +174,6 @@ class Stack(ABC):
     @abstractmethod
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of `agents` before their first update: optimizer moments and environments, one row each."""
-
-    def optimizer_state(self, rows: int) -> State:
-        """Return the arrays named in `moments` and `counts` before the first step, `rows` of each."""
-        return {}
 
     @abstractmethod
     def update(self, batch: Batch) -> Outcome:

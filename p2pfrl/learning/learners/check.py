@@ -45,12 +45,13 @@ def check_learner(learner: Learner, environment: Problem | None = None) -> None:
     for groups in _GROUPS:
         found = _train(learner, environment, groups)
         _same(together, found, name, f"batches {[list(group) for group in groups]}")
-    stack = together.stack
+    stack, traits = together.stack, together.stack.traits
     together.freeze(0)
     together.compute([0])
     steps = together.steps(0)
-    least = f"min_steps is {stack.min_steps}, but an update took {steps}"
-    require(steps >= stack.min_steps, f"{name}.min_steps", least)
+    message = f"min_steps is {traits.min_steps}, but an update took {steps}"
+    is_right = steps == traits.min_steps if traits.fixed_steps else steps >= traits.min_steps
+    require(is_right, f"{name}.min_steps", message)
     rows = together.parameters
     evaluated = stack.evaluate(range(_AGENTS), rows, 2, 3)
     if evaluated is not None:

@@ -19,7 +19,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Step
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
@@ -130,9 +130,6 @@ class DQNStack(Stack):
         task: with a simulator of discrete actions.
     """
 
-    chunk = 32
-    takes_corrections = True
-
     def __init__(self, learner: DQN, task: Task) -> None:
         if task.simulator is None:
             raise ScenarioError(["learner: dqn needs an environment"])
@@ -153,14 +150,16 @@ class DQNStack(Stack):
             activation=learner.activation,
             critic=False,
         )
-        self.layout = self.network.layout
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
-        self.moments, self.counts, self.arrays = (
-            self.optimizer.moments,
-            self.optimizer.counts,
-            task.arrays,
+        self.traits = Traits(
+            layout=self.network.layout,
+            min_steps=learner.steps * task.simulator.instances,
+            chunk=32,
+            moments=self.optimizer.moments,
+            counts=self.optimizer.counts,
+            arrays=task.arrays,
+            takes_corrections=True,
         )
-        self.min_steps = learner.steps * task.simulator.instances
         self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
         self.distillation = None
         if task.tells == LOGITS:
@@ -224,9 +223,9 @@ class DQNStack(Stack):
         rows, state, b = batch.parameters, dict(batch.state), len(batch.agents)
         self._meet(rows, state)
         kept = (
-            *self.moments,
-            *self.counts,
-            *self.arrays,
+            *self.traits.moments,
+            *self.traits.counts,
+            *self.traits.arrays,
             _AHEAD,
             _AFTER,
             _STEPS,
@@ -240,7 +239,7 @@ class DQNStack(Stack):
             learner.steps, 2, m
         )
         draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
-        before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.min_steps
+        before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.traits.min_steps
         returns: list[list[float]] = [[] for _ in batch.agents]
         measures = {name: np.zeros((2, b)) for name in simulator.spec.measures}
         loss = np.zeros((2, b))
@@ -256,7 +255,7 @@ class DQNStack(Stack):
             current = step.obs
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
-        taken = np.full(b, self.min_steps, dtype=np.int64)
+        taken = np.full(b, self.traits.min_steps, dtype=np.int64)
         means = {
             name: np.divide(total, count, out=np.full(b, np.nan), where=count > 0)
             for name, (total, count) in measures.items()
@@ -416,7 +415,7 @@ class DQNStack(Stack):
             return self.distillation.tell(parameters)
         if name != TRANSITIONS:
             raise KeyError(name)
-        share, rows = self.learner.share, self.replay.fresh(state, self.min_steps)
+        share, rows = self.learner.share, self.replay.fresh(state, self.traits.min_steps)
         if share.select == "td_error":
             ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
             is_there = self.replay.present(rows)

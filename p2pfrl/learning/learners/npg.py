@@ -16,7 +16,7 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.softmax import log_softmax, natural
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
 from p2pfrl.learning.rollout import play
@@ -110,9 +110,6 @@ _Field = Callable[[Array], Slope]
 class SoftmaxStack(Stack):
     """Softmax policies of a population."""
 
-    takes_corrections = True
-    gives_gradients = True
-    chunk = 256
     error_is = "value lost against one's own best"
 
     def __init__(self, learner: SoftmaxPG, task: Task) -> None:
@@ -132,12 +129,18 @@ class SoftmaxStack(Stack):
                     f"learner.steps: must be 1 with exchange.payload = 'gradient', got {learner.steps}"
                 ]
             )
-        self.layout = Layout((Tensor("actor", self.shape),), "float64")
         self.sought = Sought(learner.gamma, learner.entropy)
-        self.fixed_steps, self.gives_returns = learner.exact, not learner.exact
-        self.min_steps = learner.steps * (1 if learner.exact else self._count)
-        self.arrays = task.arrays
-        self.rate = 0.0 if learner.bound else learner.lr * learner.steps
+        self.traits = Traits(
+            layout=Layout((Tensor("actor", self.shape),), "float64"),
+            min_steps=learner.steps * (1 if learner.exact else self._count),
+            fixed_steps=learner.exact,
+            chunk=256,
+            arrays=task.arrays,
+            rate=0.0 if learner.bound else learner.lr * learner.steps,
+            takes_corrections=True,
+            gives_gradients=True,
+            gives_returns=not learner.exact,
+        )
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return the first logits `(b, stride)`, or those plus every agent's own normal numbers."""

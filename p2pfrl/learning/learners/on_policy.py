@@ -16,7 +16,7 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
@@ -40,11 +40,6 @@ class OnPolicyStack(Stack):
         distill: how it learns from a mixture of policies, with payload "logits".
     """
 
-    chunk = 64
-    takes_corrections = True
-    gives_gradients = True
-    takes_guides = True
-
     def __init__(
         self,
         task: Task,
@@ -65,31 +60,35 @@ class OnPolicyStack(Stack):
         self.network = build(
             task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std
         )
-        self.layout = self.network.layout
         check_payload(task, "distill", distill, Distill(), LOGITS)
         self.distillation = None
         if task.tells == LOGITS:
             self.distillation = Distillation(distill, self.network, task.simulator, task.seed)
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
-        self.moments, self.counts, self.arrays = optimizer.moments, optimizer.counts, task.arrays
+        fixed_steps, instances = plan.episodes is None, task.simulator.instances
+        if not fixed_steps and instances != 1:
+            reason = f"or short episodes would count more; got {instances}"
+            raise ScenarioError([f"learner.episodes: needs environment.instances = 1, {reason}"])
+        min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
+        if min_steps % plan.minibatches:
+            reason = f"must divide steps x instances = {min_steps}; got {plan.minibatches}"
+            raise ScenarioError([f"learner.num_minibatches: {reason}"])
+        rate = 0.0
         if isinstance(optimizer, SGD) and not plan.max_grad_norm:
-            self.rate = optimizer.lr * plan.epochs * plan.minibatches
-        self.min_steps = plan.steps * task.simulator.instances
-        if plan.episodes is not None:
-            self.fixed_steps, self.min_steps, self.chunk = False, plan.episodes, 1
-            if self.simulator.instances != 1:
-                raise ScenarioError(
-                    [
-                        "learner.episodes: needs environment.instances = 1, or short episodes would count more; "
-                        f"got {self.simulator.instances}"
-                    ]
-                )
-        if self.min_steps % plan.minibatches:
-            raise ScenarioError(
-                [
-                    f"learner.num_minibatches: must divide steps x instances = {self.min_steps}; got {plan.minibatches}"
-                ]
-            )
+            rate = optimizer.lr * plan.epochs * plan.minibatches
+        self.traits = Traits(
+            layout=self.network.layout,
+            min_steps=min_steps,
+            fixed_steps=fixed_steps,
+            chunk=64 if fixed_steps else 1,
+            moments=optimizer.moments,
+            counts=optimizer.counts,
+            arrays=task.arrays,
+            rate=rate,
+            takes_corrections=True,
+            gives_gradients=True,
+            takes_guides=True,
+        )
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`."""
@@ -199,7 +198,8 @@ class OnPolicyStack(Stack):
 
     def _roll_out(self, batch: Batch) -> tuple[Rollout, State]:
         """Return the rollout, and the state with the environments after it."""
-        own = (*self.moments, *self.counts, *self.arrays, TARGET)
+        traits = self.traits
+        own = (*traits.moments, *traits.counts, *traits.arrays, TARGET)
         environment = {name: values for name, values in batch.state.items() if name not in own}
         rollout = collect(
             self.network,

@@ -15,7 +15,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 
 _Matrix = NDArray[np.float64]
 _CACHE = 2**17  # numbers of one chunk's matrices: 1 MiB
@@ -71,19 +71,12 @@ class Quadratic(Learner):
 class QuadraticStack(Stack):
     """A population of quadratics. Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit."""
 
-    takes_corrections = True
-    gives_gradients = True
     pooled = MappingProxyType({"steps": 1})
-    gives_returns = False
 
     def __init__(self, learner: Quadratic, task: Task) -> None:
         self.learner = learner
         self.task = task
         d = learner.dimension
-        self.layout = Layout((Tensor("x", (d,)),), "float64")
-        self.min_steps = learner.steps
-        self.arrays = task.arrays
-        self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError(
                 [
@@ -92,7 +85,16 @@ class QuadraticStack(Stack):
             )
         low, high = learner.curvature
         self._scalar = low if low == high and learner.curvature_growth == 1.0 else None
-        self.chunk = max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d)))
+        self.traits = Traits(
+            layout=Layout((Tensor("x", (d,)),), "float64"),
+            min_steps=learner.steps,
+            chunk=max(1, min(4096, _CACHE // (d if self._scalar is not None else d * d))),
+            arrays=task.arrays,
+            rate=0.0 if task.gradient_only else learner.lr * learner.steps,
+            takes_corrections=True,
+            gives_gradients=True,
+            gives_returns=False,
+        )
 
     @cached_property
     def x_star(self) -> _Matrix:

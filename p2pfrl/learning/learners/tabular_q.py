@@ -15,7 +15,7 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.behaviors import RULES, Behavior, Generative
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.rollout import play
@@ -66,8 +66,6 @@ class TabularQ(Learner):
 class TabularQStack(Stack):
     """Q-learning of a population."""
 
-    chunk = 256
-
     def __init__(self, learner: TabularQ, task: Task) -> None:
         self.learner = learner
         self.task = task
@@ -76,11 +74,15 @@ class TabularQStack(Stack):
         self.simulator = task.simulator
         self.shape = self.processes.reward.shape[1:]
         learner.behavior.check(self.shape[1])
-        self.layout = Layout((Tensor("q", self.shape),), "float64")
-        pairs = self.layout.size if learner.behavior.is_generative else 1
-        self.min_steps = learner.steps * self.simulator.instances * pairs
-        self.gives_returns = not learner.behavior.is_generative
-        self.arrays = (*task.arrays, VISITS)
+        layout = Layout((Tensor("q", self.shape),), "float64")
+        pairs = layout.size if learner.behavior.is_generative else 1
+        self.traits = Traits(
+            layout=layout,
+            min_steps=learner.steps * self.simulator.instances * pairs,
+            chunk=256,
+            arrays=(*task.arrays, VISITS),
+            gives_returns=not learner.behavior.is_generative,
+        )
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return zeros `(b, stride)`, or every agent's own uniform numbers."""
@@ -148,7 +150,9 @@ class TabularQStack(Stack):
     def _walk(self, batch: Batch, q: Vector, visits: Vector) -> Outcome:
         """Follow the behavior in every instance, and update what it visits."""
         learner, simulator = self.learner, self.simulator
-        world = {name: values for name, values in batch.state.items() if name not in self.arrays}
+        world = {
+            name: values for name, values in batch.state.items() if name not in self.traits.arrays
+        }
         simulator.begin(batch.agents, batch.index)
         streams = Streams.of(self.task.seed, batch.agents, Purpose.BEHAVIOR, batch.index)
         own, loss = np.arange(len(q)), np.zeros(len(q))
@@ -184,7 +188,7 @@ class TabularQStack(Stack):
         returns: Sequence[Sequence[float]],
         measures: dict[str, Array],
     ) -> Outcome:
-        steps = np.full(len(loss), self.min_steps, dtype=np.int64)
+        steps = np.full(len(loss), self.traits.min_steps, dtype=np.int64)
         return Outcome(batch.parameters, state, steps, loss / self.learner.steps, returns, measures)
 
     def evaluate(

@@ -15,7 +15,7 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 
 _BLOCK = 2**16  # samples that are drawn at once, all agents together
@@ -69,10 +69,6 @@ class TD(Learner):
 class TDStack(Stack):
     """Policy evaluation of a population."""
 
-    takes_corrections = True
-    gives_gradients = True
-    gives_returns = False
-
     def __init__(self, learner: TD, task: Task) -> None:
         self.learner = learner
         self.task = task
@@ -80,11 +76,16 @@ class TDStack(Stack):
         assert task.simulator is not None
         self._instances = task.simulator.instances
         self._width = learner.features or task.simulator.spec.states
-        self.layout = Layout((Tensor("theta", (self._width,)),), "float64")
-        self.min_steps = learner.steps * (1 if learner.exact else self._instances)
-        self.arrays = task.arrays
-        self.rate = 0.0 if task.gradient_only else learner.lr * learner.steps
-        self.chunk = 4096
+        self.traits = Traits(
+            layout=Layout((Tensor("theta", (self._width,)),), "float64"),
+            min_steps=learner.steps * (1 if learner.exact else self._instances),
+            chunk=4096,
+            arrays=task.arrays,
+            rate=0.0 if task.gradient_only else learner.lr * learner.steps,
+            takes_corrections=True,
+            gives_gradients=True,
+            gives_returns=False,
+        )
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError(
                 [
@@ -175,7 +176,7 @@ class TDStack(Stack):
                 np.asarray(batch.state["gradient"])[:, : self._width] = gradient
             else:
                 theta -= learner.lr * gradient
-        steps = np.full(len(loss), self.min_steps, dtype=np.int64)
+        steps = np.full(len(loss), self.traits.min_steps, dtype=np.int64)
         return Outcome(batch.parameters, batch.state, steps, loss / learner.steps, [()] * len(loss))
 
     def _again(self, field: _Field, rows: Vector) -> Vector:

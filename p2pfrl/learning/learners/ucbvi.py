@@ -16,7 +16,7 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 
 STATISTICS, NEWS = "statistics", "news"
@@ -102,10 +102,6 @@ def _numbers(state: State, name: str) -> Array:
 class UCBVIStack(Stack):
     """Episodes of a population."""
 
-    only_payload = STATISTICS
-    fixed_steps = False
-    min_steps = 0
-    chunk = 256
     error_is = "value lost against one's own best"
 
     def __init__(self, learner: UCBVI, task: Task) -> None:
@@ -125,16 +121,20 @@ class UCBVIStack(Stack):
             raise ScenarioError(["learner.lr: 'ucbvi' takes no steps of any size: leave it out"])
         self._count = task.simulator.instances
         self._size: tuple[int, int, int] = (learner.horizon, *self.processes.reward.shape[1:])
-        self.layout = Layout(
-            (
-                Tensor("common.stage", (1,)),
-                Tensor("common.q", self._size),
-                Tensor("common.n", self._size),
-            ),
-            "float64",
+        tensors = (
+            Tensor("common.stage", (1,)),
+            Tensor("common.q", self._size),
+            Tensor("common.n", self._size),
+        )
+        self.traits = Traits(
+            layout=Layout(tensors, "float64"),
+            min_steps=0,
+            fixed_steps=False,
+            chunk=256,
+            arrays=task.arrays,
+            only_payload=STATISTICS,
         )
         self._limit = learner.threshold(task.agents, self._size[1] * self._size[2])
-        self.arrays = task.arrays
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return Q = H everywhere, of nothing seen."""

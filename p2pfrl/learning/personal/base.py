@@ -133,24 +133,15 @@ class PersonalStack(Stack):
         tensors = shared.layout.tensors
         copies = [replace(tensor, name=_PREFIX + tensor.name) for tensor in tensors]
         copies[0] = replace(copies[0], aligned=True)
-        self.layout = Layout((*tensors, *copies), shared.layout.dtype)
+        self.traits = replace(
+            shared.traits,
+            layout=Layout((*tensors, *copies), shared.layout.dtype),
+            min_steps=shared.traits.min_steps * (1 + rule.further),
+            personal=(*shared.traits.personal, PART),
+        )
+        self.error_is = shared.error_is
         self._width = shared.layout.stride
         assert self.layout.offsets[len(tensors)] == self._width
-        self.chunk, self.arrays, self.moments, self.counts = (
-            shared.chunk,
-            shared.arrays,
-            shared.moments,
-            shared.counts,
-        )
-        self.min_steps = shared.min_steps * (1 + rule.further)
-        self.fixed_steps, self.rate = shared.fixed_steps, shared.rate
-        self.takes_corrections, self.gives_gradients = (
-            shared.takes_corrections,
-            shared.gives_gradients,
-        )
-        self.takes_guides, self.error_is = shared.takes_guides, shared.error_is
-        self.gives_returns = shared.gives_returns
-        self.personal = (*shared.personal, PART)
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`: both models begin at one point."""
@@ -162,10 +153,6 @@ class PersonalStack(Stack):
         state = self._shared.init(agents)
         own = self._own.init(agents) | self._kept(len(agents)) if self._rule.keeps_state else {}
         return state | {_PREFIX + name: values for name, values in own.items()}
-
-    def optimizer_state(self, rows: int) -> State:
-        """Return the optimizer's state of the shared training before the first step."""
-        return self._shared.optimizer_state(rows)
 
     def update(self, batch: Batch) -> Outcome:
         """Train the shared model, then the personal one."""
@@ -222,7 +209,11 @@ class PersonalStack(Stack):
     def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
         """Let the shared training take what others sent."""
         own = {key: values for key, values in state.items() if not key.startswith(_PREFIX)}
-        own |= {key: values[:, : self._width] for key, values in own.items() if key in self.arrays}
+        own |= {
+            key: values[:, : self._width]
+            for key, values in own.items()
+            if key in self.traits.arrays
+        }
         self._shared.take(name, agent, own, received)
 
     def told(self, name: str) -> int | None:
@@ -235,7 +226,7 @@ class PersonalStack(Stack):
 
     def _kept(self, rows: int) -> State:
         """Return the arrays that the personal training keeps beside its parameters, zeros at first."""
-        return {name: self._own.layout.zeros(rows) for name in self._own.arrays}
+        return {name: self._own.layout.zeros(rows) for name in self._own.traits.arrays}
 
     def _split(self, parameters: Vector) -> tuple[Vector, Vector]:
         """Return views of the shared and of the personal half."""
@@ -255,7 +246,7 @@ class PersonalStack(Stack):
     def _states(self, state: State) -> tuple[State, State]:
         """Return the state of the shared and of the personal training."""
         shared = {name: values for name, values in state.items() if not name.startswith(_PREFIX)}
-        for name in self.arrays:
+        for name in self.traits.arrays:
             shared[name] = self._aligned(shared[name][:, : self._width])  # type: ignore[arg-type]
         own = {
             name.removeprefix(_PREFIX): values
@@ -267,7 +258,7 @@ class PersonalStack(Stack):
     def _together(self, before: State, shared: State, own: State) -> State:
         """Return the state of both trainings, as `_states` takes it apart."""
         state = before | shared
-        for name in self.arrays:
+        for name in self.traits.arrays:
             whole = before[name].copy()
             whole[:, : self._width] = shared[name]
             state[name] = whole

@@ -45,7 +45,7 @@ class Ditto(Personal):
         """Refuse learners whose steps are no gradient steps."""
         return (
             ()
-            if own.takes_corrections
+            if own.traits.takes_corrections
             else ("personal.kind: this learner takes no gradient steps to pull at",)
         )
 

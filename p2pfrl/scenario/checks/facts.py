@@ -192,16 +192,17 @@ def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 
 def _of_learner(scenario: Scenario, stack: Stack) -> Iterator[tuple[Need, Broken]]:
+    traits = stack.traits
     learner = f"learner {kind_of('learners', scenario.learner)!r}"
-    if not stack.gives_returns:
+    if not traits.gives_returns:
         yield Need.RETURNS, Broken(None, f"{learner} plays no episodes; use another rule")
-    if not stack.gives_gradients:
+    if not traits.gives_gradients:
         yield Need.GRADIENTS, Broken(None, f"{learner} gives none")
-    if not stack.takes_corrections:
+    if not traits.takes_corrections:
         yield Need.GRADIENT_STEPS, Broken(None, f"{learner} takes none")
-    if not stack.takes_guides:
+    if not traits.takes_guides:
         yield Need.POLICY, Broken(None, f"{learner} has none; use ppo, a2c or reinforce")
-    if not stack.rate:
+    if not traits.rate:
         has_optimizer = hasattr(scenario.learner, "optimizer")
         fix = 'set learner.optimizer = "sgd" and learner.max_grad_norm = 0' if has_optimizer else ""
         yield Need.PLAIN_DESCENT, Broken(None, fix or f"{learner} does otherwise")

@@ -108,7 +108,7 @@ def _payload(scenario: Scenario) -> Iterator[Problem]:
 def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     """Yield that the learner learns nothing from this payload, or in this mode."""
     name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
-    needed = stack.only_payload
+    needed = stack.traits.only_payload
     if needed is not None and (name != needed or not PAYLOADS[needed].is_for(scenario.mode)):
         modes = " or ".join(map(repr, PAYLOADS[needed].modes or MODES))
         reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"

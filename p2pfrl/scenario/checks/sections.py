@@ -104,7 +104,7 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
             ("learner",),
             f"{stack.layout.size:,} parameters are {size:,} bytes; a message holds {MAX_PAYLOAD:,}",
         )
-    if scenario.learner.moments != "keep" and not stack.moments:
+    if scenario.learner.moments != "keep" and not stack.traits.moments:
         kind = kind_of("learners", scenario.learner)
         yield (
             ("learner", "moments"),
