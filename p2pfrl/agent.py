@@ -226,8 +226,8 @@ class Agent(Stateful):
             known = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, known)
         else:
-            assert self._rules.payload.tells is not None
-            self._model.take(self._rules.payload.tells, received)
+            assert self._rules.payload.offer is not None
+            self._model.receive(self._rules.payload.offer, received)
             mixed = turn.own
         self._end_round(turn, staleness, mixed, mixed[:0])
 

@@ -189,7 +189,7 @@ class Assembly:
     ) -> Actor:
         """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
         start = self._model(trainer, 0).first(self.plan.stack)
-        model = self.plan.payload.first(start, self._sizes.told)
+        model = self.plan.payload.first(start, self._sizes.offered)
         encoder = Encoder(self.scenario.name, id, incarnation)
         life = CoordinatorLife(id, model, encoder, port, witness)
         return self._builder.coordinator(self.plan, life)

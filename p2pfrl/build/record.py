@@ -78,8 +78,8 @@ def compose(
     if assembly.mode.mixes and not scenario.schedule.is_asynchronous:
         lambda_2 = predict(assembly.plan.view, assembly.plan.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
-    layout = assembly.learning.stack.layout
-    facts = {"parameters": layout.size, "error_is": assembly.learning.stack.error_is, **digests}
+    stack, layout = assembly.learning.stack, assembly.learning.stack.layout
+    facts = {"parameters": layout.size, "error_is": stack.objective.error_is, **digests}
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, recorder, totals, facts),

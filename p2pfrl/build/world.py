@@ -52,23 +52,23 @@ class StackJudge:
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return objective and error, where they are known."""
-        return self._trainer.stack.error(parameters)
+        return self._trainer.stack.objective.error(parameters)
 
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
         rows = [self._trainer.row(agent) for agent in agents]
         state = {name: values[rows] for name, values in self._trainer.state.items()}
-        return self._trainer.stack.divergence(agents, parameters, state)
+        return self._trainer.stack.evaluator.divergence(agents, parameters, state)
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
         """Return mean greedy returns."""
-        return self._trainer.stack.evaluate(agents, parameters, episodes, index)
+        return self._trainer.stack.evaluator.evaluate(agents, parameters, episodes, index)
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean parameters as each agent would run them."""
-        return self._trainer.stack.average(agents, parameters)
+        return self._trainer.stack.evaluator.average(agents, parameters)
 
 
 @dataclass(frozen=True)

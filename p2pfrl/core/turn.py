@@ -24,8 +24,8 @@ class Memory(Protocol):
     def mark(self, name: str) -> None:
         """Let the vector `name` be the parameters as they are now, personal parts included."""
 
-    def take(self, name: str, received: Mapping[int, Vector]) -> None:
-        """Let the learner take what others sent, by sender, where it is not averaged."""
+    def receive(self, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner learn from the vectors `name` of others, by sender, where they are not averaged."""
 
 
 class NoMemory:
@@ -45,7 +45,7 @@ class NoMemory:
         """Refuse: there is no place."""
         raise KeyError(name)
 
-    def take(self, name: str, received: Mapping[int, Vector]) -> None:
+    def receive(self, name: str, received: Mapping[int, Vector]) -> None:
         """Refuse: there is no learner."""
         raise KeyError(name)
 

@@ -96,9 +96,10 @@ def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> 
         return {}
     own_rows = stack.layout.zeros(scenario.agents)
     stack.layout.unpack(parameters, own_rows)
-    own = stack.evaluate(range(scenario.agents), own_rows, episodes, index)
-    mean_rows = stack.average(range(scenario.agents), own_rows)
-    common = stack.evaluate(range(scenario.agents), mean_rows, episodes, index)
+    evaluator = stack.evaluator
+    own = evaluator.evaluate(range(scenario.agents), own_rows, episodes, index)
+    mean_rows = evaluator.average(range(scenario.agents), own_rows)
+    common = evaluator.evaluate(range(scenario.agents), mean_rows, episodes, index)
     if own is None or common is None:
         return {}
     return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}

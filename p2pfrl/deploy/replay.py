@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.parameters import Vector
@@ -17,7 +16,7 @@ from p2pfrl.deploy.entries import Applied, Entry, Excused
 from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
 from p2pfrl.deploy.projection import Projection
-from p2pfrl.learning.learners.base import Stack
+from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.recorder import Recorder, Row
 
 _Event = tuple[int, int, int, Callable[[], object]]
@@ -30,36 +29,23 @@ class Logged:
 
     Args:
         rows: `(n, stride)`, the start parameters or their projections.
-        stack: evaluates; None where only projections are known.
+        objective: of the learner; of projections nothing is known.
+        evaluator: of the learner; projections are not evaluated.
     """
 
-    def __init__(self, rows: Vector, stack: Stack | None) -> None:
+    def __init__(self, rows: Vector, objective: Objective, evaluator: Evaluator) -> None:
         self.rows = rows
-        self._stack = stack
+        self.error, self.evaluate = objective.error, evaluator.evaluate
+        self.average = evaluator.average
 
     def parameters(self, agent: int) -> Vector:
         """Return a copy of the agent's row."""
         row: Vector = self.rows[agent].copy()
         return row
 
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error, where they are known."""
-        return self._stack.error(parameters) if self._stack else None
-
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
         """Return None: observations are not logged."""
         return None
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
-        return self._stack.evaluate(agents, parameters, episodes, index) if self._stack else None
-
-    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean parameters as each agent would run them."""
-        assert self._stack is not None, "projections are not evaluated"
-        return self._stack.average(agents, parameters)
 
 
 class _Counted:
@@ -127,7 +113,11 @@ class Replay:
         if projection:
             packed = stack.layout.pack(start)
             start = np.array([projection.parameters(row) for row in packed])
-        self._judge = Logged(start.copy(), None if projection else stack)
+        self._judge = Logged(
+            start.copy(),
+            Objective() if projection else stack.objective,
+            Evaluator() if projection else stack.evaluator,
+        )
         self._counted = _Counted()
         self._steps = [step for peer in peers for life in peer.lives for step in life.steps]
         self._trained_until = [0] * self._n

@@ -1,20 +1,22 @@
-"""Distillation: what a policy does in public states is told to others, and what they do there is learned from."""
+"""Distillation: agents send what their policies do in public states, and learn from what others do there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import State
-from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.learners.base import Exchange, State
+from p2pfrl.learning.learners.distill import LOGITS, Distill
 from p2pfrl.learning.networks import Network
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ TARGET = "distill_target"
 _APART = 4  # steps of the random policy for every state that is kept
 
 
-class Distillation:
-    """Tells the policy of a network on public states, and adds the way toward others' to its gradient.
+class Distillation(Exchange):
+    """Offers the policy of a network on public states, and adds the way toward others' to its gradient.
 
     Public states are the same for all agents: every state of a tabular environment; else states
     that a uniformly random policy visits in agent 0's environment, drawn from (seed, "public").
 
     Attributes:
-        size: numbers that are told: probabilities of all actions, state by state.
+        size: numbers that are offered: probabilities of all actions, state by state.
 
     Args:
         options: coefficient, number of states, temperature.
@@ -80,15 +82,26 @@ class Distillation:
         )
         return np.ascontiguousarray(found[np.sort(chosen)].T)
 
-    def tell(self, rows: Vector) -> Vector:
-        """Return the probabilities `(size,)` of the network in the one row, state by state."""
-        _, log_pi = self._forward(rows)
+    @override
+    def offer_size(self, name: str) -> int | None:
+        return self.size if name == LOGITS else super().offer_size(name)
+
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return the probabilities `(size,)` of all actions, state by state."""
+        if name != LOGITS:
+            return super().offer(name, agent, parameters, state)
+        _, log_pi = self._forward(parameters)
         probabilities: Vector = np.exp(log_pi[0]).T.ravel()
         return probabilities
 
-    def take(self, state: State, probabilities: Vector) -> None:
-        """Learn from these from now on, in the one row of `state`."""
-        state[TARGET][0] = probabilities
+    @override
+    def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Let the mixture of policies that arrived be the target from now on."""
+        if name != LOGITS:
+            super().receive(name, agent, state, received)
+        for probabilities in received.values():
+            state[TARGET][0] = probabilities
 
     def add(self, rows: Vector, state: State, gradient: Vector) -> Vector:
         """Add the gradient of the distillation loss to `(b, stride)`, in place; return the loss `(b,)`.
@@ -99,8 +112,8 @@ class Distillation:
         if not self.options.coef:
             return np.zeros(len(rows))
         x, log_pi = self._forward(rows)
-        told: Vector = state[TARGET]  # type: ignore[assignment]
-        target = told.reshape(len(rows), self._states, self._actions).transpose(0, 2, 1)
+        flat: Vector = state[TARGET]  # type: ignore[assignment]
+        target = flat.reshape(len(rows), self._states, self._actions).transpose(0, 2, 1)
         mass = target.sum(axis=1, keepdims=True)
         slope = np.zeros((len(rows), self._network.outputs, self._states), dtype=rows.dtype)
         factor = self.options.coef * self.options.temperature / self._states

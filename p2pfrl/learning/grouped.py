@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Exchange,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Traits,
+)
 
 PART = "group"
 
@@ -28,7 +38,7 @@ class Group:
     stack: Stack
 
 
-class GroupedStack(Stack):
+class GroupedStack(Stack, Evaluator, Exchange, Objective):
     """Several learners as one: a row holds the tensors that all have by name and shape, then each group's others.
 
     The common tensors travel. The others have the parts "group0", "group1", ...; an agent uses
@@ -41,21 +51,22 @@ class GroupedStack(Stack):
 
     Args:
         groups: every agent is in exactly one.
-        tells: whether the run's payload is made by the learners, so that no tensor needs to be
-            common.
+        may_differ: whether no tensor needs to be common, because the payload is a vector that the
+            learners offer.
 
     Raises:
         ScenarioError: numbers of different precision, or nothing in common.
     """
 
-    def __init__(self, groups: Sequence[Group], *, tells: bool = False) -> None:
+    def __init__(self, groups: Sequence[Group], *, may_differ: bool = False) -> None:
         self.groups = tuple(groups)
         stacks = [group.stack for group in groups]
         self.traits = _traits(
             [stack.traits for stack in stacks],
-            _layout([stack.layout for stack in stacks], tells=tells),
+            _layout([stack.layout for stack in stacks], may_differ=may_differ),
         )
-        self.error_is = stacks[0].error_is
+        self.error_is = stacks[0].objective.error_is
+        self.evaluator = self.exchange = self.objective = self
         self._columns = [_columns(self.layout, stack.layout, k) for k, stack in enumerate(stacks)]
         self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
 
@@ -117,7 +128,7 @@ class GroupedStack(Stack):
         """Return the mean greedy return of each row, in its agent's environment."""
         out = np.zeros(len(agents))
         for k, at, stack in self._present(agents):
-            found = stack.evaluate(
+            found = stack.evaluator.evaluate(
                 [agents[row] for row in at], self._narrow(parameters, at, k), episodes, index
             )
             if found is None:
@@ -131,7 +142,9 @@ class GroupedStack(Stack):
         mean = self.layout.pack(super().average(agents, parameters), common)
         out = self.layout.zeros(len(agents))
         for k, at, stack in self._present(agents):
-            own = stack.average([agents[row] for row in at], self._narrow(parameters, at, k))
+            own = stack.evaluator.average(
+                [agents[row] for row in at], self._narrow(parameters, at, k)
+            )
             self._widen(out, at, k, own)
         self.layout.unpack(mean, out, common)
         return out
@@ -141,7 +154,7 @@ class GroupedStack(Stack):
         total = 0.0
         for k, at, stack in self._present(agents):
             rows, own = self._narrow(parameters, at, k), self._own_state(state, at, k)
-            found = stack.divergence([agents[row] for row in at], rows, own)
+            found = stack.evaluator.divergence([agents[row] for row in at], rows, own)
             if found is None:
                 return None
             total += found * len(at)
@@ -151,30 +164,17 @@ class GroupedStack(Stack):
         """Return objective and error, where all groups have one problem and all tensors in common; else None."""
         if self.traits.personal:
             return None
-        found = {group.stack.error(parameters) for group in self.groups}
+        found = {group.stack.objective.error(parameters) for group in self.groups}
         return found.pop() if len(found) == 1 else None
 
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return what the agent's learner tells."""
-        k = self._group_of[agent]
-        return self.groups[k].stack.tell(
-            name, agent, self._narrow(parameters, [0], k), self._own_state(state, [0], k)
-        )
-
-    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Let the agent's learner take what others sent."""
-        k = self._group_of[agent]
-        own = self._own_state(state, [0], k)
-        self.groups[k].stack.take(name, agent, own, received)
-        self._put_state(state, [0], k, own)
-
-    def told(self, name: str) -> int | None:
-        """Return how many numbers the learners tell.
+    @override
+    def offer_size(self, name: str) -> int | None:
+        """Return how many numbers the vector `name` has in every group.
 
         Raises:
-            ScenarioError: they do not agree, or one tells nothing of that name.
+            ScenarioError: the groups do not agree, or the learner of one offers nothing of that name.
         """
-        found = {group.stack.told(name) for group in self.groups}
+        found = {group.stack.exchange.offer_size(name) for group in self.groups}
         if len(found) > 1:
             sizes = " and ".join(map(str, sorted(found, key=str)))
             raise ScenarioError(
@@ -182,9 +182,22 @@ class GroupedStack(Stack):
             )
         return found.pop()
 
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        k = self._group_of[agent]
+        rows, own = self._narrow(parameters, [0], k), self._own_state(state, [0], k)
+        return self.groups[k].stack.exchange.offer(name, agent, rows, own)
+
+    @override
+    def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        k = self._group_of[agent]
+        own = self._own_state(state, [0], k)
+        self.groups[k].stack.exchange.receive(name, agent, own, received)
+        self._put_state(state, [0], k, own)
+
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return the learners' instances, under the names of their groups where these differ."""
-        return merge([group.stack.problem() for group in self.groups])
+        return merge([group.stack.objective.problem() for group in self.groups])
 
     def _rows(self, agents: Sequence[int], k: int) -> list[int]:
         return [row for row, agent in enumerate(agents) if self._group_of[agent] == k]
@@ -281,7 +294,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
     )
 
 
-def _layout(layouts: Sequence[Layout], *, tells: bool) -> Layout:
+def _layout(layouts: Sequence[Layout], *, may_differ: bool) -> Layout:
     """Return the tensors that all layouts have by name and shape, then those of each that not all have."""
     types = sorted({layout.dtype for layout in layouts})
     if len(types) > 1:
@@ -293,7 +306,7 @@ def _layout(layouts: Sequence[Layout], *, tells: bool) -> Layout:
         for tensor in first
         if all(found.get(tensor.name) == tensor.shape for found in shapes)
     ]
-    if not common and not tells:
+    if not common and not may_differ:
         raise ScenarioError(
             ["groups: nothing would travel: no tensor is in all groups by name and shape"]
         )

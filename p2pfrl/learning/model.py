@@ -62,9 +62,9 @@ class Model:
             trainer.reset_moments(self.agent)
 
     def recall(self, name: str) -> Vector:
-        """Return the shared parts `(k,)` of the state array `name`, or else what the learner tells of that name."""
+        """Return the shared parts `(k,)` of the state array `name`, or else the learner's offer of that name."""
         if name not in self._trainer.stack.traits.arrays:
-            return self._trainer.tell(self.agent, name)
+            return self._trainer.offer(self.agent, name)
         return self._layout.pack(
             np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts
         )
@@ -79,9 +79,9 @@ class Model:
         """Let the state array `name` be the parameters as they are now, personal parts included."""
         self._trainer.state[name][self._trainer.row(self.agent)] = self._trainer.read(self.agent)
 
-    def take(self, name: str, received: Mapping[int, Vector]) -> None:
-        """Let the learner take what others sent, by sender."""
-        self._trainer.take(self.agent, name, received)
+    def receive(self, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner learn from the vectors `name` of others, by sender."""
+        self._trainer.receive(self.agent, name, received)
 
     def first(self, stack: Stack) -> Vector:
         """Return what is shared at the common start, `(size,)`: a coordinator's first model."""

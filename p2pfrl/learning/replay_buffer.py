@@ -102,7 +102,7 @@ class ReplayBuffer:
         is_action = (action >= 0) & (action < self.actions) & (action == np.floor(action))
         return np.asarray(is_action & ((terminated == 0.0) | (terminated == 1.0)))
 
-    def take(self, state: State, received: Mapping[int, Vector]) -> None:
+    def receive(self, state: State, received: Mapping[int, Vector]) -> None:
         """Put in what others sent, by sender in ascending order, into the buffer of the one agent in `state`."""
         for sender in sorted(received):
             rows = received[sender].reshape(-1, self.width)

@@ -273,19 +273,19 @@ class Trainer:
         for name, values in (self.stack.init([agent]) | self._extra_state(1)).items():
             self.state[name][row] = values[0]
 
-    def tell(self, agent: int, name: str) -> Vector:
-        """Return what the learner tells of `agent` under `name`, `(k,)`; its last transitions where it collects."""
+    def offer(self, agent: int, name: str) -> Vector:
+        """Return the vector `name` that the learner of `agent` offers, `(k,)`; its last transitions where it collects."""
         if name == TRANSITIONS and agent in self.transitions:
             return self.transitions[agent]
         row = self._rows[agent]
         state = {key: values[row : row + 1] for key, values in self.state.items()}
-        return self.stack.tell(name, agent, self.parameters[row : row + 1], state)
+        return self.stack.exchange.offer(name, agent, self.parameters[row : row + 1], state)
 
-    def take(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
-        """Let the learner of `agent` take what others sent under `name`, by sender."""
+    def receive(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
+        """Let the learner of `agent` learn from the vectors `name` of others, by sender."""
         row = self._rows[agent]
         state = {key: values[row : row + 1] for key, values in self.state.items()}
-        self.stack.take(name, agent, state, received)
+        self.stack.exchange.receive(name, agent, state, received)
 
     def _extra_state(self, rows: int) -> State:
         """Return what correction and exchange keep beside the parameters, zeros at first."""

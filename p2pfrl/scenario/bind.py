@@ -61,7 +61,7 @@ def learning(scenario: Scenario) -> Learning:
         if make.environment is not None
     ]
     if not found:
-        return Learning(stack, {}, stack.problem(), {})
+        return Learning(stack, {}, stack.objective.problem(), {})
     instance = merge(
         [
             make.environment.rule.instance(table)
@@ -69,7 +69,9 @@ def learning(scenario: Scenario) -> Learning:
             if make.environment is not None
         ]
     )
-    return Learning(stack, _columns(found), instance | stack.problem(), _differences(found))
+    return Learning(
+        stack, _columns(found), instance | stack.objective.problem(), _differences(found)
+    )
 
 
 def outline(scenario: Scenario) -> Stack:
@@ -104,7 +106,7 @@ def task_of(scenario: Scenario) -> Task:
         scenario.agents,
         correction=scenario.correction,
         gradient_only=gradient_only,
-        tells=None if payload is None else payload.tells,
+        offer=None if payload is None else payload.offer,
     )
 
 
@@ -191,6 +193,6 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         groups = [
             Group(frozenset(make.agents), bind(task, k)) for k, make in enumerate(scenario.makes)
         ]
-        return GroupedStack(groups, tells=task.tells is not None)
+        return GroupedStack(groups, may_differ=task.offer is not None)
 
     return scenario.personal.wrap(prepare, task_of(scenario))

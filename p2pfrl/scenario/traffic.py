@@ -23,12 +23,13 @@ class Sizes:
     """Numbers per message.
 
     Attributes:
-        told: what the learner tells, where the payload is not made of the parameters.
+        offered: of the learner's vector, where the payload is not made of the parameters; None: any
+            number.
         upload: of an agent's message; None: any number.
         model: of a coordinator's message.
     """
 
-    told: int | None
+    offered: int | None
     upload: int | None
     model: int
 
@@ -53,10 +54,10 @@ def sizes(
         1 + (len(stack.traits.moments) if scenario.learner.moments == "average" else 0)
     )
     extra = scenario.correction.extras * shared if coordinator else 0
-    told = None if payload.tells is None else stack.told(payload.tells)
-    model = len(payload.first(np.zeros(shared, dtype=stack.layout.dtype), told))
-    size = payload.size(shared, told)
-    return Sizes(told, None if size is None else mixing.size(size) + extra, model + extra)
+    offered = None if payload.offer is None else stack.exchange.offer_size(payload.offer)
+    model = len(payload.first(np.zeros(shared, dtype=stack.layout.dtype), offered))
+    size = payload.size(shared, offered)
+    return Sizes(offered, None if size is None else mixing.size(size) + extra, model + extra)
 
 
 def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:

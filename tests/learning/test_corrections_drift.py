@@ -146,7 +146,7 @@ def test_residuals_sum_to_zero_and_end_at_the_mean_gradients():
             rule.begin(model, turn, mean, mean[:0])
         residual = np.array([model.recall("residual") for model in models])
         assert np.abs(residual.sum(axis=0)).max() < 1e-12
-    problem, (x_opt, _, _) = stack.problem(), stack.optimum
+    problem, (x_opt, _, _) = stack.objective.problem(), stack.optimum
     gradient = np.einsum("nij,nj->ni", problem["A"], x_opt - problem["x_star"])
     np.testing.assert_allclose(mean, x_opt, atol=1e-10)
     np.testing.assert_allclose(residual, gradient, atol=1e-10)

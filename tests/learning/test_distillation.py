@@ -1,4 +1,4 @@
-"""Distillation: what is told are the policy's chances, and learning from a mixture goes there, for any network."""
+"""Distillation: an agent offers its policy's probabilities, and learning from a mixture goes there, for any network."""
 
 from dataclasses import replace
 
@@ -26,21 +26,21 @@ LEARNERS = {
 
 
 def bound_to(learner, problem=DISCRETE, agents=3):
-    return learner.prepare(replace(task(problem, agents), tells="logits"))
+    return learner.prepare(replace(task(problem, agents), offer="logits"))
 
 
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_chances_of_actions_in_public_states_are_told(name):
     bound = bound_to(LEARNERS[name])
     trainer = Trainer(bound, 3)
-    told = trainer.tell(1, "logits")
+    offered = trainer.offer(1, "logits")
     states, temperature = LEARNERS[name].distill.states, LEARNERS[name].distill.temperature
-    assert told.shape == (bound.told("logits"),) == (states * 2,)
+    assert offered.shape == (bound.exchange.offer_size("logits"),) == (states * 2,)
     x = bound.distillation.public[None]
     out = np.empty((1, bound.network.outputs, states), dtype=np.float32)
     bound.network.forward(trainer.parameters[1:2], x, out)
     want = torch.softmax(torch.from_numpy(out[0, :2].T / temperature), dim=1).numpy()
-    assert np.allclose(told.reshape(states, 2), want, atol=1e-6)
+    assert np.allclose(offered.reshape(states, 2), want, atol=1e-6)
 
 
 def test_public_states_are_everyone_s_and_cover_a_table():
@@ -64,7 +64,7 @@ def test_the_gradient_is_that_of_the_kl_from_the_mixture(name):
         rng.dirichlet((1.0, 2.0), (3, LEARNERS[name].distill.states)),
     )
     for agent in range(3):
-        trainer.take(agent, "logits", {-1: mixture[agent].ravel().astype(np.float32)})
+        trainer.receive(agent, "logits", {-1: mixture[agent].ravel().astype(np.float32)})
     gradient = bound.layout.zeros(3)
     loss = bound.distillation.add(trainer.parameters, trainer.state, gradient)
 
@@ -92,7 +92,7 @@ def test_no_target_teaches_nothing_and_coef_zero_neither():
     bound = bound_to(PPO(hidden=(8,), distill=Distill(coef=0.0)))
     trainer = Trainer(bound, 3)
     gradient = bound.layout.zeros(3)
-    trainer.take(0, "logits", {-1: np.full(128, 0.5, dtype=np.float32)})
+    trainer.receive(0, "logits", {-1: np.full(128, 0.5, dtype=np.float32)})
     assert not bound.distillation.add(trainer.parameters, trainer.state, gradient).any()
     bound = bound_to(PPO(hidden=(8,)))
     trainer = Trainer(bound, 3)

@@ -174,4 +174,4 @@ def test_cartpole_is_learned():
 
 def test_distributions_are_not_for_natural_steps():
     with pytest.raises(ScenarioError, match="no logits to send"):
-        stack(DeepNPG(**SMALL), DISCRETE, 2).told("logits")
+        stack(DeepNPG(**SMALL), DISCRETE, 2).exchange.offer_size("logits")

@@ -25,20 +25,24 @@ LEARNERS = {
 }
 
 
-def run(learner, groups, *, instances=1, tells=None, updates=4):
+def run(learner, groups, *, instances=1, offer=None, updates=4):
     """Return the trainer after some updates of everyone, computed group by group; agent 2 is late."""
     known = task(DISCRETE, N, instances=instances)
-    bound = learner.prepare(type(known)(**{**known.__dict__, "tells": tells}))
+    bound = learner.prepare(type(known)(**{**known.__dict__, "offer": offer}))
     trainer = Trainer(bound, N)
     for update in range(updates):
         for group in groups:
             trainer.update([i for i in group if i != 2 or update > 1])
         for agent in range(N):
-            if tells:
-                trainer.take(
+            if offer:
+                trainer.receive(
                     agent,
-                    tells,
-                    {(agent + 1) % N: bound.tell(tells, 0, *_row(trainer, (agent + 1) % N))},
+                    offer,
+                    {
+                        (agent + 1) % N: bound.exchange.offer(
+                            offer, 0, *_row(trainer, (agent + 1) % N)
+                        )
+                    },
                 )
     return trainer
 
@@ -49,12 +53,12 @@ def _row(trainer, agent):
     }
 
 
-@pytest.mark.parametrize("tells", [None, "logits"])
+@pytest.mark.parametrize("offer", [None, "logits"])
 @pytest.mark.parametrize("instances", [1, 3])
 @pytest.mark.parametrize("name", list(LEARNERS))
-def test_alone_in_subsets_and_all_together_are_bit_identical(name, instances, tells):
+def test_alone_in_subsets_and_all_together_are_bit_identical(name, instances, offer):
     def played(groups):
-        return run(LEARNERS[name], groups, instances=instances, tells=tells)
+        return run(LEARNERS[name], groups, instances=instances, offer=offer)
 
     everyone = played([range(N)])
     assert not np.array_equal(everyone.parameters[0], everyone.parameters[1])
@@ -179,17 +183,17 @@ def test_the_target_network_follows_what_the_exchange_did(after_mixing, expected
 def test_what_is_shared_is_of_the_last_update_and_lands_in_the_other_buffer(select):
     learner = DQN(**QUICK, share=Share(count=5, select=select))
     known = task(DISCRETE, 2, instances=1)
-    bound = learner.prepare(type(known)(**{**known.__dict__, "tells": "transitions"}))
+    bound = learner.prepare(type(known)(**{**known.__dict__, "offer": "transitions"}))
     trainer = Trainer(bound, 2)
-    nothing = bound.tell("transitions", 0, *_row(trainer, 0))
-    trainer.take(1, "transitions", {0: nothing})
+    nothing = bound.exchange.offer("transitions", 0, *_row(trainer, 0))
+    trainer.receive(1, "transitions", {0: nothing})
     assert trainer.state[FILLED].tolist() == [0, 0]
     for _ in range(3):
         trainer.update(range(2))
-    told = bound.tell("transitions", 0, *_row(trainer, 0))
-    assert len(told) == bound.told("transitions") == 5 * 11
+    offered = bound.exchange.offer("transitions", 0, *_row(trainer, 0))
+    assert len(offered) == bound.exchange.offer_size("transitions") == 5 * 11
     last = trainer.state[ROWS][0, 48:72]
-    rows = told.reshape(5, 11)
+    rows = offered.reshape(5, 11)
     assert all((last == row).all(axis=1).any() for row in rows)
     if select == "newest":
         assert np.array_equal(rows, last[-5:])
@@ -200,10 +204,10 @@ def test_what_is_shared_is_of_the_last_update_and_lands_in_the_other_buffer(sele
             ]
         )
         assert np.array_equal(rows, last[np.argsort(error, kind="stable")][-5:])
-    trainer.take(1, "transitions", {0: told})
+    trainer.receive(1, "transitions", {0: offered})
     assert np.array_equal(trainer.state[ROWS][1, 72:77], rows)
     assert trainer.state[FILLED].tolist() == [72, 77]
-    again = bound.tell("transitions", 1, *_row(trainer, 1)).reshape(5, 11)
+    again = bound.exchange.offer("transitions", 1, *_row(trainer, 1)).reshape(5, 11)
     assert all((trainer.state[ROWS][1, 48:72] == row).all(axis=1).any() for row in again), (
         "others' are not passed on"
     )
@@ -216,7 +220,7 @@ def test_transitions_that_cannot_have_been_are_left_out():
     rows[1, 2], rows[2, 2], rows[3, 4] = 2.0, 0.5, 0.5
     rows[4, 2:] = 1.0
     state = replay.init(1)
-    replay.take(state, {3: rows.ravel()})
+    replay.receive(state, {3: rows.ravel()})
     assert state[FILLED].tolist() == [2]
     assert np.array_equal(state[ROWS][0, :2], rows[[0, 4]])
 

@@ -90,8 +90,8 @@ def test_the_population_does_not_matter():
 def test_evaluation_is_repeatable_and_independent_of_the_batch(problem):
     bound = stack(PPO(hidden=(16,)), problem, N)
     rows = bound.start(range(N), same=False)
-    together = bound.evaluate(range(N), rows, 3, 5)
-    assert np.array_equal(together, bound.evaluate(range(N), rows, 3, 5))
-    alone = [bound.evaluate([i], rows[i : i + 1], 3, 5)[0] for i in range(N)]
+    together = bound.evaluator.evaluate(range(N), rows, 3, 5)
+    assert np.array_equal(together, bound.evaluator.evaluate(range(N), rows, 3, 5))
+    alone = [bound.evaluator.evaluate([i], rows[i : i + 1], 3, 5)[0] for i in range(N)]
     assert np.array_equal(together, alone)
-    assert not np.array_equal(together, bound.evaluate(range(N), rows, 3, 6))
+    assert not np.array_equal(together, bound.evaluator.evaluate(range(N), rows, 3, 6))

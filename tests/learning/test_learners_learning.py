@@ -44,7 +44,7 @@ def test_ppo_balances_the_pole():
     trainer, returns = train(PPO(shared_trunk=True), DISCRETE, agents=4, instances=4, updates=60)
     assert np.mean([np.mean(mine[:20]) for mine in returns]) < 40
     assert np.mean([np.mean(mine[-20:]) for mine in returns]) > 300
-    assert trainer.stack.evaluate(range(4), trainer.parameters, 2, 0).mean() > 350
+    assert trainer.stack.evaluator.evaluate(range(4), trainer.parameters, 2, 0).mean() > 350
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_ppo_balances_the_pole():
 def test_continuous_actions_find_the_goal(learner):
     bound = stack(learner, Target(), 4, instances=8)
     trainer = Trainer(bound, 4)
-    before = bound.evaluate(range(4), trainer.parameters, 1, 0)
+    before = bound.evaluator.evaluate(range(4), trainer.parameters, 1, 0)
     assert before == pytest.approx(np.full(4, -0.25), abs=0.02)
     for _ in range(150):
         trainer.update(range(4))
-    assert (bound.evaluate(range(4), trainer.parameters, 1, 0) > -0.03).all()
+    assert (bound.evaluator.evaluate(range(4), trainer.parameters, 1, 0) > -0.03).all()
 
 
 def test_the_standard_deviation_is_learned():
@@ -88,11 +88,11 @@ def test_the_standard_deviation_is_learned():
 def test_pooled_learning_of_one_agent_is_its_own_learning(learner):
     bound = stack(learner, DISCRETE, 1)
     rows = bound.start([0], same=True)
-    collected = bound.collect(Batch([0], [0], rows.copy(), bound.init([0])))
+    collected = bound.pooled.collect(Batch([0], [0], rows.copy(), bound.init([0])))
     assert np.array_equal(collected.parameters, rows)
     assert collected.env_steps.tolist() == [32]
     own = bound.update(Batch([0], [0], rows.copy(), bound.init([0])))
-    bound.learn(rows, bound.optimizer_state(1), list(collected.transitions), 0)
+    bound.pooled.learn(rows, bound.optimizer_state(1), list(collected.transitions), 0)
     assert np.array_equal(rows, own.parameters)
     assert np.abs(rows - bound.start([0], same=True)).max() > 1e-4
 
@@ -100,10 +100,10 @@ def test_pooled_learning_of_one_agent_is_its_own_learning(learner):
 def test_pooled_learning_takes_as_many_steps_as_one_agent():
     bound = stack(PPO(hidden=(16,), steps=8), DISCRETE, 3)
     rows, state = bound.start([0], same=True), bound.optimizer_state(1)
-    collected = bound.collect(
+    collected = bound.pooled.collect(
         Batch(range(3), [0] * 3, bound.start(range(3), same=True), bound.init(range(3)))
     )
-    bound.learn(rows, state, list(collected.transitions), 0)
+    bound.pooled.learn(rows, state, list(collected.transitions), 0)
     assert state["adam_steps"].tolist() == [16.0]
 
 
@@ -116,9 +116,10 @@ def test_divergence_is_zero_for_equal_policies_and_grows_with_the_distance():
         noise = bound.layout.zeros(4)
         bound.layout.unpack(rng.normal(size=(4, bound.layout.size)).astype(np.float32), noise)
         small, large = (
-            bound.divergence(range(4), rows + scale * noise, state) for scale in (0.01, 0.1)
+            bound.evaluator.divergence(range(4), rows + scale * noise, state)
+            for scale in (0.01, 0.1)
         )
-        assert bound.divergence(range(4), rows, state) == pytest.approx(0.0, abs=1e-9)
+        assert bound.evaluator.divergence(range(4), rows, state) == pytest.approx(0.0, abs=1e-9)
         assert 0 < small < large
 
 
@@ -134,7 +135,7 @@ def test_divergence_is_the_mean_kl_to_the_policy_of_the_mean_parameters():
         bound.network.forward(parameters, x, out)
         log_pi.append(torch.log_softmax(torch.from_numpy(out[:, :2]).double(), dim=1))
     want = (log_pi[0].exp() * (log_pi[0] - log_pi[1])).sum(dim=1).mean()
-    assert bound.divergence(range(3), rows, state) == pytest.approx(float(want), rel=1e-6)
+    assert bound.evaluator.divergence(range(3), rows, state) == pytest.approx(float(want), rel=1e-6)
 
 
 def test_learners_without_an_environment_to_learn_in_are_refused():
@@ -219,4 +220,4 @@ def test_infinite_and_truncated_episodes_count_once():
         PPO(hidden=(8,), steps=8), Constant(limit=5), agents=2, instances=2, updates=5
     )
     assert returns == [[5.0] * 16] * 2
-    assert trainer.stack.evaluate([0, 1], trainer.parameters, 3, 0).tolist() == [5.0, 5.0]
+    assert trainer.stack.evaluator.evaluate([0, 1], trainer.parameters, 3, 0).tolist() == [5.0, 5.0]

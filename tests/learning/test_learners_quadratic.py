@@ -19,7 +19,7 @@ def test_a_population_computes_what_one_agent_in_plain_numpy_computes(dimension,
     trainer = Trainer(stack, 9)
     for _ in range(4):
         trainer.update(range(9))
-    problem = stack.problem()
+    problem = stack.objective.problem()
     for agent in range(9):
         A, x_star = problem["A"][agent], problem["x_star"][agent]
         x = stack.start([agent], same=True)[0, :dimension].copy()
@@ -49,10 +49,15 @@ def test_curvature_grows_from_agent_to_agent_by_the_factor_that_was_asked_for(cu
     grown = Quadratic(dimension=5, curvature=curvature, curvature_growth=1.7).prepare(Task(3, 4))
     for i in range(4):
         np.testing.assert_allclose(
-            grown.problem()["A"][i], 1.7**i * alike.problem()["A"][i], rtol=1e-12, atol=1e-14
+            grown.objective.problem()["A"][i],
+            1.7**i * alike.objective.problem()["A"][i],
+            rtol=1e-12,
+            atol=1e-14,
         )
-        assert np.array_equal(grown.problem()["x_star"][i], alike.problem()["x_star"][i])
-    problem, start = grown.problem(), grown.start(range(4), same=True)[:, :5]
+        assert np.array_equal(
+            grown.objective.problem()["x_star"][i], alike.objective.problem()["x_star"][i]
+        )
+    problem, start = grown.objective.problem(), grown.start(range(4), same=True)[:, :5]
     trainer = Trainer(grown, 4)
     trainer.update(range(4))
     moved = start - 0.05 * np.einsum("nij,nj->ni", problem["A"], start - problem["x_star"])
@@ -61,7 +66,7 @@ def test_curvature_grows_from_agent_to_agent_by_the_factor_that_was_asked_for(cu
     at_optimum[:, :5] = np.linalg.solve(
         problem["A"].sum(axis=0), np.einsum("nij,nj->i", problem["A"], problem["x_star"])
     )
-    assert grown.error(at_optimum)[1] == pytest.approx(0.0, abs=1e-12)
+    assert grown.objective.error(at_optimum)[1] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_an_agent_is_the_same_whatever_the_number_of_agents():
@@ -76,7 +81,9 @@ def test_spread_and_noise_have_the_standard_deviations_that_were_asked_for():
     stack = Quadratic(dimension=8, spread=3.0, initial_spread=0.5, noise=2.0, lr=1.0).prepare(
         Task(1, 4000)
     )
-    assert np.std(stack.problem()["x_star"], axis=0) == pytest.approx(np.full(8, 3.0), rel=0.05)
+    assert np.std(stack.objective.problem()["x_star"], axis=0) == pytest.approx(
+        np.full(8, 3.0), rel=0.05
+    )
     start = stack.start(range(4000), same=True)
     assert np.std(start, axis=0) == pytest.approx(np.full(8, 0.5), rel=0.05)
     flat = Quadratic(dimension=8, spread=0.0, noise=2.0, lr=1.0, curvature=(1.0, 1.0)).prepare(
@@ -89,19 +96,19 @@ def test_spread_and_noise_have_the_standard_deviations_that_were_asked_for():
 
 def test_error_is_zero_at_the_optimum_and_the_objective_least():
     stack = Quadratic(dimension=5).prepare(Task(2, 7))
-    A, x_star = stack.problem()["A"], stack.problem()["x_star"]
+    A, x_star = stack.objective.problem()["A"], stack.objective.problem()["x_star"]
     x_opt = np.linalg.solve(A.sum(axis=0), np.einsum("nij,nj->i", A, x_star))
     rows = stack.layout.zeros(7)
     rows[:, :5] = x_opt
-    objective, error = stack.error(rows)
+    objective, error = stack.objective.error(rows)
     differences = x_opt - x_star
     assert objective == pytest.approx(
         0.5 * np.einsum("ni,nij,nj->n", differences, A, differences).mean(), rel=1e-12
     )
     assert error < 1e-12
     rows[:, 0] += 1.0
-    assert stack.error(rows)[0] > objective
-    assert stack.error(rows)[1] == pytest.approx(1.0, rel=1e-12)
+    assert stack.objective.error(rows)[0] > objective
+    assert stack.objective.error(rows)[1] == pytest.approx(1.0, rel=1e-12)
 
 
 def test_equal_curvatures_give_the_same_as_a_matrix_of_them():
@@ -117,17 +124,17 @@ def test_equal_curvatures_give_the_same_as_a_matrix_of_them():
 
 def test_a_large_population_of_large_quadratics_fits():
     stack = Quadratic(dimension=4675, curvature=(1.0, 1.0)).prepare(Task(1, 50))
-    assert "A" not in stack.problem()
+    assert "A" not in stack.objective.problem()
     trainer = Trainer(stack, 50)
-    before = stack.error(trainer.parameters)[1]
+    before = stack.objective.error(trainer.parameters)[1]
     trainer.update(range(50))
-    assert stack.error(trainer.parameters)[1] < before
+    assert stack.objective.error(trainer.parameters)[1] < before
 
 
 def test_the_loss_is_the_objective_where_the_step_began():
     stack = Quadratic(dimension=3).prepare(Task(1, 1))
     trainer = Trainer(stack, 1)
-    objective = stack.error(trainer.parameters)[0]
+    objective = stack.objective.error(trainer.parameters)[0]
     assert trainer.update([0])[0].loss == pytest.approx(objective, rel=1e-12)
 
 
@@ -142,10 +149,14 @@ def test_pooled_steps_along_the_mean_gradient_and_says_that_it_can_take_one():
     trainer = Trainer(stack, 4)
     from p2pfrl.learning.learners.base import Batch
 
-    outcome = stack.collect(Batch(range(4), [0] * 4, trainer.parameters.copy(), {}))
+    outcome = stack.pooled.collect(Batch(range(4), [0] * 4, trainer.parameters.copy(), {}))
     row = stack.start([0], same=True)
-    stack.learn(row, {}, list(outcome.transitions), 0)
-    A, x_star, x = stack.problem()["A"], stack.problem()["x_star"], trainer.parameters[0, :3]
+    stack.pooled.learn(row, {}, list(outcome.transitions), 0)
+    A, x_star, x = (
+        stack.objective.problem()["A"],
+        stack.objective.problem()["x_star"],
+        trainer.parameters[0, :3],
+    )
     expected = x - 0.1 * np.mean([a @ (x - s) for a, s in zip(A, x_star, strict=True)], axis=0)
     np.testing.assert_allclose(row[0, :3], expected, rtol=1e-14)
-    assert stack.pooled == {"steps": 1}
+    assert stack.pooled.pooled_options == {"steps": 1}

@@ -202,13 +202,15 @@ def test_the_coordinators_natural_step_divides_sums_and_is_not_the_mean_of_the_a
     trainer, logits = Trainer(stack, N), logits_of(stack)[0]
     trainer.parameters[:, : stack.layout.size] = logits.ravel()
     trainer.update(range(N))
-    told = [trainer.tell(i, "fisher") for i in range(N)]
-    assert stack.told("fisher") == len(told[0]) == stack.layout.size + stack.shape[0]
-    arrived = [Arrived(i, vector, 1.0) for i, vector in enumerate(told)]
+    offered = [trainer.offer(i, "fisher") for i in range(N)]
+    assert (
+        stack.exchange.offer_size("fisher") == len(offered[0]) == stack.layout.size + stack.shape[0]
+    )
+    arrived = [Arrived(i, vector, 1.0) for i, vector in enumerate(offered)]
     direction = Natural().aggregate(arrived, logits.ravel(), {})[0].reshape(stack.shape)
     policy = np.exp(log_softmax(logits))
-    gradients = [vector[: logits.size] for vector in told]
-    fishers = [dense_fisher(vector[logits.size :], policy) for vector in told]
+    gradients = [vector[: logits.size] for vector in offered]
+    fishers = [dense_fisher(vector[logits.size :], policy) for vector in offered]
     together = np.linalg.pinv(np.sum(fishers, axis=0)) @ np.sum(gradients, axis=0)
     apart = np.mean(
         [np.linalg.pinv(F) @ g for F, g in zip(fishers, gradients, strict=True)], axis=0
@@ -272,10 +274,10 @@ def test_logits_start_where_they_are_put_and_stay_within_the_bound():
 def test_a_policy_is_evaluated_as_it_is_not_as_its_most_likely_actions():
     stack = bind(SoftmaxPG(), Crossing(max_steps=8), agents=2)
     rows = stack.layout.zeros(2)
-    coin = stack.evaluate([0, 1], rows, 400, 1)
+    coin = stack.evaluator.evaluate([0, 1], rows, 400, 1)
     assert np.allclose(coin, 1 - 2.0**-8, atol=5 * 2.0**-4 / 20)
     stack._tables(rows)[:] = (50.0, 0.0)
-    assert stack.evaluate([0, 1], rows, 400, 1).tolist() == [1.0, 0.0]
+    assert stack.evaluator.evaluate([0, 1], rows, 400, 1).tolist() == [1.0, 0.0]
 
 
 def test_the_crossing_lets_every_second_agent_out_to_the_left():
@@ -303,7 +305,7 @@ def test_what_does_not_fit_is_refused(learner, reason):
 
 def test_natural_gradients_are_not_divided_again():
     with pytest.raises(ScenarioError, match="softmax_pg"):
-        bind(NPG()).told("fisher")
+        bind(NPG()).exchange.offer_size("fisher")
 
 
 def test_an_environment_without_tables_is_refused():

@@ -127,7 +127,7 @@ def test_a_walk_updates_what_it_visits_in_order():
 def test_q_star_satisfies_the_optimality_equation_of_every_agent_and_of_their_mean():
     for environment in (GARNET, GRID):
         stack = bound(TabularQ(gamma=0.9), environment)
-        physics, found = stack.simulator.physics, stack.problem()
+        physics, found = stack.simulator.physics, stack.objective.problem()
         goes_on = 1.0 - physics["terminal"]
         backups = []
         for i in range(N):
@@ -138,7 +138,7 @@ def test_q_star_satisfies_the_optimality_equation_of_every_agent_and_of_their_me
             mean_ahead = physics["P"][i] @ (goes_on[i] * found["optimum"].max(axis=1))
             backups.append(physics["R"][i] + 0.9 * mean_ahead)
         np.testing.assert_allclose(found["optimum"], np.mean(backups, axis=0), atol=1e-11)
-        assert stack.error(stack.layout.zeros(2))[1] == pytest.approx(
+        assert stack.objective.error(stack.layout.zeros(2))[1] == pytest.approx(
             np.linalg.norm(found["optimum"])
         )
 
@@ -155,10 +155,10 @@ def test_agents_find_the_way_through_a_grid(behavior):
     stack = bound(TabularQ(gamma=0.9), GridWorld(rows=3, columns=3), agents=3)
     rows = stack.layout.zeros(3)
     rows[:, :36] = record.parameters
-    greedy = stack.evaluate(range(3), rows, 64, 0)
+    greedy = stack.evaluator.evaluate(range(3), rows, 64, 0)
     exact = stack.layout.zeros(3)
     exact[:, :36] = stack.optimum.ravel()
-    assert greedy.min() > 0.9 * stack.evaluate(range(3), exact, 64, 0).mean() > 0.5
+    assert greedy.min() > 0.9 * stack.evaluator.evaluate(range(3), exact, 64, 0).mean() > 0.5
 
 
 def test_given_policies_are_dealt_to_the_agents_in_turn():

@@ -100,7 +100,7 @@ def test_the_system_is_the_textbooks():
         np.testing.assert_allclose(stack.system[0][i], A, atol=1e-12)
         np.testing.assert_allclose(stack.system[1][i], b, atol=1e-12)
         np.testing.assert_allclose(
-            stack.problem()["theta_star"][i], np.linalg.solve(A, b), rtol=1e-9
+            stack.objective.problem()["theta_star"][i], np.linalg.solve(A, b), rtol=1e-9
         )
     A, b = stack.system
     np.testing.assert_allclose(
@@ -137,12 +137,14 @@ def test_where_states_are_never_visited_or_features_are_too_many_the_optimum_is_
     still = np.linalg.svd(A[0])[2][np.linalg.matrix_rank(A[0]) :]  # directions that no step takes
     assert len(still)
     np.testing.assert_allclose(A[0] @ stack.optimum, b[0], atol=1e-12)
-    np.testing.assert_allclose(stack.problem()["theta_star"][0], stack.optimum, atol=1e-12)
+    np.testing.assert_allclose(
+        stack.objective.problem()["theta_star"][0], stack.optimum, atol=1e-12
+    )
     trainer = Trainer(stack, 1)
-    errors = [stack.error(trainer.parameters)[1]]
+    errors = [stack.objective.error(trainer.parameters)[1]]
     for _ in range(5):
         trainer.update([0])
-        errors.append(stack.error(trainer.parameters)[1])
+        errors.append(stack.objective.error(trainer.parameters)[1])
     assert (np.diff(errors) < 0).all() or errors[-1] < 1e-12
     np.testing.assert_allclose(
         still @ (trainer.parameters[0, : len(b[0])] - stack.optimum), 0.0, atol=1e-9

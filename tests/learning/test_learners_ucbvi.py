@@ -39,9 +39,9 @@ def rounds(stack, trainer, count):
         before = int(model[0])
         trainer.update(range(N))
         arrived = [
-            Arrived(i, trainer.tell(i, "statistics"), 1.0)
+            Arrived(i, trainer.offer(i, "statistics"), 1.0)
             for i in range(N)
-            if trainer.tell(i, "news")[0]
+            if trainer.offer(i, "news")[0]
         ]
         if arrived:
             model, _ = Optimistic().aggregate(arrived, model, {})
@@ -125,16 +125,16 @@ def test_there_is_news_when_an_own_count_has_doubled():
     stack = bind(
         UCBVI(horizon=1, condition="own"), Garnet(states=2, actions=2, branching=1), agents=1
     )
-    trainer, told, seen = Trainer(stack, 1), {}, {}
+    trainer, sent, seen = Trainer(stack, 1), {}, {}
     for _ in range(200):
         trainer.update([0])
         counts = dict(np.ndenumerate(trainer.state["counts"][0].sum(axis=-1)))
         (moved,) = [cell for cell in counts if counts[cell] != seen.get(cell, 0)]
-        is_news = counts[moved] >= 2 * told.get(moved, 0)
-        assert bool(trainer.tell(0, "news")[0]) == is_news
+        is_news = counts[moved] >= 2 * sent.get(moved, 0)
+        assert bool(trainer.offer(0, "news")[0]) == is_news
         if is_news:
-            told = counts
-            trainer.state["told"][:] = trainer.state["counts"].sum(axis=-1)
+            sent = counts
+            trainer.state["sent"][:] = trainer.state["counts"].sum(axis=-1)
         seen = counts
     assert sum(seen.values()) == 200
 
@@ -149,7 +149,7 @@ def test_there_is_news_when_the_count_of_all_must_be_guessed_to_have_doubled():
     for _ in range(12):
         trainer.update([1])
         now = trainer.state["counts"][1].sum(axis=-1)
-        opened.append(bool(trainer.tell(1, "news")[0]))
+        opened.append(bool(trainer.offer(1, "news")[0]))
         assert opened[-1] == (N * now[now != before][0] >= 12.0)
         before = now
     assert set(opened) == {False, True}
@@ -166,10 +166,12 @@ def test_the_threshold_is_that_of_the_paper():
 def test_a_message_holds_sums_and_no_transition_probabilities():
     stack = bind(UCBVI(horizon=HORIZON))
     trainer = Trainer(stack, N)
-    assert stack.told("statistics") == 4 * 4 * 3 == len(trainer.tell(0, "statistics"))
-    assert not trainer.tell(0, "statistics").any()
+    assert (
+        stack.exchange.offer_size("statistics") == 4 * 4 * 3 == len(trainer.offer(0, "statistics"))
+    )
+    assert not trainer.offer(0, "statistics").any()
     with pytest.raises(ScenarioError):
-        stack.told("logits")
+        stack.exchange.offer_size("logits")
 
 
 @pytest.mark.parametrize("environment", [GARNET, GRID])

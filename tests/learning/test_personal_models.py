@@ -127,10 +127,14 @@ def test_evaluation_runs_the_personal_model_for_an_agent_and_the_shared_one_for_
     rng = np.random.Generator(np.random.PCG64(1))
     rows[:] = rng.standard_normal(rows.shape)
     shared, own = rows[:, :width].copy(), rows[:, width:].copy()
-    assert np.array_equal(stack.evaluate([0, 1], rows, 4, 0), plain.evaluate([0, 1], own, 4, 0))
+    assert np.array_equal(
+        stack.evaluator.evaluate([0, 1], rows, 4, 0), plain.evaluator.evaluate([0, 1], own, 4, 0)
+    )
     mean = np.repeat(shared.mean(axis=0, dtype=np.float64)[None], 2, axis=0).astype(np.float32)
-    expected = plain.evaluate([0, 1], mean, 4, 0)
-    assert np.array_equal(stack.evaluate([0, 1], stack.average([0, 1], rows), 4, 0), expected)
+    expected = plain.evaluator.evaluate([0, 1], mean, 4, 0)
+    assert np.array_equal(
+        stack.evaluator.evaluate([0, 1], stack.evaluator.average([0, 1], rows), 4, 0), expected
+    )
 
 
 def test_apfl_acts_with_the_mixture():
@@ -139,7 +143,9 @@ def test_apfl_acts_with_the_mixture():
     width, rng = plain.layout.stride, np.random.Generator(np.random.PCG64(2))
     rows = rng.standard_normal((1, 2 * width)).astype(np.float32)
     mixture = np.float32(0.25) * rows[:, width:] + np.float32(0.75) * rows[:, :width]
-    assert np.array_equal(stack.evaluate([0], rows, 4, 0), plain.evaluate([0], mixture, 4, 0))
+    assert np.array_equal(
+        stack.evaluator.evaluate([0], rows, 4, 0), plain.evaluator.evaluate([0], mixture, 4, 0)
+    )
 
 
 def test_restarts_keep_personal_models_and_gradients_travel_without_them():

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.build.modes.base import CoordinatedBuilder, Plan
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
@@ -20,7 +19,7 @@ from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.exchange.gates.base import Always
 from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.learning.corrections.base import Uncorrected
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, Wrapped
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import Mode, Pooled
 
@@ -73,46 +72,13 @@ class PooledBuilder(CoordinatedBuilder):
         )
 
 
-class Collecting(Stack):
-    """A stack whose update gathers experience and learns nothing: the agents' side of pooled training.
+class Collecting(Wrapped):
+    """A learner whose update gathers experience and learns nothing: the agents' side of pooled training."""
 
-    Args:
-        stack: the learner whose experience it gathers.
-    """
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self.traits = stack.traits
-
-    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return the learner's start parameters."""
-        return self._stack.start(agents, same=same)
-
-    def init(self, agents: Sequence[int]) -> State:
-        """Return the learner's state."""
-        return self._stack.init(agents)
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the learner's evaluation."""
-        return self._stack.evaluate(agents, parameters, episodes, index)
-
-    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the learner's mean."""
-        return self._stack.average(agents, parameters)
-
-    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
-        """Return the learner's divergence."""
-        return self._stack.divergence(agents, parameters, state)
-
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return the learner's objective and error."""
-        return self._stack.error(parameters)
-
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Return the outcome of `collect`."""
-        return self._stack.collect(batch)
+        assert self.pooled is not None, "checked by scenario/checks/needs.py"
+        return self.pooled.collect(batch)
 
 
 class Pool(Aggregator):
@@ -125,6 +91,7 @@ class Pool(Aggregator):
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
+    @override
     def init(self, model: Vector) -> Memory:
         """Return the learner's row, its moments and its number of updates."""
         stack = self._stack
@@ -132,14 +99,16 @@ class Pool(Aggregator):
         state = {name: values for name, values in stack.init([0]).items() if name in kept}
         return {"row": stack.start([0], same=True), "state": state, "updates": 0}
 
+    @override
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
         """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
+        assert self._stack.pooled is not None, "checked by scenario/checks/needs.py"
         row = state["row"].copy()
         moments = {name: values.copy() for name, values in state["state"].items()}
         transitions = [arrived.vector for arrived in received]
-        self._stack.learn(row, moments, transitions, state["updates"])
+        self._stack.pooled.learn(row, moments, transitions, state["updates"])
         taught: Vector = self._stack.layout.pack(row)[0]
         return taught, {"row": row, "state": moments, "updates": state["updates"] + 1}
 
@@ -153,7 +122,7 @@ class Upload(Payload):
         """Return the name of raw experience."""
         return (TRANSITIONS,)
 
-    def size(self, shared: int, told: int | None) -> None:
+    def size(self, shared: int, offered: int | None) -> None:
         """Return None: any number."""
 
     def extract(self, turn: Turn) -> Vector:

@@ -19,12 +19,12 @@ class Gate(Composable, ABC):
     """Decides before every exchange.
 
     Attributes:
-        tells: the name of what the learner must tell (`Stack.tell`) for the gate to decide; None:
-            nothing.
+        offer: name of the learner's vector by which the gate decides (`Exchange.offer`); None: it
+            needs none.
         is_common: it is open or closed for all agents alike that have come to as many exchanges.
     """
 
-    tells: ClassVar[str | None] = None
+    offer: ClassVar[str | None] = None
     is_common: ClassVar[bool] = False
 
     @property

@@ -1,4 +1,4 @@
-"""Gates that close for a while: by count, or until something worth telling has happened."""
+"""Gates that close for a while: by count, or until something worth sending has happened."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ class Performance(Event):
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the mean is far from that of the last one sent; episodes must have ended for that."""
-        episodes, told = memory or (np.zeros(0), np.full(1, np.nan))
+        episodes, sent = memory or (np.zeros(0), np.full(1, np.nan))
         episodes = np.concatenate([episodes, np.asarray(turn.returns, dtype=np.float64)])[
             -self.window :
         ]
         now = np.full(1, episodes.mean() if len(episodes) else np.nan)
-        is_news = len(episodes) > 0 and not abs(now[0] - told[0]) < self.threshold
+        is_news = len(episodes) > 0 and not abs(now[0] - sent[0]) < self.threshold
         is_open = forced or bool(is_news)
-        return is_open, (episodes, now if is_open else told)
+        return is_open, (episodes, now if is_open else sent)
 
 
 @rule
@@ -188,9 +188,9 @@ class News(Gate):
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, section 3.
     """
 
-    tells: ClassVar[str | None] = "news"
+    offer: ClassVar[str | None] = "news"
 
     def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
-        """Return what the learner tells."""
-        assert self.tells is not None
-        return bool(turn.memory.recall(self.tells)[0]), state
+        """Return whether the learner has news."""
+        assert self.offer is not None
+        return bool(turn.memory.recall(self.offer)[0]), state

@@ -36,7 +36,8 @@ class Payload(Composable, ABC):
         needs_gradient: local updates compute one gradient and take no step.
         reveals_experience: it holds raw experience, and scenarios that choose it are told so.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
-        tells: the name under which the learner offers it, or what goes with it (`Stack.tell`).
+        offer: name of the learner's vector that it sends, or sends along (`Exchange.offer`); None: it
+            sends none.
     """
 
     modes: ClassVar[tuple[str, ...] | None] = ("central", "hierarchical", "pooled")
@@ -44,7 +45,7 @@ class Payload(Composable, ABC):
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
-    tells: ClassVar[str | None] = None
+    offer: ClassVar[str | None] = None
 
     @classmethod
     def is_for(cls, mode: str) -> bool:
@@ -67,17 +68,17 @@ class Payload(Composable, ABC):
         """Return the names of what travels, given the shared parts of the parameters."""
         return shared
 
-    def size(self, shared: int, told: int | None) -> int | None:
+    def size(self, shared: int, offered: int | None) -> int | None:
         """Return how many numbers travel; None: any number.
 
         Args:
             shared: how many the agent shares of its parameters.
-            told: how many the learner tells under the name `tells`.
+            offered: how many the learner's vector `offer` has, where there is one; None: any number.
         """
         return shared
 
-    def first(self, start: Vector, told: int | None) -> Vector:
-        """Return a coordinator's first model, given the common start of what is shared, and `told` as in `size`."""
+    def first(self, start: Vector, offered: int | None) -> Vector:
+        """Return a coordinator's first model, given the common start of what is shared, and `offered` as in `size`."""
         return start
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:

@@ -42,7 +42,7 @@ class Logits(Payload):
         Need.EVERY_NUMBER,
     )
     breaks: ClassVar[Breaks] = (Need.PARAMETERS,)
-    tells: ClassVar[str | None] = _LOGITS
+    offer: ClassVar[str | None] = _LOGITS
 
     def read(self, model: Shared) -> Vector:
         """Return the agent's probabilities."""
@@ -50,7 +50,7 @@ class Logits(Payload):
 
     def write(self, model: Shared, vector: Vector) -> None:
         """Let the learner learn from the mixture."""
-        model.take(_LOGITS, {COORDINATOR: vector})
+        model.receive(_LOGITS, {COORDINATOR: vector})
 
     def extract(self, turn: Turn) -> Vector:
         """Return own probabilities."""
@@ -60,13 +60,13 @@ class Logits(Payload):
         """Return the name."""
         return (_LOGITS,)
 
-    def size(self, shared: int, told: int | None) -> int | None:
+    def size(self, shared: int, offered: int | None) -> int | None:
         """Return how many probabilities there are."""
-        return told
+        return offered
 
-    def first(self, start: Vector, told: int | None) -> Vector:
+    def first(self, start: Vector, offered: int | None) -> Vector:
         """Return zeros: nothing is known yet."""
-        return np.zeros(told or 0, dtype=start.dtype)
+        return np.zeros(offered or 0, dtype=start.dtype)
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
         """Return the mixture between."""

@@ -18,19 +18,19 @@ class _Statistics(Payload):
     why: ClassVar[str] = (
         'it is for a coordinator that makes a model of it; use payload = "parameters"'
     )
-    tells: ClassVar[str]
+    offer: ClassVar[str]
 
     def extract(self, turn: Turn) -> Vector:
-        """Return what the learner tells."""
-        return turn.memory.recall(self.tells)
+        """Return the learner's vector."""
+        return turn.memory.recall(self.offer)
 
     def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
         """Return the name."""
-        return (self.tells,)
+        return (self.offer,)
 
-    def size(self, shared: int, told: int | None) -> int | None:
-        """Return what the learner tells."""
-        return told
+    def size(self, shared: int, offered: int | None) -> int | None:
+        """Return how many the learner's vector has."""
+        return offered
 
 
 @rule
@@ -44,7 +44,7 @@ class Statistics(_Statistics):
     needs: ClassVar[Needs] = (
         OneOf("coordinator.aggregator", ("optimistic",), "no other knows what the sums mean"),
     )
-    tells: ClassVar[str] = "statistics"
+    offer: ClassVar[str] = "statistics"
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return the aggregate: the next model."""
@@ -55,7 +55,7 @@ class Statistics(_Statistics):
 class Fisher(_Statistics):
     """g_i with F_i: a policy's gradient, and what its Fisher information is made of. Aggregator "natural" reads it.
 
-    Of tabular softmax policies F_i is told by how often agent i visits each state, so that a
+    Of tabular softmax policies F_i follows from how often agent i visits each state, so that a
     message is S numbers longer than a gradient. Local updates take no step.
 
     Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
@@ -66,7 +66,7 @@ class Fisher(_Statistics):
         OneOf("coordinator.aggregator", ("natural",), "no other knows what the visits mean"),
     )
     needs_gradient: ClassVar[bool] = True
-    tells: ClassVar[str] = "fisher"
+    offer: ClassVar[str] = "fisher"
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return model - aggregate: the server optimizer's step size scales the way there."""

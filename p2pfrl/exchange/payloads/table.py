@@ -32,7 +32,7 @@ class Table(Payload):
     needs: ClassVar[Needs] = (
         OneOf("coordinator.aggregator", ("importance", "mean"), "others read counts as values"),
     )
-    tells: ClassVar[str | None] = _COUNTS
+    offer: ClassVar[str | None] = _COUNTS
 
     def write(self, model: Shared, vector: Vector) -> None:
         """Put back the table, and count anew."""
@@ -47,7 +47,7 @@ class Table(Payload):
         """Return the shared parts and the counts."""
         return (*shared, _COUNTS)
 
-    def size(self, shared: int, told: int | None) -> int | None:
+    def size(self, shared: int, offered: int | None) -> int | None:
         """Return twice what the agent shares."""
         return 2 * shared
 

@@ -34,7 +34,7 @@ class Transitions(Payload):
     is_averaged: ClassVar[bool] = False
     needs: ClassVar[Needs] = (Need.EXACT_MESSAGES,)
     breaks: ClassVar[Breaks] = (Need.PARAMETERS,)
-    tells: ClassVar[str | None] = TRANSITIONS
+    offer: ClassVar[str | None] = TRANSITIONS
 
     def extract(self, turn: Turn) -> Vector:
         """Return the transitions, one after the other."""
@@ -44,9 +44,9 @@ class Transitions(Payload):
         """Return the name of raw experience."""
         return (TRANSITIONS,)
 
-    def size(self, shared: int, told: int | None) -> int | None:
-        """Return what the learner tells."""
-        return told
+    def size(self, shared: int, offered: int | None) -> int | None:
+        """Return how many the learner's vector has."""
+        return offered
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return the model: no coordinator asks."""

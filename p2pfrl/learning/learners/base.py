@@ -1,7 +1,10 @@
 """The contract of learners: one update of a batch of agents is a pure function of their rows.
 
 A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which
-computes. The leading axis of every array is the agent. A row of the result must not depend on the
+computes. What else a learner can do is a small contract of its own: `Evaluator`, `Exchange`,
+`Objective`, `Pooled`. A stack has one of each, of which the first three do nothing by default.
+
+The leading axis of every array is the agent. A row of the result must not depend on the
 other rows, nor on how many there are: only row-independent operations, one random stream per (seed,
 agent, purpose, index), reductions within a row.
 """
@@ -17,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Vector
@@ -25,8 +29,6 @@ from p2pfrl.learning.corrections import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]
-
-_NOT_POOLED = "mode: pooled is not possible with this learner"
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Task:
         correction: bends the gradient of every local step.
         gradient_only: an update computes the gradient of one step into the state array "gradient"
             and takes none.
-        tells: the name under which the run's payload asks for what the learner tells
-            (`Stack.tell`), if it does.
+        offer: name of the learner's vector that the run's payload sends (`Exchange.offer`); None: it
+            sends none.
     """
 
     seed: int
@@ -52,7 +54,7 @@ class Task:
     evaluator: Simulator | None = None
     correction: Correction = field(default_factory=Uncorrected)
     gradient_only: bool = False
-    tells: str | None = None
+    offer: str | None = None
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Outcome:
         returns: per agent, the undiscounted returns of the training episodes that finished, in
             order.
         measures: the environment's own measures, mean over the update, `(b,)` each.
-        transitions: `(b, k)` what `learn` takes, where the update collected instead of learning.
+        transitions: `(b, k)` what `Pooled.learn` takes, where the update collected instead of learning.
     """
 
     parameters: Vector
@@ -148,19 +150,126 @@ class Traits:
         return tuple(part for part in self.layout.parts if part not in self.personal)
 
 
+class Evaluator:
+    """The evaluation of policies. This one is of learners without policies: it evaluates nothing."""
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean greedy return `(b,)` of each row in its agent's environment; None without one.
+
+        Args:
+            agents: whose environments, `(b,)`.
+            parameters: `(b, stride)`.
+            episodes: per agent, at least.
+            index: names the random streams, so that evaluations are repeatable and paired over
+                modes.
+        """
+        return None
+
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return the mean of `(b, stride)` parameters as each of `agents` would run it: rows for `evaluate`."""
+        mean = np.empty_like(parameters)
+        mean[:] = parameters.mean(axis=0, dtype=np.float64)
+        return mean
+
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
+        """Return the mean KL divergence of the agents' policies from that of the mean parameters."""
+        return None
+
+
+class Exchange:
+    """The vectors that a learner offers to payloads and gates, by name. This one offers none."""
+
+    def offer_size(self, name: str) -> int | None:
+        """Return how many numbers the vector `name` has; None: any number.
+
+        Raises:
+            ScenarioError: the learner offers nothing of that name.
+        """
+        raise ScenarioError([f"exchange.payload: this learner has no {name} to send"])
+
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return the vector `name` of `agent`, `(k,)`, a new array.
+
+        Args:
+            name: for example "logits": action distributions on public states.
+            agent: whose.
+            parameters: `(1, stride)`.
+            state: one row of every state array.
+        """
+        raise KeyError(name)
+
+    def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Learn from the vectors `name` of others, by sender: write into one row of every state array."""
+        raise KeyError(name)
+
+
+class Objective:
+    """The problem that a learner solves, where its optimum is known. Of this one nothing is known.
+
+    Attributes:
+        error_is: what the second number of `error` is, in words.
+    """
+
+    error_is: str = "distance to the optimum (RMS)"
+
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""
+        return {}
+
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return (objective at the mean parameters, the error) of `(n, stride)` parameters, where they are known."""
+        return None
+
+
+class Pooled(ABC):
+    """Centralized training: agents upload transitions, one learner trains on all of them.
+
+    Attributes:
+        pooled_options: options without which `collect` cannot know what an update would learn from,
+            with their values.
+    """
+
+    pooled_options: Mapping[str, object] = MappingProxyType({})
+
+    @abstractmethod
+    def collect(self, batch: Batch) -> Outcome:
+        """Gather one update's experience without learning: parameters and moments stay, `transitions` is set."""
+
+    @abstractmethod
+    def learn(
+        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
+    ) -> float:
+        """Take one update's optimizer steps on the transitions of all agents; return the loss.
+
+        As many steps as one agent alone would take, on minibatches larger by the number of agents.
+
+        Args:
+            parameters: `(1, stride)`, aligned; changed in place.
+            state: one row of every array in `moments` and `counts`, as `init` made them; changed in
+                place.
+            transitions: `(k,)` of every agent, in order of id.
+            index: updates completed: names the random streams.
+        """
+
+
 class Stack(ABC):
     """A learner bound to a task.
 
     Attributes:
         traits: what the rest of a run has to know of it.
-        pooled: options without which `collect` cannot know what an update would learn from, with
-            their values.
-        error_is: what the second number of `error` is, in words.
+        evaluator: evaluates its policies.
+        exchange: what it offers to payloads and gates.
+        objective: the problem that it solves.
+        pooled: its centralized training; None: there is none.
     """
 
     traits: Traits
-    pooled: Mapping[str, object] = MappingProxyType({})
-    error_is: str = "distance to the optimum (RMS)"
+    evaluator: Evaluator = Evaluator()
+    exchange: Exchange = Exchange()
+    objective: Objective = Objective()
+    pooled: Pooled | None = None
 
     @property
     def layout(self) -> Layout:
@@ -179,86 +288,31 @@ class Stack(ABC):
     def update(self, batch: Batch) -> Outcome:
         """Compute one local update of every agent of the batch."""
 
-    def collect(self, batch: Batch) -> Outcome:
-        """Gather one update's experience without learning: parameters and moments stay, `transitions` is set.
 
-        For the centralized baseline: agents upload transitions, one learner trains on all of them.
+class Wrapped(Stack):
+    """A learner around another one, with all that the other can do. A subclass overrides what differs.
 
-        Raises:
-            ScenarioError: this learner has no such form.
-        """
-        raise ScenarioError([_NOT_POOLED])
+    Args:
+        inner: the learner that is wrapped.
+    """
 
-    def learn(
-        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
-    ) -> float:
-        """Take one update's optimizer steps on the transitions of all agents; return the loss.
+    def __init__(self, inner: Stack) -> None:
+        self.inner = inner
+        self.traits = inner.traits
+        self.evaluator, self.exchange = inner.evaluator, inner.exchange
+        self.objective, self.pooled = inner.objective, inner.pooled
 
-        As many steps as one agent alone would take, on minibatches larger by the number of agents.
+    @override
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        return self.inner.start(agents, same=same)
 
-        Args:
-            parameters: `(1, stride)`, aligned; changed in place.
-            state: one row of every array in `moments` and `counts`, as `init` made them; changed in
-                place.
-            transitions: `(k,)` of every agent, in order of id.
-            index: updates completed: names the random streams.
-        """
-        raise ScenarioError([_NOT_POOLED])
+    @override
+    def init(self, agents: Sequence[int]) -> State:
+        return self.inner.init(agents)
 
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of each row of parameters in its agent's environment; None without one.
-
-        Args:
-            agents: whose environments, `(b,)`.
-            parameters: `(b, stride)`.
-            episodes: per agent.
-            index: names the random streams, so that evaluations are repeatable and paired over
-                modes.
-        """
-        return None
-
-    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean of `(b, stride)` parameters as each of `agents` would run it: rows for `evaluate`."""
-        mean = np.empty_like(parameters)
-        mean[:] = parameters.mean(axis=0, dtype=np.float64)
-        return mean
-
-    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
-        """Return how far the policies are apart: mean KL from each agent's policy to that of the mean parameters."""
-        return None
-
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return a vector that this learner offers to payloads under `name`, `(k,)`, a new array.
-
-        Args:
-            name: for example "logits": action distributions on public states.
-            agent: whose.
-            parameters: `(1, stride)`.
-            state: one row of every state array.
-        """
-        raise KeyError(name)
-
-    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Take what others sent under `name`, by sender, into one row of every state array, in place."""
-        raise KeyError(name)
-
-    def told(self, name: str) -> int | None:
-        """Return how many numbers `tell` gives under `name`; None: any number.
-
-        Raises:
-            ScenarioError: this learner offers nothing of that name.
-        """
-        raise ScenarioError([f"exchange.payload: this learner has no {name} to send"])
-
-    def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""
-        return {}
-
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return (objective at the mean parameters, what `error_is` says), where they are known."""
-        return None
+    @override
+    def update(self, batch: Batch) -> Outcome:
+        return self.inner.update(batch)
 
 
 @rule

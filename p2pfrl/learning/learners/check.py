@@ -53,9 +53,10 @@ def check_learner(learner: Learner, environment: Problem | None = None) -> None:
     is_right = steps == traits.min_steps if traits.fixed_steps else steps >= traits.min_steps
     require(is_right, f"{name}.min_steps", message)
     rows = together.parameters
-    evaluated = stack.evaluate(range(_AGENTS), rows, 2, 3)
+    evaluate = stack.evaluator.evaluate
+    evaluated = evaluate(range(_AGENTS), rows, 2, 3)
     if evaluated is not None:
-        alone = [stack.evaluate([i], rows[i : i + 1], 2, 3) for i in range(_AGENTS)]
+        alone = [evaluate([i], rows[i : i + 1], 2, 3) for i in range(_AGENTS)]
         expected = np.concatenate([values for values in alone if values is not None])
         where = f"{name}.evaluate"
         require(np.array_equal(evaluated, expected), where, "depends on who shares the batch")

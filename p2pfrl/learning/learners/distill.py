@@ -35,5 +35,5 @@ def check_payload(task: Task, option: str, given: object, default: object, paylo
     Raises:
         ScenarioError: `given` is not the default, and the run's payload is not `payload`.
     """
-    if given != default and task.tells != payload:
+    if given != default and task.offer != payload:
         raise ScenarioError([f'learner.{option}: needs exchange.payload = "{payload}"'])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
@@ -19,13 +20,22 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Step
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Exchange,
+    Learner,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
+from p2pfrl.learning.learners.evaluation import Greedy
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
 from p2pfrl.learning.policies import Categorical
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
-from p2pfrl.learning.rollout import evaluate
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +132,7 @@ _AHEAD, _AFTER, _STEPS = "dqn_target", "dqn_after", "dqn_steps"
 """State arrays: the target network `(b, stride)`; Q as the last update left it `(b, stride)`; gradient steps `(b,)`."""
 
 
-class DQNStack(Stack):
+class DQNStack(Stack, Exchange):
     """DQN bound to a task.
 
     Args:
@@ -161,9 +171,10 @@ class DQNStack(Stack):
             takes_corrections=True,
         )
         self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
-        self.distillation = None
-        if task.tells == LOGITS:
-            self.distillation = Distillation(
+        self.evaluator = Greedy(self.network, self.policy, task.evaluator)
+        self.exchange, self.distillation = self, None
+        if task.offer == LOGITS:
+            self.exchange = self.distillation = Distillation(
                 learner.distill, self.network, task.simulator, task.seed
             )
 
@@ -179,7 +190,7 @@ class DQNStack(Stack):
                     f"learner.capacity: must hold learn_start and an update (steps x instances); got {learner.capacity}"
                 ]
             )
-        if self.task.tells == TRANSITIONS and learner.share.count > learner.steps * instances:
+        if self.task.offer == TRANSITIONS and learner.share.count > learner.steps * instances:
             raise ScenarioError(
                 [
                     f"learner.share.count: an update has steps x instances = {learner.steps * instances} transitions"
@@ -385,36 +396,17 @@ class DQNStack(Stack):
         self._gradient(sample, ahead, rows, gradient)
         return gradient
 
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of each row, at least `episodes` of each; None without an evaluator."""
-        if self.task.evaluator is None:
-            return None
-        return evaluate(
-            self.network,
-            self.policy,
-            self.task.evaluator,
-            parameters,
-            agents=agents,
-            episodes=episodes,
-            index=index,
-        )
-
-    def told(self, name: str) -> int:
-        """Return how many numbers are told: transitions, or chances of actions in public states."""
-        if name == TRANSITIONS:
-            return self.learner.share.count * self.replay.width
-        if name == LOGITS and self.distillation is not None:
-            return self.distillation.size
-        raise ScenarioError([f"exchange.payload: this learner has no {name} to send"])
-
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return transitions of the last update, or chances of actions in public states."""
-        if name == LOGITS and self.distillation is not None:
-            return self.distillation.tell(parameters)
+    @override
+    def offer_size(self, name: str) -> int | None:
         if name != TRANSITIONS:
-            raise KeyError(name)
+            return super().offer_size(name)
+        return self.learner.share.count * self.replay.width
+
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return transitions of the last update, as `share` chooses them."""
+        if name != TRANSITIONS:
+            return super().offer(name, agent, parameters, state)
         share, rows = self.learner.share, self.replay.fresh(state, self.traits.min_steps)
         if share.select == "td_error":
             ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
@@ -426,15 +418,12 @@ class DQNStack(Stack):
             rows = rows[np.argsort(error, kind="stable")]
         return rows[-share.count :].ravel()
 
-    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Put others' transitions into the buffer; or learn from a mixture of policies from now on."""
-        if name == TRANSITIONS:
-            self.replay.take(state, received)
-        elif name == LOGITS and self.distillation is not None:
-            for probabilities in received.values():
-                self.distillation.take(state, probabilities)
-        else:
-            raise KeyError(name)
+    @override
+    def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Put others' transitions into the buffer."""
+        if name != TRANSITIONS:
+            super().receive(name, agent, state, received)
+        self.replay.receive(state, received)
 
 
 def _note(step: Step, returns: list[list[float]], measures: dict[str, NDArray[np.float64]]) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.descent import Plan
 from p2pfrl.learning.learners.base import Task
-from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.on_policy import OnPolicyStack
 from p2pfrl.learning.natural import NaturalDescent, Trust
 from p2pfrl.learning.networks import Activation, Network
@@ -16,6 +14,9 @@ from p2pfrl.learning.optimizers import SGD
 
 class NaturalStack(OnPolicyStack):
     """Natural policy gradients of a population.
+
+    It distills nothing: distributions would be learned along plain gradients, with steps for
+    natural ones.
 
     Args:
         task: with a simulator.
@@ -33,7 +34,7 @@ class NaturalStack(OnPolicyStack):
         trust: Trust,
         activation: Activation,
     ) -> None:
-        super().__init__(task, build, SGD(trust.lr), plan, Distill())
+        super().__init__(task, build, SGD(trust.lr), plan, distill=None)
         self._descent = NaturalDescent(
             self.network,
             self.policy,
@@ -43,11 +44,3 @@ class NaturalStack(OnPolicyStack):
             trust=trust,
             activation=activation,
         )
-
-    def told(self, name: str) -> int | None:
-        """Refuse every name: distributions would be learned along plain gradients, with steps for natural ones.
-
-        Raises:
-            ScenarioError: always.
-        """
-        raise ScenarioError([f"exchange.payload: learner 'deep_npg' has no {name} to send"])

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
@@ -16,7 +17,18 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.softmax import log_softmax, natural
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Exchange,
+    Learner,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
 from p2pfrl.learning.rollout import play
@@ -107,7 +119,7 @@ class NPG(SoftmaxPG):
 _Field = Callable[[Array], Slope]
 
 
-class SoftmaxStack(Stack):
+class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
     """Softmax policies of a population."""
 
     error_is = "value lost against one's own best"
@@ -130,6 +142,7 @@ class SoftmaxStack(Stack):
                 ]
             )
         self.sought = Sought(learner.gamma, learner.entropy)
+        self.evaluator = self.exchange = self.objective = self
         self.traits = Traits(
             layout=Layout((Tensor("actor", self.shape),), "float64"),
             min_steps=learner.steps * (1 if learner.exact else self._count),
@@ -156,14 +169,15 @@ class SoftmaxStack(Stack):
         """Return what the last gradient saw of the states, `(b, S)`: nothing yet."""
         return {_VISITS: np.zeros((len(agents), self.shape[0]))}
 
-    def told(self, name: str) -> int | None:
-        """Return how many numbers a gradient and the frequencies of states are.
+    @override
+    def offer_size(self, name: str) -> int | None:
+        """Return how many numbers a gradient and the frequencies of states have.
 
         Raises:
             ScenarioError: another name, or the gradient is a natural one already.
         """
         if name != FISHER:
-            return super().told(name)
+            return super().offer_size(name)
         if self.learner.is_natural:
             raise ScenarioError(
                 [
@@ -173,10 +187,11 @@ class SoftmaxStack(Stack):
             )
         return int(self.layout.size + self.shape[0])
 
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return the gradient of -J, and how often each state was visited, as the update left them."""
         if name != FISHER:
-            return super().tell(name, agent, parameters, state)
+            return super().offer(name, agent, parameters, state)
         return np.concatenate(
             [np.asarray(state["gradient"])[0, : self.layout.size], np.asarray(state[_VISITS])[0]]
         )

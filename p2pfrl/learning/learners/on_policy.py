@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,13 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import Batch, Outcome, Pooled, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
+from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
-from p2pfrl.learning.rollout import Rollout, collect, evaluate
+from p2pfrl.learning.rollout import Rollout, collect
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ else:
     torch = LazyModule("torch")
 
 
-class OnPolicyStack(Stack):
+class OnPolicyStack(Stack, Pooled):
     """A learner on fresh experience, bound to a task.
 
     Args:
@@ -37,7 +38,7 @@ class OnPolicyStack(Stack):
         build: makes the network from (inputs, policy outputs, has log std).
         optimizer: of all parameters.
         plan: how an update uses its rollout.
-        distill: how it learns from a mixture of policies, with payload "logits".
+        distill: how it learns from a mixture of policies, with payload "logits"; None: it does not.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class OnPolicyStack(Stack):
         build: Callable[[int, int, bool], Network],
         optimizer: Optimizer,
         plan: Plan,
-        distill: Distill,
+        distill: Distill | None,
     ) -> None:
         if task.simulator is None:
             raise ScenarioError(
@@ -60,10 +61,16 @@ class OnPolicyStack(Stack):
         self.network = build(
             task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std
         )
-        check_payload(task, "distill", distill, Distill(), LOGITS)
         self.distillation = None
-        if task.tells == LOGITS:
-            self.distillation = Distillation(distill, self.network, task.simulator, task.seed)
+        if distill is not None:
+            check_payload(task, "distill", distill, Distill(), LOGITS)
+            if task.offer == LOGITS:
+                self.distillation = Distillation(distill, self.network, task.simulator, task.seed)
+                self.exchange = self.distillation
+        self.evaluator = GreedyAndDivergence(
+            self.network, self.policy, task.evaluator, task.simulator
+        )
+        self.pooled = self
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         if not fixed_steps and instances != 1:
@@ -140,55 +147,6 @@ class OnPolicyStack(Stack):
         packed = np.concatenate(transitions).reshape(1, -1, o + w + 3)
         streams = Streams.of(self.task.seed, [0], Purpose.POOL, index)
         return float(self._descent.learn(parameters, state, packed, streams)[0])
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of each row, at least `episodes` of each; None without an evaluator."""
-        if self.task.evaluator is None:
-            return None
-        return evaluate(
-            self.network,
-            self.policy,
-            self.task.evaluator,
-            parameters,
-            agents=agents,
-            episodes=episodes,
-            index=index,
-        )
-
-    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
-        """Return the mean over agents of KL(pi_i || pi_mean) on the agent's own current observations."""
-        obs = self.simulator.observe(agents, {**state})
-        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=parameters.dtype)
-        mean = np.broadcast_to(parameters.mean(axis=0), parameters.shape)
-        heads = []
-        for rows in (parameters, mean):
-            out = np.empty((len(rows), self.network.outputs, x.shape[2]), dtype=rows.dtype)
-            self.network.forward(rows, x, out, self.network.chains[:1])
-            heads += [out[:, : self.policy.outputs], self.network.log_std(rows)]
-        return float(self.policy.divergence(*heads).mean())
-
-    def told(self, name: str) -> int | None:
-        """Return how many chances of actions in public states are told."""
-        return (
-            self.distillation.size
-            if name == LOGITS and self.distillation is not None
-            else super().told(name)
-        )
-
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return the chances of actions in public states."""
-        if name != LOGITS or self.distillation is None:
-            raise KeyError(name)
-        return self.distillation.tell(parameters)
-
-    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Learn from a mixture of policies from now on."""
-        if name != LOGITS or self.distillation is None:
-            raise KeyError(name)
-        for probabilities in received.values():
-            self.distillation.take(state, probabilities)
 
     def _outcome(
         self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]

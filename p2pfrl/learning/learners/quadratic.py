@@ -15,7 +15,17 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Learner,
+    Objective,
+    Outcome,
+    Pooled,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 
 _Matrix = NDArray[np.float64]
 _CACHE = 2**17  # numbers of one chunk's matrices: 1 MiB
@@ -68,10 +78,10 @@ class Quadratic(Learner):
         return QuadraticStack(self, task)
 
 
-class QuadraticStack(Stack):
+class QuadraticStack(Stack, Objective, Pooled):
     """A population of quadratics. Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit."""
 
-    pooled = MappingProxyType({"steps": 1})
+    pooled_options = MappingProxyType({"steps": 1})
 
     def __init__(self, learner: Quadratic, task: Task) -> None:
         self.learner = learner
@@ -95,6 +105,7 @@ class QuadraticStack(Stack):
             gives_gradients=True,
             gives_returns=False,
         )
+        self.objective = self.pooled = self
 
     @cached_property
     def x_star(self) -> _Matrix:

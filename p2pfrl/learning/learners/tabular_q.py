@@ -9,13 +9,25 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.options import Rule
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Exchange,
+    Learner,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.behaviors import RULES, Behavior, Generative
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.rollout import play
@@ -63,7 +75,7 @@ class TabularQ(Learner):
         return TabularQStack(self, task)
 
 
-class TabularQStack(Stack):
+class TabularQStack(Stack, Evaluator, Exchange, Objective):
     """Q-learning of a population."""
 
     def __init__(self, learner: TabularQ, task: Task) -> None:
@@ -83,6 +95,7 @@ class TabularQStack(Stack):
             arrays=(*task.arrays, VISITS),
             gives_returns=not learner.behavior.is_generative,
         )
+        self.evaluator = self.exchange = self.objective = self
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return zeros `(b, stride)`, or every agent's own uniform numbers."""
@@ -98,13 +111,9 @@ class TabularQStack(Stack):
         """Return the environments, one row each; none where samples come from a generative simulator."""
         return {} if self.learner.behavior.is_generative else self.simulator.init(agents)
 
-    def told(self, name: str) -> int | None:
-        """Return how many visits there are to tell.
-
-        Raises:
-            ScenarioError: another name.
-        """
-        return self.layout.size if name == VISITS else super().told(name)
+    @override
+    def offer_size(self, name: str) -> int | None:
+        return self.layout.size if name == VISITS else super().offer_size(name)
 
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` steps; the loss is the mean squared difference between target and table."""

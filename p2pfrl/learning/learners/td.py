@@ -15,7 +15,16 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Learner,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 
 _BLOCK = 2**16  # samples that are drawn at once, all agents together
@@ -66,7 +75,7 @@ class TD(Learner):
         return TDStack(self, task)
 
 
-class TDStack(Stack):
+class TDStack(Stack, Objective):
     """Policy evaluation of a population."""
 
     def __init__(self, learner: TD, task: Task) -> None:
@@ -86,6 +95,7 @@ class TDStack(Stack):
             gives_gradients=True,
             gives_returns=False,
         )
+        self.objective = self
         if task.gradient_only and learner.steps != 1:
             raise ScenarioError(
                 [

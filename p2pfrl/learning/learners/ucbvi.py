@@ -10,13 +10,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.base import Batch, Learner, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Exchange,
+    Learner,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 
 STATISTICS, NEWS = "statistics", "news"
@@ -24,14 +36,14 @@ STATISTICS, NEWS = "statistics", "news"
 
 @rule
 class UCBVI(Learner):
-    """Play episodes of H steps by the greedy policy of the common Q(h, s, a); tell sums over them when there is news.
+    """Play episodes of H steps by the greedy policy of the common Q(h, s, a); send sums over them when there is news.
 
     With payload "statistics", aggregator "optimistic" and gate "news" this is Fed-UCBVI. There is
     news where an episode went through (h, s, a) whose count has doubled since the last
     synchronization: agent i's own, n_i >= 2 n_i(then), while the count of all agents is below S_0 =
     14 epsilon T H M + 182 M beta, else, as agent i must guess, M (n_i - n_i(then)) + n >= 2 n. M is
     the number of agents, beta = log(6 S A H / delta) + log(6 e (2 T + 1)). At stage h > 0 of a
-    synchronization nobody plays, and all tell n_i and n_i-weighted r_i + P_i V, P_i V, P_i V^2.
+    synchronization nobody plays, and all send n_i and n_i-weighted r_i + P_i V, P_i V, P_i V^2.
 
     Rewards must lie in [0, 1]. The environment's time limit is not used; after an episode's end
     nothing is earned. Measures: `regret`, the sum over an agent's episodes of V*_i - V_i of the
@@ -91,7 +103,7 @@ class _Seen:
 
     counts: Array
     rewards: Array
-    told: Array
+    sent: Array
 
 
 def _numbers(state: State, name: str) -> Array:
@@ -99,7 +111,7 @@ def _numbers(state: State, name: str) -> Array:
     return np.asarray(state[name], dtype=np.float64)
 
 
-class UCBVIStack(Stack):
+class UCBVIStack(Stack, Evaluator, Exchange, Objective):
     """Episodes of a population."""
 
     error_is = "value lost against one's own best"
@@ -134,6 +146,7 @@ class UCBVIStack(Stack):
             arrays=task.arrays,
             only_payload=STATISTICS,
         )
+        self.evaluator = self.exchange = self.objective = self
         self._limit = learner.threshold(task.agents, self._size[1] * self._size[2])
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
@@ -143,12 +156,12 @@ class UCBVIStack(Stack):
         return rows
 
     def init(self, agents: Sequence[int]) -> State:
-        """Return counts, sums of rewards, counts when told, (regret, synchronizations, last stage), news; all zero."""
+        """Return counts, sums of rewards, counts when sent, (regret, synchronizations, last stage), news; all zero."""
         b, (_, states, _) = len(agents), self._size
         return {
             "counts": np.zeros((b, *self._size, states)),
             "rewards": np.zeros((b, *self._size)),
-            "told": np.zeros((b, *self._size)),
+            "sent": np.zeros((b, *self._size)),
             "tallies": np.zeros((b, 3)),
             NEWS: np.zeros((b, 1)),
         }
@@ -167,10 +180,10 @@ class UCBVIStack(Stack):
         """Play an episode per instance, at stage 0; the loss is what the policy's value falls short of V*."""
         common, state = self._common(batch.parameters), batch.state
         agents = np.asarray(batch.agents, dtype=np.intp)
-        seen = _Seen(*(_numbers(state, name) for name in ("counts", "rewards", "told")))
+        seen = _Seen(*(_numbers(state, name) for name in ("counts", "rewards", "sent")))
         news, tallies = _numbers(state, NEWS), _numbers(state, "tallies")
         is_asked = common.stage > 0
-        seen.told[is_asked] = seen.counts[is_asked].sum(axis=-1)
+        seen.sent[is_asked] = seen.counts[is_asked].sum(axis=-1)
         tallies[:, 1] += (common.stage == 1) & (tallies[:, 2] != 1)
         tallies[:, 2] = common.stage
         news[:, 0] = is_asked
@@ -210,7 +223,7 @@ class UCBVIStack(Stack):
             cell: tuple[Any, ...] = (row, h, here, action)
             np.add.at(seen.counts, (*cell, found), 1.0)
             np.add.at(seen.rewards, cell, reward)
-            now, before, everyone = seen.counts[cell].sum(axis=-1), seen.told[cell], common.n[cell]
+            now, before, everyone = seen.counts[cell].sum(axis=-1), seen.sent[cell], common.n[cell]
             own = (everyone < self._limit) & (now >= 2 * before)
             guess = (everyone >= self._limit) & (self.task.agents * (now - before) >= everyone)
             is_new |= own | guess
@@ -219,12 +232,13 @@ class UCBVIStack(Stack):
             here = found
         return np.asarray(is_new.any(axis=1)), earned
 
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
         """Return whether there is news, `(1,)`; or n, n Q, n P V and n P V^2 of the stage, `(4 S A,)`, zeros at 0."""
         if name == NEWS:
             return np.array(state[NEWS][0], dtype=np.float64)
         if name != STATISTICS:
-            return super().tell(name, agent, parameters, state)
+            return super().offer(name, agent, parameters, state)
         common = self._common(parameters)
         h = int(common.stage[0]) - 1
         if h < 0:
@@ -239,14 +253,10 @@ class UCBVIStack(Stack):
         sums = (counts.sum(axis=-1), np.asarray(state["rewards"][0, h]) + ahead, ahead, square)
         return np.concatenate([part.ravel() for part in sums])
 
-    def told(self, name: str) -> int | None:
-        """Return how many numbers each of the two is.
-
-        Raises:
-            ScenarioError: another name.
-        """
+    @override
+    def offer_size(self, name: str) -> int | None:
         sizes = {NEWS: 1, STATISTICS: 4 * self._size[1] * self._size[2]}
-        return sizes[name] if name in sizes else super().told(name)
+        return sizes[name] if name in sizes else super().offer_size(name)
 
     def _values(self, agents: Numbers, best: Numbers) -> Array:
         """Return the value `(b,)` of policies `(b, H, S)` from the start distributions of their agents."""

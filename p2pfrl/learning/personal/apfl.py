@@ -41,7 +41,7 @@ class APFL(Personal):
 
     def task(self, task: Task) -> Task:
         """Return the task without the run's correction."""
-        return replace(task, correction=Uncorrected(), gradient_only=False, tells=None)
+        return replace(task, correction=Uncorrected(), gradient_only=False, offer=None)
 
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Train v by what an update of the mixture does."""

@@ -14,12 +14,23 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Task
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Exchange,
+    Objective,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Wrapped,
+)
 
 Prepare = Callable[[Task], Stack]
 """Binds the scenario's learner to a task, environments included: each call gives environments of their own."""
@@ -114,7 +125,7 @@ PART = "personal"
 _PREFIX = f"{PART}."
 
 
-class PersonalStack(Stack):
+class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
     """The shared half of a row comes first, laid out as it would be alone; then the personal half, likewise.
 
     `returns` and `loss` of an update are those of the shared training, which rules of the exchange
@@ -129,7 +140,8 @@ class PersonalStack(Stack):
     """
 
     def __init__(self, rule: Personal, shared: Stack, own: Stack) -> None:
-        self._rule, self._shared, self._own = rule, shared, own
+        super().__init__(shared)
+        self._rule, self._own = rule, own
         tensors = shared.layout.tensors
         copies = [replace(tensor, name=_PREFIX + tensor.name) for tensor in tensors]
         copies[0] = replace(copies[0], aligned=True)
@@ -139,18 +151,19 @@ class PersonalStack(Stack):
             min_steps=shared.traits.min_steps * (1 + rule.further),
             personal=(*shared.traits.personal, PART),
         )
-        self.error_is = shared.error_is
+        self.evaluator = self.exchange = self.objective = self
+        self.error_is, self.pooled = shared.objective.error_is, None
         self._width = shared.layout.stride
         assert self.layout.offsets[len(tensors)] == self._width
 
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`: both models begin at one point."""
-        start = self._shared.start(agents, same=same)
+        start = self.inner.start(agents, same=same)
         return self._join(start, start)
 
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of both trainings."""
-        state = self._shared.init(agents)
+        state = self.inner.init(agents)
         own = self._own.init(agents) | self._kept(len(agents)) if self._rule.keeps_state else {}
         return state | {_PREFIX + name: values for name, values in own.items()}
 
@@ -158,7 +171,7 @@ class PersonalStack(Stack):
         """Train the shared model, then the personal one."""
         start, own = self._split(batch.parameters)
         state, own_state = self._states(batch.state)
-        shared = self._shared.update(Batch(batch.agents, batch.index, self._aligned(start), state))
+        shared = self.inner.update(Batch(batch.agents, batch.index, self._aligned(start), state))
 
         def update(rows: Vector, kept: State, later: int) -> Outcome:
             index = [number + later for number in batch.index]
@@ -183,46 +196,44 @@ class PersonalStack(Stack):
         """Return the mean greedy return `(b,)` of each agent's personal model."""
         shared, own = self._split(parameters)
         rows = self._aligned(self._rule.model(own, shared))
-        return self._shared.evaluate(agents, rows, episodes, index)
+        return self.inner.evaluator.evaluate(agents, rows, episodes, index)
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean of the shared models, as if it were everyone's personal one too."""
-        mean = self._shared.average(agents, self._split(parameters)[0])
+        mean = self.inner.evaluator.average(agents, self._split(parameters)[0])
         return self._join(mean, mean)
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
         """Return how far the shared policies are apart."""
-        return self._shared.divergence(
+        return self.inner.evaluator.divergence(
             agents, self._aligned(self._split(parameters)[0]), self._states(state)[0]
         )
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return objective and error of the shared models."""
-        return self._shared.error(self._split(parameters)[0])
+        return self.inner.objective.error(self._split(parameters)[0])
 
-    def tell(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return what the shared training tells."""
-        return self._shared.tell(
-            name, agent, self._aligned(self._split(parameters)[0]), self._states(state)[0]
-        )
-
-    def take(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Let the shared training take what others sent."""
-        own = {key: values for key, values in state.items() if not key.startswith(_PREFIX)}
-        own |= {
-            key: values[:, : self._width]
-            for key, values in own.items()
-            if key in self.traits.arrays
-        }
-        self._shared.take(name, agent, own, received)
-
-    def told(self, name: str) -> int | None:
-        """Return how many numbers the shared training tells."""
-        return self._shared.told(name)
-
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return the learner's instance."""
-        return self._shared.problem()
+        return self.inner.objective.problem()
+
+    @override
+    def offer_size(self, name: str) -> int | None:
+        return self.inner.exchange.offer_size(name)
+
+    @override
+    def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
+        """Return what the shared training offers."""
+        rows = self._aligned(self._split(parameters)[0])
+        return self.inner.exchange.offer(name, agent, rows, self._states(state)[0])
+
+    @override
+    def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
+        """Let the shared training learn from the vectors of others."""
+        own = {key: values for key, values in state.items() if not key.startswith(_PREFIX)}
+        arrays = self.traits.arrays
+        own |= {key: values[:, : self._width] for key, values in own.items() if key in arrays}
+        self.inner.exchange.receive(name, agent, own, received)
 
     def _kept(self, rows: int) -> State:
         """Return the arrays that the personal training keeps beside its parameters, zeros at first."""
@@ -239,7 +250,7 @@ class PersonalStack(Stack):
 
     def _aligned(self, half: Vector) -> Vector:
         """Return a copy that lies in memory as the learner's own rows would."""
-        rows = self._shared.layout.zeros(len(half))
+        rows = self.inner.layout.zeros(len(half))
         rows[:] = half
         return rows
 

@@ -39,7 +39,7 @@ class Ditto(Personal):
 
     def task(self, task: Task) -> Task:
         """Return the task with the pull toward theta in place of the run's correction."""
-        return replace(task, correction=Prox(mu=self.lambda_), gradient_only=False, tells=None)
+        return replace(task, correction=Prox(mu=self.lambda_), gradient_only=False, offer=None)
 
     def check(self, task: Task, own: Stack) -> Sequence[str]:
         """Refuse learners whose steps are no gradient steps."""

@@ -115,23 +115,24 @@ def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield ("exchange", "payload"), reason
     if not MODES[scenario.mode].pools:
         return
-    if type(stack).collect is Stack.collect:
+    if stack.pooled is None:
         reason = (
             f"learner {learner!r} cannot learn from the transitions of others: not in mode pooled"
         )
         yield ("mode",), reason
-    for option, value in stack.pooled.items():
+        return
+    for option, value in stack.pooled.pooled_options.items():
         if (got := getattr(scenario.learner, option)) != value:
             yield ("learner", option), f"must be {value} in mode pooled, got {got}"
 
 
 def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield that the learner does not tell what a gate or a payload asks of it."""
-    payload, tells = PAYLOADS[scenario.exchange.payload], scenario.gate.tells
-    if payload.tells is not None and payload.is_for(scenario.mode):
-        for line in _untold(stack, payload.tells):
+    """Yield that the learner does not offer the vector that a payload sends or a gate reads."""
+    payload, offer = PAYLOADS[scenario.exchange.payload], scenario.gate.offer
+    if payload.offer is not None and payload.is_for(scenario.mode):
+        for line in _missing(stack, payload.offer):
             yield ("exchange", "payload"), line.removeprefix("exchange.payload: ")
-    if tells is not None and _untold(stack, tells):
+    if offer is not None and _missing(stack, offer):
         gate, learner = kind_of("gates", scenario.gate), kind_of("learners", scenario.learner)
         reason = (
             f"{gate!r} opens when the learner says so, and {learner!r} never does: use another gate"
@@ -139,10 +140,10 @@ def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         yield ("gate",), reason
 
 
-def _untold(stack: Stack, name: str) -> tuple[str, ...]:
-    """Return why the learner has nothing of this name to tell; empty where it has."""
+def _missing(stack: Stack, name: str) -> tuple[str, ...]:
+    """Return why the learner offers nothing of this name; empty where it does."""
     try:
-        stack.told(name)
+        stack.exchange.offer_size(name)
     except ScenarioError as error:
         return tuple(error.problems)
     return ()

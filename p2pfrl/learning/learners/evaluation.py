@@ -1,0 +1,77 @@
+"""The evaluation of networks by their greedy policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.learners.base import Evaluator, State
+from p2pfrl.learning.networks import Network
+from p2pfrl.learning.policies import Policy
+from p2pfrl.learning.rollout import evaluate
+
+
+class Greedy(Evaluator):
+    """Plays greedy episodes.
+
+    Args:
+        network: of every agent.
+        policy: what the network's outputs mean.
+        evaluator: the environments; None: nothing is evaluated.
+    """
+
+    def __init__(self, network: Network, policy: Policy, evaluator: Simulator | None) -> None:
+        self._network = network
+        self._policy = policy
+        self._evaluator = evaluator
+
+    @override
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        if self._evaluator is None:
+            return None
+        return evaluate(
+            self._network,
+            self._policy,
+            self._evaluator,
+            parameters,
+            agents=agents,
+            episodes=episodes,
+            index=index,
+        )
+
+
+class GreedyAndDivergence(Greedy):
+    """Plays greedy episodes, and compares policies on what the agents observe.
+
+    Args:
+        network: of every agent.
+        policy: what the network's outputs mean.
+        evaluator: the environments of evaluation; None: nothing is evaluated.
+        simulator: the environments of training.
+    """
+
+    def __init__(
+        self, network: Network, policy: Policy, evaluator: Simulator | None, simulator: Simulator
+    ) -> None:
+        super().__init__(network, policy, evaluator)
+        self._simulator = simulator
+
+    @override
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
+        """Return the mean over agents of KL(pi_i || pi_mean) on the agent's own current observations."""
+        obs = self._simulator.observe(agents, {**state})
+        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=parameters.dtype)
+        mean = np.broadcast_to(parameters.mean(axis=0), parameters.shape)
+        heads = []
+        for rows in (parameters, mean):
+            out = np.empty((len(rows), self._network.outputs, x.shape[2]), dtype=rows.dtype)
+            self._network.forward(rows, x, out, self._network.chains[:1])
+            heads += [out[:, : self._policy.outputs], self._network.log_std(rows)]
+        return float(self._policy.divergence(*heads).mean())
