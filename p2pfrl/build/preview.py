@@ -17,7 +17,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     """Return sizes, bytes and rates: the keys of `validate --json`.
 
     `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when
-    every payload is sent; no bytes are told for mode pooled, where experience travels. `lambda_2`
+    every payload is sent; bytes are not known in mode pooled, where experience travels. `lambda_2`
     and what follows from it are those of gossip, None in other modes. `edges` and `degree` are
     those of all rounds together; of the first, where every round is a fresh draw.
     """

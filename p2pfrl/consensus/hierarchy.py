@@ -26,7 +26,7 @@ def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
 
 
 class EdgeCoordinator(Coordinator):
-    """Aggregates its agents, and tells the cloud what became of the cloud's model.
+    """Aggregates its agents, and sends the cloud what became of the cloud's model.
 
     What it sends is what an agent would that went from the cloud's model to its own: the payload's
     vector, weighed by the environment steps of all updates behind it. Where there were none it

@@ -10,7 +10,7 @@ import numpy as np
 from p2pfrl.core.turn import Turn
 
 UNKNOWN = -sys.float_info.max
-"""The score of an agent that has nothing to tell, below every other."""
+"""The score of an agent for which it is not defined, below every other."""
 OF_RETURNS = ("return", "variance")
 """The scores that only agents have whose episodes end."""
 

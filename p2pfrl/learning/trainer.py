@@ -274,7 +274,7 @@ class Trainer:
             self.state[name][row] = values[0]
 
     def offer(self, agent: int, name: str) -> Vector:
-        """Return the vector `name` that the learner of `agent` offers, `(k,)`; its last transitions where it collects."""
+        """Return the vector `name` that the learner of `agent` offers, `(k,)`; where it collects, what it collected."""
         if name == TRANSITIONS and agent in self.transitions:
             return self.transitions[agent]
         row = self._rows[agent]

@@ -30,7 +30,7 @@ def bound_to(learner, problem=DISCRETE, agents=3):
 
 
 @pytest.mark.parametrize("name", list(LEARNERS))
-def test_chances_of_actions_in_public_states_are_told(name):
+def test_chances_of_actions_in_public_states_are_offered(name):
     bound = bound_to(LEARNERS[name])
     trainer = Trainer(bound, 3)
     offered = trainer.offer(1, "logits")

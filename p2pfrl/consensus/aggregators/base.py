@@ -49,7 +49,7 @@ class Aggregator(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """Returns, where agents tell them."""
+        """Returns, where the score is made of them."""
         return (Need.RETURNS,) if self.score in OF_RETURNS else ()
 
     @property
@@ -60,7 +60,7 @@ class Aggregator(Composable, ABC):
 
     @property
     def score(self) -> str | None:
-        """What agents must tell of themselves (exchange/scores.py); None: nothing."""
+        """Name of the score that agents send along (exchange/scores.py); None: they send none."""
         return None
 
     def bind(self, lr: float) -> Aggregator:

@@ -23,7 +23,7 @@ _FLOOR = 1e-3
 class Mean(Aggregator):
     """sum_k w_k x_k with sum w = 1 over those that answered. McMahan et al., AISTATS 2017, arXiv 1602.05629.
 
-    An agent that has no return or variance to tell (it finished no episode, or only one) weighs as
+    An agent without a return or variance (it finished no episode, or only one) weighs as
     much as the others do on average.
 
     Attributes:

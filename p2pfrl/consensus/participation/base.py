@@ -30,7 +30,7 @@ class Standing(Stateful):
         seed: of the run.
         model: `(k,)` the coordinator's model now.
         samples: agent -> environment steps behind its last update.
-        scores: agent -> the score its last update told (`Participation.score`).
+        scores: agent -> the score of its last update (`Participation.score`).
         trained: agent -> the model that its last update started from (synchronous rounds).
         moves: ||x_k - x_(k-1)||^2 of the last models, newest first.
     """
@@ -53,7 +53,7 @@ class Participation(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """The score of a message, and returns, where agents tell them."""
+        """The score of a message, and returns, where it is made of them."""
         score = (Need.ONE_SCORE,) if self.score is not None else ()
         return (*score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
 
@@ -71,7 +71,7 @@ class Participation(Composable, ABC):
 
     @property
     def score(self) -> str | None:
-        """What agents must tell of themselves (exchange/scores.py); None: nothing."""
+        """Name of the score that agents send along (exchange/scores.py); None: they send none."""
         return None
 
     def misfit(self, agents: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Participation that looks at agents before it chooses: by their samples, by what they told, or in turn."""
+"""Participation that looks at agents before it chooses: by their samples, by their scores, or in turn."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class PowerOfChoice(Participation):
     """Of `candidates` that are drawn by samples, fraction x present that did worst: highest loss, or lowest return.
 
     Cho, Wang, Joshi, Towards understanding biased client selection in federated learning, AISTATS
-    2022, arXiv 2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is what
-    an agent's last update told. Whoever has told nothing yet comes first. A biased choice: it
-    speeds up early rounds and moves the fixed point.
+    2022, arXiv 2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is
+    the score of an agent's last update. Agents without one come first. A biased choice: it speeds
+    up early rounds and moves the fixed point.
 
     Attributes:
         fraction: of those present that are asked.
@@ -65,7 +65,7 @@ class PowerOfChoice(Participation):
 
     @property
     def score(self) -> str:
-        """Return what agents must tell."""
+        """The loss or the return."""
         return self.by
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:

@@ -35,7 +35,7 @@ class Edge(Coordinator):
 
     A link to the cloud that comes back brings a model: the one that was answered already is
     answered again, and of one that is newer than those of its rounds what became of the older one
-    counts as the answer. Where no cloud comes back it ends with what it has, and tells its agents.
+    counts as the answer. Where no cloud comes back it ends with what it has, and ends its agents.
 
     An edge that is started again goes on with the round that it was in. What it reported it sends
     again once the cloud, which has it back, sends its model again.

@@ -191,7 +191,7 @@ class Gossip(Stateful):
         return [*jump, Train()]
 
     def _catch_up(self) -> Sequence[Action]:
-        """Go to the round of who went on without us, and tell those of the one before that we leave it out."""
+        """Go to the round of the neighbors that are ahead, and send a skip to those of the round before it."""
         to = self._neighborhood.successors(self.round)
         ahead = max((self._newest.get(j, 0) for j in to), default=0) if self._newest else 0
         if ahead <= self.round:

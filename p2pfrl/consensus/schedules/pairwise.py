@@ -54,8 +54,7 @@ class Pairs(Stateful):
         me: id of this agent.
         neighborhood: whom it may ask.
         every: local updates per exchange.
-        rounds: exchanges after which it finishes; then it tells its neighbors, who do not ask it
-            any more.
+        rounds: exchanges after which it finishes; it says so to its neighbors, who ask it no more.
         patience: nanoseconds until a question is asked again.
         pick: whom to ask.
         available: whether it takes part in a round.
@@ -188,7 +187,7 @@ class Pairs(Stateful):
         return self._close(() if message.kind == SKIP else (message,), now)
 
     def _questioned(self, message: Message, now: int) -> Sequence[Action]:
-        """Move and tell from where, or refuse; a question that was asked before gets the answer it got before."""
+        """Move and answer with the parameters before, or refuse; a question that comes again gets its first answer."""
         asker, number = message.sender, (message.incarnation, message.round)
         answered, refused = self._answered.get(asker, _NEVER), self._refused.get(asker, _NEVER)
         if number < max(answered, refused):

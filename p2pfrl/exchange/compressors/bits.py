@@ -15,7 +15,7 @@ Integers = NDArray[np.integer]
 
 
 def width(values: int) -> int:
-    """Return how many bits tell `values` values apart.
+    """Return how many bits distinguish `values` values.
 
     >>> width(17)
     5

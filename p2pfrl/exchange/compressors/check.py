@@ -33,7 +33,7 @@ def check_compressor(rule: Compressor) -> None:
                 sent = frozen(np.multiply(vector, 1 + count, dtype=dtype))
                 turn = turn_of(0, sent, round=count)
                 call = lambda v=sent, t=turn, s=state: _plain(rule.encode(v, t, s))  # noqa: E731
-                data, told, state = pure(f"{name}.encode", call, [sent])
+                data, known_to_all, state = pure(f"{name}.encode", call, [sent])
                 raw, most = data.tobytes(), rule.limit(size, dtype.itemsize)
                 fits = len(raw) <= most
                 require(fits, f"{name}.limit", f"{len(raw)} bytes for {size} numbers, limit {most}")
@@ -47,7 +47,7 @@ def check_compressor(rule: Compressor) -> None:
                     assert received is not None
                     decoded = received
                 require_array(decoded, f"{name}.decode", (size,), dtype)
-                agrees = decoded.tobytes() == told.tobytes()
+                agrees = decoded.tobytes() == known_to_all.tobytes()
                 require(agrees, f"{name}.decode", "is not what the sender says receivers know")
                 if Need.EXACT_MESSAGES not in rule.breaks:
                     exact = np.array_equal(decoded, sent)

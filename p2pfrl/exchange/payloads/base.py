@@ -34,7 +34,7 @@ class Payload(Composable, ABC):
         modes: names of the modes where it means something; None: all.
         why: what it would mean elsewhere, for who tries.
         needs_gradient: local updates compute one gradient and take no step.
-        reveals_experience: it holds raw experience, and scenarios that choose it are told so.
+        reveals_experience: it holds raw experience; `validate` and `scenario` print a note where it is chosen.
         is_averaged: what is received is averaged with one's own; else the learner takes it.
         offer: name of the learner's vector that it sends, or sends along (`Exchange.offer`); None: it
             sends none.
