@@ -132,7 +132,7 @@ class Descent:
         streams: Streams,
         episodes: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
-        """Take the minibatch steps on `rows` and the moments in `state`, in place; return the mean loss `(b,)`.
+        """Take the minibatch steps on `rows` and `state`, in place; return the mean loss `(b,)`.
 
         Args:
             rows: `(b, stride)` parameters, aligned.
@@ -186,7 +186,10 @@ class Descent:
         gradient: Vector,
         guide: Vector | None = None,
     ) -> Vector:
-        """Write the loss's gradient into `gradient`; return the loss `(b,)`. Autograd sees the outputs only."""
+        """Write the loss's gradient into `gradient`; return the loss `(b,)`.
+
+        Autograd sees the network's outputs only.
+        """
         k, w = self.policy.outputs, self.policy.width
         o = columns.shape[1] - w - 3
         x = columns[:, :o]
@@ -262,7 +265,7 @@ class Descent:
         return weighted
 
     def _clip(self, gradient: Vector) -> None:
-        """Scale every row to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_ does."""
+        """Scale rows to a norm of at most max_grad_norm, as torch.nn.utils.clip_grad_norm_."""
         if self.plan.max_grad_norm:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
             gradient *= np.minimum(

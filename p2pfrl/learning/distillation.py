@@ -59,7 +59,10 @@ class Distillation(Exchange):
         self.size = self._states * spec.actions
 
     def init(self, rows: int) -> State:
-        """Return targets that say nothing: all zero. Public states are visited now: no rollout may be under way."""
+        """Return targets of zeros, which add nothing to the gradient.
+
+        Public states are visited now: no rollout may be under way.
+        """
         assert self.public.shape[1] == self._states
         return {TARGET: np.zeros((rows, self.size), dtype=np.float32)}
 
@@ -97,14 +100,14 @@ class Distillation(Exchange):
 
     @override
     def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Let the mixture of policies that arrived be the target from now on."""
+        """Take the mixture of policies that arrived as the target from now on."""
         if name != LOGITS:
             super().receive(name, agent, state, received)
         for probabilities in received.values():
             state[TARGET][0] = probabilities
 
     def add(self, rows: Vector, state: State, gradient: Vector) -> Vector:
-        """Add the gradient of the distillation loss to `(b, stride)`, in place; return the loss `(b,)`.
+        """Add the distillation loss's gradient to `(b, stride)`, in place; return the loss `(b,)`.
 
         The gradient by an output is coef T (pi_T - target) / states; a target of zeros adds
         nothing.
@@ -127,7 +130,7 @@ class Distillation(Exchange):
         return loss
 
     def _forward(self, rows: Vector) -> tuple[Vector, Vector]:
-        """Return the public states for every row, `(b, o, states)`, and log pi_T there, `(b, actions, states)`."""
+        """Return public states `(b, o, states)` and log pi_T there, `(b, actions, states)`."""
         x = np.ascontiguousarray(
             np.broadcast_to(self.public, (len(rows), *self.public.shape)), dtype=rows.dtype
         )

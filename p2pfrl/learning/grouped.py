@@ -70,8 +70,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         self._columns = [_columns(self.layout, stack.layout, k) for k, stack in enumerate(stacks)]
         self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return start parameters; with `same`, common tensors start as group 0's do."""
+        """Return start parameters; with `same`, common tensors start as those of group 0."""
         rows = self.layout.zeros(len(agents))
         for k, group in enumerate(self.groups):
             at = self._rows(agents, k)
@@ -86,8 +87,12 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
             self.layout.unpack(self.layout.pack(one[0], common), rows, common)
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the state of all groups, shapes of absent ones too; rows of agents of other groups stay zero."""
+        """Return the state of all groups, in every row.
+
+        A group's state stays zero in the rows of other groups' agents.
+        """
         state: State = {}
         for k, group in enumerate(self.groups):
             at = self._rows(agents, k)
@@ -99,8 +104,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
                 state[_prefix(k) + name] = whole
         return state
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Update each group's agents by its own learner."""
+        """Update each group's agents by the group's learner."""
         b, rows, state = len(batch.agents), batch.parameters, batch.state
         steps, loss = np.zeros(b, dtype=np.int64), np.zeros(b)
         returns: list[Sequence[float]] = [()] * b
@@ -122,10 +128,10 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
                 measures.setdefault(name, np.full(b, np.nan))[at] = values
         return Outcome(rows, state, steps, loss, returns, measures)
 
+    @override
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return of each row, in its agent's environment."""
         out = np.zeros(len(agents))
         for k, at, stack in self._present(agents):
             found = stack.evaluator.evaluate(
@@ -136,8 +142,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
             out[at] = found
         return out
 
+    @override
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean of the common tensors over all agents, and of a group's own over its agents."""
+        """Return the mean of common tensors over all agents, of others over their group's."""
         common = self.traits.common
         mean = self.layout.pack(super().average(agents, parameters), common)
         out = self.layout.zeros(len(agents))
@@ -149,8 +156,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         self.layout.unpack(mean, out, common)
         return out
 
+    @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
-        """Return the mean over agents of the divergence of a policy from the mean policy of its group."""
+        """Return the mean over agents of the divergence from their group's mean policy."""
         total = 0.0
         for k, at, stack in self._present(agents):
             rows, own = self._narrow(parameters, at, k), self._own_state(state, at, k)
@@ -160,8 +168,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
             total += found * len(at)
         return total / len(agents)
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error, where all groups have one problem and all tensors in common; else None."""
+        """Return (objective, error) where groups have one problem and no tensors of their own."""
         if self.traits.personal:
             return None
         found = {group.stack.objective.error(parameters) for group in self.groups}
@@ -195,8 +204,9 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         self.groups[k].stack.exchange.receive(name, agent, own, received)
         self._put_state(state, [0], k, own)
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return the learners' instances, under the names of their groups where these differ."""
+        """Return the learners' instances, named by group where they differ."""
         return merge([group.stack.objective.problem() for group in self.groups])
 
     def _rows(self, agents: Sequence[int], k: int) -> list[int]:
@@ -218,7 +228,7 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         return out
 
     def _widen(self, rows: Vector, at: Sequence[int], k: int, own: Vector) -> None:
-        """Write rows of group k's layout into the rows `at`; columns of other groups keep their values."""
+        """Write rows of group k into the rows `at`; columns of other groups keep their values."""
         where = np.asarray(at, dtype=np.intp)
         for wide, narrow in self._columns[k]:
             rows[where, wide] = own[:, narrow]
@@ -246,7 +256,7 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
 
 
 def merge(tables: Sequence[Mapping[str, NDArray[np.generic]]]) -> dict[str, NDArray[np.generic]]:
-    """Return one table of arrays of all groups: under "group0.name" and so on where groups differ."""
+    """Return one table of all groups' arrays, named "group0.name" and so on where they differ."""
     first = tables[0]
     if all(_is_equal(table, first) for table in tables[1:]):
         return dict(first)
@@ -295,7 +305,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
 
 
 def _layout(layouts: Sequence[Layout], *, may_differ: bool) -> Layout:
-    """Return the tensors that all layouts have by name and shape, then those of each that not all have."""
+    """Return the tensors that all layouts have by name and shape, then the others of each."""
     types = sorted({layout.dtype for layout in layouts})
     if len(types) > 1:
         raise ScenarioError([f"groups: learners of {' and '.join(types)} cannot share numbers"])

@@ -62,7 +62,7 @@ class Model:
             trainer.reset_moments(self.agent)
 
     def recall(self, name: str) -> Vector:
-        """Return the shared parts `(k,)` of the state array `name`, or else the learner's offer of that name."""
+        """Return the shared parts `(k,)` of the state array `name`, or the offer `name`."""
         if name not in self._trainer.stack.traits.arrays:
             return self._trainer.offer(self.agent, name)
         return self._layout.pack(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.learning.descent import Descent, Plan
@@ -47,7 +48,7 @@ class Linearized:
             self._slopes.append(slope)
 
     def push(self, change: Vector) -> Vector:
-        """Return how the outputs change, `(b, outputs, B)`, with a change `(b, stride)` of the parameters."""
+        """Return the outputs' change `(b, outputs, B)` with a parameters' change `(b, stride)`."""
         moved: Vector | None = None
         for depth, layer in enumerate(self._layers):
             weight, bias = layer.views(change)
@@ -59,7 +60,7 @@ class Linearized:
         return moved
 
     def pull(self, outputs: Vector, into: Vector) -> None:
-        """Write the derivative of sum(outputs' . the chain's outputs) into the chain's part of `into` `(b, stride)`."""
+        """Write the derivative of sum(outputs' . chain's outputs) into `into` `(b, stride)`."""
         delta, ones = outputs, np.ones((outputs.shape[2], 1), dtype=outputs.dtype)
         for depth in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[depth]
@@ -123,6 +124,7 @@ class NaturalDescent(Descent):
         self.trust = trust
         self.activation = activation
 
+    @override
     def _gradient(
         self,
         rows: Vector,
@@ -144,7 +146,7 @@ class NaturalDescent(Descent):
         return loss
 
     def _bounded(self, fisher: Fisher, part: str, direction: Vector) -> Vector:
-        """Shorten the actor's direction to the trust region; to nothing where that cannot be found."""
+        """Shorten the actor's direction to the trust region; to zero where none is found."""
         trust = self.trust
         if part != "actor" or not trust.max_kl:
             return direction
@@ -188,7 +190,7 @@ class Fisher:
         }
 
     def divergence(self, step: Vector) -> Vector:
-        """Return KL(old || new) `(b,)` of the policies, mean over samples, after the step from the parameters."""
+        """Return KL(old || new) `(b,)` of the policies after the step, mean over samples."""
         moved = self._network.layout.zeros(len(step))
         np.subtract(self._rows, step, out=moved)
         out = np.empty((len(step), self._network.outputs, self._samples), dtype=step.dtype)
@@ -218,7 +220,7 @@ class Fisher:
 
 
 def solve(fisher: Fisher, part: str, gradient: Vector, trust: Trust) -> Vector:
-    """Return w with (F + damping) w = g, row by row, after some steps of conjugate gradients from 0.
+    """Return w with (F + damping) w = g, by rows, after some conjugate gradient steps from 0.
 
     Hestenes, Stiefel, "Methods of conjugate gradients for solving linear systems", Journal of
     Research of the National Bureau of Standards 49, 1952.

@@ -59,7 +59,7 @@ class _Layer:
     outputs: int
 
     def views(self, rows: Vector) -> tuple[Vector, Vector]:
-        """Return weight `(b, outputs, inputs)` and bias `(b, outputs, 1)` as views of `(b, stride)` rows."""
+        """Return weight `(b, outputs, inputs)`, bias `(b, outputs, 1)`, as views of rows."""
         weight = rows[:, self.weight : self.weight + self.outputs * self.inputs]
         bias = rows[:, self.bias : self.bias + self.outputs]
         return weight.reshape(len(rows), self.outputs, self.inputs), bias[:, :, None]
@@ -175,7 +175,7 @@ class Network:
         )
 
     def start(self, rng: np.random.Generator) -> Vector:
-        """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 (policy), 1 (value); all else is zero.
+        """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 (policy), 1 (value).
 
         Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep
         linear neural networks, ICLR 2014, arXiv 1312.6120; the gains as in CleanRL.
@@ -190,14 +190,14 @@ class Network:
         return row
 
     def log_std(self, rows: Vector) -> Vector:
-        """Return log standard deviations, a view `(b, policy)` of `(b, stride)` rows; `(b, 0)` where there are none."""
+        """Return log standard deviations, a view `(b, policy)` of rows; else `(b, 0)`."""
         offset = self._offset.get("actor.log_std")
         return rows[:, :0] if offset is None else rows[:, offset : offset + self.policy]
 
     def forward(
         self, rows: Vector, x: Vector, out: Vector, chains: Sequence[Chain] | None = None
     ) -> None:
-        """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out` `(b, outputs, B)`.
+        """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out`.
 
         The hidden activations stay in the network's scratch memory until the next call: `backward`
         reads them.
@@ -219,7 +219,7 @@ class Network:
                 h = y
 
     def backward(self, rows: Vector, x: Vector, output_gradient: Vector, gradient: Vector) -> None:
-        """Write the gradient of the last `forward` (of all chains, on `rows` and `x`) into `gradient` `(b, stride)`.
+        """Write the gradient of the last `forward`, of all chains, into `gradient` `(b, stride)`.
 
         Args:
             rows: `(b, stride)` parameters.
@@ -247,7 +247,7 @@ class Network:
                     delta = under
 
     def _buffer(self, number: int, depth: int, *shape: int) -> Vector:
-        """Return scratch memory of `shape`, kept between calls: fresh pages cost more than small products."""
+        """Return scratch memory of `shape`; kept between calls, for fresh pages cost more."""
         size = math.prod(shape)
         memory = self._scratch.get((number, depth))
         if memory is None or len(memory) < size:

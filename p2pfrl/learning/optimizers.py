@@ -35,7 +35,7 @@ class Optimizer(Protocol):
         """Return the state before the first step."""
 
     def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
-        """Return a function that does one step on these very arrays, in place, each time it is called."""
+        """Return a function that takes one step on these very arrays, in place."""
 
 
 class Adam:

@@ -44,13 +44,13 @@ class Policy(Protocol):
         """Return the random numbers of a rollout, `(b, steps, width, instances)`."""
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
-        """Return actions `(b, width, m)` from `(b, k, m)` outputs, `(b, k)` log_std and one step's noise."""
+        """Return actions `(b, width, m)`, given outputs `(b, k, m)`, log std `(b, k)` and noise."""
 
     def greedy(self, head: Vector) -> Vector:
         """Return the most likely actions `(b, width, m)`."""
 
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
-        """Return what the environment takes: `(b, m)` integers, or `(b, m, a)` within the bounds."""
+        """Return the environment's actions: `(b, m)` integers or `(b, m, a)` in bounds."""
 
     def log_prob(
         self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
@@ -75,7 +75,7 @@ class Policy(Protocol):
         """Return KL(pi || other) `(b, B)`, to be differentiated."""
 
     def curvature(self, head: Vector, log_std: Vector, change: Vector) -> Vector:
-        """Return the Fisher information of the head, sample by sample, times a change of it, `(b, k, B)`."""
+        """Return the Fisher information of each sample's head times its change, `(b, k, B)`."""
 
 
 class Categorical:
@@ -92,7 +92,7 @@ class Categorical:
         return np.minimum(streams.uniform(steps, 1, instances).astype(np.float32), _BELOW_ONE)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
-        """Return the number of actions whose cumulated probability lies at or below the uniform number."""
+        """Return the number of actions with a cumulated probability up to the uniform number."""
         weights = np.exp(head - head.max(axis=1, keepdims=True))
         cumulated = np.add.accumulate(weights, axis=1)
         action = (cumulated[:, :-1] <= noise * cumulated[:, -1:]).sum(axis=1, keepdims=True)
@@ -177,7 +177,7 @@ class Gaussian:
     def log_prob(
         self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
     ) -> torch.Tensor:
-        """Return -sum_j (((a - mean) / std)^2 / 2 + log std + log(2 pi) / 2) of the action before it was clipped."""
+        """Return -sum_j (z_j^2 / 2 + log std + log(2 pi) / 2), z = (a - mean) / std."""
         z = (action - head) * torch.exp(-log_std)[:, :, None]
         return -(0.5 * z.square() + (log_std + _HALF_LOG_2PI)[:, :, None]).sum(dim=1)
 

@@ -77,14 +77,14 @@ class ReplayBuffer:
         filled += m
 
     def sample(self, state: State, rows: NDArray[np.intp], uniform: NDArray[np.float64]) -> Vector:
-        """Return transitions `(len(rows), B, width)` of the agents in `rows`, drawn by uniform numbers `(., B)`."""
+        """Return transitions `(q, B, width)` of q agents `rows`, by uniform numbers `(q, B)`."""
         held = np.minimum(counts(state)[rows], self.capacity)
         places = (uniform * held[:, None]).astype(np.int64)
         picked: Vector = state[ROWS][rows[:, None], places]  # type: ignore[assignment]
         return picked
 
     def fresh(self, state: State, count: int) -> Vector:
-        """Return the transitions `(count, width)` of the last update of the one agent in `state`, the newest last.
+        """Return the transitions `(count, width)` of the one agent's last update, newest last.
 
         Rows are absent (see `present`) where there have been fewer.
         """
@@ -97,13 +97,13 @@ class ReplayBuffer:
         return rows
 
     def present(self, rows: Vector) -> NDArray[np.bool_]:
-        """Return which of `(q, width)` rows are transitions that could have been: others are not taken in."""
+        """Return which of `(q, width)` rows are possible transitions: others are not taken in."""
         action, terminated = rows[:, -3], rows[:, -1]
         is_action = (action >= 0) & (action < self.actions) & (action == np.floor(action))
         return np.asarray(is_action & ((terminated == 0.0) | (terminated == 1.0)))
 
     def receive(self, state: State, received: Mapping[int, Vector]) -> None:
-        """Put in what others sent, by sender in ascending order, into the buffer of the one agent in `state`."""
+        """Put others' transitions into the one agent's buffer, by sender, ascending."""
         for sender in sorted(received):
             rows = received[sender].reshape(-1, self.width)
             rows = rows[self.present(rows)][-self.capacity :]

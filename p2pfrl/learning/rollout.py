@@ -69,7 +69,7 @@ def collect(
     steps: int,
     episodes: int | None = None,
 ) -> Rollout:
-    """Act for `steps` steps with the policies in `rows` `(b, stride)`; the simulator's `state` moves on in place.
+    """Act for `steps` steps with the policies in `rows` `(b, stride)`; `state` changes in place.
 
     With `episodes`, stop as soon as so many have finished; for one agent, since others would stop
     elsewhere.
@@ -141,7 +141,7 @@ def advantages(
     gamma: float,
     gae_lambda: float,
 ) -> Vector:
-    """Return A_t = delta_t + gamma lambda A_(t+1) within an episode, delta_t = r_t + gamma V(s_(t+1)) - V(s_t).
+    """Return A_t = delta_t + gamma lambda A_(t+1), delta_t = r_t + gamma V(s_(t+1)) - V(s_t).
 
     `next_value` is 0 where the episode terminated, the true successor's value where it was
     truncated. All `(b, T, m)`. Schulman, Moritz, Levine, Jordan, Abbeel, High-dimensional
@@ -216,7 +216,7 @@ def play(
     episodes: int,
     index: int,
 ) -> NDArray[np.float64]:
-    """Return the mean undiscounted return `(b,)` of ceil(episodes / instances) episodes of each instance.
+    """Return the mean undiscounted return `(b,)` of ceil(episodes / instances) per instance.
 
     Start states and noise are named by (seed, agent, index). An episode without end counts as it
     stands after 10,000 steps, or the environment's own limit if that is longer.

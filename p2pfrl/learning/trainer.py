@@ -129,7 +129,7 @@ class Trainer:
 
     @property
     def pending(self) -> tuple[int, ...]:
-        """Agents whose update has started and has neither been computed, committed nor cancelled, ascending."""
+        """Agents whose update has started, not computed, committed or cancelled, ascending."""
         return tuple(
             sorted(agent for agent, request in self._pending.items() if request.outcome is None)
         )
@@ -145,7 +145,7 @@ class Trainer:
         return view
 
     def write(self, agent: int, values: Vector) -> None:
-        """Set the agent's parameters `(stride,)`; an update under way keeps the ones it started from."""
+        """Set the agent's parameters `(stride,)`; an update under way keeps its own."""
         row = self.parameters[self._rows[agent]]
         request = self._pending.get(agent)
         if request is not None and request.frozen is None:
@@ -162,7 +162,10 @@ class Trainer:
         self._pending.pop(agent, None)
 
     def compute(self, agents: Iterable[int] | None = None) -> None:
-        """Compute the frozen updates of `agents`, by default all pending, as one batch in chunks of `Traits.chunk`."""
+        """Compute the frozen updates of `agents`, by default all pending, as one batch.
+
+        The batch is computed in chunks of `Traits.chunk` agents.
+        """
         wanted = self.pending if agents is None else tuple(sorted(agents))
         if not wanted:
             return
@@ -178,13 +181,13 @@ class Trainer:
         self._batches += 1
 
     def steps(self, agent: int) -> int:
-        """Return the environment steps of the agent's update, which has been computed and not yet committed."""
+        """Return the environment steps of the agent's update, which is computed, not committed."""
         request = self._pending[agent]
         assert request.outcome is not None, f"the update of agent {agent} has not been computed"
         return int(request.outcome.env_steps[request.position])
 
     def commit(self, agent: int) -> Update:
-        """End the agent's update: let its result count, and return it (computed now if it was not yet).
+        """End the agent's update: let its result count, and return it; compute it first if needed.
 
         Where the parameters were written while the update was under way, its change is added to
         what was written: theta <- theta + (result - start), as in asynchronous decentralized SGD
@@ -217,7 +220,7 @@ class Trainer:
         )
 
     def update(self, agents: Iterable[int]) -> dict[int, Update]:
-        """Freeze, compute and commit one update of each of `agents`; return them in ascending order of id."""
+        """Freeze, compute and commit one update of each of `agents`; return them in order of id."""
         wanted = sorted(agents)
         for agent in wanted:
             self.freeze(agent)
@@ -225,7 +228,7 @@ class Trainer:
         return {agent: self.commit(agent) for agent in wanted}
 
     def reset_moments(self, agent: int) -> None:
-        """Set the agent's optimizer moments and their step counts to zero (an update under way keeps its own)."""
+        """Set the agent's moments and step counts to zero; an update under way keeps its own."""
         for name in (*self.stack.traits.moments, *self.stack.traits.counts):
             self.state[name][self._rows[agent]] = 0
 
@@ -245,7 +248,7 @@ class Trainer:
             values[row] = snapshot.state[name]
 
     def save(self) -> Tree:
-        """Return everything, updates under way included, sharing its arrays: write it before going on."""
+        """Return everything, updates under way included. It shares the arrays: write it at once."""
         return {
             "parameters": self.parameters,
             "state": dict(self.state),
@@ -266,7 +269,10 @@ class Trainer:
         self._computed, self._batches = state["computed"]
 
     def reset(self, agent: int) -> None:
-        """Start the agent anew, with nothing learned; its update counter goes on: no random number comes twice."""
+        """Start the agent anew, with nothing learned.
+
+        Its update counter goes on, so that no random number comes twice.
+        """
         self.cancel(agent)
         row = self._rows[agent]
         self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
@@ -274,7 +280,7 @@ class Trainer:
             self.state[name][row] = values[0]
 
     def offer(self, agent: int, name: str) -> Vector:
-        """Return the vector `name` that the learner of `agent` offers, `(k,)`; where it collects, what it collected."""
+        """Return the learner's offer `name`, `(k,)`; where it collects, the last transitions."""
         if name == TRANSITIONS and agent in self.transitions:
             return self.transitions[agent]
         row = self._rows[agent]
@@ -282,7 +288,7 @@ class Trainer:
         return self.stack.exchange.offer(name, agent, self.parameters[row : row + 1], state)
 
     def receive(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
-        """Let the learner of `agent` learn from the vectors `name` of others, by sender."""
+        """Let the agent's learner learn from the vectors `name` of others, by sender."""
         row = self._rows[agent]
         state = {key: values[row : row + 1] for key, values in self.state.items()}
         self.stack.exchange.receive(name, agent, state, received)

@@ -65,7 +65,7 @@ class Correction(Composable):
 
     @property
     def reckons_with(self) -> tuple[str, float] | None:
-        """Return an option of the server optimizer and the value that it must have; None: it may be any."""
+        """Return (option, value) that the server optimizer must have; None: it may be any."""
         return None
 
     @property
@@ -84,7 +84,7 @@ class Correction(Composable):
         """
 
     def extra(self, turn: Turn) -> Vector | None:
-        """Return what travels beside the payload, `(extras k,)`, and remember it sent; None where nothing does."""
+        """Return what travels beside the payload, `(extras k,)`, and remember it; None: nothing."""
         return None
 
     def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
@@ -98,7 +98,7 @@ class Correction(Composable):
         return extra
 
     def point(self, model: Vector, previous: Vector) -> Vector:
-        """Return the point that a coordinator at `model`, which was at `previous`, lets agents train from."""
+        """Return the point from which agents train, given the coordinator's last two models."""
         return model
 
 

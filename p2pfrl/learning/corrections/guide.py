@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -36,10 +37,12 @@ class Guide(Correction):
     coef: float = Field(default=0.1, ge=0)
 
     @property
+    @override
     def weight(self) -> float:
-        """Return coef."""
+        """The coefficient."""
         return self.coef
 
+    @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
-        """The guide is the policy as it is now."""
+        """Take the policy as it is now as the guide."""
         memory.mark("guide")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
@@ -40,10 +41,12 @@ class Lookahead(Correction):
     alpha: float = Field(default=0.2, gt=0, le=1)
 
     @property
+    @override
     def reckons_with(self) -> tuple[str, float] | None:
-        """Return alpha, where it looks anywhere."""
+        """The coordinator's average weighs the newest gradient by alpha."""
         return ("alpha", self.alpha) if self.alpha < 1.0 else None
 
+    @override
     def point(self, model: Vector, previous: Vector) -> Vector:
         """Return the look-ahead point."""
         return model + ((1.0 - self.alpha) / self.alpha) * (model - previous)

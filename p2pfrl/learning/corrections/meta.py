@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rule import rule
@@ -49,12 +50,14 @@ class MAML(Correction):
     delta: float = Field(default=1e-3, gt=0)
 
     @property
+    @override
     def bends(self) -> bool:
-        """Return whether it looks ahead at all."""
+        """Whether alpha is above 0."""
         return self.alpha > 0
 
+    @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
-        """Replace the gradient by that of what comes after one more step."""
+        """Replace the gradient by that of f_i(w - alpha grad f_i(w))."""
         if not self.bends:
             return
         gradient[:] = after = again(_beside(rows, -self.alpha, gradient))

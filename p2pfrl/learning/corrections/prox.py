@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -34,11 +35,13 @@ class Prox(Correction):
     arrays: ClassVar[tuple[str, ...]] = ("anchor",)
     mu: float = Field(default=0.01, ge=0)
 
+    @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Pull toward the anchor."""
         if self.mu:
             gradient += self.mu * np.subtract(rows, state["anchor"])
 
+    @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
-        """Anchor at the parameters as they are now."""
+        """Take the parameters as they are now as the anchor."""
         memory.mark("anchor")

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -30,6 +31,7 @@ class Storm(Correction):
     arrays: ClassVar[tuple[str, ...]] = ("storm_estimate", "storm_point", "storm_steps")
     beta: float = Field(default=0.5, gt=0, le=1)
 
+    @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Replace the gradient by the estimate."""
         estimate, point, steps = (state[name] for name in self.arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -35,12 +36,17 @@ class ControlVariate(Correction):
     extras: ClassVar[int] = 1
     needs: ClassVar[Needs] = (*OF_VARIATES, Need.EXACT_MESSAGES, Need.MEMORY)
 
+    @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Add c - c_i."""
         np.add(gradient, state["control_shift"], out=gradient)
 
+    @override
     def extra(self, turn: Turn) -> Vector | None:
-        """Return dc_i; c_i itself follows when the next round begins, so that a repeated message says the same."""
+        """Return dc_i.
+
+        c_i follows when the next round begins, so that a repeated message has the same content.
+        """
         memory = turn.memory
         control = memory.recall("control")
         after = control
@@ -49,6 +55,7 @@ class ControlVariate(Correction):
         memory.store("control_next", after)
         return after - control
 
+    @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
         """Take over what was sent, and the coordinator's c."""
         control = memory.recall("control_next")
@@ -56,6 +63,7 @@ class ControlVariate(Correction):
         if len(extra):
             memory.store("control_shift", extra - control)
 
+    @override
     def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
         """Return c + 1/N sum dc_i."""
         return extra + share * mean
@@ -81,10 +89,12 @@ class ResidualVariate(Correction):
     arrays: ClassVar[tuple[str, ...]] = ("residual",)
     needs: ClassVar[Needs] = (*OF_VARIATES, Need.EVERY_ANSWER, Need.PLAIN_MEAN, Need.TARGET)
 
+    @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Subtract xi_i."""
         np.subtract(gradient, state["residual"], out=gradient)
 
+    @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
         """Learn from how far the exchange moved the agent."""
         if before is not None and before.rate:

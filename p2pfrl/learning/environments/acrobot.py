@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
@@ -29,6 +30,7 @@ class Acrobot(Environment):
     max_steps: int = Field(default=500, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Six observations, three actions."""
         physics = {
@@ -50,10 +52,12 @@ class Acrobot(Environment):
             physics=physics,
         )
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-0.1, 0.1], rounded to float32 as Gymnasium does."""
         return (noise * 0.2 - 0.1).astype(np.float32).astype(np.float64)
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return cosines and sines of the angles, and the speeds."""
         out = np.empty((*state.shape[:-1], 6), dtype=np.float32)
@@ -62,10 +66,11 @@ class Acrobot(Environment):
         out[..., 4:] = state[..., 2:]
         return out
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
-        """Apply torque (action - 1) for 0.2 s: one step of the classical fourth-order Runge-Kutta method."""
+        """Apply torque (action - 1) for 0.2 s: one classical Runge-Kutta step of fourth order."""
         torque = (action - 1) * physics["torque"]
         k1 = _derivative(state, torque, physics)
         k2 = _derivative(state + _TAU / 2.0 * k1, torque, physics)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.distributions import Distribution
 from p2pfrl.core.rng import Purpose, Streams
@@ -72,13 +73,16 @@ class Problem(ABC):
 
     @property
     def vary(self) -> Mapping[str, Distribution]:
-        """How the physics vary over agents where the scenario does not say; those not named are the spec's defaults."""
+        """How the physics vary over agents where the scenario does not say.
+
+        Those not named have the spec's defaults.
+        """
         return {}
 
     def physics(
         self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
     ) -> dict[str, NDArray[np.generic]]:
-        """Return the physics of `agents`, `(b, ...)` each: the columns, and tables drawn from (seed, agent) if any.
+        """Return the physics of `agents`, `(b, ...)` each: columns, and tables from (seed, agent).
 
         Args:
             seed: the run's seed.
@@ -100,7 +104,10 @@ class Problem(ABC):
     def instance(
         self, physics: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
-        """Return what anyone needs to check a result: the physics; tables `P (n,S,A,S)`, `R (n,S,A)` if tabular."""
+        """Return what anyone needs to check a result.
+
+        That is the physics; with tables also `P (n,S,A,S)` and `R (n,S,A)`.
+        """
         return dict(physics)
 
 
@@ -112,6 +119,7 @@ class Environment(Problem):
     rows.
     """
 
+    @override
     def simulator(
         self,
         physics: Mapping[str, NDArray[np.generic]],
@@ -119,7 +127,6 @@ class Environment(Problem):
         seed: int,
         max_steps: int | None = None,
     ) -> Simulator:
-        """Return an `ArraySimulator`."""
         return ArraySimulator(self, physics, instances, seed, max_steps)
 
     @abstractmethod
@@ -202,11 +209,14 @@ class Simulator(ABC):
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
-        """Start a rollout: the random numbers of its steps are named by (seed, agent, purpose, index)."""
+        """Start a rollout.
+
+        The random numbers of its steps are named by (seed, agent, purpose, index).
+        """
 
     @abstractmethod
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        """Advance every instance by one step, resetting those that finish; `state` is updated in place."""
+        """Advance all instances by one step, and reset those that finish; change `state`."""
 
 
 class ArraySimulator(Simulator):
@@ -243,8 +253,8 @@ class ArraySimulator(Simulator):
         """Return the physics of all agents, `(n, ...)` each."""
         return {name: values[:, 0] for name, values in self._physics.items()}
 
+    @override
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
-        """Return the state of `agents` at the start of their first episodes."""
         b, m = len(agents), self.instances
         noise = Streams.of(self._seed, agents, f"{purpose}-start").uniform(m, self.spec.reset_noise)
         state = self.environment.reset(self._gather(agents), noise)
@@ -254,10 +264,11 @@ class ArraySimulator(Simulator):
             "episode_return": np.zeros((b, m), dtype=np.float64),
         }
 
+    @override
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
-        """Return the current observations."""
         return self.environment.observe(state["state"], self._gather(agents))
 
+    @override
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
@@ -267,8 +278,8 @@ class ArraySimulator(Simulator):
         self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
         self._position = 0
 
+    @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        """Advance every instance by one step, resetting those that finish."""
         environment, physics, m = self.environment, self._rows, self.instances
         noise = (
             self._noise.uniform(m, self.spec.step_noise)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
@@ -27,6 +28,7 @@ class CartPole(Environment):
     max_steps: int = Field(default=500, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Four observations, two actions."""
         physics = {
@@ -45,14 +47,17 @@ class CartPole(Environment):
             physics=physics,
         )
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-0.05, 0.05]."""
         return noise * 0.1 - 0.05
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:

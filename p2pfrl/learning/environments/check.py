@@ -21,7 +21,7 @@ Row = Mapping[str, NDArray[Any]]
 
 
 def check_environment(environment: Environment, *, steps: int = 50, seed: int = 1) -> None:
-    """Raise where `environment` breaks the contract of `Environment`; return silently where it keeps it.
+    """Raise where `environment` breaks the contract of `Environment`; else return.
 
     Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
     rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents
@@ -102,7 +102,7 @@ def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> tuple[
 def _repeat(
     method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row
 ) -> tuple[NDArray[Any], ...]:
-    """Return what `call` gives for all rows, having checked purity and that every subset gives equal rows."""
+    """Return what `call` gives for all rows; check that it is pure and row-independent."""
     before = [x.copy() for x in inputs]
     kept = {name: values.copy() for name, values in rows.items()}
     results: tuple[NDArray[Any], ...] = call(*inputs, rows)

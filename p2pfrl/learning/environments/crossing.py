@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.distributions import Arithmetic, Distribution
 from p2pfrl.core.errors import P2PFRLError
@@ -34,6 +35,7 @@ class Crossing(Tabular):
     max_steps: int = Field(default=100, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Two states, two actions."""
         return Spec(
@@ -48,15 +50,18 @@ class Crossing(Tabular):
         )
 
     @property
+    @override
     def vary(self) -> Mapping[str, Distribution]:
         """0, 1, 2, ...: left, right, left, ..."""
         return {"way": Arithmetic(start=0.0, step=1.0)}
 
     @property
+    @override
     def successors(self) -> int:
-        """Every move has one outcome."""
+        """One: every move has one outcome."""
         return 1
 
+    @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's crossing.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.distributions import Arithmetic, Distribution
 from p2pfrl.core.rule import rule
@@ -32,6 +33,7 @@ class Drift(Environment):
     max_steps: int = Field(default=200, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """The state is observed; 2^dimension actions."""
         return Spec(
@@ -45,18 +47,22 @@ class Drift(Environment):
         )
 
     @property
+    @override
     def vary(self) -> Mapping[str, Distribution]:
         """Difficulty 0.5, 0.7, 0.9, ..."""
         return {"difficulty": Arithmetic(start=0.5, step=0.2)}
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-1, 1]."""
         return noise * 2.0 - 1.0
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:

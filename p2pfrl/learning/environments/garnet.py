@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import Purpose, generator
@@ -57,6 +58,7 @@ class Garnet(Tabular):
             raise ValueError("opposed needs kinds of at least 2: there is none of odd number")
 
     @property
+    @override
     def spec(self) -> Spec:
         """One-hot states."""
         return Spec(
@@ -71,10 +73,12 @@ class Garnet(Tabular):
         )
 
     @property
+    @override
     def successors(self) -> int:
-        """Those of the common process and the agent's own."""
+        """Those of the common process and of the agent's own."""
         return min(2 * self.branching, self.states)
 
+    @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's mixture of the common MDP and its own.
 
@@ -103,7 +107,7 @@ class Garnet(Tabular):
         )
 
     def _draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return P `(S, A, S)` and R `(S, A)`: distinct successors, probabilities from uniform cut points."""
+        """Draw P `(S, A, S)` and R `(S, A)`: distinct successors, uniform cut points."""
         pairs = self.states * self.actions
         successors = np.argsort(rng.random((pairs, self.states)), axis=1)[:, : self.branching]
         cuts = np.sort(rng.random((pairs, self.branching - 1)), axis=1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import Purpose, generator
@@ -41,6 +42,7 @@ class GridWorld(Tabular):
     max_steps: int = Field(default=100, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """One-hot cells, four actions."""
         cells = self.rows * self.columns
@@ -65,10 +67,12 @@ class GridWorld(Tabular):
         )
 
     @property
+    @override
     def successors(self) -> int:
         """Ahead and to both sides, as far as there are cells."""
         return min(3, self.rows * self.columns)
 
+    @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the agent's grid as tables.
 
@@ -101,6 +105,7 @@ class GridWorld(Tabular):
         entry = np.where(inside, row["goal_reward"], 0.0)
         return Tables(transition, reward, entry, start, inside)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:

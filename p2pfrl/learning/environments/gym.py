@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.lazy import LazyModule
@@ -59,6 +60,7 @@ class Gym(Problem):
     kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
     @cached_property
+    @override
     def spec(self) -> Spec:
         """Sizes and bounds, found by making one environment and taking a few steps.
 
@@ -72,6 +74,7 @@ class Gym(Problem):
         finally:
             env.close()
 
+    @override
     def simulator(
         self,
         physics: Mapping[str, NDArray[np.generic]],
@@ -79,7 +82,6 @@ class Gym(Problem):
         seed: int,
         max_steps: int | None = None,
     ) -> Simulator:
-        """Return a `GymSimulator`."""
         return GymSimulator(self, physics, instances, seed, max_steps)
 
     def make(self, max_steps: int | None = None) -> gymnasium.Env[NDArray[Any], Any]:
@@ -180,8 +182,9 @@ class GymSimulator(Simulator):
         self._agents: Sequence[int] = ()
         self._position = 0
 
+    @override
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
-        """Return the state of `agents` at the start of their first episodes; seeds every copy."""
+        """Seed every copy; return the state of `agents` at the start of their first episodes."""
         b, m = len(agents), self.instances
         state: State = {
             "obs": np.zeros((b, m, self.spec.observation), dtype=np.float32),
@@ -193,11 +196,16 @@ class GymSimulator(Simulator):
             self._restart(row, int(agent), state, (purpose, "start"))
         return state
 
+    @override
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
-        """Return the current observations; rows that their objects have left behind start new episodes."""
+        """Return the current observations.
+
+        Rows that their objects have left behind start new episodes.
+        """
         self._align(agents, state)
         return state["obs"].astype(np.float32)
 
+    @override
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
@@ -206,8 +214,8 @@ class GymSimulator(Simulator):
         self._path = [(purpose, int(i)) for i in index]
         self._position = 0
 
+    @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        """Advance every copy by one step, resetting those that finish."""
         self._align(self._agents, state)
         b, m = len(self._agents), self.instances
         next_obs = np.empty((b, m, self.spec.observation), dtype=np.float32)

@@ -105,7 +105,7 @@ def _step_distances(
 def _probes(
     environment: Environment, first: Mapping[str, NDArray[np.generic]]
 ) -> tuple[Array, NDArray[np.generic], Array]:
-    """Return states, actions and noise of one row of probes, after random walks of 0 to 15 steps."""
+    """Return states, actions and noise of a row of probes, after 0 to 15 random steps."""
     spec = environment.spec
     streams = Streams.of(0, [0], Purpose.PROBE)
     states = environment.reset(first, streams.uniform(_PROBES, spec.reset_noise))

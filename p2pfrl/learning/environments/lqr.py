@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
@@ -36,6 +37,7 @@ class LQR(Environment):
     max_steps: int = Field(default=50, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """The state is observed; bounded continuous actions."""
         return Spec(
@@ -49,10 +51,11 @@ class LQR(Environment):
             physics={"perturbation": 0.0, "noise": 0.1, "control_cost": 0.1},
         )
 
+    @override
     def physics(
         self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns and the matrices `A` `(b, dimension, dimension)`, `B` `(b, dimension, controls)`."""
+        """Return columns, `A` `(b, dimension, dimension)`, `B` `(b, dimension, controls)`."""
         common_a, common_b = self._draw(generator(seed, Purpose.PROBLEM))
         a, b = np.empty((len(agents), *common_a.shape)), np.empty((len(agents), *common_b.shape))
         for i, agent in enumerate(agents):
@@ -63,14 +66,17 @@ class LQR(Environment):
             b[i] = common_b + size * own_b
         return dict(columns) | {"A": a, "B": b}
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return states uniform in [-1, 1]."""
         return noise * 2.0 - 1.0
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
@@ -82,7 +88,7 @@ class LQR(Environment):
         return out, -cost, np.zeros(cost.shape, dtype=np.bool_), {}
 
     def optimal_gain(self, physics: Mapping[str, NDArray[Any]], gamma: float = 1.0) -> Array:
-        """Return K `(b, controls, dimension)`: u = -K x maximizes the discounted return of an endless episode.
+        """Return K `(b, controls, dimension)`: u = -K x has the best endless discounted return.
 
         Solves the Riccati equation P = I + g A'PA - g A'PB (r I + g B'PB)^-1 g B'PA by iteration,
         per agent. The bound on the controls is ignored.
@@ -111,7 +117,7 @@ class LQR(Environment):
 
 
 def _total(values: Array) -> Array:
-    """Return the sum over the last axis, added in order whatever the shape."""
+    """Return the sum over the last axis, added in a fixed order."""
     out = values[..., 0]
     for k in range(1, values.shape[-1]):
         out = out + values[..., k]
@@ -119,7 +125,7 @@ def _total(values: Array) -> Array:
 
 
 def _product(matrix: Array, vector: Array) -> Array:
-    """Return `matrix` `(b, 1, d, k)` times `vector` `(b, m, k)`, added in order whatever the shape."""
+    """Return `matrix` `(b, 1, d, k)` times `vector` `(b, m, k)`, added in a fixed order."""
     out = matrix[..., 0] * vector[..., :1]
     for k in range(1, vector.shape[-1]):
         out = out + matrix[..., k] * vector[..., k : k + 1]

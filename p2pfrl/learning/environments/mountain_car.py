@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
@@ -27,6 +28,7 @@ class MountainCar(Environment):
     max_steps: int = Field(default=200, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Two observations, three actions."""
         physics = {"force": 0.001, "gravity": 0.0025, "goal_position": 0.5, "goal_velocity": 0.0}
@@ -39,16 +41,19 @@ class MountainCar(Environment):
             physics=physics,
         )
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return cars at rest, uniform in [-0.6, -0.4]."""
         out = np.zeros((*noise.shape[:-1], 2))
         out[..., 0] = -0.6 + noise[..., 0] * 0.2
         return out
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
@@ -77,6 +82,7 @@ class MountainCarContinuous(Environment):
     max_steps: int = Field(default=999, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Two observations, one force in [-1, 1]."""
         return Spec(
@@ -94,16 +100,22 @@ class MountainCarContinuous(Environment):
             },
         )
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
-        """Return cars at rest, uniform in [-0.6, -0.4]; in float32, where Gymnasium rounds from the first step on."""
+        """Return cars at rest, uniform in [-0.6, -0.4], in float32.
+
+        Gymnasium rounds from the first step on.
+        """
         out = np.zeros((*noise.shape[:-1], 2))
         out[..., 0] = (-0.6 + noise[..., 0] * 0.2).astype(np.float32)
         return out
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
@@ -29,6 +30,7 @@ class Pendulum(Environment):
     max_steps: int = Field(default=200, ge=1)
 
     @property
+    @override
     def spec(self) -> Spec:
         """Three observations, one torque in [-2, 2]."""
         return Spec(
@@ -41,12 +43,14 @@ class Pendulum(Environment):
             physics={"g": 10.0, "m": 1.0, "l": 1.0},
         )
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Return angles uniform in [-pi, pi] and speeds uniform in [-1, 1]."""
         out = noise * 2.0 - 1.0
         out[..., 0] *= np.pi
         return out
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return (cos, sin, speed)."""
         out = np.empty((*state.shape[:-1], 3), dtype=np.float32)
@@ -57,6 +61,7 @@ class Pendulum(Environment):
         )
         return out
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:

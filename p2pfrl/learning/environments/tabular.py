@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.learning.environments.base import Array, Environment
 
@@ -42,12 +43,13 @@ class Tabular(Environment):
 
     @abstractmethod
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
-        """Return the tables of `agent`, from its own column values and the stream (seed, agent, "problem")."""
+        """Return the tables of `agent`, from its columns and stream (seed, agent, "problem")."""
 
+    @override
     def physics(
         self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns, `P` `(b, S, A, S)`, expected rewards `R` `(b, S, A)`, and what `step` looks up."""
+        """Return columns, `P (b,S,A,S)`, expected rewards `R (b,S,A)`, and what `step` looks up."""
         found = [
             self.tables(seed, agent, {name: float(column[i]) for name, column in columns.items()})
             for i, agent in enumerate(agents)
@@ -71,19 +73,23 @@ class Tabular(Environment):
             "start": start,
         }
 
+    @override
     def instance(self, physics: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return `P (n,S,A,S)`, `R (n,S,A)` (expected rewards), `terminal (n,S)` and the columns."""
+        """Return `P (n,S,A,S)`, expected `R (n,S,A)`, `terminal (n,S)` and the columns."""
         return {k: physics[k] for k in ("P", "R", "terminal", *self.spec.physics)}
 
+    @override
     def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
         """Draw first states."""
         return _search(physics["first"], physics["start"], noise)
 
+    @override
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state one-hot."""
         out: NDArray[np.float32] = (np.arange(self.spec.states) == state).astype(np.float32)
         return out
 
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
@@ -98,7 +104,7 @@ class Tabular(Environment):
 
 
 def _outcomes(probabilities: Array, most: int) -> tuple[NDArray[np.int32], Array]:
-    """Return the possible outcomes `(..., most)` in ascending order, and the running sums of their probabilities.
+    """Return possible outcomes `(..., most)`, ascending, and sums of their probabilities.
 
     The sums are exactly 1 from the last possible outcome on, so that no noise below 1 reaches an
     impossible one.
@@ -112,7 +118,7 @@ def _outcomes(probabilities: Array, most: int) -> tuple[NDArray[np.int32], Array
 
 
 def _search(outcomes: NDArray[np.int32], cumulative: Array, noise: Array) -> Array:
-    """Return `(b, m, 1)`: the first outcome whose running sum `(b, m, k)` is above the uniform `noise` `(b, m, 1)`."""
+    """Return `(b, m, 1)`: the first of the running sums `(b, m, k)` above `noise` `(b, m, 1)`."""
     place: NDArray[np.intp] = np.argmax(cumulative > noise, axis=-1)[..., None]
     shape = (*place.shape[:-1], outcomes.shape[-1])
     found: NDArray[np.int32] = np.take_along_axis(np.broadcast_to(outcomes, shape), place, axis=-1)

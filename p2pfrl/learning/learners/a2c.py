@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector
@@ -62,6 +63,7 @@ class A2C(Learner):
     shared_trunk: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @override
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task."""
         from p2pfrl.learning.descent import Plan

@@ -58,7 +58,10 @@ class Task:
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the state arrays `(n, stride)` that the trainer adds for the sake of correction and exchange."""
+        """Names of the state arrays `(n, stride)` that the trainer adds.
+
+        Correction and exchange need them.
+        """
         return (*self.correction.arrays, *(("gradient",) if self.gradient_only else ()))
 
 
@@ -146,17 +149,20 @@ class Traits:
 
     @property
     def common(self) -> tuple[str, ...]:
-        """The parts that may travel: what `exchange.shared` is where it is not given."""
+        """The parts that may travel: all that are not personal."""
         return tuple(part for part in self.layout.parts if part not in self.personal)
 
 
 class Evaluator:
-    """The evaluation of policies. This one is of learners without policies: it evaluates nothing."""
+    """The evaluation of policies.
+
+    This class is that of learners without policies: it evaluates nothing.
+    """
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of each row in its agent's environment; None without one.
+        """Return the mean greedy return `(b,)` of rows in their agents' environments, if any.
 
         Args:
             agents: whose environments, `(b,)`.
@@ -168,18 +174,21 @@ class Evaluator:
         return None
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean of `(b, stride)` parameters as each of `agents` would run it: rows for `evaluate`."""
+        """Return mean parameters `(b, stride)` as each agent would run them, for `evaluate`."""
         mean = np.empty_like(parameters)
         mean[:] = parameters.mean(axis=0, dtype=np.float64)
         return mean
 
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
-        """Return the mean KL divergence of the agents' policies from that of the mean parameters."""
+        """Return the mean KL divergence of the policies from that of the mean parameters."""
         return None
 
 
 class Exchange:
-    """The vectors that a learner offers to payloads and gates, by name. This one offers none."""
+    """The vectors, by name, that a learner offers to payloads and gates.
+
+    This class offers none.
+    """
 
     def offer_size(self, name: str) -> int | None:
         """Return how many numbers the vector `name` has; None: any number.
@@ -201,12 +210,14 @@ class Exchange:
         raise KeyError(name)
 
     def receive(self, name: str, agent: int, state: State, received: Mapping[int, Vector]) -> None:
-        """Learn from the vectors `name` of others, by sender: write into one row of every state array."""
+        """Learn from the vectors `name` of others, by sender; `state` is one row, to write into."""
         raise KeyError(name)
 
 
 class Objective:
-    """The problem that a learner solves, where its optimum is known. Of this one nothing is known.
+    """The problem that a learner solves, where its optimum is known.
+
+    This class knows none.
 
     Attributes:
         error_is: what the second number of `error` is, in words.
@@ -219,7 +230,7 @@ class Objective:
         return {}
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return (objective at the mean parameters, the error) of `(n, stride)` parameters, where they are known."""
+        """Return (objective at the mean parameters, error) of `(n, stride)` rows, where known."""
         return None
 
 
@@ -235,7 +246,10 @@ class Pooled(ABC):
 
     @abstractmethod
     def collect(self, batch: Batch) -> Outcome:
-        """Gather one update's experience without learning: parameters and moments stay, `transitions` is set."""
+        """Gather one update's experience without learning.
+
+        Parameters and moments stay as they are; `Outcome.transitions` is set.
+        """
 
     @abstractmethod
     def learn(
@@ -278,11 +292,17 @@ class Stack(ABC):
 
     @abstractmethod
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return start parameters `(b, stride)`: all equal, from (seed, "start"), or each from its own stream."""
+        """Return start parameters `(b, stride)`.
+
+        With `same` they are one draw from (seed, "start"), else each from its own stream.
+        """
 
     @abstractmethod
     def init(self, agents: Sequence[int]) -> State:
-        """Return the state of `agents` before their first update: optimizer moments and environments, one row each."""
+        """Return the state of `agents` before their first update, one row each.
+
+        It holds optimizer moments, their step counts, and environments.
+        """
 
     @abstractmethod
     def update(self, batch: Batch) -> Outcome:
@@ -290,7 +310,9 @@ class Stack(ABC):
 
 
 class Wrapped(Stack):
-    """A learner around another one, with all that the other can do. A subclass overrides what differs.
+    """A learner around another one, with all that the other can do.
+
+    A subclass overrides what differs.
 
     Args:
         inner: the learner that is wrapped.

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rule import rule
@@ -30,7 +31,7 @@ class Behavior:
         """
 
     def policy(self, values: Array, agents: Sequence[int]) -> Array:
-        """Return action probabilities `(b, m, A)` where the agents' action values are `values` `(b, m, A)`."""
+        """Return action probabilities `(b, m, A)`, given action values `(b, m, A)`."""
         return np.full(values.shape, 1.0 / values.shape[-1])
 
 
@@ -56,6 +57,7 @@ class EpsilonGreedy(Behavior):
 
     epsilon: float = Field(default=0.1, ge=0, le=1)
 
+    @override
     def policy(self, values: Array, agents: Sequence[int]) -> Array:
         """Return epsilon / A everywhere, and 1 - epsilon more at the best."""
         best = np.arange(values.shape[-1]) == values.argmax(axis=-1)[..., None]
@@ -84,6 +86,7 @@ class Given(Behavior):
                 raise ValueError(f"expected lists of probabilities that sum to 1, got {list(row)}")
         return policies
 
+    @override
     def check(self, actions: int) -> None:
         """Refuse another number of actions."""
         for row in self.policies:
@@ -94,6 +97,7 @@ class Given(Behavior):
                     ]
                 )
 
+    @override
     def policy(self, values: Array, agents: Sequence[int]) -> Array:
         """Return each agent's own probabilities."""
         rows = np.array([self.policies[agent % len(self.policies)] for agent in agents])

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
@@ -63,6 +64,7 @@ class DeepNPG(Learner):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
 
+    @override
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task."""
         from p2pfrl.learning.descent import Plan

@@ -118,6 +118,7 @@ class DQN(Learner):
     share: Annotated[Share, Slot(Share)] = Field(default_factory=Share)
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @override
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task.
 
@@ -197,8 +198,8 @@ class DQNStack(Stack, Exchange):
                 ]
             )
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return start parameters `(b, stride)`."""
         rows = self.layout.zeros(len(agents))
         for row, agent in zip(rows, agents, strict=True):
             row[:] = self.network.start(
@@ -206,8 +207,12 @@ class DQNStack(Stack, Exchange):
             )
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return moments, target networks, empty buffers and the environments. Torch has one thread from here on."""
+        """Return moments, target networks, empty buffers and environments.
+
+        Torch has one thread from here on.
+        """
         torch.set_num_threads(1)
         b = len(agents)
         own: State = {
@@ -228,8 +233,9 @@ class DQNStack(Stack, Exchange):
         """Return the optimizer's moments and step counts before the first step."""
         return self.optimizer.init(self.layout, rows)
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Act and learn in turn; the loss is the mean over gradient steps, 0 where there was none."""
+        """Act and learn in turn; the loss is the mean over gradient steps, 0 without any."""
         learner, simulator, m = self.learner, self.simulator, self.simulator.instances
         rows, state, b = batch.parameters, dict(batch.state), len(batch.agents)
         self._meet(rows, state)
@@ -274,7 +280,7 @@ class DQNStack(Stack, Exchange):
         return Outcome(rows, state | world, taken, mean, returns, means)
 
     def _meet(self, rows: Vector, state: State) -> None:
-        """Let the target networks follow what the exchange did to Q; at the very first they are Q."""
+        """Move the target networks as the exchange moved Q; at the very first they are Q."""
         ahead = self.layout.zeros(len(rows))
         ahead[:] = state[_AHEAD]
         state[_AHEAD] = ahead
@@ -290,7 +296,14 @@ class DQNStack(Stack, Exchange):
     def _act(
         self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]
     ) -> Vector:
-        """Return epsilon-greedy actions `(b, m)` from uniform numbers `(b, 2, m)`, after `(b, 1)` steps."""
+        """Return epsilon-greedy actions `(b, m)`.
+
+        Args:
+            rows: parameters.
+            obs: `(b, m, o)`.
+            chances: uniform numbers `(b, 2, m)`.
+            taken: `(b, 1)` environment steps so far.
+        """
         learner = self.learner
         share = np.minimum(taken / learner.epsilon_steps, 1.0)
         epsilon = learner.epsilon_start + (learner.epsilon_end - learner.epsilon_start) * share
@@ -308,7 +321,7 @@ class DQNStack(Stack, Exchange):
     def _learn(
         self, rows: Vector, state: State, uniform: NDArray[np.float64], loss: Vector
     ) -> None:
-        """Take one gradient step with every agent whose buffer is full enough, in place; note the loss."""
+        """Take a gradient step, in place, with each agent whose buffer is full enough."""
         ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
         if len(ready) == 0:
             return
@@ -358,7 +371,7 @@ class DQNStack(Stack, Exchange):
     def _errors(
         self, sample: Vector, ahead: Vector, rows: Vector
     ) -> tuple[Vector, NDArray[np.int64], Vector]:
-        """Return TD errors `(b, 1, B)`, the actions `(b, 1, B)` and what was observed `(b, o, B)`."""
+        """Return TD errors `(b, 1, B)`, actions `(b, 1, B)` and observations `(b, o, B)`."""
         o, learner = self.simulator.spec.observation, self.learner
         columns = np.ascontiguousarray(sample.transpose(0, 2, 1))
         x, after = columns[:, :o], columns[:, o : 2 * o]
@@ -379,7 +392,10 @@ class DQNStack(Stack, Exchange):
         return np.take_along_axis(self._values(rows, x), action, axis=1) - wanted, action, x
 
     def _gradient(self, sample: Vector, ahead: Vector, rows: Vector, gradient: Vector) -> Vector:
-        """Write the gradient of the Huber loss; return the loss `(b,)`. The target is a constant to it."""
+        """Write the gradient of the Huber loss; return the loss `(b,)`.
+
+        The target is a constant in it.
+        """
         error, action, x = self._errors(sample, ahead, rows)
         size = np.abs(error)
         loss: Vector = np.where(size <= 1.0, 0.5 * np.square(error), size - 0.5)[:, 0].mean(axis=1)

@@ -75,6 +75,7 @@ class SoftmaxPG(Learner):
     logits: tuple[float, ...] = ()
     lr: float = Field(default=1.0, ge=0)
 
+    @override
     def prepare(self, task: Task) -> SoftmaxStack:
         """Bind the options to a task.
 
@@ -85,7 +86,7 @@ class SoftmaxPG(Learner):
         return SoftmaxStack(self, task)
 
     def direction(self, slope: Slope, policy: Array) -> Array:
-        """Return where a step goes: the gradient."""
+        """Return the direction of a step: the gradient."""
         return slope.gradient
 
 
@@ -109,6 +110,7 @@ class NPG(SoftmaxPG):
     is_natural: ClassVar[bool] = True
     damping: float = Field(default=1e-3, gt=0)
 
+    @override
     def direction(self, slope: Slope, policy: Array) -> Array:
         """Return F^+ grad J."""
         if slope.advantage is not None:
@@ -155,6 +157,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
             gives_returns=not learner.exact,
         )
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return the first logits `(b, stride)`, or those plus every agent's own normal numbers."""
         rows = self.layout.zeros(len(agents))
@@ -165,8 +168,9 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
                 table += generator(self.task.seed, agent, Purpose.START).standard_normal(self.shape)
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return what the last gradient saw of the states, `(b, S)`: nothing yet."""
+        """Return how often the last gradient visited each state, `(b, S)`: zeros at first."""
         return {_VISITS: np.zeros((len(agents), self.shape[0]))}
 
     @override
@@ -189,7 +193,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
 
     @override
     def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return the gradient of -J, and how often each state was visited, as the update left them."""
+        """Return the last update's gradient of -J, and how often it visited each state."""
         if name != FISHER:
             return super().offer(name, agent, parameters, state)
         return np.concatenate(
@@ -202,8 +206,9 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
             rows[:, : self.layout.size].reshape(len(rows), *self.shape), dtype=np.float64
         )
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Take `steps` steps; the loss is -J where each began, as exact or estimated, mean over the steps."""
+        """Take `steps` steps; the loss is the mean of -J, exact or estimated, before each."""
         learner, task, theta = self.learner, self.task, self._tables(batch.parameters)
         agents = np.asarray(batch.agents, dtype=np.intp)
         streams = (
@@ -240,7 +245,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         taken: NDArray[np.int64],
         returns: list[list[float]],
     ) -> _Field:
-        """Return the slope as a function of the logits; trajectories are counted in `taken` and `returns`."""
+        """Return the slope as a function of the logits; count steps and returns of trajectories."""
         if streams is None:
             taken += 1
             return Exact(self.processes, agents, self.sought)
@@ -256,10 +261,14 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         self._tables(out)[:] = -self.learner.direction(field(theta), np.exp(log_softmax(theta)))
         return out
 
+    @override
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean return `(b,)` of actions drawn from each policy: the best one may be stochastic."""
+        """Return the mean return `(b,)` of actions drawn from each policy.
+
+        The best policy may be stochastic.
+        """
         if self.task.evaluator is None:
             return None
         sums = np.cumsum(np.exp(log_softmax(self._tables(parameters))), axis=-1)
@@ -274,6 +283,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
 
         return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
 
+    @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
         """Return the mean over agents and states of KL(pi_i || pi_mean)."""
         tables = self._tables(parameters)
@@ -285,10 +295,12 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         """The greatest J of every agent, `(n,)`."""
         return best_values(self.processes, self.sought)
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return J_star `(n,)` and the start distributions `(n, S)`; P and R are the environment's."""
+        """Return J_star `(n,)` and start distributions `(n, S)`; P, R are the environment's."""
         return {"J_star": self.best, "start": self.processes.start}
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
         """Return (mean_i J_i at the mean logits, mean_i J*_i minus that)."""
         mean = self._tables(parameters).mean(axis=0)

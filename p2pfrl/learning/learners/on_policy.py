@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
@@ -97,8 +98,8 @@ class OnPolicyStack(Stack, Pooled):
             takes_guides=True,
         )
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return start parameters `(b, stride)`."""
         rows = self.layout.zeros(len(agents))
         if same:
             rows[:] = self.network.start(generator(self.task.seed, Purpose.START))
@@ -107,8 +108,12 @@ class OnPolicyStack(Stack, Pooled):
             row[:] = self.network.start(generator(self.task.seed, agent, Purpose.START))
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the optimizer's moments and the environments, one row each. From here on torch has one thread."""
+        """Return the optimizer's moments and the environments, one row each.
+
+        Torch has one thread from here on.
+        """
         torch.set_num_threads(1)
         targets = {} if self.distillation is None else self.distillation.init(len(agents))
         return self.optimizer_state(len(agents)) | targets | self.simulator.init(agents)
@@ -117,6 +122,7 @@ class OnPolicyStack(Stack, Pooled):
         """Return the optimizer's moments and step counts before the first step."""
         return self.optimizer.init(self.layout, rows)
 
+    @override
     def update(self, batch: Batch) -> Outcome:
         """Roll out, then take epochs x minibatches optimizer steps."""
         rollout, state = self._roll_out(batch)
@@ -130,8 +136,9 @@ class OnPolicyStack(Stack, Pooled):
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
         return self._outcome(batch, state, rollout, loss)
 
+    @override
     def collect(self, batch: Batch) -> Outcome:
-        """Roll out; a transition is (obs, action, log prob, advantage, value target), as its agent computed them."""
+        """Roll out; a transition is (obs, action, log prob, advantage, value target)."""
         rollout, state = self._roll_out(batch)
         packed = self._pack(batch.parameters, rollout)
         loss = np.zeros(len(packed))
@@ -139,6 +146,7 @@ class OnPolicyStack(Stack, Pooled):
             self._outcome(batch, state, rollout, loss), transitions=packed.reshape(len(packed), -1)
         )
 
+    @override
     def learn(
         self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
     ) -> float:
@@ -174,7 +182,7 @@ class OnPolicyStack(Stack, Pooled):
         return rollout, {**batch.state, **environment}
 
     def _pack(self, rows: Vector, rollout: Rollout) -> Vector:
-        """Return `(b, steps m, features)` rows of (obs, action, log prob, advantage, target), gathered together."""
+        """Return samples `(b, steps m, features)`: obs, action, log prob, advantage, target."""
         k = self.policy.outputs
         with torch.no_grad():
             arrays = (rollout.out[:, :k], self.network.log_std(rows), rollout.action)
@@ -187,7 +195,10 @@ class OnPolicyStack(Stack, Pooled):
 
 
 def _episodes(rollout: Rollout) -> NDArray[np.intp]:
-    """Return which episode each sample is of, `(b, steps m)`; every instance begins its rollout with a new number."""
+    """Return which episode each sample is of, `(b, steps m)`.
+
+    Every instance begins its rollout with a new number.
+    """
     begins: NDArray[np.bool_] = rollout.elapsed == 0
     begins[:, 0] = True
     m = begins.shape[2]

@@ -81,7 +81,7 @@ class Processes:
         return len(self.reward)
 
     def mean(self) -> Processes:
-        """Return the one process whose transitions and rewards are the means over agents; not to be sampled.
+        """Return the process of mean transitions and rewards over agents; not to be sampled.
 
         A state is absorbing in it where it is for all agents; entering a state that ends only some
         agents' episodes ends them with the share of those agents: `transition` of the others is all
@@ -116,14 +116,14 @@ class Processes:
         return values
 
     def chain(self, policy: Array) -> Array:
-        """Return `(n, S, S)`: the chain of a policy `(S, A)` that starts anew where an episode ends."""
+        """Return `(n, S, S)`: the chain of a policy `(S, A)`, anew where an episode ends."""
         moves = np.matmul(np.asarray(policy)[None, :, None, :], self.transition)[:, :, 0]
         ends = (moves * (1.0 - self.goes_on)[:, None, :]).sum(axis=-1)
         chain: Array = moves * self.goes_on[:, None, :] + ends[:, :, None] * self.start[:, None, :]
         return chain
 
     def stationary(self, policy: Array) -> Array:
-        """Return `(n, S)`: how often a policy's chain visits each state in the long run, from `start`.
+        """Return `(n, S)`: how often a policy's chain visits each state in the long run.
 
         Every chain's limit distribution is that of its lazy version, which has one whatever the
         period.
@@ -139,6 +139,6 @@ class Processes:
 
 
 def search(cumulative: Array, noise: Array) -> Numbers:
-    """Return the first place whose running sum, along the last axis, is above the uniform `noise`."""
+    """Return the first place whose running sum, along the last axis, is above uniform `noise`."""
     place: Numbers = np.argmax(cumulative > noise[..., None], axis=-1)
     return place

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
@@ -73,6 +74,7 @@ class Quadratic(Learner):
             )
         return self
 
+    @override
     def prepare(self, task: Task) -> QuadraticStack:
         """Bind the options to a task; the environment is not used."""
         return QuadraticStack(self, task)
@@ -134,8 +136,9 @@ class QuadraticStack(Stack, Objective, Pooled):
             matrix[:] = (product + product.T) / 2
         return out
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return start parameters `(b, stride)`; see the class for what they are."""
+        """Return start parameters `(b, stride)`; `Quadratic` says what they are."""
         d, seed, spread = self.learner.dimension, self.task.seed, self.learner.initial_spread
         common = generator(seed, Purpose.START).standard_normal(d)
         rows = self.layout.zeros(len(agents))
@@ -145,12 +148,14 @@ class QuadraticStack(Stack, Objective, Pooled):
             row[:d] = base + spread * rng.standard_normal(d)
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
         """Return no state: gradient descent has none."""
         return {}
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Take `steps` gradient steps; the loss is f_i where each step began, mean over the steps."""
+        """Take `steps` gradient steps; the loss is the mean of f_i where each step began."""
         d, learner, task = self.learner.dimension, self.learner, self.task
         x, loss, rows = batch.parameters[:, :d], np.zeros(len(batch.agents)), None
         if task.correction.bends:
@@ -183,20 +188,25 @@ class QuadraticStack(Stack, Objective, Pooled):
             )
         return out
 
+    @override
     def collect(self, batch: Batch) -> Outcome:
-        """Gather each agent's gradient at its parameters, `(b, d)`: of one step, for later ones depend on the first."""
+        """Gather each agent's gradient at its parameters, `(b, d)`.
+
+        It is that of one step: later ones depend on the first.
+        """
         ((gradient, loss),) = self._gradients(batch, batch.parameters[:, : self.learner.dimension])
         return replace(self._outcome(batch, loss), transitions=gradient)
 
+    @override
     def learn(
         self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
     ) -> float:
-        """Take one step along the mean of the agents' gradients; the loss is not known here: nan."""
+        """Take one step along the mean of the gradients; the loss is not known here: nan."""
         parameters[0, : self.learner.dimension] -= self.learner.lr * np.mean(transitions, axis=0)
         return float("nan")
 
     def _gradients(self, batch: Batch, x: Vector) -> Iterator[tuple[_Matrix, _Matrix]]:
-        """Yield `steps` times the gradients `(b, d)` and values `(b,)` of f_i at x, which may change in between."""
+        """Yield `steps` times gradients `(b, d)` and values `(b,)` of f_i at x as it is then."""
         learner = self.learner
         agents = np.asarray(batch.agents, dtype=np.intp)
         x_star = self.x_star[agents]
@@ -220,6 +230,7 @@ class QuadraticStack(Stack, Objective, Pooled):
         steps = np.full(len(loss), self.learner.steps, dtype=np.int64)
         return Outcome(batch.parameters, batch.state, steps, loss, [()] * len(loss))
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return `A` `(n, d, d)`, left out beyond 1e8 numbers, and `x_star` `(n, d)`."""
         n, d = self.x_star.shape
@@ -243,8 +254,9 @@ class QuadraticStack(Stack, Objective, Pooled):
         values = (difference * np.matmul(self.A, difference[:, :, None])[:, :, 0]).sum(axis=1)
         return x_opt, mean, 0.5 * float(values.mean())
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
-        """Return (mean_i f_i(mean theta), sqrt(mean_i ||theta_i - x_opt||^2)) for the parameters of all agents."""
+        """Return (mean_i f_i(mean theta), sqrt(mean_i ||theta_i - x_opt||^2)) of all rows."""
         x = parameters[:, : self.learner.dimension]
         x_opt, curvature, least = self.optimum
         offset = x.mean(axis=0) - x_opt

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import Slot
@@ -67,6 +68,7 @@ class REINFORCE(Learner):
     activation: Literal["tanh", "relu"] = "tanh"
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @override
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task.
 
@@ -101,7 +103,7 @@ class REINFORCE(Learner):
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
-        """Return w (G - b), scaled to a mean over episodes where the rollout is made of them; and G."""
+        """Return w (G - b), scaled to a mean over episodes in rollouts of episodes; and G."""
         from p2pfrl.learning.rollout import advantages
 
         advantage = advantages(

@@ -152,7 +152,7 @@ class Sampled:
 
 
 def best_values(processes: Processes, sought: Sought) -> Array:
-    """Return every agent's greatest value from its start distribution, `(n,)`: where entropy counts, the soft one."""
+    """Return every agent's greatest value from its start, `(n,)`: with entropy, the soft one."""
     if not sought.entropy:
         return np.asarray(
             (processes.start * processes.optimal(sought.gamma).max(axis=-1)).sum(axis=-1)

@@ -66,6 +66,7 @@ class TabularQ(Learner):
     )
     lr: float = Field(default=0.1, ge=0, le=1)
 
+    @override
     def prepare(self, task: Task) -> TabularQStack:
         """Bind the options to a task.
 
@@ -97,6 +98,7 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         )
         self.evaluator = self.exchange = self.objective = self
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return zeros `(b, stride)`, or every agent's own uniform numbers."""
         rows = self.layout.zeros(len(agents))
@@ -107,14 +109,16 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
                 )
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the environments, one row each; none where samples come from a generative simulator."""
+        """Return the environments, one row each; none for a generative simulator."""
         return {} if self.learner.behavior.is_generative else self.simulator.init(agents)
 
     @override
     def offer_size(self, name: str) -> int | None:
         return self.layout.size if name == VISITS else super().offer_size(name)
 
+    @override
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` steps; the loss is the mean squared difference between target and table."""
         q = self._tables(batch.parameters)
@@ -200,10 +204,11 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         steps = np.full(len(loss), self.traits.min_steps, dtype=np.int64)
         return Outcome(batch.parameters, state, steps, loss / self.learner.steps, returns, measures)
 
+    @override
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean return `(b,)` of each table's best actions (the first of equals); None without evaluator."""
+        """Return the mean return `(b,)` of each table's best actions, the first of equals."""
         if self.task.evaluator is None:
             return None
         best = self._tables(parameters).argmax(axis=-1)
@@ -222,12 +227,14 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         values: Array = self.processes.mean().optimal(self.learner.gamma)[0]
         return values
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return Q_star `(n, S, A)` and optimum `(S, A)`; the tables P and R are the environment's."""
+        """Return Q_star `(n, S, A)`, optimum `(S, A)`; P and R are the environment's."""
         return {"Q_star": self.processes.optimal(self.learner.gamma), "optimum": self.optimum}
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
-        """Return (largest |Q - Q*| of the mean table, root mean square over agents of ||Q_i - Q*||)."""
+        """Return (largest |Q - Q*| of the mean table, RMS over agents of ||Q_i - Q*||)."""
         apart = self._tables(parameters) - self.optimum
         distance = np.square(apart).sum(axis=(1, 2)).mean()
         return float(np.abs(apart.mean(axis=0)).max()), float(np.sqrt(distance))

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
@@ -66,6 +67,7 @@ class TD(Learner):
     exact: bool = False
     lr: float = Field(default=0.1, ge=0)
 
+    @override
     def prepare(self, task: Task) -> TDStack:
         """Bind the options to a task.
 
@@ -149,6 +151,7 @@ class TDStack(Stack, Objective):
         A, b = self.system
         return _solved(A.mean(axis=0), b.mean(axis=0))
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return zeros `(b, stride)`, or every agent's own normal numbers."""
         rows = self.layout.zeros(len(agents))
@@ -159,16 +162,21 @@ class TDStack(Stack, Objective):
                 ).standard_normal(self._width)
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the states of the chains, `(b, m)`, drawn from the start distribution; none where none is needed."""
+        """Return the chains' states `(b, m)`, from the start distribution, for trajectories."""
         if self.learner.samples == "stationary" or self.learner.exact:
             return {}
         noise = Streams.of(self.task.seed, agents, Purpose.CHAIN_START).uniform(self._instances)
         sums = np.cumsum(self.processes.start[np.asarray(agents, dtype=np.intp)], axis=-1)
         return {"chain": search(_closed(sums)[:, None, :], noise)}
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Take `steps` steps; the loss is the mean squared TD error of their samples (exact: |A theta - b|^2)."""
+        """Take `steps` steps; the loss is the mean squared TD error of their samples.
+
+        With `exact` it is the mean of |A theta - b|^2.
+        """
         learner, task, theta = self.learner, self.task, batch.parameters[:, : self._width]
         loss, rows = np.zeros(len(batch.agents)), None
         if task.correction.bends:
@@ -196,7 +204,7 @@ class TDStack(Stack, Objective):
         return out
 
     def _fields(self, batch: Batch) -> Iterator[_Field]:
-        """Yield `steps` times what the gradient is as a function of theta."""
+        """Yield the gradient as a function of theta, `steps` times."""
         agents = np.asarray(batch.agents, dtype=np.intp)
         if self.learner.exact:
             A, b = self.system
@@ -248,7 +256,7 @@ class TDStack(Stack, Objective):
     def _walk(
         self, agents: Numbers, state: NDArray[np.generic], noise: Array
     ) -> tuple[Numbers, Numbers, Numbers]:
-        """Return (s, a, s') of consecutive steps of every chain, `(b, steps, m)`; `state` moves on, in place."""
+        """Return (s, a, s') of consecutive steps, `(b, steps, m)`; `state` moves on, in place."""
         processes, actions = self.processes, self.policy.shape[1]
         rows = agents[:, None]
         starts = _closed(np.cumsum(processes.start[agents], axis=-1))[:, None, :]
@@ -266,8 +274,9 @@ class TDStack(Stack, Objective):
             state[:] = np.where(ended, search(starts, noise[:, k, :, 2]), found)
         return before, action, after
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return A_bar `(n, p, p)`, b_bar and theta_star `(n, p)`, optimum, features, stationary distributions."""
+        """Return A_bar `(n, p, p)`, b_bar, theta_star `(n, p)`, optimum, features, stationary."""
         A, b = self.system
         return {
             "A_bar": A,
@@ -278,8 +287,9 @@ class TDStack(Stack, Objective):
             "stationary": self.stationary,
         }
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
-        """Return (|mean_i (A_i theta - b_i)| at the mean parameters, root mean square distance to the optimum)."""
+        """Return (|mean_i (A_i theta - b_i)| at the mean, RMS distance to the optimum)."""
         A, b = self.system
         theta = parameters[:, : self._width]
         residual = A.mean(axis=0) @ theta.mean(axis=0) - b.mean(axis=0)
@@ -317,7 +327,10 @@ _Field = _Mean | _Sampled
 
 
 def _solved(A: Array, b: Array) -> Array:
-    """Return the smallest x `(..., p)` with A x = b; where A is singular, as TD from 0 moves in its range alone."""
+    """Return the smallest x `(..., p)` with A x = b.
+
+    Where A is singular, TD from 0 moves in its range alone.
+    """
     return np.asarray(np.matmul(np.linalg.pinv(A, rcond=1e-12), b[..., None])[..., 0])
 
 

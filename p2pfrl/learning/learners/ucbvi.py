@@ -70,6 +70,7 @@ class UCBVI(Learner):
     heterogeneity: float = Field(default=0.0, ge=0, le=2)
     confidence: float = Field(default=0.05, gt=0, lt=1)
 
+    @override
     def prepare(self, task: Task) -> UCBVIStack:
         """Bind the options to a task.
 
@@ -149,14 +150,20 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
         self.evaluator = self.exchange = self.objective = self
         self._limit = learner.threshold(task.agents, self._size[1] * self._size[2])
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        """Return Q = H everywhere, of nothing seen."""
+        """Return Q = H everywhere, and no visits."""
         rows = self.layout.zeros(len(agents))
         self._common(rows).q[:] = self.learner.horizon
         return rows
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return counts, sums of rewards, counts when sent, (regret, synchronizations, last stage), news; all zero."""
+        """Return the sums over what was seen, all zero.
+
+        They are: counts, sums of rewards, counts when sent, news, and tallies (regret,
+        synchronizations, last stage).
+        """
         b, (_, states, _) = len(agents), self._size
         return {
             "counts": np.zeros((b, *self._size, states)),
@@ -176,8 +183,9 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
             np.asarray(rows[:, n : n + size], dtype=np.float64).reshape(shape),
         )
 
+    @override
     def update(self, batch: Batch) -> Outcome:
-        """Play an episode per instance, at stage 0; the loss is what the policy's value falls short of V*."""
+        """Play an episode per instance, at stage 0; the loss is V* minus the policy's value."""
         common, state = self._common(batch.parameters), batch.state
         agents = np.asarray(batch.agents, dtype=np.intp)
         seen = _Seen(*(_numbers(state, name) for name in ("counts", "rewards", "sent")))
@@ -205,7 +213,7 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
     def _play(
         self, agents: Numbers, rows: Numbers, common: _Common, streams: Streams, seen: _Seen
     ) -> tuple[NDArray[np.bool_], Array]:
-        """Play; return whether each agent has news `(k,)`, and the returns of its episodes `(k, m)`."""
+        """Play; return whether each agent has news `(k,)`, and its episodes' returns `(k, m)`."""
         processes, who, row = self.processes, agents[:, None], rows[:, None]
         starts = np.cumsum(processes.start[agents], axis=-1)
         starts[starts >= starts[..., -1:]] = 1.0
@@ -234,7 +242,10 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
 
     @override
     def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return whether there is news, `(1,)`; or n, n Q, n P V and n P V^2 of the stage, `(4 S A,)`, zeros at 0."""
+        """Return whether there is news, `(1,)`; or the sums of the stage, `(4 S A,)`.
+
+        The sums are n, n Q, n P V and n P V^2; zeros at stage 0.
+        """
         if name == NEWS:
             return np.array(state[NEWS][0], dtype=np.float64)
         if name != STATISTICS:
@@ -259,7 +270,7 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
         return sizes[name] if name in sizes else super().offer_size(name)
 
     def _values(self, agents: Numbers, best: Numbers) -> Array:
-        """Return the value `(b,)` of policies `(b, H, S)` from the start distributions of their agents."""
+        """Return values `(b,)` of policies `(b, H, S)` from their agents' start distributions."""
         own, states = agents[:, None], np.arange(self._size[1])
         values = np.zeros((len(agents), self._size[1]))
         for h in range(self.learner.horizon - 1, -1, -1):
@@ -282,18 +293,21 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
             values = (self.processes.reward + ahead).max(axis=-1)
         return np.asarray((self.processes.start * values).sum(axis=-1))
 
+    @override
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the value `(b,)` of each row's policy in its agent's environment: what episodes earn on average."""
+        """Return the value `(b,)` of each row's policy: what its episodes earn on average."""
         return self._values(
             np.asarray(agents, dtype=np.intp), self._common(parameters).q.argmax(axis=-1)
         )
 
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return V_star `(n,)` and the start distributions `(n, S)`; P and R are the environment's."""
+        """Return V_star `(n,)` and start distributions `(n, S)`; P, R are the environment's."""
         return {"V_star": self.best, "start": self.processes.start}
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
         """Return (mean_i V_i of the mean table's policy, mean_i V*_i minus that)."""
         best = self._common(parameters).q.mean(axis=0).argmax(axis=-1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -39,16 +40,19 @@ class APFL(Personal):
 
     alpha: float = Field(default=0.5, ge=0, le=1)
 
+    @override
     def task(self, task: Task) -> Task:
         """Return the task without the run's correction."""
         return replace(task, correction=Uncorrected(), gradient_only=False, offer=None)
 
+    @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Train v by what an update of the mixture does."""
         mixture = self.model(local.own, local.start)
         outcome = update(mixture, local.own_state, 0)
         return local.own + self.alpha * (outcome.parameters - mixture), outcome.state, (outcome,)
 
+    @override
     def model(self, own: Vector, shared: Vector) -> Vector:
         """Return the mixture."""
         return self.alpha * own + (1.0 - self.alpha) * shared

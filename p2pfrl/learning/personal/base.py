@@ -79,7 +79,7 @@ class Personal(Composable, ABC):
 
     @property
     def further(self) -> int:
-        """How many local updates the personal model takes beside the shared one's."""
+        """Local updates that the personal model takes beside the shared one's."""
         return 1
 
     @abstractmethod
@@ -97,10 +97,10 @@ class Personal(Composable, ABC):
 
     @abstractmethod
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
-        """Train the personal model; return the vector to keep, the state to keep, and the outcome of every update."""
+        """Train the personal model; return the vector and the state to keep, and all outcomes."""
 
     def model(self, own: Vector, shared: Vector) -> Vector:
-        """Return the personal model `(b, stride)`: from the vector that is kept and the shared model as it is now."""
+        """Return the personal model `(b, stride)` of the kept vector and the shared model now."""
         return own
 
 
@@ -108,14 +108,17 @@ class Personal(Composable, ABC):
 class Common(Personal):
     """No personal model: an agent acts with what it shares."""
 
+    @override
     def wrap(self, prepare: Prepare, task: Task) -> Stack:
-        """Return the learner as it is."""
+        """Return the learner alone."""
         return prepare(task)
 
+    @override
     def task(self, task: Task) -> Task:
-        """Return the task as it is."""
+        """Return the task unchanged."""
         return task
 
+    @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Return the shared model."""
         return local.end, {}, ()
@@ -156,17 +159,20 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         self._width = shared.layout.stride
         assert self.layout.offsets[len(tensors)] == self._width
 
+    @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         """Return start parameters `(b, stride)`: both models begin at one point."""
         start = self.inner.start(agents, same=same)
         return self._join(start, start)
 
+    @override
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of both trainings."""
         state = self.inner.init(agents)
         own = self._own.init(agents) | self._kept(len(agents)) if self._rule.keeps_state else {}
         return state | {_PREFIX + name: values for name, values in own.items()}
 
+    @override
     def update(self, batch: Batch) -> Outcome:
         """Train the shared model, then the personal one."""
         start, own = self._split(batch.parameters)
@@ -190,6 +196,7 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
             {**shared.measures, **_measures(outcomes)},
         )
 
+    @override
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
@@ -198,17 +205,20 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         rows = self._aligned(self._rule.model(own, shared))
         return self.inner.evaluator.evaluate(agents, rows, episodes, index)
 
+    @override
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean of the shared models, as if it were everyone's personal one too."""
         mean = self.inner.evaluator.average(agents, self._split(parameters)[0])
         return self._join(mean, mean)
 
+    @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float | None:
-        """Return how far the shared policies are apart."""
+        """Return the divergence of the shared policies."""
         return self.inner.evaluator.divergence(
             agents, self._aligned(self._split(parameters)[0]), self._states(state)[0]
         )
 
+    @override
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return objective and error of the shared models."""
         return self.inner.objective.error(self._split(parameters)[0])
@@ -236,7 +246,7 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         self.inner.exchange.receive(name, agent, own, received)
 
     def _kept(self, rows: int) -> State:
-        """Return the arrays that the personal training keeps beside its parameters, zeros at first."""
+        """Return the personal training's arrays beside its parameters, zeros at first."""
         return {name: self._own.layout.zeros(rows) for name in self._own.traits.arrays}
 
     def _split(self, parameters: Vector) -> tuple[Vector, Vector]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -37,10 +38,12 @@ class Ditto(Personal):
 
     lambda_: float = Field(default=0.1, ge=0, validation_alias="lambda")
 
+    @override
     def task(self, task: Task) -> Task:
         """Return the task with the pull toward theta in place of the run's correction."""
         return replace(task, correction=Prox(mu=self.lambda_), gradient_only=False, offer=None)
 
+    @override
     def check(self, task: Task, own: Stack) -> Sequence[str]:
         """Refuse learners whose steps are no gradient steps."""
         return (
@@ -49,6 +52,7 @@ class Ditto(Personal):
             else ("personal.kind: this learner takes no gradient steps to pull at",)
         )
 
+    @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Train v."""
         outcome = update(

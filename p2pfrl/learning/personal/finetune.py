@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
@@ -35,19 +36,23 @@ class Finetune(Personal):
     updates: int = Field(default=1, ge=1)
 
     @property
+    @override
     def further(self) -> int:
-        """How many local updates the personal model takes beside the shared one's."""
+        """Local updates after the round's own."""
         return self.updates - 1
 
+    @override
     def task(self, task: Task) -> Task:
-        """Return the task as it is."""
+        """Return the task unchanged."""
         return task
 
+    @override
     def check(self, task: Task, own: Stack) -> Sequence[str]:
         """Refuse a round without an update of its own."""
         reason = "personal.kind: 'finetune' begins with the round's own update, and payload 'gradient' takes none"
         return (reason,) if task.gradient_only else ()
 
+    @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Go on from where the shared training ended."""
         rows, state, outcomes = local.end, local.state, list[Outcome]()
