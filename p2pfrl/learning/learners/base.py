@@ -2,7 +2,8 @@
 
 A `Learner` is a rule: options only. `prepare` binds it to a task and gives a `Stack`, which
 computes. What else a learner can do is a small contract of its own: `Evaluator`, `Exchange`,
-`Objective`, `Pooled`. A stack has one of each, of which the first three do nothing by default.
+`Objective`, `PooledTraining`. A stack has one of each; by default the first three do nothing, and
+the last is None.
 
 The leading axis of every array is the agent. A row of the result must not depend on the
 other rows, nor on how many there are: only row-independent operations, one random stream per (seed,
@@ -95,7 +96,8 @@ class Outcome:
         returns: per agent, the undiscounted returns of the training episodes that finished, in
             order.
         measures: the environment's own measures, mean over the update, `(b,)` each.
-        transitions: `(b, k)` what `Pooled.learn` takes, where the update collected instead of learning.
+        transitions: `(b, k)` what `PooledTraining.learn` takes, where the update collected instead
+            of learning.
     """
 
     parameters: Vector
@@ -234,7 +236,7 @@ class Objective:
         return None
 
 
-class Pooled(ABC):
+class PooledTraining(ABC):
     """Centralized training: agents upload transitions, one learner trains on all of them.
 
     Attributes:
@@ -283,7 +285,7 @@ class Stack(ABC):
     evaluator: Evaluator = Evaluator()
     exchange: Exchange = Exchange()
     objective: Objective = Objective()
-    pooled: Pooled | None = None
+    pooled: PooledTraining | None = None
 
     @property
     def layout(self) -> Layout:

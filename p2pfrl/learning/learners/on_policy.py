@@ -17,7 +17,7 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation
 from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import Batch, Outcome, Pooled, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.networks import Network
@@ -31,7 +31,7 @@ else:
     torch = LazyModule("torch")
 
 
-class OnPolicyStack(Stack, Pooled):
+class OnPolicyStack(Stack, PooledTraining):
     """A learner on fresh experience, bound to a task.
 
     Args:

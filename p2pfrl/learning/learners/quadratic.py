@@ -21,7 +21,7 @@ from p2pfrl.learning.learners.base import (
     Learner,
     Objective,
     Outcome,
-    Pooled,
+    PooledTraining,
     Stack,
     State,
     Task,
@@ -80,7 +80,7 @@ class Quadratic(Learner):
         return QuadraticStack(self, task)
 
 
-class QuadraticStack(Stack, Objective, Pooled):
+class QuadraticStack(Stack, Objective, PooledTraining):
     """A population of quadratics. Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit."""
 
     pooled_options = MappingProxyType({"steps": 1})
