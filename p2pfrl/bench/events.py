@@ -23,8 +23,9 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import UPDATE, Frame, Received
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.simulator.digest import TRAIN, Log
-from p2pfrl.simulator.links import Latency, Never, PerEdge
+from p2pfrl.simulator.links import Latency, PerEdge
 from p2pfrl.simulator.loop import virtual_time
+from p2pfrl.simulator.losses import Independent, LinkLosses
 from p2pfrl.simulator.network import Network
 
 MILLISECOND = 1_000_000
@@ -80,7 +81,7 @@ def simulated(n: int, rounds: int) -> Work:
         decoder=Decoder("bench", agents=n, parts=("x",), size=NUMBERS, dtype="float64"),
         log=log,
         latency=edge_latency(n),
-        loss=Never(),
+        loss=LinkLosses(0, Independent()),
         bandwidth=1e9,
         edge_bandwidth={},
         duplicate=0.0,

@@ -35,8 +35,8 @@ from p2pfrl.exchange.payloads import Parameters
 from p2pfrl.exchange.privacy import Plain
 from p2pfrl.learning.corrections import Uncorrected
 from p2pfrl.simulator.digest import Log
-from p2pfrl.simulator.links import Never
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.losses import Independent, LinkLosses
 from p2pfrl.simulator.network import Network
 
 _MOST = 3072
@@ -102,7 +102,7 @@ class Population:
             decoder=Decoder("bench", agents=n, parts=("x",), size=d, dtype=parameters.dtype.name),
             log=Log(trace=False),
             latency=edge_latency(n),
-            loss=Never(),
+            loss=LinkLosses(0, Independent()),
             bandwidth=1.25e8,
             edge_bandwidth={},
             duplicate=0.0,

@@ -21,21 +21,11 @@ from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
-from p2pfrl.scenario import Scenario, sections
+from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.digest import MIX, Log
-from p2pfrl.simulator.links import (
-    Burst,
-    Independent,
-    Jittered,
-    Latency,
-    Loss,
-    Never,
-    PerEdge,
-    PerLink,
-    Symmetric,
-    drawn,
-)
+from p2pfrl.simulator.links import Jittered, Latency, PerEdge, PerLink, drawn
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.losses import LinkLosses, Loss
 from p2pfrl.simulator.network import Network
 from p2pfrl.simulator.simulation import Simulation
 
@@ -334,26 +324,9 @@ def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]
     return {**graph.bandwidth, **given}
 
 
-def _loss(scenario: Scenario) -> Loss:
-    """Return the loss model of the scenario's network."""
-    return _LOSSES[type(scenario.network.loss)](
-        scenario, scenario.network.loss, scenario.mixing.on_loss == "symmetric"
-    )
-
-
-def _independent(scenario: Scenario, section: sections.Independent, symmetric: bool) -> Loss:
-    if not section.probability:
-        return Never()
-    return (Symmetric if symmetric else Independent)(scenario.seed, section.probability)
-
-
-def _burst(scenario: Scenario, section: sections.Burst, symmetric: bool) -> Loss:
-    return Burst(
-        scenario.seed, section.good_to_bad, section.bad_to_good, section.loss_good, section.loss_bad
-    )
-
-
-_LOSSES: dict[type, Callable[..., Loss]] = {
-    sections.Independent: _independent,
-    sections.Burst: _burst,
-}
+def _loss(scenario: Scenario) -> LinkLosses:
+    """Return the losses of the scenario's network."""
+    model: Loss = scenario.network.loss
+    if scenario.mixing.on_loss == "symmetric":
+        model = model.symmetric() or model
+    return LinkLosses(scenario.seed, model)

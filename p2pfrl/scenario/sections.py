@@ -41,13 +41,14 @@ from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.numbers import Number
+from p2pfrl.simulator.losses import RULES as LOSSES
+from p2pfrl.simulator.losses import Burst, Independent, Probability
 
 if TYPE_CHECKING:
     ModeName = str
 else:
     ModeName = Literal[tuple(MODES)]
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _run_name(name: str) -> str:
@@ -116,41 +117,6 @@ class Coordinator:
 @rule
 class Edge:
     """The latency of each edge as the topology gives it: a graph file's, or from positions."""
-
-
-@rule
-class Burst:
-    """Bursty loss: each link is in a good or a bad state and may change it before every message.
-
-    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal, 1960; Elliott,
-    "Estimates of error rates for codes on burst-noise channels", Bell System Technical Journal,
-    1963.
-
-    Attributes:
-        good_to_bad: probability to change from good to bad.
-        bad_to_good: probability to change from bad to good.
-        loss_good: probability to lose a message in the good state.
-        loss_bad: probability to lose a message in the bad state.
-    """
-
-    good_to_bad: Probability
-    bad_to_good: Probability
-    loss_good: Probability = 0.0
-    loss_bad: Probability = 1.0
-
-
-@rule
-class Independent:
-    """Each message is lost with the same probability, whatever happened to others.
-
-    Attributes:
-        probability: to lose a message.
-    """
-
-    probability: Probability = 0.0
-
-
-LOSSES: dict[str, type] = {"independent": Independent, "burst": Burst}
 
 
 class LossSlot(Rule):

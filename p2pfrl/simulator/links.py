@@ -1,15 +1,13 @@
-"""Links: latency and loss of messages, each draw keyed by the message."""
+"""Latency of links, each draw keyed by the message."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 from p2pfrl.core.distributions import Constant, Draw
 from p2pfrl.core.rng import MessagePurpose, draw
-from p2pfrl.core.state import Stateful
 from p2pfrl.core.units import SECOND
 
 
@@ -91,71 +89,3 @@ def drawn(seed: int, distribution: Draw) -> Latency:
     if isinstance(distribution, Constant):
         return Fixed(round(distribution.value * SECOND))
     return Drawn(seed, distribution)
-
-
-class Loss(Stateful, ABC):
-    """The model of lost messages."""
-
-    @abstractmethod
-    def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
-        """Return whether message `number`, of `round`, is lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Never(Loss):
-    """No message is lost."""
-
-    def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
-        """Return False."""
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Independent(Loss):
-    """Each message is lost with one probability."""
-
-    seed: int
-    probability: float
-
-    def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
-        """Return the draw of this message."""
-        return draw(self.seed, sender, receiver, number, MessagePurpose.LOSS)[0] < self.probability
-
-
-@dataclass(frozen=True, slots=True)
-class Symmetric(Loss):
-    """One draw per edge and round: both directions are lost together."""
-
-    seed: int
-    probability: float
-
-    def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
-        """Return the draw of this edge and round."""
-        low, high = (sender, receiver) if sender < receiver else (receiver, sender)
-        return draw(self.seed, low, high, round, MessagePurpose.EDGE_LOSS)[0] < self.probability
-
-
-@dataclass(slots=True)
-class Burst(Loss):
-    """Gilbert-Elliott: every link is good or bad, and may change before each message.
-
-    Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal 39, 1960; Elliott,
-    1963.
-    """
-
-    STATE: ClassVar[tuple[str, ...]] = ("_bad",)
-    seed: int
-    good_to_bad: float
-    bad_to_good: float
-    loss_good: float
-    loss_bad: float
-    _bad: dict[tuple[int, int], bool] = field(default_factory=dict)
-
-    def is_lost(self, sender: int, receiver: int, number: int, round: int) -> bool:
-        """Move the link's state on by one message, then return this message's draw."""
-        change, loss = draw(self.seed, sender, receiver, number, MessagePurpose.LOSS)
-        bad = self._bad.get((sender, receiver), False)
-        if change < (self.bad_to_good if bad else self.good_to_bad):
-            bad = not bad
-        self._bad[sender, receiver] = bad
-        return loss < (self.loss_bad if bad else self.loss_good)

@@ -20,8 +20,9 @@ from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder
 from p2pfrl.simulator.digest import DELIVER, DROP, SEND, Log
-from p2pfrl.simulator.links import Latency, Loss, Never
+from p2pfrl.simulator.links import Latency
 from p2pfrl.simulator.loop import VirtualTimeLoop
+from p2pfrl.simulator.losses import LinkLosses
 
 
 class Network(Stateful):
@@ -60,7 +61,7 @@ class Network(Stateful):
         decoder: Decoder,
         log: Log,
         latency: Latency,
-        loss: Loss,
+        loss: LinkLosses,
         bandwidth: float,
         edge_bandwidth: Mapping[tuple[int, int], float],
         duplicate: float,
@@ -77,7 +78,7 @@ class Network(Stateful):
         self._note = log.append
         self._latency = latency.nanoseconds
         self._loss = loss
-        self._is_lossless = isinstance(loss, Never)
+        self._is_lossless = loss.is_lossless
         self._per_byte = SECOND / bandwidth
         self._edge_per_byte = {
             edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()

@@ -12,7 +12,7 @@ from p2pfrl.core.distributions import Constant, LogNormal, Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
 from p2pfrl.scenario.find import recipes
-from p2pfrl.scenario.sections import Burst, Independent
+from p2pfrl.simulator.losses import Burst, Independent
 
 QUADRATIC = """
 name = "q"

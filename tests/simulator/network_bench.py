@@ -11,8 +11,9 @@ import numpy as np
 from p2pfrl.core.types import COORDINATOR, MODEL, UPDATE, Event, Frame, Missing, Received
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.simulator.digest import Log
-from p2pfrl.simulator.links import Fixed, Latency, Loss, Never
+from p2pfrl.simulator.links import Fixed, Latency
 from p2pfrl.simulator.loop import virtual_time
+from p2pfrl.simulator.losses import Independent, LinkLosses
 from p2pfrl.simulator.network import Network
 
 MS = 1_000_000
@@ -24,7 +25,7 @@ class Wired:
 
     n: int = 4
     latency: Latency = field(default_factory=lambda: Fixed(0))
-    loss: Loss = field(default_factory=Never)
+    loss: LinkLosses = field(default_factory=lambda: LinkLosses(0, Independent()))
     bandwidth: float = 1e6
     edge_bandwidth: Mapping[tuple[int, int], float] = field(default_factory=dict)
     duplicate: float = 0.0

@@ -10,7 +10,8 @@ from network_bench import MS, Wired
 
 from p2pfrl.core.distributions import Uniform
 from p2pfrl.core.types import COORDINATOR, Received
-from p2pfrl.simulator.links import Burst, Drawn, Fixed, Independent, Jittered, PerEdge, Symmetric
+from p2pfrl.simulator.links import Drawn, Fixed, Jittered, PerEdge
+from p2pfrl.simulator.losses import Burst, Independent, LinkLosses, Symmetric
 
 RATE = 1e6  # bytes per second: a byte takes a microsecond
 
@@ -139,13 +140,14 @@ def binomial_bound(n: int, p: float) -> float:
 @pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("model", [Independent, Symmetric])
 def test_the_share_of_lost_messages_is_the_probability(model, p):
-    loss, n = model(7, p), 4000
+    loss, n = LinkLosses(7, model(probability=p)), 4000
     lost = sum(loss.is_lost(0, 1, number, number) for number in range(n))
     assert abs(lost - n * p) < binomial_bound(n, p)
 
 
 def test_losses_on_different_edges_seeds_and_messages_are_independent():
-    loss, other = Independent(7, 0.5), Independent(8, 0.5)
+    half = Independent(probability=0.5)
+    loss, other = LinkLosses(7, half), LinkLosses(8, half)
     draws = np.array(
         [
             [
@@ -164,7 +166,7 @@ def test_losses_on_different_edges_seeds_and_messages_are_independent():
 
 
 def test_symmetric_losses_take_both_directions_of_an_edge_in_a_round():
-    loss = Symmetric(3, 0.5)
+    loss = LinkLosses(3, Symmetric(probability=0.5))
     for round in range(200):
         assert loss.is_lost(4, 9, round, round) == loss.is_lost(9, 4, 77, round)
 
@@ -176,7 +178,8 @@ def test_symmetric_losses_take_both_directions_of_an_edge_in_a_round():
 def test_bursts_have_the_stationary_loss_and_the_length_of_gilbert_and_elliott(
     to_bad, to_good, good, bad
 ):
-    loss, n = Burst(5, to_bad, to_good, good, bad), 40_000
+    model = Burst(good_to_bad=to_bad, bad_to_good=to_good, loss_good=good, loss_bad=bad)
+    loss, n = LinkLosses(5, model), 40_000
     lost = np.array([loss.is_lost(0, 1, k, 0) for k in range(n)])
     share = to_bad / (to_bad + to_good)
     expected = share * bad + (1 - share) * good
@@ -193,15 +196,16 @@ def test_bursts_have_the_stationary_loss_and_the_length_of_gilbert_and_elliott(
 
 
 def test_every_link_has_bursts_of_its_own():
-    loss = Burst(5, 0.05, 0.2, 0.0, 1.0)
+    model = Burst(good_to_bad=0.05, bad_to_good=0.2)
+    loss = LinkLosses(5, model)
     first = [loss.is_lost(0, 1, k, 0) for k in range(300)]
-    fresh = Burst(5, 0.05, 0.2, 0.0, 1.0)
+    fresh = LinkLosses(5, model)
     mixed = [(fresh.is_lost(0, 1, k, 0), fresh.is_lost(0, 2, k, 0))[0] for k in range(300)]
     assert first == mixed
 
 
 def test_a_lost_message_is_counted_and_its_gap_noticed_when_it_would_have_arrived():
-    w = Wired(latency=Fixed(20 * MS), loss=Independent(1, 1.0))
+    w = Wired(latency=Fixed(20 * MS), loss=LinkLosses(1, Independent(probability=1.0)))
     f = w.send(0, 0, [1, 2], round=6)
     w.run()
     assert w.books() == (2, 0, 2)
@@ -209,7 +213,7 @@ def test_a_lost_message_is_counted_and_its_gap_noticed_when_it_would_have_arrive
 
 
 def test_losses_by_a_fault_come_on_top_of_the_network_s_own():
-    w = Wired(n=2, loss=Independent(1, 0.3))
+    w = Wired(n=2, loss=LinkLosses(1, Independent(probability=0.3)))
     w.network.extra_loss = 0.5
     for k in range(2000):
         w.send(k * 10 * MS, 0, [1], round=k)
@@ -263,7 +267,7 @@ def test_the_fate_of_a_message_does_not_depend_on_the_order_of_other_sends(order
             n=4,
             bandwidth=1e12,
             latency=Jittered(3, Drawn(2, Uniform(low=0.01, high=0.03)), 0.01),
-            loss=Independent(4, 0.4),
+            loss=LinkLosses(4, Independent(probability=0.4)),
             duplicate=0.3,
         )
         for k in range(3):
@@ -282,7 +286,7 @@ def test_the_fate_of_a_message_does_not_depend_on_the_order_of_other_sends(order
 
 def test_sends_of_others_in_between_change_no_draw():
     def lost(noise: bool) -> list[int]:
-        w = Wired(n=4, bandwidth=1e12, loss=Independent(4, 0.5))
+        w = Wired(n=4, bandwidth=1e12, loss=LinkLosses(4, Independent(probability=0.5)))
         for k in range(100):
             if noise and k % 3 == 0:
                 w.send(k * MS, 2, [3])
@@ -341,7 +345,12 @@ def test_a_node_that_goes_down_while_its_interface_is_busy_loses_what_waits_ther
     stop=st.integers(1, 600),
 )
 def test_sent_is_delivered_plus_dropped_plus_in_flight_at_every_moment(sends, downs, stop):
-    w = Wired(latency=Fixed(20 * MS), loss=Independent(4, 0.3), duplicate=0.3, bandwidth=1e5)
+    w = Wired(
+        latency=Fixed(20 * MS),
+        loss=LinkLosses(4, Independent(probability=0.3)),
+        duplicate=0.3,
+        bandwidth=1e5,
+    )
     sizes = 0
     for at, sender, size in sends:
         frame = w.send(at * MS, sender, [j for j in range(4) if j != sender], size=size)

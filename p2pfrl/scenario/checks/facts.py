@@ -12,7 +12,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.faults import departures
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
-from p2pfrl.scenario.sections import Availability, Burst, Scenario
+from p2pfrl.scenario.sections import Availability, Scenario
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -154,10 +154,10 @@ def _of_mode(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     loss, topology = scenario.network.loss, scenario.topology
-    if isinstance(loss, Burst) or loss.probability:
+    if not loss.is_lossless:
         yield Need.EVERY_MESSAGE, Broken(("network", "loss"), "set it to 0")
         yield Need.LOSSLESS_LINKS, Broken(None, "network.loss is above 0: set this one")
-    if isinstance(loss, Burst):
+    if loss.symmetric() is None:
         reason = "independent losses are drawn once per edge and round; give network.loss as a probability"
         yield Need.BOTH_ENDS, Broken(("network", "loss"), reason)
     if scenario.availability != Availability():

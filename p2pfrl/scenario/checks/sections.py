@@ -18,7 +18,7 @@ from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.sections import Edge, Independent, Scenario
+from p2pfrl.scenario.sections import Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 
 
@@ -131,9 +131,7 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
     mode = MODES[scenario.mode]
     if not mode.averages or mode.has_edges or not scenario.schedule.is_asynchronous:
         return
-    loss = scenario.network.loss
-    is_deaf = isinstance(loss, Independent) and loss.probability == 1.0
-    if is_deaf and scenario.stop.virtual_time is None:
+    if scenario.network.loss.loses_all and scenario.stop.virtual_time is None:
         reason = (
             "every model would be sent again for ever: give a loss below 1, or stop.virtual_time"
         )
