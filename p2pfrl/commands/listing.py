@@ -8,8 +8,9 @@ from pathlib import Path
 from p2pfrl.catalog import TABLES
 from p2pfrl.catalog import entries as rules
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.finder import folders
 from p2pfrl.core.options import did_you_mean, show
-from p2pfrl.scenario.find import folders, recipes
+from p2pfrl.scenario.find import recipes
 
 _AXES = {
     "environments": "what agents act in",

@@ -20,6 +20,7 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
+from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal, Notes, has_begun
 from p2pfrl.learning.trainer import Trainer
@@ -313,17 +314,7 @@ async def _watch(
 
 def settings(text: str) -> dict[str, str]:
     """Return the keys and values of a resolved scenario as flat text."""
-    flat: dict[str, str] = {}
-
-    def walk(value: object, path: str) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, f"{path}.{key}" if path else key)
-        else:
-            flat[path] = str(value)[:120]
-
-    walk(tomllib.loads(text), "")
-    return flat
+    return {key: str(value)[:120] for key, value in leaves(tomllib.loads(text))}
 
 
 def _summary(

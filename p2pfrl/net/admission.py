@@ -1,34 +1,35 @@
-"""Admission of connections that have not sent a greeting yet."""
+"""Admission of connections that have not authenticated themselves or sent a greeting yet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from p2pfrl.net.session import Event
 from p2pfrl.net.tcp import Link
 
 EACH, TOTAL = 16, 64
 
+T = TypeVar("T")
+Handle = Callable[[Link, list[Event]], None]
 
-class Admission:
-    """Limits on connections without a greeting, per host and in total.
 
-    A greeting takes milliseconds and at most one timeout, so few honest connections wait; each costs
-    a descriptor and 130 KB. Beyond a limit the oldest is closed: a silent connection is older than
-    an honest one that has just arrived.
+class Admission(Generic[T]):
+    """Limits on connections that wait, per host and in total.
+
+    A handshake or a greeting takes milliseconds and at most one timeout, so few honest connections
+    wait; each costs a descriptor and 130 KB. Beyond a limit the oldest is closed: a silent
+    connection is older than an honest one that has just arrived.
 
     Args:
-        expected: processes that are to connect; they may all come at once, and from one host.
-        handle: processes the events of a link that is closed.
+        close: closes a connection that is one too many, given the limit; it does not wait any more.
     """
 
-    def __init__(self, expected: int, handle: Callable[[Link, list[Event]], None]) -> None:
-        self._each = EACH + expected
-        self._total = TOTAL + expected
-        self._handle = handle
-        self._waiting: dict[Link, str] = {}
+    def __init__(self, close: Callable[[T, int], None]) -> None:
+        self._close = close
+        self._waiting: dict[T, str] = {}
 
-    def __iter__(self) -> Iterator[Link]:
+    def __iter__(self) -> Iterator[T]:
         """Iterate over the waiting connections, oldest first."""
         return iter(list(self._waiting))
 
@@ -36,23 +37,36 @@ class Admission:
         """Return how many connections wait."""
         return len(self._waiting)
 
-    def admit(self, link: Link) -> None:
-        """Add a connection; the oldest ones are closed where there are too many."""
-        host = link.peer_host()
+    def admit(self, one: T, host: str, expected: int) -> None:
+        """Add a connection; the oldest ones are closed where there are too many.
+
+        Args:
+            one: the connection.
+            host: that it comes from.
+            expected: processes that are to connect; they may all come at once, and from one host.
+        """
         self._make_room(
-            [other for other, where in self._waiting.items() if where == host], self._each
+            [other for other, where in self._waiting.items() if where == host], EACH + expected
         )
-        self._make_room(list(self._waiting), self._total)
-        self._waiting[link] = host
+        self._make_room(list(self._waiting), TOTAL + expected)
+        self._waiting[one] = host
 
-    def leave(self, link: Link) -> None:
-        """Remove a connection that has sent its greeting or is closed."""
-        self._waiting.pop(link, None)
+    def leave(self, one: T) -> None:
+        """Remove a connection that waits no longer, or is closed."""
+        self._waiting.pop(one, None)
 
-    def _make_room(self, links: list[Link], limit: int) -> None:
-        for link in links[: max(0, len(links) + 1 - limit)]:
-            self.leave(link)
-            self._handle(
-                link, link.session.give_up("too_many", f"over {limit} connections without greeting")
-            )
-            link.abort()
+    def _make_room(self, those: list[T], limit: int) -> None:
+        for one in those[: max(0, len(those) + 1 - limit)]:
+            self.leave(one)
+            self._close(one, limit)
+
+
+def of_greetings(handle: Handle) -> Admission[Link]:
+    """Return the admission of links without a greeting; `handle` gets the events of those that are closed."""
+
+    def close(link: Link, limit: int) -> None:
+        reason = f"over {limit} connections without greeting"
+        handle(link, link.session.give_up("too_many", reason))
+        link.abort()
+
+    return Admission(close)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.net.admission import EACH, TOTAL
+from p2pfrl.net.admission import Admission
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import was_reported
@@ -71,8 +71,7 @@ class TlsListener:
     """A listening socket that counts connections before their TLS handshake.
 
     A server of asyncio or uvloop reports a connection only after its TLS handshake. Until then a
-    silent connection costs a descriptor and is not counted. Here the same limits hold as in
-    `Admission`, per host and in total, and the oldest connection is closed.
+    silent connection costs a descriptor and is not counted. Here the limits of `Admission` hold.
 
     Args:
         sock: listening.
@@ -84,7 +83,7 @@ class TlsListener:
         self._sock = sock
         self._context = context
         self._listener = listener
-        self._waiting: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self._waiting: Admission[asyncio.Task[None]] = Admission(self._close)
         self._loop = asyncio.get_running_loop()
         self._accepting = self._loop.create_task(self._accept())
 
@@ -111,30 +110,19 @@ class TlsListener:
             except OSError:
                 await asyncio.sleep(_PAUSE)
                 continue
-            host = str(name[0])
-            self._make_room(
-                [task for task, (other, _) in self._waiting.items() if other == host], EACH
-            )
-            self._make_room(list(self._waiting), TOTAL)
-            where = f"{host}:{name[1]}"
-            task = self._loop.create_task(self._shake_hands(sock, where))
-            self._waiting[task] = host, where
-            task.add_done_callback(self._leave)
+            host, where = str(name[0]), f"{name[0]}:{name[1]}"
+            task = self._loop.create_task(self._shake_hands(sock, where), name=where)
+            self._waiting.admit(task, host, self._listener.expected)
+            task.add_done_callback(self._waiting.leave)
             await asyncio.sleep(
                 0
             )  # a task that is canceled before it began would leave its socket open
 
-    def _leave(self, task: asyncio.Task[None]) -> None:
-        self._waiting.pop(task, None)
-
-    def _make_room(self, tasks: list[asyncio.Task[None]], limit: int) -> None:
-        limit += self._listener.expected
-        for task in tasks[: max(0, len(tasks) + 1 - limit)]:
-            _, where = self._waiting.pop(task)
-            task.cancel()
-            self._listener.refused(
-                "too_many", f"over {limit} connections without a TLS handshake", (), where
-            )
+    def _close(self, task: asyncio.Task[None], limit: int) -> None:
+        """End a handshake, whose task is named after where it comes from."""
+        task.cancel()
+        reason = f"over {limit} connections without a TLS handshake"
+        self._listener.refused("too_many", reason, (), task.get_name())
 
     async def _shake_hands(self, sock: socket.socket, where: str) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import Frame
 from p2pfrl.core.wire import Decoder
-from p2pfrl.net.admission import Admission
+from p2pfrl.net.admission import of_greetings
 from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents
 from p2pfrl.net.log import Throttle
@@ -78,7 +78,7 @@ class Mesh:
         self._links: dict[Address, Link] = {}
         self._resend = ResendBuffer()
         self._all: list[Link] = []
-        self._admission = Admission(len(others), self._handle)
+        self._admission = of_greetings(self._handle)
         self._throttle = Throttle()
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -209,7 +209,7 @@ class Mesh:
     def _link(self, *, dialer: bool) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
             if not dialer:
-                self._admission.admit(link)
+                self._admission.admit(link, link.peer_host(), len(self._others))
             self._all.append(link)
             tls, names = transport.get_extra_info("ssl_object"), self._security.names
             return Session(

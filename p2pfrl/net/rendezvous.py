@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
-from p2pfrl.net.admission import Admission
+from p2pfrl.net.admission import of_greetings
 from p2pfrl.net.fleet import Address, Fleet, assign, show_agents
 from p2pfrl.net.listener import Listener
 from p2pfrl.net.log import Throttle
@@ -55,7 +55,7 @@ class Rendezvous:
         self._progress = progress
         self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
         self._members: dict[Link, Address | None] = {}
-        self._admission = Admission(len(everyone), self._handle)
+        self._admission = of_greetings(self._handle)
         self._complete = asyncio.Event()
 
     async def gather(self, listener: Listener) -> Fleet:
@@ -87,7 +87,7 @@ class Rendezvous:
 
     def _accept(self) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
-            self._admission.admit(link)
+            self._admission.admit(link, link.peer_host(), len(self._everyone))
             return _session(self._own, self._decoder, self._security, self._timing, dialer=False)
 
         return Link(session, self._handle, asyncio.get_running_loop().time, self._timing.timeout)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.tables import leaves
 from p2pfrl.results.record import PHYSICS, Record
 from p2pfrl.results.statistics import band
 
@@ -124,15 +125,7 @@ def _flat(scenario: str) -> dict[str, Any]:
         tree = tomllib.loads(scenario)
     except tomllib.TOMLDecodeError:
         return {}
-    return dict(_leaves(tree, ""))
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return dict(leaves(tree))
 
 
 def final_rows(record: Record) -> dict[str, NDArray[Any]]:

@@ -11,9 +11,12 @@ from typing import Any
 
 from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.finder import is_file
 from p2pfrl.core.options import did_you_mean, options_of, show
+from p2pfrl.core.tables import KeyPath, walk
 from p2pfrl.scenario import positions
-from p2pfrl.scenario.find import find, is_file, recipes
+from p2pfrl.scenario.find import find, recipes
+from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.positions import Document
 
 MAX_EXTENDS = 8
@@ -21,17 +24,10 @@ MAX_PROBLEMS = 100
 
 RULE_SECTIONS: dict[tuple[str, ...], str] = {
     ("learner",): "learners",
-    ("schedule",): "schedules",
-    ("topology",): "topologies",
-    ("mixing",): "mixing",
-    ("correction",): "corrections",
-    ("gate",): "gates",
-    ("compressor",): "compressors",
-    ("privacy",): "privacy",
-    ("coordinator", "aggregator"): "aggregators",
-    ("coordinator", "server_optimizer"): "server_optimizers",
-    ("coordinator", "participation"): "participation",
+    **{key.path: key.axis for key in RULES_OF_ALL},
+    **{key.path: key.axis for mode in MODES.values() for key in mode.rules},
 }
+"""The path of every section that is a rule -> its axis."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +95,7 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
         merged = _merge(merged, document.values, ())
     merged.pop("extends", None)
     layers = Layers(tuple(documents), merged)
-    problems = [
-        (path, reason) for path, value in positions.walk(merged) if (reason := _unfit(value))
-    ]
+    problems = [(path, reason) for path, value in walk(merged) if (reason := _unfit(value))]
     if problems:
         raise layers.say(problems)
     return layers
@@ -197,7 +191,7 @@ def _compatible(
 
 def _overrides(overrides: Mapping[str, object]) -> Document:
     values: dict[str, Any] = {}
-    places: dict[positions.Path, tuple[int, int]] = {}
+    places: dict[KeyPath, tuple[int, int]] = {}
     problems: list[str] = []
     for key, value in overrides.items():
         parts = key.split(".")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,12 +17,12 @@ import tree_sitter
 import tree_sitter_toml
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.tables import KeyPath
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 12
 MAX_DIGITS = 40
 
-Path = tuple[str | int, ...]
 _SYNTAX_DEPTH = 4 * MAX_DEPTH
 _TOML_ERROR = re.compile(r"(.*?) ?\(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
@@ -40,7 +39,7 @@ class Document:
 
     source: str
     values: dict[str, Any]
-    places: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
 
 
 def parse(text: bytes, source: str) -> Document:
@@ -67,7 +66,7 @@ def parse(text: bytes, source: str) -> Document:
         values = tomllib.loads(decoded)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError([_syntax(str(error), decoded, source)]) from error
-    places: dict[Path, tuple[int, int]] = {}
+    places: dict[KeyPath, tuple[int, int]] = {}
     _index(tree.root_node, places)
     return Document(source, values, places)
 
@@ -119,8 +118,8 @@ def _keys(node: tree_sitter.Node) -> list[tuple[str, tree_sitter.Node]]:
     return [(text, node)]
 
 
-def _index(root: tree_sitter.Node, places: dict[Path, tuple[int, int]]) -> None:
-    elements: dict[Path, int] = {}
+def _index(root: tree_sitter.Node, places: dict[KeyPath, tuple[int, int]]) -> None:
+    elements: dict[KeyPath, int] = {}
     for node in root.named_children:
         if node.type == "pair":
             _pair(node, (), places)
@@ -132,10 +131,10 @@ def _index(root: tree_sitter.Node, places: dict[Path, tuple[int, int]]) -> None:
 
 
 def _header(
-    node: tree_sitter.Node, elements: dict[Path, int], places: dict[Path, tuple[int, int]]
-) -> Path:
+    node: tree_sitter.Node, elements: dict[KeyPath, int], places: dict[KeyPath, tuple[int, int]]
+) -> KeyPath:
     """Return the path of a table's header; keys of an array of tables mean its last element."""
-    prefix: Path = ()
+    prefix: KeyPath = ()
     parts = _keys(node.named_children[0])
     for position, (part, key) in enumerate(parts):
         prefix = (*prefix, part)
@@ -148,7 +147,7 @@ def _header(
     return prefix
 
 
-def _pair(node: tree_sitter.Node, prefix: Path, places: dict[Path, tuple[int, int]]) -> None:
+def _pair(node: tree_sitter.Node, prefix: KeyPath, places: dict[KeyPath, tuple[int, int]]) -> None:
     key, value = node.named_children[0], node.named_children[-1]
     for part, part_node in _keys(key):
         prefix = (*prefix, part)
@@ -156,7 +155,7 @@ def _pair(node: tree_sitter.Node, prefix: Path, places: dict[Path, tuple[int, in
     _value(value, prefix, places)
 
 
-def _value(node: tree_sitter.Node, path: Path, places: dict[Path, tuple[int, int]]) -> None:
+def _value(node: tree_sitter.Node, path: KeyPath, places: dict[KeyPath, tuple[int, int]]) -> None:
     if node.type == "inline_table":
         for child in node.named_children:
             if child.type == "pair":
@@ -167,16 +166,5 @@ def _value(node: tree_sitter.Node, path: Path, places: dict[Path, tuple[int, int
             _value(child, (*path, index), places)
 
 
-def _note(places: dict[Path, tuple[int, int]], path: Path, node: tree_sitter.Node) -> None:
+def _note(places: dict[KeyPath, tuple[int, int]], path: KeyPath, node: tree_sitter.Node) -> None:
     places.setdefault(path, (node.start_point[0] + 1, node.start_point[1] + 1))
-
-
-def walk(value: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
-    """Yield every value of nested tables and arrays with its path."""
-    yield path, value
-    if isinstance(value, dict):
-        for name, child in value.items():
-            yield from walk(child, (*path, name))
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from walk(child, (*path, index))

@@ -15,6 +15,7 @@ from test_bad_input import HONEST, VICTIM, WAIT, House, Log, decoder, house, ide
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.net import certificates as pki
 from p2pfrl.net import listener as listening
+from p2pfrl.net.admission import EACH
 from p2pfrl.net.mesh import Mesh, Security, Timing
 from p2pfrl.net.options import Relay
 from p2pfrl.net.rendezvous import Rendezvous, join
@@ -80,7 +81,7 @@ def test_of_five_hundred_who_never_begin_tls_few_are_held_and_honest_ones_go_on_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listening, "HANDSHAKE", 2.0)
-    held = listening.EACH + 2
+    held = EACH + 2
 
     async def main() -> None:
         with sockets() as silent:

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.catalog import table
+from p2pfrl.catalog import TABLES, table
 from p2pfrl.core.distributions import Constant, LogNormal, Values
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import Rule
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
 from p2pfrl.scenario.find import recipes
+from p2pfrl.scenario.layers import RULE_SECTIONS
+from p2pfrl.scenario.sections import Coordinator
 from p2pfrl.simulator.losses import Burst, Independent
 
 QUADRATIC = """
@@ -213,6 +216,15 @@ def test_another_kind_keeps_only_the_options_that_both_have(tmp_path):
         "Metropolis",
         "renormalize",
     )
+
+
+def test_every_section_that_is_a_rule_is_known_to_the_layers():
+    found = {}
+    for path, cls in (((), Scenario), (("coordinator",), Coordinator)):
+        for name, field in cls.__pydantic_fields__.items():
+            axes = [mark.what for mark in field.metadata if isinstance(mark, Rule)]
+            found.update({(*path, name): axis for axis in axes if axis in TABLES})
+    assert found == RULE_SECTIONS
 
 
 def test_files_that_extend_each_other_are_refused(tmp_path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from p2pfrl.consensus.topologies import graphml
 from p2pfrl.consensus.topologies.base import Topology, require
 from p2pfrl.consensus.topologies.graphml import Document, Element
+from p2pfrl.core import finder
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, directed
 from p2pfrl.core.rule import rule
@@ -55,22 +55,15 @@ class File(Topology):
         return graph
 
 
-def folders() -> tuple[Path, ...]:
-    """Return where graph files are looked for by name: ./topologies, the wheel's data, the source checkout."""
-    package = Path(__file__).parents[2]
-    return Path("topologies"), package / "data" / "topologies", package.parent / "topologies"
-
-
 def find(name: str) -> Path:
     """Return the graph file that `name` means.
 
     Raises:
         TopologyError: there is none; the message offers the nearest name.
     """
-    for candidate in (Path(name), *(folder / name for folder in folders())):
-        if os.path.isfile(candidate):  # unlike Path.is_file, False for names that no file can have
-            return candidate
-    known = sorted({file.name for folder in folders() for file in folder.glob("*.graphml")})
+    if (found := finder.search(name, "topologies")) is not None:
+        return found
+    known = sorted(finder.names("topologies", ".graphml"))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise TopologyError(
