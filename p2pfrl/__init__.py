@@ -53,7 +53,18 @@ if TYPE_CHECKING:
     from p2pfrl.learning.corrections import Correction
     from p2pfrl.learning.environments.base import Environment, Spec
     from p2pfrl.learning.environments.check import check_environment
-    from p2pfrl.learning.learners.base import Learner
+    from p2pfrl.learning.learners.base import (
+        Batch,
+        Evaluator,
+        Exchange,
+        Learner,
+        Objective,
+        Outcome,
+        PooledTraining,
+        Stack,
+        Task,
+        Traits,
+    )
     from p2pfrl.learning.learners.check import check_learner
     from p2pfrl.learning.personal import Personal
     from p2pfrl.results.record import Record
@@ -96,7 +107,18 @@ _HOMES = {
     "p2pfrl.learning.corrections": ("Correction",),
     "p2pfrl.learning.environments.base": ("Environment", "Spec"),
     "p2pfrl.learning.environments.check": ("check_environment",),
-    "p2pfrl.learning.learners.base": ("Learner",),
+    "p2pfrl.learning.learners.base": (
+        "Batch",
+        "Evaluator",
+        "Exchange",
+        "Learner",
+        "Objective",
+        "Outcome",
+        "PooledTraining",
+        "Stack",
+        "Task",
+        "Traits",
+    ),
     "p2pfrl.learning.learners.check": ("check_learner",),
     "p2pfrl.learning.personal": ("Personal",),
     "p2pfrl.results.record": ("Record",),
@@ -111,11 +133,14 @@ _RENAMED = {
 __all__ = [
     "Aggregator",
     "Arrived",
+    "Batch",
     "Compressor",
     "ContractError",
     "Correction",
     "Encoded",
     "Environment",
+    "Evaluator",
+    "Exchange",
     "Gate",
     "Graph",
     "Layout",
@@ -123,10 +148,13 @@ __all__ = [
     "Message",
     "Mixing",
     "Need",
+    "Objective",
+    "Outcome",
     "P2PFRLError",
     "Participation",
     "Payload",
     "Personal",
+    "PooledTraining",
     "Privacy",
     "Record",
     "Scenario",
@@ -134,9 +162,12 @@ __all__ = [
     "ScheduleRule",
     "ServerOptimizer",
     "Spec",
+    "Stack",
     "Standing",
+    "Task",
     "Tensor",
     "Topology",
+    "Traits",
     "Turn",
     "Vector",
     "__version__",
