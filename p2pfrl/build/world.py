@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions import Constant, Draw
@@ -35,30 +32,19 @@ class StackJudge:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        stack = trainer.stack
+        self.error, self.evaluate = stack.objective.error, stack.evaluator.evaluate
+        self.average = stack.evaluator.average
 
     def parameters(self, agent: int) -> Vector:
         """Return a copy of the agent's row."""
         return self._trainer.read(agent).copy()
-
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error, where they are known."""
-        return self._trainer.stack.objective.error(parameters)
 
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
         rows = [self._trainer.row(agent) for agent in agents]
         state = {name: values[rows] for name, values in self._trainer.state.items()}
         return self._trainer.stack.evaluator.divergence(agents, parameters, state)
-
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
-        return self._trainer.stack.evaluator.evaluate(agents, parameters, episodes, index)
-
-    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean parameters as each agent would run them."""
-        return self._trainer.stack.evaluator.average(agents, parameters)
 
 
 @dataclass(frozen=True)
