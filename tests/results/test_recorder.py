@@ -7,13 +7,14 @@ from p2pfrl.core.rng import generator
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.replay import Logged
+from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.recorder import Recorder
 
 
 def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], float]:
     """Return the rows of three rounds in which agents finish in an order drawn from `seed`, and the plain drift."""
     layout = Layout((Tensor("actor.w", (64,)),), "float64")
-    judge = Logged(layout.zeros(agents), None)
+    judge = Logged(layout.zeros(agents), Objective(), Evaluator())
     recorder = Recorder(
         layout=layout,
         agents=agents,
