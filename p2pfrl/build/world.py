@@ -156,39 +156,13 @@ def build(
     Raises:
         TopologyError: the mixing rule does not fit the graph.
     """
-    n, rounds = scenario.agents, scenario.stop.rounds
     assembly = Assembly(scenario)
-    trainer = assembly.trainer(range(n))
+    trainer = assembly.trainer(range(scenario.agents))
     loop, log = virtual_time(), Log(trace=trace)
-    recorder = Recorder(
-        layout=assembly.learning.stack.layout,
-        agents=n,
-        start=trainer.parameters,
-        judge=StackJudge(trainer),
-        now=lambda: loop.now,
-        every=scenario.evaluation.every,
-        episodes=scenario.evaluation.episodes if scenario.environment else 0,
-        on_row=on_row,
-        mixes=not assembly.mode.pools,
-        tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
-        parts=assembly.compared,
-    )
-    worlds: list[Simulation] = []
-    union = assembly.plan.view.union
-    network = Network(
-        loop,
-        n,
-        coordinators=max(1, len(assembly.coordinators)),
-        decoder=assembly.decoder,
-        log=log,
-        latency=_latency(scenario, union),
-        loss=_loss(scenario),
-        bandwidth=scenario.network.bandwidth,
-        edge_bandwidth=_bandwidth(scenario, union),
-        duplicate=scenario.network.duplicate,
-        seed=scenario.seed,
-    )
+    network = _network(assembly, loop, log)
+    recorder = _recorder(assembly, trainer, loop, on_row)
     recorder.traffic = network.traffic
+    worlds: list[Simulation] = []
 
     def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
@@ -203,7 +177,7 @@ def build(
         loop,
         network,
         trainer,
-        agents=n,
+        agents=scenario.agents,
         spawn=spawn,
         coordinators={id: coordinate(id) for id in assembly.coordinators},
         seconds_per_step=assembly.seconds_per_step(),
@@ -218,10 +192,54 @@ def build(
     )
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
-        counted = rounds is not None and not assembly.mode.has_coordinator
-        updates = rounds * n if rounds is not None and counted else None
-        recorder.follow_clock(loop.post, loop.is_busy, updates, simulation.stop)
+        recorder.follow_clock(loop.post, loop.is_busy, _updates(assembly), simulation.stop)
     return World(assembly, loop, simulation, network, trainer, recorder, log)
+
+
+def _recorder(
+    assembly: Assembly, trainer: Trainer, loop: VirtualTimeLoop, on_row: Callable[[Row], bool]
+) -> Recorder:
+    """Return the writer of the record."""
+    scenario = assembly.scenario
+    return Recorder(
+        layout=assembly.learning.stack.layout,
+        agents=scenario.agents,
+        start=trainer.parameters,
+        judge=StackJudge(trainer),
+        now=lambda: loop.now,
+        every=scenario.evaluation.every,
+        episodes=scenario.evaluation.episodes if scenario.environment else 0,
+        on_row=on_row,
+        mixes=not assembly.mode.pools,
+        tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
+        parts=assembly.compared,
+    )
+
+
+def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
+    """Return the network between all agents and coordinators."""
+    scenario, graph = assembly.scenario, assembly.plan.view.union
+    return Network(
+        loop,
+        scenario.agents,
+        coordinators=max(1, len(assembly.coordinators)),
+        decoder=assembly.decoder,
+        log=log,
+        latency=_latency(scenario, graph),
+        loss=_loss(scenario),
+        bandwidth=scenario.network.bandwidth,
+        edge_bandwidth=_bandwidth(scenario, graph),
+        duplicate=scenario.network.duplicate,
+        seed=scenario.seed,
+    )
+
+
+def _updates(assembly: Assembly) -> int | None:
+    """Return the updates after which an asynchronous run ends, where no coordinator counts them."""
+    rounds = assembly.scenario.stop.rounds
+    if rounds is None or assembly.mode.has_coordinator:
+        return None
+    return rounds * assembly.scenario.agents
 
 
 def _variation(scenario: Scenario) -> Callable[[int, int], float]:

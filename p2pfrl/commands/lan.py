@@ -5,8 +5,9 @@ from __future__ import annotations
 import json as encoder
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -72,6 +73,19 @@ Insecure = Annotated[
     bool, Parameter(negative=(), help="Allow plain TCP on an address that others can reach.")
 ]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
+_SHOWN = (
+    "agents",
+    "stopped_by",
+    "rounds",
+    "run_seconds",
+    "messages_sent",
+    "messages_dropped",
+    "messages_late",
+    "deadlines_expired",
+    "refusals",
+    "parameters_digest",
+)
+"""Keys of the summary that are printed."""
 
 
 def peer(
@@ -116,21 +130,10 @@ def peer(
     def announce(address: Address) -> None:
         meeting = shown(address)
         if not quiet:
-            words = [
-                "p2pfrl",
-                "peer",
-                file,
-                *(["--discover"] if discover else ["--rendezvous", meeting]),
-            ]
-            words += [word for key in set for word in ("--set", key)] + (
-                [] if seed is None else ["--seed", str(seed)]
-            )
-            line = shlex.join(words) + its_own(place, secret, tls, insecure)
-            print(
-                f"Run on each of the others:\n\n  {line}\n",
-                file=sys.stderr if json else sys.stdout,
-                flush=True,
-            )
+            where = ("--discover",) if discover else ("--rendezvous", meeting)
+            line = _line(file, where, set, seed) + its_own(place, secret, tls, insecure)
+            target = sys.stderr if json else sys.stdout
+            print(f"Run on each of the others:\n\n  {line}\n", file=target, flush=True)
         elif json:
             print(encoder.dumps({"rendezvous": meeting}), flush=True)
 
@@ -146,26 +149,27 @@ def peer(
     if json:
         print(encoder.dumps(dict(summary), indent=None if quiet else 2))
     else:
-        for key in (
-            "agents",
-            "stopped_by",
-            "rounds",
-            "run_seconds",
-            "messages_sent",
-            "messages_dropped",
-            "messages_late",
-            "deadlines_expired",
-            "refusals",
-            "parameters_digest",
-        ):
-            print(f"{key:20}  {text(summary[key])}")
-        print(f"{'directory':20}  {directory}")
+        _print(summary, directory)
     if not quiet:
         print(
             f"p2pfrl collect makes one record of all peers' directories, this one is {directory}",
             file=sys.stderr,
         )
     return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
+
+
+def _line(file: str, where: Sequence[str], settings: Sequence[str], seed: int | None) -> str:
+    """Return the command that starts another process of the same run, apart from what is its own."""
+    words = ["p2pfrl", "peer", file, *where]
+    words += [word for key in settings for word in ("--set", key)]
+    return shlex.join([*words, *(() if seed is None else ("--seed", str(seed)))])
+
+
+def _print(summary: Mapping[str, Any], directory: Path) -> None:
+    """Print what a process says at its end, for people."""
+    for key in _SHOWN:
+        print(f"{key:20}  {text(summary[key])}")
+    print(f"{'directory':20}  {directory}")
 
 
 def collect(*directories: Path, out: Out = None, json: Json = False) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.experiment.jobs import Execute, Job, Progress, execute, run_all
+from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all
 from p2pfrl.results.files import encode_json, plain, write_bytes
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
@@ -265,13 +265,7 @@ def compare(
         execute=run,
         progress=progress,
     )
-    failures = [
-        f"{result.job.directory}: {result.error}" for result in finished if result.error is not None
-    ]
-    if failures:
-        raise P2PFRLError(
-            "\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures])
-        )
+    _refuse_failures(finished)
     records = {mode: [load(planned[mode, seed].directory) for seed in seeds] for mode in modes}
     facts = {mode: differences(planned[mode, seeds[0]].load()) for mode in modes}
     comparison = Comparison(
@@ -285,6 +279,21 @@ def compare(
     )
     write_bytes(folder / "comparison.json", encode_json(comparison.to_json()))
     return comparison
+
+
+def _refuse_failures(finished: Sequence[Finished]) -> None:
+    """Refuse to compare where runs have failed.
+
+    Raises:
+        P2PFRLError: with every run that did.
+    """
+    failures = [
+        f"{result.job.directory}: {result.error}" for result in finished if result.error is not None
+    ]
+    if failures:
+        raise P2PFRLError(
+            "\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures])
+        )
 
 
 def tabulate(records: Sequence[Sequence[Record]]) -> tuple[tuple[Measure, tuple[Cell, ...]], ...]:

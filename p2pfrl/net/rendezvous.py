@@ -177,75 +177,121 @@ async def join(
     Raises:
         P2PFRLError: the lead refused, or could not be reached in time.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[tuple[Fleet, tuple[int, ...]]] = loop.create_future()
+    request = _Request(own, lead, decoder, security, timing, progress)
+    link = await request.send(list(wanted), count)
+    try:
+        return await request.answer(link)
+    finally:
+        link.shut()
 
-    def handle(link: Link, events: list[Event]) -> None:
+
+class _Request:
+    """A process's side of the rendezvous: what it asks the lead, and the answer.
+
+    Args:
+        own: what this process says of itself.
+        lead: where the lead listens.
+        decoder: of the link.
+        security: of the link.
+        timing: of the link.
+        progress: receives one line per event.
+    """
+
+    def __init__(
+        self,
+        own: Identity,
+        lead: Address,
+        decoder: Decoder,
+        security: Security,
+        timing: Timing,
+        progress: Progress,
+    ) -> None:
+        self._own = own
+        self._lead = lead
+        self._decoder = decoder
+        self._security = security
+        self._timing = timing
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[tuple[Fleet, tuple[int, ...]]] = self._loop.create_future()
+        self._body: dict[str, object] = {}
+
+    async def send(self, wanted: list[int], count: int) -> Link:
+        """Connect to the lead, again and again until the start is over, and ask for ids; return the link.
+
+        Raises:
+            P2PFRLError: the lead could not be reached in time, or its certificate does not do.
+        """
+        self._body = {"agents": wanted, "count": count, "port": self._own.address[1]}
+        deadline, host, port = self._loop.time() + self._timing.start, *self._lead
+        has_told = False
+        while True:
+            try:
+                return await self._connect()
+            except ssl.SSLError as error:  # the certificates will be the same at every attempt
+                raise P2PFRLError(
+                    f"the lead at {host}:{port}: {', '.join(refusal(error))}"
+                ) from error
+            except OSError as error:
+                if self._loop.time() > deadline:
+                    raise P2PFRLError(f"cannot reach the lead at {host}:{port}: {error}") from error
+                if not has_told:
+                    seconds = f"{self._timing.start:g} s"
+                    self._progress(f"nobody at {host}:{port} yet ({error}); trying for {seconds}")
+                has_told = True
+                await asyncio.sleep(0.2)
+
+    async def answer(self, link: Link) -> tuple[Fleet, tuple[int, ...]]:
+        """Return what the lead answers.
+
+        Raises:
+            P2PFRLError: it refused, or did not answer in time.
+        """
+        try:
+            async with asyncio.timeout(self._timing.start):
+                while not self._answer.done():
+                    await asyncio.wait([self._answer], timeout=TICK)
+                    link.tick()
+            return self._answer.result()
+        except TimeoutError:
+            raise P2PFRLError(
+                f"the lead did not hand out the table within {self._timing.start:g} s"
+            ) from None
+
+    async def _connect(self) -> Link:
+        client = self._security.client
+        name = "" if client else None
+        _, link = await self._loop.create_connection(
+            self._protocol, *self._lead, ssl=client, server_hostname=name
+        )
+        return link
+
+    def _protocol(self) -> Link:
+        def session(link: Link, transport: asyncio.Transport) -> Session:
+            return _session(self._own, self._decoder, self._security, self._timing, dialer=True)
+
+        return Link(session, self._handle, self._loop.time, self._timing.timeout)
+
+    def _handle(self, link: Link, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Opened):
-                progress("connected to the lead; waiting until everyone is there")
-                link.session.say("join", agents=list(wanted), count=count, port=own.address[1])
+                self._progress("connected to the lead; waiting until everyone is there")
+                link.session.say("join", **self._body)
                 link.flush()
-            elif answer.done():
+            elif self._answer.done():
                 continue
             elif isinstance(event, Control) and event.say == "table":
                 try:
-                    answer.set_result(_table(event))
+                    self._answer.set_result(_table(event))
                 except P2PFRLError as error:
-                    answer.set_exception(error)
+                    self._answer.set_exception(error)
             elif isinstance(event, Control) and event.say == "sorry":
-                answer.set_exception(P2PFRLError(f"the lead refused: {event.body.get('detail')}"))
+                reason = f"the lead refused: {event.body.get('detail')}"
+                self._answer.set_exception(P2PFRLError(reason))
             elif isinstance(event, Closed):
-                answer.set_exception(
-                    P2PFRLError(_why_closed(link, event, lead, is_plain=security.client is None))
-                )
-
-    def protocol() -> Link:
-        return Link(
-            lambda link, transport: _session(own, decoder, security, timing, dialer=True),
-            handle,
-            loop.time,
-            timing.timeout,
-        )
-
-    deadline = loop.time() + timing.start
-    link: Link | None = None
-    has_told = False
-    while link is None:
-        try:
-            _, link = await loop.create_connection(
-                protocol,
-                *lead,
-                ssl=security.client,
-                server_hostname="" if security.client else None,
-            )
-        except ssl.SSLError as error:  # the certificates will be the same at every attempt
-            raise P2PFRLError(
-                f"the lead at {lead[0]}:{lead[1]}: {': '.join(refusal(error))}"
-            ) from error
-        except OSError as error:
-            if loop.time() > deadline:
-                raise P2PFRLError(
-                    f"cannot reach the lead at {lead[0]}:{lead[1]}: {error}"
-                ) from error
-            if not has_told:
-                progress(
-                    f"nobody at {lead[0]}:{lead[1]} yet ({error}); trying for {timing.start:g} s"
-                )
-            has_told = True
-            await asyncio.sleep(0.2)
-    try:
-        async with asyncio.timeout(timing.start):
-            while not answer.done():
-                await asyncio.wait([answer], timeout=TICK)
-                link.tick()
-        return answer.result()
-    except TimeoutError:
-        raise P2PFRLError(
-            f"the lead did not hand out the table within {timing.start:g} s"
-        ) from None
-    finally:
-        link.shut()
+                is_plain = self._security.client is None
+                reason = _why_closed(link, event, self._lead, is_plain=is_plain)
+                self._answer.set_exception(P2PFRLError(reason))
 
 
 def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> str:
