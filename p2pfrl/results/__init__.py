@@ -1,1 +1,1 @@
-"""Results: the record, its files, figures and report. Nothing here flows back to agents."""
+"""Results of runs: the record, its files, figures and report. Agents never read them."""

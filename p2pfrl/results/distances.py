@@ -15,8 +15,8 @@ class Distances:
     """Distances of agents to their mean, over chosen parts of the parameters.
 
     Args:
-        layout: of the parameters.
-        parts: that distances are measured over; None for all.
+        layout: names and shapes of the parameters.
+        parts: the parts over which distances are measured; None for all.
     """
 
     def __init__(self, layout: Layout, parts: Sequence[str] | None) -> None:
@@ -29,7 +29,7 @@ class Distances:
         return distances(rows, agents)
 
     def of_part(self, part: str, parameters: Vector, agents: Sequence[int]) -> float:
-        """Return the consensus distance of one part; nan where there is no such part."""
+        """Return the consensus distance of one part, nan if there is no such part."""
         if part not in self._layout.parts:
             return float("nan")
         chosen = self._layout.pack(parameters[list(agents)], (part,))
@@ -37,7 +37,10 @@ class Distances:
 
 
 def distances(rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
-    """Return each agent's distance to the mean, and the consensus distance sqrt(mean_i ||theta_i - mean||^2)."""
+    """Return each agent's distance to the mean, and the consensus distance.
+
+    The consensus distance is sqrt(mean_i ||theta_i - mean||^2).
+    """
     chosen = rows if len(agents) == len(rows) else rows[list(agents)]
     mean = chosen.mean(axis=0, dtype=np.float64)
     squares = [float(np.square(row - mean).sum()) for row in chosen]
@@ -45,10 +48,12 @@ def distances(rows: Vector, agents: Sequence[int]) -> tuple[list[float], float]:
 
 
 class Sum:
-    """A sum of vectors with the rounding error of every addition, so that their order does not matter.
+    """A sum of vectors with rounding errors kept, so that the order of addition does not matter.
 
-    A collected run then equals a simulated one in which agents finished a round in another order.
-    Knuth, The art of computer programming 2, section 4.2.2, theorem B.
+    A run collected from processes then equals a simulated run in which agents ended a round in
+    another order.
+
+    Reference: Knuth, The art of computer programming 2, section 4.2.2, theorem B.
     """
 
     __slots__ = ("_error", "_high")
@@ -77,7 +82,7 @@ class Sum:
 
 
 class Drift:
-    """The distance that the mean over agents has moved by mixing alone.
+    """The distance that mixing alone has moved the mean over agents.
 
     Args:
         agents: number of agents n.
@@ -89,19 +94,19 @@ class Drift:
         self._total = np.zeros(0)
 
     def save(self) -> State:
-        """Return the state; arrays are shared."""
+        """Return the state. Arrays are shared, not copied."""
         open_rows = {row: found.parts() for row, found in self._open.items()}
         return {"open": open_rows, "total": self._total}
 
     def restore(self, state: State) -> None:
-        """Take over what `save` returned."""
+        """Restore a state that `save` returned."""
         self._open = {
             row: Sum(high.copy(), error.copy()) for row, (high, error) in state["open"].items()
         }
         self._total = state["total"].copy()
 
     def add(self, row: int, before: Vector, after: Vector) -> None:
-        """Mixing moved one agent, within `row`."""
+        """Add the move of one agent from `before` to `after` by mixing in round `row`."""
         moved = np.subtract(after, before, dtype=np.float64)
         if row in self._open:
             self._open[row].add(moved)
@@ -109,7 +114,7 @@ class Drift:
             self._open[row] = Sum(moved)
 
     def close(self, row: int) -> None:
-        """Count what was added to `row`."""
+        """Add the moves of round `row` to the drift."""
         moved = self._open.pop(row, None)
         if moved is not None:
             mean = moved.total() / self._n
@@ -117,5 +122,5 @@ class Drift:
 
     @property
     def norm(self) -> float:
-        """The distance."""
+        """Norm of the drift."""
         return float(np.linalg.norm(self._total))

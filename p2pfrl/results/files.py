@@ -1,8 +1,8 @@
-"""Writing and reading the files of a run directory: atomically, exactly, and refusing what is not ours.
+"""Files of a run directory: atomic writes, exact numbers, and errors that name a damaged file.
 
 A file appears complete or not at all (temporary file, fsync, rename). A float in a CSV file is
-Python's `repr`, the shortest text that reads back as the same number. Whatever cannot be read is a
-`RecordError` that names the file.
+Python's `repr`, the shortest text that reads back as the same number. A file that cannot be read
+raises a `RecordError` that names it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def checksum(content: bytes) -> str:
-    """Return the blake2b checksum, 32 hexadecimal digits, by which a changed file is found."""
+    """Return the blake2b checksum of a file's content as 32 hexadecimal digits."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Turn every way in which foreign content of `path` fails to parse into a `RecordError` that names the file."""
+    """Raise a `RecordError` that names `path` if parsing its content fails in any way."""
     try:
         yield
     except (
@@ -69,7 +69,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON can hold it: numpy numbers and arrays become Python's, nan and infinity become null.
+    """Return `value` in JSON's types: numpy numbers and arrays become Python's, nan and inf null.
 
     >>> plain({"mean": np.float64(0.5), "p95": float("nan"), "layers": (1, 2)})
     {'mean': 0.5, 'p95': None, 'layers': [1, 2]}
@@ -107,7 +107,8 @@ def encode_csv(table: Mapping[str, NDArray[Any]], whole: Sequence[str] = ()) -> 
 
     Args:
         table: column name -> `(rows,)` integers, floats or words.
-        whole: float columns whose whole numbers are written without ".0" (a round, a count).
+        whole: float columns whose whole numbers are written without ".0", such as rounds and
+            counts.
     """
     columns = [_cells(np.asarray(values), whole=name in whole) for name, values in table.items()]
     out = io.StringIO()
@@ -118,7 +119,7 @@ def encode_csv(table: Mapping[str, NDArray[Any]], whole: Sequence[str] = ()) -> 
 
 
 def encode_rows(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return rows of words and numbers as CSV; a cell without a value, or that is nan, is empty."""
+    """Return rows of words and numbers as CSV. A cell that is missing or nan is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -135,11 +136,13 @@ def _cell(value: Any) -> str:
 
 
 def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
-    """Return the columns of a CSV: int64 where every cell is a whole number without a point, else float64.
+    """Return the columns of a CSV file.
+
+    A column has int64 numbers if every cell is a whole number without a point, else float64.
 
     Args:
         content: the file.
-        words: columns to leave as text.
+        words: columns that remain text.
     """
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     if not rows or not rows[0]:

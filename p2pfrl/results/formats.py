@@ -1,4 +1,4 @@
-"""Parts of a record as files hold them: tensors with their layout, and graphs."""
+"""File formats of parts of a record: tensors with their layout, and graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Layout = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def encode_tensors(arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None) -> bytes:
-    """Return arrays as safetensors, with the names and shapes of `layout` as metadata; equal input, equal bytes."""
+    """Return arrays as safetensors, with the names and shapes of `layout` as metadata.
+
+    Equal arrays give equal bytes.
+    """
     from safetensors.numpy import save
 
     metadata = (
@@ -28,7 +31,11 @@ def encode_tensors(arrays: Mapping[str, NDArray[Any]], layout: Layout | None = N
 
 
 def decode_tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a safetensors file, by name; a `ValueError` where it is none."""
+    """Return the arrays of a safetensors file by name.
+
+    Raises:
+        ValueError: the content is not a safetensors file.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load as tensors
 
@@ -50,7 +57,7 @@ def decode_parameters(content: bytes) -> tuple[NDArray[np.floating], Layout]:
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
-    """Return a graph as JSON can hold it."""
+    """Return a graph as a JSON object."""
     return {
         "agents": graph.n,
         "successors": [list(receivers) for receivers in graph.successors],
@@ -62,7 +69,11 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 
 
 def graph_from_json(value: Mapping[str, Any]) -> Graph:
-    """Return the graph of `graph_to_json`; a `ValueError` where the edges do not fit."""
+    """Return the graph that `graph_to_json` encoded.
+
+    Raises:
+        ValueError: the edges do not fit the number of agents.
+    """
     n = int(value["agents"])
     successors = tuple(tuple(int(j) for j in receivers) for receivers in value["successors"])
     if len(successors) != n or any(not 0 <= j < n for receivers in successors for j in receivers):

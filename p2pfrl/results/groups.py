@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed belong together: groups, their labels, and their curves over seeds."""
+"""Groups of runs that differ only in the seed, their labels, and their curves over seeds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from p2pfrl.core.tables import leaves
 from p2pfrl.results.record import PHYSICS, Record
 from p2pfrl.results.statistics import band
 
-POINTS = 400  # at most, of a curve over seeds
+POINTS = 400  # maximum number of points of a curve over seeds
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A mean over seeds against x, with its confidence interval where there are two seeds or more."""
+    """The mean over seeds as a function of x.
+
+    It has a confidence interval if there are two seeds or more.
+    """
 
     x: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -29,25 +32,28 @@ class Curve:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Whether the curve has no points."""
         return len(self.x) == 0
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one scenario under one mode, by ascending seed. `label` tells it from the other groups."""
+    """Runs of one scenario in one mode, sorted by seed.
+
+    `label` distinguishes it from the other groups.
+    """
 
     label: str
     records: tuple[Record, ...]
 
     @property
     def first(self) -> Record:
-        """The run with the lowest seed; pictures of one run show it."""
+        """The run with the lowest seed. Figures that show one run show this one."""
         return self.records[0]
 
     @property
     def mode(self) -> str:
-        """Mode of its runs."""
+        """Mode of the runs."""
         return self.first.mode
 
     @cached_property
@@ -57,14 +63,15 @@ class Group:
         return float(value) if isinstance(value, int | float) else None
 
     def has(self, *columns: str) -> bool:
-        """Whether some run has numbers in all these columns of metrics."""
+        """Whether at least one run has numbers in all these columns of its metrics."""
         return any(all(record.has(column) for column in columns) for record in self.records)
 
     def curve(self, x: str, y: str) -> Curve:
         """Return the mean of column `y` against column `x` over the seeds.
 
-        Seeds are interpolated to common values of x. A seed that ended early keeps its last value,
-        so that the seeds that reached their target first do not leave the mean to the others.
+        Seeds are interpolated to common values of x. A seed that ended early keeps its last value.
+        Without it the mean would be that of the slow seeds alone, because a seed ends when it
+        reaches its target.
         """
         pairs = [p for p in (_points(record, x, y) for record in self.records) if len(p[0])]
         if not pairs:
@@ -91,7 +98,7 @@ def _points(record: Record, x: str, y: str) -> tuple[NDArray[np.float64], NDArra
 
 
 def group(records: Iterable[Record]) -> tuple[Group, ...]:
-    """Return `records` in groups that differ in nothing but the seed, in order of first appearance."""
+    """Return `records` in groups that differ only in the seed, in order of first appearance."""
     found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
         flat = {**_flat(record.scenario), "name": record.name, "mode": record.mode}
@@ -105,7 +112,7 @@ def group(records: Iterable[Record]) -> tuple[Group, ...]:
 
 
 def _labels(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return one label per group: its mode, and what else tells it from the other groups."""
+    """Return one label per group: its mode and the keys in which it differs from others."""
     keys = dict.fromkeys(key for identity in identities for key in identity)
     differing = [key for key in keys if len({identity.get(key) for identity in identities}) > 1]
     telling = [key for key in differing if key not in ("mode", "name")][:3]
@@ -120,7 +127,10 @@ def _labels(identities: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _flat(scenario: str) -> dict[str, Any]:
-    """Return the keys of a TOML text with dots, as `stop.rounds`; nothing of a text that is none."""
+    """Return the keys of a TOML text with dots, such as `stop.rounds`.
+
+    Empty if it is not valid TOML.
+    """
     try:
         tree = tomllib.loads(scenario)
     except tomllib.TOMLDecodeError:
@@ -129,7 +139,7 @@ def _flat(scenario: str) -> dict[str, Any]:
 
 
 def final_rows(record: Record) -> dict[str, NDArray[Any]]:
-    """Return the rows of each agent's last round of the agents' table, one per agent, in ascending id."""
+    """Return the row of each agent's last round in the agents' table, sorted by agent id."""
     if "agent" not in record.agents or not len(record.agents["agent"]):
         return {}
     ids = record.agents["agent"]
@@ -139,6 +149,6 @@ def final_rows(record: Record) -> dict[str, NDArray[Any]]:
 
 
 def varied(record: Record) -> tuple[str, ...]:
-    """Return the columns of the agents' table that hold physics in which the agents differ."""
+    """Return the physics columns of the agents' table in which the agents differ."""
     rows = final_rows(record)
     return tuple(c for c, v in rows.items() if c.startswith(PHYSICS) and len(np.unique(v)) > 1)

@@ -1,4 +1,4 @@
-"""Numbers with units, as people read them."""
+"""Numbers with units for figures, tables and the command line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """The unit of a horizontal axis: plot `values / divisor`, label it `label`."""
+    """The unit of a horizontal axis: it plots `values / divisor` and has the label `label`."""
 
     divisor: float
     label: str
 
 
 def scale(column: str, largest: float) -> Scale:
-    """Return the unit in which `largest` of `column` is a number that people read.
+    """Return the unit in which `largest` of `column` is easy to read.
 
     >>> scale("virtual_seconds", 90.0)
     Scale(divisor=1.0, label='virtual time (s)')
@@ -50,7 +50,7 @@ def scale(column: str, largest: float) -> Scale:
 
 
 def amount(value: float, column: str) -> str:
-    """Return a number of `column` with its unit, as "3.2 MB"."""
+    """Return a number of `column` with its unit, for example "3.2 MB"."""
     if not math.isfinite(value):
         return "-"
     for divisor, unit in _UNITS[column][1]:
@@ -64,7 +64,7 @@ def amount(value: float, column: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as people read it: four digits, thousands set apart, "-" where undefined.
+    """Return a number as text: four digits, commas between thousands, "-" if undefined.
 
     >>> number(1234567.0), number(0.00123456), number(475.0), number(float("nan"))
     ('1,234,567', '0.001235', '475', '-')
@@ -79,24 +79,24 @@ def number(value: float) -> str:
 
 
 def interval(value: Estimate, show: Callable[[float], str] = number) -> str:
-    """Return "mean [low, high]", without the interval where there is none or it is a point."""
+    """Return "mean [low, high]", or "mean" alone if there is no interval or it is a point."""
     if not np.isfinite(value.low) or value.low == value.high:
         return show(value.mean)
     return f"{show(value.mean)} [{show(value.low)}, {show(value.high)}]"
 
 
 def dig(summary: Any, path: str) -> float:
-    """Return the number at a dotted `path` of a summary, nan where there is none."""
+    """Return the number at a dotted `path` of a summary, nan if there is none."""
     for key in path.split("."):
         summary = summary.get(key) if isinstance(summary, dict) else None
     return float(summary) if isinstance(summary, int | float) else float("nan")
 
 
 def duration(seconds: float) -> str:
-    """Return seconds with a unit, as "3.9 s"."""
+    """Return seconds with a unit, for example "3.9 s"."""
     return amount(seconds, "virtual_seconds")
 
 
 def size(count: float) -> str:
-    """Return bytes with a unit, as "70.7 MB"."""
+    """Return bytes with a unit, for example "70.7 MB"."""
     return amount(count, "bytes_sent")

@@ -1,9 +1,9 @@
-"""The record of a run: what is plotted, reported and verified, in memory and as a run directory.
+"""The record of a run, in memory and as a run directory. Figures, reports and checks read it.
 
-A record is append-only and complete: figures and reports need nothing else, and nothing of it flows
-back to agents. `save` writes the data files first and `summary.json` last, with the checksum of
-every other file in it. A directory without a readable `summary.json` is an unfinished run; one
-whose checksums differ is refused, naming the file.
+A record is complete: figures and reports need nothing else, and agents never read it. `save` writes
+the data files first and `summary.json` last, with the checksum of every other file. A directory
+without a readable `summary.json` is an unfinished run. If a checksum differs, `load` raises an
+error that names the file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from p2pfrl.results.formats import (
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
 FORMAT = "p2pfrl-record-1"
-PHYSICS = "physics_"  # prefix of agents.csv columns that hold what `[environment.vary]` set
+PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
 METRICS = (
     "round",
     "virtual_seconds",
@@ -103,24 +103,24 @@ class Record:
     """The record of a run.
 
     Attributes:
-        scenario: the resolved scenario, TOML; running it again gives the same digest.
+        scenario: the resolved scenario as TOML. A run of it gives the same digest.
         summary: the keys of `summary.json`.
-        metrics: column -> `(rows,)` float64, nan where undefined; `METRICS` and more, cumulative
-            where it counts (`env_steps`, `bytes_sent`, `messages_dropped`).
-        agents: column -> `(rows,)` in long format, one row per (round, agent); `AGENTS`, then
-            `physics_<name>` for every physics that the agents do not share, then the environment's
-            own measures.
-        parameters: `(n, d)`, the final parameters without padding.
+        metrics: column -> `(rows,)` float64, nan if undefined. The columns are `METRICS` and more.
+            Counts (`env_steps`, `bytes_sent`, `messages_dropped`) are cumulative.
+        agents: column -> `(rows,)` in long format, one row per (round, agent). The columns are
+            `AGENTS`, then `physics_<name>` for all physics in which the agents differ, then the
+            environment's own measures.
+        parameters: the final parameters, `(n, d)`, without padding.
         layout: names and shapes of the tensors within the `d` numbers, in order.
-        problem: the instance, named arrays; empty where there is none.
-        graph: who sends to whom; the union over rounds where it varies.
-        lambda_2: contraction of the consensus distance per round that theory predicts, or None
-            where it predicts none.
-        staleness: `(k,)` int64: how many messages were applied at staleness 0, 1, ..., k-1.
-        timeline: what agents did when; the beginning of a long run.
-        heterogeneity: how different the agents are, by name.
-        events: every send, delivery, drop, train and mix, with a trace; else None.
-        directory: where it was saved or loaded.
+        problem: named arrays of the problem instance; empty if there are none.
+        graph: the communication graph; the union over rounds if it varies.
+        lambda_2: the predicted contraction of the consensus distance per round, or None if there is
+            no prediction.
+        staleness: `(k,)` int64, the number of messages applied at staleness 0, 1, ..., k-1.
+        timeline: the activities of agents; only the beginning of a long run.
+        heterogeneity: measures of how different the agents are, by name.
+        events: every send, delivery, drop, train and mix of a run with a trace; else None.
+        directory: the folder where the record was saved or loaded.
     """
 
     scenario: str
@@ -154,14 +154,14 @@ class Record:
         return int(self.summary.get("seed", 0))
 
     def has(self, column: str) -> bool:
-        """Whether `metrics` holds a number in `column`."""
+        """Whether `metrics` has a number in `column`."""
         return column in self.metrics and bool(np.isfinite(self.metrics[column]).any())
 
 
 def save(record: Record, directory: Path | str) -> Record:
     """Write the run directory and return the record with its `directory` set.
 
-    An existing record there is replaced, its figures and report too.
+    It replaces an existing record in the directory, including its figures and report.
     """
     folder = Path(directory)
     try:
@@ -222,7 +222,11 @@ def _contents(record: Record) -> dict[str, bytes]:
 
 
 def load_summary(directory: Path | str) -> dict[str, Any]:
-    """Return `summary.json` of a complete run directory; a `RecordError` where there is none."""
+    """Return `summary.json` of a complete run directory.
+
+    Raises:
+        RecordError: it is missing or damaged.
+    """
     path = Path(directory) / "summary.json"
     content = read_bytes(path)
     with refusing(path):
@@ -233,7 +237,11 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
 
 
 def load(directory: Path | str) -> Record:
-    """Read a run directory; a `RecordError` names the file that is missing, damaged or not ours."""
+    """Return the record in a run directory.
+
+    Raises:
+        RecordError: a file is missing, damaged or foreign; the message names it.
+    """
     folder = Path(directory)
     summary = load_summary(folder)
     with refusing(folder / "summary.json"):

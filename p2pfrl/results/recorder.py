@@ -1,7 +1,7 @@
-"""The recorder: it watches a run and writes its rows. Nothing that it computes flows back to the agents.
+"""The recorder: an observer of a run that writes the rows of its tables. Agents never read them.
 
-Rounds (rounds.py) say when a row is due, distances (distances.py) how far agents are apart, and the
-timeline (timeline.py) what they did when.
+`Rounds` (rounds.py) determines when a row is due, `Distances` (distances.py) measures how far apart
+agents are, and `Timeline` (timeline.py) stores the activities of agents.
 """
 
 from __future__ import annotations
@@ -26,53 +26,56 @@ Row = dict[str, float]
 
 
 class Judge(Protocol):
-    """Computes what only the learner can: build binds it to the stack and the trainer."""
+    """Measures that only the learner can compute.
+
+    The build binds it to the learner and the trainer.
+    """
 
     def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's row, `(stride,)`."""
+        """Return a copy of the agent's parameters, `(stride,)`."""
 
     def error(self, parameters: Vector) -> tuple[float, float] | None:
-        """Return objective and error of `(b, stride)`, where they are known."""
+        """Return objective and error of `(b, stride)` parameters, or None if unknown."""
 
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
-        """Return the mean KL divergence of the policies from that of the mean parameters."""
+        """Return the mean KL divergence of the policies from the policy of the mean parameters."""
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return mean greedy returns."""
+        """Return the mean return of greedy episodes per agent."""
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
-        """Return the mean parameters as each agent would run them, `(b, stride)`."""
+        """Return the mean parameters as each agent would use them, `(b, stride)`."""
 
 
 class Recorder:
-    """Collects rows.
+    """Observer of a run that collects the rows of its tables.
 
     Attributes:
-        rows: of `metrics.csv`, in order.
-        agent_rows: of `agents.csv`, in order.
+        rows: rows of `metrics.csv`, in order.
+        agent_rows: rows of `agents.csv`, in order.
         staleness: number of messages applied at staleness 0, 1, ...
         traffic: totals of the network; set when there is one.
-        current: `(n, stride)` parameters of all agents as of their last complete round.
+        current: `(n, stride)` parameters of all agents at the end of their last complete round.
         env_steps: environment steps of all agents.
-        updates: rounds that any agent ended.
-        stopped_at_row: whether `on_row` asked for the end.
+        updates: rounds that have ended, summed over agents.
+        stopped_at_row: whether `on_row` has ended the run.
         initial_distance: the consensus distance at the start.
 
     Args:
-        layout: of the parameters.
+        layout: names and shapes of the parameters.
         agents: number of agents n.
         start: `(n, stride)` start parameters.
         judge: computes objective, divergence and evaluation.
         now: the clock, nanoseconds.
         every: rounds between evaluations.
-        episodes: of an evaluation.
-        on_row: called with every new row; returns whether the run should stop here.
-        mixes: whether what happens between training and the next round is mixing, so that the mean
-            can drift by it.
+        episodes: episodes of an evaluation.
+        on_row: called with every new row; it returns whether the run should stop here.
+        mixes: whether agents mix between training and the next round. If so, mixing can move the
+            mean.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
-        parts: that distances are measured over; None for all.
+        parts: the parts over which distances are measured; None for all.
     """
 
     def __init__(
@@ -114,39 +117,51 @@ class Recorder:
         """The timeline."""
         return self._timeline.intervals
 
-    # The observer of agents and coordinators.
+    # Methods of the observer of agents and coordinators.
 
     def trained(self, agent: int, update: Update) -> None:
-        """A local update ended."""
+        """Record the end of a local update of `agent`."""
         self._progress[agent].trained(update)
         self.env_steps += update.env_steps
 
     def mixed(
         self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
     ) -> None:
-        """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
+        """Record the end of a round of `agent`.
+
+        Mixing moved its shared vector from `before` to `after`.
+        """
         for tau in staleness.values():
             self.applied(agent, tau)
         self._drift.add(round if self._tick is None else 0, before, after)
         self._end_round(agent, round)
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An answer to a neighbor moved the shared vector of `agent`; its own round goes on."""
+        """Record that an answer to a neighbor moved the shared vector of `agent`.
+
+        The agent's own round goes on.
+        """
         self._drift.add(0, before, after)
 
     def applied(self, agent: int, tau: int) -> None:
-        """A payload of staleness `tau` was applied: by `agent`, or by the coordinator to an update of `agent`."""
+        """Record that `agent`, or the coordinator for an update of `agent`, applied a payload.
+
+        `tau` is the staleness of the payload.
+        """
         self._progress[agent].lags.append(tau)
         if tau >= len(self.staleness):
             self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
         self.staleness[tau] += 1
 
     def sat_out(self, agent: int, round: int) -> None:
-        """A round of `agent` ended in which it took no part."""
+        """Record the end of a round in which `agent` took no part."""
         self._end_round(agent, round)
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
-        """A coordinator's model `round` went to `participants` only: the others end no round before it."""
+        """Record that a coordinator sent its model of `round` to `participants` only.
+
+        The other agents end no round before it.
+        """
         if self._tick is not None:
             return
         asked = set(participants)
@@ -155,10 +170,10 @@ class Recorder:
                 self._rounds.complete(agent, round)
         self._advance()
 
-    # The witness of the world.
+    # Methods of the witness of the world.
 
     def live(self, agent: int, alive: bool) -> None:
-        """An agent came or went."""
+        """Record that an agent joined, or that it left."""
         if agent < 0 or self._rounds.alive[agent] == alive:
             return
         self._rounds.live(agent, alive)
@@ -167,10 +182,13 @@ class Recorder:
         self._advance()
 
     def interval(self, agent: int, kind: str, start: int, end: int) -> None:
-        """An agent trained or sent from `start` to `end`; what lies between is waiting."""
+        """Record that an agent trained or sent from `start` to `end`.
+
+        The time between intervals is waiting.
+        """
         self._timeline.interval(agent, kind, start, end)
 
-    # The clock of an asynchronous run.
+    # Methods for the clock of an asynchronous run.
 
     def follow_clock(
         self,
@@ -179,21 +197,22 @@ class Recorder:
         max_updates: int | None,
         stop: Callable[[], None],
     ) -> None:
-        """Write a row at every tick of an asynchronous run, and end it after `max_updates` updates of all agents.
+        """Write a row at every tick of an asynchronous run.
 
-        Ticks double where less than a quarter of the agents ended a round, and end where nothing
-        else is to come.
+        The run ends after `max_updates` updates of all agents. The interval between ticks doubles
+        if fewer than a quarter of the agents have ended a round since the last tick. Ticks end when
+        the world is idle.
         """
         assert self._tick is not None
         self._ticks = _Ticks(post, is_busy, max_updates, stop)
         post(self._tick, self.tick, self._tick, 0)
 
     def tick(self, tick: int, before: int) -> None:
-        """Write the row of a tick, and arrange for the next: what `follow_clock` posts.
+        """Write the row of a tick and post the next tick; `follow_clock` posts the first.
 
         Args:
             tick: nanoseconds since the last one.
-            before: updates that had ended by then.
+            before: number of updates at the last one.
         """
         self._write(self._now())
         longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
@@ -201,7 +220,7 @@ class Recorder:
             self._ticks.post(self._now() + longer, self.tick, longer, self.updates)
 
     def finish(self) -> None:
-        """Write the last row of an asynchronous run; evaluate the end."""
+        """Write the last row of an asynchronous run and evaluate the final parameters."""
         if self._tick is not None:
             self._write(self._now())
         if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
@@ -214,7 +233,10 @@ class Recorder:
         return [own.latest for own in self._progress if own.latest is not None]
 
     def save(self) -> State:
-        """Return the state but for `rows` and `agent_rows`, which only grow; arrays are shared."""
+        """Return the state without `rows` and `agent_rows`, which only grow.
+
+        Arrays are shared, not copied.
+        """
         return {
             "staleness": self.staleness,
             "current": self.current,
@@ -226,7 +248,7 @@ class Recorder:
         }
 
     def restore(self, state: State) -> None:
-        """Take over what `save` returned."""
+        """Restore a state that `save` returned."""
         self.staleness = list(state["staleness"])
         self.current = state["current"].copy()
         self.env_steps, self.updates, self.stopped_at_row = state["counts"]
@@ -285,7 +307,7 @@ class Recorder:
             self.stopped_at_row = True
 
     def _row(self, round: int, now: int, alive: Sequence[int], distance: float) -> Row:
-        """Return a row of metrics over the agents that are there."""
+        """Return a row of metrics over the agents that are alive."""
         entries = [own.latest for own in self._progress]
         there = [entry for i in alive if (entry := entries[i]) is not None]
         known = np.array([e.returns for e in there if np.isfinite(e.returns)])
@@ -316,7 +338,7 @@ class Recorder:
         }
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
-        """Evaluate each agent's own model, and the mean of what they share in each agent's environment."""
+        """Evaluate each agent's own model, and the mean model in each agent's environment."""
         chosen = self.current[list(agents)]
         own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
         if own is None:
@@ -331,7 +353,7 @@ class Recorder:
 
 
 class _Ticks:
-    """The clock of an asynchronous run: it posts the next tick, and knows when to end."""
+    """The clock of an asynchronous run: it posts the next tick and determines the end."""
 
     def __init__(
         self,
@@ -347,7 +369,7 @@ class _Ticks:
 
 
 def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row:
-    """Return a row of one agent; the environment's own measures come last."""
+    """Return a row of one agent. The environment's own measures come last."""
     return {
         "round": round,
         "agent": agent,

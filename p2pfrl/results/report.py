@@ -1,4 +1,7 @@
-"""Figures and one self-contained page of a run, or of several: nothing loaded from elsewhere, nothing run again."""
+"""Figures and a report page of one run or of several, from their records alone.
+
+The page is self-contained: it loads nothing from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import PHYSICS, Record, load
 from p2pfrl.results.statistics import estimate
 
-_ROWS = 64  # of the table by physics
+_ROWS = 64  # maximum number of rows of the table by physics
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Table:
 
     Attributes:
         title: heading.
-        caption: how to read it.
+        caption: explanation of the table.
         header: column names.
         rows: cells, text or numbers.
     """
@@ -42,10 +45,10 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
     """Draw every figure that the runs have data for, as SVG and PNG, and return the paths.
 
     Args:
-        directories: run directories; runs that differ in nothing but the seed become one line with
-            its confidence.
-        out: folder; else `figures` in the run directory, or beside the run directories where there
-            are several.
+        directories: run directories. Runs that differ only in the seed become one line with its
+            confidence interval.
+        out: folder of the figures. By default `figures` in the run directory, or beside the run
+            directories if there are several.
     """
     from p2pfrl.results.plots import draw, write
 
@@ -61,9 +64,9 @@ def report(
 
     Args:
         directories: run directories.
-        out: folder that gets `report.html` and `figures/`; else the run directory, or the folder of
+        out: folder of `report.html` and `figures/`. By default the run directory, or the folder of
             several.
-        tables: shown first, as those of a comparison.
+        tables: tables at the top of the page, such as those of a comparison.
     """
     from p2pfrl.results.plots import draw, write
 
@@ -78,7 +81,7 @@ def report(
 
 
 def load_all(directories: Sequence[Path | str]) -> tuple[Record, ...]:
-    """Return the records of `directories`, in order; one that is given twice counts once."""
+    """Return the records of `directories`, in order and without duplicates."""
     unique = list(dict.fromkeys(Path(d).resolve() for d in directories))
     if not unique:
         raise RecordError(
@@ -176,7 +179,10 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 
 def summary_table(groups: Sequence[Group]) -> Table:
-    """Return the summary of each group, means over seeds with 95% confidence; lines without a number are left out."""
+    """Return the summary of each group: means over seeds with 95% confidence intervals.
+
+    It has no lines without a number.
+    """
     rows = []
     for title, path, show in _SUMMARY:
         cells = [
@@ -191,7 +197,7 @@ def summary_table(groups: Sequence[Group]) -> Table:
 
 
 def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
-    """Return how different the agents are, by measure, or None where nothing was measured."""
+    """Return measures of how different the agents are, or None if none was computed."""
     measures = groups[0].first.heterogeneity
     if not measures:
         return None
@@ -205,7 +211,10 @@ def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
 
 
 def physics_table(groups: Sequence[Group]) -> Table | None:
-    """Return the final return by the physics in which agents differ (by difficulty, say), or None where they do not."""
+    """Return the final return by the physics in which agents differ, such as the difficulty.
+
+    It is None if the agents have the same physics.
+    """
     columns = varied(groups[0].first)
     if not columns or not groups[0].has("return_mean"):
         return None

@@ -1,4 +1,4 @@
-"""Rounds of all agents: who has ended which, and each agent's numbers at the end of its rounds."""
+"""Rounds of all agents: which agent has ended which round, and its numbers at that time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from p2pfrl.core.state import State
 from p2pfrl.core.types import Update
 
 EPISODES = 20
-"""Finished training episodes that an agent's return is the mean of."""
+"""Number of finished training episodes over which an agent's return is averaged."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One agent at the end of one of its rounds."""
+    """Numbers of one agent at the end of one of its rounds."""
 
     parameters: Vector
     time: int
@@ -34,11 +34,11 @@ class Entry:
 
 @dataclass(slots=True)
 class Progress:
-    """The training of one agent so far.
+    """Training progress of one agent.
 
     Attributes:
-        returns: of its last finished episodes.
-        finished: episodes finished.
+        returns: returns of its last finished episodes.
+        finished: number of finished episodes.
         update: its last local update.
         steps: environment steps.
         lags: staleness of the payloads applied since its last round.
@@ -53,14 +53,14 @@ class Progress:
     latest: Entry | None = None
 
     def trained(self, update: Update) -> None:
-        """A local update ended."""
+        """Add a local update."""
         self.returns.extend(update.returns)
         self.finished += len(update.returns)
         self.update = update
         self.steps += update.env_steps
 
     def entry(self, parameters: Vector, time: int, bytes_sent: int) -> Entry:
-        """Return the numbers of a round that ends now; the next round's staleness counts from here."""
+        """Return the numbers of a round that ends now, and clear the staleness."""
         update, lags, returns = self.update, self.lags, self.returns
         entry = Entry(
             parameters=parameters,
@@ -77,7 +77,7 @@ class Progress:
         return entry
 
     def save(self) -> State:
-        """Return the state; arrays are shared."""
+        """Return the state. Arrays are shared, not copied."""
         return {
             "returns": tuple(self.returns),
             "finished": self.finished,
@@ -89,7 +89,7 @@ class Progress:
 
     @classmethod
     def of(cls, state: State) -> Progress:
-        """Return the progress that `save` described."""
+        """Return the progress with a state that `save` returned."""
         latest = state["latest"]
         return cls(
             deque(state["returns"], maxlen=EPISODES),
@@ -102,13 +102,13 @@ class Progress:
 
 
 class Rounds:
-    """Who is there, and who has ended which round.
+    """The agents that are alive, and the rounds that each agent has ended.
 
-    A round is complete once every agent that is there has ended it, or is known to leave it out.
+    A round is complete when every agent that is alive has ended it, or is known to skip it.
 
     Attributes:
         row: the first round that is not complete.
-        alive: per agent, whether it is there.
+        alive: whether each agent is alive.
 
     Args:
         agents: number of agents n.
@@ -122,28 +122,28 @@ class Rounds:
         self._entries: dict[int, dict[int, Entry]] = {}
 
     def live(self, agent: int, alive: bool) -> None:
-        """An agent came or went."""
+        """Record that an agent joined, or that it left."""
         self.alive[agent] = alive
         if self._completed[agent] <= self.row:
             self._behind += 1 if alive else -1
 
     def add(self, round: int, agent: int, entry: Entry) -> None:
-        """An agent ended a round that is not complete."""
+        """Add the entry of an agent that ended a round before the round is complete."""
         self._entries.setdefault(round, {})[agent] = entry
 
     def complete(self, agent: int, completed: int) -> None:
-        """An agent has ended its first `completed` rounds, or leaves them out."""
+        """Record that an agent has ended or skips its first `completed` rounds."""
         if completed > self._completed[agent]:
             if self.alive[agent] and self._completed[agent] <= self.row < completed:
                 self._behind -= 1
             self._completed[agent] = completed
 
     def is_complete(self) -> bool:
-        """Whether nobody is behind, and somebody ended this round or a later one."""
+        """Whether every agent is past this round, and at least one has ended it or a later one."""
         return not self._behind and any(self.alive) and any(r >= self.row for r in self._entries)
 
     def take(self) -> Mapping[int, Entry]:
-        """Return the entries of the round that is complete, and go on to the next."""
+        """Return the entries of the round that is complete and advance to the next round."""
         entries = self._entries.pop(self.row, {})
         self.row += 1
         self._behind = sum(
@@ -153,7 +153,7 @@ class Rounds:
         return entries
 
     def save(self) -> State:
-        """Return the state; arrays are shared."""
+        """Return the state. Arrays are shared, not copied."""
         entries = {
             round: {agent: _values(entry) for agent, entry in found.items()}
             for round, found in self._entries.items()
@@ -167,7 +167,7 @@ class Rounds:
         }
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Restore a state that `save` returned."""
         self.row, self._behind = state["row"], state["behind"]
         self.alive, self._completed = list(state["alive"]), list(state["completed"])
         self._entries = {
@@ -177,5 +177,5 @@ class Rounds:
 
 
 def _values(entry: Entry) -> tuple[Any, ...]:
-    """Return the values of an entry in order; its arrays are not copied."""
+    """Return the values of an entry in order. Arrays are not copied."""
     return tuple(getattr(entry, item.name) for item in fields(entry))

@@ -1,9 +1,9 @@
-"""Statistics over seeds: interquartile mean, bootstrap confidence, paired differences, probability of improvement.
+"""Statistics over seeds: interquartile mean, bootstrap intervals, paired differences, improvement.
 
-As recommended by Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep Reinforcement Learning at
-the Edge of the Statistical Precipice", NeurIPS 2021, arXiv 2108.13264: report intervals, prefer the
-interquartile mean to mean and median, and give the probability that one method beats the other.
-Random numbers come from a fixed stream: the same runs give the same intervals.
+Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice", NeurIPS 2021, arXiv 2108.13264, recommend them: report intervals, prefer the
+interquartile mean to mean and median, and report the probability that one method is better than
+another. Random numbers come from a fixed stream, so the same runs give the same intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `count` seeds and its confidence interval; nan where undefined (no value, or an interval of one)."""
+    """The mean over `count` seeds with its confidence interval.
+
+    The mean of no values is nan, and so is the interval of one value.
+    """
 
     mean: float
     low: float
@@ -31,7 +34,9 @@ class Estimate:
 
 
 def iqm(values: ArrayLike) -> float:
-    """Return the interquartile mean: the mean without the lowest and the highest quarter, nan of nothing.
+    """Return the interquartile mean: the mean without the lowest and highest quarters.
+
+    Nan if empty.
 
     >>> iqm([1.0, 2.0, 3.0, 1000.0])
     2.5
@@ -51,7 +56,7 @@ def band(
         confidence: coverage; 0.95 leaves 2.5% on either side.
 
     Returns:
-        low and high, `(points,)` each: nan for a single row, which says nothing about confidence.
+        low and high, `(points,)` each; nan for a single row, because one seed has no interval.
     """
     seeds, points = values.shape
     if seeds < 2:
@@ -75,17 +80,19 @@ def estimate(values: ArrayLike) -> Estimate:
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Return the mean of `second - first` over the seeds in which both are finite, with its bootstrap interval."""
+    """Return the mean of `second - first` with its bootstrap interval.
+
+    It uses the seeds for which both values are finite.
+    """
     return estimate(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
 
 
 def improvement(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Return P(second > first), ties counted half, and the two-sided p-value of the Mann-Whitney test.
-
-    Only order counts: infinities are values like others, nan is left out.
+    """Return P(second > first) and the two-sided p-value of the Mann-Whitney test.
 
     P = U / (len(first) len(second)) with the U statistic of Mann and Whitney, Annals of
-    Mathematical Statistics 1947.
+    Mathematical Statistics 1947. Ties count half. The statistic depends on the order alone, so
+    infinities are ordinary values. Nan is left out.
     """
     from scipy.stats import mannwhitneyu
 

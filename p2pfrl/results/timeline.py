@@ -1,4 +1,4 @@
-"""The timeline of a run: training, sending and waiting of the first agents, from the start."""
+"""Timeline of a run: training, sending and waiting of the first agents, from the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Timeline:
     """Activities of agents, in order.
 
     Attributes:
-        intervals: of the first agents, as many as are kept.
+        intervals: intervals of the first agents, up to a maximum number.
 
     Args:
         agents: number of agents n.
@@ -29,7 +29,7 @@ class Timeline:
         self._free_since = [0] * agents
 
     def interval(self, agent: int, kind: str, start: int, end: int) -> None:
-        """An agent trained or sent from `start` to `end`; what lies between is waiting."""
+        """Add an interval of training or sending. The time between intervals is waiting."""
         if not 0 <= agent < _AGENTS or len(self.intervals) >= _MAX_INTERVALS:
             return
         free = self._free_since[agent]
@@ -39,7 +39,7 @@ class Timeline:
         self._free_since[agent] = max(free, end)
 
     def came(self, agent: int) -> None:
-        """An agent came: it waits from now on."""
+        """Record that an agent joined: it waits from now on."""
         self._free_since[agent] = self._now()
 
     def save(self) -> State:
@@ -50,6 +50,6 @@ class Timeline:
         }
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Restore a state that `save` returned."""
         self.intervals = [Interval(*interval) for interval in state["intervals"]]
         self._free_since = list(state["free_since"])

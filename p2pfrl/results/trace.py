@@ -1,7 +1,7 @@
-"""The trace of a run: one JSON object per line, and the same events for Perfetto (https://ui.perfetto.dev).
+"""Trace of a run: one JSON object per line, and the same events for https://ui.perfetto.dev.
 
-The Chrome trace-event format: `X` is a slice on an agent's track, `s` and `f` are the two ends of
-the arrow from a send to its delivery. Times there are microseconds.
+Perfetto reads the Chrome trace-event format: `X` is a slice on an agent's track, and `s` and `f`
+are the two ends of the arrow from a send to its delivery. Its times are microseconds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Event(NamedTuple):
-    """One event of the world, in the order in which it happened; the digest is computed over these.
+    """One event of the world, in chronological order. The digest is computed over these events.
 
     Attributes:
         time_ns: virtual time, nanoseconds.
-        kind: send, deliver, drop, train, mix, ... as the world names it.
-        sender: who acted or sent.
-        receiver: to whom; the agent itself where the event has no second party.
+        kind: send, deliver, drop, train, mix, or another name that the world uses.
+        sender: the agent that acted or sent.
+        receiver: the agent that receives; the sender itself if the event has no second agent.
         sequence: number of the message or update of `sender`.
         crc: crc32 of the payload, 0 without one.
     """
@@ -36,19 +36,19 @@ class Slice(Protocol):
 
     @property
     def agent(self) -> int:
-        """Whose."""
+        """Agent of the interval."""
 
     @property
     def kind(self) -> str:
-        """What the agent did."""
+        """Activity of the agent."""
 
     @property
     def start(self) -> float:
-        """Virtual seconds."""
+        """Start of the interval in virtual seconds."""
 
     @property
     def end(self) -> float:
-        """Virtual seconds."""
+        """End of the interval in virtual seconds."""
 
 
 _FIELDS = ("time_ns", "kind", "from", "to", "sequence", "crc32")
@@ -64,7 +64,7 @@ def encode_events(events: Iterable[Event]) -> bytes:
 
 
 def decode_events(content: bytes) -> tuple[Event, ...]:
-    """Return the events of `encode_events`."""
+    """Return the events that `encode_events` encoded."""
     rows = (json.loads(line) for line in content.decode().splitlines())
     return tuple(
         Event(
@@ -80,7 +80,7 @@ def decode_events(content: bytes) -> tuple[Event, ...]:
 
 
 def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int) -> bytes:
-    """Return a Chrome trace of the timeline's slices, every event, and arrows from sends to deliveries."""
+    """Return a Chrome trace with the timeline's slices, all events, and arrows to deliveries."""
     names = {agent: f"agent {agent}" for agent in range(agents)} | {agents: "coordinator"}
     rows: list[dict[str, Any]] = [
         {

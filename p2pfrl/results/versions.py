@@ -1,4 +1,4 @@
-"""The version of this package, and the versions that a record names."""
+"""Versions: that of this package, and those that a record lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def versions() -> dict[str, str]:
-    """Return what a digest depends on besides the scenario: package versions and the processor type."""
+    """Return the versions that affect a digest: packages and the processor type."""
     from importlib.metadata import version
 
     return {

@@ -1,4 +1,4 @@
-"""Every figure of a run or of several: drawn from records alone, as SVG and PNG, only where there is data."""
+"""Figures of one run or of several, drawn from records alone, as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Figure:
     """One kind of figure.
 
     Attributes:
-        title: its heading in the report.
-        draw: groups -> a drawing, or None where there is nothing to draw.
-        each: drawn once per group, from its first run, instead of once over all groups.
+        title: heading in the report.
+        draw: groups -> a drawing, or None if there is nothing to draw.
+        each: whether it is drawn once per group, from the group's first run, or once over all
+            groups.
     """
 
     title: str
@@ -51,11 +52,11 @@ class Picture:
     """A rendered figure.
 
     Attributes:
-        name: of its files, without a suffix.
+        name: name of its files, without a suffix.
         title: heading.
-        caption: how to read it.
-        svg: the picture.
-        png: the same.
+        caption: explanation of the figure.
+        svg: the figure as SVG.
+        png: the figure as PNG.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Picture:
 
 
 def draw(groups: Sequence[Group]) -> tuple[Picture, ...]:
-    """Return every figure that `groups` have data for."""
+    """Return every figure for which `groups` have data."""
     pictures = []
     with style():
         for name, figure in FIGURES.items():

@@ -25,11 +25,14 @@ from p2pfrl.results.plots.style import (
 )
 from p2pfrl.results.record import Record
 
-_NEGLIGIBLE = 1e-9  # a contraction this strong ends all disagreement in one round
+_NEGLIGIBLE = 1e-9  # below it one round of mixing removes all disagreement
 
 
 def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
-    """Draw sqrt(mean_i ||theta_i - mean||^2) against rounds, virtual time and bytes, with lambda_2^t over it."""
+    """Draw the consensus distance against rounds, virtual time and bytes, with the line lambda_2^t.
+
+    The consensus distance is sqrt(mean_i ||theta_i - mean||^2).
+    """
     shown = [
         replace(g, records=tuple(map(with_start, g.records)))
         for g in groups
@@ -83,7 +86,7 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
 
 
 def with_start(record: Record) -> Record:
-    """Return `record` with a row for round 0, where the summary says that the agents started apart."""
+    """Return `record` with a row for round 0, if the summary has the distance at the start."""
     initial = record.summary.get("initial_consensus_distance")
     rounds = record.metrics["round"]
     if (
@@ -136,7 +139,10 @@ def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str) -> Non
 
 
 def prediction(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return rounds and D_peak lambda_2^(round - peak): what mixing alone would leave of the largest disagreement."""
+    """Return rounds and D_peak lambda_2^(round - peak), the distance that mixing alone would leave.
+
+    `peak` is the round of the largest consensus distance D_peak.
+    """
     rate = record.lambda_2
     if rate is None or not _NEGLIGIBLE < rate < 1 or not record.has("consensus_distance"):
         return None
@@ -171,7 +177,10 @@ def _prediction(axes: Axes, g: Group, column: str, divisor: float, *, floor: flo
 
 
 def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> None:
-    """Mark rounds of exact agreement, which a log scale cannot show; name the groups that agree throughout."""
+    """Mark rounds of exact agreement, which a log scale cannot show.
+
+    Groups that agree in every round are named.
+    """
     always = []
     label: str | None = "exactly 0"
     for g, color in zip(groups, colors(groups), strict=True):

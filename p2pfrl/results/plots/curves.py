@@ -23,7 +23,7 @@ from p2pfrl.results.record import Record
 
 
 def learning_curves(groups: Sequence[Group]) -> Drawing | None:
-    """Draw the mean return with its spread over agents and, with several seeds, its confidence."""
+    """Draw the mean return with its spread over agents and its confidence interval over seeds."""
     shown = [g for g in groups if g.has("round", "return_mean")]
     if not shown:
         return None
@@ -56,7 +56,7 @@ def _label(g: Group, *, alone: bool) -> str:
 
 
 def _spread(axes: Axes, g: Group, column: str, divisor: float, color: str) -> None:
-    """Draw the range over agents; within it, for one seed, the middle half."""
+    """Draw the range over agents, and for one seed also the middle half."""
     low, high = g.curve(column, "return_min"), g.curve(column, "return_max")
     if len(low.x) and np.array_equal(low.x, high.x) and g.first.graph.n > 1:
         axes.fill_between(

@@ -1,4 +1,4 @@
-"""The communication graph, colored by what its agents achieved and by how far they are from the average."""
+"""Communication graph, colored by the agents' final returns and distances to the average."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MEANINGS = {
     "disagreement": "Disagreement: the distance of an agent's parameters from the average of all.",
 }
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
-_SPRINGS = 1500  # agents; a layout by forces takes minutes beyond
-_VECTORS = 400  # agents; beyond, marks and edges are pixels in the SVG too
-_OUTLINED = 200  # agents whose marks have an outline
+_SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
+_VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
+_OUTLINED = 200  # agents; with more the marks have no outline
 
 
 def graph(groups: Sequence[Group]) -> Drawing | None:
@@ -48,10 +48,11 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
 
 
 def layout(graph: Graph) -> NDArray[np.float64]:
-    """Return `(n, 2)` positions: the graph's own, a circle for rings and complete graphs, else by forces.
+    """Return `(n, 2)` positions: the graph's own, else a circle or a force-directed layout.
 
-    Beyond 1500 agents they lie on Fermat's spiral in the order of their ids (Vogel, "A better way
-    to construct the sunflower head", Mathematical Biosciences, 1979), which fills a disk evenly.
+    Rings and complete graphs have a circle. More than 1500 agents are placed on Fermat's spiral in
+    the order of their ids, which fills a disk evenly (Vogel, "A better way to construct the
+    sunflower head", Mathematical Biosciences, 1979).
     """
     n = graph.n
     if len(graph.positions) == n:
@@ -159,7 +160,7 @@ def _names(
     positions: NDArray[np.float64],
     fills: NDArray[np.float64],
 ) -> None:
-    """Write ids into the marks, and a graph file's own names beside them."""
+    """Write agent ids into the marks, and the names of a graph file beside them."""
     for agent, (x, y) in enumerate(positions.tolist()):
         dark = fills[agent, 3] > 0 and float(fills[agent, :3] @ _LUMINANCE) < 0.5
         axes.text(

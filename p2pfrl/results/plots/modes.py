@@ -1,4 +1,4 @@
-"""Modes side by side: what the same rounds, virtual time and bytes buy. And problems with an optimum."""
+"""Modes side by side at equal rounds, virtual time and bytes, and problems with a known optimum."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _silent(axes: Axes, value: float, color: str, label: str) -> None:
     axes.axhline(value, color=color, linewidth=1.3, dashes=DASHES, zorder=2)
     axes.annotate(
         f"{label}: sends nothing",
-        (0.02, value),  # on the left, where learning curves are low
+        (0.02, value),  # on the left, where learning curves are low and leave space
         (0, 3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",

@@ -1,4 +1,4 @@
-"""Heterogeneous agents: the return of each against the physics of its environment."""
+"""Return of heterogeneous agents against the physics of their environments."""
 
 from __future__ import annotations
 

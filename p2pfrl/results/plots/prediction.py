@@ -1,4 +1,4 @@
-"""Predicted and real round times in one figure."""
+"""Predicted and measured round times in one figure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def prediction(
     was: float,
     said: float,
 ) -> Drawing:
-    """Draw the seconds of every round, round by round and as cumulative shares.
+    """Draw the seconds of every round: one after the other, and as cumulative shares.
 
     Args:
         real: agent -> seconds of each of its rounds.
         predicted: seconds of every round in the simulator.
-        was: typical seconds of a real round.
-        said: typical seconds of a predicted one.
+        was: typical seconds of a measured round.
+        said: typical seconds of a predicted round.
     """
     everyone = np.concatenate([real[agent] for agent in sorted(real)])
     unit = scale("virtual_seconds", float(np.median(everyone)))

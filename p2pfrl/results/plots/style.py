@@ -1,7 +1,7 @@
-"""Style of figures: colors, sizes, units and labels in one place.
+"""Style of figures: colors, sizes, units and labels.
 
-Colors are those of Okabe and Ito (2008), told apart with any color vision; every mode has its own
-in all figures. Figures are explicit objects: pyplot and its global state are not used.
+Colors are those of Okabe and Ito (2008), which are distinct with any color vision. Every mode has
+one color in all figures. Figures are explicit objects; pyplot and its global state are not used.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _STYLE: dict[RcKeyType, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure and the sentence that says how to read it."""
+    """A finished figure and its caption."""
 
     figure: Figure
     caption: str
@@ -88,7 +88,7 @@ class Drawing:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the style to what is drawn and rendered inside."""
+    """Apply the style to all figures drawn and rendered inside the context."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -96,7 +96,10 @@ def style() -> Iterator[None]:
 def panels(
     columns: int, rows: int = 1, size: tuple[float, float] = PANEL, *, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes, row by row; `size` is the width and height of one panel in inches."""
+    """Return a figure and its axes, row by row.
+
+    `size` is the width and height of one panel in inches.
+    """
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
@@ -104,7 +107,7 @@ def panels(
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Return the figure as "svg" or "png"; the same figure gives the same bytes."""
+    """Return the figure as "svg" or "png". Equal figures give equal bytes."""
     out = io.BytesIO()
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
     figure.savefig(out, format=kind, metadata=metadata)
@@ -112,7 +115,7 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def colors(groups: Sequence[Group]) -> list[str]:
-    """Return a color per group: its mode's own while modes tell the groups apart, else the palette in order."""
+    """Return a color per group: that of its mode if all modes differ, else from the palette."""
     modes = [g.mode for g in groups]
     if len(set(modes)) == len(modes) and all(mode in _COLORS for mode in modes):
         return [_COLORS[mode] for mode in modes]
@@ -122,7 +125,7 @@ def colors(groups: Sequence[Group]) -> list[str]:
 def draw_curve(
     axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None
 ) -> None:
-    """Draw a mean with its confidence band; a single point as a dot."""
+    """Draw a mean with its confidence band, or a dot if there is one point."""
     x = curve.x / divisor
     axes.plot(
         x,
@@ -138,7 +141,10 @@ def draw_curve(
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write each (x, y, text, color) right of its point, moved apart where they would overlap. Limits must be final."""
+    """Write each (x, y, text, color) to the right of its point, without overlap.
+
+    The limits of the axes must be final.
+    """
     axes.get_xlim(), axes.get_ylim()  # limits are computed when first asked for
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted(
@@ -177,13 +183,16 @@ def legend(figure: Figure, axes: Axes) -> None:
 
 
 def log_floor(values: NDArray[np.float64]) -> float | None:
-    """Return the smallest positive finite value, or None where there is none to draw on a log scale."""
+    """Return the smallest positive finite value, or None if a log scale has nothing to show."""
     positive = values[np.isfinite(values) & (values > 0)]
     return float(positive.min()) if len(positive) else None
 
 
 def log_axis(axes: Axes, low: float, high: float) -> None:
-    """Make the vertical axis logarithmic from `low` to `high`, with ticks at 1, 2, 5 where decades are few."""
+    """Make the vertical axis logarithmic from `low` to `high`.
+
+    If there are few decades, ticks are at 1, 2 and 5.
+    """
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     if high / low < 100:
@@ -194,7 +203,7 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def horizontal(axes: Axes, column: str, unit: Scale) -> None:
-    """Label the horizontal axis; rounds have whole numbers only."""
+    """Label the horizontal axis. Rounds have ticks at whole numbers only."""
     axes.set_xlabel(unit.label)
     axes.margins(x=0.02)
     if column == "round":

@@ -1,4 +1,4 @@
-"""The timeline figure: training, sending, waiting, and the age of applied messages."""
+"""Timeline figure: training, sending and waiting, and the staleness of applied messages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from p2pfrl.results.record import Interval
 
 _AGENTS = 40
 _UPDATES = 10
-_MARKED = 1.0e-3  # of the window: the shortest send that is drawn at its own length
+_MARKED = 1.0e-3  # share of the window; a shorter send is drawn with this length
 
 
 def timeline(groups: Sequence[Group]) -> Drawing | None:
-    """Draw the beginning of a run: what every agent did when."""
+    """Draw the activities of every agent at the beginning of a run."""
     record = groups[0].first
     if not record.timeline:
         return None
@@ -72,7 +72,10 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
 
 
 def window(intervals: Sequence[Interval]) -> float:
-    """Return the time at which the typical agent has finished ten updates, or the end of the timeline."""
+    """Return the time at which the median agent has finished ten updates.
+
+    If there is none, it is the end of the timeline.
+    """
     ends: dict[int, list[float]] = {}
     for interval in intervals:
         if interval.kind == "train":
