@@ -14,36 +14,36 @@ class Need(Enum):
     """A property of a run that a rule can need. The value is how a message names it."""
 
     ROUNDS = "a synchronous schedule"
-    NO_ROUNDS = "an asynchronous schedule, for it knows no rounds"
-    BARRIER = "what all agents say of one model"
-    NEIGHBORS = "neighbors in place of a coordinator, as in mode gossip"
+    NO_ROUNDS = "an asynchronous schedule, because it has no rounds"
+    BARRIER = "the messages of all agents for one model"
+    NEIGHBORS = "neighbors instead of a coordinator, as in mode gossip"
     COORDINATOR = "a coordinator"
     ONE_COORDINATOR = "one coordinator, as in mode central"
 
-    EVERY_MESSAGE = "every message in its round, for what one misses is never made good"
-    EVERY_ANSWER = "every agent's answer to a model in the very next one"
-    LOSSLESS_LINKS = "links that lose nothing, for it takes a lost message for one that was heard"
+    EVERY_MESSAGE = "every message in its round, because it cannot recover a missing one"
+    EVERY_ANSWER = "every agent's answer to a model in the next one"
+    LOSSLESS_LINKS = "links without loss, because it treats a lost message as received"
     BOTH_ENDS = "both ends of a link to skip at once"
-    WHOLE_EXCHANGES = "exchanges that happen as a whole or not at all"
-    PROGRESS = "somebody who sends, for all may fall silent and no update would ever come"
-    LAST_PAYLOADS = "an aggregator that goes on with the last payload of whoever is silent"
-    FULL_WEIGHT = "sums that count in full whatever their age"
+    WHOLE_EXCHANGES = "exchanges that happen completely or not at all"
+    PROGRESS = "an agent that sends, because all may be silent and no update would arrive"
+    LAST_PAYLOADS = "an aggregator that reuses the last payload of a silent agent"
+    FULL_WEIGHT = "sums that count in full at any staleness"
 
     STATIC_GRAPH = "one graph for all rounds"
     ORDER = "a mixing rule without an order of its own"
-    MEMORY = "what its agents remember beside their parameters"
+    MEMORY = "the state of its agents besides their parameters"
     MASS = "the mass that every agent holds"
 
     EXACT_MESSAGES = "numbers that arrive exactly as they were sent"
     EVERY_NUMBER = "all numbers of a message"
-    KNOWN_COPIES = "receivers that remember what they know of each sender"
-    CHANGES = "a payload that says what changed"
-    SUMMANDS = "payloads whose sum means something"
+    KNOWN_COPIES = "receivers that keep a copy of each sender's vector"
+    CHANGES = "a payload of changes"
+    SUMMANDS = "payloads that can be summed"
     PARAMETERS = "parameters that travel"
-    FREE_MOMENTS = "second moments that are not averaged, for it steps past averages"
+    FREE_MOMENTS = "second moments that are not averaged, because it steps beyond averages"
 
     STEPS = "a server optimizer that steps along a direction"
-    TARGET = "a server optimizer that goes all the way to its target"
+    TARGET = "a server optimizer that moves to its target"
     PLAIN_MEAN = "the plain mean, around which its vectors sum to zero"
     NO_CORRECTION = "local training without correction"
     ONE_SCORE = "the one score that a message carries"
@@ -51,7 +51,7 @@ class Need(Enum):
     RETURNS = "returns of episodes"
     GRADIENTS = "a learner that gives its gradient"
     GRADIENT_STEPS = "a learner that takes gradient steps"
-    PLAIN_DESCENT = "plain gradient descent, for it divides by learning rate times steps"
+    PLAIN_DESCENT = "plain gradient descent, because it divides by learning rate times steps"
     POLICY = "a learner with a policy that can be guided"
 
     def of(self, option: str) -> By:
@@ -79,7 +79,7 @@ class OneOf:
     Attributes:
         key: dotted, such as "exchange.payload".
         values: of an option, or kinds of a rule.
-        why: the reason, after "for".
+        why: the reason, after "because".
     """
 
     key: str

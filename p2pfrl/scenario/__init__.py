@@ -1,4 +1,7 @@
-"""Scenario files: one TOML file describes one experiment. Names are imported when they are first used."""
+"""Scenario files: one TOML file describes one experiment.
+
+Names are imported when they are first used.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name from the module where it lives."""
+    """Return a name, imported from its module."""
     if name not in _HOME:
         raise AttributeError(f"module 'p2pfrl.scenario' has no attribute {name!r}")
     value = getattr(import_module(f"p2pfrl.scenario.{_HOME[name]}"), name)

@@ -1,4 +1,7 @@
-"""A scenario's learners bound to their environments: in full, or cheaply, to know sizes and what updates cost."""
+"""Learners of a scenario, bound to their environments.
+
+`learning` makes all environments. `outline` makes one, which is enough for sizes and costs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from p2pfrl.scenario.sections import Scenario
 
 Table = dict[str, NDArray[np.generic]]
 World = Callable[[EnvironmentSection], tuple[Simulator, Simulator | None]]
-"""An environment -> what to train in and what to evaluate in, of their own."""
+"""Environment section -> a simulator for training and another for evaluation."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Learning:
 
     Attributes:
         stack: the learner, bound to the environments.
-        physics: `(n, ...)` per name; empty without an environment.
-        instance: what `problem.safetensors` holds.
-        heterogeneity: how different the agents are.
+        physics: `(n, ...)` arrays by name; empty without an environment.
+        instance: arrays of the problem instance, the content of `problem.safetensors`.
+        heterogeneity: measures of how different the agents are.
     """
 
     stack: Stack
@@ -75,7 +78,9 @@ def learning(scenario: Scenario) -> Learning:
 
 
 def outline(scenario: Scenario) -> Stack:
-    """Return the stack of a scenario with the environment of agent 0 alone; for its sizes, not to train with.
+    """Return the learner of a scenario with one environment: for sizes, not for training.
+
+    The environment is that of agent 0.
 
     Raises:
         P2PFRLError: learner and environment do not fit.
@@ -90,7 +95,10 @@ def outline(scenario: Scenario) -> Stack:
 
 
 def differences(scenario: Scenario) -> dict[str, float]:
-    """Return how different the agents' environments are; where groups have their own, within each group."""
+    """Return how different the agents' environments are.
+
+    If groups have their own environments, agents are compared within each group.
+    """
     tables = _Tables(scenario, range(scenario.agents))
     return _differences(
         [(make, tables.of(make.environment)) for make in scenario.makes if make.environment]
@@ -98,7 +106,7 @@ def differences(scenario: Scenario) -> dict[str, float]:
 
 
 def task_of(scenario: Scenario) -> Task:
-    """Return what the learner is bound to, environments apart."""
+    """Return the task of the learner, without its environments."""
     payload = PAYLOADS.get(scenario.exchange.payload)
     gradient_only = payload is not None and payload.needs_gradient and payload.is_for(scenario.mode)
     return Task(
@@ -111,7 +119,7 @@ def task_of(scenario: Scenario) -> Task:
 
 
 def needs_environment(scenario: Scenario) -> bool:
-    """Return whether the learner cannot do without an environment."""
+    """Return whether the learner needs an environment."""
     try:
         scenario.learner.prepare(Task(scenario.seed, scenario.agents))
     except P2PFRLError:
@@ -120,7 +128,7 @@ def needs_environment(scenario: Scenario) -> bool:
 
 
 class _Tables:
-    """The physics of `agents` in each environment of a scenario, made once."""
+    """Physics of `agents` in the environments of a scenario, computed once per environment."""
 
     def __init__(self, scenario: Scenario, agents: Sequence[int]) -> None:
         self._scenario = scenario
@@ -128,7 +136,7 @@ class _Tables:
         self._made: list[tuple[EnvironmentSection, Table]] = []
 
     def of(self, section: EnvironmentSection) -> Table:
-        """Return `(b, ...)` arrays."""
+        """Return the physics in an environment, `(b, ...)` arrays."""
         for known, table in self._made:
             if known == section:
                 return table
@@ -145,7 +153,7 @@ def _is_one(found: Sequence[tuple[Make, Table]]) -> bool:
 
 
 def _columns(found: Sequence[tuple[Make, Table]]) -> Table:
-    """Return the physics of each agent in its own environment; of several, what they all have."""
+    """Return the physics of each agent in its own environment: those that all environments have."""
     first = found[0][1]
     if _is_one(found):
         return first
@@ -178,7 +186,7 @@ def _differences(found: Sequence[tuple[Make, Table]]) -> dict[str, float]:
 
 
 def _stack(scenario: Scenario, world: World) -> Stack:
-    """Return the stack of all groups, with the personal models beside."""
+    """Return the learner of all groups, with personal models if the scenario has them."""
 
     def bind(task: Task, number: int) -> Stack:
         make = scenario.makes[number]

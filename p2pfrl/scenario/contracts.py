@@ -1,7 +1,7 @@
-"""The contracts of the axes, for the annotations of a scenario's sections.
+"""Contracts of the axes, for the annotations of a scenario's sections.
 
 Type checkers see the classes. At run time every name is `Any`: a field is read by its `Slot`, so a
-scenario loads without importing the rules that it does not name.
+scenario loads without importing rules that it does not use.
 """
 
 from __future__ import annotations

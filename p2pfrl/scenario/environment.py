@@ -1,4 +1,4 @@
-"""The `[environment]` section: an id, copies, what varies over agents, and the environment's own options."""
+"""Section `[environment]`: id, number of copies, differences between agents, and options."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class EnvironmentSection(_Own):
         id: name of an environment, or any Gymnasium id.
         instances: parallel copies per agent.
         vary: a distribution over agents for each physical quantity that differs between them.
-        rule: the environment with its options; these stand beside `id` in the file.
+        rule: the environment with its options, which are keys of this section.
     """
 
     rule: Annotated[Problem, Slot(Problem)]
 
 
 class EnvironmentSlot(Slot):
-    """Annotation of the `[environment]` section: keys that are not the section's own are the environment's options."""
+    """Annotation of the `[environment]` section: all other keys are options of the environment."""
 
     def __init__(self) -> None:
         super().__init__(EnvironmentSection)
 
     def short(self, value: object) -> object:
-        """Return nothing for a scenario without environment."""
+        """Return None for a scenario without an environment."""
         return None if value is None else super().short(value)
 
     def make(self, value: Mapping[str, object]) -> object:
@@ -104,7 +104,7 @@ class EnvironmentSlot(Slot):
         )
 
     def dump(self, value: object) -> object:
-        """Return the table that would be read as `value`."""
+        """Return the table that `make` would read as `value`."""
         assert isinstance(value, EnvironmentSection)
         own = dump(value)
         own.pop("rule")
@@ -114,7 +114,10 @@ class EnvironmentSlot(Slot):
         return {**{name: option for name, option in options.items() if name not in own}, **own}
 
     def json_schema(self) -> JsonSchemaValue:
-        """Return the section's own keys; an environment's options stand beside them."""
+        """Return the schema of the section's own keys.
+
+        It allows other keys: the environment's options.
+        """
         schema = schema_of(_Own)
         schema["description"] = summary(EnvironmentSection)
         schema["additionalProperties"] = True

@@ -10,10 +10,10 @@ from p2pfrl.core.options import did_you_mean
 
 
 def find(name: str, kind: str, suffix: str) -> Path:
-    """Return the file that `name` means; the suffix may be left out.
+    """Return the file with this name. The suffix is optional.
 
     Raises:
-        ScenarioError: there is none; the message says where was looked and what is close.
+        ScenarioError: there is none. The message lists the searched folders and similar names.
     """
     if "\0" in name:
         raise ScenarioError([f"{name!r}: a file name holds no NUL"])

@@ -1,4 +1,4 @@
-"""The sections `[[groups]]`: agents whose learner or environment is not like the others'."""
+"""Sections `[[groups]]`: agents whose learner or environment differs from that of the others."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _OF_GROUP = re.compile(r"group\d+")
 
 @rule
 class Group:
-    """Agents that differ from the others: in networks, learning rates, environments.
+    """Agents that differ from the others, in networks, learning rates or environments.
 
-    Agents in no group form one of their own, as the sections `[learner]` and `[environment]` say.
-    What tensors all groups have by name and shape travels; the rest of each group stays with its
-    agents.
+    Agents in no group form a group of their own with the sections `[learner]` and `[environment]`.
+    Agents share the tensors that have the same name and shape in all groups. The other tensors of a
+    group stay with its agents.
 
     Attributes:
-        agents: their ids; nobody is in two groups.
-        learner: options in place of those of `[learner]`; with another kind, all options of it.
-        environment: options in place of those of `[environment]`; with another id, all options of
-            it but `instances`.
+        agents: ids of the agents; an agent is in one group at most.
+        learner: options that replace those of `[learner]`; with another kind, all options of it.
+        environment: options that replace those of `[environment]`; with another id, all options of
+            it except `instances`.
     """
 
     agents: tuple[int, ...] = Field(min_length=1)
@@ -47,9 +47,9 @@ class Make:
     """The learner and environment of one group of agents.
 
     Attributes:
-        agents: their ids.
-        learner: how they train.
-        environment: what they act in.
+        agents: ids of the agents.
+        learner: their learner.
+        environment: their environment.
     """
 
     agents: tuple[int, ...]
@@ -60,16 +60,16 @@ class Make:
 def makes(
     groups: Sequence[Group], agents: int, learner: Learner, environment: EnvironmentSection | None
 ) -> tuple[Make, ...]:
-    """Return the learner and environment of each group, last those of the agents in no group.
+    """Return the learner and environment of each group; agents in no group are the last.
 
     Args:
-        groups: of the scenario; without any there is one entry for all agents.
+        groups: groups of the scenario. Without groups there is one entry for all agents.
         agents: number of agents n.
-        learner: of agents in no group.
-        environment: of agents in no group.
+        learner: learner of agents in no group.
+        environment: environment of agents in no group.
 
     Raises:
-        ValidationError: an option does not exist, at its place within its group.
+        ValidationError: an option does not exist; it has the place within its group.
     """
     found = [
         Make(group.agents, _learner(group, learner), _environment(group, environment))
@@ -109,7 +109,10 @@ def _environment(group: Group, environment: EnvironmentSection | None) -> Enviro
 def problems(
     groups: Sequence[Group], agents: int, learner: Learner, environment: EnvironmentSection | None
 ) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with the groups themselves, at its place; arguments as of `makes`."""
+    """Yield problems of the groups themselves, each with its place.
+
+    The arguments are those of `makes`.
+    """
     seen: dict[int, int] = {}
     for number, group in enumerate(groups):
         for position, agent in enumerate(group.agents):
@@ -128,7 +131,7 @@ def problems(
 
 
 def is_own(part: str) -> bool:
-    """Whether a part of the parameters belongs to one group and never travels."""
+    """Whether a part of the parameters belongs to one group and is not shared."""
     return _OF_GROUP.fullmatch(part) is not None
 
 
@@ -168,7 +171,7 @@ def _options(
 def _problems_of(
     path: tuple[str | int, ...], make: Callable[[], object]
 ) -> Iterator[InitErrorDetails]:
-    """Yield the problems of what cannot be made, at their places within `path`."""
+    """Yield the problems that `make` raises, each with its place within `path`."""
     try:
         make()
     except ValidationError as error:

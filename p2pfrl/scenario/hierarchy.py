@@ -1,4 +1,4 @@
-"""The section `[hierarchy]`: which agents have which edge coordinator."""
+"""Section `[hierarchy]`: the edge coordinators and their agents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Hierarchy:
-    """The tree of mode hierarchical: agents, edge coordinators, and a cloud above them.
+    """The tree of mode hierarchical: agents, edge coordinators, and a cloud.
 
     Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its
     participation chooses. Every `edge_rounds` rounds the cloud averages the edges, by the
@@ -21,10 +21,10 @@ class Hierarchy:
     and cloud are on the side of group 0.
 
     Attributes:
-        edges: how many; agents are split by number into groups of one size. About the square root
-            of n when neither this nor `groups` is given.
+        edges: number of edges; agents are split by id into groups of equal size. The default is
+            about the square root of n if `groups` is not set either.
         groups: the agents of each edge, instead of `edges`.
-        edge_rounds: rounds per average of the cloud (kappa_2; kappa_1 is schedule.every).
+        edge_rounds: rounds between averages of the cloud (kappa_2; kappa_1 is schedule.every).
 
     Reference: HierFAVG: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated
         learning, ICC 2020, arXiv 1905.06641.
@@ -35,15 +35,15 @@ class Hierarchy:
     edge_rounds: int = Field(default=1, ge=1)
 
     def members(self, agents: int) -> tuple[tuple[int, ...], ...]:
-        """Return the agents of every edge, ascending, of a tree that has no `problems`."""
+        """Return the agents of every edge, sorted. The tree must have no `problems`."""
         if self.groups is not None:
             return tuple(tuple(sorted(group)) for group in self.groups)
         return split(agents, self.edges or math.isqrt(agents - 1) + 1)
 
     def problems(self, agents: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what is wrong with the tree, as (path of the key, reason)."""
+        """Yield problems of the tree as (path of the key, reason)."""
         if self.groups is not None and self.edges is not None:
-            yield ("edges",), "groups says already how many edges there are: leave one of them out"
+            yield ("edges",), "groups already sets the number of edges: leave out one of them"
         if self.edges is not None and self.edges > agents:
             yield ("edges",), f"expected at most {agents}, one agent each; got {self.edges}"
         seen = dict[int, int]()

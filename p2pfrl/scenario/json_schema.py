@@ -10,7 +10,7 @@ from p2pfrl.scenario.sections import Scenario
 
 
 def schema() -> JsonSchemaValue:
-    """Return the JSON schema of a whole scenario file, with every kind's options and their descriptions."""
+    """Return the JSON schema of a scenario file, with all options and their descriptions."""
     found = schema_of(Scenario)
     names = ", ".join(recipes())
     extends = {

@@ -1,4 +1,7 @@
-"""A scenario is layers: overrides over the file over what it extends. Merging them keeps where every key came from."""
+"""Layers of a scenario: overrides, the file, and the files that it extends, in this order.
+
+Merging keeps the place of every key for messages.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ RULE_SECTIONS: dict[tuple[str, ...], str] = {
 
 @dataclass(frozen=True)
 class Layers:
-    """Documents, the one that wins first, and what they say together."""
+    """Documents in order of precedence, and their merged values."""
 
     documents: tuple[Document, ...]
     values: dict[str, Any]
 
     def place(self, path: Sequence[str | int]) -> tuple[str, int, int]:
-        """Return (file, line, column) of a key, or of the closest table around it that stands somewhere."""
+        """Return (file, line, column) of a key, or of the closest enclosing table in a file."""
         for length in range(len(path), 0, -1):
             prefix = tuple(path[:length])
             for document in self.documents:
@@ -48,7 +51,10 @@ class Layers:
         return main.source, 1, 1
 
     def say(self, problems: Iterable[tuple[Sequence[str | int], str]]) -> ScenarioError:
-        """Return the error that lists problems (path of the key, message), each with its place, in order of place."""
+        """Return the error that lists problems, each with its place, in order.
+
+        A problem is (path of the key, message).
+        """
         placed = sorted(
             {(self.place(path), ".".join(map(str, path)), message) for path, message in problems}
         )
@@ -64,11 +70,11 @@ OVERRIDES = "--set"
 
 
 class Overrides(Document):
-    """Settings beside the file, from Python or `--set`."""
+    """Settings that override the file, from Python or `--set`."""
 
 
 def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Layers:
-    """Return the layers of a scenario file: overrides, the file, what it extends.
+    """Return the layers of a scenario file: overrides, the file, and the files that it extends.
 
     Raises:
         ScenarioError: a file is missing, is not TOML, exceeds a limit, or extends itself.
@@ -78,7 +84,9 @@ def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Lay
 
 
 def read_text(text: bytes, source: str, overrides: Mapping[str, object] | None = None) -> Layers:
-    """Return the layers of a TOML text; files that it extends are looked for in the working directory.
+    """Return the layers of a TOML text.
+
+    Files that it extends are searched in the working directory.
 
     Raises:
         ScenarioError: as `read`.
@@ -87,7 +95,7 @@ def read_text(text: bytes, source: str, overrides: Mapping[str, object] | None =
 
 
 def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None = None) -> Layers:
-    """Return the layers of parsed documents, the winning one first, with overrides on top."""
+    """Return the layers of parsed documents in order of precedence, with overrides on top."""
     if overrides:
         documents = [_overrides(overrides), *documents]
     merged: dict[str, Any] = {}
@@ -102,7 +110,7 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
 
 
 def _unfit(value: object) -> str:
-    """Return why a value can stand for nothing in a scenario, or nothing."""
+    """Return why a value cannot be in a scenario, or ""."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"expected a finite number, got {value}"
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -123,7 +131,7 @@ def _read(path: Path) -> Document:
 
 
 def _chain(document: Document, path: Path) -> list[Document]:
-    """Return a document and all that it extends, one after the other."""
+    """Return a document and all documents that it extends, in order of precedence."""
     documents, seen = [document], [path.resolve()]
     while "extends" in document.values:
 
@@ -146,7 +154,7 @@ def _chain(document: Document, path: Path) -> list[Document]:
 
 
 def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) -> Path:
-    """Return the file that `extends` names: a recipe, or a scenario file beside the one that names it."""
+    """Return the file that `extends` names: a recipe, or a scenario file in the same folder."""
     known = recipes()
     if not isinstance(name, str) or "\0" in name:
         raise refuse(f"expected the name of a recipe or file, got {show(name)}")
@@ -162,7 +170,7 @@ def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) ->
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """Return `base` with `over` on top, table by table; None removes a key."""
+    """Return `base` with `over` on top, table by table. None removes a key."""
     merged = _compatible(base, over, path)
     for name, value in over.items():
         if value is None:
@@ -178,7 +186,10 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...])
 def _compatible(
     base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return what of `base` still means something under `over`: of another kind of rule, the options that both have."""
+    """Return the keys of `base` that are valid under `over`.
+
+    If `over` chooses another kind of rule, these are the options that both kinds have.
+    """
     if path == ("environment",) and over.get("id", base.get("id")) != base.get("id"):
         return {name: value for name, value in base.items() if name == "instances"}
     kind = over.get("kind")
@@ -204,7 +215,7 @@ def _overrides(overrides: Mapping[str, object]) -> Document:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 problems.append(
-                    f"{OVERRIDES} {key}: {'.'.join(parts[:depth])} is set to a value as well"
+                    f"{OVERRIDES} {key}: {'.'.join(parts[:depth])} is also set to a value"
                 )
                 node = {}
         node[parts[-1]] = _plain(value)
@@ -215,7 +226,7 @@ def _overrides(overrides: Mapping[str, object]) -> Document:
 
 
 def _plain(value: object) -> object:
-    """Return a value from Python as a TOML file would have given it."""
+    """Return a value from Python as the value that a TOML file would give."""
     if isinstance(value, Mapping):
         return {str(name): _plain(child) for name, child in value.items()}
     if isinstance(value, list | tuple):

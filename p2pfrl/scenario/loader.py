@@ -1,4 +1,4 @@
-"""Loader: a scenario file becomes a `Scenario`, or every problem with its place."""
+"""Loader of scenario files: it returns a `Scenario` or raises all problems with their places."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
     """Return the scenario of a file.
 
     Args:
-        path: found as a path, in ./scenarios, or among the package's scenarios; ".toml" may be left
-            out.
+        path: searched as a path, in ./scenarios, and in the package's scenarios; ".toml" is
+            optional.
         overrides: values by dotted key, such as {"stop.rounds": 20}; None removes a key.
 
     Raises:
@@ -60,7 +60,7 @@ def validate(layers: Layers) -> Scenario:
 
 
 def _path(values: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Return the key path that pydantic's location means: without the names of a union's alternatives."""
+    """Return the key path of a location in pydantic's errors, without union members."""
     path: list[str | int] = []
     for position, part in enumerate(loc):
         child = _child(values, part)

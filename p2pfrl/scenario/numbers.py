@@ -12,14 +12,16 @@ from p2pfrl.core.options import Rule, construct, problem, refuse
 
 
 class Number(Rule):
-    """Annotation of a number that may be distributed: a plain one, a list with one per agent, or a table with `kind`.
+    """Annotation of a number that may be distributed.
+
+    A file gives a plain number, a list with one number per agent, or a table with `kind`.
 
     Args:
-        unit: turns a value of the file into an SI number.
-        low: no value may lie below it.
-        above: every value must lie above it.
-        kinds: the distributions that make sense here.
-        more: rules beyond the distributions.
+        unit: converts a value of the file to SI.
+        low: minimum of all values.
+        above: strict lower bound of all values.
+        kinds: the distributions that are allowed here.
+        more: rules that are allowed beside the distributions.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Number(Rule):
         self.unit, self.low, self.above = unit, low, above
 
     def short(self, value: object) -> object:
-        """Return a constant, or the list as one value per agent."""
+        """Return a constant for a number, or one value per agent for a list."""
         return self.make(
             {"kind": "values", "list": value}
             if isinstance(value, list | tuple)
@@ -43,7 +45,7 @@ class Number(Rule):
         )
 
     def make(self, value: Mapping[str, object]) -> object:
-        """Return the distribution, its quantities in SI units and within the bounds."""
+        """Return the distribution with its quantities in SI units, checked against the bounds."""
         shorthand = "kind" not in value and set(value) == {"value"}
         cls = Constant if shorthand else self.choose(value)
         quantities: tuple[str, ...] = getattr(cls, "quantities", ())
@@ -73,7 +75,7 @@ class Number(Rule):
         )
 
     def json_schema(self) -> JsonSchemaValue:
-        """Return a number (with a unit where it has one), a list, or one alternative per distribution."""
+        """Return the schema of a number with or without a unit, a list, or a table."""
         plain: list[JsonSchemaValue] = [{"type": "number"}]
         if self.unit is not number:
             plain.append({"type": "string"})

@@ -1,8 +1,8 @@
-"""Positions of all keys in a TOML file, and limits that hold before parsing.
+"""Positions of all keys in a TOML file, and limits that are checked before parsing.
 
-`tomllib` gives values but no positions, and takes gigabytes for a long dotted key. tree-sitter
-parses in linear time and space and keeps positions; what it finds too deep or too long is refused
-before `tomllib` sees the text.
+`tomllib` gives values without positions, and takes gigabytes for a long dotted key. tree-sitter
+parses in linear time and space and keeps positions, so texts that are too deep or too long are
+refused before `tomllib` reads them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Document:
     """A parsed file.
 
     Attributes:
-        source: how the file is named in messages.
+        source: name of the file in messages.
         values: its tables.
         places: (line, column) of every key and array element, counted from 1.
     """
@@ -43,7 +43,7 @@ class Document:
 
 
 def parse(text: bytes, source: str) -> Document:
-    """Return the tables of a TOML text and where their keys stand.
+    """Return the tables of a TOML text and the positions of their keys.
 
     Raises:
         ScenarioError: the text is not TOML or exceeds a limit.
@@ -85,7 +85,10 @@ def _syntax(message: str, text: str, source: str) -> str:
 
 
 def _limit(root: tree_sitter.Node, source: str) -> None:
-    """Refuse what nests too deeply or holds a number too long, walking no deeper than the limit."""
+    """Raise an error if nesting is too deep or a number too long.
+
+    It visits no node below the limit.
+    """
     level = [root]
     for depth in range(_SYNTAX_DEPTH + 1):
         below: list[tree_sitter.Node] = []

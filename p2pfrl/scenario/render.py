@@ -1,4 +1,4 @@
-"""Rendering of a `Scenario` as TOML that reads back as the same scenario."""
+"""Rendering of a `Scenario` as TOML that loads as the same scenario."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def resolved(scenario: Scenario) -> str:
-    """Return the scenario as TOML: all keys, SI numbers, nothing extended."""
+    """Return the scenario as TOML with all keys, in SI units and without `extends`."""
     return to_toml(dump(scenario))
 
 
 def hash8(scenario: Scenario) -> str:
-    """Return eight hexadecimal digits that name the resolved scenario."""
+    """Return eight hexadecimal digits that identify the resolved scenario."""
     return blake2b(resolved(scenario).encode(), digest_size=4).hexdigest()
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Return nested tables as TOML: plain keys first, then a section per table, then arrays of tables.
+    """Return nested tables as TOML: plain keys, then sections, then arrays of tables.
 
     >>> print(to_toml({"a": 1, "b": {"c": [1.5, "x"]}}), end="")
     a = 1

@@ -1,7 +1,7 @@
-"""The scenario: every section and key of a scenario file, as one frozen tree with SI numbers inside.
+"""Scenario: all sections and keys of a scenario file as one frozen tree, in SI units.
 
-A section is a dataclass; where a section is a rule (`[mixing] kind = "metropolis"`), the field
-holds the rule itself.
+A section is a dataclass. If a section is a rule (`[mixing] kind = "metropolis"`), the field has the
+rule itself.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def _table() -> Any:
 
 @rule
 class Stop:
-    """When a run ends: at whichever comes first.
+    """Conditions that end a run; the first one that holds ends it.
 
     Attributes:
-        rounds: rounds of exchange. When asynchronous: n times as many updates, all agents together;
-            as processes, every agent makes as many.
+        rounds: rounds of exchange. An asynchronous run makes n times as many updates over all
+            agents; as processes, every agent makes as many.
         target_return: the mean return over agents, checked at round boundaries.
         virtual_time: virtual seconds.
         env_steps: environment steps, summed over agents.
@@ -86,10 +86,11 @@ class Exchange:
     """The exchanged payload.
 
     Attributes:
-        payload: what an agent sends of its own: one of `p2pfrl list payloads`.
-        shared: parts of the vector that travel; the rest stays personal. All when not given.
-        order: adapt_then_combine mixes what training produced; combine_while_adapting mixes what it
-            started from and adds the update.
+        payload: the payload of an agent's messages, one of `p2pfrl list payloads`.
+        shared: parts of the vector that agents send; the other parts stay personal. All parts by
+            default.
+        order: adapt_then_combine mixes the parameters after training; combine_while_adapting mixes
+            the parameters before training and adds the update.
     """
 
     payload: str = "parameters"
@@ -102,10 +103,10 @@ class Coordinator:
     """The coordinator of modes central and hierarchical.
 
     Attributes:
-        aggregator: how the payloads become one.
-        server_optimizer: how the global parameters move to it.
-        participation: who takes part in a round.
-        at: with a graph file, the node it sits at; its links take shortest-path latency.
+        aggregator: how payloads are aggregated.
+        server_optimizer: how the global parameters move to the aggregate.
+        participation: which agents take part in a round.
+        at: the coordinator's node in a graph file; its links have shortest-path latencies.
     """
 
     aggregator: Annotated[Aggregator, choose("aggregators", "mean")] = _table()
@@ -116,7 +117,7 @@ class Coordinator:
 
 @rule
 class Edge:
-    """The latency of each edge as the topology gives it: a graph file's, or from positions."""
+    """The latency of each edge from the topology: from a graph file or from positions."""
 
 
 class LossSlot(Rule):
@@ -126,19 +127,19 @@ class LossSlot(Rule):
         super().__init__("loss models", lambda: LOSSES)
 
     def short(self, value: object) -> object:
-        """Return independent loss with a probability."""
+        """Return independent loss with this probability."""
         return self.make({"kind": "independent", "probability": value})
 
 
 @rule
 class Link:
-    """One direction of one link, where it is not like the others.
+    """One direction of one link that differs from the others.
 
     Attributes:
         from_: the agent that sends; -1: the coordinator.
-        to: who receives; -1: the coordinator.
-        latency: of a message on this link, in place of the network's.
-        bandwidth: of this link; an interface that is slower caps it.
+        to: the agent that receives; -1: the coordinator.
+        latency: latency of a message on this link, instead of the network's.
+        bandwidth: bandwidth of this link; a slower interface limits it.
     """
 
     from_: int = Field(validation_alias="from", ge=COORDINATOR)
@@ -149,17 +150,19 @@ class Link:
 
 @rule
 class Network:
-    """One full-duplex interface per agent and coordinator, first-in first-out at both ends, in frame bytes.
+    """The network: agents and coordinator have one full-duplex interface each, first in, first out.
+
+    Sizes are bytes of frames.
 
     Attributes:
-        latency: of a message: a duration, a distribution, or `{kind = "edge"}`.
-        bandwidth: of an interface; an edge's own bandwidth caps it.
+        latency: latency of a message: a duration, a distribution, or `{kind = "edge"}`.
+        bandwidth: bandwidth of an interface; an edge's own bandwidth limits it.
         loss: probability that a message is lost, or `{kind = "burst", ...}`.
         duplicate: probability that a message arrives twice.
-        jitter: additional delay of a message, uniform between zero and this: later messages may
+        jitter: maximum additional delay of a message, uniform from zero; later messages may
             overtake.
-        peer_timeout: silence after which both ends of a dead link are told; half the schedule's
-            deadline when not given.
+        peer_timeout: silence after which a link counts as dead at both ends; half the schedule's
+            deadline by default.
         links: single links that differ, one direction each: `[[network.links]]` with from, to,
             latency, bandwidth.
     """
@@ -177,13 +180,13 @@ class Network:
 
 @rule
 class Compute:
-    """Virtual seconds that local work takes.
+    """Virtual time of local work.
 
     Attributes:
-        seconds_per_env_step: of an agent of speed 1, one environment step (one gradient) with its
-            share of learning.
-        speed: per agent; 2.0 is twice as fast.
-        variation: factor of the time of a local update, drawn anew for each: `{kind =
+        seconds_per_env_step: seconds of one environment step (one gradient) and its share of
+            learning, for an agent of speed 1.
+        speed: relative speed per agent; 2.0 is twice as fast.
+        variation: factor of the time of a local update, drawn for every update: `{kind =
             "exponential"}` makes every agent a Poisson clock.
     """
 
@@ -196,12 +199,12 @@ class Compute:
 
 @rule
 class Availability:
-    """The presence of agents.
+    """Availability of agents.
 
     Attributes:
-        dropout: probability that an agent sits a round out.
-        trace: a CSV file with lines `agent,from,until` (durations), while the agent is there;
-            instead of dropout.
+        dropout: probability that an agent sits out a round.
+        trace: a CSV file with lines `agent,from,until` (durations) during which an agent is
+            available; instead of dropout.
     """
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -210,12 +213,12 @@ class Availability:
 
 @rule
 class Evaluation:
-    """Greedy episodes apart from training; they cost no virtual time.
+    """Greedy episodes apart from training. They take no virtual time.
 
     Attributes:
         every: rounds between evaluations; the last round is always evaluated.
-        episodes: of each agent's own model, personal where it has one, and of the mean of all. 0
-            turns evaluation off.
+        episodes: episodes of each agent's own model, its personal one if it has one, and of the
+            mean model; 0 disables evaluation.
     """
 
     every: int = Field(default=10, ge=1)
@@ -227,9 +230,9 @@ class Checkpoint:
     """Checkpoints, for runs that are interrupted and agents that crash.
 
     Attributes:
-        every: rounds, or a duration of real time, between checkpoints. When not given, a simulated
-            run with a run directory saves its state every 60 s. An agent that crashes restarts from
-            its last round; from its last checkpoint where `every` is a number of rounds.
+        every: rounds, or a duration of real time, between checkpoints. By default a simulated run
+            with a run directory saves its state every 60 s. An agent that crashes restarts from its
+            last checkpoint if `every` is a number of rounds, else from its last round.
     """
 
     every: Annotated[int, Field(ge=1)] | Annotated[Seconds, Field(gt=0)] | None = None
@@ -245,13 +248,13 @@ class Scenario:
     """One experiment.
 
     Attributes:
-        name: letters, digits, dot, underscore and hyphen; names the run directory.
-        seed: of all random streams.
+        name: letters, digits, dot, underscore and hyphen; the name of the run directory.
+        seed: seed of all random streams.
         agents: number of agents n.
-        mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of them,
-            independent without exchange, or pooled: transitions are uploaded and one learner trains
-                on all of them.
-        environment: what agents act in; none for a learner that needs none.
+        mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of
+            coordinators, independent without exchange, or pooled: agents upload transitions, and
+            one learner trains on all of them.
+        environment: environment of the agents; none for a learner that needs none.
     """
 
     name: Annotated[str, AfterValidator(_run_name)]
@@ -301,7 +304,7 @@ class Scenario:
         return self
 
     def _personal_problems(self) -> Iterator[InitErrorDetails]:
-        """Yield what contradicts groups and personal models: one learner for all, parts that travel."""
+        """Yield conflicts between mode, groups, personal models and shared parts."""
         has_personal = kind_of("personal", self.personal) != "none"
         for name, is_there in (("groups", bool(self.groups)), ("personal", has_personal)):
             if is_there and MODES[self.mode].pools:
@@ -312,5 +315,5 @@ class Scenario:
 
     @property
     def makes(self) -> tuple[Make, ...]:
-        """What agents are made of: one entry per group, or one for all."""
+        """Learner and environment of the agents: one entry per group, or one for all."""
         return makes(self.groups, self.agents, self.learner, self.environment)

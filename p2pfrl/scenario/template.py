@@ -1,4 +1,4 @@
-"""A first scenario file, with comments."""
+"""Template of a first scenario file, with comments."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ episodes = 10
 
 
 def new(name: str) -> str:
-    """Return a commented scenario file.
+    """Return a scenario file with comments.
 
     Raises:
-        ScenarioError: the name cannot name a run directory.
+        ScenarioError: `name` is not valid as the name of a run directory.
     """
     if not NAME.fullmatch(name):
         raise ScenarioError(

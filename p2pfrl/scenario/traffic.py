@@ -48,7 +48,10 @@ def sizes(
     *,
     coordinator: bool,
 ) -> Sizes:
-    """Return how many numbers travel where agents share `parts`, send `payload`, and mix or have a coordinator."""
+    """Return how many numbers the messages have.
+
+    Agents share `parts`, send `payload`, and mix or have a coordinator.
+    """
     width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in parts)
     shared = width * (
         1 + (len(stack.traits.moments) if scenario.learner.moments == "average" else 0)
@@ -61,7 +64,7 @@ def sizes(
 
 
 def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:
-    """Return the bytes on the wire of an agent's message, at most, and of a coordinator's, headers included."""
+    """Return the maximum bytes of an agent's message and of a coordinator's, headers included."""
     payload = PAYLOADS[scenario.exchange.payload]()
     mode = MODES[scenario.mode]
     found = sizes(

@@ -373,7 +373,7 @@ def test_processes_say_in_one_line_what_has_no_effect_on_them(file, capsys):
     assert main([*words, "--set", "network.latency=20ms", "--set", "compute.speed=2.0"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "no effect" in line]
     assert said == [
-        "[network] and [compute] have no effect over TCP: messages and training take the time that they really take"
+        "[network] and [compute] have no effect over TCP: messages and training take real time"
     ]
     assert without_effect(loads(QUADRATIC)) == ""
     assert without_effect(loads(QUADRATIC, {"compute.speed": 2.0})).startswith(

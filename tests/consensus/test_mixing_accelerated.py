@@ -126,7 +126,7 @@ def test_one_way_edges_and_matrices_that_are_not_symmetric_are_refused():
         TopologyError, match="needs a symmetric matrix on this graph: use kind = 'metropolis'"
     ):
         uniform.check(TOPOLOGIES["star"]().at(5, 0, 0))
-    with pytest.raises(TopologyError, match=r"mixing\.matrix\.on_loss: .* decides that itself"):
+    with pytest.raises(TopologyError, match=r"mixing\.matrix\.on_loss: .* sets it itself"):
         Chebyshev(matrix={"kind": "metropolis", "on_loss": "renormalize"}).check(
             TOPOLOGIES["ring"]().at(5, 0, 0)
         )

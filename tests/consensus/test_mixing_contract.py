@@ -260,7 +260,7 @@ def test_symmetric_loss_needs_links_that_have_two_ends():
 def test_a_refusal_names_the_nodes_of_a_graph_file():
     graph = Graph(((1,), (2,), (0,)), labels=("Oslo", "Rome", "Bern"))
     with pytest.raises(
-        TopologyError, match=r"agent 0 \(Oslo\) sends to 1 \(Rome\) and hears nothing back"
+        TopologyError, match=r"agent 0 \(Oslo\) sends to 1 \(Rome\) and receives nothing from it"
     ):
         RULES["metropolis"]().check(graph)
 

@@ -291,7 +291,7 @@ ALONE = {"mode": "independent", "coordinator": {}, "gate": {}}
         ),
         (
             {"mode": "independent", "coordinator": {}},
-            "learns from what becomes of its 'statistics'",
+            "learns from the aggregate of its 'statistics'",
         ),
         (
             {**ALONE, "personal": {"kind": "finetune"}},

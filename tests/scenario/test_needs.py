@@ -77,14 +77,14 @@ def test_a_users_own_rule_is_refused_by_its_needs():
     where = "network.loss: mixing '" + f"{Proud.__module__}.Proud' needs every message in its round"
     assert refused(scenario(network={"loss": 0.1}), mixing=Proud()).startswith(where)
     assert p2pfrl.run(scenario(), mixing=Proud()).summary["rounds"] == 3
-    reason = "needs exchange.payload 'logits', for it reads chances; got 'parameters'"
+    reason = "needs exchange.payload 'logits', because it reads chances; got 'parameters'"
     assert reason in refused(scenario(), mixing=Picky())
 
 
 def test_what_a_users_own_rule_breaks_is_refused_beside_what_needs_it():
     combined = scenario(exchange={"order": "combine_while_adapting"})
     assert p2pfrl.run(combined, mixing=Torn()).summary["rounds"] == 3
-    assert "says itself when it combines" in refused(combined, mixing=Torn(own=True))
+    assert "has an order of its own" in refused(combined, mixing=Torn(own=True))
 
 
 def test_a_rule_that_says_nothing_is_taken_to_break_what_its_axis_can_break():

@@ -127,7 +127,7 @@ REFUSED = {
             "coordinator": {"participation": {"kind": "uniform"}},
         },
         "coordinator.participation",
-        "everyone must be asked",
+        "does not ask all agents",
     ),
     "control variates of agents that take no step": (
         {
@@ -166,7 +166,7 @@ REFUSED = {
     "EXTRA with agents that sit out": (
         {"mixing": {"kind": "extra"}, "availability": {"dropout": 0.1}},
         "availability",
-        "everyone must be there",
+        "agents may be absent; remove it",
     ),
     "EXTRA with a closed gate": (
         {"mixing": {"kind": "extra"}, "gate": {"kind": "every", "tau": 2}},
@@ -176,7 +176,7 @@ REFUSED = {
     "EXTRA with its own order": (
         {"mixing": {"kind": "extra"}, "exchange": {"order": "combine_while_adapting"}},
         "exchange.order",
-        "says itself",
+        "has an order of its own",
     ),
     "Chebyshev on a directed graph": (
         {"mixing": {"kind": "chebyshev"}, "topology": {"kind": "exponential"}},

@@ -250,8 +250,7 @@ def test_none_removes_a_key_and_a_key_under_a_value_is_refused():
     assert (scenario.stop.rounds, scenario.stop.env_steps) == (None, 100)
     assert loads(QUADRATIC, {"learner.lr": None}) == loads(QUADRATIC)
     assert (
-        "is set to a value as well"
-        in problems(QUADRATIC, **{"learner.lr": 1.0, "learner.lr.x": 2})[0]
+        "is also set to a value" in problems(QUADRATIC, **{"learner.lr": 1.0, "learner.lr.x": 2})[0]
     )
     assert "expected a key such as" in problems(QUADRATIC, **{"learner..lr": 1.0})[0]
 

@@ -61,7 +61,7 @@ GRADIENTS = {
                 "coordinator": {"server_optimizer": SERVER},
             },
             [
-                "correction 'lookahead' reckons with a server optimizer of alpha = 0.3; 'normalized_momentum' has 0.2"
+                "correction 'lookahead' assumes a server optimizer of alpha = 0.3; 'normalized_momentum' has 0.2"
             ],
         ),
         (
@@ -80,7 +80,7 @@ GRADIENTS = {
                 "coordinator": {"server_optimizer": SGD},
             },
             [
-                "correction 'lookahead' reckons with a server optimizer of alpha = 0.2; 'sgd' has no such option"
+                "correction 'lookahead' assumes a server optimizer of alpha = 0.2; 'sgd' has no such option"
             ],
         ),
         (

@@ -1,1 +1,1 @@
-"""Checks of a whole scenario: what cannot be together, and why."""
+"""Checks of a whole scenario: combinations of rules that do not work, with reasons."""

@@ -1,4 +1,4 @@
-"""Facts: which needs a scenario meets, and for every other one the key that breaks it and the fix."""
+"""Facts of a scenario: for every need that it does not meet, the key that breaks it and the fix."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from p2pfrl.scenario.sections import Availability, Scenario
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
-"""The path of a key, and the reason."""
+"""Path of a key, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A rule in its place in the scenario.
+    """A rule and its place in the scenario.
 
     Attributes:
-        path: of its section.
-        axis: the axis that it is one of.
+        path: path of its section.
+        axis: axis of the rule.
         rule: the rule.
-        key: the option that names it: "kind", or "" where the section itself does.
+        key: the option that names the rule: "kind", or "" if the section itself does.
     """
 
     path: Path
@@ -42,22 +42,22 @@ class Part:
 
     @property
     def label(self) -> str:
-        """What messages call it: "coordinator.aggregator 'mean'"."""
+        """The rule's name in messages: "coordinator.aggregator 'mean'"."""
         return f"{'.'.join(map(str, self.path))} {self.kind!r}"
 
     def place(self, option: str = "") -> Path:
-        """Return the path of one of its options; of what names it where none is given."""
+        """Return the path of an option, or of the key that names the rule if none is given."""
         last = option or self.key
         return (*self.path, last) if last else self.path
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Why a need is not met.
+    """The reason why a need is not met.
 
     Attributes:
-        where: path of the key that breaks it; None: that of the rule that has the need.
-        why: what breaks it, and the fix.
+        where: path of the key that breaks it; None for the path of the rule that has the need.
+        why: the cause and the fix.
     """
 
     where: Path | None
@@ -65,48 +65,53 @@ class Broken:
 
 
 Facts = Mapping[Need, Sequence[Broken]]
-"""Every need that is not met -> all reasons."""
+"""Need that is not met -> all reasons."""
 
 _WHY: dict[tuple[str, Need | str | None], str] = {
-    ("aggregators", Need.PLAIN_MEAN): "{} is another one; use kind = 'mean', weights = 'uniform'",
+    (
+        "aggregators",
+        Need.PLAIN_MEAN,
+    ): "{} computes another aggregate; use kind = 'mean', weights = 'uniform'",
     ("compressors", None): "{} changes them; use kind = 'none'",
     ("compressors", Need.EVERY_NUMBER): "{} may leave some out; use kind = 'quantize' or 'none'",
-    ("corrections", None): "{} would bend it; leave it out",
-    ("faults", None): "{} breaks that; take out this fault",
-    ("faults", Need.MASS): "{} changes it; take out this fault",
-    ("faults", Need.MEMORY): "{} loses it; take out this fault",
+    ("corrections", None): "{} changes local training; leave it out",
+    ("faults", None): "{} breaks this; remove the fault",
+    ("faults", Need.MASS): "{} changes it; remove the fault",
+    ("faults", Need.MEMORY): "{} loses it; remove the fault",
     ("gates", None): "a closed gate holds messages back; use kind = 'none'",
-    ("mixing", None): "mixing {} says itself when it combines; leave the order out",
-    ("participation", None): "{} does not ask everyone: everyone must be asked, use kind = 'all'",
+    ("mixing", None): "mixing {} has an order of its own; leave the order out",
+    ("participation", None): "{} does not ask all agents; use kind = 'all'",
     ("payloads", Need.CHANGES): (
         "too little of the parameters would arrive: in mode gossip put kind = 'difference' around the compressor, "
         "in mode central send payload = 'delta' with kind = 'error_feedback' around it"
     ),
     ("payloads", Need.SUMMANDS): "a sum of parameters is no model; send 'gradient' or 'delta'",
-    ("payloads", None): "with {} none do; leave it out, or send 'parameters'",
+    ("payloads", None): "{} sends none; leave it out, or send 'parameters'",
     ("schedules", Need.EVERY_MESSAGE): (
         "an asynchronous agent mixes only the newest of several; use kind = 'synchronous'"
     ),
-    ("schedules", "quorum"): "stragglers answer later; use 1",
-    ("schedules", None): "agents wait for nobody; use kind = 'synchronous'",
+    ("schedules", "quorum"): "stragglers may answer later; use 1",
+    ("schedules", None): "agents do not wait; use kind = 'synchronous'",
     ("schedules", Need.NO_ROUNDS): (
-        "use kind = 'asynchronous'; for pairs in rounds there is topology 'matchings'"
+        "use kind = 'asynchronous'; for pairs in rounds use topology 'random_matchings'"
     ),
-    ("schedules", Need.WHOLE_EXCHANGES): "nothing is stale there; leave it out",
-    ("schedules", Need.FULL_WEIGHT): "stale ones fade; use kind = 'constant'",
+    ("schedules", Need.WHOLE_EXCHANGES): "no payload is stale in them; leave it out",
+    ("schedules", Need.FULL_WEIGHT): "it reduces the weight of stale ones; use kind = 'constant'",
     ("server_optimizers", Need.STEPS): (
-        "{} would take the raw direction for the whole way; use 'sgd', 'adam' or 'normalized_momentum'"
+        "{} would add the whole direction; use 'sgd', 'adam' or 'normalized_momentum'"
     ),
-    ("server_optimizers", None): "{} steps otherwise; use kind = 'replace'",
+    ("server_optimizers", None): "{} takes other steps; use kind = 'replace'",
 }
-"""(axis, option or need) -> why a rule of the axis breaks a need, and the fix; (axis, None): for all others."""
+"""(axis, option or need) -> why a rule of the axis breaks a need, and the fix.
+
+(axis, None) is for all other options and needs."""
 
 _BLAMELESS = ("payloads", "mixing")
-"""Axes whose rules stay as they are: a rule that cannot be beside them is what has to change."""
+"""Axes that a message never asks to change. It points to the rule that does not fit them."""
 
 
 def parts(scenario: Scenario) -> Iterator[Part]:
-    """Yield the rules that have a say in the scenario's mode."""
+    """Yield the rules that have an effect in the scenario's mode."""
     for key in (*RULES_OF_ALL, *MODES[scenario.mode].rules):
         rule = attrgetter(".".join(key.path))(scenario)
         yield Part(key.path, key.axis, rule, key.option)
@@ -123,7 +128,7 @@ def facts(scenario: Scenario, stack: Stack | None) -> Facts:
 
     Args:
         scenario: the rules.
-        stack: the bound learner; without it nothing is said of learners.
+        stack: the bound learner; without it needs of learners are not checked.
     """
     found: dict[Need, list[Broken]] = {}
     for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator):
@@ -136,12 +141,12 @@ def facts(scenario: Scenario, stack: Stack | None) -> Facts:
 
 
 def _of_rules(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
-    """Yield what rules say that they break."""
+    """Yield the needs that rules declare to break."""
     for part in parts(scenario):
         for one in part.rule.breaks:
             need, option = (one.need, one.option) if isinstance(one, By) else (one, "")
             keys = [(part.axis, key) for key in (option, need, None)]
-            reason = next((_WHY[key] for key in keys if key in _WHY), "{} breaks that")
+            reason = next((_WHY[key] for key in keys if key in _WHY), "{} breaks this")
             where = None if part.axis in _BLAMELESS else part.place(option)
             yield need, Broken(where, reason.format(repr(part.kind)))
 
@@ -161,9 +166,9 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
         reason = "independent losses are drawn once per edge and round; give network.loss as a probability"
         yield Need.BOTH_ENDS, Broken(("network", "loss"), reason)
     if scenario.availability != Availability():
-        yield Need.EVERY_MESSAGE, Broken(("availability",), "everyone must be there")
+        yield Need.EVERY_MESSAGE, Broken(("availability",), "agents may be absent; remove it")
     if scenario.gate.is_common and scenario.availability != Availability():
-        reason = f"{kind_of('gates', scenario.gate)!r} closes at one where agents sit rounds out"
+        reason = f"{kind_of('gates', scenario.gate)!r} closes at one end only if an agent sits out a round"
         yield Need.BOTH_ENDS, Broken(("gate", "kind"), reason)
     if scenario.topology.period(scenario.agents) != 1:
         reason = f"{kind_of('topologies', topology)!r} changes"
@@ -174,9 +179,9 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     if scenario.schedule.is_asynchronous and scenario.stop.virtual_time is None:
-        yield Need.PROGRESS, Broken(None, "set this one, or stop.virtual_time")
+        yield Need.PROGRESS, Broken(None, "set this key, or stop.virtual_time")
     for position in departures(scenario.faults, scenario.agents):
-        reason = "what an agent that is gone holds would be missing from the sum"
+        reason = "the sum would lack the share of an agent that has left"
         yield Need.EVERY_ANSWER, Broken(("faults", position), reason)
 
 
@@ -184,7 +189,7 @@ def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
     if not aggregator.goes_on:
         kind = kind_of("aggregators", aggregator)
-        reason = f"{kind!r} goes on without it; use kind = 'latest', reduce = 'sum'"
+        reason = f"{kind!r} ignores it; use kind = 'latest', reduce = 'sum'"
         yield Need.LAST_PAYLOADS, Broken(("coordinator", "aggregator"), reason)
     if aggregator.score and aggregator.score != participation.score:
         reason = f"the aggregator ranks by {aggregator.score}, and a message carries only one"

@@ -1,4 +1,4 @@
-"""The fault timeline, played on a world without agents, to find what cannot happen."""
+"""Fault timeline, rehearsed without agents to find faults that cannot happen."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def _played(faults: Sequence[Fault], agents: int, coordinators: Sequence[int]) -
 
 
 def refuse_faults(faults: Sequence[Fault]) -> None:
-    """Refuse a timeline of faults.
+    """Raise an error if there are faults.
 
     Raises:
-        ScenarioError: there is one.
+        ScenarioError: the timeline has a fault.
     """
     if faults:
         raise ScenarioError(
@@ -53,11 +53,11 @@ def refuse_faults(faults: Sequence[Fault]) -> None:
 
 
 class Rehearsal:
-    """A world of faults alone: it knows who is there, and collects what cannot happen.
+    """A world of faults without agents that collects faults that cannot happen.
 
     Attributes:
-        problems: (position of the fault, its key, reason) of what cannot happen.
-        taken: agent that is away -> position of the fault that took it.
+        problems: (position of the fault, its key, reason) of every fault that cannot happen.
+        taken: agent that is away -> position of the fault that removed it.
 
     Args:
         agents: number of agents n.
@@ -77,12 +77,12 @@ class Rehearsal:
         self._is_parted = False
 
     def play(self, index: int, fault: Fault) -> None:
-        """Let the fault at a position of the timeline happen."""
+        """Apply the fault at position `index` of the timeline."""
         self._index = index
         fault.strike(self)
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
-        """Groups are not empty, do not overlap, and leave somebody cut off."""
+        """Check that groups are not empty, do not overlap, and cut at least one agent off."""
         self._is_parted = True
         seen: dict[int, int] = {}
         for number, group in enumerate(groups):
@@ -95,10 +95,10 @@ class Rehearsal:
         if not all(groups):
             self._refuse("groups", "a group is empty")
         elif len(groups) == 1 and len(seen) == self._agents:
-            self._refuse("groups", "one group of all agents cuts nothing")
+            self._refuse("groups", "one group of all agents cuts no link")
 
     def heal(self) -> None:
-        """There is a partition to heal."""
+        """Check that there is a partition to heal."""
         if not self._is_parted:
             self._refuse("kind", "nothing is partitioned at this time")
         self._is_parted = False
@@ -114,18 +114,18 @@ class Rehearsal:
             self._turn(agent, "crashed", "running")
 
     def straggle(self, agent: int, factor: float) -> None:
-        """Any agent may become slow."""
+        """Check that the agent exists."""
         self._exists("agents", agent)
 
     def lose(self, probability: float) -> None:
-        """Always possible."""
+        """Accept any probability."""
 
     def leave(self, agent: int) -> None:
-        """A running agent leaves."""
+        """Check that the agent that leaves is running."""
         self._turn(agent, "running", "gone")
 
     def join(self, agent: int) -> None:
-        """An agent joins once."""
+        """Check that the agent that joins has not joined before."""
         self._turn(agent, "yet to join", "running")
 
     def _refuse(self, key: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The one loop that refuses what does not go together: `{where}: {rule} needs {need}: {fix}`."""
+"""Needs of rules, checked by one loop with messages `{where}: {rule} needs {need}: {fix}`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p2pfrl.scenario.sections import Scenario
 from p2pfrl.scenario.traffic import shared_parts
 
 _KINDS = {"coordinator.aggregator": "aggregators"}
-"""Keys of rules that others name by kind -> axis."""
+"""Keys of rules that `OneOf` names by kind -> axis."""
 
 
 def unmet(scenario: Scenario, stack: Stack | None) -> Iterator[Problem]:
@@ -24,7 +24,7 @@ def unmet(scenario: Scenario, stack: Stack | None) -> Iterator[Problem]:
 
     Args:
         scenario: the rules.
-        stack: the bound learner; without it nothing is asked of learners.
+        stack: the bound learner; without it needs of learners are not checked.
     """
     if scenario.exchange.payload not in PAYLOADS:
         return
@@ -59,14 +59,14 @@ def _refuse(
 
 
 def _of_option(one: By, part: Part | None) -> tuple[Need, Path, str]:
-    """Return the need of an option, its place, and how messages name it."""
+    """Return the need of an option, its place, and its name in messages."""
     assert part is not None, "only rules have options"
     value = show(getattr(part.rule, one.option))
     return one.need, part.place(one.option), f"{part.label} with {one.option} = {value}"
 
 
 def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
-    """Yield that another key holds none of the values that a rule can do with."""
+    """Yield a problem if another key has none of the values that a rule accepts."""
     path = tuple(one.key.split("."))
     value: object = scenario
     for name in path:
@@ -77,11 +77,11 @@ def _choice(scenario: Scenario, label: str, one: OneOf) -> Iterator[Problem]:
         value = kind_of(_KINDS[one.key], value)
     if value not in one.values:
         known = " or ".join(map(repr, one.values))
-        yield path, f"{label} needs {one.key} {known}, for {one.why}; got {show(value)}"
+        yield path, f"{label} needs {one.key} {known}, because {one.why}; got {show(value)}"
 
 
 def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
-    """Yield what options outside of rules need, as (path of the key, name, needs)."""
+    """Yield the needs of options outside of rules, as (path of the key, name, needs)."""
     exchange, moments = scenario.exchange, scenario.learner.moments
     mode = MODES[scenario.mode]
     if exchange.order != "adapt_then_combine":
@@ -97,7 +97,7 @@ def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
 
 
 def _payload(scenario: Scenario) -> Iterator[Problem]:
-    """Yield that the payload means nothing in this mode."""
+    """Yield a problem if the payload is not defined in this mode."""
     name, payload = scenario.exchange.payload, PAYLOADS[scenario.exchange.payload]
     mode = MODES[scenario.mode]
     if "exchange.payload" not in mode.idle and not payload.is_for(mode.name):
@@ -106,12 +106,12 @@ def _payload(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield that the learner learns nothing from this payload, or in this mode."""
+    """Yield a problem if the learner learns nothing from this payload or in this mode."""
     name, learner = scenario.exchange.payload, kind_of("learners", scenario.learner)
     needed = stack.traits.only_payload
     if needed is not None and (name != needed or not PAYLOADS[needed].is_for(scenario.mode)):
         modes = " or ".join(map(repr, PAYLOADS[needed].modes or MODES))
-        reason = f"learner {learner!r} learns from what becomes of its {needed!r}: use that payload, in mode {modes}"
+        reason = f"learner {learner!r} learns from the aggregate of its {needed!r}: use this payload, in mode {modes}"
         yield ("exchange", "payload"), reason
     if not MODES[scenario.mode].pools:
         return
@@ -135,7 +135,7 @@ def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if offer is not None and _missing(stack, offer):
         gate, learner = kind_of("gates", scenario.gate), kind_of("learners", scenario.learner)
         reason = (
-            f"{gate!r} opens when the learner says so, and {learner!r} never does: use another gate"
+            f"{gate!r} opens on a signal of the learner, and {learner!r} has none: use another gate"
         )
         yield ("gate",), reason
 
@@ -150,7 +150,7 @@ def _missing(stack: Stack, name: str) -> tuple[str, ...]:
 
 
 def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield what a coordinator's rules say of the number of agents and of the tensors that travel."""
+    """Yield problems of a coordinator's rules with the number of agents and the shared tensors."""
     if not MODES[scenario.mode].averages:
         return
     aggregator, participation = scenario.coordinator.aggregator, scenario.coordinator.participation
@@ -163,7 +163,7 @@ def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 
 def require(scenario: Scenario, stack: Stack) -> None:
-    """Refuse a scenario with a need that is not met, whoever made its rules.
+    """Raise an error if a need is not met. It also checks rules that come from Python.
 
     Raises:
         ScenarioError: with every such need.

@@ -1,4 +1,4 @@
-"""Notes: keys that a mode ignores, and what a scenario gives away."""
+"""Notes on a scenario: keys that a mode ignores, and private data that messages contain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
 
 _OWN_STEP = ("lr", "optimizer")
-"""Options of a learner's own step, which it does not take where its gradients travel."""
+"""Options of a learner's own step. A learner that sends gradients takes no step."""
 
 
 def notes(scenario: Scenario) -> Iterator[str]:
-    """Yield one line each on what is shared that others would keep, and on keys that have no effect.
+    """Yield one line per note: private data in messages, and keys without an effect.
 
-    A file may hold keys for several modes, so that `compare` can run them all: a key without effect
-    is no error.
+    A key without an effect is no error, because a file may have keys for several modes: `compare`
+    runs them all.
     """
     payload, mode = scenario.exchange.payload, MODES[scenario.mode]
     travels = PAYLOADS[payload].is_for(mode.name)
@@ -56,18 +56,18 @@ def _absent(scenario: Scenario) -> Iterator[str]:
 
 
 def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:
-    """Yield that the coordinator does not take the steps that the correction reckons with."""
+    """Yield a note if the coordinator's steps differ from those that the correction assumes."""
     optimizer = scenario.coordinator.server_optimizer
     if (got := getattr(optimizer, option, None)) != value:
         has = "no such option" if got is None else f"{got:g}"
         yield (
-            f"correction {kind_of('corrections', scenario.correction)!r} reckons with a server optimizer of {option} = "
+            f"correction {kind_of('corrections', scenario.correction)!r} assumes a server optimizer of {option} = "
             f"{value:g}; {kind_of('server_optimizers', optimizer)!r} has {has}"
         )
 
 
 def says_something(scenario: Scenario, key: str) -> bool:
-    """Return whether what stands under a dotted key is not what stands there in a scenario that does not name it."""
+    """Return whether the value under a dotted key differs from its default."""
     value, plain = scenario, _plain()
     for name in key.split("."):
         value, plain = getattr(value, name), getattr(plain, name)
@@ -75,12 +75,15 @@ def says_something(scenario: Scenario, key: str) -> bool:
 
 
 def without_effect(scenario: Scenario) -> str:
-    """Return one line on the sections that say something and have no effect over TCP; empty where there is none."""
+    """Return one line on sections that are set but have no effect over TCP.
+
+    Empty if there are none.
+    """
     said = [f"[{name}]" for name in ("network", "compute") if says_something(scenario, name)]
     if not said:
         return ""
     verb = "have" if len(said) > 1 else "has"
-    return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take the time that they really take"
+    return f"{' and '.join(said)} {verb} no effect over TCP: messages and training take real time"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Checks of single sections, alone or beside the learner. `check` runs all checks."""
+"""Checks of single sections, alone or with the learner. `check` runs all checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from p2pfrl.simulator.availability import Presence
 
 
 def check(scenario: Scenario) -> list[Problem]:
-    """Return every combination that means nothing, as (path of the key, reason)."""
+    """Return every invalid combination as (path of the key, reason)."""
     return [problem for look in CHECKS for problem in look(scenario)]
 
 
@@ -127,7 +127,7 @@ def _exchange(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
-    """Refuse an asynchronous coordinator that hears nobody and has no end."""
+    """Yield a problem if an asynchronous coordinator would receive nothing and never end."""
     mode = MODES[scenario.mode]
     if not mode.averages or mode.has_edges or not scenario.schedule.is_asynchronous:
         return
@@ -144,7 +144,7 @@ def _hierarchy(scenario: Scenario) -> Iterator[Problem]:
     for path, reason in scenario.hierarchy.problems(scenario.agents):
         yield ("hierarchy", *path), reason
     if isinstance(scenario.network.latency, Edge):
-        reason = "the topology has no edges of a tree: give a duration or a distribution"
+        reason = "the topology has no edges of the tree: give a duration or a distribution"
         yield ("network", "latency"), reason
 
 
@@ -166,7 +166,7 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
         and scenario.stop.virtual_time is None
         and (end := presence.end(scenario.agents))
     ):
-        reason = f"nobody is there after {end:g} s, and updates are waited for: give stop.virtual_time as well"
+        reason = f"no agent is available after {end:g} s, but the coordinator waits for updates: give stop.virtual_time as well"
         yield ("availability", "trace"), reason
 
 

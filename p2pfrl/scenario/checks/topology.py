@@ -1,4 +1,4 @@
-"""Whether the graph fits the agents, the mixing rule, and what the network says of single links."""
+"""Topology checks: whether the graph fits the agents, the mixing rule and single links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_ROUNDS = 64
 
 
 def topology(scenario: Scenario) -> Iterator[Problem]:
-    """Yield why the topology has no graph for these agents, or one that others cannot use."""
+    """Yield reasons why the topology has no graph that the agents and rules can use."""
     is_edge = isinstance(scenario.network.latency, Edge)
     view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
     try:
@@ -52,7 +52,7 @@ def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
 
 
 def links(scenario: Scenario) -> Iterator[Problem]:
-    """Yield what is wrong with `[[network.links]]`."""
+    """Yield problems of `[[network.links]]`."""
     nodes, seen = range(COORDINATOR, scenario.agents), set[tuple[int, int]]()
     for position, link in enumerate(scenario.network.links):
         path, pair = ("network", "links", position), (link.from_, link.to)
@@ -65,7 +65,7 @@ def links(scenario: Scenario) -> Iterator[Problem]:
         if link.from_ == link.to:
             yield (*path, "to"), f"{link.to} sends nothing to itself"
         if pair in seen:
-            yield path, f"the link from {link.from_} to {link.to} stands here twice"
+            yield path, f"the link from {link.from_} to {link.to} is listed twice"
         if link.latency is None and link.bandwidth is None:
             yield (
                 path,
@@ -77,7 +77,10 @@ def links(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _linked(scenario: Scenario) -> Iterator[Problem]:
-    """Refuse links between agents that are no neighbors; those of a coordinator are for the modes that have one."""
+    """Yield problems of links between agents that are not neighbors.
+
+    Links of a coordinator are problems in modes without one.
+    """
     pairs = {
         (link.from_, link.to): position for position, link in enumerate(scenario.network.links)
     }
