@@ -1,1 +1,1 @@
-"""Consensus: topologies, mixing, aggregators, coordinator, schedules and their theory."""
+"""Consensus: topologies, mixing rules, aggregators, the coordinator, schedules and their theory."""

@@ -1,8 +1,8 @@
 """Eigenvalues of mixing matrices and Laplacians: by Fourier transform, dense, or by Lanczos.
 
-Matrices come by rows, as `Mixing.weights` gives them. A circulant one (rings, exponential and
-complete graphs) is diagonal in the Fourier basis, at any size. Others are dense up to 1500 agents;
-beyond, scipy's ARPACK looks for the few eigenvalues that matter.
+Matrices are given by rows, as `Mixing.weights` returns them. A circulant one (rings, exponential
+and complete graphs) is diagonal in the Fourier basis, at any size. Others are dense up to 1500
+agents. Above, scipy's ARPACK computes only the few eigenvalues that are needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ else:
 Rows = Sequence[Mapping[int, float]]
 
 DENSE = 1500
-"""Agents up to which matrices are dense."""
+"""Maximum number of agents of a dense matrix."""
 
 _ZERO = 1e-12
 _BESIDE = 1e-6
@@ -44,7 +44,7 @@ def matrix(rows: Rows) -> NDArray[np.float64]:
 
 
 def product(rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return W x for x `(n, d)`, without a dense W; every row of W has an entry."""
+    """Return W x for x `(n, d)`, without a dense W. Every row of W must have an entry."""
     starts = np.cumsum([0, *(len(row) for row in rows[:-1])])
     columns = np.array([j for row in rows for j in row])
     values = np.array([value for row in rows for value in row.values()])
@@ -53,7 +53,7 @@ def product(rows: Rows, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sparse_matrix(rows: Rows) -> sparse.csr_array[Any]:
-    """Return the matrix in compressed sparse rows, `(n, n)`."""
+    """Return the matrix as compressed sparse rows, `(n, n)`."""
     lengths = [len(row) for row in rows]
     columns = [j for row in rows for j in row]
     values = [value for row in rows for value in row.values()]
@@ -69,7 +69,7 @@ def is_symmetric(rows: Rows) -> bool:
 
 
 def eigenvalues(rows: Rows) -> NDArray[np.inexact]:
-    """Return all n eigenvalues in no order; needs a dense matrix unless W is circulant."""
+    """Return all n eigenvalues, unordered. It needs a dense matrix unless W is circulant."""
     spectrum = _circulant(rows)
     if spectrum is not None:
         return spectrum.real if is_symmetric(rows) else spectrum
@@ -78,10 +78,10 @@ def eigenvalues(rows: Rows) -> NDArray[np.inexact]:
 
 
 def second_modulus(rounds: Sequence[Rows]) -> float:
-    """Return the second-largest eigenvalue modulus of W_{p-1} ... W_0; 0 below 1e-12.
+    """Return the second-largest eigenvalue modulus of W_{p-1} ... W_0; values below 1e-12 become 0.
 
     Raises:
-        TopologyError: a large matrix without symmetry does not yield (ARPACK does not converge).
+        TopologyError: ARPACK does not converge for a large matrix that is not symmetric.
     """
     n = len(rounds[0])
     if n == 1:
@@ -107,7 +107,7 @@ def second_modulus(rounds: Sequence[Rows]) -> float:
 
 
 def laplacian(graph: Graph) -> tuple[dict[int, float], ...]:
-    """Return L = D - A by rows, D the diagonal of in-degrees."""
+    """Return L = D - A by rows, with D the diagonal matrix of in-degrees."""
     return tuple(
         dict(sorted({i: float(len(heard)), **dict.fromkeys(heard, -1.0)}.items()))
         for i, heard in enumerate(graph.predecessors)
@@ -146,8 +146,8 @@ def _start(n: int) -> NDArray[np.float64]:
 def _symmetric(W: sparse.csr_array[Any]) -> NDArray[np.float64]:
     """Return the moduli of the two largest eigenvalues and of the smallest.
 
-    Lanczos converges at once where the gap is wide; where it is narrow the graph is thin, and
-    shifting beside the end of the spectrum and inverting is cheap.
+    Lanczos converges fast if the spectral gap is wide. If it is narrow, the graph is sparse, so
+    shift-and-invert next to the end of the spectrum is cheap.
     """
     start = _start(W.shape[0])
     try:

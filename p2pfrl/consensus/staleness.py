@@ -1,10 +1,11 @@
-"""Staleness weights: the factor s(tau) <= 1 of a payload that lags tau rounds."""
+"""Staleness weights: the factor s(tau) <= 1 of a payload with staleness tau."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 
@@ -21,8 +22,8 @@ class Staleness(ABC):
 class Constant(Staleness):
     """s(tau) = 1 (Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934)."""
 
+    @override
     def factor(self, tau: int) -> float:
-        """Return 1."""
         return 1.0
 
 
@@ -36,8 +37,8 @@ class Polynomial(Staleness):
 
     power: float = Field(default=0.5, ge=0)
 
+    @override
     def factor(self, tau: int) -> float:
-        """Return (1 + tau)^-power."""
         return float((1.0 + tau) ** -self.power)
 
 
@@ -52,8 +53,8 @@ class Hinge(Staleness):
     slope: float = Field(default=10.0, gt=0)
     grace: int = Field(default=4, ge=0)
 
+    @override
     def factor(self, tau: int) -> float:
-        """Return 1 up to the grace, then the hyperbola."""
         return 1.0 if tau <= self.grace else 1.0 / (self.slope * (tau - self.grace) + 1.0)
 
 

@@ -1,7 +1,7 @@
 """Predictions of theory: consensus rates, noise floors, fixed points, delay, throughput.
 
-Tests hold the simulator to these formulas, `validate` prints them and figures draw them over what
-was measured.
+Tests compare the simulator with these formulas, `validate` prints them, and figures draw them
+beside measurements.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ __all__ = [
 
 
 def lambda_2(weights: Rows) -> float:
-    """Return |lambda_2| of W, the second-largest eigenvalue modulus: the rate per round.
+    """Return |lambda_2| of W, the second-largest eigenvalue modulus: the consensus rate per round.
+
+    It is 1 for a disconnected graph and 0 for one agent.
 
     Args:
-        weights: W by rows, as `Mixing.weights` gives it. 1 where the graph is disconnected; 0 for
-            one agent.
+        weights: W by rows, as `Mixing.weights` returns it.
 
     Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
-    Letters 53, 2004.
+        Letters 53, 2004.
     """
     return second_modulus([weights])
 
@@ -75,18 +76,18 @@ def spectral_gap(weights: Rows) -> float:
 def contraction(rounds: Sequence[Rows]) -> float:
     """Return the rate per round of a periodic sequence: |lambda_2(W_{p-1} ... W_0)|^(1/p).
 
-    0 where one period averages exactly, as one-peer exponential graphs of 2^k agents do (Ying et
+    It is 0 if one period averages exactly, as on one-peer exponential graphs of 2^k agents (Ying et
     al., NeurIPS 2021, arXiv 2110.13363).
     """
     return float(second_modulus(rounds) ** (1.0 / len(rounds)))
 
 
 def rounds_to(epsilon: float, rate: float, *, period: int = 1) -> int | None:
-    """Return ceil(ln epsilon / ln rate), the rounds to shrink disagreement to `epsilon`, or None.
+    """Return ceil(ln epsilon / ln rate), the rounds until disagreement is below `epsilon`, or None.
 
     Args:
         epsilon: in (0, 1).
-        rate: per round, |lambda_2| or `contraction`.
+        rate: rate per round, |lambda_2| or `contraction`.
         period: rounds after which a rate of 0 takes effect.
 
     >>> rounds_to(1e-6, 0.949253), rounds_to(1e-6, 0.0), rounds_to(1e-6, 1.0)
@@ -102,9 +103,9 @@ def sampled_contraction(
 ) -> float:
     """Return the rate per round of a sequence of random graphs, estimated on samples.
 
-    Random vectors, `(n, width)`, go through W_0, ..., W_{rounds-1}; the rate is exp of the mean log
-    ratio of their distances to the mean in the second half, which approaches the largest Lyapunov
-    exponent.
+    Random vectors `(n, width)` are multiplied by W_0, ..., W_{rounds-1}. The rate is exp of the
+    mean log ratio of their distances to the mean in the second half, which approaches the largest
+    Lyapunov exponent.
     """
     x = generator(view.seed, Purpose.CONTRACTION).standard_normal((view.n, width))
     total, counted = 0.0, 0
@@ -123,10 +124,10 @@ def sampled_contraction(
 def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
     """Return rho(E[W (x) W]): the factor per exchange of E||x - mean||^2 for random pairs.
 
-    Agent i is drawn uniformly, j among its d_i neighbors, W = I - v v^T / 2 with v = e_i - e_j. E[W
-    M W], M = x x^T, is M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with L = sum p_ij v v^T,
-    p_ij = 1 / (n d_i): applied to M until the ratio settles. The lambda_2 of E[W] is a bound from
-    above.
+    Agent i is uniform, and j is uniform among its d_i neighbors: W = I - v v^T / 2 with v = e_i -
+    e_j. The map M -> E[W M W] is M - (L M + M L) / 2 + sum p_ij (v^T M v) v v^T / 4 with M = x x^T,
+    L = sum p_ij v v^T and p_ij = 1 / (n d_i). It is iterated until the ratio converges. The
+    lambda_2 of E[W] is an upper bound.
 
     Reference: Boyd, Ghosh, Prabhakar, Shah, Randomized gossip algorithms, IEEE Trans. Information
         Theory 52(6), 2006 (the bound: theorem 3).
@@ -153,15 +154,16 @@ def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predictions of theory about mixing on a topology.
+    """Predictions of theory for mixing on a topology.
 
     Attributes:
-        lambda_2: rate per round at which disagreement shrinks: |lambda_2| of a static graph,
-            `contraction` of a periodic one, `sampled_contraction` of fresh draws; what
-            `Mixing.rate` makes of it. In pairs, of the n exchanges that count as a round, on the
-            first graph; above 64 agents a bound.
-        period: distinct rounds; None for fresh draws.
-        doubly_stochastic: whether every W keeps the mean over agents (for fresh draws: the first).
+        lambda_2: rate per round of disagreement. It is |lambda_2| of a static graph, `contraction`
+            of a periodic one, or `sampled_contraction` of random graphs, transformed by
+            `Mixing.rate`. For pairwise exchanges it is the rate of n exchanges, which count as one
+            round, on the first graph; above 64 agents it is a bound.
+        period: number of distinct rounds; None if every round is random.
+        doubly_stochastic: whether every W keeps the mean over agents (of random graphs: the first
+            W).
     """
 
     lambda_2: float
@@ -174,15 +176,15 @@ class Prediction:
         return 1.0 - self.lambda_2
 
     def rounds_to(self, epsilon: float) -> int | None:
-        """Return the rounds until disagreement has shrunk to `epsilon`; None where it never does."""
+        """Return the rounds until disagreement is below `epsilon`, or None if it never is."""
         return rounds_to(epsilon, self.lambda_2, period=self.period or 1)
 
 
 def predict(view: TopologyView, mixing: Mixing) -> Prediction:
-    """Return what theory says about `mixing` on the graphs of `view`.
+    """Return the predictions for `mixing` on the graphs of `view`.
 
     Raises:
-        TopologyError: the rule means nothing on these graphs, or diverges.
+        TopologyError: the rule is not defined on these graphs, or diverges.
     """
     graphs = [view.at(round) for round in range(view.period or 1)]
     for graph in graphs:
@@ -201,9 +203,10 @@ def predict(view: TopologyView, mixing: Mixing) -> Prediction:
 
 
 def best_alpha(graph: Graph) -> float:
-    """Return alpha* = 2 / (lambda_2(L) + lambda_n(L)), the fastest constant step of W = I - alpha L.
+    """Return alpha* = 2 / (lambda_2(L) + lambda_n(L)), the fastest step of W = I - alpha L.
 
-    Needs all eigenvalues, so a dense matrix unless the graph is circulant. Two agents at least.
+    It needs all eigenvalues, so a dense matrix unless the graph is circulant, and at least two
+    agents.
 
     Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
         Letters 53, 2004 (section 4.1).
@@ -218,9 +221,11 @@ def dpsgd_floor(weights: Rows, lr: float, sigma: float, order: str) -> float:
     adapt_then_combine, x <- W (x - lr g): lr^2 sigma^2 sum_{k>=2} l_k^2 / (1 - l_k^2).
     combine_while_adapting, x <- W x - lr g: lr^2 sigma^2 sum_{k>=2} 1 / (1 - l_k^2).
 
+    Each mode of the fluctuations is a first-order autoregression with coefficient l_k.
+
     Args:
-        weights: a symmetric W by rows, l_k its eigenvalues; up to 1500 agents, or circulant.
-        lr: step.
+        weights: a symmetric W by rows, with eigenvalues l_k; up to 1500 agents, or circulant.
+        lr: learning rate.
         sigma: standard deviation of the gradient noise per coordinate; the objective itself is
             flat.
         order: one of the two.
@@ -228,8 +233,7 @@ def dpsgd_floor(weights: Rows, lr: float, sigma: float, order: str) -> float:
     Raises:
         ValueError: W is not symmetric, or `order` is neither.
 
-    Reference: the fluctuations of D-PSGD (Lian, Zhang, Zhang, Hsieh, Zhang, Liu, NeurIPS 2017,
-        arXiv 1705.09056), mode by mode: each is a first-order autoregression with coefficient l_k.
+    Reference: D-PSGD: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, NeurIPS 2017, arXiv 1705.09056.
     """
     if not is_symmetric(weights):
         raise ValueError("the noise floor holds for symmetric W")
@@ -250,18 +254,18 @@ def fedavg_fixed_point(
 ) -> NDArray[np.float64]:
     """Return FedAvg's fixed point on quadratics: (sum_i G_i)^-1 sum_i G_i x*_i.
 
-    G_i = I - (I - lr A_i)^steps. It is the optimum (sum A_i)^-1 sum A_i x*_i only for steps = 1 or
-    equal A_i.
+    G_i = I - (I - lr A_i)^steps. The fixed point is the optimum (sum A_i)^-1 sum A_i x*_i only for
+    steps = 1 or equal A_i.
 
     Args:
         A: `(n, d, d)`, symmetric.
         x_star: `(n, d)`.
-        lr: local step.
+        lr: local learning rate.
         steps: local steps between averages.
 
     Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, SCAFFLSA, NeurIPS 2024,
-        arXiv 2402.04114 (the bias of FedLSA, of which this is the symmetric case); FedAvg: McMahan
-        et al., AISTATS 2017, arXiv 1602.05629.
+        arXiv 2402.04114 (this is the symmetric case of the bias of FedLSA); FedAvg: McMahan et al.,
+        AISTATS 2017, arXiv 1602.05629.
     """
     identity = np.eye(A.shape[-1])
     G = identity - np.linalg.matrix_power(identity - lr * A, steps)
@@ -283,11 +287,11 @@ def delay_threshold(tau: int) -> float:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Local updates per second of all agents together.
+    """Local updates per second, summed over agents.
 
     Attributes:
-        asynchronous: nobody waits: sum_i 1 / t_i.
-        synchronous: everyone waits for the slowest: n / max_i t_i.
+        asynchronous: rate without waiting: sum_i 1 / t_i.
+        synchronous: rate if all wait for the slowest agent: n / max_i t_i.
     """
 
     asynchronous: float
@@ -295,12 +299,14 @@ class Throughput:
 
     @property
     def ratio(self) -> float:
-        """The gain of asynchrony: max(t) mean(1 / t)."""
+        """Gain of asynchrony: max(t) mean(1 / t)."""
         return self.asynchronous / self.synchronous
 
 
 def throughput(times: Sequence[float]) -> Throughput:
-    """Return the update rates of agents whose local updates take `times` seconds (instant links).
+    """Return the update rates of agents whose local updates take `times` seconds.
+
+    Links are instant.
 
     Reference: Lan, Han, Hashemi, Aggarwal, Brinton, Asynchronous federated reinforcement learning
         with policy gradient updates, ICLR 2025, arXiv 2404.08003 (section 4, time complexity).

@@ -1,4 +1,4 @@
-"""The contract of aggregators: how a coordinator makes one vector of those it received."""
+"""Contract of aggregators: a coordinator aggregates the received vectors into one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.exchange.scores import OF_RETURNS
 
 Memory = Mapping[Any, Any]
-"""What an aggregator remembers: vectors by agent, or by whatever number it likes."""
+"""Memory of an aggregator: vectors by agent, or by another key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One vector that arrived.
+    """One received vector.
 
     Attributes:
-        sender: whose.
-        vector: `(k,)`; not to be modified.
+        sender: the agent that sent it.
+        vector: `(k,)`; must not be modified.
         samples: environment steps behind it.
-        score: what the scenario's rules rank senders by: a return or a loss (`Aggregator.score`),
-            else 0.
+        score: the sender's return or loss, if the scenario's rules rank senders
+            (`Aggregator.score`), else 0.
     """
 
     sender: int
@@ -40,8 +40,7 @@ class Aggregator(Composable, ABC):
     """k vectors -> one.
 
     Attributes:
-        goes_on: once it remembers something it is asked in every round, also when nothing was
-            received.
+        goes_on: whether it aggregates its memory in a round in which nothing was received.
     """
 
     goes_on: ClassVar[bool] = False
@@ -55,7 +54,7 @@ class Aggregator(Composable, ABC):
     @property
     @override
     def breaks(self) -> Breaks:
-        """The plain mean, by every other rule."""
+        """The plain mean, which only the rule "mean" computes."""
         return (Need.PLAIN_MEAN,)
 
     @property
@@ -64,27 +63,30 @@ class Aggregator(Composable, ABC):
         return None
 
     def bind(self, lr: float) -> Aggregator:
-        """Return the rule for a run whose learner takes steps of size `lr`."""
+        """Return the rule for a learner with learning rate `lr`."""
         return self
 
     def misfit(self, tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Return why it cannot read what agents share, tensors of these names and shapes, in words; None: it can."""
+        """Return why the rule cannot aggregate these tensors (name -> shape), or None."""
         return None
 
     def init(self, model: Vector) -> Memory:
-        """Return what is remembered before the first round; `model` `(k,)` is the coordinator's first."""
+        """Return the memory before the first round.
+
+        `model` `(k,)` is the coordinator's first model.
+        """
         return {}
 
     @abstractmethod
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return one vector `(k,)` of at least one, in ascending order of sender, and what is remembered.
+        """Return the aggregate `(k,)` of the vectors in order of sender, and the next memory.
 
         Args:
-            received: what arrived; may be empty where it `goes_on`.
+            received: the received vectors; may be empty only if the rule `goes_on`.
             model: the coordinator's model, `(k,)`.
-            state: as `init` or the last `aggregate` returned it.
+            state: memory that `init` or the last `aggregate` returned.
         """
 
 

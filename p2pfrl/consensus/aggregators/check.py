@@ -1,4 +1,4 @@
-"""The contract of aggregators as a checker that anyone can run on a rule of their own."""
+"""Checker of the aggregator contract, for built-in rules and a user's own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _SIZE = 5
 
 
 def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
-    """Raise where an aggregator breaks the contract of `Aggregator`; return silently where it keeps it.
+    """Raise an error if an aggregator breaks the contract of `Aggregator`.
 
-    Checked for one to six payloads, in float32 and float64: the result has the payloads' shape and
-    dtype, is finite and a new array; inputs are left unchanged; equal inputs give equal results. With
-    `averages`: it lies between the payloads in every coordinate, and moves with them when all are
-    shifted.
+    It checks one to six payloads in float32 and float64. The result must have the payloads' shape
+    and dtype, be finite and be a new array. Inputs must remain unchanged, and equal inputs must
+    give equal results. With `averages` the result must lie between the payloads in every coordinate
+    and move with them if all are shifted.
 
     Args:
-        rule: to be checked.
-        averages: False for a rule that reads something else than vectors to be averaged.
+        rule: the rule to check.
+        averages: False for a rule that does not average its payloads.
 
     Raises:
-        ContractError: with what was expected and what was got.
+        ContractError: with the expected and the actual result.
     """
     where, rng = f"{name_of(rule)}.aggregate", generator(1, Purpose.CHECK)
     for dtype in ("float32", "float64"):

@@ -1,4 +1,4 @@
-"""Importance averaging: who visited an entry of the table more often has more to say about it."""
+"""Importance averaging of tables: entries are weighted by the number of visits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.core.errors import ScenarioError
@@ -18,29 +19,29 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Importance(Aggregator):
-    """Q(s,a) = sum_i alpha_i(s,a) Q_i(s,a), alpha_i in proportion to (1 - eta)^(-N_i(s,a)) over those that visited it.
+    """Q(s,a) = sum_i alpha_i(s,a) Q_i(s,a), alpha_i proportional to (1 - eta)^(-N_i(s,a)).
 
-    N_i are the visits since the last exchange, eta the learner's step size: an agent's entry keeps
-    (1 - eta)^N_i of what it was. Unlike the paper's, agents that never visited (s, a) have no
-    weight at all rather than weight 1: what they send is the model they were sent. Where nobody
-    visited, the plain mean.
+    N_i are the visits since the last exchange, and eta is the learner's step size: after N_i steps
+    an entry keeps (1 - eta)^N_i of its old value. In the paper an agent that never visited (s, a)
+    has weight 1. Here it has weight 0, because it sends back the coordinator's own value. If no
+    agent visited (s, a), the entry is the plain mean.
 
     Reference: Woo, Joshi, Chi, "The blessing of heterogeneity in federated Q-learning", ICML 2023,
     arXiv 2305.10697.
 
     Attributes:
-        rate: eta; the learner's lr when not given.
+        rate: eta; the learner's lr by default.
     """
 
     needs: ClassVar[Needs] = (OneOf("exchange.payload", ("table",), "it weighs by visits"),)
     rate: float | None = Field(default=None, ge=0, lt=1)
 
     def bind(self, lr: float) -> Aggregator:
-        """Return itself with the learner's step size, where it has none of its own.
+        """Return the rule with the learner's step size, unless it has its own.
 
         Raises:
-            ScenarioError: a step of 1 keeps nothing of what was, so that one visit weighs
-                infinitely.
+            ScenarioError: the step size is 1. Then one visit erases the old value and its weight is
+                infinite.
         """
         if self.rate is not None:
             return self
@@ -50,10 +51,10 @@ class Importance(Aggregator):
             )
         return replace(self, rate=lr)
 
+    @override
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return the weighted table, summed in order."""
         assert self.rate is not None, "bound to the learner's step size before it is used"
         size = len(model)
         tables = np.array([arrived.vector[:size] for arrived in received])

@@ -1,4 +1,4 @@
-"""The last payload of every agent: who has nothing new to say counts as before."""
+"""Aggregation of the last payload of every agent, whether or not it answered in this round."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Latest(Aggregator):
-    """Sum or mean over all agents heard so far of the last payload of each, whether it answered this round or not.
+    """Sum or mean of the last payloads of all agents that have sent one, in this round or before.
 
     With payload "gradient", reduce = "sum", server optimizer "sgd" and gate "lag" this is LAG, x <-
     x - lr sum_m g_m, and with policy gradients LAPG. With payload "delta" and reduce = "mean" it is
-    MIFA: FedAvg that does not forget who is away. It steps in a round in which nobody answers, too.
+    MIFA: FedAvg that remembers the updates of absent agents. The coordinator also steps in a round
+    without answers.
 
     Attributes:
-        reduce: sum; or mean, over those that were heard.
+        reduce: sum; or mean, over the agents that have sent a payload.
 
     Reference: Chen, Giannakis, Sun, Yin, LAG: lazily aggregated gradient, NeurIPS 2018, arXiv
         1805.09965; Gu, Huang, Zhang, Huang, Fast federated learning in the presence of arbitrary
@@ -37,13 +38,13 @@ class Latest(Aggregator):
     @property
     @override
     def needs(self) -> Needs:
-        """Payloads that can be summed, where they are."""
+        """Payloads that can be summed, if `reduce` is "sum"."""
         return (Need.SUMMANDS.of("reduce"),) if self.reduce == "sum" else ()
 
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return the sum or mean, in ascending order of agent, and the last payloads by agent."""
+        """Return the sum or mean, in order of agent, and the last payloads by agent."""
         known = {**state, **{arrived.sender: arrived.vector for arrived in received}}
         total = np.zeros_like(model)
         for agent in sorted(known):

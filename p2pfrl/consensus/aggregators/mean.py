@@ -1,4 +1,4 @@
-"""The weighted mean, and what may weigh."""
+"""Weighted mean of the payloads, and its weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _FLOOR = 1e-3
 
 @rule
 class Mean(Aggregator):
-    """sum_k w_k x_k with sum w = 1 over those that answered. McMahan et al., AISTATS 2017, arXiv 1602.05629.
+    """sum_k w_k x_k with sum w = 1 over the agents that answered.
 
     An agent without a return or variance (it finished no episode, or only one) weighs as
     much as the others do on average.
 
     Attributes:
-        weights: uniform: 1/k each; samples: in proportion to the environment steps behind each
-            (FedAvg); return: to the mean return, where one below zero counts as zero; rank: to the
-            rank of the mean return, 1 for the least, whatever its sign; inverse_variance: to 1 /
-            variance of the returns, where a variance below a thousandth of their mean counts as
-            that.
+        weights: uniform: 1/k each; samples: proportional to environment steps (FedAvg); return:
+            proportional to the mean return, negative ones counted as zero; rank: proportional to
+            the rank of the mean return, 1 for the lowest; inverse_variance: proportional to 1 /
+            variance of the returns, with a lower bound of a thousandth of the mean variance.
+
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
     """
 
     weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
@@ -39,18 +40,18 @@ class Mean(Aggregator):
     @property
     @override
     def breaks(self) -> Breaks:
-        """The plain mean, where weights differ."""
+        """The plain mean, if weights differ."""
         return () if self.weights == "uniform" else (Need.PLAIN_MEAN.of("weights"),)
 
     @property
     def score(self) -> str | None:
-        """Return, where one weighs by returns."""
+        """Returns, if the weights use them."""
         return _SCORES.get(self.weights)
 
+    @override
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return the weighted mean over those that answered, summed in order."""
         weights = _WEIGHTS[self.weights](received)
         total = float(weights.sum())
         if total <= 0.0:
@@ -67,7 +68,7 @@ def _samples(received: Sequence[Arrived]) -> Weights:
 
 
 def _among_known(received: Sequence[Arrived], weigh: Callable[[Weights], Weights]) -> Weights:
-    """Return the weights of the known scores, with their mean for those that are not known."""
+    """Return the weights of the known scores, and the mean weight for unknown ones."""
     scores = np.array([arrived.score for arrived in received])
     known = scores > UNKNOWN
     if not known.any():
@@ -84,7 +85,7 @@ def _by_return(returns: Weights) -> Weights:
 
 
 def _by_rank(returns: Weights) -> Weights:
-    """Return ranks from 1 for the least; equal returns share the mean of their ranks."""
+    """Return ranks from 1 for the lowest. Equal returns share the mean of their ranks."""
     _, position, counts = np.unique(returns, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2.0)[position])

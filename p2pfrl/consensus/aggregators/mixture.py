@@ -1,4 +1,4 @@
-"""The mixture of tabular policies: the mean of what agents would do, not of what they hold."""
+"""Mixture of tabular policies: the mean of action probabilities instead of parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.core.needs import Needs, OneOf
@@ -17,21 +18,21 @@ from p2pfrl.core.softmax import log_softmax
 
 @rule
 class Mixture(Aggregator):
-    """theta(s, .) = log sum_j w_j softmax(theta_j(s, .)): the policy that follows agent j with chance w_j in each step.
+    """theta(s, .) = log sum_j w_j softmax(theta_j(s, .)): the mixture of the agents' policies.
 
-    Exact for tables of logits. The mean of the parameters is another policy: softmax of mean logits
-    is the normalized geometric mean of the policies. For two agents sure of different actions,
-    logits (c, 0) and (0, c), both are 1/2, 1/2; for (c, 0) and (0, 0) the mixture tends to 3/4, 1/4
-    as c grows, the mean of logits to 1, 0. The logits are moved, state by state, to where their
-    exponentials add up to 1. For networks, payload "logits" does the same by distillation. Drawing
-    an agent per episode, as mixtures are often defined, would visit states otherwise.
+    The mixture follows agent j with probability w_j in each step. It is exact for tables of logits.
+    The mean of the logits is another policy: its softmax is the normalized geometric mean of the
+    policies. For two agents that are sure of different actions, logits (c, 0) and (0, c), both give
+    1/2, 1/2. For (c, 0) and (0, 0) the mixture tends to 3/4, 1/4 as c grows, and the mean of logits
+    to 1, 0. The logits of each state are shifted so that their exponentials sum to 1. For networks
+    payload "logits" does the same by distillation. A mixture that draws an agent per episode, a
+    common definition, would visit other states.
 
     Attributes:
         actions: numbers per state.
-        weights: uniform; or samples, in proportion to the environment steps behind each.
+        weights: uniform; or samples, proportional to environment steps.
 
-    Reference: Stone, The opinion pool, Annals of Mathematical Statistics 32(4), 1961 (the linear
-    pool of chances).
+    Reference: Stone, The opinion pool, Annals of Mathematical Statistics 32(4), 1961 (linear pool).
     """
 
     needs: ClassVar[Needs] = (OneOf("exchange.payload", ("parameters",), "it mixes policies"),)
@@ -39,7 +40,7 @@ class Mixture(Aggregator):
     weights: Literal["uniform", "samples"] = "uniform"
 
     def misfit(self, tensors: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Return that it needs one table of logits."""
+        """Return a reason unless the tensors are one table of logits."""
         if (
             list(tensors) == ["actor"]
             and len(tensors["actor"]) == 2
@@ -51,10 +52,10 @@ class Mixture(Aggregator):
         )
         return f"needs one table of logits with {self.actions} actions a state (option actions), got {found}"
 
+    @override
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return the mixture's logits, summed in order."""
         share = np.array(
             [arrived.samples if self.weights == "samples" else 1.0 for arrived in received]
         )
@@ -67,8 +68,8 @@ class Mixture(Aggregator):
         summed = np.zeros_like(highest)
         for weight, own in zip(share, log_pi, strict=True):
             summed += weight * np.exp(own - highest)
-        # one agent of weight zero may be the only one to know an action: it has no say, and the
-        # action no chance left
+        # If an agent of weight zero is the only one with a positive probability for an action,
+        # the action has probability 0 in the mixture.
         logits = highest + np.log(np.maximum(summed, np.finfo(summed.dtype).tiny))
         mixed: Vector = logits.ravel().astype(model.dtype, copy=False)
         return mixed, state

@@ -1,4 +1,4 @@
-"""The natural gradient of many agents together: gradients and Fisher information are averaged, then divided."""
+"""Natural gradient of many agents: gradients and Fisher information are averaged, then divided."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from p2pfrl.core.softmax import log_softmax, natural
 
 @rule
 class Natural(Aggregator):
-    """w = (mean F_i + damping)^+ mean g_i, for tabular softmax policies; the server optimizer "sgd" steps along -w.
+    """w = (mean F_i + damping)^+ mean g_i, for tabular softmax policies.
 
-    Not the mean of F_i^+ g_i, which payload "gradient" with learner "npg" gives: that counts every
-    agent alike in every state, this one by how often an agent is there. Agents' gradients are those
-    at the coordinator's model, so it needs synchronous rounds.
+    The server optimizer "sgd" steps along -w. This is not the mean of F_i^+ g_i, which payload
+    "gradient" with learner "npg" gives: there every agent counts equally in every state, here by
+    how often it visits the state. The gradients must be computed at the coordinator's model, so the
+    rule needs synchronous rounds.
 
-    References: Kakade, "A natural policy gradient", NeurIPS 2001; federated, by other means, Lan,
-    Wang, Anderson, Brinton, Aggarwal, "Improved communication efficiency in federated natural
-    policy gradient via ADMM-based gradient updates", NeurIPS 2023.
+    References: Kakade, "A natural policy gradient", NeurIPS 2001; federated, by ADMM: Lan, Wang,
+    Anderson, Brinton, Aggarwal, "Improved communication efficiency in federated natural policy
+    gradient via ADMM-based gradient updates", NeurIPS 2023.
 
     Attributes:
-        damping: added to the diagonal; with none, logits of states that nobody visited stay where
-            they are.
+        damping: added to the diagonal; with 0, the logits of states that no agent visited do not
+            move.
     """
 
     needs: ClassVar[Needs] = (
@@ -41,7 +42,7 @@ class Natural(Aggregator):
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return w, `(S A,)`, of vectors (g `(S A,)`, visits `(S,)`)."""
+        """Return w, `(S A,)`, from vectors (g `(S A,)`, visits `(S,)`)."""
         mean = np.array([arrived.vector for arrived in received], dtype=np.float64).sum(
             axis=0
         ) / len(received)

@@ -1,4 +1,4 @@
-"""Optimistic value iteration by many agents: from sums over their experience to action values with a bonus."""
+"""Optimistic value iteration of many agents: action values with a bonus from sums of experience."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Optimistic(Aggregator):
-    """Q_h = min(sum_i n_i Q_i / n + b, H), b = c (H / n + sqrt(Var / n)), one h a round, from h = H down to 1.
+    """Q_h = min(sum_i n_i Q_i / n + b, H), b = c (H / n + sqrt(Var / n)), from h = H down to 1.
 
-    n = sum_i n_i counts visits of (h, s, a), Q_i = r_i + P_i V_(h+1) is agent i's own estimate with
-    V_(h+1) = max_a Q_(h+1), Var = sum_i n_i P_i V^2 / n - (sum_i n_i P_i V / n)^2; Q_h = H where n
-    <= 1. The model is (stage, Q, n): at stage 0 agents play episodes, and any message begins a
-    synchronization of H rounds, at stages H, ..., 1. Rounds in which nobody sends leave the model
-    as it is. A synchronization that lost messages counts those it has.
+    Each round computes one h. n = sum_i n_i counts visits of (h, s, a). Q_i = r_i + P_i V_(h+1) is
+    agent i's own estimate with V_(h+1) = max_a Q_(h+1). Var = sum_i n_i P_i V^2 / n - (sum_i n_i
+    P_i V / n)^2. Q_h = H if n <= 1. The model is (stage, Q, n). At stage 0 agents play episodes,
+    and any message starts a synchronization of H rounds at stages H, ..., 1. Rounds without
+    messages do not change the model. If messages of a synchronization are lost, the sums are over
+    those that arrived.
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1, with the constants of
@@ -44,7 +45,10 @@ class Optimistic(Aggregator):
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Return the next model, of sums (n_i, n_i Q_i, n_i P_i V, n_i P_i V^2) over (s, a), `(4 S A,)`."""
+        """Return the next model.
+
+        Vectors are sums (n_i, n_i Q_i, n_i P_i V, n_i P_i V^2) over (s, a), `(4 S A,)`.
+        """
         sums = np.array([arrived.vector for arrived in received], dtype=np.float64).sum(axis=0)
         n, value, ahead, square = sums.reshape(4, -1)
         table = (len(model) - 1) // 2

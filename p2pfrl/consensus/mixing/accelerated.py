@@ -1,4 +1,4 @@
-"""Mixing with a memory of the round before: agreement in the square root of the rounds."""
+"""Accelerated mixing: extrapolation from the round before reaches consensus in fewer rounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weighted_sum
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_symmetric
@@ -21,22 +22,23 @@ from p2pfrl.core.turn import Turn
 
 @rule
 class Chebyshev(Mixing):
-    """y_{t+1} = omega_{t+1} (W y_t - y'_{t-1}) + y'_{t-1}: gossip that remembers one round and needs far fewer.
+    """y_{t+1} = omega_{t+1} (W y_t - y'_{t-1}) + y'_{t-1}: gossip with a memory of one round.
 
     y_1 = W y_0, omega_2 = 2 / (2 - rho^2), then omega_{t+1} = 1 / (1 - omega_t rho^2 / 4). With rho
-    = |lambda_2(W)| disagreement shrinks by rho / (1 + sqrt(1 - rho^2)) per round in the long run,
-    the best that any polynomial in W does: on a ring of n agents in O(n) rounds, where W alone
-    takes O(n^2). The mean is kept: y_t and y_{t-1} have the same.
+    = |lambda_2(W)| disagreement shrinks by rho / (1 + sqrt(1 - rho^2)) per round asymptotically,
+    the best rate of any polynomial in W. On a ring of n agents it takes O(n) rounds, and W alone
+    O(n^2). Mixing keeps the mean, because y_t and y_{t-1} have the same mean.
 
-    Difference to the literature, where y moves by mixing alone: y'_{t-1} = y_{t-1} + D_t, D_t
-    `(k,)` being what training changed in y_t. Then both have the same mean again, and the mean
-    moves exactly as without acceleration.
+    In the literature y moves by mixing alone. Here training also moves it: y'_{t-1} = y_{t-1} +
+    D_t, where D_t `(k,)` is the change of y_t by training. Both then have the same mean again, and
+    the mean moves exactly as without acceleration.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline folds. The acceleration needs one W.
-        matrix: the rule whose W is accelerated; symmetric on this graph.
-        rho: the second-largest modulus of an eigenvalue of W, or a bound above it; computed from
-            the graph when not given. Any other one is slower, and none diverges.
+        on_loss: cannot be chosen: the weight of a late payload is folded, because the acceleration
+            needs one W.
+        matrix: the rule whose W is accelerated; it must be symmetric on this graph.
+        rho: the second-largest eigenvalue modulus of W, or an upper bound; computed from the graph
+            by default. A larger value is slower but does not diverge.
 
     Reference: Montijano, Montijano, Sagues, Chebyshev polynomials in distributed consensus
         applications, IEEE TSP 61(3), 2013, arXiv 1111.4825; for optimization: Scaman, Bach, Bubeck,
@@ -51,12 +53,12 @@ class Chebyshev(Mixing):
     matrix: Matrix = Field(default_factory=Metropolis)
     rho: float | None = Field(default=None, ge=0, lt=1)
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return W by rows."""
         return self.matrix.weights(graph)
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges, and a W that is not symmetric."""
+        """Raise an error for one-way edges, and for a W that is not symmetric."""
         check_symmetric(self.matrix, graph, "mixing 'chebyshev'")
 
     def fit(self, graph: Graph) -> Chebyshev:
@@ -69,14 +71,14 @@ class Chebyshev(Mixing):
         )
 
     def rate(self, lambda_2: float) -> float:
-        """Return |T_t(lambda_2 / rho) / T_t(1 / rho)|^(1/t) for large t, T_t the Chebyshev polynomials."""
+        """Return |T_t(lambda_2 / rho) / T_t(1 / rho)|^(1/t) for large t, with Chebyshev polynomials T_t."""
         rho = lambda_2 if self.rho is None else self.rho
         return lambda_2 if rho == 0.0 else _growth(lambda_2 / rho) / _growth(1.0 / rho)
 
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return y_{t+1}, and (y_t, omega_{t+1}) to remember."""
+        """Return y_{t+1} and the next state (y_t, omega_{t+1})."""
         mixed = weighted_sum(turn.own, received, weights)
         if not state:
             return mixed, (turn.own, 2.0)

@@ -1,8 +1,8 @@
-"""The contract of mixing: what an agent makes of its own vector and of its neighbors'.
+"""Contract of mixing rules: an agent mixes its own vector with its neighbors' vectors.
 
-A mixing rule is a frozen dataclass of options; the state of one agent is a value it is given and
-returns. The defaults below are those of a linear rule, theta_i <- sum_j w_ij theta_j, for which
-only `weights` remains to be said.
+A mixing rule is a frozen dataclass of options. The state of an agent is a value that the rule
+receives and returns. The defaults below are those of a linear rule, theta_i <- sum_j w_ij theta_j,
+which defines `weights` only.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from p2pfrl.core.turn import Turn
 
 Weights = dict[int, float]
 State = tuple[Any, ...]
-"""What an agent remembers between exchanges; only its rule looks inside, and never changes what is in it."""
+"""State of an agent between exchanges. Only its rule reads it, and no rule modifies it in place."""
 STATEFUL: Needs = (Need.MEMORY, Need.PARAMETERS, Need.FREE_MOMENTS)
-"""What every rule needs whose agents remember what mixing made of their parameters."""
+"""Needs of every rule whose agents remember their mixed parameters."""
 
 
 @rule
 class Mixing(Composable, ABC):
-    """Options every mixing rule has.
+    """Options of all mixing rules.
 
     Attributes:
-        on_loss: what happens to the weight of a payload that does not arrive. fold: it goes to
-            oneself. renormalize: the weights of what arrived, oneself included, are divided by
-                their sum. last_known: the neighbor's previous
-            payload stands in while it is fresh enough, else fold. symmetric: the link fails for
-            both ends at once, and both fold, which keeps the mean over agents exactly.
+        on_loss: treatment of the weight of a payload that does not arrive. fold: it is added to the
+            own weight. renormalize: the weights of the arrived payloads and the own weight are
+            divided by their sum. last_known: the neighbor's previous payload replaces it while it
+            is fresh enough, else fold. symmetric: the link fails in both directions at once, and
+            both agents fold, which keeps the mean over agents exactly.
 
-    What a rule says of itself, beside its options:
+    Class variables of a rule:
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
     """
@@ -52,48 +52,59 @@ class Mixing(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """What `on_loss` needs."""
+        """Needs of `on_loss`."""
         return _NEEDS_ON_LOSS.get(self.on_loss, ())
 
     @abstractmethod
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return the mixing matrix W by rows: row i maps each agent that i hears, and i, to w_ij.
+        """Return the mixing matrix W by rows.
 
-        Keys ascend; every row sums to 1 up to rounding or, where the rule `is_per_neighbor`, every
-        column.
+        Row i maps i, and each agent that i receives from, to w_ij.
+
+        Keys are sorted. Every row sums to 1 up to rounding; if the rule `is_per_neighbor`, every
+        column does.
         """
 
     def check(self, graph: Graph) -> None:
-        """Refuse a graph on which the rule means nothing or diverges.
+        """Raise an error if the rule is not defined or diverges on a graph.
 
         Raises:
-            TopologyError: with the reason and what would do.
+            TopologyError: with the reason and an alternative.
         """
         if self.on_loss == "symmetric":
             require_undirected(graph, "on_loss = 'symmetric'")
 
     def fit(self, graph: Graph) -> Mixing:
-        """Return the rule with those options filled in that the graph of the first round decides."""
+        """Return the rule with the options that depend on the graph of the first round."""
         return self
 
     def rate(self, lambda_2: float) -> float:
-        """Return the factor per round by which disagreement shrinks in the long run, given |lambda_2| of W."""
+        """Return the asymptotic factor of disagreement per round, given |lambda_2| of W."""
         return lambda_2
 
     def init(self, start: Vector) -> State:
-        """Return the state of an agent that starts at `start`, `(k,)`. A linear rule has none."""
+        """Return the state of an agent with start parameters `start`, `(k,)`.
+
+        A linear rule has none.
+        """
         return ()
 
     def size(self, shared: int) -> int:
-        """Return how many numbers an agent sends that shares `shared`."""
+        """Return how many numbers a message has if agents share `shared` numbers."""
         return shared
 
     def prepare(self, turn: Turn, state: State) -> State:
-        """Return the state once local training has ended: called once per exchange, before `payload`."""
+        """Return the state after local training.
+
+        It is called once per exchange, before `payload`.
+        """
         return state
 
     def payload(self, turn: Turn, state: State, to: int) -> Vector:
-        """Return what neighbor `to` gets; every neighbor the same, unless `is_per_neighbor`. By default `turn.own`."""
+        """Return the payload for neighbor `to`; by default `turn.own`.
+
+        All neighbors get the same payload unless the rule `is_per_neighbor`.
+        """
         return turn.own
 
     def mix(
@@ -101,35 +112,38 @@ class Mixing(Composable, ABC):
     ) -> tuple[Vector, State]:
         """Return the mixed vector sum_j w_j x_j, `(k,)`, and the next state.
 
-        The sum runs in ascending order of agent ids, oneself included, in the vector's dtype: the
-        result does not depend on the order of arrival. No input is modified.
+        The sum runs over agents in order of their ids, the own vector included, in the vector's
+        dtype, so the result does not depend on the order of arrival. Inputs are not modified.
 
         Args:
-            turn: the agent's own vectors, `turn.own` above all.
-            received: payloads by sender; may hold more than `weights` names.
-            weights: one row, as `weights` or `effective` gave it: every key but the agent's own is
-                in `received`.
-            state: as `prepare` returned it.
+            turn: the agent's own vectors, mainly `turn.own`.
+            received: payloads by sender; may have more senders than `weights`.
+            weights: one row from `weights` or `effective`: every key except the agent's own is in
+                `received`.
+            state: the state that `prepare` returned.
         """
         return weighted_sum(turn.own, received, weights), state
 
     def answer(self, turn: Turn, received: Vector) -> Vector:
-        """Return what becomes of `turn.own` when it answers a neighbor that sent `received`; only if `is_pairwise`."""
+        """Return the own vector after an answer to a neighbor that sent `received`.
+
+        It is called only if the rule `is_pairwise`; `turn.own` is the vector before.
+        """
         raise NotImplementedError(f"{type(self).__name__} is not pairwise")
 
     def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
-        """Return the row to use when only `arrived` came: every weight times its factor, the rest where `on_loss` says.
+        """Return the row for the payloads that arrived; `on_loss` distributes the remaining weight.
 
         Args:
             weights: the agent's row of W.
             own_id: the agent's id.
             arrived: sender -> factor in [0, 1]: 1 for a fresh payload, less for a stale one.
-                Senders outside the row are ignored. Where `on_loss` is last_known, the caller lists
-                the payloads that stand in, too.
+                Senders outside the row are ignored. If `on_loss` is last_known, the caller also
+                lists the stand-in payloads.
 
         Returns:
-            a row whose keys ascend and whose sum is that of `weights`; `weights` itself when all
-            came with factor 1.
+            a row with sorted keys and the same sum as `weights`; `weights` itself if all payloads
+                arrived with factor 1.
         """
         if all(arrived.get(j) == 1.0 for j in weights if j != own_id):
             return weights
@@ -141,7 +155,7 @@ class Mixing(Composable, ABC):
         return _ON_LOSS[self.on_loss](weights, own_id, kept)
 
     def is_doubly_stochastic(self, graph: Graph) -> bool:
-        """Return whether the columns of W sum to 1 too (to 1e-12): then the mean over agents is kept."""
+        """Return whether the columns of W also sum to 1 (up to 1e-12), which keeps the mean."""
         columns = [0.0] * graph.n
         for row in self.weights(graph):
             for j, weight in row.items():
@@ -152,7 +166,10 @@ class Mixing(Composable, ABC):
 def weighted_sum(
     own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float]
 ) -> Vector:
-    """Return sum_j w_j x_j, a new vector; x_j is `received[j]`, for the one agent that is not there `own`."""
+    """Return sum_j w_j x_j, a new vector.
+
+    x_j is `received[j]`, or `own` for the one agent that is not in `received`.
+    """
     assert sum(j not in received for j in weights) == 1, (
         "all weights but the agent's own belong to payloads"
     )
@@ -189,10 +206,10 @@ _NEEDS_ON_LOSS: dict[str, Needs] = {
 
 
 def require_undirected(graph: Graph, what: str) -> None:
-    """Refuse a graph with a one-way edge.
+    """Raise an error for a graph with a one-way edge.
 
     Raises:
-        TopologyError: names the first such edge.
+        TopologyError: with the first such edge.
     """
     if graph.is_undirected:
         return

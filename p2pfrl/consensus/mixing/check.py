@@ -1,4 +1,4 @@
-"""The contract of mixing rules as a checker that anyone can run on a rule of their own."""
+"""Checker of the mixing contract, for built-in rules and a user's own."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from p2pfrl.core.turn import Turn
 _AGENTS, _SIZE, _ROUNDS = 7, 3, 30
 
 Train = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
-"""(round, `(n, d)` where agents are) -> `(n, d)` where training takes them."""
+"""(round, `(n, d)` parameters) -> `(n, d)` parameters after training."""
 
 
 def check_mixing(rule: Mixing, graph: Graph | None = None, *, keeps_mean: bool = True) -> None:
-    """Raise where a mixing rule breaks the contract of `Mixing`; return silently where it keeps it.
+    """Raise an error if a mixing rule breaks the contract of `Mixing`.
 
-    Agents train and mix for some rounds on `graph`, in float32 and float64. Checked: rows of W name
-    oneself and those heard, in order, and sum to 1 (columns, where every neighbor gets a payload of
-    its own); payloads have `size` numbers and are one for all, unless they are per neighbor; inputs
-    are left unchanged; equal inputs give equal results; results are finite, of the agent's dtype, and
-    share no memory with it; agents that agree stay where they are; with `keeps_mean`, the mean over
-    agents moves as training moves it.
+    Agents train and mix for some rounds on `graph`, in float32 and float64. Rows of W must have
+    sorted keys, the agent itself and those it receives from, and sum to 1 (columns, if the rule is
+    per neighbor). Payloads must have `size` numbers and be the same for all neighbors unless the
+    rule is per neighbor. Inputs must remain unchanged, and equal inputs must give equal results.
+    Results must be finite, have the agent's dtype and share no memory with its vector. Agents that
+    agree must not move. With `keeps_mean`, the mean over agents must move as training moves it.
 
     Args:
-        rule: to be checked.
-        graph: on which; a ring of seven agents by default.
-        keeps_mean: False for a rule that is not meant to keep the mean on this graph.
+        rule: the rule to check.
+        graph: the graph; a ring of seven agents by default.
+        keeps_mean: False for a rule that does not keep the mean on this graph.
 
     Raises:
-        ContractError: with the method, what was expected and what was got.
+        ContractError: with the method, and the expected and the actual result.
         TopologyError: the rule refuses the graph.
     """
     ring = undirected(_AGENTS, [(i, (i + 1) % _AGENTS) for i in range(_AGENTS)])
@@ -73,15 +73,15 @@ def play(
     *,
     checked: int = _ROUNDS,
 ) -> NDArray[np.floating]:
-    """Return `(n, d)` after rounds of training and mixing in which every message arrives.
+    """Return `(n, d)` parameters after rounds of training and mixing without message loss.
 
     Args:
-        rule: of all agents.
-        graph: who sends to whom.
-        x: `(n, d)` where they begin.
-        rounds: to be played.
-        train: what local training does.
-        checked: first rounds in which every call is checked, as `check_mixing` says.
+        rule: the rule of all agents.
+        graph: the communication graph.
+        x: `(n, d)` start parameters.
+        rounds: number of rounds.
+        train: the effect of local training.
+        checked: number of first rounds in which every call is checked, as `check_mixing` describes.
 
     Raises:
         ContractError: the rule breaks its contract.

@@ -1,4 +1,4 @@
-"""CHOCO: neighbors agree exactly though every message is compressed, because they remember what they know."""
+"""CHOCO gossip: exact consensus with compressed messages, by copies of the neighbors' vectors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_symmetric
@@ -19,21 +20,21 @@ from p2pfrl.core.turn import Turn
 
 @rule
 class Choco(Mixing):
-    """x_i <- x_i + gamma sum_j w_ij (y_j - y_i), where y_i is what agent i's neighbors know of x_i: CHOCO-Gossip.
+    """x_i <- x_i + gamma sum_j w_ij (y_j - y_i), with y_i the copy of x_i at i's neighbors.
 
-    The compressor `difference` moves y_i by Q(x_i - y_i), which is what travels. The mean over
-    agents is kept whatever Q is, and y_i approaches x_i, so that agreement is exact; a gamma too
-    large for Q diverges. As x_i here is what training made of it, this is CHOCO-SGD.
+    The compressor `difference` moves y_i by Q(x_i - y_i), and agents send this difference. Mixing
+    keeps the mean over agents whatever Q is. y_i approaches x_i, so consensus is exact. A gamma
+    that is too large for Q diverges. As x_i includes local training here, this is CHOCO-SGD.
 
     Difference to the paper: with exchange.order = "combine_while_adapting" the gradient is added
     after mixing.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline counts as no difference.
-        gamma: the consensus step, smaller the coarser Q is: .3 for the largest tenth, .8 for
-            `quantize` with 4 bits; .8 for `qsgd` with 16 levels at 200 numbers, and far less at
-            thousands, where it is coarser.
-        matrix: the rule whose W is used; symmetric on this graph.
+        on_loss: cannot be chosen: a late payload counts as no difference.
+        gamma: the consensus step, smaller for a coarser Q: .3 for the largest tenth; .8 for
+            `quantize` with 4 bits; .8 for `qsgd` with 16 levels and 200 numbers, and far less with
+            thousands of numbers, where it is coarser.
+        matrix: the rule that gives W; it must be symmetric on this graph.
 
     Reference: Koloskova, Stich, Jaggi, Decentralized stochastic optimization and gossip algorithms
         with compressed communication, ICML 2019, arXiv 1902.00340, algorithms 1 and 2; for deep
@@ -51,18 +52,21 @@ class Choco(Mixing):
     gamma: float = Field(default=0.3, gt=0, le=1)
     matrix: Matrix = Field(default_factory=Metropolis)
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return W by rows."""
         return self.matrix.weights(graph)
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges, and a W that is not symmetric."""
+        """Raise an error for one-way edges, and for a W that is not symmetric."""
         check_symmetric(self.matrix, graph, "mixing 'choco'")
 
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return x_i + gamma sum_j w_ij (y_j - y_i), summed in ascending order; `received` holds y_j."""
+        """Return x_i + gamma sum_j w_ij (y_j - y_i), summed in order.
+
+        `received` has the copies y_j.
+        """
         mixed: Vector = turn.own.copy()
         others = [(j, weight) for j, weight in weights.items() if j != turn.agent]
         if not others:

@@ -1,10 +1,11 @@
-"""Linear mixing, theta_i <- sum_j w_ij theta_j: the matrices W of the literature."""
+"""Linear mixing, theta_i <- sum_j w_ij theta_j, with matrices W from the literature."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
 from p2pfrl.consensus.spectrum import is_symmetric, laplacian_max
@@ -16,34 +17,34 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Metropolis(Mixing):
-    """w_ij = 1 / (1 + max(d_i, d_j)) for neighbors, w_ii = 1 - sum_j w_ij: symmetric, so the mean is kept on any graph.
+    """w_ij = 1 / (1 + max(d_i, d_j)) for neighbors, w_ii = 1 - sum_j w_ij.
 
-    d_i is the number of neighbors of agent i: each agent needs its neighbors' degrees, no global
-    knowledge.
+    W is symmetric, so it keeps the mean on any undirected graph. d_i is the number of neighbors of
+    agent i. Each agent needs the degrees of its neighbors and no global knowledge.
 
     Reference: Xiao, Boyd, Lall, A scheme for robust distributed sensor fusion based on average
     consensus, IPSN 2005.
     """
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return the Metropolis matrix by rows."""
         return metropolis(graph)
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges: there the formula is not symmetric and the mean is lost."""
+        """Raise an error for one-way edges, where W is not symmetric and does not keep the mean."""
         super().check(graph)
         require_undirected(graph, "mixing 'metropolis'")
 
 
 @rule
 class Laplacian(Mixing):
-    """theta_i <- theta_i + alpha sum_j (theta_j - theta_i), that is W = I - alpha L: the consensus step.
+    """theta_i <- theta_i + alpha sum_j (theta_j - theta_i), that is W = I - alpha L.
 
-    Converges for 0 < alpha < 2 / lambda_max(L), fastest at 2 / (lambda_2(L) + lambda_max(L)).
+    It converges for 0 < alpha < 2 / lambda_max(L), fastest for 2 / (lambda_2(L) + lambda_max(L)).
 
     Attributes:
-        alpha: the step; None takes 1 / (1 + largest degree) of each round's graph, which is always
-            stable.
+        alpha: the consensus step; None takes 1 / (1 + largest degree) of each round's graph, which
+            is always stable.
 
     Reference: Olfati-Saber, Fax, Murray, Consensus and cooperation in networked multi-agent
         systems, Proc. IEEE 95(1), 2007; the bound and the best constant: Xiao, Boyd, Systems &
@@ -52,15 +53,15 @@ class Laplacian(Mixing):
 
     alpha: float | None = Field(default=None, gt=0)
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return I - alpha L by rows."""
         alpha = self.step(graph)
         return tuple(
             with_own(dict.fromkeys(heard, alpha), i) for i, heard in enumerate(graph.predecessors)
         )
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges, a step that diverges, and negative own weights where they would be divided by.
+        """Raise an error for one-way edges, a divergent alpha, or weights to renormalize below 0.
 
         Raises:
             TopologyError: with the interval that converges.
@@ -92,18 +93,19 @@ class Laplacian(Mixing):
 
 @rule
 class Uniform(Mixing):
-    """w_ij = 1 / (1 + d_i) for oneself and every agent that is heard: the plain average of what is at hand.
+    """w_ij = 1 / (1 + d_i) for the agent itself and all agents it receives from: the plain average.
 
-    Takes one-way edges. Keeps the mean only where W is doubly stochastic: regular graphs,
-    exponential graphs and directed rings; elsewhere agents agree on an average weighted by degree.
+    It allows one-way edges. It keeps the mean only if W is doubly stochastic: on regular graphs,
+    exponential graphs and directed rings. On other graphs agents agree on an average weighted by
+    degree.
 
     Reference: Lian, Zhang, Zhang, Hsieh, Zhang, Liu, Can decentralized algorithms outperform
         centralized algorithms?, NeurIPS 2017, arXiv 1705.09056; Ying et al., NeurIPS 2021, arXiv
         2110.13363 (exponential graphs).
     """
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return the uniform matrix by rows."""
         return tuple(
             dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard)))
             for i, heard in enumerate(graph.predecessors)
@@ -112,10 +114,12 @@ class Uniform(Mixing):
 
 @rule
 class Lazy(Mixing):
-    """W = laziness I + (1 - laziness) W', W' the Metropolis matrix: with 1/2 no eigenvalue is negative.
+    """W = laziness I + (1 - laziness) W', with W' the Metropolis matrix.
+
+    With laziness 1/2 no eigenvalue is negative.
 
     Attributes:
-        laziness: the part of every update that stays at home.
+        laziness: the share of its own vector that an agent keeps.
 
     Reference: Boyd, Diaconis, Xiao, Fastest mixing Markov chain on a graph, SIAM Review 46(4),
         2004; as (I + W)/2 in Shi, Ling, Wu, Yin, EXTRA, SIAM J. Optimization 25(2), 2015, arXiv
@@ -124,8 +128,8 @@ class Lazy(Mixing):
 
     laziness: float = Field(default=0.5, ge=0, lt=1)
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return the lazy Metropolis matrix by rows."""
         part = 1.0 - self.laziness
         return tuple(
             with_own({j: part * weight for j, weight in row.items() if j != i}, i)
@@ -133,7 +137,7 @@ class Lazy(Mixing):
         )
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges: there the formula is not symmetric and the mean is lost."""
+        """Raise an error for one-way edges, where W is not symmetric and does not keep the mean."""
         super().check(graph)
         require_undirected(graph, "mixing 'lazy'")
 
@@ -144,28 +148,28 @@ MATRICES: dict[str, type[Mixing]] = {
     "uniform": Uniform,
     "lazy": Lazy,
 }
-"""The rules that are a matrix and nothing else: those that others build on."""
+"""Rules that consist of a matrix alone. Other rules build on them."""
 
 Matrix = Annotated[Mixing, Rule("mixing matrices", lambda: MATRICES, "metropolis")]
-"""An option that holds one of them."""
+"""Option whose value is one of `MATRICES`."""
 
 
 def check_matrix(matrix: Mixing, graph: Graph, what: str) -> None:
-    """Refuse a matrix that does not fit `graph`, or that would do something of its own under loss.
+    """Raise an error if a matrix does not fit `graph`, or sets `on_loss`.
 
     Raises:
-        TopologyError: with what would do.
+        TopologyError: with an alternative.
     """
     matrix.check(graph)
     if matrix.on_loss != "fold":
-        raise TopologyError(f"mixing.matrix.on_loss: {what} decides that itself: leave it out")
+        raise TopologyError(f"mixing.matrix.on_loss: {what} sets it itself: leave it out")
 
 
 def check_symmetric(matrix: Mixing, graph: Graph, what: str) -> None:
-    """Refuse a matrix as `check_matrix` does, and one that is not symmetric on `graph`.
+    """Raise an error as `check_matrix` does, and for a matrix that is not symmetric on `graph`.
 
     Raises:
-        TopologyError: with what would do.
+        TopologyError: with an alternative.
     """
     require_undirected(graph, what)
     check_matrix(matrix, graph, what)
@@ -185,6 +189,6 @@ def metropolis(graph: Graph) -> tuple[Weights, ...]:
 
 
 def with_own(row: Weights, i: int) -> Weights:
-    """Return the row with w_ii = 1 - sum_j w_ij in its place, keys ascending."""
+    """Return the row with w_ii = 1 - sum_j w_ij inserted, keys sorted."""
     row[i] = 1.0 - sum(row.values())
     return dict(sorted(row.items()))

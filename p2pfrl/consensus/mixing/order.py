@@ -1,4 +1,4 @@
-"""The order of training and mixing: which vector of an agent is mixed, and where its progress goes."""
+"""Order of training and mixing: the vector that is mixed, and when the local change is added."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from p2pfrl.core.turn import Turn
 
 
 class Order(ABC):
-    """When an agent's own training is combined with its neighbors' vectors."""
+    """The order in which an agent combines its own training with its neighbors' vectors."""
 
     @abstractmethod
     def outgoing(self, turn: Turn) -> Turn:
-        """Return the exchange as receivers are to see it: `own` is what is sent and mixed."""
+        """Return the exchange as receivers see it: `own` is the vector that is sent and mixed."""
 
     def combine(
         self,
@@ -29,12 +29,12 @@ class Order(ABC):
         weights: Mapping[int, float],
         state: State,
     ) -> tuple[Vector, Any]:
-        """Return the mixed vector and the next state; arguments as of `Mixing.mix`."""
+        """Return the mixed vector and the next state. The arguments are those of `Mixing.mix`."""
         return mixing.mix(self.outgoing(turn), received, weights, state)
 
 
 class AdaptThenCombine(Order):
-    """Mix what training made of the agents: x <- sum_j w_ij (x_j + D_j)."""
+    """Mix the vectors after training: x <- sum_j w_ij (x_j + D_j)."""
 
     @override
     def outgoing(self, turn: Turn) -> Turn:
@@ -42,7 +42,7 @@ class AdaptThenCombine(Order):
 
 
 class CombineWhileAdapting(Order):
-    """Mix what training started from, and add one's own progress: x <- sum_j w_ij x_j + D_i."""
+    """Mix the vectors before training and add the own change: x <- sum_j w_ij x_j + D_i."""
 
     @override
     def outgoing(self, turn: Turn) -> Turn:

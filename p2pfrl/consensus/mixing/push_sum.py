@@ -1,4 +1,4 @@
-"""Push-sum: averages on directed graphs, and no mass is lost with a message."""
+"""Push-sum averaging on directed graphs, without loss of mass when messages are lost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Mass(NamedTuple):
     """The state of an agent.
 
     Attributes:
-        own: `(k + 1,)` x and w.
-        given: sums of all shares, by receiver, as they travel.
-        had: the last sums that came, by sender.
-        nothing: the sum before the first.
-        missed: whether someone who should have been heard since the last exchange was not.
+        own: `(k + 1,)`, x and w.
+        given: sums of all shares by receiver, in the dtype of messages.
+        had: the last received sums by sender.
+        nothing: the sum before the first share.
+        missed: whether a message that was due since the last exchange is missing.
     """
 
     own: Vector
@@ -36,31 +36,30 @@ class _Mass(NamedTuple):
 
 @rule
 class PushSum(Mixing):
-    """x <- P (x + D), w <- P w, z = x / w, p_ji = 1 / (1 + out-degree of i): agents agree on the mean on any digraph.
+    """x <- P (x + D), w <- P w, z = x / w, p_ji = 1 / (1 + out-degree of i).
 
-    x_i `(k,)` and w_i, first 1, are the mass of agent i, of which it keeps a share and gives one to
-    everyone it sends to; z_i is its model, and D_i what training from z_i changed, so that sum_i
-    x_i moves exactly as all training does. Needs to know how many it sends to, and nothing of the
-    others.
+    Agents agree on the mean on any directed graph. x_i `(k,)` and w_i, which starts at 1, are the
+    mass of agent i. It keeps one share of the mass and gives one to every receiver. z_i is its
+    model, and D_i is the change by training from z_i, so sum_i x_i moves exactly as all training
+    does. An agent needs to know the number of its receivers and nothing else of the graph.
 
-    What travels to j is not the share but sigma_ij `(k + 1,)`, the sum of all shares of x_i and w_i
-    for j so far. The receiver adds what is new since the last sum it had, so a lost, late, repeated
-    or overtaken message takes no mass away: it comes with the next. Hence `sum_i w_i` and what is
-    under way are n at any time. Where numbers are short (float32), the sender gives away exactly
-    the difference of the sums as they travel; a sum resolves its own size times 2^-24, so shares
-    become coarser as it grows, slowly.
+    Agent i does not send the share to j but sigma_ij `(k + 1,)`, the sum of all shares of x_i and
+    w_i for j so far. The receiver adds the difference to the last sum it received, so a lost, late,
+    repeated or overtaken message loses no mass: the next message contains it. Hence sum_i w_i and
+    the mass in transit are n at any time. With short numbers (float32) the sender gives away
+    exactly the difference of the sums that it sends. A sum resolves 2^-24 of its own size, so
+    shares slowly become coarser as it grows.
 
-    Differences to the paper: sums in place of shares (the running sums of Hadjicostis, Vaidya,
-    Dominguez-Garcia); the share is taken of every exchange's own receivers; an agent that missed a
-    message of someone it should have heard since its last exchange gives less, where it would be
-    left with too little weight. The age of a message has no meaning to a sum: what came counts in
-    full under every schedule.
+    Differences to the paper: agents send sums instead of shares (the running sums of Hadjicostis,
+    Vaidya, Dominguez-Garcia). The shares depend on the receivers of each exchange. An agent that
+    missed a message since its last exchange gives less if its weight would become too small.
+    Staleness has no meaning for sums: a sum counts in full under every schedule.
 
     Attributes:
-        on_loss: there is no choice: nothing is lost.
-        least_weight: what an agent that missed a message keeps of w at least. Training moves z by D
-            / w, so that steps would grow without bound where nothing gets through to it and it
-            gives away what it has. 0: nothing.
+        on_loss: cannot be chosen: nothing is lost.
+        least_weight: minimum of w that an agent keeps after it missed a message. Training moves z
+            by D / w, so steps would grow without bound if an agent gave its mass away and received
+            none. 0 disables it.
 
     Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep
         learning, ICML 2019, arXiv 1811.10792, Algorithm 1; Kempe, Dobra, Gehrke, Gossip-based
@@ -82,7 +81,7 @@ class PushSum(Mixing):
     least_weight: float = Field(default=0.1, ge=0, lt=1)
 
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return P by rows: its columns sum to 1."""
+        """Return P by rows. Its columns sum to 1."""
         shares = [1.0 / (1 + len(receivers)) for receivers in graph.successors]
         return tuple(
             {j: shares[j] for j in sorted((i, *heard))}
@@ -90,7 +89,7 @@ class PushSum(Mixing):
         )
 
     def effective(self, weights: Weights, own_id: int, arrived: Mapping[int, float]) -> Weights:
-        """Return the row as it is: what did not arrive is not gone."""
+        """Return the row unchanged, because a missing payload is not lost."""
         return weights
 
     def init(self, start: Vector) -> State:
@@ -103,7 +102,7 @@ class PushSum(Mixing):
         return shared + 1
 
     def prepare(self, turn: Turn, state: State) -> State:
-        """Return the state with what training changed, and the shares of this exchange given away."""
+        """Return the state after training, with the shares of this exchange moved to `given`."""
         own, given, had, nothing, missed = _Mass(*state)
         own = own.copy()
         own[:-1] += np.subtract(turn.own, turn.start, dtype=np.float64)
@@ -117,14 +116,17 @@ class PushSum(Mixing):
         return _Mass(own, given, had, nothing, missed)
 
     def payload(self, turn: Turn, state: State, to: int) -> Vector:
-        """Return the sums `(k + 1,)` of everything given to `to`."""
+        """Return the sums `(k + 1,)` of all shares given to `to`."""
         mass = _Mass(*state)
         return mass.given.get(to, mass.nothing)
 
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return x / w, with what is new in the sums that came; w only grows along them, so older sums show."""
+        """Return x / w after adding the new part of the received sums.
+
+        The weight in a sum only grows, which identifies older sums.
+        """
         own, given, had, nothing, _ = _Mass(*state)
         own, had = own.copy(), dict(had)
         new = [j for j in sorted(received) if received[j][-1] > had.get(j, nothing)[-1]]

@@ -1,7 +1,8 @@
-"""Mixing that cancels the bias of a constant step: agents follow the mean gradient instead of their own.
+"""Mixing rules without the bias of a constant step: agents follow the mean gradient.
 
-Gradients are taken from what training changed, D = own - start, which is -lr x gradient after one
-plain gradient step; so both rules work with any learner, and the learner's rate is the method's.
+A gradient is the change by training, D = own - start, which is -lr x gradient after one plain
+gradient step. Both rules therefore work with any learner, and the method's step size is the
+learner's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weighted_sum
 from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_matrix, check_symmetric
@@ -25,27 +27,26 @@ from p2pfrl.core.turn import Turn
 
 @rule
 class GradientTracking(Mixing):
-    """Y_t = W Y_{t-1} + D_t - D_{t-1}, x_{t+1} = W x_t + Y_t; D_t `(k,)` is what training from x_t changed.
+    """Y_t = W Y_{t-1} + D_t - D_{t-1}, x_{t+1} = W x_t + Y_t; D_t `(k,)` is the change by training.
 
     With Y = -lr y and D = -lr grad f this is x+ = W x - lr y, y+ = W y + grad f(x+) - grad f(x),
     y_0 = grad f(x_0). The mean of Y is the mean of D in every round, so agents that agree all move
-    by the mean gradient: the fixed point is the optimum, however different the agents are and
-    whatever the step, as long as it is stable, which takes a smaller step than D-PSGD. W must be
-    doubly stochastic; the graph may change. Both vectors travel: twice the bytes.
+    by the mean gradient. The fixed point is the optimum for any agents and any stable step; the
+    largest stable step is smaller than that of D-PSGD. W must be doubly stochastic, and the graph
+    may change. Agents send both vectors, so messages have twice the bytes.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline folds. The mean of Y needs every
-            message.
+        on_loss: cannot be chosen: the weight of a late payload is folded, because the mean of Y
+            needs every message.
         matrix: the rule that gives W.
-        form: diging is the above. adapt_then_combine mixes after the step: x_{t+1} = W (x_t + Y_t),
-            which stands larger steps.
+        form: diging is the above. adapt_then_combine mixes after the step, x_{t+1} = W (x_t + Y_t),
+            and is stable with larger steps.
 
     Reference: Nedic, Olshevsky, Shi, Achieving geometric convergence for distributed optimization
         over time-varying graphs, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218 (DIGing); Qu,
         Li, Harnessing smoothness to accelerate distributed optimization, IEEE TCNS 5(3), 2018,
         arXiv 1605.07112. Adapt then combine: Di Lorenzo, Scutari, NEXT, IEEE TSIPN 2(2), 2016,
-            arXiv 1602.00591. With policy gradients: Jiang et al., MDPGT, AAAI 2022, arXiv
-        2112.02813.
+        arXiv 1602.00591. With policy gradients: Jiang et al., MDPGT, AAAI 2022, arXiv 2112.02813.
     """
 
     needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE)
@@ -55,12 +56,12 @@ class GradientTracking(Mixing):
     matrix: Matrix = Field(default_factory=Metropolis)
     form: Literal["diging", "adapt_then_combine"] = "diging"
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return W by rows."""
         return self.matrix.weights(graph)
 
     def check(self, graph: Graph) -> None:
-        """Refuse a W that does not keep the mean."""
+        """Raise an error for a W that does not keep the mean."""
         check_matrix(self.matrix, graph, "mixing 'gradient_tracking'")
         if not self.matrix.is_doubly_stochastic(graph):
             raise TopologyError(
@@ -83,13 +84,13 @@ class GradientTracking(Mixing):
         return tracked + change - before, change
 
     def payload(self, turn: Turn, state: State, to: int) -> Vector:
-        """Return what is mixed of x_t, and Y_t."""
+        """Return the vector to mix, made from x_t, followed by Y_t."""
         return np.concatenate([self._moved(turn, state[0]), state[0]])
 
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return x_{t+1}, and (W Y_t, D_t) to remember."""
+        """Return x_{t+1} and the next state (W Y_t, D_t)."""
         tracked, change = state
         mixed = weighted_sum(self.payload(turn, state, turn.agent), received, weights)
         after, averaged = np.split(mixed, 2)
@@ -101,19 +102,20 @@ class GradientTracking(Mixing):
 
 @rule
 class Extra(Mixing):
-    """x_{t+2} = (I + W) x_{t+1} - (I + W)/2 x_t + D_{t+1} - D_t; D_t `(k,)` is what training from x_t changed.
+    """x_{t+2} = (I + W) x_{t+1} - (I + W)/2 x_t + D_{t+1} - D_t, D_t `(k,)` the change by training.
 
-    It begins with x_1 = W x_0 + D_0. With D = -lr grad f the fixed point is the optimum, for any
-    step below (1 + lambda_min(W)) / L, L the largest curvature: a larger one than gradient tracking
-    stands, with the bytes of D-PSGD. W must be symmetric, and the same in every round.
+    It begins with x_1 = W x_0 + D_0. With D = -lr grad f the fixed point is the optimum for any
+    step below (1 + lambda_min(W)) / L, with L the largest curvature. This bound is larger than that
+    of gradient tracking, and messages are as large as those of D-PSGD. W must be symmetric and the
+    same in every round.
 
-    Computed as x_{t+1} = W x_t + D_t + S_t with S_t = sum_{s<t} (W - I)/2 x_s, the paper's
-    cumulative correction, in differences x_j - x_i and double precision: the mean of S is 0, and
-    what rounding makes of it adds up.
+    The implementation is x_{t+1} = W x_t + D_t + S_t with S_t = sum_{s<t} (W - I)/2 x_s, the
+    paper's cumulative correction. It uses differences x_j - x_i in double precision: the mean of S
+    is 0, and rounding errors would accumulate in it.
 
     Attributes:
-        on_loss: there is no choice: what misses its deadline folds. The memory of the last round
-            needs every message.
+        on_loss: cannot be chosen: the weight of a late payload is folded, because the memory of the
+            last round needs every message.
         matrix: the rule that gives W.
 
     Reference: Shi, Ling, Wu, Yin, EXTRA: an exact first-order algorithm for decentralized consensus
@@ -127,16 +129,19 @@ class Extra(Mixing):
     on_loss: Literal["fold"] = "fold"
     matrix: Matrix = Field(default_factory=Metropolis)
 
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
-        """Return W by rows."""
         return self.matrix.weights(graph)
 
     def check(self, graph: Graph) -> None:
-        """Refuse one-way edges, and a W that is not symmetric."""
+        """Raise an error for one-way edges, and for a W that is not symmetric."""
         check_symmetric(self.matrix, graph, "mixing 'extra'")
 
     def rate(self, lambda_2: float) -> float:
-        """Return sqrt((1 + lambda_2) / 2), the modulus of the roots of m^2 - (1 + l) m + (1 + l)/2 at l = lambda_2."""
+        """Return sqrt((1 + lambda_2) / 2), the modulus of the roots of m^2 - (1 + l) m + (1 + l)/2.
+
+        l = lambda_2.
+        """
         return math.sqrt((1.0 + lambda_2) / 2.0) if lambda_2 < 1.0 else 1.0
 
     def init(self, start: Vector) -> State:
@@ -150,7 +155,10 @@ class Extra(Mixing):
     def mix(
         self, turn: Turn, received: Mapping[int, Vector], weights: Mapping[int, float], state: State
     ) -> tuple[Vector, State]:
-        """Return x_{t+1} = x_t + p + D_t + S_t, p = sum_j w_ij (x_j - x_i), and S_{t+1} = S_t + p/2 to remember."""
+        """Return x_{t+1} = x_t + p + D_t + S_t and S_{t+1} = S_t + p/2.
+
+        p = sum_j w_ij (x_j - x_i).
+        """
         (summed,) = state
         pull = np.zeros(turn.start.shape)
         for j, weight in weights.items():

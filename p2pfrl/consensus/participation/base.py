@@ -1,4 +1,4 @@
-"""The contract of participation: who is asked to train in a round."""
+"""Contract of participation rules: the agents that train in a round."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from p2pfrl.core.state import Stateful
 from p2pfrl.exchange.scores import OF_RETURNS
 
 MOVES = 64
-"""Models whose distance from the one before a coordinator remembers."""
+"""Number of distances between successive models that a coordinator remembers."""
 
 
 @dataclass(slots=True)
 class Standing(Stateful):
-    """A coordinator's knowledge of the agents when it chooses.
+    """A coordinator's data on its agents, for the choice of participants.
 
     Attributes:
-        seed: of the run.
-        model: `(k,)` the coordinator's model now.
+        seed: seed of the run.
+        model: `(k,)`, the coordinator's current model.
         samples: agent -> environment steps behind its last update.
         scores: agent -> the score of its last update (`Participation.score`).
         trained: agent -> the model that its last update started from (synchronous rounds).
@@ -45,9 +45,9 @@ class Standing(Stateful):
 
 
 class Participation(Composable, ABC):
-    """The choice of agents that are asked to train in a round.
+    """The choice of agents that train in a round.
 
-    Whoever is not chosen at the start would never train without rounds.
+    It needs rounds: without them an agent that is not chosen at the start would never train.
     """
 
     @property
@@ -60,13 +60,13 @@ class Participation(Composable, ABC):
     @property
     @override
     def needs(self) -> Needs:
-        """Rounds in which somebody is chosen."""
+        """Rounds, in which agents can be chosen."""
         return (Need.ROUNDS,)
 
     @property
     @override
     def breaks(self) -> Breaks:
-        """Everyone's answer: not everyone is asked."""
+        """Every agent's answer, because not all agents are asked."""
         return (Need.EVERY_ANSWER,)
 
     @property
@@ -75,36 +75,41 @@ class Participation(Composable, ABC):
         return None
 
     def misfit(self, agents: int) -> str | None:
-        """Return why the options do not fit a run of so many agents; None: they do."""
+        """Return why the options do not fit a run of `agents` agents, or None if they do."""
         return None
 
     @abstractmethod
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return at least one of `present`, ascending; one that comes m times counts m times in the aggregate."""
+        """Return at least one of `present`, sorted.
+
+        An agent that occurs m times counts m times in the aggregate.
+        """
 
     def expected(self, agents: int) -> float:
-        """Return how many of `agents` are asked in a round, on average."""
+        """Return the mean number of `agents` that are asked in a round."""
         return float(agents)
 
 
 @rule
 class All(Participation):
-    """Everyone who is present."""
+    """All agents that are present."""
 
     needs: ClassVar[Needs] = ()
     breaks: ClassVar[Breaks] = ()
 
+    @override
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return `present`."""
         return present
 
 
 @rule
 class Uniform(Participation):
-    """max(fraction x present, 1) of those present, each set equally probable. McMahan et al., AISTATS 2017.
+    """max(fraction x present, 1) of the agents present, with equal probability of every subset.
 
     Attributes:
-        fraction: of those present.
+        fraction: share of the agents present.
+
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
     """
 
     fraction: float = Field(default=0.5, gt=0, le=1)
@@ -116,11 +121,11 @@ class Uniform(Participation):
         )
         return [present[i] for i in sorted(np.asarray(drawn).tolist())]
 
+    @override
     def expected(self, agents: int) -> float:
-        """Return the size of the subset."""
         return float(share(self.fraction, agents))
 
 
 def share(fraction: float, count: int) -> int:
-    """Return max(fraction x count, 1), halves up."""
+    """Return max(fraction x count, 1), with halves rounded up."""
     return max(1, int(fraction * count + 0.5))

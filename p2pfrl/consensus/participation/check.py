@@ -1,4 +1,4 @@
-"""The contract of participation rules as a checker that anyone can run on a rule of their own."""
+"""Checker of the participation contract, for built-in rules and a user's own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from p2pfrl.core.rng import Purpose, generator
 
 
 def check_participation(rule: Participation, agents: int = 8) -> None:
-    """Raise where a participation rule breaks the contract of `Participation`.
+    """Raise an error if a participation rule breaks the contract of `Participation`.
 
-    Checked over rounds and over sets of present agents: at least one of those present is chosen, in
-    ascending order; equal arguments give equal choices; `expected` lies between one and all.
+    It checks several rounds and sets of present agents. The rule must choose at least one agent
+    that is present, in sorted order. Equal arguments must give equal choices, and `expected` must
+    be between one and all.
 
     Args:
-        rule: to be checked.
+        rule: the rule to check.
         agents: number of agents n.
 
     Raises:
-        ContractError: with what was expected and what was got.
+        ContractError: with the expected and the actual result.
     """
     name, rng = name_of(rule), generator(3, Purpose.CHECK)
     where = f"{name}.choose"

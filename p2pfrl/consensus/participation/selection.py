@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.participation.base import Participation, Standing, share
 from p2pfrl.core.rng import Purpose, generator
@@ -17,35 +18,41 @@ from p2pfrl.exchange.scores import UNKNOWN
 
 @rule
 class Weighted(Participation):
-    """fraction x present draws with replacement, probability p_k proportional to samples: scheme I of FedAvg.
+    """fraction x present draws with replacement, with probabilities p_k proportional to samples.
 
-    Li, Huang, Yang, Wang, Zhang, On the convergence of FedAvg on non-IID data, ICLR 2020, arXiv
-    1907.02189. An agent that is drawn m times counts m times in the aggregate, so that the plain
-    mean (aggregator "mean" with uniform weights) is an unbiased estimate of sum_k p_k x_k over all
-    agents. Samples are the environment steps behind an agent's last update; one that has not sent
-    any yet counts like the mean of the others.
+    This is scheme I of FedAvg. An agent that is drawn m times counts m times in the aggregate, so
+    the plain mean (aggregator "mean" with uniform weights) is an unbiased estimate of sum_k p_k x_k
+    over all agents. Samples are the environment steps behind an agent's last update. An agent that
+    has sent no update counts as the mean of the others.
 
     Attributes:
         fraction: draws per agent that is present.
+
+    Reference: Li, Huang, Yang, Wang, Zhang, On the convergence of FedAvg on non-IID data, ICLR
+    2020,
+        arXiv 1907.02189.
     """
 
     fraction: float = Field(default=0.5, gt=0, le=1)
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return the draws of (seed, round), those that came twice twice."""
+        """Return the draws of (seed, round); an agent that is drawn twice occurs twice."""
         drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
             len(present), size=share(self.fraction, len(present)), p=_by_samples(present, standing)
         )
         return [present[i] for i in sorted(drawn.tolist())]
 
     def expected(self, agents: int) -> float:
-        """Return n (1 - (1 - 1/n)^m): how many different ones m draws give where samples are equal."""
+        """Return n (1 - (1 - 1/n)^m), the mean number of different agents in m draws.
+
+        It holds for equal samples.
+        """
         return agents * (1.0 - (1.0 - 1.0 / agents) ** share(self.fraction, agents))
 
 
 @rule
 class PowerOfChoice(Participation):
-    """Of `candidates` that are drawn by samples, fraction x present that did worst: highest loss, or lowest return.
+    """The fraction x present worst agents of `candidates` drawn by samples.
 
     Cho, Wang, Joshi, Towards understanding biased client selection in federated learning, AISTATS
     2022, arXiv 2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is
@@ -53,10 +60,14 @@ class PowerOfChoice(Participation):
     up early rounds and moves the fixed point.
 
     Attributes:
-        fraction: of those present that are asked.
-        candidates: how many are drawn first, without replacement, with probability proportional to
-            samples; twice as many as are asked when not given.
+        fraction: share of the agents present that are asked.
+        candidates: number of agents drawn first, without replacement, with probability proportional
+            to samples; by default twice as many as are asked.
         by: loss of the last local update, highest first; or its mean return, lowest first.
+
+    Reference: Cho, Wang, Joshi, Towards understanding biased client selection in federated
+    learning,
+        AISTATS 2022, arXiv 2010.01243.
     """
 
     fraction: float = Field(default=0.25, gt=0, le=1)
@@ -64,12 +75,13 @@ class PowerOfChoice(Participation):
     by: Literal["loss", "return"] = "loss"
 
     @property
+    @override
     def score(self) -> str:
         """The loss or the return."""
         return self.by
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return the candidates of (seed, round) that did worst; ids decide between equals."""
+        """Return the worst of the candidates of (seed, round), sorted. The lower id breaks ties."""
         size = share(self.fraction, len(present))
         candidates = min(max(self.candidates or 2 * size, size), len(present))
         chance = _by_samples(present, standing)
@@ -87,33 +99,35 @@ class PowerOfChoice(Participation):
         worst = sorted((present[i] for i in drawn.tolist()), key=goodness)
         return sorted(worst[:size])
 
+    @override
     def expected(self, agents: int) -> float:
-        """Return how many are asked."""
         return float(share(self.fraction, agents))
 
 
 @rule
 class RoundRobin(Participation):
-    """fraction x present in turn: in round k those after the last of round k - 1, so that all are asked equally often.
+    """fraction x present agents in turn: round k continues after the last agent of round k - 1.
+
+    All agents are asked equally often.
 
     Attributes:
-        fraction: of those present.
+        fraction: share of the agents present.
     """
 
     fraction: float = Field(default=0.5, gt=0, le=1)
 
+    @override
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return the next ones."""
         size = share(self.fraction, len(present))
         return sorted(present[(round * size + j) % len(present)] for j in range(size))
 
+    @override
     def expected(self, agents: int) -> float:
-        """Return how many are asked."""
         return float(share(self.fraction, agents))
 
 
 def _by_samples(present: Sequence[int], standing: Standing) -> NDArray[np.float64]:
-    """Return probabilities proportional to samples; uniform where none are known, or none are above zero."""
+    """Return probabilities proportional to samples, or uniform ones if no samples are known."""
     known = [standing.samples[i] for i in present if i in standing.samples]
     mean = sum(known) / len(known) if known else 0.0
     if mean <= 0.0:

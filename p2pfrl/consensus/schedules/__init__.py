@@ -1,4 +1,4 @@
-"""The round protocols: state machines without I/O."""
+"""Round protocols: state machines without I/O."""
 
 from p2pfrl.consensus.schedules.asynchronous import Asynchronous
 from p2pfrl.consensus.schedules.base import ScheduleRule

@@ -1,4 +1,4 @@
-"""A coordinator without rounds: updates come when they come, and every one is answered with the model of now."""
+"""Asynchronous coordinator: it answers every update with the current model, without rounds."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from p2pfrl.core.types import (
 )
 
 _PATIENCE = 300 * 10**9
-"""Nanoseconds after which an agent without its coordinator, or a coordinator without any agent, goes home."""
+"""Nanoseconds after which an agent without a coordinator, or a coordinator without agents, ends."""
 
 
 class NoDeadline(ScheduleRule):
-    """The common part of round protocols without waiting."""
+    """Base of round protocols without waiting."""
 
     is_asynchronous: ClassVar[bool] = True
     staleness: Staleness
@@ -46,7 +46,7 @@ class NoDeadline(ScheduleRule):
     @property
     @override
     def breaks(self) -> Breaks:
-        """What asks for rounds, and for payloads whose age does not count."""
+        """Needs of rounds, and of payloads that count in full at any staleness."""
         limits = (Need.WHOLE_EXCHANGES.of("max_staleness"),)
         factors = (Need.WHOLE_EXCHANGES.of("staleness"),)
         fading = (Need.FULL_WEIGHT.of("staleness"),)
@@ -63,13 +63,13 @@ class NoDeadline(ScheduleRule):
 
     @property
     def link_timeout(self) -> float:
-        """One second: nobody waits for a dead peer."""
+        """One second, because no agent waits for a dead peer."""
         return 1.0
 
+    @override
     def client(
         self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
     ) -> Client:
-        """Return the state machine of an agent that trains for a coordinator."""
         return Client(
             every=self.every,
             rounds=rounds,
@@ -81,7 +81,7 @@ class NoDeadline(ScheduleRule):
 
 
 class AsynchronousCoordinator(Stateful):
-    """Make a new model of every `size` updates that arrive, each weighted by its staleness.
+    """Makes a new model from every `size` updates that arrive, each weighted by its staleness.
 
     The staleness of an update is the number of models made since the one it started from. `rounds`
     times n updates are applied, the last ones however few they are, then the final model goes to
@@ -92,10 +92,10 @@ class AsynchronousCoordinator(Stateful):
     nobody is waited for any more: what has arrived is applied, and the run is over.
 
     Args:
-        participants: who is asked at the start.
-        rounds: see above; None: no end.
+        participants: the agents that are asked at the start.
+        rounds: see above; None for no end.
         size: updates per model.
-        max_staleness: what is staler is not used.
+        max_staleness: maximum staleness of an update that is used.
         staleness: the factor of an update.
     """
 
@@ -137,7 +137,7 @@ class AsynchronousCoordinator(Stateful):
         self._deadline: int | None = None
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
+        """Return the actions for `event`."""
         if isinstance(event, Received):
             return self._received(event.message, now)
         if isinstance(event, Expired):
@@ -153,7 +153,7 @@ class AsynchronousCoordinator(Stateful):
         return ()
 
     def waits_for(self) -> str:
-        """Return in words what the coordinator is waiting for."""
+        """Return what the coordinator is waiting for, as text."""
         return f"the coordinator waits at version {self.version} for any update"
 
     def _start(self) -> Sequence[Action]:
@@ -218,7 +218,7 @@ class AsynchronousCoordinator(Stateful):
         return (Send(waiting, self.version, MODEL),) if waiting else ()
 
     def _mix(self) -> Mix:
-        """Return the step to the next model."""
+        """Return the action that makes the next model."""
         received = sorted(self._buffer, key=lambda m: (m.sender, m.incarnation, m.sequence))
         staleness = [max(0, self.version - m.round) for m in received]
         self._buffer = []
@@ -233,12 +233,12 @@ class AsynchronousCoordinator(Stateful):
 
 @dataclass(slots=True)
 class Missed(Stateful):
-    """A neighbor that was awaited in vain.
+    """A neighbor whose payload did not arrive before the deadline.
 
     Attributes:
-        count: deadlines in a row.
-        first: of the rounds in which nothing of it was mixed, the first.
-        late: what came from it since, too late for its own round.
+        count: number of deadlines missed in a row.
+        first: the first of the rounds without a payload from it.
+        late: payload that arrived after the deadline of its round.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
@@ -247,7 +247,7 @@ class Missed(Stateful):
     late: Message | None = None
 
     def take(self) -> Message | None:
-        """Return what came late and counts still, once."""
+        """Return the late payload if it may still be used, once."""
         late, self.late = self.late, None
         if late is None or late.round < self.first:
             return None

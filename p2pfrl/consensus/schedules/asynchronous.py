@@ -1,4 +1,4 @@
-"""No barrier: train, send, mix whatever has arrived since, weighted by its staleness, and go on."""
+"""Asynchronous gossip without a barrier: train, send, mix the messages that have arrived."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
@@ -32,18 +33,22 @@ from p2pfrl.core.types import (
 
 @rule
 class Asynchronous(NoDeadline):
-    """Agents never wait for each other. Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
+    """Agents never wait for each other.
+
+    They mix the messages that have arrived, weighted by staleness.
 
     With mixing "pairwise" this is AD-PSGD: an agent exchanges with one neighbor at a time, which
-    answers at once (schedules/pairwise.py); nothing is stale then, and the options on staleness
-    have no use. With other mixing an agent mixes what its neighbors pushed to it. With a
-    coordinator this is FedAsync (Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934): the server moves
-    toward every arriving update by s(staleness).
+    answers at once (schedules/pairwise.py). Then no message is stale, and the options on staleness
+    have no use. With a coordinator this is FedAsync (Xie, Koyejo, Gupta, OPT 2020, arXiv
+    1903.03934): the server moves toward every arriving update by s(staleness).
 
     Attributes:
         every: local updates per exchange.
-        max_staleness: older payloads are dropped and counted; none is when not given.
-        staleness: the factor s(tau) of a payload that lags tau rounds.
+        max_staleness: maximum staleness of a payload; staler ones are dropped and counted. No
+            maximum by default.
+        staleness: the factor s(tau) of a payload with a staleness of tau rounds.
+
+    Reference: Lian et al., "Asynchronous decentralized SGD", ICML 2018, arXiv 1710.06952.
     """
 
     every: int = Field(default=1, ge=1)
@@ -52,6 +57,7 @@ class Asynchronous(NoDeadline):
         default_factory=Polynomial
     )
 
+    @override
     def gossip(
         self,
         me: int,
@@ -62,9 +68,9 @@ class Asynchronous(NoDeadline):
         available: Available,
         first: int = 0,
     ) -> Push:
-        """Return the state machine of an agent that mixes what has arrived."""
         return Push(self, me, neighborhood, rounds, available, first)
 
+    @override
     def pairs(
         self,
         me: int,
@@ -76,7 +82,6 @@ class Asynchronous(NoDeadline):
         available: Available,
         first: int = 0,
     ) -> Pairs:
-        """Return the state machine of an agent that exchanges with one neighbor at a time."""
         return Pairs(
             me,
             neighborhood,
@@ -88,23 +93,24 @@ class Asynchronous(NoDeadline):
             first=first,
         )
 
+    @override
     def coordinator(
         self, participants: Participants, *, rounds: int | None
     ) -> AsynchronousCoordinator:
-        """Return the coordinator's state machine."""
         return AsynchronousCoordinator(
             participants, rounds=rounds, max_staleness=self.max_staleness, staleness=self.staleness
         )
 
 
 class Push(Stateful):
-    """One agent's asynchronous rounds.
+    """State machine of one agent with asynchronous rounds.
 
-    `round` counts its own exchanges, but keeps up with what it mixes: a slow agent, or one that
-    came late, would otherwise fall behind without bound, and what it sends would count for nothing.
+    `round` counts the agent's own exchanges, but it is at least the round of every payload that the
+    agent mixes. Otherwise a slow or late agent would fall behind without bound, and others would
+    drop its payloads as stale.
 
-    The staleness of a payload is the number of own updates completed since it arrived plus the
-    rounds it lagged behind us on arrival. Each payload is applied at most once, the newest of each
+    The staleness of a payload is the number of own updates completed since it arrived plus its lag
+    in rounds on arrival. Each payload is applied at most once, and only the newest of each
     neighbor.
     """
 
@@ -141,7 +147,7 @@ class Push(Stateful):
         self._newest: dict[int, tuple[int, int]] = {}
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
+        """Return the actions for `event`."""
         if isinstance(event, Received):
             return self._received(event.message)
         if isinstance(event, Trained):
@@ -157,7 +163,7 @@ class Push(Stateful):
         return ()
 
     def waits_for(self) -> str:
-        """Return in words what this agent is waiting for: never another agent."""
+        """Return what the agent is waiting for, as text; never another agent."""
         return f"agent {self._me} waits in round {self.round} for its own update"
 
     def _too_old(self, tau: int) -> bool:

@@ -1,8 +1,8 @@
-"""The contract of schedules: a rule with the options of a round protocol, and the state machines it makes.
+"""Contract of schedules: a rule with the options of a round protocol, and its state machines.
 
 A state machine handles events and returns actions (core/types.py). It does no I/O, reads no clock
-and draws nothing, so it runs unchanged in the simulator and on a LAN, and a test can feed it any
-order of events.
+and draws no random numbers, so it runs unchanged in the simulator and on a LAN, and a test can send
+it events in any order.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ Available = Callable[[int, int], bool]
 
 
 class Neighborhood(Protocol):
-    """The neighbors of one agent, round by round, in ascending order."""
+    """Neighbors of one agent in every round, sorted."""
 
     def successors(self, round: int) -> Sequence[int]:
-        """Return whom it sends to."""
+        """Return the agents that it sends to."""
 
     def predecessors(self, round: int) -> Sequence[int]:
-        """Return whom it hears."""
+        """Return the agents that it receives from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The neighborhood of an agent without neighbors: mode `independent`."""
+    """Neighborhood of an agent without neighbors, in mode `independent`."""
 
     def successors(self, round: int) -> Sequence[int]:
-        """Return nobody."""
+        """Return no agents."""
         return ()
 
     def predecessors(self, round: int) -> Sequence[int]:
-        """Return nobody."""
+        """Return no agents."""
         return ()
 
 
 def always(round: int, now: int) -> bool:
-    """Return True: an agent that never sits a round out."""
+    """Return True: the agent never sits out a round."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Participants:
-    """The participants in a round of a coordinator.
+    """Agents of a coordinator, and the choice of those that take part in a round.
 
     Attributes:
         agents: number of agents n.
-        choose: (round, present agents) -> those that are asked to train, ascending.
-        ids: of the agents, ascending; 0 to n-1 where it is empty.
+        choose: (round, present agents) -> those that are asked to train, sorted.
+        ids: ids of the agents, sorted; empty for 0 to n-1.
     """
 
     agents: int
@@ -63,17 +63,17 @@ class Participants:
 
     @property
     def everyone(self) -> Sequence[int]:
-        """The ids of all."""
+        """Ids of all agents."""
         return self.ids or range(self.agents)
 
 
 class ScheduleRule(Composable, ABC):
-    """Options of a round protocol; makes the state machines of every role.
+    """Options of a round protocol. It makes the state machines of all roles.
 
     Attributes:
-        is_asynchronous: whether agents go on without waiting for each other.
+        is_asynchronous: whether agents proceed without waiting for each other.
         every: local updates per exchange.
-        max_staleness: rounds after which a payload is too old to be used; None: never.
+        max_staleness: maximum staleness, in rounds, of a payload that is used; None for no maximum.
     """
 
     is_asynchronous: ClassVar[bool]
@@ -83,10 +83,13 @@ class ScheduleRule(Composable, ABC):
     @property
     @abstractmethod
     def link_timeout(self) -> float:
-        """Seconds until a dead link is noticed, where `network.peer_timeout` does not say."""
+        """Seconds until a link counts as dead, unless `network.peer_timeout` sets them."""
 
     def models(self, rounds: int, agents: int) -> int:
-        """Return how many models a coordinator makes in `stop.rounds`: each of n updates where asynchronous."""
+        """Return how many models a coordinator makes in `stop.rounds`.
+
+        An asynchronous coordinator makes one model per n updates.
+        """
         return rounds * agents if self.is_asynchronous else rounds
 
     @abstractmethod
@@ -100,7 +103,10 @@ class ScheduleRule(Composable, ABC):
         available: Available,
         first: int = 0,
     ) -> Schedule:
-        """Return the state machine of an agent that mixes with its neighbors; `first` is where a restart goes on."""
+        """Return the state machine of an agent that mixes with its neighbors.
+
+        After a restart it begins in round `first`.
+        """
 
     def pairs(
         self,
@@ -113,12 +119,12 @@ class ScheduleRule(Composable, ABC):
         available: Available,
         first: int = 0,
     ) -> Schedule:
-        """Return the state machine of an agent that exchanges with one neighbor at a time, if there is one.
+        """Return the state machine of an agent that exchanges with one neighbor at a time.
 
-        It asks whom `pick` makes of (round, neighbors that are there), again after `patience`
-        nanoseconds.
+        `pick` chooses the neighbor from (round, present neighbors). The agent repeats its question
+        after `patience` nanoseconds.
         """
-        raise NotImplementedError(f"{type(self).__name__} knows no exchange in pairs")
+        raise NotImplementedError(f"{type(self).__name__} supports no pairwise exchange")
 
     @abstractmethod
     def client(
@@ -131,9 +137,12 @@ class ScheduleRule(Composable, ABC):
         """Return the coordinator's state machine."""
 
     def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
-        """Return the state machine of a coordinator that is itself a client, once in `period` rounds."""
-        raise NotImplementedError(f"{type(self).__name__} knows no tree")
+        """Return the state machine of an edge, a coordinator that is a client of the cloud.
+
+        It exchanges with the cloud once in `period` rounds.
+        """
+        raise NotImplementedError(f"{type(self).__name__} supports no tree")
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
-        """Return the state machine of the coordinator of such coordinators."""
-        raise NotImplementedError(f"{type(self).__name__} knows no tree")
+        """Return the state machine of the cloud, the coordinator of edges."""
+        raise NotImplementedError(f"{type(self).__name__} supports no tree")

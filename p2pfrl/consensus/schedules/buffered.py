@@ -1,10 +1,11 @@
-"""A coordinator that steps after every K updates: between rounds with a barrier and none at all."""
+"""Buffered schedule: a coordinator that takes a step after every K updates."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
@@ -17,23 +18,24 @@ from p2pfrl.core.types import Schedule
 
 @rule
 class Buffered(NoDeadline):
-    """x <- server step of (1/K) sum s(tau_k) u_k, after every K updates u_k that arrive; nobody waits for anybody.
+    """x <- server step of (1/K) sum s(tau_k) u_k, after every K arriving updates u_k.
 
-    s(tau) = 1/sqrt(1 + tau) by default, tau the number of models made since the one that u_k
-    started from. K = 1 is schedule asynchronous; K = n with agents of one speed is schedule
-    synchronous. In the paper a client that has uploaded is replaced by another one; here it goes on
-    from the model of now. `stop.rounds` R means n R updates, as of schedule asynchronous, so n R /
-    K models: whatever K is, agents work as much.
+    No agent waits. s(tau) = 1/sqrt(1 + tau) by default, where tau is the number of models made
+    since the start of u_k. K = 1 is schedule asynchronous, and K = n with agents of equal speed is
+    schedule synchronous. In the paper another client replaces one that has uploaded; here the same
+    client continues from the current model. `stop.rounds` R means n R updates, as in schedule
+    asynchronous, so n R / K models: agents do the same work for any K.
 
-    With `fresh_only` this is the round of Rennala NIGT: K gradients at the same point, from whoever
-    is fast, and what was computed elsewhere is ignored. With payload "parameters" s scales the
-    distance to the model of now.
+    With `fresh_only` this is the round of Rennala NIGT: K gradients at the same point from the
+    fastest agents; other gradients are ignored. With payload "parameters" s scales the distance to
+    the current model.
 
     Attributes:
         every: local updates per exchange.
         size: K.
-        fresh_only: use updates of staleness 0 alone.
-        max_staleness: older updates are dropped and counted; none is when not given.
+        fresh_only: use only updates of staleness 0.
+        max_staleness: maximum staleness of an update; staler ones are dropped and counted. No
+            maximum by default.
         staleness: the factor s(tau).
 
     Reference: Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek, Huba, Federated learning with
@@ -68,13 +70,13 @@ class Buffered(NoDeadline):
         available: Available,
         first: int = 0,
     ) -> Schedule:
-        """Refuse: among neighbors nobody holds a buffer."""
+        """Raise an error, because gossip has no coordinator to hold a buffer."""
         raise NotImplementedError("schedule 'buffered' needs a coordinator")
 
+    @override
     def coordinator(
         self, participants: Participants, *, rounds: int | None
     ) -> AsynchronousCoordinator:
-        """Return the coordinator's state machine."""
         return AsynchronousCoordinator(
             participants,
             rounds=rounds,

@@ -1,4 +1,4 @@
-"""Rounds with a tree: agents around edge coordinators, and the edges around one that averages them: the cloud."""
+"""Schedule of an edge: several rounds with its agents, then an exchange with the cloud."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from p2pfrl.core.types import (
 
 
 class Edge(Coordinator):
-    """A coordinator to its agents, a client to the cloud: `period` rounds from each model of the cloud.
+    """State machine of an edge: a coordinator for its agents and a client of the cloud.
 
-    Its rounds are numbered through: round r belongs to model r // period of the cloud, to which the
-    edge then sends what became of it. Where everyone has left it answers at once. A model of the
-    cloud that is lost is one that it goes on without.
+    The edge runs `period` rounds from each model of the cloud. Rounds are numbered continuously:
+    round r belongs to model r // period, and after the last of them the edge sends its result to
+    the cloud. If all its agents have left, it answers at once. If a model of the cloud is lost, the
+    edge continues without it.
 
     A link to the cloud that comes back brings a model: the one that was answered already is
     answered again, and of one that is newer than those of its rounds what became of the older one
@@ -42,10 +43,10 @@ class Edge(Coordinator):
 
     Args:
         participants: its agents.
-        rounds: of the run; None: no end.
+        rounds: rounds of the run; None for no end.
         period: rounds per model of the cloud.
-        deadline, suspect_after, quorum: of its own rounds.
-        patience: nanoseconds without a cloud after which it ends, when its rounds are done.
+        deadline, suspect_after, quorum: options of its own rounds.
+        patience: nanoseconds without the cloud after which it ends, when its rounds are done.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -81,7 +82,7 @@ class Edge(Coordinator):
         self._alone: int | None = None
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
-        """Return what to do about `event`."""
+        """Return the actions for `event`."""
         if isinstance(event, Received) and event.message.sender == COORDINATOR:
             return self._adopt(event.message, now)
         if isinstance(event, Missing) and event.peer == COORDINATOR:
@@ -98,7 +99,7 @@ class Edge(Coordinator):
         return super().handle(event, now)
 
     def waits_for(self) -> str:
-        """Return in words what the edge is waiting for."""
+        """Return what the edge is waiting for, as text."""
         return (
             "an edge waits for the cloud's next model"
             if self._is_reporting
@@ -132,7 +133,7 @@ class Edge(Coordinator):
             self._next = message
 
     def _open(self, model: int, now: int) -> Iterator[Action]:
-        """Begin the rounds of a model of the cloud; end with the last one."""
+        """Begin the rounds of a model of the cloud, or end with the last model."""
         self._model = model
         self.round = model * self._period
         if self._last is not None and self.round >= self._last:

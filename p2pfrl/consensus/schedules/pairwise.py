@@ -1,4 +1,4 @@
-"""One agent's exchanges in pairs: train, ask one neighbor for half of the difference, and answer whoever asks."""
+"""Pairwise exchanges of one agent: train, ask one neighbor, and answer questions of neighbors."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from p2pfrl.core.types import (
 )
 
 Pick = Callable[[int, Sequence[int]], int]
-"""(round, candidates in ascending order) -> the one that is asked."""
+"""(round, sorted candidates) -> the neighbor to ask."""
 _TRIES = 60
-"""Times that one question is asked before its neighbor is given up: it has finished, and nobody could say so."""
+"""Maximum number of times that a question is sent. A neighbor that does not answer has finished."""
 _NEVER = (-1, -1)
 
 
 class Pairs(Stateful):
-    """Exchanges in pairs that are atomic whatever links do.
+    """State machine of pairwise exchanges, which are atomic although links lose messages.
 
-    When its local updates are done the agent asks one neighbor, and trains on while it waits for
-    the answer; if that takes longer than the training, it waits. It always answers others, at once,
-    also while it waits itself: so nobody can block anybody, and no bipartite graph is needed. A
-    question without an answer is asked again, under the same number and with the same payload;
-    whoever has answered it already gives the same answer again and does not move again. So both
-    move exactly once, unless one of them crashes in between or they lose sight of each other: then
-    the one that asked gives up and goes on.
+    When its local updates are done, the agent asks one neighbor. It trains while it waits for the
+    answer, and if the answer takes longer than the training, it waits. It answers the questions of
+    others at once, also while it waits. So no agent can block another, and the graph need not be
+    bipartite. The agent repeats a question without an answer, with the same number and payload. A
+    neighbor that has answered it already repeats the answer and does not move again. So both move
+    exactly once, unless one of them crashes in between or the link dies: then the agent that asked
+    gives up and continues.
 
-    Where two ask each other at once, the one with the lower number gets its answer and refuses: one
-    exchange for both. With two, each would move half the way twice, to where the other one was, and
-    two agents that have nobody else to ask would change places for ever.
+    If two agents ask each other at once, the one with the lower id gets its answer and refuses the
+    other question: one exchange for both. With two exchanges each would move halfway twice and end
+    at the other's start, and two agents without other neighbors would swap forever.
 
     Args:
         me: id of this agent.
-        neighborhood: whom it may ask.
+        neighborhood: the neighbors that it may ask.
         every: local updates per exchange.
         rounds: exchanges after which it finishes; it says so to its neighbors, who ask it no more.
         patience: nanoseconds until a question is asked again.
@@ -111,7 +111,7 @@ class Pairs(Stateful):
         self._done: dict[int, None] = {}
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
-        """Return what to do about `event`."""
+        """Return the actions for `event`."""
         if isinstance(event, Received):
             return self._received(event.message, now)
         if isinstance(event, Trained):
@@ -131,7 +131,7 @@ class Pairs(Stateful):
         return ()
 
     def waits_for(self) -> str:
-        """Return in words what this agent is waiting for."""
+        """Return what the agent is waiting for, as text."""
         what = "its own update" if self._updates_left else f"the answer of {self._asked}"
         return f"agent {self._me} waits in round {self.round} for {what}"
 
@@ -143,7 +143,7 @@ class Pairs(Stateful):
         return self._begin(now) if self._asked is None else ()
 
     def _begin(self, now: int) -> list[Action]:
-        """Begin an exchange, now that the local updates are done."""
+        """Begin an exchange after the local updates are done."""
         if not self._available(self.round, now):
             return [Mix(self.round, active=False), *self._end()]
         gone = {**self._absent, **self._done}
@@ -203,7 +203,7 @@ class Pairs(Stateful):
         return (Answer(message),)
 
     def _close(self, received: tuple[Message, ...], now: int) -> list[Action]:
-        """End the exchange; begin the next one if the local updates before it are done already."""
+        """End the exchange, and begin the next one if its local updates are done already."""
         self._asked = self._deadline = None
         staleness = [self._updates_since] * len(received)
         actions: list[Action] = [

@@ -1,4 +1,4 @@
-"""Rounds with a barrier among neighbors: train, send, wait for everyone who is awaited, mix."""
+"""Synchronous rounds with a barrier among neighbors: train, send, wait, mix."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from p2pfrl.core.units import SECOND, Seconds
 
 @rule
 class Synchronous(ScheduleRule):
-    """Every round waits for all awaited neighbors, or until the deadline. Lian et al., NeurIPS 2017, arXiv 1705.09056.
+    """In every round an agent waits for all its neighbors, or until a deadline.
 
     Attributes:
         every: local updates per exchange.
-        deadline: how long to wait for neighbors, from the end of one's own update; a later arrival
-            counts as late.
-        suspect_after: misses in a row after which a neighbor is not awaited until it is heard
-            again.
-        max_staleness: rounds for which a payload still counts that came too late, or that stands in
-            for a missing one (mixing.on_loss = "last_known"); any number when not given.
-        quorum: with a coordinator, the share of those asked whose answers end a round: elastic
-            rounds. What comes later counts as late; the update of whoever still trains when the
-            next model comes counts for that round.
+        deadline: maximum waiting time, from the end of the own update; a later payload counts as
+            late.
+        suspect_after: number of missed deadlines in a row after which a neighbor is not waited for,
+            until it sends again.
+        max_staleness: maximum staleness, in rounds, of a late payload, or of a payload that
+            replaces a missing one (mixing.on_loss = "last_known"). No maximum by default.
+        quorum: with a coordinator, the share of participants whose answers end a round (elastic
+            rounds). Later answers count as late. An agent that is still training when the next
+            model arrives sends its update for that round.
+
+    Reference: Lian et al., NeurIPS 2017, arXiv 1705.09056.
     """
 
     is_asynchronous: ClassVar[bool] = False
@@ -43,13 +45,13 @@ class Synchronous(ScheduleRule):
 
     @property
     def link_timeout(self) -> float:
-        """Half the deadline: a dead neighbor is noticed before those who wait for us give us up too."""
+        """Half the deadline: an agent drops a dead neighbor before its own neighbors drop it."""
         return self.deadline / 2
 
     @property
     @override
     def needs(self) -> Needs:
-        """What `quorum` and `max_staleness` are for."""
+        """Needs of `quorum` and `max_staleness`."""
         quorum = (Need.COORDINATOR.of("quorum"),) if self.quorum < 1.0 else ()
         is_limited = self.max_staleness is not None
         return (*quorum, *((Need.NEIGHBORS.of("max_staleness"),) if is_limited else ()))
@@ -57,10 +59,11 @@ class Synchronous(ScheduleRule):
     @property
     @override
     def breaks(self) -> Breaks:
-        """What asks for no rounds; where a share of the answers is enough, what asks for all."""
+        """Needs of a schedule without rounds, and needs of all answers if `quorum` is below 1."""
         early = (Need.BARRIER.of("quorum"), Need.EVERY_ANSWER.of("quorum"))
         return (Need.NO_ROUNDS, *(early if self.quorum < 1.0 else ()))
 
+    @override
     def gossip(
         self,
         me: int,
@@ -71,15 +74,14 @@ class Synchronous(ScheduleRule):
         available: Available,
         first: int = 0,
     ) -> Gossip:
-        """Return the state machine of an agent that mixes with its neighbors."""
         return Gossip(
             self, me, neighborhood, rounds, order == "combine_while_adapting", available, first
         )
 
+    @override
     def client(
         self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
     ) -> Client:
-        """Return the state machine of an agent that trains for a coordinator."""
         return Client(
             every=self.every,
             rounds=rounds,
@@ -88,8 +90,8 @@ class Synchronous(ScheduleRule):
             coordinator=coordinator,
         )
 
+    @override
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Coordinator:
-        """Return the coordinator's state machine."""
         return Coordinator(
             participants,
             rounds=rounds,
@@ -98,8 +100,8 @@ class Synchronous(ScheduleRule):
             quorum=self.quorum,
         )
 
+    @override
     def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Edge:
-        """Return the state machine of a coordinator between agents and cloud."""
         return Edge(
             participants,
             rounds=rounds,
@@ -111,7 +113,7 @@ class Synchronous(ScheduleRule):
         )
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
-        """Return the state machine of the cloud, which waits for all edges that are there, however long they take."""
+        """Return the state machine of the cloud, which waits for all edges without a deadline."""
         models = None if rounds is None else -(-rounds // period)
         return Coordinator(
             participants,

@@ -1,4 +1,4 @@
-"""The contract of server optimizers: how a coordinator's model moves to the aggregate, x <- x + step(target - x)."""
+"""Contract of server optimizers: a coordinator's model moves to the aggregate by a step."""
 
 from __future__ import annotations
 
@@ -21,42 +21,51 @@ class ServerOptimizer(Composable, ABC):
     @property
     @override
     def breaks(self) -> Breaks:
-        """The target itself: the model moves in its direction only."""
+        """The target itself, because the model only moves in its direction."""
         return (Need.TARGET,)
 
     def init(self, model: Vector) -> State:
-        """Return the state before the first step; `model` `(k,)` is the first."""
+        """Return the state before the first step; `model` `(k,)` is the first model."""
         return ()
 
     @abstractmethod
     def step(
         self, model: Vector, target: Vector, factor: float, state: State
     ) -> tuple[Vector, State]:
-        """Return the next model, a new vector, and state. `factor` <= 1 is the weight of a stale target."""
+        """Return the next model, a new vector, and the next state.
+
+        `factor` <= 1 is the weight of a stale target.
+        """
 
 
 @rule
 class Replace(ServerOptimizer):
-    """x <- x + s (target - x): the target itself where nothing is stale. FedAvg, McMahan et al., AISTATS 2017."""
+    """x <- x + s (target - x): the target itself if it is not stale. FedAvg.
+
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
+    """
 
     breaks: ClassVar[Breaks] = (Need.STEPS,)
 
+    @override
     def step(
         self, model: Vector, target: Vector, factor: float, state: State
     ) -> tuple[Vector, State]:
-        """Return target, or the point between."""
         return (target if factor == 1.0 else model + factor * (target - model)), state
 
 
 @rule
 class StalenessMix(ServerOptimizer):
-    """x <- x + alpha s(tau) (target - x). FedAsync, Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3."""
+    """x <- x + alpha s(tau) (target - x). FedAsync.
+
+    Reference: Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3.
+    """
 
     breaks: ClassVar[Breaks] = (Need.STEPS, Need.TARGET)
     alpha: float = Field(default=0.6, gt=0, le=1)
 
+    @override
     def step(
         self, model: Vector, target: Vector, factor: float, state: State
     ) -> tuple[Vector, State]:
-        """Return the point alpha s of the way."""
         return model + self.alpha * factor * (target - model), state

@@ -1,4 +1,4 @@
-"""The contract of server optimizers as a checker that anyone can run on a rule of their own."""
+"""Checker of the server optimizer contract, for built-in rules and a user's own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from p2pfrl.core.rng import Purpose, generator
 
 
 def check_server_optimizer(rule: ServerOptimizer) -> None:
-    """Raise where a server optimizer breaks the contract of `ServerOptimizer`.
+    """Raise an error if a server optimizer breaks the contract of `ServerOptimizer`.
 
-    Checked over some steps, in float32 and float64: the model keeps shape and dtype and stays finite;
-    inputs are left unchanged; equal inputs give equal results; a model at its target stays there.
+    It checks some steps in float32 and float64. The model must keep its shape and dtype and stay
+    finite. Inputs must remain unchanged, and equal inputs must give equal results. A model at its
+    target must not move.
 
     Raises:
-        ContractError: with what was expected and what was got.
+        ContractError: with the expected and the actual result.
     """
     where, rng = f"{name_of(rule)}.step", generator(2, Purpose.CHECK)
     for dtype in ("float32", "float64"):

@@ -1,7 +1,7 @@
-"""The contract of topologies: who sends to whom, in every round.
+"""Contract of topologies: the communication graph of every round.
 
 A topology is a rule: a frozen dataclass of options. Its graph is a pure function of (n, seed,
-round), so that every agent of a real deployment computes the same one without asking anybody.
+round), so every agent of a deployment computes the same graph without communication.
 """
 
 from __future__ import annotations
@@ -20,38 +20,37 @@ _RECENT_ROUNDS = 64
 class Topology(Composable, ABC):
     """A family of graphs over agents 0..n-1. Subclasses are rules (frozen dataclasses).
 
-    One agent alone has no edges; every family gives that graph for n = 1 unless its options forbid
-    it.
+    A single agent has no edges: every family allows n = 1 unless its options forbid it.
     """
 
     def period(self, n: int) -> int | None:
-        """Return the number of distinct rounds: 1 for a static graph, None where every round is a fresh draw."""
+        """Return the number of distinct rounds: 1 for a static graph, None for random rounds."""
         return 1
 
     @abstractmethod
     def at(self, n: int, seed: int, round: int) -> Graph:
         """Return the graph of `round`, counted from 0.
 
-        A static graph is connected. The rounds of a changing one need not be: their union is.
+        A static graph is connected. If the graph changes, the union over rounds is connected.
 
         Raises:
-            TopologyError: `n` does not fit the family; the message says what fits.
+            TopologyError: `n` does not fit the family; the message lists values that do.
         """
 
     def union(self, n: int, seed: int) -> Graph:
-        """Return every edge that some round uses: the links a deployment needs, and what is drawn."""
+        """Return every edge of any round: the links of a deployment, and the graph in figures."""
         period = self.period(n)
         assert period is not None, "a topology of fresh draws overrides `union`"
         return union([self.at(n, seed, round) for round in range(period)])
 
 
 class TopologyView:
-    """A topology bound to a run: its graphs are computed once.
+    """A topology of one run. Each graph is computed once.
 
     Args:
         topology: the rule.
         n: number of agents.
-        seed: the run's seed.
+        seed: seed of the run.
     """
 
     def __init__(self, topology: Topology, n: int, seed: int) -> None:
@@ -62,7 +61,10 @@ class TopologyView:
         self._graphs: dict[int, Graph] = {}
 
     def at(self, round: int) -> Graph:
-        """Return the graph of `round`; equal rounds give the same object while it is among the last 64 asked for."""
+        """Return the graph of `round`.
+
+        Equal rounds give the same object while the round is among the last 64 requested.
+        """
         index = round if self.period is None else round % self.period
         graph = self._graphs.get(index)
         if graph is None:
@@ -73,7 +75,7 @@ class TopologyView:
 
     @cached_property
     def union(self) -> Graph:
-        """Every edge that some round uses."""
+        """Every edge of any round."""
         return self.at(0) if self.period == 1 else self.topology.union(self.n, self.seed)
 
 

@@ -1,4 +1,4 @@
-"""The contract of topologies as a checker that anyone can run on a topology of their own."""
+"""Checker of the topology contract, for built-in topologies and a user's own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from p2pfrl.core.errors import TopologyError
 
 
 def check_topology(topology: Topology, agents: tuple[int, ...] = (2, 3, 8, 16, 25)) -> None:
-    """Raise where a topology breaks the contract of `Topology`; return silently where it keeps it.
+    """Raise an error if a topology breaks the contract of `Topology`.
 
-    Checked for several sizes, seeds and rounds: the graph is a pure function of them, of the right
-    size, without self-loops, its receivers in order; a periodic topology repeats; over all rounds
-    every agent reaches every other. Sizes that it refuses with a `TopologyError` are skipped.
+    It checks several sizes, seeds and rounds. The graph must be a pure function of them, have the
+    right size, no self-loops and sorted receivers. A periodic topology must repeat. Over all rounds
+    every agent must reach every other. Sizes that the topology refuses with a `TopologyError` are
+    skipped.
 
     Args:
-        topology: to be checked.
+        topology: the topology to check.
         agents: sizes to try.
 
     Raises:
-        ContractError: with what was expected and what was got; or all sizes were refused.
+        ContractError: with the expected and the actual result, or if all sizes were refused.
     """
     where, accepted = f"{name_of(topology)}.at", 0
     for n in agents:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from p2pfrl.consensus.topologies.base import Topology
 from p2pfrl.core.graph import Graph, directed
 from p2pfrl.core.rule import rule
@@ -14,25 +16,26 @@ def hops(n: int) -> int:
 
 @rule
 class Exponential(Topology):
-    """Agent i hears i + 2^k (mod n) for k = 0..ceil(log2 n) - 1: directed, as many edges in as out.
+    """Agent i receives from i + 2^k (mod n) for k = 0..ceil(log2 n) - 1.
 
-    With uniform weights and n = 2^k agents, |lambda_2| = (k - 1) / (k + 1).
+    The graph is directed, with equal in-degrees and out-degrees. With uniform weights and n = 2^k
+    agents, |lambda_2| = (k - 1) / (k + 1).
 
     Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
         decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (equation 5).
     """
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the static exponential graph."""
         return directed(n, (((i + (1 << k)) % n, i) for i in range(n) for k in range(hops(n))))
 
 
 @rule
 class OnePeerExponential(Topology):
-    """In round t agent i hears i + 2^(t mod ceil(log2 n)) (mod n) alone.
+    """In round t agent i receives from i + 2^(t mod ceil(log2 n)) (mod n) only.
 
-    With uniform weights, 1/2 each, log2 n rounds average exactly where n is a power of two, and
-    only then.
+    With uniform weights, 1/2 each, log2 n rounds average exactly if and only if n is a power of
+    two.
 
     Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
         decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (equation 7); Assran, Loizou,
@@ -43,7 +46,7 @@ class OnePeerExponential(Topology):
         """Return ceil(log2 n), or 1 for one agent."""
         return max(1, hops(n))
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the graph of one hop length."""
         hop = 1 << round % self.period(n)
         return directed(n, (((i + hop) % n, i) for i in range(n if n > 1 else 0)))

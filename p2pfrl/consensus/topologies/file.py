@@ -1,4 +1,4 @@
-"""A graph from a file: real networks with named nodes and the latencies of their links."""
+"""Topology from a graph file: a real network with named nodes and link latencies."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SPEED_IN_FIBER = 299_792_458.0 * 2 / 3  # meters per second
 class File(Topology):
     """The graph of a GraphML file; agent i is its i-th node.
 
-    Read are, by attribute name (in any case): of a node `label` (else its id), `latitude` and
+    These attributes are read, in any case: of a node `label` (else its id), `latitude` and
     `longitude` in degrees; of an edge `latency` ("5ms", or a number of seconds) and `bandwidth`
     ("10Gbit/s", or a number of bytes per second). An edge without a latency between nodes with
-    coordinates takes the great-circle distance at two thirds of the speed of light, the speed in
-    fiber. Edges go one way where the file says directed. Parallel links count as one, with the
-    least latency and the largest bandwidth.
+    coordinates has a latency from the great-circle distance and two thirds of the speed of light,
+    the speed in fiber. Edges are directed if the file declares it. Parallel links count as one,
+    with the smallest latency and the largest bandwidth.
 
     Attributes:
-        path: of the file: as it stands, then in ./topologies, then among the graphs that come with
-            the package.
+        path: path of the file; it is searched in the working directory, in ./topologies, and in the
+            package.
 
     Reference: Knight, Nguyen, Falkner, Bowden, Roughan, The Internet Topology Zoo, IEEE JSAC 29(9),
     2011.
@@ -56,10 +56,10 @@ class File(Topology):
 
 
 def find(name: str) -> Path:
-    """Return the graph file that `name` means.
+    """Return the graph file with this name.
 
     Raises:
-        TopologyError: there is none; the message offers the nearest name.
+        TopologyError: there is none; the message suggests the nearest name.
     """
     if (found := finder.search(name, "topologies")) is not None:
         return found
@@ -118,12 +118,12 @@ def load(path: Path) -> Graph:
         tuple(node.data.get("label") or node.attributes["id"] for node in document.nodes),
     )
     if not graph.is_connected:
-        document.refuse(1, "the graph is disconnected: some agent would never hear of some other")
+        document.refuse(1, "the graph is disconnected: some agents would never receive from others")
     return graph
 
 
 def great_circle(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Return the distance in meters between (latitude, longitude) points in degrees, by the haversine formula.
+    """Return the distance in meters between (latitude, longitude) points in degrees, by haversines.
 
     >>> round(great_circle((40.71, -74.01), (34.05, -118.24)) / 1000)
     3935

@@ -1,7 +1,7 @@
-"""Read the part of GraphML that a network needs: nodes, edges and their data, with line numbers for errors.
+"""Reader of GraphML files: nodes, edges and their data, with line numbers for errors.
 
-Files come from anywhere, so a document type or an entity is refused before it is expanded, and the
-size is limited.
+Files may come from anywhere, so a document type or an entity is refused before it is expanded, and
+the size is limited.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Element:
     """A node or an edge of a file.
 
     Attributes:
-        line: where it starts.
-        attributes: of the tag: id, or source, target and directed.
-        data: by attribute name in lower case.
+        line: its first line.
+        attributes: attributes of the tag: id, or source, target and directed.
+        data: data by attribute name in lower case.
     """
 
     line: int
@@ -37,10 +37,10 @@ class Document:
     """The content of a GraphML file.
 
     Attributes:
-        path: of the file, for messages.
-        directed: whether edges go one way where they do not say.
-        nodes: in the order of the file.
-        edges: in the order of the file.
+        path: path of the file, for messages.
+        directed: whether edges are directed by default.
+        nodes: nodes in the order of the file.
+        edges: edges in the order of the file.
     """
 
     path: Path
@@ -54,14 +54,13 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Return what the GraphML file at `path` says.
+    """Return the content of the GraphML file at `path`.
 
     Raises:
-        TopologyError: it is too large, is not XML, has a document type or holds something other
-            than one plain graph.
+        TopologyError: it is too large, is not XML, has a document type or is not one plain graph.
 
     Reference: Brandes, Eiglsperger, Herman, Himsolt, Marshall, GraphML progress report, Graph
-    Drawing 2001.
+        Drawing 2001.
     """
     try:
         with path.open("rb") as stream:
@@ -86,7 +85,7 @@ def read(path: Path) -> Document:
 
 
 class _Reader:
-    """Collects what expat reports into a document."""
+    """Converts the events of expat to a document."""
 
     def __init__(self, document: Document) -> None:
         self.document = document

@@ -1,10 +1,11 @@
-"""Small diameters: star, complete graph, tree and dumbbell."""
+"""Graphs of small diameter: star, complete graph, tree and dumbbell."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.consensus.topologies.base import Topology, require
 from p2pfrl.core.graph import Graph, undirected
@@ -21,27 +22,31 @@ class Star(Topology):
     Letters 53, 2004.
     """
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the star around agent 0."""
         return undirected(n, ((0, i) for i in range(1, n)))
 
 
 @rule
 class Complete(Topology):
-    """Everyone exchanges with everyone: with uniform weights one round averages exactly, as a server does.
+    """Every agent exchanges with every other.
+
+    With uniform weights one round averages exactly, as a server does.
 
     Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
     Letters 53, 2004.
     """
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the complete graph."""
         return Graph(tuple((*range(i), *range(i + 1, n)) for i in range(n)))
 
 
 @rule
 class Tree(Topology):
-    """Agent i exchanges with its parent (i - 1) // branching: a complete tree, its last level filled from the left.
+    """Agent i exchanges with its parent (i - 1) // branching.
+
+    The tree is complete, and its last level is filled from the left.
 
     Attributes:
         branching: children per agent.
@@ -52,14 +57,14 @@ class Tree(Topology):
 
     branching: int = Field(default=2, ge=1)
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the tree with root 0."""
         return undirected(n, (((i - 1) // self.branching, i) for i in range(1, n)))
 
 
 @rule
 class Dumbbell(Topology):
-    """Two cliques, agents 0..n//2 - 1 and the others, joined by a few bridges: the bottleneck is the point.
+    """Two cliques, agents 0..n//2 - 1 and the others, joined by a few bridges: a bottleneck.
 
     Attributes:
         bridges: edges between the cliques; bridge k joins agent n//2 - 1 - k to agent n//2 + k.

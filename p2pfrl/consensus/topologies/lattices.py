@@ -14,7 +14,7 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Grid(Topology):
-    """A rows x columns grid: agent r * columns + c exchanges with those above, below, left and right.
+    """A rows x columns grid: agent r * columns + c exchanges with its up to four grid neighbors.
 
     Attributes:
         rows: number of rows; None takes the largest divisor of n up to its square root.
@@ -45,7 +45,9 @@ class Grid(Topology):
 
 @rule
 class Torus(Topology):
-    """A rows x columns grid whose opposite sides meet: four neighbors each; a side of two gives one edge, not two.
+    """A rows x columns grid whose opposite sides meet: four neighbors per agent.
+
+    A side of two gives one edge, not two.
 
     Attributes:
         rows: number of rows; None takes the largest divisor of n up to its square root.
@@ -79,7 +81,7 @@ class Torus(Topology):
 
 @rule
 class Hypercube(Topology):
-    """Agents whose numbers differ in one bit exchange: log2(n) neighbors each.
+    """Agents whose ids differ in one bit exchange: log2(n) neighbors each.
 
     Reference: Ying, Yuan, Chen, Hu, Pan, Yin, Exponential graph is provably efficient for
         decentralized deep training, NeurIPS 2021, arXiv 2110.13363 (table 1).
@@ -104,7 +106,7 @@ def shape(n: int, rows: int | None, family: str) -> tuple[int, int]:
     """Return (rows, columns) of n agents.
 
     Raises:
-        TopologyError: n does not divide into at least two rows and two columns.
+        TopologyError: n is not a product of at least two rows and two columns.
     """
     if n == 1 and rows is None:
         return 1, 1

@@ -1,6 +1,8 @@
-"""Agents in a row: ring, path and directed ring."""
+"""Graphs of agents in a row: ring, path and directed ring."""
 
 from __future__ import annotations
+
+from typing_extensions import override
 
 from p2pfrl.consensus.topologies.base import Topology
 from p2pfrl.core.graph import Graph, directed, undirected
@@ -18,31 +20,34 @@ class Ring(Topology):
     """
 
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the cycle 0, 1, ..., n - 1, 0; two agents share one edge, one agent has none."""
+        """Return the cycle 0, 1, ..., n - 1, 0.
+
+        Two agents have one edge, and one agent has none.
+        """
         return undirected(n, ((i, (i + 1) % n) for i in range(n if n > 1 else 0)))
 
 
 @rule
 class Path(Topology):
-    """Agent i exchanges with i - 1 and i + 1, where they exist.
+    """Agent i exchanges with agents i - 1 and i + 1, if they exist.
 
     Reference: Xiao, Boyd, Fast linear iterations for distributed averaging, Systems & Control
     Letters 53, 2004.
     """
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the path 0, 1, ..., n - 1."""
         return undirected(n, ((i, i + 1) for i in range(n - 1)))
 
 
 @rule
 class DirectedRing(Topology):
-    """Agent i sends to i + 1 (mod n) and hears i - 1: every agent has one edge in and one out.
+    """Agent i sends to i + 1 (mod n) and receives from i - 1.
 
     Reference: Assran, Loizou, Ballas, Rabbat, Stochastic gradient push for distributed deep
         learning, ICML 2019, arXiv 1811.10792.
     """
 
+    @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        """Return the directed cycle."""
         return directed(n, ((i, (i + 1) % n) for i in range(n if n > 1 else 0)))

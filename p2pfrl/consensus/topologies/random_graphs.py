@@ -1,8 +1,8 @@
-"""Random graphs, drawn once from (seed, "topology") and then fixed.
+"""Random graphs, drawn once from (seed, "topology") and static from then on.
 
-A draw that is not connected is thrown away and the next one taken from the stream (seed,
-"topology", attempt); after 100 the options are refused. Which draw was kept is a pure function of
-(options, n, seed).
+A draw that is not connected is discarded, and the next one is drawn from the stream (seed,
+"topology", attempt). After 100 draws the options are refused. The accepted draw is a pure function
+of (options, n, seed).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _ATTEMPTS = 100
 
 @rule
 class ErdosRenyi(Topology):
-    """Every pair is an edge with the same probability, independently: G(n, p), given that it is connected.
+    """Every pair is an edge with the same probability, independently: G(n, p), if connected.
 
     Attributes:
-        probability: of an edge; None takes min(1, 2 ln(n) / n), twice the threshold of
+        probability: probability of an edge; None takes min(1, 2 ln(n) / n), twice the threshold of
             connectivity.
 
     Reference: Gilbert, Random graphs, Annals of Mathematical Statistics 30, 1959; generator:
@@ -64,7 +64,9 @@ class ErdosRenyi(Topology):
 
 @rule
 class RandomRegular(Topology):
-    """Every agent has the same number of neighbors, otherwise uniformly at random: an expander with high probability.
+    """A uniformly random graph in which every agent has the same number of neighbors.
+
+    It is an expander with high probability.
 
     Attributes:
         degree: neighbors per agent.
@@ -103,10 +105,10 @@ class RandomRegular(Topology):
 
 @rule
 class WattsStrogatz(Topology):
-    """A ring lattice with `neighbors` nearest neighbors, each edge rewired at random with probability `rewire`.
+    """A ring lattice of `neighbors` nearest neighbors, each edge rewired with probability `rewire`.
 
     Attributes:
-        neighbors: of every agent before rewiring; even.
+        neighbors: neighbors of every agent before rewiring; even.
         rewire: probability per edge.
 
     Reference: Watts, Strogatz, Collective dynamics of small-world networks, Nature 393, 1998.
@@ -138,10 +140,12 @@ class WattsStrogatz(Topology):
 
 @rule
 class BarabasiAlbert(Topology):
-    """Agents join one by one and attach to `attach` earlier ones, in proportion to their degrees: a few become hubs.
+    """Agents join one by one and attach to `attach` earlier ones, in proportion to their degrees.
+
+    A few agents become hubs.
 
     Attributes:
-        attach: edges that every new agent brings.
+        attach: edges of every new agent.
 
     Reference: Barabasi, Albert, Emergence of scaling in random networks, Science 286, 1999, arXiv
     cond-mat/9910332.
@@ -170,10 +174,11 @@ class BarabasiAlbert(Topology):
 
 @rule
 class RandomGeometric(Topology):
-    """Agents at uniform points of the unit square; those within `radius` of each other exchange, like radios.
+    """Agents at uniform points of the unit square exchange within `radius` of each other.
 
     Attributes:
-        radius: None takes 1.5 sqrt(ln(n) / (pi n)), half more than the threshold of connectivity.
+        radius: range of an agent; None takes 1.5 sqrt(ln(n) / (pi n)), 1.5 times the threshold of
+            connectivity.
         latency_per_unit: latency of a link of length 1; 0 leaves latencies to the scenario's
             network.
 
