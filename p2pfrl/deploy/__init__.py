@@ -1,1 +1,1 @@
-"""Deployments: processes of one run, their journals, and one record made of all."""
+"""Deployments: the processes of a run, their journals, and one record of all."""

@@ -1,7 +1,7 @@
-"""Calibration: the `[network]` and `[compute]` with which the simulator predicts measured peers.
+"""Calibration: the `[network]` and `[compute]` sections with which the simulator predicts a run.
 
-The delays of messages are found in delays.py; here what an update takes is, and both become a
-scenario.
+delays.py measures the delays of messages. This module measures the time of updates and writes both
+as a scenario.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from p2pfrl.scenario.sections import Link
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
 _NO_NETWORK = 5e-5
-"""Seconds of a round trip that no network between two hosts reaches: through one kernel it takes 5 to 20 us."""
+"""Seconds of a round trip that is too short for two hosts. Within one kernel it takes 5 to 20 us."""
 _NOISE = 3.0
 _ROUND_SHARE = 0.02
 
@@ -40,11 +40,10 @@ class Links:
     """The measured network.
 
     Attributes:
-        latency: of a message, apart from transmission; of all that was sent at once, on the link
-            that took longest.
-        own: (sender, receiver) -> latency of a link that is not like the others.
-        bandwidth: of an interface, bytes per second, as fast as messages of this size get through
-            it.
+        latency: latency of a message without transmission: of all messages sent at once, that of
+            the slowest link.
+        own: (sender, receiver) -> latency of a link that differs from the others.
+        bandwidth: bandwidth of an interface in bytes per second, for messages of this size.
     """
 
     latency: LogNormal
@@ -65,16 +64,16 @@ class Calibration:
     """All measured quantities.
 
     Attributes:
-        links: the network; None where there was nothing of it that could be measured.
-        unmeasured: why.
-        round_trips: (agent, agent) -> the smallest round trip of their processes that a kernel
-            measured, in seconds.
-        processes: number of them.
-        seconds_per_env_step: of the agent in the middle.
-        speed: of every agent, against that one.
+        links: the network; None if it could not be measured.
+        unmeasured: reason why it could not be measured.
+        round_trips: (agent, agent) -> smallest round trip between their processes, in seconds, that
+            a kernel measured.
+        processes: number of processes.
+        seconds_per_env_step: seconds of the median agent.
+        speed: speed of every agent relative to the median agent.
         rounds: agent -> seconds of each of its rounds.
-        messages: number of messages that were measured.
-        nbytes: size of one, the median.
+        messages: number of measured messages.
+        nbytes: median size of a message.
     """
 
     links: Links | None
@@ -93,16 +92,16 @@ class Calibration:
         return typical(list(self.rounds.values()))
 
     def sections(self) -> dict[str, object]:
-        """Return the sections of a scenario file; no `[network]` where none could be measured."""
+        """Return the sections of a scenario file, without `[network]` if it is not measured."""
         compute = {"seconds_per_env_step": self.seconds_per_env_step, "speed": list(self.speed)}
         return {**({"network": self.links.section()} if self.links else {}), "compute": compute}
 
     def toml(self) -> str:
-        """Return the sections as TOML, and every link as a comment."""
+        """Return the sections as TOML, with every link as a comment."""
         return self._said() + to_toml(self.sections())
 
     def scenario(self, scenario: Scenario) -> str:
-        """Return a scenario file that extends `scenario` by the measured sections."""
+        """Return a scenario file that adds the measured sections to `scenario`."""
         return self._said() + resolved(self.applied(scenario))
 
     def _said(self) -> str:
@@ -140,8 +139,8 @@ class Calibration:
 def typical(rounds: Sequence[NDArray[np.float64]]) -> float:
     """Return the median, over agents and windows of ten rounds, of the mean seconds of a round.
 
-    Neighbors take turns at being early, so single rounds alternate between short and long ones;
-    windows do not.
+    Neighbors alternate in being early, so single rounds are short and long in turn; windows of
+    rounds are not.
     """
     widths = [min(_WINDOW, len(values)) for values in rounds]
     means = [
@@ -151,7 +150,7 @@ def typical(rounds: Sequence[NDArray[np.float64]]) -> float:
 
 
 def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
-    """Return the scenario that peers ran, and what they measured.
+    """Return the scenario of a run, and the quantities measured from its peers.
 
     Args:
         directories: the run directories of all peers.
@@ -192,7 +191,7 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
 
 
 def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]) -> str:
-    """Return why these delays say nothing about a network; empty where they do."""
+    """Return why these delays say nothing about a network; empty if they do."""
     if any(min(m.sender, m.receiver) < COORDINATOR for m in messages):
         return "Edge coordinators took part, and a scenario describes links between agents and with one coordinator"
     longest = max(trips.values(), default=1.0)
@@ -211,7 +210,7 @@ def _nothing_to_measure(messages: Sequence[Message], trips: Mapping[Edge, float]
 
 
 def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> Links:
-    """Return the network, with separate links where they make a difference to a round."""
+    """Return the network, with separate links only if they change the round time."""
     found = latencies(messages, bandwidth, max(2 * scatter(messages), _ROUND_SHARE * round_time))
     own = {
         edge: _lognormal(
@@ -223,7 +222,7 @@ def _links(messages: Sequence[Message], bandwidth: float, round_time: float) -> 
 
 
 def _lognormal(values: NDArray[np.float64]) -> LogNormal:
-    """Return the lognormal distribution with these quartiles; noise below the median is capped."""
+    """Return the lognormal distribution with these quartiles. Noise below the median is limited."""
     low, median, high = np.log(np.maximum(np.quantile(values, (0.25, 0.5, 0.75)), _LEAST_LATENCY))
     width = high - max(low, 2 * median - high)
     return LogNormal(median=float(np.exp(median)), sigma=round(float(width) / 1.349, 4))
@@ -246,13 +245,12 @@ def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np
 def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     """Write network.toml, calibrated.toml and the prediction figure; return a summary.
 
-    Where nothing of the network could be measured, both files say so and hold the compute speed
-    alone beside what the scenario had, and nothing is predicted; the summary has the reason under
-    `not_measured`.
+    If the network could not be measured, both files say so and add the compute speed alone to the
+    scenario. There is no prediction, and the summary has the reason under `not_measured`.
 
     Args:
         directories: the run directories of all peers.
-        out: where the files go.
+        out: folder of the files.
 
     Raises:
         RecordError: see `calibrate`.
@@ -294,11 +292,10 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
 
 
 def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[float]:
-    """Return each agent's seconds per environment step, overhead of the round included.
+    """Return each agent's seconds per environment step, including the overhead of a round.
 
-    Where a round is train, send, wait, mix, that is the time from the last message that was waited
-    for to the next sending: training, mixing, and writing down. Otherwise it is the time of
-    training.
+    If a round is train, send, wait, mix, this is the time from the last message that was waited for
+    to the next send: training, mixing and writing. Otherwise it is the time of training.
     """
     serial = (
         not scenario.schedule.is_asynchronous and scenario.exchange.order == "adapt_then_combine"

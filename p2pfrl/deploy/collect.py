@@ -1,4 +1,4 @@
-"""Collection: one record from the journals of all processes of a run."""
+"""Collection of one record from the journals of all processes of a run."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
 
 _AT_THE_END = ("messages_late", "messages_empty", "messages_duplicate", "deadlines_expired")
-"""Counters that a journal does not hold; a process reports them in its summary."""
+"""Counters that are not in journals. A process reports them in its summary."""
 _LEFT_OUT = {
     "policy_kl": "the policies are compared on what each agent observes at that moment: peers log their parameters, "
     "and no observations",
 }
-"""Columns of a simulated run that peers cannot give, and why."""
+"""Columns of a simulated run that peers cannot compute -> the reason."""
 
 
 def collect(directories: Sequence[Path], out: Path) -> Record:
     """Build one record from all journals, save it in `out`, and return it.
 
-    Rows have the columns of a simulated run: for a synchronous run without expired deadlines the
-    same numbers, except times (here seconds since the processes began) and bytes on the way. What
-    nobody could see has no column, and the summary says why under `left_out`. Where peers logged
-    projections, distances are estimates, and the summary says so under `projection`.
+    Rows have the columns of a simulated run. For a synchronous run without expired deadlines they
+    have the same numbers, except times (here seconds since the processes began) and bytes in
+    transit. Quantities that no process can observe have no column, and the summary has the reason
+    under `left_out`. If peers logged projections, distances are estimates, and the summary reports
+    this under `projection`.
 
     Args:
-        directories: of all peers.
-        out: of the record.
+        directories: directories of all peers.
+        out: directory of the record.
 
     Raises:
         RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
@@ -74,7 +75,7 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
 
 
 def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:
-    """Return the final parameters `(n, d)`; start parameters where no round was finished."""
+    """Return the final parameters `(n, d)`, or the start parameters if no round was finished."""
     scenario, stack = assembly.scenario, assembly.learning.stack
     parameters = stack.layout.pack(
         stack.start(range(scenario.agents), same=scenario.learner.same_start)
@@ -88,7 +89,7 @@ def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:
 
 
 def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> Row:
-    """Return the final evaluation of full parameters, from the random streams of a recorder."""
+    """Return the final evaluation of full parameters, with the random streams of a recorder."""
     scenario, stack = assembly.scenario, assembly.learning.stack
     index = len(rows) - (rows[-1]["round"] % scenario.evaluation.every == 0)
     episodes = scenario.evaluation.episodes if scenario.environment else 0

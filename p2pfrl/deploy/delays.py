@@ -1,18 +1,19 @@
 """Message delays between peers on a common clock, and the simulated network that matches them.
 
-What a pair of processes takes in both directions is known from two clocks that disagree. Less the
-round trip of an empty packet, it is what the bytes took: so the bandwidth is found first, without a
-common clock. Then the clocks are set against each other as NTP does it (Mills, Internet time
-synchronization: the network time protocol, IEEE Transactions on Communications 39, 1991): what is
-left of both directions without the bytes, which may be more in one of them, is taken to be the same
-in each. Every message then has a delay from its sending to its arrival.
+The clocks of two processes differ, but the sum of the delays in both directions does not depend on
+the difference. This sum minus the round trip of an empty packet is the transmission time, which
+gives the bandwidth without a common clock. Then the offset of the clocks is estimated as in NTP
+(Mills, Internet time synchronization: the network time protocol, IEEE Transactions on
+Communications 39, 1991): without transmission times, which may differ by direction, the delays of
+both directions are assumed equal. Every message then has a delay from its sending to its arrival.
 
-Between neighbors, the simulator's own network model (interfaces that are first-in first-out,
-world/network.py) is run over the messages as they were really sent, and the latencies of the links
-are moved until the delays agree: so what is written reproduces the delays at the size and cadence
-of this scenario, with what TCP, the kernel and the codec add to them. Links with a coordinator keep
-what is left without the bytes: in reality all that it sends at once arrives together and is
-answered together, in the simulator one after the other, and nobody queues.
+Between neighbors, the simulator's own network model (first-in first-out interfaces,
+simulator/network.py) is run on the messages with their real send times, and the latencies of the
+links are adjusted until the delays agree. So the result reproduces the delays at this scenario's
+message size and rate, including the effects of TCP, the kernel and the codec. Links with a
+coordinator keep their latencies without transmission: in reality all messages that it sends at once
+arrive together and are answered together, while the simulator sends one after the other, so they
+never queue.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from p2pfrl.net.timings import Timings
 
 Edge = tuple[int, int]
 FEW = 5
-"""Messages of a link, or updates of an agent, below which a run says nothing."""
+"""Minimum number of messages of a link, or updates of an agent, for a measurement."""
 _STEPS, _DAMPING = 12, 0.7
 _LEAST_TIME = 1e-5
 
@@ -41,8 +42,9 @@ class Message:
     """One message on one link, in seconds of the common clock.
 
     Attributes:
-        sender, receiver, round, nbytes, sent, arrived: as they say.
-        together: bytes of everything that was sent at once, to whomever: they share an interface.
+        sender, receiver, round, nbytes, sent, arrived: fields of the message and its times.
+        together: bytes of all messages sent at the same time, to any receiver; they share an
+            interface.
     """
 
     sender: int
@@ -65,9 +67,9 @@ class Latencies:
 
     Attributes:
         median: seconds, by link.
-        alone: links that are not like the others.
-        last: of everything sent at once, the link whose message arrived last.
-        values: seconds, the latency of that link that gives this arrival.
+        alone: links that differ from the others.
+        last: of all messages sent at once, the link whose message arrived last.
+        values: latency in seconds of that link that gives this arrival.
     """
 
     median: Mapping[Edge, float]
@@ -81,20 +83,19 @@ class Latencies:
 
     @property
     def common(self) -> NDArray[np.float64]:
-        """Return the values of all links that are alike; of all links, where none are."""
+        """Values of all links that are alike, or of all links if none are."""
         alike = [edge not in self.alone for edge in self.last]
         return self.values[alike] if any(alike) else self.values
 
 
 def messages_of(peers: Sequence[Timings]) -> tuple[list[Message], float]:
-    """Return all messages on a common clock, ascending by send time; and the bandwidth.
+    """Return all messages on a common clock, in order of sending, and the bandwidth.
 
-    The bandwidth is that of an interface, in bytes per second: as fast as messages of this size get
-    through it.
+    The bandwidth is that of an interface in bytes per second, for messages of this size.
 
     Raises:
-        RecordError: too few messages on a link, or peers whose clocks cannot be set against each
-            other.
+        RecordError: there are too few messages on a link, or the clocks of peers cannot be
+            compared.
     """
     home, own = _homes(peers), _raw(peers)
     between: dict[Edge, list[float]] = {}
@@ -148,7 +149,7 @@ def _raw(peers: Sequence[Timings]) -> list[Message]:
 def _set(
     messages: Sequence[Message], home: Mapping[int, int], offset: Sequence[float]
 ) -> list[Message]:
-    """Return the messages on a common clock, ascending by send time."""
+    """Return the messages on a common clock, in order of sending."""
     moved = [
         replace(
             m, sent=m.sent - offset[home[m.sender]], arrived=m.arrived - offset[home[m.receiver]]
@@ -182,8 +183,8 @@ def _offsets(between: Mapping[Edge, Sequence[float]], number: int) -> list[float
 def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
     """Return the median over pairs of processes of bytes / (delays - round trip).
 
-    Of what was sent at once only the last arrival counts. Delays of both directions together need
-    no common clock.
+    Of the messages sent at once only the last arrival counts. The sum of the delays in both
+    directions needs no common clock.
     """
     home = _homes(peers)
     flight = {(home[i], home[j]): seconds for (i, j), seconds in round_trips(peers).items()}
@@ -206,15 +207,15 @@ def _bandwidth(messages: Sequence[Message], peers: Sequence[Timings]) -> float:
 def latencies(messages: Sequence[Message], bandwidth: float, differ: float) -> Latencies:
     """Return each link's latency such that the last arrival of each send is at its measured time.
 
-    Connections share an interface fairly, so all that is sent at once arrives together; the
-    simulator serves one message after the other. They agree on when the last has arrived, so that
-    is what the latencies are moved to.
+    Connections share an interface fairly, so messages sent at once arrive together, while the
+    simulator transmits one after the other. Both agree on the arrival of the last message, so
+    latencies are fitted to it.
 
     Args:
-        messages: on a common clock, ascending by the time they were sent.
-        bandwidth: of an interface.
-        differ: links whose latencies are farther from the median of all than this, in seconds, and
-            than a quarter of it, are not like the others.
+        messages: messages on a common clock, in order of sending.
+        bandwidth: bandwidth of an interface.
+        differ: a link differs from the others if its latency is farther from the median of all than
+            this, in seconds, and than a quarter of the median.
     """
     delays: dict[Edge, list[float]] = {}
     for m in messages:
@@ -266,7 +267,7 @@ def scatter(messages: Sequence[Message]) -> float:
 
 
 def _at_once(messages: Sequence[Message]) -> list[list[Message]]:
-    """Return the messages of one send: one frame to all its receivers."""
+    """Return the messages grouped by send: one frame to all its receivers."""
     groups: dict[tuple[int, float], list[Message]] = {}
     for message in messages:
         groups.setdefault((message.sender, message.sent), []).append(message)
@@ -274,7 +275,10 @@ def _at_once(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def round_trips(peers: Sequence[Timings]) -> dict[Edge, float]:
-    """Return (agent, agent) -> smallest round trip between their processes, by the lowest agents there."""
+    """Return (agent, agent) -> smallest round trip between their processes.
+
+    The lowest agent stands for its process.
+    """
     home, found = _homes(peers), dict[Edge, float]()
     for peer in peers:
         for other, seconds in peer.round_trips.items():

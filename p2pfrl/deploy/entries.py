@@ -1,4 +1,4 @@
-"""Entries of a journal, checked where they are read."""
+"""Entries of a journal, checked when they are read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Begin:
     """The agents of a process begin, at first or after a restart.
 
     Attributes:
-        incarnation: how many times it was started before.
-        agents: ids that live there.
-        time: nanoseconds of the process's clock, as everywhere here.
+        incarnation: how many times the process was started before.
+        agents: ids of its agents.
+        time: nanoseconds of the process's clock, as in all entries.
         wall: nanoseconds since 1970 by the machine's clock at `time`.
-        is_projected: whether rounds hold projections instead of parameters.
+        is_projected: whether rounds have projections instead of parameters.
     """
 
     incarnation: int
@@ -38,13 +38,13 @@ class Entry:
     Attributes:
         round: counted from 0.
         updates: (end, update): local updates since the previous entry.
-        is_active: False where it sat the round out.
+        is_active: False if it sat out the round.
         staleness: by sender.
-        bytes_sent: by this agent, since its process was started.
-        totals: of its process.
-        before: the shared vector before mixing, raw bytes; empty in a projection: zero.
-        shared: the shared vector after mixing; empty: all parameters. In a projection, what mixing
-            added.
+        bytes_sent: bytes sent by this agent since its process was started.
+        totals: totals of its process.
+        before: the shared vector before mixing, raw bytes; empty in a projection, for zero.
+        shared: the shared vector after mixing; empty for all parameters. In a projection, the
+            change by mixing.
         parameters: all parameters after mixing.
     """
 
@@ -91,7 +91,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The process ended in good order."""
+    """The process ended normally."""
 
     time: int
     totals: Traffic
@@ -104,7 +104,7 @@ def parse(found: object) -> Item:
     """Return the entry that a map describes.
 
     Raises:
-        ValueError, KeyError, TypeError: it describes none.
+        ValueError, KeyError, TypeError: the map is not an entry.
     """
     if not isinstance(found, dict) or not found:
         raise TypeError("expected a map")

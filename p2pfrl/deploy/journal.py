@@ -1,12 +1,12 @@
-"""The journal of one process: an append-only file, round by round, from which one record is made.
+"""Journal of one process: an append-only file of its rounds, from which the record is made.
 
     file     magic, then entries
     entry    u32 length, u32 crc32 of the map, u32 crc32 of these eight bytes, then a msgpack map
 
-Append-only: a process that is started again on its directory goes on in the same file. An end that
-was torn by a crash is read up to there, and cut off by the next start; damage before the end is
-refused. The parameters of every round are in it or, above 16,384 numbers, their projections
-(results/projection.py); the final parameters always in full.
+A process that is started again in its directory appends to the same file. If a crash left an
+incomplete entry at the end, the file is read up to it, and the next start cuts it off. Damage
+before the end is refused. The journal has the parameters of every round or, above 16,384 numbers,
+their projections (projection.py); the final parameters are always complete.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _LATEST = 20
 
 
 class Journal:
-    """Writes entries; the observer of the agents here, and the witness of a lone coordinator.
+    """Writer of entries: observer of a process's agents, and witness of a single coordinator.
 
     Attributes:
-        traffic: the process's totals; set before anything happens.
+        traffic: the process's totals; set before any event.
         rounds: agent -> rounds completed.
         returns: agent -> returns of its last 20 training episodes.
 
     Args:
-        path: of the file; appended to.
-        agents: ids that live here; those below 0 are coordinators.
+        path: the file, to which entries are appended.
+        agents: ids of the process's agents; those below 0 are coordinators.
         incarnation: how many times the process was started before.
-        seed: the run's; names the projection.
-        layout: of the parameters.
+        seed: seed of the run; identifies the projection.
+        layout: names and shapes of the parameters.
         model: agent -> all its parameters without padding.
         now: nanoseconds of the process's clock.
         every: rounds between checkpoints.
@@ -86,7 +86,7 @@ class Journal:
         self._file = _reopen(path)
 
     def begin(self) -> None:
-        """Note the moment at which the agents here begin; later calls do nothing."""
+        """Record the time at which the agents begin. Later calls do nothing."""
         if not self._has_begun:
             self._has_begun = True
             self._append(
@@ -100,7 +100,7 @@ class Journal:
             )
 
     def trained(self, agent: int, update: Update) -> None:
-        """A local update ended."""
+        """Record the end of a local update."""
         row = [
             update.env_steps,
             update.loss,
@@ -114,7 +114,7 @@ class Journal:
     def mixed(
         self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
     ) -> None:
-        """A round of `agent` ended; its answers to neighbors meanwhile count as part of it."""
+        """Record the end of a round of `agent`, with its answers to neighbors in the round."""
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
@@ -135,26 +135,29 @@ class Journal:
         )
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An answer to a neighbor moved the agent; it is written when the round ends."""
+        """Record that an answer to a neighbor moved the agent.
+
+        It is written when the round ends.
+        """
         move = after - before
         self._answers[agent] = self._answers[agent] + move if agent in self._answers else move
 
     def sat_out(self, agent: int, round: int) -> None:
-        """A round of `agent` ended without its taking part."""
+        """Record the end of a round in which `agent` took no part."""
         model = self._model(agent)
         row = model if self._projection is None else self._projection.parameters(model)
         self._write(agent, round, None, b"", b"", row.tobytes())
 
     def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
-        """Coordinator `by` sent its model."""
+        """Record that coordinator `by` sent its model."""
         self._append({"excused": round, "time": self._now(), "totals": self._totals(), "by": by})
 
     def applied(self, agent: int, tau: int, by: int = COORDINATOR) -> None:
-        """Coordinator `by` applied an update."""
+        """Record that coordinator `by` applied an update."""
         self._append({"applied": agent, "tau": tau, "time": self._now(), "by": by})
 
     def close(self) -> None:
-        """Write the final parameters, and close the file."""
+        """Write the final parameters and close the file."""
         if self._has_begun:
             for agent in self._agents:
                 if agent >= 0:
@@ -214,10 +217,10 @@ def framed(packed: bytes) -> bytes:
 
 
 class Reader:
-    """Reads a journal.
+    """Reader of a journal.
 
     Args:
-        path: of the file.
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -225,7 +228,9 @@ class Reader:
         self.end = len(MAGIC)
 
     def scan(self) -> Iterator[tuple[int, Item]]:
-        """Yield (position, entry) in order, up to a torn end; `end` is where whole data ends.
+        """Yield (position, entry) in order, up to an incomplete end.
+
+        `end` is the end of complete data.
 
         Raises:
             RecordError: it is not a journal, or is damaged before its end.
@@ -245,17 +250,17 @@ class Reader:
             raise RecordError(f"{self._path}: cannot be read: {error.strerror}") from error
 
     def at(self, position: int) -> Item:
-        """Return the entry at a position that `scan` gave."""
+        """Return the entry at a position from `scan`."""
         with self._path.open("rb") as file:
             file.seek(position)
             length, _ = _HEAD.unpack(file.read(_PREFIX)[: _HEAD.size])
             return self._parse(file.read(length), position)
 
     def _next(self, file: BinaryIO, size: int) -> bytes | None:
-        """Return the next entry, or None at the end, whole or torn.
+        """Return the next entry, or None at the end of the file, complete or incomplete.
 
         Raises:
-            RecordError: it is damaged, and was not the last one.
+            RecordError: the entry is damaged and is not the last one.
         """
         prefix = file.read(_PREFIX)
         if len(prefix) < _PREFIX:
@@ -297,7 +302,7 @@ def has_begun(path: Path) -> bool:
 
 
 def _is_blank(file: BinaryIO) -> bool:
-    """Return whether only zeros follow: blocks that a power cut left unwritten."""
+    """Return whether only zeros follow: blocks that were unwritten at a power cut."""
     while block := file.read(65_536):
         if any(block):
             return False
@@ -305,7 +310,7 @@ def _is_blank(file: BinaryIO) -> bool:
 
 
 def _reopen(path: Path) -> BinaryIO:
-    """Open a journal to append after its last whole entry."""
+    """Open a journal to append after its last complete entry."""
     if not path.exists():
         path.write_bytes(MAGIC)
     reader = Reader(path)
@@ -325,16 +330,16 @@ def vector(raw: bytes, dtype: str) -> Vector:
 
 
 class Notes:
-    """The witness of one of several coordinators: it writes entries under its own id."""
+    """Witness of one of several coordinators: it writes entries with the coordinator's id."""
 
     def __init__(self, journal: Journal, id: int) -> None:
         self._journal = journal
         self._id = id
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
-        """A model went out."""
+        """Record that the coordinator sent a model."""
         self._journal.excused(round, participants, self._id)
 
     def applied(self, agent: int, tau: int) -> None:
-        """An update was applied."""
+        """Record that the coordinator applied an update."""
         self._journal.applied(agent, tau, self._id)

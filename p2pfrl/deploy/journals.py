@@ -1,4 +1,4 @@
-"""The journals, summaries and scenario of all processes of one run, read and checked."""
+"""Journals, summaries and scenario of all processes of one run, read and checked."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SCENARIO = "scenario.toml"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The end of one round of one agent, and where its entry is.
+    """The end of one round of one agent, and the position of its entry.
 
     Attributes:
         time: nanoseconds since the process began for the first time.
-        start: when its process had begun last.
+        start: time of the process's last start.
     """
 
     agent: int
@@ -55,14 +55,14 @@ class Life:
     """A process from one start to its end.
 
     Attributes:
-        begin: its first item.
-        offset: add to a time of its clock to get nanoseconds since the process began for the first
-            time.
+        begin: its first entry.
+        offset: added to a time of its clock, gives nanoseconds since the process began for the
+            first time.
         steps: entries in the order of writing.
-        notes: of its coordinators, in the order of writing.
-        final: agent -> where its final parameters stand.
-        totals: the last ones known.
-        last: the latest time known, with the offset.
+        notes: entries of its coordinators, in the order of writing.
+        final: agent -> position of its final parameters.
+        totals: the last known totals.
+        last: the latest known time, including the offset.
     """
 
     begin: Begin
@@ -80,9 +80,9 @@ class Peer:
 
     Attributes:
         directory: its run directory.
-        reader: of its journal.
+        reader: reader of its journal.
         lives: at least one.
-        summary: of its last life; empty where that was killed.
+        summary: summary of its last life; empty if the process was killed.
     """
 
     directory: Path
@@ -92,16 +92,16 @@ class Peer:
 
     @property
     def agents(self) -> tuple[int, ...]:
-        """Ids of the agents that live there; coordinators are below 0."""
+        """Ids of the process's agents; coordinators are below 0."""
         return self.lives[-1].begin.agents
 
     @property
     def stopped_by(self) -> str:
-        """Why it ended; "died" where it left no summary."""
+        """Reason of its end; "died" without a summary."""
         return str(self.summary.get("stopped_by", "died"))
 
     def number(self, key: str) -> float:
-        """Return a number of its summary, 0 where it is unknown."""
+        """Return a number of its summary, 0 if unknown."""
         value = self.summary.get(key, 0)
         return value if isinstance(value, int | float) else 0
 
@@ -119,7 +119,7 @@ class Peer:
 
 
 def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
-    """Return the scenario that all directories share, and their peers by ascending agents.
+    """Return the scenario that all directories share, and their peers in order of agents.
 
     Raises:
         RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
@@ -149,10 +149,10 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
 
 
 def check_size(step: Step, entry: Entry, layout: Layout) -> None:
-    """Refuse an entry whose vectors do not have the layout's size.
+    """Raise an error if an entry's vectors do not have the layout's size.
 
     Raises:
-        RecordError: they are not.
+        RecordError: with the sizes.
     """
     expected = layout.size * np.dtype(layout.dtype).itemsize
     if len(entry.parameters) != expected:
@@ -206,7 +206,10 @@ def _read(folder: Path) -> Peer:
 
 
 def _life(begin: Begin, before: Sequence[Life]) -> Life:
-    """Return a new life; a later one begins by the machine's clock, but after the one before."""
+    """Return a new life.
+
+    After a restart it begins at the machine's time, but after the life before.
+    """
     start = 0 if not before else max(before[-1].last, begin.wall - before[0].begin.wall)
     return Life(begin, start - begin.time, last=start)
 

@@ -1,4 +1,4 @@
-"""A deployment on this machine: a scenario's agents as processes over TCP on loopback."""
+"""Deployment on this machine: a scenario's agents as processes over TCP on loopback."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _PATIENCE = 10.0
 
 
 def run_processes(scenario: Scenario, directory: Path, jobs: int, *, quiet: bool) -> Record:
-    """Run a scenario as processes on loopback, collect their records, and return the run's.
+    """Run a scenario as processes on loopback, collect their records, and return the record.
 
     Args:
-        scenario: what to run; its stop conditions are rounds and, as real time, virtual_time.
+        scenario: the scenario; its stop conditions are rounds and, as real time, virtual_time.
         directory: the run directory.
-        jobs: processes with agents, and with the edges of a tree; the coordinator is one more.
-        quiet: show no progress.
+        jobs: number of processes with agents, and with the edges of a tree; the coordinator has
+            another.
+        quiet: whether to show no progress.
 
     Raises:
         P2PFRLError: a process failed.
@@ -75,7 +76,7 @@ def _start(
 
 
 def _rendezvous(output: IO[str]) -> str:
-    """Return where the lead listens: its first line."""
+    """Return where the lead listens, from its first line of output."""
     line = output.readline()
     try:
         said = json.loads(line)

@@ -52,13 +52,13 @@ class Place:
     """The place of a process in the deployment.
 
     Attributes:
-        agents: ids it wants; none: any `count` agents.
-        count: number of agents, where `agents` is empty.
-        bind: where it listens for frames; port 0: a free one.
-        lead: whether it hands out the ids; it listens for the others at `rendezvous`.
-        rendezvous: where the lead listens; None with an explicit fleet, or to be discovered.
-        discover: the lead announces itself by multicast DNS, the others ask for it.
-        fleet: who lives where; None: ask the lead.
+        agents: ids that it wants; none for any `count` agents.
+        count: number of agents if `agents` is empty.
+        bind: address on which it listens for frames; port 0 takes a free port.
+        lead: whether it assigns the ids; it listens for the others at `rendezvous`.
+        rendezvous: where the lead listens; None with an explicit fleet, or to discover it.
+        discover: whether the lead announces itself by multicast DNS and the others search for it.
+        fleet: the table of processes; None to ask the lead.
     """
 
     agents: tuple[int, ...]
@@ -83,16 +83,16 @@ def deploy(
     """Run one process to its end; return its summary.
 
     Args:
-        scenario: the same in every process.
-        place: where this one stands.
-        out: its run directory; one that holds checkpoints of this scenario is resumed.
-        security: of the links.
-        timing: of the links.
-        quiet: say nothing.
-        announce: the lead is told where it listens for the others.
+        scenario: the scenario, the same in every process.
+        place: the place of this process.
+        out: its run directory. If it has checkpoints of this scenario, the run is resumed.
+        security: security of the links.
+        timing: timing of the links.
+        quiet: whether to print nothing.
+        announce: called in the lead with the address on which it listens for the others.
 
     Raises:
-        P2PFRLError: not everyone was there in time, or something was refused.
+        P2PFRLError: some processes did not connect in time, or something was refused.
     """
     refuse_faults(scenario.faults)
     out.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ async def _find(
     log: RunLog,
     announce: Callable[[Address], None],
 ) -> tuple[Fleet, tuple[int, ...]]:
-    """Return the table of processes and the agents that live here."""
+    """Return the table of processes and the agents of this process."""
     if place.fleet is not None:
         return place.fleet, place.agents
     if place.lead:
@@ -299,7 +299,7 @@ async def _find(
 async def _watch(
     journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, log: RunLog
 ) -> None:
-    """Print one line about this process now and then."""
+    """Print one line about this process from time to time."""
     while True:
         await asyncio.sleep(5.0)
         done = min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0)

@@ -1,4 +1,4 @@
-"""A seeded random projection that keeps distances, for parameters too large to log in full."""
+"""Seeded random projections that keep distances, for parameters too large to log in full."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from p2pfrl.core.rng import Purpose, generator
 
 DIMENSION = 1024
 LARGE = 16_384
-"""Parameters of more numbers than this are logged as projections."""
+"""Number of parameters above which they are logged as projections."""
 _NONZEROS = 4
 _WIDTH = DIMENSION // _NONZEROS
 _BLOCK = 65_536
 
 
 def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
-    """Return P x: `(d,)` -> `(1024,)`, with E ||P x||^2 = ||x||^2 and standard deviation at most sqrt(2/1024) ||x||^2.
+    """Return P x: `(d,)` -> `(1024,)`, with E ||P x||^2 = ||x||^2.
 
-    P has 4 entries of +-1/2 per column, one in every quarter of the rows, drawn from (seed,
-    "projection", name, block of 65,536 columns) and made anew for each block. Linear, so that P x -
-    P y = P (x - y) up to rounding.
+    The standard deviation of ||P x||^2 is at most sqrt(2/1024) ||x||^2. P has 4 entries of +-1/2
+    per column, one in every quarter of the rows. They are drawn from (seed, "projection", name,
+    block of 65,536 columns) anew for each block. P is linear, so P x - P y = P (x - y) up to
+    rounding.
 
     Reference: Kane, Nelson, "Sparser Johnson-Lindenstrauss transforms", Journal of the ACM 61(1),
     2014, arXiv 1012.1577, the block construction.
@@ -41,11 +42,11 @@ def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
 
 
 class Projection:
-    """Projects each part of the parameters separately, so that distances per part are known too.
+    """Projects each part of the parameters separately, so distances per part are known too.
 
     Args:
-        seed: the run's.
-        layout: of the parameters.
+        seed: seed of the run.
+        layout: names and shapes of the parameters.
     """
 
     def __init__(self, seed: int, layout: Layout) -> None:

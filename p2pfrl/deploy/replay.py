@@ -20,12 +20,12 @@ from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.recorder import Recorder, Row
 
 _Event = tuple[int, int, int, Callable[[], object]]
-"""Time, agent, rank among simultaneous ones of the agent, and what applies it."""
+"""Time, agent, rank among simultaneous events of the agent, and the function that applies it."""
 _OUT = ("interrupt", "died")
 
 
 class Logged:
-    """A judge that returns the logged parameters.
+    """Judge that returns the logged parameters.
 
     Args:
         rows: `(n, stride)`, the start parameters or their projections.
@@ -44,7 +44,7 @@ class Logged:
         return row
 
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
-        """Return None: observations are not logged."""
+        """Return None, because observations are not logged."""
         return None
 
 
@@ -66,7 +66,7 @@ class _Counted:
         self.traffic.add(before, -1)
 
     def end(self, lives: Sequence[Life]) -> None:
-        """Add the last totals of all processes: the last row follows."""
+        """Add the last totals of all processes, before the last row."""
         for life in lives:
             self.count(life, life.totals)
         self._is_over = True
@@ -92,13 +92,13 @@ class Replay:
     """Replays journals into a recorder.
 
     Attributes:
-        recorder: sees it all.
+        recorder: receives all events.
         now: nanoseconds since the processes began.
 
     Args:
-        assembly: of the scenario.
-        peers: all of them.
-        projection: where rounds hold projections.
+        assembly: assembly of the scenario.
+        peers: all processes.
+        projection: projection of the rounds, if they are projected.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Replay:
         self.recorder.finish()
 
     def _by_round(self) -> None:
-        """Replay round by round; an agent that skips a round is not waited for."""
+        """Replay round by round. An agent that skips a round is not waited for."""
         recorder = self.recorder
         rounds: dict[int, dict[int, list[Step]]] = defaultdict(lambda: defaultdict(list))
         for step in self._steps:
@@ -262,7 +262,7 @@ class Replay:
         return found
 
     def _tick(self) -> int:
-        """Return the nanoseconds that a round took on average."""
+        """Return the mean nanoseconds of a round."""
         spent = sum(
             life.last - life.begin.time - life.offset
             for peer in self._peers
@@ -293,5 +293,5 @@ def _nothing() -> None:
 
 
 def _go_on(row: Row) -> bool:
-    """Return False: a replay never stops early."""
+    """Return False, because a replay never stops early."""
     return False

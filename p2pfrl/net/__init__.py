@@ -1,1 +1,1 @@
-"""The LAN runtime: processes that run agents and talk over TCP."""
+"""LAN runtime: processes that run agents and communicate over TCP."""

@@ -34,7 +34,7 @@ class Admission(Generic[T]):
         return iter(list(self._waiting))
 
     def __len__(self) -> int:
-        """Return how many connections wait."""
+        """Return the number of waiting connections."""
         return len(self._waiting)
 
     def admit(self, one: T, host: str, expected: int) -> None:

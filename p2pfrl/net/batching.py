@@ -12,15 +12,15 @@ _LEAST = 1 / 16
 class Batches:
     """Collects the updates that agents start and computes them together in one thread.
 
-    The first update of a batch waits for the agents that do not train yet, at most as long as the
-    last batch took: so nobody loses more by the company than it would by coming just after a batch
-    without it had begun. Waiting for those who do not come (they wait for a peer that is down, or
-    take no part) is halved every time, down to a sixteenth, and doubled again when someone comes.
+    The first update of a batch waits for agents that are not training yet, at most as long as the
+    last batch took. So no update ends later than it would by just missing a batch that started
+    without it. If the others do not come (they wait for a peer that is down, or take no part), the
+    waiting time is halved, down to a sixteenth; it doubles when one comes.
 
     Args:
-        loop: of the process.
+        loop: event loop of the process.
         compute: computes the updates of a batch of agents; called in the thread.
-        ended: called with every agent of a batch, in ascending order, once it has been computed.
+        ended: called with every agent of a batch, in order, after the batch is computed.
         present: returns how many agents may still train.
     """
 
@@ -50,7 +50,7 @@ class Batches:
         self.look()
 
     def look(self) -> None:
-        """Start computing if all agents have asked; otherwise wait briefly for the others."""
+        """Start computing if all agents have asked; else wait briefly for the others."""
         if self._is_computing or not self._queued:
             return
         if len(self._queued) >= self._present():

@@ -1,11 +1,11 @@
-"""A private certificate authority for one group of peers (EC P-256, PEM, no passphrase).
+"""Private certificate authority for one group of peers (EC P-256, PEM, no passphrase).
 
-    authority   ca.crt, ca.key             ca.crt goes to every machine, ca.key stays where it was
-    made peer        agent-3.crt, agent-3.key   both go to the machine of agent 3
+    authority    ca.crt, ca.key             ca.crt goes to every machine, ca.key stays
+    peer         agent-3.crt, agent-3.key   both go to the machine of agent 3
 
-Certificates are valid from the day before they were made, so that clocks which differ by less do
-not matter. The authority has no name constraints: peers trust it for agents' names alone, and hosts
-may have any name or address. It is not to be added to what a browser or an operating system trusts.
+Certificates are valid from the day before they were made, so clocks may differ by up to a day. The
+authority has no name constraints: peers trust it for agents' names alone, and hosts may have any
+name or address. Do not add it to the trusted authorities of a browser or an operating system.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from p2pfrl.net.tls import DOMAIN, CertificateError, name_of
 
 AUTHORITY_YEARS = 10
 MAX_AGENTS = 1000
-"""Agents in one certificate: OpenSSL takes chains of at most 100 KB."""
+"""Maximum number of agents in one certificate. OpenSSL accepts chains of at most 100 KB."""
 
 _MARGIN = timedelta(days=1)
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
@@ -42,9 +42,9 @@ class Paths:
 
     Attributes:
         authority: the authority's certificate.
-        certificate: the certificate that was made; for `init` the authority's.
+        certificate: the new certificate; for `init` the authority's.
         key: its private key, readable by the owner alone.
-        said: what to tell the user.
+        said: message for the user.
     """
 
     authority: Path
@@ -57,8 +57,8 @@ def init(directory: Path, *, now: datetime | None = None) -> Paths:
     """Create an authority.
 
     Args:
-        directory: where its files go; made if there is none.
-        now: when it is made; None: the time of the system.
+        directory: folder for its files; created if it does not exist.
+        now: its time of creation; None for the system's time.
 
     Raises:
         CertificateError: there is one already, or the files cannot be written.
@@ -105,16 +105,15 @@ def issue(
     """Create a key and a certificate for the process of `agents`, signed by the authority.
 
     Args:
-        directory: of the authority; the files go there too.
-        agents: ids of the agents that live in the process; -1 is the coordinator, -2, -3, ... are
-            edges.
-        hosts: further names and IP addresses, for tools that look at them; p2pfrl does not.
-        days: how long it is valid; not beyond the authority itself.
-        now: when it is made; None: the time of the system.
+        directory: folder of the authority; the new files are written there.
+        agents: ids of the agents of the process; -1 is the coordinator, -2, -3, ... are edges.
+        hosts: additional names and IP addresses for other tools; p2pfrl does not use them.
+        days: validity in days, at most that of the authority.
+        now: its time of creation; None for the system's time.
 
     Raises:
-        CertificateError: the authority is missing or damaged, an argument cannot be, files exist
-            already or cannot be written.
+        CertificateError: the authority is missing or damaged, an argument is invalid, or files
+            exist already or cannot be written.
     """
     ids = _agents(agents)
     names = [x509.DNSName(name_of(agent)) for agent in ids] + [_host(host) for host in hosts]
@@ -284,7 +283,7 @@ def _refuse_existing(certificate: Path, key: Path, fix: str) -> None:
 def _write_pair(
     secret: Path, key: ec.EllipticCurvePrivateKey, path: Path, certificate: x509.Certificate
 ) -> None:
-    """Write the key, then the certificate: a certificate never exists without its key."""
+    """Write the key, then the certificate, so that a certificate never exists without its key."""
     packed = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -293,7 +292,7 @@ def _write_pair(
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file atomically; with mode 0o600 no other user can read it at any moment."""
+    """Write a file atomically. With mode 0o600 no other user can read it at any time."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, content, mode=mode)

@@ -1,8 +1,8 @@
-"""Checkpoints of a process: one file per agent, written so that a crash at any moment leaves a good one.
+"""Checkpoints of a process: one file per agent. After a crash at any time a valid one exists.
 
-A checkpoint is a safetensors file: parameters, every state array, and in its metadata the round,
-the update counter and the scenario's hash and a checksum of everything. It is written beside its
-place, synced, and renamed; the one before it is kept. Nothing is unpickled.
+A checkpoint is a safetensors file with the parameters and every state array. Its metadata has the
+round, the update counter, the scenario's hash and a checksum. It is written to a temporary file,
+synced and renamed, and the previous checkpoint is kept. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Checkpoints:
     """The checkpoints of one process.
 
     Attributes:
-        problems: why checkpoints were refused where an older one was good.
-        memories: agent -> what it remembered beside what it learns with, as restored.
+        problems: reasons why checkpoints were refused and an older one was used.
+        memories: agent -> its restored state outside the trainer.
 
     Args:
-        directory: where they are.
-        scenario: hash of the scenario; checkpoints of another are refused.
+        directory: folder of the checkpoints.
+        scenario: hash of the scenario; checkpoints of another scenario are refused.
     """
 
     def __init__(self, directory: Path, scenario: str) -> None:
@@ -60,7 +60,7 @@ class Checkpoints:
         self._scenario = scenario
 
     def incarnation(self) -> int:
-        """Return how many times a process was started on this directory before, and count this start.
+        """Return how often a process was started in this directory before, and count this start.
 
         Raises:
             RecordError: the directory belongs to another scenario.
@@ -74,7 +74,7 @@ class Checkpoints:
         return count
 
     def starts(self) -> int:
-        """Return how many times a process was started on this directory before.
+        """Return how many times a process was started in this directory before.
 
         Raises:
             RecordError: the directory belongs to another scenario.
@@ -95,12 +95,12 @@ class Checkpoints:
         return count
 
     def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:
-        """Save this process's port, agents and table of processes: the lead sends them only once."""
+        """Save this process's port, agents and table of processes: the lead sends them once."""
         table = {"port": port, "agents": list(agents), "fleet": fleet.rows()}
         write_file(self._directory / "fleet.json", json.dumps(table).encode())
 
     def whereabouts(self) -> tuple[int, tuple[int, ...], Fleet] | None:
-        """Return (port, agents, fleet) as an earlier start kept them, or None.
+        """Return (port, agents, fleet) that an earlier start saved, or None.
 
         Raises:
             RecordError: the file is damaged.
@@ -118,13 +118,13 @@ class Checkpoints:
         """Save an agent at the end of `round`.
 
         Args:
-            agent: whose.
-            round: that ended.
-            trainer: has what it learns with.
-            memory: what it remembers beside that.
+            agent: id of the agent.
+            round: the round that ended.
+            trainer: has the learner's state.
+            memory: the agent's other state.
 
         Raises:
-            RecordError: it cannot be written; what was saved before is intact.
+            RecordError: it cannot be written; the previous checkpoint is intact.
         """
         own = trainer.snapshot(agent)
         tensors = _tensors(own)
@@ -142,13 +142,13 @@ class Checkpoints:
         write_file(path, data, keep=path.with_suffix(".previous"))
 
     def restore(self, agent: int, trainer: Trainer) -> int:
-        """Put an agent back to its last good checkpoint; return the round to go on with, 0 where there is none.
+        """Restore an agent from its last valid checkpoint; return the next round, 0 without one.
 
-        A damaged file is set aside as `.damaged`, so that it never takes the place of a good one;
-        `problems` says why.
+        A damaged file is renamed to `.damaged`, so that it never replaces a valid one; `problems`
+        has the reason.
 
         Raises:
-            RecordError: there are checkpoints, and none is good.
+            RecordError: there are checkpoints, and none is valid.
         """
         path = self._path(agent)
         problems: list[str] = []
@@ -224,8 +224,7 @@ class Checkpoints:
 
 def _tensors(snapshot: Snapshot) -> dict[str, NDArray[np.generic]]:
     state = {_STATE + name: np.ascontiguousarray(value) for name, value in snapshot.state.items()}
-    # ascontiguousarray makes a single number a vector of one; the file keeps the shape that the
-    # trainer has.
+    # ascontiguousarray makes a vector of a single number. The file must have the trainer's shape.
     return {_PARAMETERS: snapshot.parameters} | {
         name: value.reshape(np.shape(snapshot.state[name.removeprefix(_STATE)]))
         for name, value in state.items()

@@ -1,4 +1,4 @@
-"""The wall clock, with the same interface as the virtual clock."""
+"""Wall clock with the interface of the virtual clock."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from p2pfrl.core.units import SECOND
 
 
 class WallClock:
-    """Monotonic nanoseconds since creation; changes of the system time have no effect.
+    """Monotonic nanoseconds since creation. Changes of the system time have no effect.
 
     Args:
-        loop: runs what is posted.
+        loop: event loop that runs posted callbacks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -31,7 +31,7 @@ class WallClock:
         self._loop.call_later(max(0, when - self.now) / SECOND, self._fire, when, callback, *args)
 
     def _fire(self, when: int, callback: Callable[..., object], *args: Any) -> None:
-        """Call back, or wait again: the timers of an event loop are coarse and may fire early."""
+        """Call back, or wait again: timers of an event loop are coarse and may fire early."""
         if self.now < when:
             self._loop.call_later(1e-3, self._fire, when, callback, *args)
         else:

@@ -1,4 +1,4 @@
-"""Outgoing connections that are made again whenever they are lost."""
+"""Outgoing connections, made again whenever they are lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from p2pfrl.net.tcp import Link
 
 BACKOFF = (0.05, 0.4)
 CONNECT = 0.5
-"""Seconds for a TCP connection: the kernel would repeat its request after 1 s and 3 s only, and a
-link that works again is to be found within a second. With the longest pause between two attempts
-that is 0.9 s."""
+"""Timeout in seconds for a TCP connection.
+
+The kernel repeats its request only after 1 s and 3 s. A link that works again must be found within
+a second; with the longest pause between two attempts this takes 0.9 s."""
 
 
 async def keep_dialing(
@@ -31,17 +32,17 @@ async def keep_dialing(
 ) -> None:
     """Connect to a process and reconnect whenever the connection is lost, with jittered backoff.
 
-    A connection on which nothing comes for `patience` has lost packets, if it is not lost itself.
-    The kernel repeats them after 0.2, 0.6, 1.4, 3.0 s and so on (V. Paxson et al., RFC 6298, 2011):
-    where the cable was out for 1.5 s, nothing would pass for as long again. So one more is made
-    beside it, and takes over as soon as it has joined.
+    If nothing arrives for `patience`, packets or the connection are lost. The kernel repeats
+    packets after 0.2, 0.6, 1.4, 3.0 s and so on (V. Paxson et al., RFC 6298, 2011), so after an
+    outage of 1.5 s nothing would arrive for another 1.5 s. Therefore a second connection is made,
+    which replaces the first as soon as it has joined.
 
     Args:
-        address: where it listens.
+        address: where the process listens.
         link: makes the protocol of a connection.
         client: TLS context; None for plain TCP.
         timeout: seconds for the TLS handshake.
-        patience: seconds of silence after which one more connection is tried.
+        patience: seconds of silence after which a second connection is tried.
         failed: called with the reason whenever there is no connection.
     """
     backoff = BACKOFF[0]
@@ -76,7 +77,7 @@ async def _while_good(links: list[Link], patience: float) -> list[Link]:
 
 
 def _jitter() -> float:
-    """Return a number in [1/2, 1] from the operating system: processes must not share it."""
+    """Return a random number in [1/2, 1] from the operating system, different in every process."""
     return 0.5 + 0.5 * int.from_bytes(os.urandom(4)) / 2**32
 
 

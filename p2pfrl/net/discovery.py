@@ -1,8 +1,9 @@
 """Discovery of the lead on the local network by multicast DNS.
 
-S. Cheshire, M. Krochmal, RFC 6762 and RFC 6763, 2013. The service is `_p2pfrl._tcp.local.`; its
-text holds the name of the run and the hash of the scenario. Anybody on the network can say anything
-here: what is found is an address to try, and who answers there has to prove himself as everywhere.
+S. Cheshire, M. Krochmal, RFC 6762 and RFC 6763, 2013. The service is `_p2pfrl._tcp.local.`. Its
+text has the name of the run and the hash of the scenario. Anyone on the network can announce a
+lead, so the result is only an address to try: the process there must authenticate itself as in
+every connection.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 SERVICE = "_p2pfrl._tcp.local."
 SETTLE = 1.5
-"""Seconds to wait for a second lead after the first; leads answer within 0.12 s, or 1 s if asked twice."""
+"""Seconds to wait for a second lead after the first.
+
+Leads answer within 0.12 s, or within 1 s if asked twice."""
 
 _ANSWER = 1000
 _HEARD = 32
@@ -37,7 +40,7 @@ class Lead:
     """A lead that answered.
 
     Attributes:
-        address: where it says it listens.
+        address: where it listens, as announced.
         run: name of its run.
         scenario: hash of its scenario.
     """
@@ -57,7 +60,7 @@ async def announcing(own: Identity, address: Address) -> AsyncIterator[None]:
     """Announce on the network of `address` that the lead listens there, until the context ends.
 
     Raises:
-        P2PFRLError: the package is missing, or `address` is not one that others can call.
+        P2PFRLError: the package is missing, or others cannot reach `address`.
     """
     net, host = _network(address[0])
     from zeroconf.asyncio import AsyncServiceInfo
@@ -80,16 +83,16 @@ async def announcing(own: Identity, address: Address) -> AsyncIterator[None]:
 
 
 async def discover(own: Identity, host: str, *, deadline: float) -> Address:
-    """Return where the lead of this scenario listens.
+    """Return the address of the lead of this scenario.
 
     Args:
-        own: what this process says of itself.
-        host: one of our addresses: the network to ask on.
+        own: identity of this process.
+        host: one of our addresses, on the network to search.
         deadline: seconds to wait for a first answer.
 
     Raises:
-        P2PFRLError: the package is missing; nobody answered in time, or only leads of other
-            scenarios did, which are named; or there are two, which are named.
+        P2PFRLError: the package is missing; no lead of this scenario answered in time; or two did.
+            The message names the leads that answered.
     """
     net, host = _network(host)
     from zeroconf.asyncio import AsyncServiceBrowser
@@ -139,7 +142,7 @@ async def discover(own: Identity, host: str, *, deadline: float) -> Address:
 async def _ask(
     net: AsyncZeroconf, name: str, heard: dict[str, Lead], changed: asyncio.Event
 ) -> None:
-    """Note a service whose record is that of a lead."""
+    """Add a service to `heard` if its record is that of a lead."""
     about = await net.async_get_service_info(SERVICE, name, _ANSWER)
     if about is None or not about.port:
         return
@@ -162,8 +165,8 @@ def _network(host: str) -> tuple[AsyncZeroconf, str]:
     """Return a multicast DNS client on one interface, and the interface's numeric address.
 
     Raises:
-        P2PFRLError: the package is missing, `host` is not one address of IPv4, or its interface has
-            no multicast.
+        P2PFRLError: the package is missing, `host` is not one IPv4 address, or its interface has no
+            multicast.
     """
     try:
         from zeroconf import IPVersion

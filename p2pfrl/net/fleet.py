@@ -1,4 +1,4 @@
-"""The table of processes: their addresses and agents, shared by all peers of a run."""
+"""Table of processes: their addresses and agents, shared by all peers of a run."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Fleet:
-    """Agents by process.
+    """Processes and their agents.
 
     Attributes:
-        processes: address -> ids that live there, ascending; -1 is the coordinator, and -2, -3, ...
-            are the edges.
+        processes: address -> ids of its agents, sorted; -1 is the coordinator, and -2, -3, ... are
+            the edges.
     """
 
     processes: Mapping[Address, tuple[int, ...]]
 
     def address(self, agent: int) -> Address:
-        """Return where `agent` lives."""
+        """Return the address of the process of `agent`."""
         return next(address for address, agents in self.processes.items() if agent in agents)
 
     def missing(self, everyone: Iterable[int]) -> list[int]:
-        """Return the ids of a run that no process has taken yet."""
+        """Return the ids of a run that no process has yet."""
         there = {agent for members in self.processes.values() for agent in members}
         return [agent for agent in everyone if agent not in there]
 
@@ -47,7 +47,7 @@ class Fleet:
 
     @classmethod
     def of(cls, rows: object) -> Fleet:
-        """Return the fleet that `rows` describe.
+        """Return the fleet with these `rows`.
 
         Raises:
             P2PFRLError: it is not a table.
@@ -67,10 +67,12 @@ class Fleet:
 
     @classmethod
     def parse(cls, text: str) -> Fleet:
-        """Return the fleet of "0-3+edge0=10.0.0.1:7000,4-7+edge1=10.0.0.2:7000,coordinator=10.0.0.3:7000".
+        """Return the fleet of a text.
+
+        For example "0-3+edge0=10.0.0.1:7000,4-7+edge1=10.0.0.2:7000,coordinator=10.0.0.3:7000".
 
         Raises:
-            P2PFRLError: it cannot be read; the message says where.
+            P2PFRLError: it cannot be read; the message has the place.
         """
         table: dict[Address, tuple[int, ...]] = {}
         for entry in text.split(","):
@@ -91,10 +93,10 @@ class Fleet:
 
 
 def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int, ...]]:
-    """Check that no agent lives in two processes; return `table` unchanged.
+    """Return `table` if no agent is in two processes.
 
     Raises:
-        P2PFRLError: an agent lives twice.
+        P2PFRLError: an agent is in two.
     """
     homes: dict[int, Address] = {}
     for address, agents in table.items():
@@ -109,7 +111,7 @@ def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int,
 
 
 def parse_agents(text: str) -> tuple[int, ...]:
-    """Return the ids of "0-3", "1+5", "coordinator", "edge0" or "edge0-2", ascending.
+    """Return the ids of "0-3", "1+5", "coordinator", "edge0" or "edge0-2", sorted.
 
     >>> parse_agents("0-2+7"), parse_agents("coordinator"), parse_agents("3+edge0-1")
     ((0, 1, 2, 7), (-1,), (-3, -2, 3))
@@ -142,7 +144,7 @@ def parse_address(text: str) -> Address:
 
 
 def show_agents(agents: Iterable[int]) -> str:
-    """Return ids as `parse_agents` reads them.
+    """Return ids as text that `parse_agents` reads.
 
     >>> show_agents([0, 1, 2, 7]), show_agents([-4, -3, -1, 5])
     ('0-2+7', 'coordinator+edge1-2+5')
@@ -155,7 +157,7 @@ def show_agents(agents: Iterable[int]) -> str:
 
 
 def runs_of(numbers: Iterable[int]) -> list[str]:
-    """Return ascending numbers as runs such as "3" or "5-7", each as long as possible."""
+    """Return sorted numbers as ranges such as "3" or "5-7", each as long as possible."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -168,10 +170,10 @@ def runs_of(numbers: Iterable[int]) -> list[str]:
 def assign(
     wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the ids for a process that asked for `wanted`, or for any `count` agents.
+    """Return the ids for a process that asks for `wanted`, or for any `count` agents.
 
     Raises:
-        P2PFRLError: they are taken, out of range, or there are not enough left.
+        P2PFRLError: they are taken or out of range, or too few are left.
     """
     used = set(taken)
     if wanted:

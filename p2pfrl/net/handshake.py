@@ -1,9 +1,9 @@
-"""The greeting of one connection, as a state machine without I/O.
+"""Greeting of one connection, as a state machine without I/O.
 
-Both say hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then prove that
-they know the shared secret by an HMAC over both nonces, then say joined: only who has heard
-"joined" has joined. Where no secret is set the proof shows only that both are alive now. The
-records of the stream are in greeting.py.
+Both sides send a hello (versions, run, scenario hash, layout, agents, incarnation, nonce), then
+prove that they know the shared secret by an HMAC over both nonces, then send joined. A side has
+joined when it has received "joined". Without a secret the proof shows only that the other side is
+alive now. records.py defines the records of the stream.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2pfrl.net.records import Identity, control, differences, parse_hello
 
 
 class UnwelcomeError(WireError):
-    """The other side is refused and told why: `detail` has no reason in front."""
+    """The other side is refused and informed of the reason. `detail` does not repeat the reason."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -32,11 +32,11 @@ class Handshake:
         peer: the identity of the other side, once its hello has been accepted.
 
     Args:
-        own: what this process says of itself.
+        own: identity of this process.
         secret: shared secret; empty for none.
         dialer: whether this side opened the connection.
-        allowed: agent ids that the other side may claim by its certificate; None: any.
-        check: looks at the other side's hello; returns (reason, detail) to refuse it, or None.
+        allowed: agent ids in the other side's certificate; None for any.
+        check: checks the other side's hello; returns (reason, detail) to refuse it, or None.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Handshake:
 
         Args:
             say: a key of `STEPS`.
-            body: what else the record holds.
+            body: the other values of the record.
 
         Raises:
             UnwelcomeError: the other side may not join.
-            WireError: this is no greeting, or not in its order.
+            WireError: it is not a step of a greeting, or out of order.
         """
         return STEPS[say](self, body)
 

@@ -17,7 +17,7 @@ from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import was_reported
 
 HANDSHAKE = 5.0
-"""Seconds for the TLS handshake of a connection that others made."""
+"""Timeout in seconds for the TLS handshake of an incoming connection."""
 
 _BACKLOG = 128
 _BROKEN_OFF = (
@@ -25,23 +25,22 @@ _BROKEN_OFF = (
     "issue all certificates from one directory"
 )
 _PAUSE = 0.1
-"""Seconds until the next attempt where the system has no descriptor left for one more connection."""
+"""Seconds until the next attempt if the system has no free descriptor for a connection."""
 
 Refused = Callable[[str, str, tuple[int, ...], str], None]
 
 
 def _nothing(reason: str, detail: str, agents: tuple[int, ...], where: str) -> None:
-    """Ignore a refusal: no one counts them yet."""
+    """Ignore a refusal, because nothing counts refusals yet."""
 
 
 @dataclass(eq=False)
 class Listener:
-    """A listening socket; whoever sets `accept` creates the protocol of each connection.
+    """A listening socket whose `accept` creates the protocol of each connection.
 
     Attributes:
-        accept: makes the protocol of a connection; connections are closed while it is None.
-        refused: receives (reason, detail, no agents, where) of connections that never sent a
-            greeting.
+        accept: makes the protocol of a connection. While it is None, connections are closed.
+        refused: receives (reason, detail, no agents, where) of connections without a greeting.
         expected: number of processes that will connect, possibly all at once and from one host.
         server: the socket, to be closed.
     """
@@ -52,7 +51,7 @@ class Listener:
     server: asyncio.Server | TlsListener = field(init=False)
 
     def welcome(self, accept: Callable[[], Link], refused: Refused, expected: int) -> None:
-        """Hand connections to `accept` from now on."""
+        """Pass connections to `accept` from now on."""
         self.accept, self.refused, self.expected = accept, refused, expected
 
     def __call__(self) -> asyncio.BaseProtocol:
@@ -61,7 +60,7 @@ class Listener:
 
 
 class _Busy(asyncio.Protocol):
-    """Closes a connection that arrives before the process is ready; the other side tries again."""
+    """Closes a connection that arrives before the process is ready. The other side tries again."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).abort()
@@ -74,8 +73,8 @@ class TlsListener:
     silent connection costs a descriptor and is not counted. Here the limits of `Admission` hold.
 
     Args:
-        sock: listening.
-        context: of TLS.
+        sock: listening socket.
+        context: TLS context.
         listener: makes the protocols.
     """
 
@@ -88,7 +87,7 @@ class TlsListener:
         self._accepting = self._loop.create_task(self._accept())
 
     def __len__(self) -> int:
-        """Return how many connections are in their TLS handshake."""
+        """Return the number of connections in their TLS handshake."""
         return len(self._waiting)
 
     @property
@@ -97,7 +96,7 @@ class TlsListener:
         return (self._sock,)
 
     def close(self) -> None:
-        """Stop listening; connections that have finished their handshake stay open."""
+        """Stop listening. Connections that have finished their handshake stay open."""
         self._accepting.cancel()
         for task in self._waiting:
             task.cancel()
@@ -142,7 +141,7 @@ class TlsListener:
 
 
 async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[Listener, Address]:
-    """Listen on `address`; return the listener and the address it got (port 0 asks for a free one).
+    """Listen on `address`; return the listener and its actual address. Port 0 takes a free port.
 
     Raises:
         P2PFRLError: the port is in use, or the host is not ours.

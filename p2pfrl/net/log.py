@@ -1,4 +1,4 @@
-"""The log of a process: lines for people on stderr, and JSON lines in a file."""
+"""Log of a process: text lines on stderr, and JSON lines in a file."""
 
 from __future__ import annotations
 
@@ -40,20 +40,22 @@ class RunLog:
 
 
 _LINES = 8
-"""Events of one kind and sender that are all noted; then every power of two is, or a flood would fill the disk."""
+"""Number of events of one kind and sender that are all logged.
+
+After them only the powers of two are, because a flood of events would fill the disk."""
 
 
 class Throttle:
-    """Counts events by kind and sender, and says which of many equal events deserve a log line.
+    """Counts events by kind and sender, and selects those of many equal events that are logged.
 
     Attributes:
-        counts: (kind, agents of the sender) -> how often.
+        counts: (kind, agents of the sender) -> number of events.
     """
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, tuple[int, ...]], int] = {}
 
     def __call__(self, what: str, agents: tuple[int, ...]) -> int:
-        """Return how often the event has occurred, or 0 where it needs no line."""
+        """Return how often the event has occurred, or 0 if it is not logged."""
         count = self.counts[what, agents] = self.counts.get((what, agents), 0) + 1
         return count if count <= _LINES or count & (count - 1) == 0 else 0

@@ -1,4 +1,4 @@
-"""The links of one process to the processes of its neighbors: connecting, heartbeats, liveness."""
+"""Links of one process to the processes of its neighbors: connecting, heartbeats, liveness."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["TICK", "USUAL", "Log", "Mesh", "Security", "Timing"]
 
 TICK = 0.25
 _DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
-"""Reasons after which nothing more is sent: a peer that does not read would block the connection."""
+"""Reasons after which nothing is sent, because a peer that does not read would block."""
 USUAL = ("closed", "bye", "done")
-"""Reasons for which a connection ends without a refusal."""
+"""Reasons of a connection's end that are no refusal."""
 
 
 class Mesh:
@@ -37,18 +37,18 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
-        is_done: whether all agents here have finished. The others are informed at the end; a process
-            that leaves from then on is not lost.
+        is_done: whether all agents of this process have finished. The others are informed at the
+            end, and a process that leaves after that is not lost.
 
     Args:
-        own: the hello of this process.
-        others: the processes to be linked to, by address: the agents that live there.
+        own: identity of this process.
+        others: address of each linked process -> its agents.
         decoder: checks frames.
-        security: of the links.
-        timing: of the links.
-        receive: called with every frame that arrived.
+        security: security of the links.
+        timing: timing of the links.
+        receive: called with every received frame.
         report: called with (agents, up) when a process comes back or is lost.
-        log: receives what happens.
+        log: receives events.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class Mesh:
         """Connect to all neighbors and wait until every link is open.
 
         Args:
-            resuming: processes that are not connected in time count as lost: they may have finished,
-                or be down themselves.
+            resuming: whether processes that do not connect in time count as lost instead of
+                missing: they may have finished, or be down themselves.
 
         Raises:
-            P2PFRLError: not everyone was there in time; the message names who was missing.
+            P2PFRLError: some did not connect in time; the message names them.
         """
         self._start(self._keep_time())
         for address in self._others:
@@ -123,12 +123,12 @@ class Mesh:
                 self._report(self._others[address], False)
 
     def awaited(self) -> str:
-        """Return the agents and addresses that have no link yet, in words."""
+        """Return the agents and addresses without a link, as text."""
         missing = [address for address in self._others if not self._up.get(address)]
         return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
 
     async def drain(self) -> None:
-        """Wait until everything queued has been sent, at most one timeout."""
+        """Wait until the queues are sent, at most one timeout."""
         deadline = self._loop.time() + self._timing.timeout
         while any(link.pending for link in self._links.values()) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -284,10 +284,10 @@ class Mesh:
             self._report(event.peer.agents, True)
 
     def _takes_over(self, link: Link, previous: Link, address: Address) -> bool:
-        """Replace one connection by another; return whether the same two processes talk on.
+        """Replace one connection by another; return whether they connect the same two processes.
 
-        The side that accepted the connection leaves the old one to the dialer, which closes it once
-        it knows that we have joined too.
+        The side that accepted the connection leaves the old one to the dialer. The dialer closes it
+        once it knows that this side has joined too.
         """
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
         is_same = previous.session.is_open and old.incarnation == new.incarnation
@@ -319,7 +319,7 @@ class Mesh:
         self.refuse(event.reason, event.detail, event.agents, link.where())
 
     def _control_message(self, link: Link, event: Control) -> None:
-        """Refuse a control message: neighbors exchange frames only."""
+        """Refuse a control message, because neighbors exchange frames only."""
         self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
 
     def _closed(self, link: Link, event: Closed) -> None:

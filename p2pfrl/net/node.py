@@ -33,9 +33,11 @@ from p2pfrl.net.timings import Stopwatch, Timings
 
 _SKIPPED = 64
 _MAILBOX = 1024
-"""Events that wait for one agent: it takes all of them whenever the loop comes round, so more is a flood."""
+"""Maximum number of events that wait for one agent.
+
+The agent takes all of them in every turn of the loop, so more are a flood."""
 _FORMS = 256
-"""Forms of headers that a process remembers: it has few neighbors, whose headers look alike."""
+"""Number of header forms that a process caches. Its few neighbors send similar headers."""
 
 
 class Node:
@@ -43,22 +45,23 @@ class Node:
 
     Attributes:
         traffic: totals.
-        clock: nanoseconds since it began.
+        clock: nanoseconds since its start.
         mesh: its links.
         schedules: the state machines of its agents.
-        actors: the agents and coordinators here, by id.
-        stopwatch: when it sent, received and trained.
+        actors: the agents and coordinators of the process, by id.
+        stopwatch: times of sends, arrivals and training.
 
     Args:
-        own: the hello of this process; its agents live here.
+        own: identity of this process and its agents.
         fleet: the table of processes.
-        neighbors: per agent (coordinators from the end), the ids it exchanges messages with.
+        neighbors: agent -> the ids it exchanges messages with; coordinators are indexed from the
+            end.
         decoder: checks frames.
-        trainer: of the agents that live here.
-        spawn: (id, port) -> a life of that agent or of the coordinator.
-        security: of the links.
-        timing: of the links.
-        log: receives what happens.
+        trainer: trainer of the process's agents.
+        spawn: (id, port) -> an actor: that agent or the coordinator.
+        security: security of the links.
+        timing: timing of the links.
+        log: receives events.
     """
 
     def __init__(
@@ -113,12 +116,12 @@ class Node:
         """Connect, run the agents to their end, and leave.
 
         Args:
-            listener: of connections to this process.
-            resuming: whether the process was started before; it then goes on without processes that
-                are not connected in time.
+            listener: listener for connections to this process.
+            resuming: whether the process was started before. It then continues without processes
+                that do not connect in time.
 
         Raises:
-            P2PFRLError: not everyone was there in time.
+            P2PFRLError: some processes did not connect in time.
         """
         listener.welcome(self.mesh.accept, self.mesh.refuse, len(set(self._address.values())))
         tasks: list[asyncio.Task[None]] = []
@@ -161,10 +164,10 @@ class Node:
                 self._put(agent, Received(event.message))
 
     def _skipped(self, agent: int, sender: int, round: int) -> None:
-        """Report the rounds that a neighbor left out to an agent: they will not come any more.
+        """Report to an agent the rounds that a neighbor skipped and will not send.
 
         Otherwise two agents that meet again would wait a whole deadline for rounds that the other
-        one has skipped. Of a large gap, the next rounds and the last ones are reported.
+        skipped. Of a large gap, only the next rounds and the last ones are reported.
         """
         newest = self._newest.get((agent, sender), -1)
         if round > newest and min(agent, sender) > COORDINATOR:
@@ -185,7 +188,7 @@ class Node:
         self._batches.look()
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
-        """Report to the agents here that those of another process are up or down."""
+        """Report to the agents of this process that those of another process are up or down."""
         event = PeerJoined if up else PeerLost
         for agent in self._ports:
             for peer in agents:
@@ -230,5 +233,5 @@ class Node:
         self._put(agent, Trained(update))
 
     def _present(self) -> int:
-        """Return how many agents here may still train."""
+        """Return how many agents of this process may still train."""
         return sum(agent > COORDINATOR and agent not in self._finished for agent in self._ports)

@@ -1,4 +1,4 @@
-"""Control messages and envelopes: the records of a stream besides frames.
+"""Records of a stream besides frames: control messages and envelopes.
 
 A stream is a sequence of records. Each starts with eight bytes: b"p2p", the version, a type, a
 zero, and a u16 count.
@@ -38,12 +38,12 @@ class Identity:
         run: name of the run.
         scenario: hash of the resolved scenario.
         layout: signature of the parameters' layout.
-        agents: ids that live in the process, those of coordinators below 0. Empty for one that asks
-            the lead for ids.
+        agents: ids of the process's agents, coordinators below 0. Empty for a process that asks the
+            lead for ids.
         incarnation: how many times the process was started before.
         nonce: 16 fresh random bytes.
         address: host and port on which it listens.
-        settings: the scenario's keys and values as text, so that a difference can be named.
+        settings: the scenario's keys and values as text, so that messages can name differences.
     """
 
     run: str
@@ -56,7 +56,7 @@ class Identity:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def fresh(self) -> Identity:
-        """Return the same identity with a new nonce, for one more connection."""
+        """Return the same identity with a new nonce, for another connection."""
         return replace(self, nonce=os.urandom(_NONCE))
 
 
@@ -76,7 +76,7 @@ def open_envelope(raw: bytes | memoryview) -> tuple[int, int]:
     """Return (type, count) of a record's first eight bytes.
 
     Raises:
-        WireError: they are not ours.
+        WireError: they are not those of a record.
     """
     magic, version, kind, count = ENVELOPE.unpack(raw)
     if magic != MAGIC or kind not in (CONTROL, DATA):
@@ -125,7 +125,7 @@ def differences(own: Identity, peer: Identity) -> str:
 
 
 def plain_text(value: object) -> str:
-    """Return a text of the other side, shortened and without control characters."""
+    """Return a text from the other side, shortened and without control characters."""
     return printable(value, 500) if isinstance(value, str) else "no reason given"
 
 
@@ -172,8 +172,8 @@ def parse_hello(body: dict[str, Any]) -> Identity:
         or not 0 <= body["port"] < 2**16
     ):
         raise WireError("bad_field", "hello: nonce, incarnation or port out of range")
-    # Nested values are refused unseen: Python cannot even print a list that is nested a thousand
-    # deep.
+    # Nested values are refused without a look at them, because Python cannot even print a list
+    # that is nested a thousand deep.
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in body["settings"].items()):
         raise WireError("bad_field", "hello.settings: expected texts")
     agents = body["agents"]

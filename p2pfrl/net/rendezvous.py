@@ -1,4 +1,4 @@
-"""The rendezvous: all processes ask the lead, who assigns ids and sends the table of processes."""
+"""Rendezvous: all processes ask the lead, which assigns ids and sends the table of processes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Rendezvous:
     """The lead's side of the rendezvous.
 
     Args:
-        own: the hello of the lead.
-        address: where the lead listens for frames, as the others reach it.
+        own: identity of the lead.
+        address: where the lead listens for frames, as others reach it.
         everyone: ids of all agents and coordinators of the run.
-        decoder, security, timing: of the links.
+        decoder, security, timing: options of the links.
         progress: receives one line per process that joins.
         log: receives refusals.
     """
@@ -62,7 +62,7 @@ class Rendezvous:
         """Wait until every agent has a process, then send the table to all.
 
         Raises:
-            P2PFRLError: not everyone came in time.
+            P2PFRLError: some agents had no process in time.
         """
         listener.welcome(self._accept, self._refused, len(self._everyone))
         self._security.relay.to = lambda reason, detail: self._refused(reason, detail, (), "")
@@ -159,20 +159,20 @@ async def join(
     timing: Timing,
     progress: Progress,
 ) -> tuple[Fleet, tuple[int, ...]]:
-    """Ask the lead for ids and for the table.
+    """Ask the lead for ids and for the table of processes.
 
     Args:
-        own: what this process says of itself; its address is where it listens for frames.
+        own: identity of this process; its address is where it listens for frames.
         lead: where the lead listens.
         wanted: ids, or none for any `count`.
-        count: number of agents, where `wanted` is empty.
-        decoder: of the links.
-        security: of the links.
-        timing: of the links.
+        count: number of agents if `wanted` is empty.
+        decoder: checks frames.
+        security: security of the links.
+        timing: timing of the links.
         progress: receives one line per event.
 
     Returns:
-        who lives where, and the ids that live here.
+        the table of processes, and the ids of this process.
 
     Raises:
         P2PFRLError: the lead refused, or could not be reached in time.

@@ -1,4 +1,4 @@
-"""The buffer of recent frames that a new connection to the same process sends again."""
+"""Buffer of recent frames, which a new connection to the same process sends again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from p2pfrl.core.types import Frame
 from p2pfrl.net.fleet import Address
 
 _KEPT = 2
-"""Frames kept per sender and kind. A receiver that waits for one is at most one round behind, so no
-more can be on the way."""
+"""Frames kept per sender and kind.
+
+A receiver that waits for a frame is at most one round behind, so no more can be in transit."""
 
 
 class ResendBuffer:
     """The newest frames to every process, by sender and kind.
 
-    A frame on a silent connection may have arrived or not. It is sent again with its sequence
-    number, by which a receiver recognizes a frame that it already has.
+    A frame on a silent connection may or may not have arrived. It is sent again with the same
+    sequence number, so a receiver recognizes a duplicate.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class ResendBuffer:
         ] = {}
 
     def add(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> None:
-        """Note a frame that is being sent."""
+        """Add a frame that is being sent."""
         slots = self._frames.setdefault(address, {})
         key = sender, frame.kind
         if key not in slots:
@@ -34,7 +35,7 @@ class ResendBuffer:
         slots[key].append((tuple(to), frame))
 
     def forget(self, address: Address) -> None:
-        """Drop the frames for a process that is lost: its neighbors are informed and start anew."""
+        """Drop the frames for a process that is lost; its neighbors are informed and start anew."""
         self._frames.pop(address, None)
 
     def repeat(self, address: Address, send: Callable[[Sequence[int], Frame, int], None]) -> None:

@@ -1,12 +1,11 @@
-"""One connection between two processes, as a state machine without I/O.
+"""Session: one connection between two processes, as a state machine without I/O.
 
-    bytes in    buffer() says where the next bytes belong, filled(k) that k of them are there;
-    feed(bytes) does both events out  Opened, Delivered, Control, Refused, Closed
-    bytes out   outgoing: control messages, in order; frames are sent by the transport itself, after
-    `envelope`
+    bytes in    buffer() is where the next bytes go, filled(k) reports them; feed(bytes) does both
+    events out  Opened, Delivered, Control, Refused, Closed
+    bytes out   outgoing: control messages, in order; the transport sends frames, after `envelope`
 
-The greeting is a state machine of its own (handshake.py), and so is the cutting of the stream into
-records (stream.py). What a refusal names, both sides hear.
+The greeting is a state machine of its own (handshake.py), and so is the separation of the stream
+into records (stream.py). Both sides learn the reason of a refusal.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something was refused; the connection lives on. `reason` is one of a small fixed set."""
+    """Something was refused; the connection stays open. `reason` is one of a small fixed set."""
 
     reason: str
     detail: str
@@ -71,7 +70,9 @@ __all__ = ["Closed", "Control", "Delivered", "Event", "Opened", "Refused", "Sess
 _WINDOW = 256
 _ROUNDS = 8
 _FLOOR = 1024.0
-"""Bytes per second below which a record is given up: a 9600 baud line; no LAN is slower, and a dripping sender is."""
+"""Minimum rate of a record in bytes per second, that of a 9600 baud line.
+
+No LAN is slower, but a sender that blocks the connection on purpose is."""
 
 
 class _Seen:
@@ -90,22 +91,22 @@ class Session:
     Attributes:
         outgoing: control records to send, oldest first; the transport empties it.
         peer: the identity of the other side, once its hello has arrived.
-        is_open: both have joined.
-        was_open: both had joined, at some time.
-        is_closed: nothing is read any more.
+        is_open: whether both sides have joined.
+        was_open: whether both sides had joined at some time.
+        is_closed: whether reading has ended.
         refusals: count by reason.
 
     Args:
-        own: the hello of this process.
+        own: identity of this process.
         decoder: checks frames; None before the layout is agreed (rendezvous).
         secret: shared secret; empty for none.
         dialer: whether this side opened the connection.
         now: seconds, monotonic.
-        heartbeat: seconds of silence after which something is said.
-        timeout: seconds of silence after which the other side counts as dead; also for the
-            greeting.
-        allowed: agent ids that the other side may claim by its certificate; None: any.
-        check: looks at the other side's hello; returns (reason, detail) to refuse it, or None.
+        heartbeat: seconds without a message after which a heartbeat is sent.
+        timeout: seconds of silence after which the other side counts as dead; also the time limit
+            of the greeting.
+        allowed: agent ids in the other side's certificate; None for any.
+        check: checks the other side's hello; returns (reason, detail) to refuse it, or None.
     """
 
     def __init__(
@@ -223,11 +224,11 @@ class Session:
         return [] if self.is_closed else self._close(reason, detail)
 
     def spoke(self, now: float) -> None:
-        """Note that something was sent at `now`."""
+        """Record that something was sent at `now`."""
         self._spoke = now
 
     def say(self, say: str, **body: Any) -> None:
-        """Send a control message; nothing is sent where the connection has closed meanwhile."""
+        """Send a control message, unless the connection has closed meanwhile."""
         assert self.was_open, "nothing is said before both have joined"
         if self.is_open:
             self._say(say, **body)
@@ -254,7 +255,10 @@ class Session:
         return [Delivered(raw.to, message)]
 
     def _once(self, message: Message) -> None:
-        """Refuse a sequence number that was seen before; numbers may come out of order within a window."""
+        """Refuse a sequence number that was seen before.
+
+        Within a window numbers may be out of order.
+        """
         sequence, known = message.sequence, self._newest.get(message.sender)
         if known is None:
             known = self._newest[message.sender] = _Seen()
@@ -270,7 +274,7 @@ class Session:
             known.numbers = {s for s in known.numbers if s > known.highest - _WINDOW}
 
     def _for_us(self, to: tuple[int, ...]) -> None:
-        """Refuse recipients that do not live here, or that are named twice."""
+        """Refuse recipients that are not agents of this process, or that occur twice."""
         if (len(to) > 1 and len(set(to)) != len(to)) or not self._agents.issuperset(to):
             raise WireError(
                 "unknown_recipient",
@@ -278,7 +282,7 @@ class Session:
             )
 
     def _consistent(self, message: Message) -> None:
-        """Refuse a second content for the same round; a new connection may repeat a round."""
+        """Refuse a second content for the same round. A new connection may repeat a round."""
         key = message.sender, message.kind
         if (known := self._contents.get(key)) is None:
             known = self._contents[key] = {}
@@ -329,7 +333,7 @@ class Session:
         return [Refused(reason, detail, self.peer.agents if self.peer else ())]
 
     def _refuse_peer(self, reason: str, detail: str) -> list[Event]:
-        detail = printable(detail, 1000)  # it quotes the other side, which may have said a lot
+        detail = printable(detail, 1000)  # it quotes the other side and may be long
         self._say("refused", reason=reason, detail=detail)
         return self._close(reason, detail)
 

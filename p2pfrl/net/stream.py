@@ -1,4 +1,7 @@
-"""A byte stream cut into records, each received into its own buffer (records.py has their form)."""
+"""Reader of a byte stream: it separates records, each received into its own buffer.
+
+records.py defines their form.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,19 @@ from p2pfrl.net.records import (
 
 _PREFIX = 12
 _NOTHING = memoryview(bytearray())
-"""Writable: the payload of a frame without numbers is filled like any other, with nothing."""
+"""Empty writable buffer for the payload of a frame without numbers."""
 
 _LARGE = 128 * 1024
-"""Bytes from which the C library asks the kernel for memory, and gives it back, every time."""
+"""Size in bytes from which the C library takes memory from the kernel, and returns it, each time."""
 
 _KEPT = 2
 _UNUSED = 2
-"""References to what only a list refers to, as `getrefcount` sees it: the list's and its own."""
+"""`getrefcount` of an object that only a list refers to: the list's reference and its argument."""
 
 
 @dataclass(slots=True)
 class RawFrame:
-    """A received frame: lengths checked, nothing decoded; its header ends at `end` of `head`."""
+    """A received frame with checked lengths, not decoded. Its header ends at `end` of `head`."""
 
     to: tuple[int, ...]
     head: bytes
@@ -56,11 +59,11 @@ def _bin_prefix(payload: int) -> int:
 
 
 class _Pool:
-    """Uncleared memory for payloads: every byte of it is overwritten.
+    """Uncleared memory for payloads. Every byte of it is overwritten.
 
-    A large buffer is used again once nothing refers to it: fresh pages, which the kernel has to clear,
-    cost a third of the speed. At most two wait, one that is being mixed and one that comes
-    meanwhile.
+    A large buffer is used again once nothing refers to it, because fresh pages, which the kernel
+    has to clear, cost a third of the speed. At most two buffers are kept: one for a payload that is
+    being mixed and one for the next payload.
     """
 
     __slots__ = ("_known",)
@@ -84,11 +87,11 @@ class _Pool:
 
 
 class Reader:
-    """The record that is being received: its current step and buffer.
+    """Reader of the current record: its step and its buffer.
 
     Attributes:
-        may_deliver: frames are read; before both have joined they are refused unread.
-        got: bytes of the current record that have arrived.
+        may_deliver: whether frames are read. Before both sides have joined they are refused unread.
+        got: number of received bytes of the current record.
 
     Args:
         decoder: checks the lengths of frames.
@@ -138,19 +141,18 @@ class Reader:
         """Return the record that ends with the `count` bytes written to `buffer()`, if any.
 
         Raises:
-            WireError: these bytes are not ours; nothing after them means anything.
+            WireError: the bytes are invalid; everything after them is meaningless.
         """
         self.got += count
         self._have += count
         return self._step(self) if self._have == len(self._buffer) else None
 
     def leap(self, view: memoryview, at: int) -> tuple[int, RawFrame | None]:
-        """Read a frame that begins at `at` of `view`, with its header complete, in one step.
+        """Read a frame that begins at `at` of `view`, with a complete header, in one step.
 
         Returns:
-            How many bytes that were, and the frame, where all of it is there. Zero bytes where it
-            is anything else, or
-            not as it should be: then step by step, which finds out what it is.
+            the number of bytes read, and the frame if all of it is there. Zero bytes for anything
+                other than a valid frame; reading it step by step then finds the error.
         """
         if self.got or not self.may_deliver:
             return 0, None
@@ -175,10 +177,9 @@ class Reader:
         return self.got, None
 
     def _learn(self, view: memoryview) -> bytes:
-        """Parse envelope, recipients and lengths at the start of `view`; return them, or nothing.
+        """Parse envelope, recipients and lengths at the start of `view`; return them, or b"".
 
-        The next frame mostly begins with the same bytes, and then nothing about them need be found
-        out again.
+        The next frame mostly begins with the same bytes, which need no second parsing.
         """
         if len(view) < ENVELOPE.size:
             return b""

@@ -1,8 +1,8 @@
-"""A TCP connection that carries one session.
+"""Links: TCP connections that carry one session each.
 
-Frames wait in one slot per (sender, kind), the newest wins: a slow reader costs memory for what is
-on the wire and one frame per slot, never a growing queue. Pieces of 256 KB let control messages,
-heartbeats among them, pass between them.
+Waiting frames have one slot per (sender, kind), and the newest replaces an older one. So a slow
+reader costs memory for the bytes in transit and one frame per slot, never a growing queue. Frames
+are sent in pieces of 256 KB, so that control messages and heartbeats can pass between them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from p2pfrl.net.tls import refusal
 PIECE = 256 * 1024
 STAGE = 256 * 1024
 _DIRECT = 32 * 1024
-"""Bytes from which (the rest of) a payload is received into its final buffer and not copied."""
+"""Size in bytes from which (the rest of) a payload is received into its final buffer, uncopied."""
 
 _GLANCE = 512
-"""Bytes received after a large payload: the header of the next one, and little that would have to be copied."""
+"""Bytes received after a large payload: the next header, and few bytes that must be copied."""
 
 _MIN_RTT = 148
 _KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
@@ -38,18 +38,18 @@ class Link(asyncio.BufferedProtocol):
 
     Attributes:
         session: the state machine.
-        closed: the connection is gone.
-        frames_replaced: frames that a newer one of the same sender and kind replaced before they
-            were sent.
-        bytes_sent: bytes handed to the transport.
-        round_trip: seconds, the smallest that the kernel had measured when it was last asked.
+        closed: whether the connection is closed.
+        frames_replaced: number of frames replaced by a newer one of the same sender and kind before
+            they were sent.
+        bytes_sent: bytes given to the transport.
+        round_trip: smallest round trip, in seconds, that the kernel had measured at the last query.
 
     Args:
-        session: (link, transport) -> its session, made when the connection is: it needs the peer's
-            certificate.
+        session: (link, transport) -> its session, made with the connection, because it needs the
+            peer's certificate.
         on_events: called with (link, events) in order.
         clock: monotonic seconds.
-        timeout: seconds after which the kernel gives up an unacknowledged segment.
+        timeout: seconds after which the kernel stops repeating an unacknowledged segment.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def pending(self) -> int:
-        """The number of frames and pieces that the transport has not taken yet."""
+        """Number of frames and pieces that the transport has not taken yet."""
         return len(self._slots) + len(self._sending)
 
     def tls(self) -> ssl.SSLObject | None:
@@ -100,7 +100,7 @@ class Link(asyncio.BufferedProtocol):
         return ":".join(map(str, (self._transport.get_extra_info("peername") or ("gone",))[:2]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket's options and greet."""
+        """Set the socket's options and send the greeting."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass
         self._transport.set_write_buffer_limits(high=2 * PIECE, low=PIECE // 2)
         _tune(self._transport.get_extra_info("socket"), self._timeout)
@@ -108,7 +108,7 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer for the next bytes; a large payload has its own and is never copied."""
+        """Return the buffer for the next bytes. A large payload has its own and is never copied."""
         self._direct = self.session.buffer()
         if len(self._direct) >= _DIRECT:
             self._is_large = len(self._direct) >= STAGE
@@ -125,7 +125,7 @@ class Link(asyncio.BufferedProtocol):
             self._handle(self.session.filled(nbytes, self._clock()))
 
     def eof_received(self) -> bool:
-        """Close."""
+        """Close the connection."""
         self.measure()
         self._handle(self.session.ended())
         return False
@@ -152,7 +152,7 @@ class Link(asyncio.BufferedProtocol):
         self.flush()
 
     def tick(self) -> None:
-        """Let the session check the time; give up on a reader that took nothing for one timeout."""
+        """Let the session check the time. Close if the reader took nothing for one timeout."""
         now = self._clock()
         self.measure()
         self._handle(self.session.tick(now))
@@ -176,7 +176,7 @@ class Link(asyncio.BufferedProtocol):
             self._stuck = self._stuck[0] + seconds, self._stuck[1]
 
     def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
-        """Send a frame; it replaces a waiting frame of the same sender and kind."""
+        """Send a frame. It replaces a waiting frame of the same sender and kind."""
         session, transport = self.session, self._transport
         waits = self._paused or self._slots or self._sending or self._control or session.outgoing
         if (
@@ -204,7 +204,10 @@ class Link(asyncio.BufferedProtocol):
         self.shut()
 
     def shut(self) -> None:
-        """Close after pending data; a reader that takes nothing for one timeout is cut off."""
+        """Close after pending data is sent.
+
+        A reader that takes nothing for one timeout is cut off.
+        """
         if not self._transport.is_closing():
             self._transport.close()
             if not self.closed.is_set():
@@ -215,9 +218,9 @@ class Link(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def measure(self) -> None:
-        """Read the smallest round trip that the kernel has measured, where it reports one.
+        """Read the smallest round trip that the kernel has measured, if it reports one.
 
-        `tcpi_min_rtt` of Linux's `struct tcp_info`: microseconds, at offset 148.
+        It is `tcpi_min_rtt` of Linux's `struct tcp_info`: microseconds, at offset 148.
         """
         sock = self._transport.get_extra_info("socket")
         if sock is None or not hasattr(socket, "TCP_INFO"):
@@ -255,7 +258,7 @@ class Link(asyncio.BufferedProtocol):
             session.spoke(self._clock())
 
     def _load(self, to: tuple[int, ...], frame: Frame) -> None:
-        """Cut a frame into pieces."""
+        """Split a frame into pieces."""
         self._sending.append(self._begin(to, frame))
         payload = frame.payload
         self._sending.extend(payload[i : i + PIECE] for i in range(0, len(payload), PIECE))

@@ -1,7 +1,6 @@
 """Times of frames and updates in one process, for `p2pfrl calibrate`.
 
-Messages between agents of one process are not in it: they take no time that a network could be
-blamed for.
+Messages between agents of one process are left out, because they pass no network.
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ _FILE_LIMIT = 2**28
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A frame left for agents of other processes; times in nanoseconds of the process's clock."""
+    """A frame was sent to agents of other processes.
+
+    Times are nanoseconds of the process's clock.
+    """
 
     sender: int
     to: tuple[int, ...]
@@ -32,7 +34,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A frame of an agent of another process arrived whole and was checked."""
+    """A frame of another process's agent was received completely and checked."""
 
     receiver: int
     sender: int
@@ -57,9 +59,9 @@ class Timings:
 
     Attributes:
         scenario: hash of the scenario.
-        agents: ids that live there.
-        round_trips: smallest round trip in seconds that the kernel measured to a neighbor's
-            process, by an agent there.
+        agents: ids of the process's agents.
+        round_trips: an agent of a neighboring process -> smallest round trip to it in seconds that
+            the kernel measured.
     """
 
     scenario: str
@@ -74,10 +76,10 @@ class Stopwatch:
     """Records times while a process runs.
 
     Attributes:
-        timings: what was noted.
+        timings: recorded times.
 
     Args:
-        timings: to be filled.
+        timings: object to fill.
         now: nanoseconds of the process's clock.
     """
 
@@ -87,27 +89,27 @@ class Stopwatch:
         self._starts: dict[int, int] = {}
 
     def sends(self, sender: int, to: Sequence[int], sequence: int, round: int, nbytes: int) -> None:
-        """A frame is handed to the links."""
+        """Record that a frame is given to the links."""
         if to and len(self.timings.sent) < LIMIT:
             self.timings.sent.append(Sent(sender, tuple(to), sequence, round, nbytes, self._now()))
 
     def arrives(self, receiver: int, sender: int, sequence: int, round: int) -> None:
-        """A frame arrived."""
+        """Record that a frame arrived."""
         if len(self.timings.arrived) < LIMIT:
             self.timings.arrived.append(Arrived(receiver, sender, sequence, round, self._now()))
 
     def starts(self, agent: int) -> None:
-        """A local update starts."""
+        """Record the start of a local update."""
         self._starts[agent] = self._now()
 
     def ends(self, agent: int, env_steps: int) -> None:
-        """A local update ends."""
+        """Record the end of a local update."""
         if len(self.timings.worked) < LIMIT:
             self.timings.worked.append(Worked(agent, self._starts[agent], self._now(), env_steps))
 
 
 def write_timings(path: Path, timings: Timings) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write the file atomically."""
     rows = {
         name: [list(asdict(row).values()) for row in getattr(timings, name)]
         for name in ("sent", "arrived", "worked")
@@ -124,7 +126,7 @@ def write_timings(path: Path, timings: Timings) -> None:
 
 
 def read_timings(path: Path) -> Timings:
-    """Return the content of a file of timings.
+    """Return the timings in a file.
 
     Raises:
         RecordError: it is missing, or not such a file.

@@ -1,11 +1,11 @@
-"""Mutual TLS 1.3 between peers: the certificate, not a message, identifies the other side.
+"""Mutual TLS 1.3 between peers: a certificate identifies the other side.
 
-The names in the certificate (subjectAltName) `agent-3.p2pfrl`, `edge-0.p2pfrl` and
-`coordinator.p2pfrl` are the identity; host names and addresses play no part in it, since a peer may
-move. Only certificates of the run's own authority count, never those of the machine. In TLS 1.3 a
-client has finished its handshake before the server has looked at the client's certificate (E.
-Rescorla, RFC 8446, 2018, section 2): a connection that TLS calls established has joined nothing
-yet, and what counts is the "joined" of the session.
+The identity is the names `agent-3.p2pfrl`, `edge-0.p2pfrl` and `coordinator.p2pfrl` in the
+certificate (subjectAltName). Host names and addresses are not part of it, because a peer may move.
+Only certificates of the run's own authority are accepted, not those of the machine's authorities.
+In TLS 1.3 a client finishes its handshake before the server has checked the client's certificate
+(E. Rescorla, RFC 8446, 2018, section 2). So a connection that TLS reports as established has not
+joined yet; only the session's "joined" counts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _REASONS = {
     "PACKET_LENGTH_TOO_LONG": "not_tls",
     "RECORD_LAYER_FAILURE": "not_tls",
 }
-"""Reason of a failed handshake by the end of OpenSSL's own name of it; an ALERT is what the other side said of us."""
+"""Reason of a failed handshake by the end of OpenSSL's name for it. The other side sent an ALERT."""
 
 _MEANINGS = {
     "certificate_expired": "expected a certificate that is valid today, got one that has expired; issue a new one",
@@ -81,10 +81,9 @@ def name_of(agent: int) -> str:
 
 
 def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
-    """Return the ids that the other side's certificate names, ascending; coordinators are below 0.
+    """Return the ids in the other side's certificate, sorted; coordinators are below 0.
 
-    Empty where it names none, or where the handshake has not verified a certificate: such a peer
-    may claim no agent.
+    It is empty if the certificate has none or was not verified: such a peer may claim no agent.
 
     Args:
         ssl_object: `transport.get_extra_info("ssl_object")` of a connection with one of our
@@ -108,9 +107,8 @@ def refusal(error: ssl.SSLError) -> tuple[str, str]:
     """Return (reason, detail) of a failed handshake or of the alert that ended a connection.
 
     `reason` is one of: certificate_expired, certificate_not_yet_valid, wrong_authority,
-    no_certificate, bad_certificate, wrong_tls_version, not_tls, tls_failed. The alerts of TLS do
-    not tell a certificate that is not yet valid from a bad one: the refused side hears
-    `bad_certificate`.
+    no_certificate, bad_certificate, wrong_tls_version, not_tls, tls_failed. TLS has no alert for a
+    certificate that is not yet valid, so the refused side receives `bad_certificate`.
     """
     name = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -130,10 +128,10 @@ def contexts(
 ) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return (server, client) contexts: TLS 1.3 only, both sides certified by `authority`.
 
-    The peer first greets itself in memory, so that a certificate which every other peer would
-    refuse is found here. Tickets are off: a resumed connection would skip the look at the
-    certificate. Whoever opens a server with this should set `ssl_handshake_timeout`, 60 s in
-    asyncio, to what it grants a greeting.
+    The process first connects to itself in memory, which finds a certificate that all other peers
+    would refuse. Tickets are off, because a resumed connection would skip the check of the
+    certificate. A server with this context should set `ssl_handshake_timeout` (60 s in asyncio) to
+    the time limit of a greeting.
 
     Args:
         authority: PEM certificate of the authority.
@@ -165,10 +163,10 @@ def contexts(
 
 
 def own_agents(pair: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[int, ...]:
-    """Return the ids that this process's own certificate names.
+    """Return the ids in this process's own certificate.
 
     Args:
-        pair: the contexts of (server, client).
+        pair: the contexts (server, client).
     """
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     dialer = pair[1].wrap_bio(to_client, to_server)
@@ -237,7 +235,7 @@ class Counted(ssl.SSLObject):
 def was_reported(context: ssl.SSLContext) -> bool:
     """Return whether the handshake that just ended has been reported as refused.
 
-    A refusal cannot be matched to its connection, but each one ends exactly one.
+    A refusal cannot be matched to its connection, but each refusal ends exactly one connection.
     """
     kind = context.sslobject_class
     if not (isinstance(kind, type) and issubclass(kind, Counted)) or kind.reported == 0:
@@ -247,12 +245,12 @@ def was_reported(context: ssl.SSLContext) -> bool:
 
 
 def _reporting(on_refused: Callable[[str, str], None]) -> type[ssl.SSLObject]:
-    """Return a server-side TLS object that reports a refusal and sends the alert before it fails.
+    """Return a server-side TLS class that reports a refusal and sends the alert before it fails.
 
-    asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert still
-    unsent, and report nothing; the other side would read a bare end of stream. They do send what is
-    there when a handshake asks for more. Whoever does not speak TLS would not understand, and is
-    closed at once.
+    asyncio and uvloop close the transport of a failed handshake at once, with OpenSSL's alert
+    unsent, and report nothing, so the other side would only see the end of the stream. They send
+    pending bytes if a handshake asks for more input, which this class does. A side that does not
+    speak TLS cannot read an alert and is closed at once.
     """
 
     class Reporting(Counted):
