@@ -1,4 +1,4 @@
-"""Benchmarks: every speed that is promised is a ratio measured in one run, so that the machine cancels out.
+"""Benchmarks: ratios of speeds measured in one run, so that the machine's speed cancels out.
 
 Each family runs in a process of its own, with one thread for linear algebra.
 """
@@ -31,7 +31,7 @@ BENCHMARKS: dict[str, str] = {
     "tcp_16_agents_vs_alone": "deployment:bench",
     "startup_help": "startup:bench",
 }
-"""Name -> where it is measured."""
+"""Name -> module and function that measure it."""
 
 
 def run(
@@ -39,12 +39,14 @@ def run(
     quick: bool = False,
     progress: Callable[[Result], object] | None = None,
 ) -> list[Result]:
-    """Measure `names` (all when empty), each in a new process; a benchmark may give more than one result.
+    """Measure `names`, or all if empty, each in a new process.
+
+    A benchmark may give more than one result.
 
     Args:
-        names: of `BENCHMARKS`.
-        quick: make everything small, to see that it runs; the values mean nothing then.
-        progress: called with every result as it comes.
+        names: keys of `BENCHMARKS`.
+        quick: whether to use small sizes to test that it runs; the values have no meaning then.
+        progress: called with every result as it arrives.
 
     Raises:
         ScenarioError: a name is not known.

@@ -1,4 +1,4 @@
-"""Whole runs: rounds of complete agents, record and all, that learn quadratics."""
+"""Benchmark of whole runs: rounds of complete agents that learn quadratics, with a record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ degree = 4
 
 
 def bench(quick: bool) -> Iterator[Result]:
-    """Yield rounds of agents (train, send to 4, receive from 4, mix, be recorded) per CPU second."""
+    """Yield rounds of agents (train, send to 4, receive from 4, mix, record) per CPU second."""
     n, rounds, turns = (16, 3, 1) if quick else (256, 40, 5)
     value = median(rate(lambda: whole_run(n, rounds)) for _ in range(turns))
     yield Result(
@@ -36,7 +36,7 @@ def bench(quick: bool) -> Iterator[Result]:
 
 
 def whole_run(n: int, rounds: int) -> Work:
-    """Return a run; it returns the rounds of its agents."""
+    """Return a run that returns the rounds of its agents."""
     world = build(loads(_SCENARIO.format(agents=n, rounds=rounds)), on_row=lambda row: False)
 
     def work() -> float:

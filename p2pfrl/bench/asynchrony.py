@@ -1,4 +1,4 @@
-"""Lookahead batching: asynchronous agents of different speeds against the same run, one request at a time."""
+"""Benchmark of lookahead batching: asynchronous agents in batches against one at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ episodes = 0
 
 
 def bench(quick: bool) -> Iterator[Result]:
-    """Yield the speed of whole runs with lookahead batching over that with batches of one; the digests are equal."""
+    """Yield the speed of whole runs with lookahead batching over that with batches of one.
+
+    Both runs have the same digest.
+    """
     n, rounds = (16, 2) if quick else (256, 5)
     digests: list[str] = []
     batched, serial = rates(
@@ -55,7 +58,10 @@ def bench(quick: bool) -> Iterator[Result]:
 
 
 def whole_run(n: int, rounds: int, chunk: int | None, digests: list[str]) -> Work:
-    """Return a run that computes `chunk` updates at a time (None: as many as the learner likes); it counts updates."""
+    """Return a run that computes `chunk` updates at a time and returns their number.
+
+    With None the learner chooses how many.
+    """
     world = build(loads(_SCENARIO.format(agents=n, rounds=rounds)), on_row=lambda row: False)
     stack = world.trainer.stack
     if chunk is not None:

@@ -1,4 +1,7 @@
-"""Agents in processes that exchange parameters over TCP, against the same agents in the same processes, each alone."""
+"""Benchmark of a deployment: agents that exchange parameters over TCP against no exchange.
+
+Both run the same agents in the same number of processes.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ episodes = 0
 
 
 def bench(quick: bool) -> Iterator[Result]:
-    """Yield the wall time of a gossiping ring of 16 in 4 processes over that of the same training without exchange."""
+    """Yield the wall time of a gossiping ring of 16 in 4 processes over that without exchange."""
     agents, processes, rounds, turns = (4, 2, 2, 1) if quick else (16, 4, 60, 5)
     pairs = [
         (run("gossip", agents, processes, rounds), run("independent", agents, processes, rounds))
@@ -66,7 +69,7 @@ def bench(quick: bool) -> Iterator[Result]:
 
 
 def run(mode: str, agents: int, processes: int, rounds: int) -> tuple[float, float]:
-    """Return the seconds from the first process's first connection until the last was through, and all CPU seconds."""
+    """Return the seconds from the first connection to the last end, and all CPU seconds."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["torch", "p2pfrl.deploy.process"])
     text = _SCENARIO.format(agents=agents, mode=mode, rounds=rounds)
@@ -108,7 +111,7 @@ def _hear(connection: Connection) -> Any:
 def _peer(
     text: str, agents: tuple[int, ...], out: Path, rendezvous: Address, lead: bool, says: Connection
 ) -> None:
-    """Run one process, and tell from when to when it ran."""
+    """Run one process and report its start and end."""
     scenario, before = loads(text), time.process_time()
     place = Place(agents, lead=lead, rendezvous=rendezvous)
     summary = deploy(

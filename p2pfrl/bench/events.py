@@ -1,12 +1,12 @@
-"""Events: messages through the simulated world against the same pattern as bare callbacks on a heap.
+"""Benchmark of events: messages in the simulated world against bare callbacks on a heap.
 
-The pattern: n agents on a circulant graph (4 neighbors). In every round an agent works for a while
-(a timer), sends 8 float64 numbers to each neighbor, and waits until it has heard all four of the
-round. Work and latency differ by agent and by edge, so that the heap is not a queue.
+The pattern has n agents on a circulant graph (4 neighbors). In every round an agent works for a
+while (a timer), sends 8 float64 numbers to each neighbor, and waits for the numbers of all four.
+Work and latency differ by agent and by edge, so the heap is not a queue.
 
-The simulated world: every agent is an asyncio task that reads its mailbox, every message is encoded
-and decoded, passes interfaces and links, and every send and delivery goes into the digest. Bare:
-one heap, one callback per event, nothing else.
+In the simulated world every agent is an asyncio task that reads its mailbox. Every message is
+encoded and decoded and passes interfaces and links, and every send and delivery goes into the
+digest. The bare version has one heap and one callback per event.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def large(quick: bool) -> Iterator[Result]:
 
 
 def _compare(n: int, *, rounds: int, turns: int) -> Iterator[Result]:
-    """Yield the ratio of messages per second in the simulated world to those of the bare heap, and the former."""
+    """Yield messages per second in the simulated world: ratio to the bare heap, and rate."""
     ours, bare = rates(lambda: simulated(n, rounds), lambda: on_heap(n, rounds), turns=turns)
     against = f"bare callbacks on a heap, {bare:,.0f} messages/s; at least {_NEED}"
     yield Result(f"events_vs_heap_n{n}", ours / bare, "x", against)
@@ -63,7 +63,7 @@ def work_of(agent: int) -> int:
 
 
 def latency_of(sender: int, receiver: int) -> int:
-    """Return the nanoseconds of flight on an edge: 1 to 2 ms."""
+    """Return the latency of an edge in nanoseconds: 1 to 2 ms."""
     return MILLISECOND + (sender * 618_034 + receiver * 414_214) % MILLISECOND
 
 
@@ -73,7 +73,7 @@ def edge_latency(n: int) -> Latency:
 
 
 def simulated(n: int, rounds: int) -> Work:
-    """Return the pattern in the simulated world; it returns how many messages were delivered."""
+    """Return the pattern in the simulated world; it returns the number of delivered messages."""
     loop, log = virtual_time(), Log(trace=False)
     network = Network(
         loop,
@@ -124,7 +124,10 @@ async def _live(
     work: int,
     note: Callable[[], None],
 ) -> None:
-    """Work, send, wait until all have sent theirs; a neighbor is at most one round ahead."""
+    """Work, send, and wait for the messages of all neighbors.
+
+    A neighbor is at most one round ahead.
+    """
     boxes: dict[int, dict[int, Vector]] = {0: {}}
     for round in range(rounds):
         box, boxes[round + 1] = boxes[round], {}
@@ -143,7 +146,7 @@ async def _live(
 
 
 def on_heap(n: int, rounds: int) -> Work:
-    """Return the pattern as bare callbacks; it returns how many messages were delivered."""
+    """Return the pattern as bare callbacks; it returns the number of delivered messages."""
     circle = neighbors(n)
     flight = {(i, j): latency_of(i, j) for i, near in enumerate(circle) for j in near}
     work = [work_of(i) for i in range(n)]

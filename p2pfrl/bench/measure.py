@@ -1,4 +1,4 @@
-"""Paired measurement: contestants take turns, timed in CPU seconds, by their medians."""
+"""Paired measurement: contestants run in turns, and their median CPU times are compared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from statistics import median
 from p2pfrl.experiment.run import fewer_collections
 
 Work = Callable[[], float]
-"""Does some work and returns how much: this is timed."""
+"""Does some work and returns its amount. This call is timed."""
 
 Contestant = Callable[[], Work]
-"""Prepares some work: this is not timed."""
+"""Prepares some work. This call is not timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Result:
     """One figure.
 
     Attributes:
-        name: of the figure.
-        value: measured in this run.
-        unit: of the value; "x" for a ratio of rates.
-        against: what it was measured against, and the bound it should keep.
+        name: name of the figure.
+        value: value measured in this run.
+        unit: unit of the value; "x" for a ratio of rates.
+        against: the baseline, and the bound that the value should keep.
     """
 
     name: str
@@ -43,9 +43,9 @@ def rate(contestant: Contestant) -> float:
 
 
 def rates(first: Contestant, second: Contestant, *, turns: int) -> tuple[float, float]:
-    """Return the median work per CPU second of each of two contestants, timed in turns A B A B ...
+    """Return the median work per CPU second of each of two contestants.
 
-    So whatever else the machine does meanwhile slows both alike.
+    They run in turns A B A B ..., so that other work on the machine slows both alike.
     """
     pairs = [(rate(first), rate(second)) for _ in range(turns)]
     return median(a for a, _ in pairs), median(b for _, b in pairs)

@@ -1,10 +1,10 @@
-"""The naive loop that the stacked learner is measured against: a module and a Gymnasium environment per agent.
+"""Naive baseline of the stacked learner: one module and one Gymnasium environment per agent.
 
-Written as one would write a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022):
-`get_action_and_value` with torch's Categorical, wrapped environments that note episode returns, one
-optimizer step per minibatch. Settings are those of the stacked learner: a shared tanh trunk of two
-layers of 64, Adam, clipped objective, normalized advantages, bootstrap at truncation, scaled
-rewards. What CleanRL logs and ours does not (KL, clipped share) is left out.
+It is written like a single agent, after CleanRL's ppo.py (Huang et al., JMLR 23, 2022):
+`get_action_and_value` with torch's Categorical, wrapped environments that record episode returns,
+one optimizer step per minibatch. Its settings are those of the stacked learner: a shared tanh trunk
+of two layers of 64, Adam, clipped objective, normalized advantages, bootstrap at truncation, scaled
+rewards. It omits what CleanRL logs and the stacked learner does not (KL, clipped share).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ActorCritic(nn.Module):
     def get_action_and_value(
         self, obs: torch.Tensor, action: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return actions (drawn unless given), their log probabilities, entropies and values, `(B,)` each."""
+        """Return actions (drawn unless given), log probabilities, entropies and values, `(B,)` each."""
         hidden = self.trunk(obs)
         policy = Categorical(logits=self.actor(hidden))
         if action is None:
@@ -57,10 +57,10 @@ class ActorCritic(nn.Module):
 
 @dataclass
 class NaiveAgent:
-    """One agent: its module, its optimizer, its environments.
+    """One agent with its module, optimizer and environments.
 
     Attributes:
-        seed: of its environments.
+        seed: seed of its environments.
     """
 
     seed: int
@@ -79,13 +79,13 @@ class NaiveAgent:
         self.obs = torch.from_numpy(np.stack(resets))
 
     def update(self) -> int:
-        """Roll out and learn; return the environment steps it took."""
+        """Roll out and learn; return the number of environment steps."""
         self._learn(*self._roll_out())
         return STEPS * INSTANCES
 
     @torch.no_grad()
     def _roll_out(self) -> tuple[torch.Tensor, ...]:
-        """Return observations, actions, log probabilities, advantages and value targets of one rollout, flat."""
+        """Return observations, actions, log probabilities, advantages and value targets, flat."""
         obs = torch.zeros(STEPS, INSTANCES, 4)
         actions = torch.zeros(STEPS, INSTANCES, dtype=torch.long)
         log_probs, values, rewards, next_values = (torch.zeros(STEPS, INSTANCES) for _ in range(4))

@@ -1,7 +1,7 @@
-"""Ten thousand complete agents without a learner: what mailbox, task, schedule, codec, network and mixing cost.
+"""Benchmark of ten thousand complete agents without a learner: their memory and their speed.
 
 Agents, schedules, rules, ports, network, codec and event loop are those of every run. Training is a
-timer and changes nothing; nobody writes a record.
+timer and changes nothing, and there is no record.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ _NOT_COUNTED = [tracemalloc.Filter(False, getfile(what)) for what in (Mixing, Ne
 
 
 class Silent:
-    """An observer that writes nothing."""
+    """Observer that writes nothing."""
 
     def trained(self, agent: int, update: Update) -> None:
-        """A local update ended."""
+        """Ignore the end of a local update."""
 
     def mixed(
         self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
     ) -> None:
-        """A round ended."""
+        """Ignore the end of a round."""
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An exchange with a neighbor that asked moved the agent."""
+        """Ignore an answer to a neighbor."""
 
     def sat_out(self, agent: int, round: int) -> None:
-        """A round ended without taking part."""
+        """Ignore a round without participation."""
 
 
 RULES = Rules(
@@ -79,11 +79,11 @@ class Population:
 
     Attributes:
         loop: the clock.
-        network: with its counters.
+        network: the network with its counters.
 
     Args:
-        parameters: `(n, d)`; each agent owns a row and changes it by mixing alone.
-        rounds: after which everyone has finished.
+        parameters: `(n, d)`; each agent has a row, which changes by mixing alone.
+        rounds: number of rounds of every agent.
         work: nanoseconds of a local update, per agent.
     """
 
@@ -146,7 +146,7 @@ class Population:
 
 @dataclass(slots=True)
 class _Seat(NoMemory):
-    """A stand-in for trainer, model and topology of one agent; its update takes `work`."""
+    """Stand-in for trainer, model and topology of one agent. Its update takes `work`."""
 
     agent: int
     loop: VirtualTimeLoop
@@ -159,12 +159,12 @@ class _Seat(NoMemory):
     port: MailboxPort | None = None
 
     def train(self) -> None:
-        """Be trained after a while."""
+        """Post the end of training."""
         assert self.port is not None
         self.loop.post(self.loop.now + self.work, self.port.put, _TRAINED)
 
     def send(self, to: Sequence[int], frame: Frame) -> None:
-        """Hand a frame to the network."""
+        """Give a frame to the network."""
         self.network.send(self.agent, to, frame)
 
     def weights(self, round: int) -> Weights:
@@ -193,10 +193,10 @@ _NOBODY = Silent()
 
 
 def memory(quick: bool) -> Iterator[Result]:
-    """Yield the bytes of one agent: its timers in the loop, mailbox, task and coroutine, schedule, encoder, `Agent`.
+    """Yield the bytes of one agent: timers, mailbox, task, schedule, encoder, `Agent`.
 
-    Traced on 10,000 agents in their third round, while everyone trains. Not counted: graph, mixing
-    matrix and what stands in for the learner, which exist before; the vector that mixing made; the
+    They are traced on 10,000 agents in their third round, while all train. Not counted are objects
+    that exist before (graph, mixing matrix, stand-in of the learner), the vector from mixing, the
     network's counters and the log.
     """
     n = 1000 if quick else 10_000
@@ -208,7 +208,7 @@ def memory(quick: bool) -> Iterator[Result]:
 
 
 def _traced(n: int, used: list[int]) -> None:
-    """Append the bytes that n agents take in their third round."""
+    """Append the bytes of n agents in their third round to `used`."""
     parameters = np.arange(n * 8, dtype=np.float64).reshape(n, 8)
     population = Population(parameters, rounds=3, work=[10 * MILLISECOND] * n)
     gc.collect()
@@ -228,7 +228,7 @@ def _traced(n: int, used: list[int]) -> None:
 
 
 def gossip(quick: bool) -> Iterator[Result]:
-    """Yield bytes per CPU second of synchronous rounds, d = 4675, against copying what every agent receives."""
+    """Yield bytes per CPU second of synchronous rounds, d = 4675, against plain copies."""
     n, rounds = (100 if quick else 10_000), 2
     parameters = np.ones((n, 4675), dtype=np.float32)
     nbytes = float(n * DEGREE * parameters[0].nbytes * rounds)

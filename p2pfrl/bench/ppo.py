@@ -1,4 +1,4 @@
-"""PPO: the stacked learner against the naive loop, and at 1024 agents against 64."""
+"""Benchmark of PPO: the stacked learner against the naive loop, and 1024 agents against 64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _SPEEDUP, _FLATNESS = 25, 0.8
 
 
 def versus_naive(quick: bool) -> Iterator[Result]:
-    """Yield environment steps per CPU second of 64 agents against the naive loop, settings and sizes equal."""
+    """Yield environment steps per CPU second of 64 agents against the naive loop.
+
+    Settings and sizes are equal.
+    """
     import torch
 
     from p2pfrl.bench.naive import NaiveAgent
@@ -53,7 +56,7 @@ def flatness(quick: bool) -> Iterator[Result]:
 
 
 def stacked(n: int) -> Trainer:
-    """Return n agents on CartPole with a shared trunk (d = 4675), 4 instances x 64 steps, warmed up."""
+    """Return n agents on CartPole with a shared trunk (d = 4675), 4 instances x 64 steps, warm."""
     problem = ENVIRONMENTS["cartpole"]()
     table = problem.physics(1, range(n), columns(problem, {}, 1, range(n), n))
     trainer = Trainer(PPO(shared_trunk=True).prepare(Task(1, n, problem.simulator(table, 4, 1))), n)
@@ -63,7 +66,7 @@ def stacked(n: int) -> Trainer:
 
 
 def updates(trainer: Trainer, count: int) -> Work:
-    """Return `count` updates of everyone; they return the environment steps they took."""
+    """Return `count` updates of all agents; they return the number of environment steps."""
 
     def work() -> float:
         return sum(

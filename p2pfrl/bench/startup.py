@@ -1,4 +1,4 @@
-"""Start-up: how long the first answers of the command line take, against importing numpy."""
+"""Benchmark of start-up: time of the first commands against that of importing numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of messages from this process to another one on loopback: over a link, and over a plain blocking socket."""
+"""Streams of messages to another process on loopback: over a link, and over a blocking socket."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from p2pfrl.net.tls import contexts
 WAIT = 120.0
 HERE, THERE = 0, 1
 Trust = tuple[Path, Path, Path]
-"""The files of an authority's certificate, of an own certificate, and of its key."""
+"""Files of the authority's certificate, of a certificate, and of its key."""
 
 _COUNT = struct.Struct("<qq")
 _TIMEOUT = struct.pack("ll", int(WAIT), 0)
 
 
 class Stream(Protocol):
-    """Two processes, of which this one sends.
+    """A stream from this process to another.
 
     Attributes:
-        nbytes: of one message on the stream.
+        nbytes: bytes of one message on the stream.
     """
 
     nbytes: int
 
     def prepare(self, count: int) -> None:
-        """Make `count` messages; this is not timed."""
+        """Make `count` messages. This call is not timed."""
 
     def run(self) -> None:
-        """Send them, and wait until the other end says that it has them all."""
+        """Send them, and wait until the other side reports that it has received all."""
 
 
 class Unread(Decoder):
-    """Checks everything but what would read every number."""
+    """Decoder without the checks that read every number."""
 
     def _verify(self, payload: memoryview, crc: int) -> None:
-        """Do not look at the payload's checksum."""
+        """Skip the payload's checksum."""
 
     def _search(self, vector: Vector) -> None:
-        """Do not search for NaN and infinity."""
+        """Skip the search for NaN and infinity."""
 
 
 def decoder_for(size: int, *, is_checked: bool) -> Decoder:
-    """Return what the receiver of `size` numbers checks them with."""
+    """Return the decoder of a receiver of `size` numbers."""
     decoder = (Decoder if is_checked else Unread)(
         "run", agents=2, parts=("p",), size=size, dtype="float32"
     )
-    decoder.forms = 256  # as in world/node.py
+    decoder.forms = 256  # as in net/node.py
     return decoder
 
 
@@ -90,7 +90,7 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sockets(size: int) -> Iterator[Stream]:
-    """Give a stream of messages of `size` numbers over a blocking socket."""
+    """Yield a stream of messages of `size` numbers over a blocking socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(WAIT)
         with _process(_read, server.getsockname()[1]):
@@ -118,7 +118,7 @@ class _Blocking:
 
 
 def _still_blocking(sock: socket.socket) -> socket.socket:
-    """Limit each call by the kernel's timeout: with Python's own every call would poll first."""
+    """Limit each call by the kernel's timeout: Python's own would poll before every call."""
     sock.settimeout(None)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         sock.setsockopt(socket.SOL_SOCKET, option, _TIMEOUT)
@@ -147,12 +147,12 @@ def _read(port: int) -> None:
 def links(
     size: int, *, is_checked: bool, trust: tuple[Trust, Trust] | None = None
 ) -> Iterator[Stream]:
-    """Give a stream of messages of `size` numbers over a link.
+    """Yield a stream of messages of `size` numbers over a link.
 
     Args:
         size: numbers in a message.
-        is_checked: each message is encoded when it is sent and decoded in full; otherwise frames
-            are made beforehand and only their headers are checked.
+        is_checked: whether each message is encoded when it is sent and decoded completely. If not,
+            frames are made beforehand and only their headers are checked.
         trust: files for mutual TLS: (ours, the other's); None for plain TCP.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -207,7 +207,7 @@ class _Linked:
         self._runner.run(self._run())
 
     async def wait(self) -> None:
-        """Wait for the other end."""
+        """Wait for the other side."""
         async with asyncio.timeout(WAIT):
             await self._done.wait()
 

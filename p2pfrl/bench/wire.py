@@ -1,10 +1,10 @@
-"""Links between two processes on loopback against two blocking sockets that move the same bytes, in wall time.
+"""Benchmark of links on loopback against two blocking sockets that send the same bytes.
 
-What a link does besides moving bytes can be split in two: the records, the header with all its
-checks and the buffer of its own that every payload gets are part of the transport; what reads every
-number (the checksum at both ends, the search for NaN and infinity) is not, and is reported for
-itself. The sockets do nothing of either, and receive every message into the same memory; a link
-does so for large payloads only, once nobody refers to the one before.
+Times are wall times. The extra work of a link has two parts. Records, the header with all its
+checks, and a separate buffer per payload belong to the transport. Work that reads every number (the
+checksum at both ends, the search for NaN and infinity) does not, and is reported separately. The
+sockets do neither and receive every message into the same memory. A link does so for large payloads
+only, once nothing refers to the last one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from p2pfrl.experiment.run import fewer_collections
 from p2pfrl.net import certificates as pki
 
 SIZES = {"18kb": 4_610, "1mb": 2**18, "100mb": 25_000_000}
-"""Numbers in a message: the usual MLP for CartPole, 1 MiB, 100 MB."""
+"""Numbers in a message: those of the usual MLP for CartPole, 1 MiB, 100 MB."""
 
 _TURN = {"18kb": 6000, "1mb": 128, "100mb": 2}
 _QUICK = {"18kb": 10, "1mb": 2, "100mb": 1}
@@ -96,12 +96,12 @@ def _against_socket(name: str, bound: float, quick: bool) -> Iterator[Result]:
 
 
 def _amount(name: str, quick: bool) -> tuple[int, int]:
-    """Return how many messages a turn has, and how many turns there are."""
+    """Return the number of messages per turn, and the number of turns."""
     return (_QUICK[name], 1) if quick else (_TURN[name], 21)
 
 
 def _take_turns(streams: list[Stream], count: int, turns: int) -> list[float]:
-    """Return the median MB/s of wall time of each, timed in turns, after one turn that does not count."""
+    """Return the median MB/s of wall time of each stream, after one turn that does not count."""
     times: list[list[float]] = [[] for _ in streams]
     for turn in range(turns + 1):
         for stream, seen in zip(streams, times, strict=True):

@@ -1,4 +1,4 @@
-"""Arguments that commands share, their exit codes, and how results are printed."""
+"""Arguments that commands share, exit codes, and output of results."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands i
 
 @dataclass(frozen=True)
 class Overrides:
-    """The settings given on the command line."""
+    """Settings on the command line."""
 
     set: tuple[str, ...] = ()
     seed: int | None = None
 
     def load(self, file: str) -> Scenario:
-        """Return the scenario of `file` with everything on top."""
+        """Return the scenario of `file` with these settings on top."""
         from p2pfrl.commands.values import overrides
         from p2pfrl.scenario import load
         from p2pfrl.scenario.checks.notes import notes
@@ -91,7 +91,7 @@ def show(value: Any, as_json: bool) -> None:
 
 
 def text(value: Any) -> str:
-    """Return a result for people."""
+    """Return a result as text."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {text(entry)}" for name, entry in value.items()) or "-"
     if isinstance(value, list | tuple):

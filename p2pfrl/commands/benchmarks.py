@@ -1,4 +1,4 @@
-"""The command that measures speed."""
+"""Command that measures speed and laws."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Quick = Annotated[bool, Parameter(negative=(), help="Make everything small, to s
 
 
 def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = False) -> int:
-    """Measure speed, as ratios within one run: a shared or slower machine gives about the same numbers.
+    """Measure speed as ratios within one run, which hardly depend on the speed of the machine.
 
     Parameters
     ----------
     names
-        Benchmarks, as they are printed; all when none is given. `laws` measures the laws that pin
-        the algorithms instead, all or those named after it.
+        Names of benchmarks; all if none is given. `laws` measures the laws that test the
+            algorithms, all of them or those named after it.
     """
     if names[:1] == ("laws",):
         return _laws(names[1:], quick, json)
@@ -44,7 +44,10 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
 
 
 def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
-    """Measure laws; with `quick`, only those that take seconds. Fails where a figure does not agree."""
+    """Measure laws; with `quick`, only those that take seconds.
+
+    Fails if a figure does not agree.
+    """
     from p2pfrl.core.errors import ScenarioError
     from p2pfrl.core.options import did_you_mean
     from p2pfrl.laws import laws, measure

@@ -1,4 +1,4 @@
-"""The command that makes the simulator predict a LAN."""
+"""Command that calibrates the simulator to a LAN."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from p2pfrl.core.errors import ScenarioError
 
 
 def calibrate(*directories: Path, out: Out = None, json: Json = False) -> int:
-    """Write the [network] and [compute] with which the simulator predicts the peers that ran, and compare both.
+    """Write the [network] and [compute] with which the simulator predicts a run, and compare both.
 
-    The run directories are those of an ordinary run of `p2pfrl peer`: some fifty rounds are enough.
-    Peers on one machine have no network that could be measured: then the compute speed alone is
-    written, and stderr says why.
+    The run directories are those of an ordinary run of `p2pfrl peer`; about fifty rounds are
+    enough. Peers on one machine have no network to measure. Then only the compute speed is written,
+    and stderr states the reason.
 
     Parameters
     ----------
     directories
-        The peers' run directories, brought to one host.
+        The peers' run directories, copied to one host.
     """
     from p2pfrl.deploy.calibrate import write
 

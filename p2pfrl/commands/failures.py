@@ -1,4 +1,4 @@
-"""Messages of failed commands: lines for people, one object for programs."""
+"""Messages of failed commands: lines for people, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 def as_json(problems: Sequence[str], code: int) -> str:
     """Return one line of JSON: {"error": {"code", "message", "problems": [...]}}.
 
-    Every problem has `message`, `where`, `expected`, `got` and `fix`; what a message does not state
-    is null.
+    Every problem has `message`, `where`, `expected`, `got` and `fix`. A field that the message
+    lacks is null.
 
-    >>> as_json(["ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes"], 2)[:27]
+    >>> as_json(["ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes"],
+    2)[:27]
     '{"error": {"code": 2, "mess'
     """
     found = [{"message": message, **fields(message)} for message in problems]
@@ -28,9 +29,10 @@ def as_json(problems: Sequence[str], code: int) -> str:
 
 
 def fields(message: str) -> dict[str, str | None]:
-    """Return where a problem is, what was expected, what was got, and how to fix it, as far as its message says.
+    """Return the parts of a message: where, expected, got and fix; None for a part that it lacks.
 
-    >>> found = fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes")
+    >>> found = fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without
+    quotes")
     >>> [found[key] for key in ("where", "expected", "got", "fix")]
     ['ring.toml:3:1: agents', 'an integer', "'4'", 'write it without quotes']
     >>> fields("ring.toml:7:1: mixing.alhpa: unknown key; did you mean 'alpha'?")["fix"]

@@ -108,7 +108,7 @@ def peer(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run the agents of one host as a process over TCP; the same scenario file on every host.
+    """Run the agents of one host as a process over TCP, with the same scenario file on every host.
 
     Parameters
     ----------
@@ -173,12 +173,12 @@ def _print(summary: Mapping[str, Any], directory: Path) -> None:
 
 
 def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
-    """Make one record of what all peers of a run wrote: the same figures, report and compare work on it.
+    """Make one record from the directories of all peers, for figures, report and compare.
 
     Parameters
     ----------
     directories
-        The peers' run directories, brought to one host.
+        The peers' run directories, copied to one host.
     """
     from p2pfrl.commands.progress import conclude
     from p2pfrl.deploy.collect import collect as gather
@@ -198,7 +198,7 @@ def pki_init(directory: Path, *, json: Json = False) -> int:
     Parameters
     ----------
     directory
-        Where its certificate and key go; the key stays there.
+        Folder for its certificate and key; the key stays there.
     """
     from p2pfrl.net.certificates import init
 
@@ -213,12 +213,12 @@ def pki_issue(
     days: Annotated[int, Parameter(help="Days the certificate is valid.")] = 365,
     json: Json = False,
 ) -> int:
-    """Issue the certificate of a process: it names the agents that may live there.
+    """Issue the certificate of a process. It names the agents that the process may run.
 
     Parameters
     ----------
     agents
-        As 0-3, 5, coordinator or 0-3+edge0.
+        Ids such as 0-3, 5, coordinator or 0-3+edge0.
     """
     from p2pfrl.net.certificates import issue
     from p2pfrl.net.fleet import parse_agents

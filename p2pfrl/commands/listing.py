@@ -37,7 +37,7 @@ _AXES = {
 
 
 def entries(axis: str) -> list[dict[str, str]]:
-    """Return `[{name, summary, reference}]` of an axis; of the axes themselves where none is named.
+    """Return `[{name, summary, reference}]` of an axis, or of all axes if none is named.
 
     Raises:
         ScenarioError: there is no such axis.
@@ -77,7 +77,10 @@ _FILES: dict[str, Callable[[], dict[str, Path]]] = {
 
 
 def _from_comment(name: str, path: Path) -> dict[str, str]:
-    """Return the first sentence of the comment that a TOML file begins with; for other files, the path."""
+    """Return the first sentence of the comment at the start of a TOML file.
+
+    Its path for other files.
+    """
     lines = []
     with path.open(encoding="utf-8") as file:
         for line in file:

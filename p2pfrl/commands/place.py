@@ -1,4 +1,4 @@
-"""The options of `p2pfrl peer` about its place and its protection."""
+"""Options of `p2pfrl peer` for its place and its security."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 @contextmanager
 def named(option: str = "") -> Iterator[None]:
-    """Name the option whose value cannot be used, unless the message does; that is bad usage."""
+    """Add the name of the option to an error about its value, unless the message has it."""
     try:
         yield
     except ScenarioError:
@@ -33,7 +33,7 @@ def named(option: str = "") -> Iterator[None]:
 def place_of(
     lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str, *, discover: bool
 ) -> Place:
-    """Return where this process stands.
+    """Return the place of this process in the deployment.
 
     Raises:
         ScenarioError: the options contradict each other.
@@ -90,10 +90,10 @@ def place_of(
 
 
 def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
-    """Return how this process knows who it talks to.
+    """Return how this process authenticates others.
 
     Raises:
-        ScenarioError: an address that others can reach, and nothing to protect it.
+        ScenarioError: others can reach an address that nothing protects.
     """
     from p2pfrl.net.mesh import Security
 
@@ -146,7 +146,7 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
 
 
 def refuse_strangers(place: Place, scenario: Scenario) -> None:
-    """Refuse agents that the scenario does not have, and a table of peers that lacks some that it has.
+    """Raise an error for agents that the scenario lacks, or that a table of peers lacks.
 
     Raises:
         ScenarioError: there are some.
@@ -182,7 +182,7 @@ def shown(address: Address) -> str:
 
 
 def its_own(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> str:
-    """Return the options that differ from process to process, in capitals, and those that say how it is protected."""
+    """Return the options for the other processes: in capitals those that differ, and security."""
     words = "" if _is_local(place.bind) else " --bind ITS_ADDRESS:0"
     if tls is not None:
         words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/agents-AGENTS.crt"

@@ -1,4 +1,4 @@
-"""Running a scenario for someone who watches: progress on stderr, then a summary on stdout, figures and a report."""
+"""Runs of the command line: progress on stderr, a summary on stdout, figures and a report."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ INTERVAL = 5.0
 
 
 class Watcher(Protocol):
-    """Is told every new row of metrics."""
+    """Receives every new row of metrics."""
 
     def __call__(self, row: Mapping[str, float], /) -> None:
-        """Show it, or not."""
+        """Receive a row."""
 
 
 def run_scenario(
@@ -40,12 +40,12 @@ def run_scenario(
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
     Args:
-        scenario: what to run.
-        out: the run directory; a new one below ./runs where it is None.
-        trace: keep every event.
-        quiet: show no progress.
-        as_json: print the summary as JSON.
-        resuming: go on from the last checkpoint in `out`.
+        scenario: the scenario.
+        out: the run directory; None for a new one in ./runs.
+        trace: whether to keep every event.
+        quiet: whether to show no progress.
+        as_json: whether to print the summary as JSON.
+        resuming: whether to continue from the last checkpoint in `out`.
     """
     directory = out or run_directory(scenario)
     with watching(scenario, quiet=quiet) as watcher:
@@ -65,7 +65,7 @@ def run_scenario(
 def conclude(
     summary: Mapping[str, Any], directory: Path, page: Path | None, *, as_json: bool
 ) -> None:
-    """Print the summary of a run and where its results are."""
+    """Print the summary of a run and the paths of its results."""
     if as_json:
         print(json.dumps(plain(summary), indent=2))
         return
@@ -76,7 +76,7 @@ def conclude(
 
 
 def run_directory(scenario: Scenario) -> Path:
-    """Return `runs/<name>/<utc>-<mode>-s<seed>-<hash8>`, a path that does not exist yet."""
+    """Return a path `runs/<name>/<utc>-<mode>-s<seed>-<hash8>` that does not exist yet."""
     utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     base = (
         Path("runs") / scenario.name / f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
@@ -90,7 +90,7 @@ def run_directory(scenario: Scenario) -> Path:
 
 @contextmanager
 def watching(scenario: Scenario, *, quiet: bool) -> Iterator[Watcher | None]:
-    """Give what shows the progress of a run: a live display on a terminal, a plain line now and then elsewhere."""
+    """Yield a watcher of the run: a live display on a terminal, a line now and then elsewhere."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
@@ -108,8 +108,8 @@ class Lines:
     """Prints one line of progress at the first row and then every few seconds.
 
     Args:
-        goal: the number of the last round, where it is known.
-        interval: seconds.
+        goal: the number of the last round, if known.
+        interval: seconds between lines.
     """
 
     def __init__(self, goal: int | None = None, interval: float = INTERVAL) -> None:
@@ -159,7 +159,7 @@ def _live(scenario: Scenario) -> Iterator[Watcher]:
 
 
 def line(row: Mapping[str, float]) -> str:
-    """Return what matters of a row of metrics."""
+    """Return the main numbers of a row of metrics as text."""
     shown = [
         ("return", row["return_mean"], ".1f"),
         ("error", row["error"], ".3g"),
@@ -177,7 +177,7 @@ def line(row: Mapping[str, float]) -> str:
 
 
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the summary for people: what is known, in words."""
+    """Return the summary as text: title -> what is known."""
     final, evaluation, target = (
         summary["final_return"],
         summary["evaluation"],

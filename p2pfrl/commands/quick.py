@@ -1,4 +1,4 @@
-"""Commands that answer at once: they import neither torch nor gymnasium."""
+"""Commands that start fast: they import neither torch nor gymnasium."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from p2pfrl.core.errors import P2PFRLError
 def validate(
     file: str, *, set: Set = (), seed: Seed = None, json: Json = False, quiet: Quiet = False
 ) -> int:
-    """Check a scenario and predict what it costs: parameters, bytes, lambda_2, rounds to consensus.
+    """Check a scenario and predict its cost: parameters, bytes, lambda_2, rounds to consensus.
 
-    With --quiet the exit code alone tells.
+    With --quiet only the exit code shows the result.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def schema() -> int:
 
 
 def new(name: str, *, out: Out = None) -> int:
-    """Write a commented scenario file.
+    """Write a scenario file with comments.
 
     Parameters
     ----------
     name
-        Of the scenario; the file is NAME.toml, in the working directory or in --out.
+        Name of the scenario; the file is NAME.toml, in the working directory or in --out.
     """
     from p2pfrl.scenario import new as template
 

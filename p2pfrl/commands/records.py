@@ -1,4 +1,4 @@
-"""Commands on run directories. They import no torch."""
+"""Commands on run directories. They do not import torch."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from p2pfrl.commands.arguments import (
 from p2pfrl.core.errors import ScenarioError
 
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
-"""What `sweep` prints of every run, as far as any run has it."""
+"""Columns that `sweep` prints of every run, if any run has them."""
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,7 +65,7 @@ def scenario(
     Parameters
     ----------
     file
-        A scenario file: a path, or a name in ./scenarios or among those that come with the package.
+        A scenario file: a path, or a name in ./scenarios or in the package.
     """
     from p2pfrl.commands.progress import conclude, run_directory, run_scenario
 
@@ -136,7 +136,7 @@ def compare(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run a scenario under several modes with paired seeds, and put the results side by side.
+    """Run a scenario in several modes with paired seeds, and compare the results side by side.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on after an interrupt."""
+    """Print how to continue after an interrupt."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -16,7 +16,7 @@ _PIECE = re.compile(r"""(?:[^,\[\]{}"']|"[^"]*"|'[^']*')""")
 
 
 def overrides(settings: Sequence[str]) -> dict[str, object]:
-    """Return values by dotted key; a value is TOML, or else a plain string.
+    """Return values by dotted key. A value is TOML, or else a plain string.
 
     >>> overrides(["learner.lr=1e-3", "mixing.kind=uniform", "faults=[]"])
     {'learner.lr': 0.001, 'mixing.kind': 'uniform', 'faults': []}
@@ -40,10 +40,10 @@ def grid(settings: Sequence[str]) -> dict[str, list[object]]:
 
 
 def value(text: str) -> object:
-    """Return what a text means as a TOML value, or the text itself.
+    """Return a text as a TOML value, or the text itself.
 
     Raises:
-        ScenarioError: it is too long, too deep, or holds too long a number.
+        ScenarioError: it is too long or too deep, or has a number that is too long.
     """
     try:
         found = parse(f"value = {text}".encode("utf-8", "surrogateescape"), "--set").values

@@ -1,14 +1,14 @@
-"""Checkpoints of a simulated run: its state now and then, so that a run that was killed can go on.
+"""Checkpoints of a simulated run: its state at intervals, so that an interrupted run can resume.
 
-`checkpoints/` in the run directory holds
+`checkpoints/` in the run directory has these files:
 
     scenario.toml   the resolved scenario
-    run.state       the newest state; run.previous the one before
+    run.state       the newest state; run.previous is the one before
     rows-K.state    the record's rows between two checkpoints
-    events.bin      every event so far: the digest is computed over it again
+    events.bin      all events so far, from which the digest is computed again
 
-A checkpoint only reads the run, so that its results do not depend on it. The folder goes when the
-run has finished.
+A checkpoint only reads the run, so results do not depend on it. The folder is removed when the run
+has finished.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from p2pfrl.scenario.render import hash8, resolved
 
 FOLDER = "checkpoints"
 PERIOD = 60.0
-"""Seconds of wall time between checkpoints, where the scenario says nothing."""
+"""Default seconds of wall time between checkpoints."""
 _SCENARIO, _STATE, _PREVIOUS, _EVENTS = "scenario.toml", "run.state", "run.previous", "events.bin"
 _KEPT = 2**24
-"""Bytes of events that are kept in memory before they are written."""
+"""Maximum number of bytes of events in memory before they are written."""
 
 
 @dataclass
 class _EventFile:
-    """Receives the bytes of events; writes them when there are many, and at every checkpoint.
+    """File of events. It writes them when there are many, and at every checkpoint.
 
-    What cannot be written is kept, and tried again.
+    If a write fails, the events are kept and written later.
     """
 
     file: BinaryIO
@@ -49,13 +49,13 @@ class _EventFile:
     waiting: bytearray = field(default_factory=bytearray)
 
     def write(self, packed: bytes) -> None:
-        """Take more events."""
+        """Add events."""
         self.waiting += packed
         if len(self.waiting) > _KEPT:
             self.drain()
 
     def drain(self) -> bool:
-        """Write what waits; return whether all of it is in the file."""
+        """Write the events in memory; return whether all of them are in the file."""
         try:
             self.file.seek(self.written)
             self.file.write(self.waiting)
@@ -68,16 +68,16 @@ class _EventFile:
 
 
 class Checkpoints:
-    """Writes the checkpoints of one run.
+    """Writer of the checkpoints of one run.
 
     Attributes:
-        written: how many were written.
-        failed: how many could not be written; the last good one is kept.
+        written: number of written checkpoints.
+        failed: number of checkpoints that could not be written; the last valid one is kept.
 
     Args:
         directory: the run directory.
-        scenario: of the run.
-        rule: names a mixing rule of the user's own, which the scenario does not hold.
+        scenario: scenario of the run.
+        rule: name of a mixing rule from Python, which the scenario does not contain.
         now: wall clock, seconds.
     """
 
@@ -114,12 +114,12 @@ class Checkpoints:
             raise RecordError(f"{self._folder}: cannot be written: {error.strerror}") from error
 
     def resume(self, world: World, others: dict[str, object]) -> dict[str, Any]:
-        """Put a world that has not run back to the last good checkpoint; return what `save` was given.
+        """Restore a new world from the last valid checkpoint; return the `extra` values of `save`.
 
         Without any checkpoint the run starts from its beginning.
 
         Raises:
-            RecordError: there are checkpoints and none is good, or they are of another run.
+            RecordError: there are checkpoints but none is valid, or they are of another run.
         """
         if not any((self._folder / name).exists() for name in (_STATE, _PREVIOUS)):
             self.begin(world)
@@ -149,12 +149,12 @@ class Checkpoints:
         return self._now() - self._last >= (self._every or PERIOD)
 
     def save(self, world: World, others: dict[str, object], **extra: Any) -> None:
-        """Write a checkpoint, between two events; where that fails, the run goes on.
+        """Write a checkpoint between two events. If that fails, the run continues.
 
         Args:
             world: the run.
-            others: as of `World.save`.
-            extra: what `resume` is to return.
+            others: as in `World.save`.
+            extra: values that `resume` returns.
         """
         began = self._now()
         try:
@@ -164,7 +164,7 @@ class Checkpoints:
             self.failed += 1
             if self.failed & (self.failed - 1) == 0:
                 print(f"checkpoint {self.failed} failed: {error}", file=sys.stderr, flush=True)
-        # A checkpoint that takes long is due more rarely: it may cost a fiftieth of the run.
+        # Slow checkpoints are written less often, so that they cost at most a fiftieth of the run.
         self._last = self._now() + 50 * (self._now() - began) * (self._every is None)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Checkpoints:
             self._events.file.close()
 
     def end(self) -> None:
-        """Remove everything: the run has finished."""
+        """Remove all files, because the run has finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _save(self, world: World, others: dict[str, object], extra: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def scenario_of(directory: Path) -> Scenario:
     """Return the scenario of a run that has not finished.
 
     Raises:
-        RecordError: the directory holds none.
+        RecordError: the directory has none.
     """
     path = directory / FOLDER / _SCENARIO
     if not path.is_file():
@@ -239,6 +239,6 @@ def scenario_of(directory: Path) -> Scenario:
 
 
 def facts(scenario: Scenario, rule: str) -> dict[str, str]:
-    """Return what a checkpoint belongs to: a run is not resumed by another scenario or version."""
+    """Return what must be equal to resume from a checkpoint: the scenario, versions and rule."""
     own = {name: version for name, version in versions().items() if name != "python"}
     return {"scenario": hash8(scenario), "mixing": rule, **own}

@@ -1,4 +1,4 @@
-"""One scenario under several modes with paired seeds: a table side by side, and every difference besides the mode."""
+"""Comparison of modes: one scenario with paired seeds, measures side by side, and differences."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Measure:
 
     Attributes:
         name: dotted path in a summary.
-        title: in the table.
-        better: 1 where more is better, -1 where less is, 0 where neither.
-        per: dotted path of a divisor, as in bytes per round.
-        show: writes one value.
+        title: title in the table.
+        better: 1 if more is better, -1 if less is better, else 0.
+        per: dotted path of a divisor, such as rounds for bytes per round.
+        show: converts one value to text.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Measure:
     show: Callable[[float], str] = number
 
     def of(self, record: Record) -> float:
-        """Return its value in one run, nan where it has none."""
+        """Return its value in one run, nan if there is none."""
         value = dig(record.summary, self.name)
         divisor = dig(record.summary, self.per) if self.per else 1.0
         return value / divisor if divisor else float("nan")
@@ -80,16 +80,16 @@ _AGAINST = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One measure under one mode.
+    """One measure in one mode.
 
     Attributes:
-        values: one per seed, in the order of the seeds; nan where undefined (a target that was not
-            reached).
-        mean: over the seeds in which it is defined, with 95% bootstrap confidence.
-        difference: to the first mode on the same seeds; None for the first mode itself.
-        improvement: probability that a run under this mode does better than one under the first;
-            None where neither direction is better. A target that was not reached counts as worse
-            than any that was.
+        values: one value per seed, in the order of the seeds; nan if undefined (a target that was
+            not reached).
+        mean: mean over the seeds with a value, with a 95% bootstrap interval.
+        difference: paired difference to the first mode; None for the first mode itself.
+        improvement: probability that a run in this mode is better than one in the first mode; None
+            if neither direction is better. A target that was not reached is worse than any that
+            was.
         p_value: two-sided, Mann-Whitney.
     """
 
@@ -105,10 +105,10 @@ class Comparison:
     """Modes side by side.
 
     Attributes:
-        modes: the first is what the others are compared with.
-        seeds: the same for every mode.
+        modes: the others are compared with the first.
+        seeds: the seeds, the same for every mode.
         rows: (measure, one cell per mode).
-        differences: per mode, what differs beyond the mode.
+        differences: per mode, differences beyond the mode itself.
         directories: run directories, mode by mode.
     """
 
@@ -119,7 +119,7 @@ class Comparison:
     directories: dict[str, tuple[Path, ...]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it; undefined numbers are null."""
+        """Return the comparison as a JSON object; undefined numbers are null."""
         table = [
             {
                 "measure": measure.title,
@@ -155,7 +155,7 @@ class Comparison:
         return dict(plain(whole))
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the values, the paired differences to the first mode, and what differs beyond the mode."""
+        """Return tables of values, of paired differences, and of differences beyond the mode."""
         seeds, others = len(self.seeds), self.modes[1:]
         values = tuple(
             (measure.title, *(_text(measure, cell, seeds) for cell in cells))
@@ -227,9 +227,9 @@ def compare(
     run: Execute = execute,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run a scenario under each mode with the same seeds, and compare.
+    """Run a scenario in each mode with the same seeds, and compare.
 
-    Writes `comparison.json` into `out`, beside the run directories `<mode>-s<seed>`.
+    It writes `comparison.json` to `out`, beside the run directories `<mode>-s<seed>`.
 
     Args:
         scenario: file or name.
@@ -237,9 +237,9 @@ def compare(
         seeds: at least one; the same for every mode.
         out: folder of the run directories.
         overrides: values by dotted key, for all modes.
-        jobs: processes.
-        resume: keep runs that are complete in `out` and were made from the same scenario.
-        overwrite: run again what has been run.
+        jobs: number of processes.
+        resume: whether to keep complete runs of the same scenario in `out`.
+        overwrite: whether to repeat finished runs.
         run: runs one job.
         progress: called after every run.
     """
@@ -297,7 +297,10 @@ def _refuse_failures(finished: Sequence[Finished]) -> None:
 
 
 def tabulate(records: Sequence[Sequence[Record]]) -> tuple[tuple[Measure, tuple[Cell, ...]], ...]:
-    """Return every measure that some run has, under each mode; `records` holds the runs of a mode by the same seeds."""
+    """Return every measure that some run has, in each mode.
+
+    `records` has the runs of each mode in the order of the seeds.
+    """
     rows = []
     for measure in MEASURES:
         values = [tuple(_value(measure, record) for record in runs) for runs in records]
@@ -332,5 +335,5 @@ def _cell(
 
 
 def differences(scenario: Scenario) -> tuple[str, ...]:
-    """Return, as sentences, what comes with the mode of `scenario` beyond the mode itself."""
+    """Return, as sentences, the differences of `scenario`'s mode beyond the mode itself."""
     return BUILDERS[scenario.mode].differences(scenario)

@@ -1,4 +1,7 @@
-"""Many runs of one scenario: in this process or in several, each in its own directory, resumable after any crash."""
+"""Jobs: many runs of one scenario, in one process or several, each in its own directory.
+
+They can be resumed after any crash.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from p2pfrl.results.record import load_summary
 from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
 
-_INTERRUPT = "interrupt"  # what a summary says stopped a run that is not whole
+_INTERRUPT = "interrupt"  # `stopped_by` in the summary of an incomplete run
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Progress = Callable[
     [int, int, str], None
@@ -26,12 +29,12 @@ Progress = Callable[
 
 @dataclass(frozen=True)
 class Job:
-    """One run to do; a value that another process can be sent.
+    """One run to do. It can be sent to another process.
 
     Attributes:
         scenario: the scenario's file or name.
-        overrides: values by dotted key, `seed` and `mode` among them.
-        directory: the run directory it fills.
+        overrides: values by dotted key, including `seed` and `mode`.
+        directory: the run directory to fill.
     """
 
     scenario: str
@@ -39,13 +42,20 @@ class Job:
     directory: Path
 
     def load(self) -> Scenario:
-        """Return its scenario; a `ScenarioError` if it is not valid."""
+        """Return its scenario.
+
+        Raises:
+            ScenarioError: it is not valid.
+        """
         return load(self.scenario, dict(self.overrides))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that is done, or that failed with `error`; `skipped` if an earlier run was found complete."""
+    """A job that is done, or that failed with `error`.
+
+    `skipped` is set if an earlier run was found complete.
+    """
 
     job: Job
     error: str | None = None
@@ -56,7 +66,11 @@ Execute = Callable[[Job], None]
 
 
 def execute(job: Job) -> None:
-    """Run one job and save its record; a `KeyboardInterrupt` where the user stopped it half way."""
+    """Run one job and save its record.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted the run.
+    """
     from p2pfrl.experiment.run import simulate
 
     record = simulate(job.load(), out=job.directory)
@@ -65,7 +79,7 @@ def execute(job: Job) -> None:
 
 
 def is_complete(job: Job) -> bool:
-    """Whether the job's directory holds a finished run of exactly its scenario."""
+    """Whether the job's directory has a finished run of exactly its scenario."""
     try:
         summary = load_summary(job.directory)
         done = loads(
@@ -86,21 +100,22 @@ def run_all(
     execute: Execute = execute,
     progress: Progress | None = None,
 ) -> tuple[Finished, ...]:
-    """Run `jobs` and return how each ended, in the order given; one that fails does not stop the others.
+    """Run `jobs` and return their results in the given order.
 
-    Every scenario is validated before the first one starts.
+    A failed job does not stop the others.
+
+    Every scenario is validated before the first run starts.
 
     Args:
-        jobs: with directories of their own.
-        workers: processes; 1 runs them here, one after the other.
-        resume: skip jobs whose directory holds a finished run of the same scenario.
-        overwrite: run again what has been run; without it and `resume`, directories must not hold
-            anything.
+        jobs: jobs with different directories.
+        workers: number of processes; with 1 the jobs run in this process, one after the other.
+        resume: skip jobs whose directory has a finished run of the same scenario.
+        overwrite: repeat finished runs. Without it and `resume`, directories must be empty.
         execute: runs one job; a function that another process can import.
         progress: called after every job.
 
     Raises:
-        ScenarioError: a scenario is not valid, or a directory holds something.
+        ScenarioError: a scenario is not valid, or a directory is not empty.
     """
     if len({job.directory for job in jobs}) != len(jobs):
         raise P2PFRLError(
@@ -138,7 +153,10 @@ def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
 
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
-    """Run jobs in processes of their own; an interrupt or a killed process leaves finished runs complete."""
+    """Run jobs in separate processes.
+
+    An interrupt or a killed process leaves finished runs complete.
+    """
     with (
         one_thread_each(),
         ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
@@ -153,10 +171,10 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let the processes that are started inside use one thread for linear algebra, unless the user said otherwise.
+    """Let processes started inside use one thread for linear algebra, unless the user set another.
 
-    The libraries read this from the environment when they are loaded: in the new process that is
-    too late to set it.
+    The libraries read the setting from the environment when they are loaded, so the new process
+    itself cannot change it.
     """
     added = {name for name in _THREADS if name not in os.environ}
     os.environ.update(dict.fromkeys(added, "1"))
@@ -181,7 +199,7 @@ def _outcome(future: Future[None], job: Job) -> Finished:
 
 
 def slug(settings: Mapping[str, object]) -> str:
-    """Return a directory name for some settings, as "lr-0.001_topology-ring".
+    """Return a directory name for some settings, such as "lr-0.001_topology-ring".
 
     >>> slug({"learner.lr": 0.001, "mode": "central"})
     'lr-0.001_mode-central'

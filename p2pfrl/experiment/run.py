@@ -1,4 +1,4 @@
-"""Run a scenario in the simulated world and return its record."""
+"""Runs of a scenario in the simulated world."""
 
 from __future__ import annotations
 
@@ -38,20 +38,21 @@ def simulate(
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
-    Matrix products take one thread, whatever the machine has: they are small, and sums must not
-    depend on it.
+    Matrix products use one thread on every machine: they are small, and sums must not depend on the
+    number of threads.
 
     Args:
-        scenario: as `load` returned it.
-        seed: in place of the scenario's.
-        out: a directory for the record; no files are written without it.
-        mixing: a rule of your own, in place of the scenario's.
+        scenario: scenario from `load`.
+        seed: replaces the scenario's seed.
+        out: directory for the record; no files are written without it.
+        mixing: a rule from Python that replaces the scenario's.
         progress: called with every new row of metrics.
-        trace: keep every event in the record.
-        resuming: go on from the last checkpoint in `out`; from the beginning where there is none.
+        trace: whether to keep every event in the record.
+        resuming: whether to continue from the last checkpoint in `out`, or from the beginning
+            without one.
 
     Raises:
-        P2PFRLError: the run cannot be built, or everyone waits for ever.
+        P2PFRLError: the run cannot be built, or all agents wait forever.
     """
     if seed is not None:
         scenario = replace(scenario, seed=seed)
@@ -88,19 +89,18 @@ def simulate(
 def resume(
     directory: str | Path, *, progress: Progress | None = None, mixing: Mixing | None = None
 ) -> Record:
-    """Go on with a simulated run that was killed or interrupted; return the record of the whole run.
+    """Continue a simulated run that was killed or interrupted; return the record of the whole run.
 
-    It ends with the digest, the rows and the parameters of the run that was not interrupted.
-    Environments of Gymnasium cannot be saved: where the scenario uses one, its episodes start anew,
-    and the record says so.
+    It has the digest, the rows and the parameters of an uninterrupted run. Gymnasium environments
+    cannot be saved. If the scenario uses one, its episodes start anew, and the record reports this.
 
     Args:
         directory: the run directory.
         progress: called with every new row of metrics.
-        mixing: the rule of your own that the run began with, if there was one.
+        mixing: the rule from Python with which the run began, if there was one.
 
     Raises:
-        P2PFRLError: there is nothing to resume, or it was begun by another version.
+        P2PFRLError: there is nothing to resume, or another version began it.
     """
     folder = Path(directory)
     scenario = scenario_of(folder)
@@ -108,12 +108,12 @@ def resume(
 
 
 class _Run:
-    """Watches the rows of a run: for the conditions of `[stop]`, and for checkpoints that are due.
+    """Watcher of a run's rows, for the conditions of `[stop]` and for checkpoints.
 
     Attributes:
         reason: why the run ended.
-        world: what runs.
-        checkpoints: writes its state now and then; None where the run leaves no files.
+        world: the running world.
+        checkpoints: writer of checkpoints; None if the run writes no files.
     """
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
@@ -126,7 +126,7 @@ class _Run:
         self._earlier = 0.0
 
     def begin(self, *, resuming: bool) -> bool:
-        """Prepare the checkpoints; return whether the run has begun before, and goes on."""
+        """Prepare the checkpoints; return whether the run continues an earlier one."""
         assert self.world is not None
         if self.checkpoints is None:
             return False
@@ -138,7 +138,7 @@ class _Run:
         return bool(found)
 
     def wall_seconds(self) -> float:
-        """Return the seconds that the run has taken, those before it was interrupted included."""
+        """Return the seconds that the run has taken, including those before an interrupt."""
         return self._earlier + time.perf_counter() - self._began
 
     def _save(self) -> None:
@@ -161,7 +161,7 @@ class _Run:
         return False
 
     def because(self, reason: str) -> bool:
-        """End the run."""
+        """End the run for this reason."""
         self.reason = reason
         assert self.world is not None
         self.world.simulation.stop()
@@ -169,7 +169,7 @@ class _Run:
 
 
 def _is_saved_whole(scenario: Scenario) -> bool:
-    """Whether a checkpoint holds the scenario's environments, too."""
+    """Whether a checkpoint includes the scenario's environments."""
     rules = [make.environment.rule for make in scenario.makes if make.environment is not None]
     return all(rule.is_saved_whole for rule in rules)
 
@@ -203,10 +203,9 @@ def _record(
 
 @contextmanager
 def fewer_collections() -> Iterator[None]:
-    """Collect garbage once, then leave alone what is there and look more rarely, until the block ends.
+    """Collect garbage once, then ignore existing objects and collect less often in the block.
 
-    What a program froze before stays frozen: it knows its own objects, so none of them is looked at
-    here.
+    Objects that a program froze before stay frozen.
     """
     is_ours = gc.get_freeze_count() == 0
     thresholds = gc.get_threshold()

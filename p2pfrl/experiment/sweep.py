@@ -1,4 +1,7 @@
-"""A grid of settings times seeds: every run in its own directory, one table of results, resumable."""
+"""Sweep: a grid of settings times seeds, with one directory per run and one table of results.
+
+It can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class Sweep:
         rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS`
             of its summary.
         table: the CSV file with the same rows.
-        failed: how many runs failed; their state says why.
+        failed: number of failed runs; their state has the reason.
     """
 
     keys: tuple[str, ...]
@@ -73,7 +76,10 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
 def plan(
     scenario: str, settings: Mapping[str, Sequence[object]], seeds: Sequence[int], out: Path
 ) -> tuple[tuple[dict[str, object], Job], ...]:
-    """Return the settings and the job of every run; a run's directory depends on its own settings and seed alone."""
+    """Return the settings and the job of every run.
+
+    A run's directory depends on its own settings and seed only.
+    """
     planned = []
     for point in grid(settings):
         digest = blake2b(repr(sorted(point.items())).encode(), digest_size=3).hexdigest()
@@ -96,16 +102,16 @@ def sweep(
     run: Execute = execute,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Run a scenario at every combination of `settings` and `seeds`, and write `sweep.csv` into `out`.
+    """Run a scenario at all combinations of `settings` and `seeds`; write `sweep.csv`.
 
     Args:
         scenario: file or name.
-        settings: values by dotted key, as {"learner.lr": [1e-3, 3e-4]}; may be empty.
-        seeds: run at every point of the grid.
-        out: folder of the run directories.
-        jobs: processes.
-        resume: keep the runs that are complete in `out` and were made from the same scenario.
-        overwrite: run again what has been run.
+        settings: values by dotted key, such as {"learner.lr": [1e-3, 3e-4]}; may be empty.
+        seeds: seeds of the runs at every point of the grid.
+        out: folder of the run directories and `sweep.csv`.
+        jobs: number of processes.
+        resume: whether to keep complete runs of the same scenario in `out`.
+        overwrite: whether to repeat finished runs.
         run: runs one job.
         progress: called after every run.
     """

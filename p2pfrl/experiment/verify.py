@@ -1,7 +1,7 @@
-"""Prove that a run replays: run its scenario again and compare the digests.
+"""Verification of a run: its scenario runs again, and the digests are compared.
 
-A run of processes is compared with the simulator by its final parameters: they are equal bit for
-bit where it was synchronous, no deadline expired and nobody was lost.
+A run of processes is compared with the simulator by its final parameters. They are equal, bit for
+bit, if the run was synchronous, no deadline expired and no process was lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
 
 _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
-"""Limits of a run as a whole: no process knows of the first two, and one that ended by its rounds met none of them."""
+"""Limits of a run as a whole.
+
+No process knows the first two, and a process that ended by its rounds met none of them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Verdict:
     """The result of running a scenario again.
 
     Attributes:
-        recorded: the digest of the run directory.
+        recorded: the digest in the run directory.
         replayed: the digest of the new run.
         changed: versions that differ from those of the recorded run: name -> (then, now).
     """
@@ -35,7 +37,7 @@ class Verdict:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the run replayed exactly."""
+        """Whether both digests are equal."""
         return self.recorded == self.replayed
 
 
@@ -44,7 +46,7 @@ def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
 
     Raises:
         RecordError: the directory is not a finished run, or it was interrupted.
-        ScenarioError: it is an asynchronous run of processes, which nothing can repeat.
+        ScenarioError: it is an asynchronous run of processes, which cannot be repeated.
     """
     folder = Path(directory)
     summary = load_summary(folder)

@@ -1,4 +1,4 @@
-"""Laws: numbers that theory states, measured through real agents, codec and network."""
+"""Laws: numbers stated by theory and measured with real agents, codec and network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODULES = (
     "ucbvi",
     "personal",
 )
-"""Modules of this package that hold laws, in the order of the table."""
+"""Modules of this package with laws, in the order of the table."""
 
 
 @cache

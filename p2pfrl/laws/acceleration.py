@@ -40,7 +40,7 @@ def _late(run: Record) -> float:
 
 
 def _rounds(run: Record) -> float:
-    """Return the first round after which disagreement is at most 1e-6 of its start value."""
+    """Return the first round after which disagreement is at most 1e-6 of its first value."""
     first = start(run, 1)
     initial = float(np.sqrt(np.square(first - first.mean(axis=0)).sum(axis=1).mean()))
     reached = np.flatnonzero(run.metrics["consensus_distance"] <= 1e-6 * initial)

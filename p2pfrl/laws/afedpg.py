@@ -1,4 +1,4 @@
-"""Laws of asynchronous policy gradients: the look-ahead's effect and the gain of no barrier."""
+"""Laws of asynchronous policy gradients: the effect of the look-ahead and of no barrier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def momentum_errors(
 ) -> Array:
     """Return d_k + grad J(x_k) per step, `(steps, d)`: estimate minus gradient.
 
-    Gradients are fresh and exact: one agent, or all in step.
+    Gradients are fresh and exact: there is one agent, or all agents are in step.
     """
     with watched(NormalizedMomentum, "step") as calls:
         record = play(

@@ -1,4 +1,4 @@
-"""The form of a law: its statement, its scenario, and the figures that are measured."""
+"""Form of a law: its statement, its scenario, and its measured figures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Figure:
     """One measured number of a law.
 
     Attributes:
-        what: it is.
-        expected: what theory or the literature says, in words: ".949253", "<= 1e-12", "-1".
-        measured: what came out.
-        low: the least that agrees.
-        high: the most that agrees.
+        what: name of the number.
+        expected: value in theory or literature, as text: ".949253", "<= 1e-12", "-1".
+        measured: the measured value.
+        low: smallest value that agrees.
+        high: largest value that agrees.
     """
 
     what: str
@@ -27,20 +27,20 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured number holds."""
+        """Whether the measured value agrees."""
         return bool(self.low <= self.measured <= self.high)
 
 
 @dataclass(frozen=True)
 class Law:
-    """A statement with the figures that prove it.
+    """A statement with the figures that test it.
 
     Attributes:
         name: lower case with underscores.
-        title: what it states, in one line.
-        source: authors, venue, year, arXiv id; or "computed" for one that has no paper.
+        title: the statement, in one line.
+        source: authors, venue, year, arXiv id; or "computed" for a law without a paper.
         measure: yields its figures.
-        is_slow: takes more than a few seconds.
+        is_slow: whether it takes more than a few seconds.
     """
 
     name: str
@@ -63,5 +63,5 @@ def at_most(what: str, bound: float, measured: float) -> Figure:
 
 
 def at_least(what: str, bound: float, measured: float) -> Figure:
-    """Return a figure that holds from `bound` on."""
+    """Return a figure that holds from `bound` up."""
     return Figure(what, f">= {bound:g}", measured, bound, inf)

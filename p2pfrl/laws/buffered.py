@@ -12,7 +12,7 @@ from p2pfrl.results.record import Record
 
 LEARNER: Table = {"lr": 0.1, "noise": 0.3, "spread": 1.0, "dimension": 4}
 IDEAL: Table = {"latency": "1ms", "bandwidth": 1e18}
-"""Messages that are sent at the same moment arrive at the same moment."""
+"""Network in which messages sent at the same time arrive at the same time."""
 SECOND: Table = {"seconds_per_env_step": 1.0}
 MOMENTUM: Table = {"server_optimizer": {"kind": "momentum", "lr": 0.7}}
 

@@ -23,7 +23,7 @@ _NOTHING = np.zeros(1)
 
 
 def message(count: int, seed: int = 1) -> Turn:
-    """Return the exchange that names the random numbers of one message."""
+    """Return the exchange that determines the random numbers of one message."""
     return Turn(
         0, count, "update", _NOTHING, _NOTHING, 1, 0.0, (), 0.0, (seed, 0, count), NoMemory()
     )

@@ -1,9 +1,9 @@
-"""The law of delay: x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (4 tau + 2)).
+"""Law of delay: x_{k+1} = x_k - lr a x_{k-tau} is stable for lr a < 2 sin(pi / (4 tau + 2)).
 
 A coordinator applies every arriving difference at once (`delta`, `replace`, staleness constant).
-With n = tau + 1 agents on links whose latency is long against transmission, and equal for all, the
-arrivals go round in the order of the ids: when an update arrives, exactly the n - 1 others have
-been applied since the model that it started from.
+There are n = tau + 1 agents on links with equal latency, which is long compared to transmission. So
+updates arrive in the order of the ids, and when one arrives, exactly the n - 1 others have been
+applied since its start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The law of determinism: equal seeds give equal runs, bit for bit."""
+"""Law of determinism: equal seeds give equal runs, bit for bit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WORLDS = {
     for mode in ("gossip", "central")
     for kind, schedule in _SCHEDULES.items()
 }
-"""Scenarios with everything in them that draws random numbers."""
+"""Scenarios with every feature that draws random numbers."""
 WORLDS["ppo"] = text(
     6,
     4,

@@ -1,4 +1,4 @@
-"""The law of equivalence: gossip on the complete graph with uniform weights is FedAvg."""
+"""Law of equivalence: gossip on the complete graph with uniform weights is FedAvg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of federated policy gradients: N agents estimate with 1/N of the variance."""
+"""Law of federated policy gradients: the mean over N agents has 1/N of the variance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESTIMATES = 2000
 def variance(agents: int, estimates: int, seed: int = 1) -> float:
     """Return E ||g - E g||^2 of the averaged gradient g of `agents` agents, at one policy.
 
-    Steps of 1e-30 leave the policy as it is, so that all estimates are of one gradient.
+    Steps of 1e-30 do not change the policy, so all estimates are of one gradient.
     """
     with watched(Mean, "aggregate") as calls:
         play(

@@ -1,4 +1,4 @@
-"""Laws of federated Q-learning: the gain of averaging, and the weighting by visits."""
+"""Laws of federated Q-learning: the gain of averaging, and weighting by visits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of coordinator trees: the result of one coordinator, with bounded load per node."""
+"""Laws of coordinator trees: the same result as one coordinator, with a bounded load per node."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _load() -> Iterator[Figure]:
                     f"n = {agents}: messages per round at the one coordinator", agents, load, 0.0
                 )
             else:
-                # an edge hears its agents, and the cloud's model at the start, between rounds and
+                # an edge receives from its agents, and the cloud's model at the start, between rounds and
                 # at the end
                 bound = branches + (rounds + 1) / rounds
                 yield near(

@@ -16,9 +16,9 @@ from p2pfrl.laws.watch import Call, watched
 from p2pfrl.results.record import Record
 
 ONE_WAY: Table = {"kind": "file", "path": "one_way_12.graphml"}
-"""Twelve agents; in- and out-degrees from 1 to 3."""
+"""Directed graph of twelve agents with in-degrees and out-degrees from 1 to 3."""
 ROUGH: Table = {"loss": 0.2, "duplicate": 0.2, "jitter": "5ms"}
-"""A network that loses, repeats and reorders messages."""
+"""Network that loses, repeats and reorders messages."""
 
 
 def _limits(seed: int) -> tuple[Array, Array]:

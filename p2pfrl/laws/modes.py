@@ -1,4 +1,4 @@
-"""The law of modes: at equal samples, gossip, central and independent learning of CartPole."""
+"""Law of modes: gossip, central and independent learning of CartPole at equal samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def learn(way: str, seed: int, rounds: int) -> Record:
-    """Run 8 agents with 2 instances x 32 steps per round: few samples for one agent alone."""
+    """Run 8 agents with 2 instances x 32 steps per round, few samples for a single agent."""
     mode, tables = WAYS[way]
     return play(
         8,

@@ -1,4 +1,4 @@
-"""The law of the noise floor: D-PSGD's stationary consensus distance under gradient noise."""
+"""Law of the noise floor: D-PSGD's stationary consensus distance under gradient noise."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from p2pfrl.laws.runs import FLAT, Array, Table, play, start
 PAIRS: Table = {"kind": "pairwise"}
 FREE: Table = {"kind": "asynchronous"}
 CLOCKS: Table = {"seconds_per_env_step": 1.0, "variation": {"kind": "exponential"}}
-"""Every agent trains for a time without memory: whoever asks next is anyone, independent of the past."""
+"""Exponential training times: the next agent to ask is uniform and independent of the past."""
 ATOMIC: Table = {"latency": 0, "bandwidth": 1e18}
 LOSSY: Table = {
     "loss": 0.2,

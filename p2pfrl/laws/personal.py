@@ -1,4 +1,4 @@
-"""Laws of personal models: fixed points of Ditto, APFL and MAML; personal parts stay local."""
+"""Laws of personal models: fixed points of Ditto, APFL and MAML, and personal parts."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _fedper() -> Iterator[Figure]:
     saved = (float(both.summary["bytes_sent"]) - float(part.summary["bytes_sent"])) / part.summary[
         "messages_sent"
     ]
-    name = 12.0  # the name of the part that stays, in the header, and digits of a length
+    name = 12.0  # bytes of the personal part's name in the header, and digits of a length
     yield near(
         "bytes saved per message, of 4 per personal number",
         4.0 * float((~travels).sum()),

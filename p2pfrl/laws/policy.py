@@ -15,7 +15,7 @@ _STATES, _ACTIONS = 20, 4
 
 
 def gaps(kind: str, steps: int, lr: float, seed: int) -> Array:
-    """Return J* - J after each of `steps` exact steps of one agent from the uniform policy, `(steps,)`."""
+    """Return J* - J after each of `steps` exact steps of one agent from the uniform policy."""
     record = play(
         1,
         steps,
@@ -43,7 +43,7 @@ def _npg() -> Iterator[Figure]:
 
 
 def crossing_value(p: float, gamma: float) -> float:
-    """Return the value of going left with probability p where each half must go its own way."""
+    """Return the value of going left with probability p if half of the agents must go left."""
     return 0.5 * (p / (1.0 - gamma * (1.0 - p)) + (1.0 - p) / (1.0 - gamma * p))
 
 

@@ -18,7 +18,7 @@ _SPEEDS = (1.0, 0.62, 0.31, 0.173, 1.37, 0.83, 0.011)
 
 
 def _run(speeds: Sequence[float], rounds: int, size: int, seed: int, **tables: Table) -> Record:
-    """Run agents of one objective, each at `speed` gradients per second."""
+    """Run agents with one objective, each at `speed` gradients per second."""
     learner: Table = {
         "dimension": 4,
         "curvature": [_CURVATURE, _CURVATURE],
@@ -43,8 +43,8 @@ def batches(
 ) -> tuple[list[list[tuple[int, int]]], int]:
     """Return the (agent, gradient) pairs of each model, and the number of ignored gradients.
 
-    Agent i takes periods[i] seconds per gradient. One that ends after its model has been replaced
-    does not count.
+    Agent i takes periods[i] seconds per gradient. A gradient that ends after its model has been
+    replaced does not count.
     """
     found: list[list[tuple[int, int]]] = [[]]
     versions, made, stale = [0] * len(periods), [0] * len(periods), 0

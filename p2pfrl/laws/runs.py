@@ -1,4 +1,4 @@
-"""Runs for the laws: scenarios from tables, through loader, agents, codec and network."""
+"""Runs for the laws: scenarios from tables, with the real loader, agents, codec and network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from p2pfrl.scenario import loads
 Array = NDArray[np.float64]
 Table = Mapping[str, object]
 FLAT: Table = {"lr": 0.0, "initial_spread": 1.0}
-"""A learner that stays where it is put: what moves is mixing."""
+"""Learner that does not move, so that mixing alone moves the agents."""
 
 
 def toml(value: object) -> str:
-    """Return a value as TOML; tables inline."""
+    """Return a value as TOML, with inline tables."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -37,7 +37,7 @@ def text(
     faults: tuple[Table, ...] = (),
     **tables: Table,
 ) -> str:
-    """Return a scenario file; the default learner is a quadratic of 8 dimensions."""
+    """Return a scenario file. The default learner is a quadratic of 8 dimensions."""
     head: dict[str, object] = {"name": "law", "seed": seed, "agents": agents, "mode": mode}
     if faults:
         head["faults"] = faults
@@ -71,7 +71,7 @@ def play(
 def play_tables(
     agents: int, rounds: int | None, tables: Mapping[str, Table], *, mode: str, seed: int = 1
 ) -> Record:
-    """Run a scenario of these tables, and without faults, and return its record."""
+    """Run a scenario of these tables without faults and return its record."""
     return simulate(loads(text(agents, rounds, mode=mode, seed=seed, faults=(), **tables)))
 
 

@@ -1,4 +1,4 @@
-"""Laws of participation: unbiased choices of agents, and what a choice saves."""
+"""Laws of participation: unbiased choices of agents, and their error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from p2pfrl.laws.base import Figure, Law, at_least, at_most
 from p2pfrl.laws.runs import Array, Table, play
 
 _FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9, "lr": 1e-3}
-"""Optima so far away that every agent's displacement, about 1, is the same in every round."""
+"""Optima so far away that an agent's displacement, about 1, is the same in every round."""
 _AGENTS, _ROUNDS = 10, 1500
 
 
 def moved(rule: Table, rounds: int, seed: int) -> tuple[Array, Array]:
-    """Return the coordinator's mean move per round `(d,)`, and every agent's own displacement `(n, d)`."""
+    """Return the coordinator's mean move per round `(d,)`, and the agents' moves `(n, d)`."""
     run = play(
         _AGENTS,
         rounds,

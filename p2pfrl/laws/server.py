@@ -1,4 +1,4 @@
-"""Laws of server steps: their limit under a constant pseudo-gradient, and for a stale update."""
+"""Laws of server steps: their limit under a constant pseudo-gradient, and for stale updates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from p2pfrl.laws.base import Figure, Law, near
 from p2pfrl.laws.runs import Array, Table, play
 
 _FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9}
-"""Optima so far away that agents' displacements, about lr times a thousand, are the same in every round."""
+"""Optima so far away that displacements, about 1000 lr, are the same in every round."""
 _LR = 0.1
 
 
 def step(rule: Table, round: int, lr: float) -> Array:
-    """Return the coordinator's displacement at step `round + 1`, `(d,)`, under a constant gradient."""
+    """Return the coordinator's displacement `(d,)` in step `round + 1`, constant gradient."""
     run = partial(
         play, 3, mode="central", learner={**_FAR, "lr": lr}, exchange={"payload": "delta"}
     )
@@ -61,8 +61,8 @@ def _fedavgm() -> Iterator[Figure]:
 def _rest(staleness: Table, agents: int) -> float:
     """Return the remaining part of the way to x_0 / 2 after one update of each agent from x_0.
 
-    The updates are applied one by one: the k-th is k - 1 models old. Every agent's is x_0 / 2, so
-    each takes alpha s of what is left of the way.
+    The updates are applied one by one, and the k-th is k - 1 models old. Every agent's model is x_0
+    / 2, so each update covers alpha s of the remaining way.
     """
     learner: Table = {"curvature": [1.0, 1.0], "spread": 0.0, "lr": 0.5}
     run = partial(play, agents, 1, mode="central", learner=learner, network={"latency": "1s"})
@@ -70,7 +70,7 @@ def _rest(staleness: Table, agents: int) -> float:
         schedule={"kind": "asynchronous", "staleness": staleness},
         coordinator={"server_optimizer": {"kind": "staleness_mix", "alpha": 0.6}},
     )
-    goal = run().parameters[0]  # what a synchronous round comes to: all of the way
+    goal = run().parameters[0]  # the result of a synchronous round: all of the way
     return float(np.linalg.norm(after.parameters[0] - goal) / np.linalg.norm(goal))
 
 

@@ -1,4 +1,4 @@
-"""Laws of plain averaging: the rate of a graph, and the exact value it agrees on."""
+"""Laws of plain averaging: the rate of a graph, and the exact value of consensus."""
 
 from __future__ import annotations
 

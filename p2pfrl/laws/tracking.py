@@ -89,7 +89,7 @@ def _invariant() -> Iterator[Figure]:
 
 
 Estimates = list[list[tuple[Vector, Vector]]]
-"""Per round, of every agent: Y and u."""
+"""Per round: Y and u of every agent."""
 
 
 def _watching(seen: Estimates) -> GradientTracking:

@@ -1,4 +1,4 @@
-"""The law of federated UCBVI: less regret per agent with more agents."""
+"""Law of federated UCBVI: less regret per agent with more agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording of a rule's calls during a run."""
+"""Recorder of a rule's calls during a run."""
 
 from __future__ import annotations
 
