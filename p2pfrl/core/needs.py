@@ -1,6 +1,6 @@
-"""Needs: what a rule of one axis may ask of the rules of all others, and what a rule takes away from them.
+"""Needs of rules: what a rule of one axis requires of other rules, and what it breaks.
 
-A rule declares `needs` and `breaks`. `scenario/checks/facts.py` works out which needs a scenario
+A rule declares `needs` and `breaks`. `scenario/checks/facts.py` computes which needs a scenario
 meets, and one loop in `scenario/checks/needs.py` refuses the others. A new rule changes neither.
 """
 
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Need(Enum):
-    """A property of a run that a rule can need. The value is how a message names it."""
+    """A property of a run that a rule can need. The value is its name in messages."""
 
     ROUNDS = "a synchronous schedule"
     NO_ROUNDS = "an asynchronous schedule, because it has no rounds"
@@ -55,7 +55,7 @@ class Need(Enum):
     POLICY = "a learner with a policy that can be guided"
 
     def of(self, option: str) -> By:
-        """Return this need as that of one option of a rule."""
+        """Return this need as the need of one option of a rule."""
         return By(self, option)
 
 
@@ -77,8 +77,8 @@ class OneOf:
     """A need of one of several values under another key.
 
     Attributes:
-        key: dotted, such as "exchange.payload".
-        values: of an option, or kinds of a rule.
+        key: dotted key, such as "exchange.payload".
+        values: values of an option, or kinds of a rule.
         why: the reason, after "because".
     """
 
@@ -92,23 +92,23 @@ Breaks = tuple[Need | By, ...]
 
 
 class Composable:
-    """A rule that says what it needs of other rules and what it breaks of their needs.
+    """A rule that declares what it needs of other rules and which of their needs it breaks.
 
-    Rules override `needs` and `breaks` with a class variable, or with a property where options
-    decide. The base class of an axis overrides `implied`.
+    Rules override `needs` and `breaks` with a class variable, or with a property if they depend on
+    options. The base class of an axis overrides `implied`.
     """
 
     @property
     def implied(self) -> Needs:
-        """What the options that all rules of the axis have need, beside `needs`."""
+        """Needs of the options that all rules of the axis have, in addition to `needs`."""
         return ()
 
     @property
     def needs(self) -> Needs:
-        """What the rule needs in order to mean what it says."""
+        """Needs of the rule."""
         return ()
 
     @property
     def breaks(self) -> Breaks:
-        """What other rules may not need beside this one."""
+        """Needs that other rules cannot have together with this one."""
         return ()

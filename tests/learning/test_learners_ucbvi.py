@@ -282,12 +282,12 @@ ALONE = {"mode": "independent", "coordinator": {}, "gate": {}}
             "use kind = 'replace'",
         ),
         ({"correction": {"kind": "lookahead"}}, "leave it out"),
-        ({"learner": {"kind": "tabular_q"}}, "'tabular_q' never does: use another gate"),
+        ({"learner": {"kind": "tabular_q"}}, "'tabular_q' has none: use another gate"),
         ({"learner": {"kind": "tabular_q"}, "gate": {"kind": "none"}}, "no statistics to send"),
         ({"mode": "gossip", "coordinator": {}}, "has no meaning in mode gossip"),
         (
             {"mode": "gossip", "coordinator": {}, "exchange": {"payload": "parameters"}},
-            "use that payload, in mode",
+            "use this payload, in mode",
         ),
         (
             {"mode": "independent", "coordinator": {}},

@@ -138,7 +138,7 @@ def test_an_agent_that_comes_back_answers_again():
     restart = {"at": "2s", "kind": "restart", "agents": [1]}
     variates = {"mode": "central", "correction": {"kind": "residual_variate"}}
     scenario(**variates, faults=[crash, restart])
-    with pytest.raises(ScenarioError, match=r"faults\.2: .*missing from the sum"):
+    with pytest.raises(ScenarioError, match=r"faults\.2: .*lack the share"):
         scenario(**variates, faults=[crash, restart, {**crash, "at": "3s"}])
 
 

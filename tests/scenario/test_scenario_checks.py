@@ -181,7 +181,7 @@ def test_symmetric_loss_needs_both_ends_to_know():
     now_and_then = {**symmetric, "gate": {"kind": "every", "tau": 2}}
     loads(QUADRATIC, now_and_then)
     assert (
-        "where agents sit rounds out"
+        "if an agent sits out a round"
         in refused(QUADRATIC, **now_and_then, **{"availability.dropout": 0.1})[0]
     )
 
@@ -248,7 +248,7 @@ def test_a_run_that_waits_for_updates_of_agents_that_are_gone_needs_an_end(tmp_p
             "faults.0.groups: one group of all agents cuts no link",
         ),
         ([fault("heal")], "faults.0.kind: nothing is partitioned at this time"),
-        ([fault("join", agents=[0, 1, 2, 3])], "faults: every agent joins later"),
+        ([fault("join", agents=[0, 1, 2, 3])], "faults: all agents join later"),
         ([fault("straggle", agents=[-1])], "faults.0.agents: there is no agent -1"),
         ([fault("straggle", agents=["coordinator"])], "faults.0.agents.0: expected an integer"),
         (
@@ -340,7 +340,7 @@ def test_participation_by_chance_needs_rounds_in_which_it_is_drawn():
 
 def test_a_coordinator_that_nobody_hears_would_send_for_ever():
     deaf = {"mode": "central", "schedule.kind": "asynchronous", "network.loss": 1.0}
-    assert "sent again for ever" in refused(QUADRATIC, **deaf)[0]
+    assert "repeat every model forever" in refused(QUADRATIC, **deaf)[0]
     loads(QUADRATIC, {**deaf, "network.loss": 0.9})
     loads(QUADRATIC, {**deaf, "stop.virtual_time": "1s"})
 

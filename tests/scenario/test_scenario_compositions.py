@@ -118,7 +118,7 @@ REFUSED = {
             "schedule": {"kind": "asynchronous"},
         },
         "schedule.kind",
-        "in the very next one",
+        "to a model in the next one",
     ),
     "residual variates of agents that are not always asked": (
         {
@@ -138,7 +138,7 @@ REFUSED = {
         "correction",
         "plain gradient descent",
     ),
-    "pairs in rounds": ({"mixing": {"kind": "pairwise"}}, "schedule.kind", "knows no rounds"),
+    "pairs in rounds": ({"mixing": {"kind": "pairwise"}}, "schedule.kind", "has no rounds"),
     "pairs of compressed vectors": (
         {
             "mixing": {"kind": "pairwise"},
@@ -231,7 +231,7 @@ REFUSED = {
     "differences over lossy links": (
         {"compressor": DIFFERENCE, "network": {"loss": 0.2}},
         "network.loss",
-        "never made good",
+        "cannot recover a missing one",
     ),
     "differences without rounds": (
         {"compressor": DIFFERENCE, "schedule": {"kind": "asynchronous"}},
@@ -273,7 +273,7 @@ REFUSED = {
     "push-sum of sums that fade": (
         {"mixing": {"kind": "push_sum"}, "schedule": {"kind": "asynchronous"}},
         "schedule.staleness",
-        "in full whatever their age",
+        "in full at any staleness",
     ),
     "second moments that are tracked": (
         {"mixing": {"kind": "extra"}, "learner": {"kind": "a2c", "moments": "average"}, **CARTPOLE},
@@ -305,7 +305,7 @@ REFUSED = {
             "faults": ({"at": "1s", "kind": "leave", "agents": [1]},),
         },
         "faults.0",
-        "missing from the sum",
+        "lack the share",
     ),
     "own control variates of agents that do not come back": (
         {
@@ -317,7 +317,7 @@ REFUSED = {
             ),
         },
         "faults.0",
-        "missing from the sum",
+        "lack the share",
     ),
     "natural gradients of stragglers": (
         {
@@ -329,12 +329,12 @@ REFUSED = {
             "schedule": {"quorum": 0.5},
         },
         "schedule.quorum",
-        "of one model",
+        "for one model",
     ),
     "control variates of agents that forget": (
         {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
         "faults.0",
-        "beside their parameters",
+        "besides their parameters",
     ),
     "transitions for a learner that takes none": (
         {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},
@@ -368,7 +368,7 @@ REFUSED = {
             "schedule": {"kind": "asynchronous"},
         },
         "gate.max_silence",
-        "no update would ever come",
+        "no update would arrive",
     ),
     "differences between changing neighbors": (
         {"compressor": DIFFERENCE, "topology": {"kind": "random_matchings"}},
@@ -389,7 +389,7 @@ REFUSED = {
             **CARTPOLE,
         },
         "coordinator.server_optimizer",
-        "all the way to its target",
+        "moves to its target",
     ),
     "a few of all chances": (
         {
@@ -421,7 +421,7 @@ REFUSED = {
             "gate": {"kind": "every", "tau": 2},
         },
         "gate",
-        "as a whole or not at all",
+        "completely or not at all",
     ),
     "pairs of an age": (
         {
@@ -429,7 +429,7 @@ REFUSED = {
             "schedule": {"kind": "asynchronous", "max_staleness": 3},
         },
         "schedule.max_staleness",
-        "as a whole or not at all",
+        "completely or not at all",
     ),
     "parts of parameters that do not travel": (
         {
@@ -454,7 +454,7 @@ REFUSED = {
             },
         },
         "coordinator.server_optimizer",
-        "all the way",
+        "moves to its target",
     ),
     "the gradient of a learner that has none": (
         {

@@ -71,7 +71,10 @@ class Chebyshev(Mixing):
         )
 
     def rate(self, lambda_2: float) -> float:
-        """Return |T_t(lambda_2 / rho) / T_t(1 / rho)|^(1/t) for large t, with Chebyshev polynomials T_t."""
+        """Return |T_t(lambda_2 / rho) / T_t(1 / rho)|^(1/t) for large t.
+
+        T_t are the Chebyshev polynomials.
+        """
         rho = lambda_2 if self.rho is None else self.rho
         return lambda_2 if rho == 0.0 else _growth(lambda_2 / rho) / _growth(1.0 / rho)
 

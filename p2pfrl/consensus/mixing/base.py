@@ -216,6 +216,6 @@ def require_undirected(graph: Graph, what: str) -> None:
     for i, j in graph.edges:
         if i not in graph.successors[j]:
             raise TopologyError(
-                f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and hears "
-                "nothing back: add the reverse edge, or use mixing 'push_sum', which keeps the mean on one-way edges"
+                f"{what} needs an undirected graph, but agent {graph.name(i)} sends to {graph.name(j)} and receives "
+                "nothing from it: add the reverse edge, or use mixing 'push_sum', which keeps the mean on one-way edges"
             )

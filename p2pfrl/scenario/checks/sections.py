@@ -166,7 +166,10 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
         and scenario.stop.virtual_time is None
         and (end := presence.end(scenario.agents))
     ):
-        reason = f"no agent is available after {end:g} s, but the coordinator waits for updates: give stop.virtual_time as well"
+        reason = (
+            f"no agent is available after {end:g} s, but the coordinator waits for updates: "
+            "give stop.virtual_time as well"
+        )
         yield ("availability", "trace"), reason
 
 
