@@ -18,21 +18,25 @@ DONE, FAILED, BAD_USAGE, MISSED_TARGET, INTERRUPTED = 0, 1, 2, 3, 130
 Set = Annotated[
     tuple[str, ...],
     Parameter(
-        name="--set", negative=(), help="A key of the scenario, as learner.lr=1e-3; repeatable."
+        name="--set",
+        negative=(),
+        help="A key of the scenario, such as learner.lr=1e-3; repeatable.",
     ),
 ]
 Settings = Annotated[
     tuple[str, ...],
     Parameter(
-        name="--set", negative=(), help="A key and its values, as learner.lr=1e-3,3e-4; repeatable."
+        name="--set",
+        negative=(),
+        help="A key and its values, such as learner.lr=1e-3,3e-4; repeatable.",
     ),
 ]
-Seed = Annotated[int | None, Parameter(help="In place of the scenario's seed.")]
+Seed = Annotated[int | None, Parameter(help="Replaces the scenario's seed.")]
 Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
-Seeds = Annotated[str, Parameter(help="Seeds, as 0-4 or 1,2,7.")]
-Only = Annotated[int | None, Parameter(help="One seed, in place of --seeds.")]
+Seeds = Annotated[str, Parameter(help="Seeds, such as 0-4 or 1,2,7.")]
+Only = Annotated[int | None, Parameter(help="One seed, instead of --seeds.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
 Target = Annotated[
     bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
@@ -47,17 +51,15 @@ Processes = Annotated[
     int | None, Parameter(name=["--jobs", "-j"], help="Processes of --transport tcp; 4 by default.")
 ]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
-Resume = Annotated[
-    bool, Parameter(negative=(), help="Keep runs that are complete, and do the rest.")
-]
+Resume = Annotated[bool, Parameter(negative=(), help="Keep complete runs, and do the others.")]
 ResumeRun = Annotated[
     Path | None,
     Parameter(
         name="--resume",
-        help="A run directory whose run was killed or interrupted: go on from its last checkpoint.",
+        help="Directory of a killed or interrupted run: continue from its last checkpoint.",
     ),
 ]
-Overwrite = Annotated[bool, Parameter(negative=(), help="Run again what stands in --out.")]
+Overwrite = Annotated[bool, Parameter(negative=(), help="Repeat the runs in --out.")]
 
 
 @dataclass(frozen=True)

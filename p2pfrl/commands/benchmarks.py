@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from p2pfrl.commands.arguments import DONE, FAILED, Json, Quiet
 
-Quick = Annotated[bool, Parameter(negative=(), help="Make everything small, to see that it runs.")]
+Quick = Annotated[bool, Parameter(negative=(), help="Use small sizes, to test that it runs.")]
 
 
 def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = False) -> int:

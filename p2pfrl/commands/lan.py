@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from p2pfrl.net.fleet import Address
 
 Lead = Annotated[
-    bool, Parameter(negative=(), help="Hand out ids and the table of peers to the others.")
+    bool, Parameter(negative=(), help="Assign ids and send the table of peers to the others.")
 ]
 Rendezvous = Annotated[
     str, Parameter(help="HOST:PORT of the lead; for the lead, where it listens for the others.")
@@ -39,34 +39,34 @@ Discover = Annotated[
     bool,
     Parameter(
         negative=(),
-        help="Find the lead by multicast DNS on the network of --bind; a lead says where it is.",
+        help="Find the lead by multicast DNS on the network of --bind; a lead announces itself.",
     ),
 ]
 Agents = Annotated[
     str,
     Parameter(
-        help="Agents that live here, as 0-3, 5, 0-3+coordinator or 0-3+edge0; none: any --count."
+        help="Agents of this process, such as 0-3, 5, 0-3+coordinator or 0-3+edge0; none: any --count."
     ),
 ]
 Count = Annotated[
-    int, Parameter(help="Number of agents that live here, where --agents does not say which.")
+    int, Parameter(help="Number of agents of this process, if --agents is not given.")
 ]
 Peers = Annotated[
-    str, Parameter(help="Who lives where, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")
+    str, Parameter(help="Table of peers, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")
 ]
 Bind = Annotated[
-    str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any that is free.")
+    str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any free port.")
 ]
 Secret = Annotated[
     Path | None,
     Parameter(
-        help="A file with a secret that all peers share: it proves who belongs, it encrypts nothing."
+        help="A file with a secret that all peers share: it authenticates peers and encrypts nothing."
     ),
 ]
 Tls = Annotated[
     Path | None,
     Parameter(
-        help="Certificate of this process, from pki issue; its key and ca.crt stand beside it."
+        help="Certificate of this process, from pki issue; its key and ca.crt are in the same folder."
     ),
 ]
 Insecure = Annotated[

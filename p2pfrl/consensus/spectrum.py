@@ -151,6 +151,7 @@ def _symmetric(W: sparse.csr_array[Any]) -> NDArray[np.float64]:
     """
     start = _start(W.shape[0])
     try:
+        # Three values: 1, the second largest, and possibly one near -1.
         found = linalg.eigsh(
             W, k=3, which="LM", v0=start, maxiter=300, tol=1e-10, return_eigenvectors=False
         )

@@ -115,6 +115,7 @@ def sampled_contraction(
         if before <= 1e-12:
             return 0.0
         x = product(mixing.weights(view.at(round)), x / before)
+        # The first half aligns x with the slowest direction, so only the second half counts.
         if round >= rounds // 2:
             total += math.log(max(float(np.linalg.norm(x - x.mean(axis=0))), 1e-300))
             counted += 1
@@ -143,6 +144,7 @@ def pairwise_rate(graph: Graph, *, steps: int = 4000) -> float:
     rate = 0.0
     for _ in range(steps if n > 1 else 0):
         m /= np.linalg.norm(m)
+        # Power iteration of M -> E[W M W], normalized in every step.
         spread = p * (m.diagonal()[:, None] + m.diagonal() - 2.0 * m) / 2.0
         after = m - (mean @ m + m @ mean) / 2.0 + np.diag(spread.sum(axis=1)) - spread
         before, rate = rate, float((after * m).sum())

@@ -46,7 +46,7 @@ class Need(Enum):
     TARGET = "a server optimizer that moves to its target"
     PLAIN_MEAN = "the plain mean, around which its vectors sum to zero"
     NO_CORRECTION = "local training without correction"
-    ONE_SCORE = "the one score that a message carries"
+    ONE_SCORE = "the only score in a message"
 
     RETURNS = "returns of episodes"
     GRADIENTS = "a learner that gives its gradient"

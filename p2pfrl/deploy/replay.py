@@ -29,8 +29,8 @@ class Logged:
 
     Args:
         rows: `(n, stride)`, the start parameters or their projections.
-        objective: of the learner; of projections nothing is known.
-        evaluator: of the learner; projections are not evaluated.
+        objective: objective of the learner; an empty one for projections.
+        evaluator: evaluator of the learner; an empty one for projections.
     """
 
     def __init__(self, rows: Vector, objective: Objective, evaluator: Evaluator) -> None:

@@ -143,7 +143,7 @@ class Checkpoints:
         return extra
 
     def is_due(self, row: int) -> bool:
-        """Return whether a checkpoint is to be written after row number `row`."""
+        """Return whether a checkpoint is due after row number `row`."""
         if isinstance(self._every, int):
             return row % self._every == 0
         return self._now() - self._last >= (self._every or PERIOD)

@@ -50,7 +50,7 @@ def _rounds(run: Record) -> float:
 LAWS = (
     Law(
         "chebyshev",
-        "remembering one round, a ring of 32 agrees ten times sooner, on the same mean",
+        "with a memory of one round a ring of 32 agrees ten times sooner, on the same mean",
         "Montijano, Montijano, Sagues, IEEE TSP 61(3), 2013, arXiv 1111.4825",
         _chebyshev,
     ),

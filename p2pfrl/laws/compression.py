@@ -117,13 +117,13 @@ def _choco() -> Iterator[Figure]:
 LAWS = (
     Law(
         "compressors",
-        "what compressors lose is what their contracts say",
+        "compressors lose as much as their contracts state",
         "Alistarh et al., NeurIPS 2017, arXiv 1610.02132; Stich et al., NeurIPS 2018, arXiv 1809.07599; computed",
         _compressors,
     ),
     Law(
         "error_feedback",
-        "what is sent and what is still owed add up to all there was",
+        "all messages and the remaining error add up to the sum of all vectors",
         "Karimireddy, Rebjock, Stich, Jaggi, ICML 2019, arXiv 1901.09847",
         _feedback,
     ),

@@ -206,33 +206,33 @@ def _dqn() -> Iterator[Figure]:
 LAWS = (
     Law(
         "distillation_agrees",
-        "agents that send chances of actions in public states agree on a policy while their parameters stay apart",
+        "agents that send action probabilities in public states agree on a policy while their parameters stay apart",
         "after Jiang et al., AAMAS 2025, arXiv 2502.00870; computed",
         _distillation,
         is_slow=True,
     ),
     Law(
         "guide_nearer",
-        "the heavier the guide the nearer the policies; with weight zero no bit changes",
+        "a heavier guide brings policies closer; with weight zero no bit changes",
         "computed",
         _guide,
         is_slow=True,
     ),
     Law(
         "mixture_exact",
-        "a mixture of policies is their mean, the mean of logits their geometric mean: distinct operators",
+        "the mixture of policies is their mean, and the mean of logits is their geometric mean",
         "computed",
         _mixture,
     ),
     Law(
         "critic_consensus",
-        "where critics alone travel they agree, and actors stay personal",
+        "shared critics agree, while actors stay personal",
         "after Zhang et al., ICML 2018, arXiv 1802.08757; computed",
         _critics,
     ),
     Law(
         "dqn_cartpole",
-        "five agents that learn CartPole by DQN, each alone, come to a mean return of 195 within 150 updates",
+        "five agents that learn CartPole by DQN, each alone, reach a mean return of 195 within 150 updates",
         "after Mnih et al., Nature 518, 2015; computed",
         _dqn,
         is_slow=True,

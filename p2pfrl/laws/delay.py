@@ -70,7 +70,7 @@ def _threshold() -> Iterator[Figure]:
 LAWS = (
     Law(
         "delay",
-        "updates that are tau models old are stable up to lr a = 2 sin(pi / (2 (2 tau + 1))), and not beyond",
+        "updates with staleness tau are stable up to lr a = 2 sin(pi / (2 (2 tau + 1))), and not above",
         "Levin, May, Theoretical Population Biology 9, 1976",
         _threshold,
     ),

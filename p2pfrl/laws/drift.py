@@ -113,13 +113,13 @@ def _corrected() -> Iterator[Figure]:
 LAWS = (
     Law(
         "client_drift",
-        "FedAvg and FedProx end where their closed forms say, not at the optimum; FedProx with mu = 0 is FedAvg",
+        "FedAvg and FedProx end at their closed forms, not at the optimum; FedProx with mu = 0 is FedAvg",
         "McMahan et al., AISTATS 2017; Li et al., MLSys 2020, arXiv 1812.06127",
         _drift,
     ),
     Law(
         "control_variates",
-        "SCAFFOLD ends at the optimum, and SCAFFLSA takes the same way there",
+        "SCAFFOLD ends at the optimum, and SCAFFLSA follows the same path",
         "Karimireddy et al., ICML 2020, arXiv 1910.06378; Mangold et al., NeurIPS 2024, arXiv 2402.04114",
         _corrected,
     ),

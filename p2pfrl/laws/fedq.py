@@ -85,14 +85,14 @@ def _coverage() -> Iterator[Figure]:
 LAWS = (
     Law(
         "fedq_speedup",
-        "Q-learning averaged every step errs as 1/N; with local steps the maximum's bias stays",
+        "the error of Q-learning averaged every step falls as 1/N; with local steps the maximum's bias stays",
         "Woo, Joshi, Chi, ICML 2023, arXiv 2305.10697",
         _speedup,
         is_slow=True,
     ),
     Law(
         "importance_averaging",
-        "agents that see disjoint halves of the table find Q* where visits weigh; others dilute what one learned",
+        "agents that see disjoint halves of the table find Q* by importance averaging; plain averaging dilutes it",
         "Woo, Joshi, Chi, ICML 2023, arXiv 2305.10697",
         _coverage,
     ),

@@ -132,13 +132,13 @@ _SOURCE = "Mangold et al., NeurIPS 2024, arXiv 2402.04114"
 LAWS = (
     Law(
         "fedlsa_bias",
-        "local TD steps end where the closed form says, SCAFFLSA's at the optimum",
+        "local TD steps end at their closed form, and those of SCAFFLSA at the optimum",
         _SOURCE,
         _mean_field,
     ),
     Law(
         "heterogeneity_error",
-        "what agents share is off their own optima in proportion to how much they differ",
+        "the distance from the common model to the own optima is proportional to the heterogeneity",
         "Wang et al., 2023, arXiv 2302.02212",
         _heterogeneity,
     ),
@@ -150,7 +150,7 @@ LAWS = (
     ),
     Law(
         "scafflsa_speedup",
-        "error falls as 1/N; FedLSA's only where agents are alike, SCAFFLSA's always",
+        "the error falls as 1/N: FedLSA's only if agents are alike, SCAFFLSA's always",
         _SOURCE,
         _speedup,
         is_slow=True,

@@ -41,7 +41,7 @@ def _drift() -> Iterator[Figure]:
 LAWS = (
     Law(
         "loss_drift",
-        "lost messages move the mean, unless they are lost for both ends of an edge",
+        "lost messages move the mean, unless they are lost in both directions of an edge",
         "computed",
         _drift,
     ),

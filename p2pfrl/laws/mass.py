@@ -144,7 +144,7 @@ LAWS = (
     ),
     Law(
         "push_sum_loss",
-        "running sums lose no mass with a message: the mean is exact though 20% are lost",
+        "running sums lose no mass: the mean is exact although 20% of messages are lost",
         "Hadjicostis, Vaidya, Dominguez-Garcia, IEEE TAC 61(6), 2016",
         _lossy,
     ),

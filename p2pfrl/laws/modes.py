@@ -75,7 +75,7 @@ LAWS = (
     ),
     Law(
         "modes_apart",
-        "agents are nearest to each other with a coordinator, then on a ring, then on one with 30% loss, then alone",
+        "agents are closest with a coordinator, then on a ring, then on a ring with 30% loss, then alone",
         "computed",
         _apart,
     ),

@@ -72,7 +72,7 @@ LAWS = (
     ),
     Law(
         "noise_floor_precise",
-        "the same to one percent",
+        "the same noise floor, to one percent",
         "Lian et al., NeurIPS 2017, arXiv 1705.09056",
         _precise,
         is_slow=True,

@@ -210,7 +210,7 @@ def parts(record: Record) -> list[str]:
 LAWS = (
     Law(
         "ditto",
-        "Ditto's personal models end at (A_i + lambda I)^-1 (A_i x*_i + lambda theta); theta does not notice",
+        "Ditto's personal models end at (A_i + lambda I)^-1 (A_i x*_i + lambda theta); theta is that of FedAvg",
         "Li, Hu, Beirami, Smith, ICML 2021, arXiv 2012.04221",
         _ditto,
     ),
@@ -228,7 +228,7 @@ LAWS = (
     ),
     Law(
         "fedper",
-        "Personal parts never travel: their bytes are saved, and what mixes leaves them as they are, bit for bit",
+        "personal parts never travel: their bytes are saved, and mixing does not change a bit of them",
         "Arivazhagan, Aggarwal, Singh, Choudhary, 2019, arXiv 1912.00818",
         _fedper,
     ),

@@ -111,7 +111,7 @@ def _time() -> Iterator[Figure]:
 LAWS = (
     Law(
         "rennala_minibatch",
-        "batches of fresh gradients alone: gradient descent with minibatches of m, whoever they come from",
+        "batches of fresh gradients give gradient descent with minibatches of m, from any agents",
         "Tyurin et al., ICLR 2026, arXiv 2509.24305; Tyurin, Richtarik, NeurIPS 2023, arXiv 2305.12387",
         _minibatch,
     ),

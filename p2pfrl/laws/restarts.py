@@ -1,4 +1,4 @@
-"""Laws of coordinators that crash and come back: they cost time, and change nothing."""
+"""Laws of coordinators that crash and restart: outages cost time and change no result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOWN: dict[str, Table] = {
         "speed": {"kind": "uniform", "low": 0.5, "high": 1.5},
     },
 }
-"""A network whose links notice a dead end, and agents of different speeds."""
+"""Network whose links detect dead peers, and agents of different speeds."""
 _TIMES = (("305ms", "700ms"), ("900ms", "903ms"), ("1100ms", "2s"))
 _DELTA: dict[str, Table] = {
     "exchange": {"payload": "delta"},
@@ -61,7 +61,7 @@ def outages(*names: str) -> tuple[Table, ...]:
 
 
 def _pair(name: str) -> tuple[Record, Record]:
-    """Return the run of a world without faults, and with them."""
+    """Return the runs of a world without faults and with faults."""
     mode, names, own = WORLDS[name]
     return run(mode, own), run(mode, own, outages(*names))
 

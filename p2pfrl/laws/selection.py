@@ -51,7 +51,7 @@ def _unbiased() -> Iterator[Figure]:
 LAWS = (
     Law(
         "participation",
-        "uniform and weighted choices move the coordinator like all agents would, on average; the worst few do not",
+        "uniform and weighted choices move the coordinator as all agents do, on average; the worst agents do not",
         "Li et al., ICLR 2020, arXiv 1907.02189; Cho et al., AISTATS 2022, arXiv 2010.01243",
         _unbiased,
     ),

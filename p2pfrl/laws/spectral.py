@@ -74,7 +74,7 @@ LAWS = (
     ),
     Law(
         "laplacian_step",
-        "I - alpha L agrees below alpha = 2 / lambda_max and falls apart above",
+        "I - alpha L converges below alpha = 2 / lambda_max and diverges above",
         "Xiao, Boyd, Systems & Control Letters 53, 2004",
         _step_bound,
     ),

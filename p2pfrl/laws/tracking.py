@@ -160,19 +160,19 @@ def _means_apart(seen: Estimates, lr: float) -> float:
 LAWS = (
     Law(
         "dpsgd_bias",
-        "D-PSGD with different agents stalls beside the optimum, at a distance that shrinks with the step",
+        "D-PSGD with unlike agents stalls at a distance from the optimum that shrinks with the step",
         "Lian et al., NeurIPS 2017, arXiv 1705.09056; Yuan, Ling, Yin, SIOPT 26(3), 2016, arXiv 1310.7063",
         _bias,
     ),
     Law(
         "gradient_tracking",
-        "gradient tracking reaches the optimum of different agents with a constant step",
+        "gradient tracking reaches the optimum of unlike agents with a constant step",
         "Nedic, Olshevsky, Shi, SIAM J. Optimization 27(4), 2017, arXiv 1607.03218",
         _tracking,
     ),
     Law(
         "extra",
-        "EXTRA reaches the optimum of different agents with a constant step, a larger one",
+        "EXTRA reaches the optimum of unlike agents with a larger constant step",
         "Shi, Ling, Wu, Yin, SIAM J. Optimization 25(2), 2015, arXiv 1404.6264",
         _extra,
     ),

@@ -55,7 +55,7 @@ def _whole() -> Iterator[Figure]:
 LAWS = (
     Law(
         "ucbvi",
-        "optimistic agents that share what they saw regret less each",
+        "optimistic agents that share their experience have less regret each",
         "Labbi et al., AISTATS 2025, arXiv 2410.22908",
         _quick,
     ),

@@ -58,6 +58,7 @@ class Batches:
                 self._end_wait(has_paid=True)
             self._begin()
         elif self._timer is None:
+            # `_alone` is compared at the end of the wait: the wait has paid if more agents came.
             self._alone = len(self._queued)
             self._timer = self._loop.call_later(self._took * self._patience, self._give_up)
 

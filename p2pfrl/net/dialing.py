@@ -55,6 +55,7 @@ async def keep_dialing(
             backoff = min(2 * backoff, BACKOFF[1])
         else:
             links = await _while_good([*links, made], patience)
+            # A connection that never joined was refused: wait longer before the next attempt.
             backoff = BACKOFF[0] if made.session.was_open else min(2 * backoff, BACKOFF[1])
         await asyncio.sleep(backoff * _jitter())
         links = await _while_good(links, patience)

@@ -179,12 +179,14 @@ class Mesh:
             away = self._loop.time() - before - TICK
             before += away + TICK
             for link in list(self._all):
+                # This process was suspended. Its peers are not silent: it did not listen.
                 if away > self._timing.timeout / 2:
                     link.excuse(away)
                 link.tick()
 
     def _dials(self, address: Address) -> bool:
         """Whether this process connects to the other one, rather than the reverse."""
+        # Both sides compute this, so there is one connection per pair of processes.
         return min(self._own.agents) < min(self._others[address])
 
     def _dial(self, address: Address) -> None:
@@ -292,6 +294,7 @@ class Mesh:
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
         is_same = previous.session.is_open and old.incarnation == new.incarnation
         if is_same and not self._dials(address):
+            # Frames may still be in transit on the old connection, so it stays open for a while.
             self._loop.call_later(self._timing.timeout, self._drop, previous)
         else:
             self._drop(previous)

@@ -156,6 +156,7 @@ class Reader:
         """
         if self.got or not self.may_deliver:
             return 0, None
+        # If the frame begins like the last one, its recipients and lengths are known.
         lead = self._lead
         if not lead or bytes(view[at : at + len(lead)]) != lead:
             lead = self._lead = self._learn(view[at:])
@@ -169,6 +170,7 @@ class Reader:
         end = stop + self._size
         if end <= len(view):
             return end - at, RawFrame(self._to, head, self._end, memoryview(bytes(view[stop:end])))
+        # The rest of the payload is received directly into its own buffer.
         buffer = self._pool.take(self._size)
         self._step, self._buffer, self._prefix = Reader._payload, buffer, head
         self._have = len(view) - stop
@@ -246,7 +248,7 @@ class Reader:
         return parse_control(raw)
 
     def _recipients(self) -> Record | None:
-        self._lead = b""
+        self._lead = b""  # it no longer describes `_to` and the lengths, which change below
         self._to = struct.unpack(f"<{len(self._buffer) // 4}i", self._buffer)
         self._expect(Reader._lengths, _PREFIX)
         return None

@@ -91,7 +91,7 @@ class Link(asyncio.BufferedProtocol):
         return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
     def peer_host(self) -> str:
-        """Return the host at the other end; empty where the connection has already closed."""
+        """Return the host at the other end, or "" if the connection has already closed."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if name else ""
 

@@ -133,6 +133,7 @@ class Recorder:
         """
         for tau in staleness.values():
             self.applied(agent, tau)
+        # An asynchronous run has no common rounds, so all moves between two rows count together.
         self._drift.add(round if self._tick is None else 0, before, after)
         self._end_round(agent, round)
 
@@ -262,10 +263,12 @@ class Recorder:
     def _end_round(self, agent: int, round: int) -> None:
         most = self._ticks.max_updates
         if most is not None and self.updates >= most:
-            return
+            return  # updates that end at the same time as the last one do not count
         self.updates += 1
         sent = self.traffic.bytes_by.get(agent, 0)
         entry = self._progress[agent].entry(self._judge.parameters(agent), self._now(), sent)
+        # An entry waits until its round is complete, so that a row never mixes two rounds. A late
+        # agent's round has its row already: the entry then only updates the current parameters.
         if self._tick is not None or round < self._rounds.row:
             self._settle(agent, entry)
         else:
@@ -289,12 +292,14 @@ class Recorder:
             self._write(self._now(), len(entries))
 
     def _write(self, now: int, active: int | None = None) -> None:
+        # If all agents have left, the row is about all of them.
         alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
         self._drift.close(self._rounds.row - 1 if self._tick is None else 0)
         round = self._rounds.row if self._tick is None else self.updates // self._n
         disagreements, distance = self._distances.of(self.current, alive)
         row = self._row(round, now, alive, distance)
         row["active"] = len(alive) if active is None else active
+        # Several rows of an asynchronous run can have the same round; only the first is evaluated.
         is_due = bool(self._episodes and round) and round % self._every == 0
         if is_due and (not self.rows or self.rows[-1]["round"] < round):
             row.update(self._evaluation(alive))

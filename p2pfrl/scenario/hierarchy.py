@@ -15,10 +15,10 @@ from p2pfrl.core.rule import rule
 class Hierarchy:
     """The tree of mode hierarchical: agents, edge coordinators, and a cloud.
 
-    Every round an edge averages its agents: with the aggregator of `[coordinator]`, those that its
-    participation chooses. Every `edge_rounds` rounds the cloud averages the edges, by the
-    environment steps behind each, and moves toward that by the server optimizer. Of a partition edges
-    and cloud are on the side of group 0.
+    In every round an edge averages its agents with the aggregator of `[coordinator]`; the
+    participation rule chooses among them. Every `edge_rounds` rounds the cloud averages the edges,
+    weighted by their environment steps, and applies the server optimizer. In a partition edges and
+    cloud belong to the side of group 0.
 
     Attributes:
         edges: number of edges; agents are split by id into groups of equal size. The default is

@@ -196,6 +196,7 @@ def _compatible(
     if kind is None or kind == base.get("kind"):
         return dict(base)
     axis = RULE_SECTIONS.get(path)
+    # An unknown kind keeps nothing; validation reports it with its place.
     cls = table(axis).get(kind) if axis and isinstance(kind, str) else None
     return {name: value for name, value in base.items() if cls and name in options_of(cls)}
 

@@ -286,12 +286,12 @@ class Scenario:
 
     @property
     def edges(self) -> tuple[tuple[int, ...], ...]:
-        """The agents of each edge coordinator; none where there are no edges."""
+        """Agents of each edge coordinator; empty in a mode without edges."""
         return self.hierarchy.members(self.agents) if MODES[self.mode].has_edges else ()
 
     @property
     def coordinators(self) -> tuple[int, ...]:
-        """The ids of all coordinators: -1 and, in a tree, -2, -3, ..., the edges."""
+        """Ids of all coordinators: -1 and, in a tree, the edges -2, -3, ..."""
         if not MODES[self.mode].has_coordinator:
             return ()
         return (COORDINATOR, *(edge_id(number) for number in range(len(self.edges))))

@@ -8,15 +8,15 @@ from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import NAME
 
 _TEXT = """\
-# What this experiment shows: say it here.
+# Describe the experiment here.
 name = "{name}"
-seed = 1                     # of all random streams
+seed = 1                     # determines all random numbers
 agents = 8
 mode = "gossip"              # {modes}
 
-[stop]                       # whichever comes first
+[stop]                       # the first condition that holds ends the run
 rounds = 60
-target_return = 475.0        # mean over agents; leave out to run all rounds
+target_return = 475.0        # mean over agents; remove it to run all rounds
 
 [environment]                # `p2pfrl list environments`, or any Gymnasium id
 id = "CartPole-v1"
@@ -26,10 +26,10 @@ instances = 4                # parallel copies per agent
 
 [learner]                    # `p2pfrl list learners`; the options of each are in `p2pfrl schema`
 kind = "ppo"
-same_start = true            # all agents start at one point
+same_start = true            # all agents start with the same parameters
 
 [schedule]
-kind = "synchronous"         # or asynchronous: nobody waits
+kind = "synchronous"         # or asynchronous: agents do not wait
 every = 1                    # local updates per exchange
 
 [topology]                   # `p2pfrl list topologies`
@@ -44,7 +44,7 @@ bandwidth = "100Mbit/s"      # of each agent's interface
 loss = 0.0
 
 [compute]
-seconds_per_env_step = 1e-4  # virtual time that local work takes
+seconds_per_env_step = 1e-4  # virtual time of local work
 speed = 1.0                  # or a list, or {{kind = "lognormal", sigma = 0.5}}: 2.0 is twice as fast
 
 [evaluation]                 # greedy, apart from training

@@ -23,10 +23,10 @@ class Sizes:
     """Numbers per message.
 
     Attributes:
-        offered: of the learner's vector, where the payload is not made of the parameters; None: any
-            number.
-        upload: of an agent's message; None: any number.
-        model: of a coordinator's message.
+        offered: numbers of the learner's own vector, if the payload consists of it instead of
+            parameters; None if it varies.
+        upload: numbers in an agent's message; None if it varies.
+        model: numbers in a coordinator's message.
     """
 
     offered: int | None
@@ -35,7 +35,7 @@ class Sizes:
 
 
 def shared_parts(scenario: Scenario, stack: Stack) -> tuple[str, ...]:
-    """Return the parts that travel: those that are named, else all that agents have in common."""
+    """Return the parts that agents share: the named ones, else all parts in common."""
     return tuple(scenario.exchange.shared or stack.traits.common)
 
 

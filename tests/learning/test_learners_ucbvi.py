@@ -295,7 +295,7 @@ ALONE = {"mode": "independent", "coordinator": {}, "gate": {}}
         ),
         (
             {**ALONE, "personal": {"kind": "finetune"}},
-            "learns from what becomes of its 'statistics'",
+            "learns from the aggregate of its 'statistics'",
         ),
         (
             {"exchange": {"payload": "parameters"}},

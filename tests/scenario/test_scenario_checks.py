@@ -275,11 +275,11 @@ def test_faults_that_cannot_happen_are_refused(faults: list[dict[str, object]], 
         ),
         (
             [fault("restart", agents=["coordinator"])],
-            "faults.0.agents: coordinator is running at this time, it would have to be crashed",
+            "faults.0.agents: coordinator is running at this time, it must be crashed",
         ),
         (
             [fault("crash", agents=["edge1", "edge1"])],
-            "faults.0.agents: edge1 is crashed at this time, it would have to be running",
+            "faults.0.agents: edge1 is crashed at this time, it must be running",
         ),
     ],
 )

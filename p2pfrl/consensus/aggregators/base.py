@@ -48,7 +48,7 @@ class Aggregator(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """Returns, where the score is made of them."""
+        """Returns of episodes, if `score` uses them."""
         return (Need.RETURNS,) if self.score in OF_RETURNS else ()
 
     @property
@@ -59,7 +59,7 @@ class Aggregator(Composable, ABC):
 
     @property
     def score(self) -> str | None:
-        """Name of the score that agents send along (exchange/scores.py); None: they send none."""
+        """Score that agents must send with their payloads (exchange/scores.py); None for none."""
         return None
 
     def bind(self, lr: float) -> Aggregator:

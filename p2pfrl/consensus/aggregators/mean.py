@@ -23,8 +23,8 @@ _FLOOR = 1e-3
 class Mean(Aggregator):
     """sum_k w_k x_k with sum w = 1 over the agents that answered.
 
-    An agent without a return or variance (it finished no episode, or only one) weighs as
-    much as the others do on average.
+    An agent without a return or a variance (it finished no episode, or only one) has the mean
+    weight of the others.
 
     Attributes:
         weights: uniform: 1/k each; samples: proportional to environment steps (FedAvg); return:

@@ -84,6 +84,7 @@ class Chebyshev(Mixing):
         """Return y_{t+1} and the next state (y_t, omega_{t+1})."""
         mixed = weighted_sum(turn.own, received, weights)
         if not state:
+            # omega_1 = 2 gives omega_2 = 2 / (2 - rho^2) in the next round.
             return mixed, (turn.own, 2.0)
         assert self.rho is not None, "fitted to the graph"
         before, omega = state

@@ -106,12 +106,14 @@ class PushSum(Mixing):
         own, given, had, nothing, missed = _Mass(*state)
         own = own.copy()
         own[:-1] += np.subtract(turn.own, turn.start, dtype=np.float64)
+        # The share of w that the agent can give away and still keep `least_weight`.
         spare = 1.0 - self.least_weight / own[-1] if missed else 1.0
         if turn.to and spare > 0.0:
             given, share = dict(given), own * min(1.0 / (1 + len(turn.to)), spare / len(turn.to))
             for j in turn.to:
                 before = given.get(j, nothing)
                 given[j] = (before + share).astype(nothing.dtype)
+                # Subtract the rounded difference, not the share, so that rounding loses no mass.
                 own -= np.subtract(given[j], before, dtype=np.float64)
         return _Mass(own, given, had, nothing, missed)
 
@@ -129,6 +131,7 @@ class PushSum(Mixing):
         """
         own, given, had, nothing, _ = _Mass(*state)
         own, had = own.copy(), dict(had)
+        # A sum with a smaller weight is older and already contained in the last one.
         new = [j for j in sorted(received) if received[j][-1] > had.get(j, nothing)[-1]]
         for j in new:
             own += np.subtract(received[j], had.get(j, nothing), dtype=np.float64)

@@ -30,7 +30,7 @@ class Standing(Stateful):
         seed: seed of the run.
         model: `(k,)`, the coordinator's current model.
         samples: agent -> environment steps behind its last update.
-        scores: agent -> the score of its last update (`Participation.score`).
+        scores: agent -> score sent with its last update (`Participation.score`).
         trained: agent -> the model that its last update started from (synchronous rounds).
         moves: ||x_k - x_(k-1)||^2 of the last models, newest first.
     """
@@ -53,7 +53,7 @@ class Participation(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """The score of a message, and returns, where it is made of them."""
+        """The score of a message, and returns of episodes, if `score` uses them."""
         score = (Need.ONE_SCORE,) if self.score is not None else ()
         return (*score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
 
@@ -71,7 +71,7 @@ class Participation(Composable, ABC):
 
     @property
     def score(self) -> str | None:
-        """Name of the score that agents send along (exchange/scores.py); None: they send none."""
+        """Score that agents must send with their payloads (exchange/scores.py); None for none."""
         return None
 
     def misfit(self, agents: int) -> str | None:

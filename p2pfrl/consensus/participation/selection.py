@@ -1,4 +1,4 @@
-"""Participation that looks at agents before it chooses: by their samples, by their scores, or in turn."""
+"""Participation by properties of agents: their samples, their scores, or in turn."""
 
 from __future__ import annotations
 
@@ -54,10 +54,9 @@ class Weighted(Participation):
 class PowerOfChoice(Participation):
     """The fraction x present worst agents of `candidates` drawn by samples.
 
-    Cho, Wang, Joshi, Towards understanding biased client selection in federated learning, AISTATS
-    2022, arXiv 2010.01243, in the variant that asks nobody beforehand (rpow-d): what counts is
-    the score of an agent's last update. Agents without one come first. A biased choice: it speeds
-    up early rounds and moves the fixed point.
+    Worst means highest loss, or lowest return. This is the variant rpow-d of the paper, which asks
+    no agent beforehand: it uses the score of an agent's last update. Agents without a score come
+    first. The choice is biased: it is faster in early rounds and moves the fixed point.
 
     Attributes:
         fraction: share of the agents present that are asked.
@@ -77,7 +76,6 @@ class PowerOfChoice(Participation):
     @property
     @override
     def score(self) -> str:
-        """The loss or the return."""
         return self.by
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:

@@ -83,13 +83,13 @@ class NoDeadline(ScheduleRule):
 class AsynchronousCoordinator(Stateful):
     """Makes a new model from every `size` updates that arrive, each weighted by its staleness.
 
-    The staleness of an update is the number of models made since the one it started from. `rounds`
-    times n updates are applied, the last ones however few they are, then the final model goes to
-    everyone. One that is started again sends the model of then to everyone it knows. Whoever has
-    sent an update gets the model of now at once; of updates that arrive at
-    the same moment all are looked at first, so that their order does not matter where together they
-    make a new model. Once everyone has been gone for 300 seconds, in a simulation virtual ones,
-    nobody is waited for any more: what has arrived is applied, and the run is over.
+    The staleness of an update is the number of models made since the one it started from. The
+    coordinator applies `rounds` times n updates, the last few even if they are fewer than `size`,
+    and then sends the final model to all agents. After a restart it sends its saved model to all
+    agents that it knows. An agent that has sent an update gets the current model at once. Updates
+    that arrive at the same time are handled together, so their order does not matter if together
+    they make a new model. If all agents have been gone for 300 seconds (virtual ones in a
+    simulation), the coordinator applies the updates it has and ends.
 
     Args:
         participants: the agents that are asked at the start.
@@ -157,7 +157,7 @@ class AsynchronousCoordinator(Stateful):
         return f"the coordinator waits at version {self.version} for any update"
 
     def _start(self) -> Sequence[Action]:
-        """Send the first model, or the one that was saved."""
+        """Send the first model, or the saved one after a restart."""
         if not self._asked:
             self._asked = tuple(self._participants.choose(0, self._participants.everyone))
         if self._updates_left == 0:

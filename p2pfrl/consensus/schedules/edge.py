@@ -34,12 +34,13 @@ class Edge(Coordinator):
     the cloud. If all its agents have left, it answers at once. If a model of the cloud is lost, the
     edge continues without it.
 
-    A link to the cloud that comes back brings a model: the one that was answered already is
-    answered again, and of one that is newer than those of its rounds what became of the older one
-    counts as the answer. Where no cloud comes back it ends with what it has, and ends its agents.
+    When a link to the cloud comes back, the cloud sends a model. If the edge has answered this
+    model before, it sends the answer again. If the model is newer than the one of its rounds, the
+    result of the older model counts as the answer. If the cloud does not come back, the edge ends
+    with its own model and sends it to its agents.
 
-    An edge that is started again goes on with the round that it was in. What it reported it sends
-    again once the cloud, which has it back, sends its model again.
+    After a restart the edge continues with its saved round. It repeats its last report when the
+    cloud, which sees it again, repeats its model.
 
     Args:
         participants: its agents.
@@ -107,7 +108,7 @@ class Edge(Coordinator):
         )
 
     def _start(self, now: int) -> list[Action]:
-        """Wait for the cloud, or go on with the round that was saved."""
+        """Wait for the cloud, or continue with the saved round after a restart."""
         self._alone = None
         if not self._is_reporting:
             return super()._start(now)

@@ -54,11 +54,12 @@ class Pairs(Stateful):
         me: id of this agent.
         neighborhood: the neighbors that it may ask.
         every: local updates per exchange.
-        rounds: exchanges after which it finishes; it says so to its neighbors, who ask it no more.
-        patience: nanoseconds until a question is asked again.
-        pick: whom to ask.
-        available: whether it takes part in a round.
-        first: where a restart goes on.
+        rounds: exchanges after which it finishes. Then it tells its neighbors, which no longer ask
+            it.
+        patience: nanoseconds until it repeats a question.
+        pick: chooses the neighbor to ask.
+        available: whether the agent takes part in a round.
+        first: first round, after a restart.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -120,6 +121,7 @@ class Pairs(Stateful):
             return self._expired(event, now)
         if isinstance(event, Missing):
             is_ours = event.peer == self._asked and event.round == self.round
+            # The network reports a lost question. `_asked_at` prevents two repeats at one time.
             return self._ask(now) if is_ours and now > self._asked_at else ()
         if isinstance(event, PeerLost):
             self._absent[event.peer] = None
@@ -153,6 +155,7 @@ class Pairs(Stateful):
         self._asked = self._pick(self.round, near)
         self._updates_since = self._tries = 0
         actions = self._ask(now)
+        # The agent trains for the next exchange while it waits for the answer.
         if self._rounds is None or self.round + 1 < self._rounds:
             self._updates_left = self._every
             actions.append(Train())
@@ -187,7 +190,10 @@ class Pairs(Stateful):
         return self._close(() if message.kind == SKIP else (message,), now)
 
     def _questioned(self, message: Message, now: int) -> Sequence[Action]:
-        """Move and answer with the parameters before, or refuse; a question that comes again gets its first answer."""
+        """Answer a question and move, or refuse it.
+
+        A repeated question gets the same answer as before.
+        """
         asker, number = message.sender, (message.incarnation, message.round)
         answered, refused = self._answered.get(asker, _NEVER), self._refused.get(asker, _NEVER)
         if number < max(answered, refused):
@@ -195,6 +201,7 @@ class Pairs(Stateful):
             return ()
         if number == answered:
             return (Answer(message, again=True),)
+        # Both have asked each other. The lower id refuses, so that only one exchange happens.
         is_crossed = asker == self._asked and self._me < asker
         if number == refused or is_crossed or not self._available(self.round, now):
             self._refused[asker] = number

@@ -40,7 +40,7 @@ class ServerOptimizer(Composable, ABC):
 
 @rule
 class Replace(ServerOptimizer):
-    """x <- x + s (target - x): the target itself if it is not stale. FedAvg.
+    """FedAvg: x <- x + s (target - x), the target itself if it is not stale.
 
     Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
     """
@@ -56,7 +56,7 @@ class Replace(ServerOptimizer):
 
 @rule
 class StalenessMix(ServerOptimizer):
-    """x <- x + alpha s(tau) (target - x). FedAsync.
+    """FedAsync: x <- x + alpha s(tau) (target - x).
 
     Reference: Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3.
     """

@@ -190,7 +190,7 @@ def _names(
 def _caption(graph: Graph, group: Group, columns: Sequence[str]) -> str:
     kind = "edges" if graph.is_undirected else "directed links"
     count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
-    text = f"Who talks to whom: {graph.n:,} agents, {count:,} {kind}. " + " ".join(
+    text = f"Communication graph: {graph.n:,} agents, {count:,} {kind}. " + " ".join(
         _MEANINGS[c] for c in columns
     )
     text += " A color that changes along the graph shows where information is still on its way."

@@ -66,8 +66,8 @@ def _side_by_side(
     legend(figure, axes[0])
     seeds = max(len(g.records) for g in groups)
     text = (
-        "The same scenario under each mode. Compare heights along one vertical: at equal rounds, at equal virtual time "
-        "(compute, latency and bandwidth included), and at equal bytes sent by all agents and the coordinator "
+        "The same scenario in each mode. Compare heights along one vertical line: at equal rounds, at equal virtual "
+        "time (compute, latency and bandwidth included), and at equal bytes sent by all agents and the coordinator "
         "together. A gray vertical marks where the first of them ended. A mode that sends nothing is a dashed level: "
         "the value it ends at for free."
     )
@@ -80,7 +80,7 @@ def _silent(axes: Axes, value: float, color: str, label: str) -> None:
     axes.axhline(value, color=color, linewidth=1.3, dashes=DASHES, zorder=2)
     axes.annotate(
         f"{label}: sends nothing",
-        (0.02, value),  # on the left, where learning curves are low and leave space
+        (0.02, value),  # on the left, where learning curves are low and leave space and leave space
         (0, 3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",

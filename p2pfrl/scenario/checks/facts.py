@@ -192,7 +192,7 @@ def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
         reason = f"{kind!r} ignores it; use kind = 'latest', reduce = 'sum'"
         yield Need.LAST_PAYLOADS, Broken(("coordinator", "aggregator"), reason)
     if aggregator.score and aggregator.score != participation.score:
-        reason = f"the aggregator ranks by {aggregator.score}, and a message carries only one"
+        reason = f"the aggregator ranks by {aggregator.score}, and a message has only one"
         yield Need.ONE_SCORE, Broken(None, reason)
 
 

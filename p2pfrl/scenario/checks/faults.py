@@ -12,21 +12,23 @@ from p2pfrl.simulator.faults import Fault
 def rehearse(
     faults: Sequence[Fault], agents: int, coordinators: Sequence[int]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what cannot happen, as (path of the key, reason), such as a restart without a crash.
+    """Yield faults that cannot happen as (path of the key, reason).
+
+    An example is a restart without a crash.
 
     Args:
         faults: the timeline.
         agents: number of agents n.
-        coordinators: their ids.
+        coordinators: ids of the coordinators.
     """
     if set(range(agents)) <= {agent for fault in faults for agent in fault.newcomers()}:
-        yield ("faults",), "every agent joins later, so that nobody is there at the start"
+        yield ("faults",), "all agents join later, so no agent is present at the start"
     for index, key, reason in _played(faults, agents, coordinators).problems:
         yield ("faults", index, key), reason
 
 
 def departures(faults: Sequence[Fault], agents: int) -> list[int]:
-    """Return the positions of faults that take agents away for good, ascending."""
+    """Return the positions of faults that remove agents for good, in order."""
     taken = _played(faults, agents, ()).taken
     return sorted({index for agent, index in taken.items() if agent >= 0})
 
@@ -61,8 +63,9 @@ class Rehearsal:
 
     Args:
         agents: number of agents n.
-        newcomers: those that are not there at the start.
-        coordinators: their ids; others that the mode does not have are left out.
+        newcomers: agents that join later.
+        coordinators: ids of the coordinators; faults of coordinators that the mode lacks are
+            ignored.
     """
 
     def __init__(self, agents: int, newcomers: Sequence[int], coordinators: Sequence[int]) -> None:
@@ -104,12 +107,12 @@ class Rehearsal:
         self._is_parted = False
 
     def crash(self, agent: int) -> None:
-        """A running agent or coordinator crashes."""
+        """Check that the agent or coordinator that crashes is running."""
         if agent >= 0 or self._coordinates(agent):
             self._turn(agent, "running", "crashed")
 
     def restart(self, agent: int) -> None:
-        """A crashed agent or coordinator restarts."""
+        """Check that the agent or coordinator that restarts has crashed."""
         if agent >= 0 or self._coordinates(agent):
             self._turn(agent, "crashed", "running")
 
@@ -138,7 +141,10 @@ class Rehearsal:
         return known
 
     def _coordinates(self, id: int) -> bool:
-        """Whether it is a coordinator of this mode; refuse an edge beyond those that the tree has."""
+        """Return whether this is a coordinator of the mode.
+
+        An edge that the tree does not have is a problem.
+        """
         edges = len(self._coordinators) - 1
         if edges > 0 and id not in self._coordinators:
             there = f"edges are {name_of(COORDINATOR - 1)} to {name_of(-1 - edges)}"
@@ -149,7 +155,7 @@ class Rehearsal:
         if agent < 0 or self._exists("agents", agent):
             if self._state[agent] != before:
                 who = f"agent {agent}" if agent >= 0 else f"{name_of(agent)}"
-                reason = f"{who} is {self._state[agent]} at this time, it would have to be {before}"
+                reason = f"{who} is {self._state[agent]} at this time, it must be {before}"
                 self._refuse("agents", reason)
             else:
                 self._state[agent] = after

@@ -127,7 +127,7 @@ def _modes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 
 def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
-    """Yield that the learner does not offer the vector that a payload sends or a gate reads."""
+    """Yield a problem if the learner lacks the vector that a payload sends or a gate reads."""
     payload, offer = PAYLOADS[scenario.exchange.payload], scenario.gate.offer
     if payload.offer is not None and payload.is_for(scenario.mode):
         for line in _missing(stack, payload.offer):
@@ -141,7 +141,7 @@ def _offers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
 
 
 def _missing(stack: Stack, name: str) -> tuple[str, ...]:
-    """Return why the learner offers nothing of this name; empty where it does."""
+    """Return why the learner offers no vector of this name; empty if it does."""
     try:
         stack.exchange.offer_size(name)
     except ScenarioError as error:
