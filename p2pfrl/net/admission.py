@@ -1,4 +1,4 @@
-"""Admission of connections that have not authenticated themselves or sent a greeting yet."""
+"""Admission of connections before their TLS handshake or greeting is complete."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Handle = Callable[[Link, list[Event]], None]
 
 
 class Admission(Generic[T]):
-    """Limits on connections that wait, per host and in total.
+    """Limits on waiting connections, per host and in total.
 
     A handshake or a greeting takes milliseconds and at most one timeout, so few honest connections
-    wait; each costs a descriptor and 130 KB. Beyond a limit the oldest is closed: a silent
-    connection is older than an honest one that has just arrived.
+    wait. Each waiting connection costs a descriptor and 130 KB. Above a limit the oldest is closed,
+    because a silent connection is older than an honest one that has just arrived.
 
     Args:
-        close: closes a connection that is one too many, given the limit; it does not wait any more.
+        close: closes a connection above the limit, given the limit; it is no longer waiting then.
     """
 
     def __init__(self, close: Callable[[T, int], None]) -> None:
@@ -38,12 +38,12 @@ class Admission(Generic[T]):
         return len(self._waiting)
 
     def admit(self, one: T, host: str, expected: int) -> None:
-        """Add a connection; the oldest ones are closed where there are too many.
+        """Add a connection. If there are too many, the oldest ones are closed.
 
         Args:
             one: the connection.
-            host: that it comes from.
-            expected: processes that are to connect; they may all come at once, and from one host.
+            host: host of the other side.
+            expected: number of processes that will connect, possibly all at once and from one host.
         """
         self._make_room(
             [other for other, where in self._waiting.items() if where == host], EACH + expected
@@ -52,7 +52,7 @@ class Admission(Generic[T]):
         self._waiting[one] = host
 
     def leave(self, one: T) -> None:
-        """Remove a connection that waits no longer, or is closed."""
+        """Remove a connection that no longer waits, or is closed."""
         self._waiting.pop(one, None)
 
     def _make_room(self, those: list[T], limit: int) -> None:
@@ -62,7 +62,10 @@ class Admission(Generic[T]):
 
 
 def of_greetings(handle: Handle) -> Admission[Link]:
-    """Return the admission of links without a greeting; `handle` gets the events of those that are closed."""
+    """Return the admission of links without a greeting.
+
+    `handle` receives the events of links that it closes.
+    """
 
     def close(link: Link, limit: int) -> None:
         reason = f"over {limit} connections without greeting"

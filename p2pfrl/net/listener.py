@@ -69,8 +69,9 @@ class _Busy(asyncio.Protocol):
 class TlsListener:
     """A listening socket that counts connections before their TLS handshake.
 
-    A server of asyncio or uvloop reports a connection only after its TLS handshake. Until then a
-    silent connection costs a descriptor and is not counted. Here the limits of `Admission` hold.
+    A server of asyncio or uvloop reports a connection only after its TLS handshake. Until then it
+    does not count a silent connection, which costs a descriptor. Here the limits of `Admission`
+    hold.
 
     Args:
         sock: listening socket.
@@ -118,7 +119,7 @@ class TlsListener:
             )  # a task that is canceled before it began would leave its socket open
 
     def _close(self, task: asyncio.Task[None], limit: int) -> None:
-        """End a handshake, whose task is named after where it comes from."""
+        """End a handshake. Its task has the name of the other side."""
         task.cancel()
         reason = f"over {limit} connections without a TLS handshake"
         self._listener.refused("too_many", reason, (), task.get_name())

@@ -1,4 +1,4 @@
-"""Finder of scenario files and recipes."""
+"""Search for scenario files and recipes by name."""
 
 from __future__ import annotations
 

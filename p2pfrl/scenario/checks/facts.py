@@ -161,7 +161,7 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     loss, topology = scenario.network.loss, scenario.topology
     if not loss.is_lossless:
         yield Need.EVERY_MESSAGE, Broken(("network", "loss"), "set it to 0")
-        yield Need.LOSSLESS_LINKS, Broken(None, "network.loss is above 0: set this one")
+        yield Need.LOSSLESS_LINKS, Broken(None, "network.loss is above 0; set this key")
     if loss.symmetric() is None:
         reason = "independent losses are drawn once per edge and round; give network.loss as a probability"
         yield Need.BOTH_ENDS, Broken(("network", "loss"), reason)

@@ -132,9 +132,7 @@ def _coordinator(scenario: Scenario) -> Iterator[Problem]:
     if not mode.averages or mode.has_edges or not scenario.schedule.is_asynchronous:
         return
     if scenario.network.loss.loses_all and scenario.stop.virtual_time is None:
-        reason = (
-            "every model would be sent again for ever: give a loss below 1, or stop.virtual_time"
-        )
+        reason = "the coordinator would repeat every model forever: give a loss below 1, or stop.virtual_time"
         yield ("network", "loss"), reason
 
 
