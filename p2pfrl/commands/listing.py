@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pfrl.catalog import TABLES
 from p2pfrl.catalog import entries as rules
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.finder import folders
+from p2pfrl.core.finder import files
 from p2pfrl.core.options import did_you_mean, show
 from p2pfrl.scenario.find import recipes
 
@@ -51,22 +51,12 @@ def entries(axis: str) -> list[dict[str, str]]:
     raise ScenarioError([f"list: there is no axis {show(axis)}{did_you_mean(axis, _AXES)}"])
 
 
-def _found(kind: str, suffix: str) -> dict[str, Path]:
-    paths = [
-        path
-        for folder in folders(kind)
-        if folder.is_dir()
-        for path in sorted(folder.glob(f"*{suffix}"))
-    ]
-    return dict(sorted({path.name: path for path in reversed(paths)}.items()))
-
-
 def _scenarios() -> dict[str, Path]:
-    return _found("scenarios", ".toml")
+    return files("scenarios", ".toml")
 
 
 def _graphs() -> dict[str, Path]:
-    return _found("topologies", ".graphml")
+    return files("topologies", ".graphml")
 
 
 _FILES: dict[str, Callable[[], dict[str, Path]]] = {

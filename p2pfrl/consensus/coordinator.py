@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -43,6 +43,17 @@ class Correction(Protocol):
         """Return the point that agents train from."""
 
 
+@dataclass(frozen=True, slots=True)
+class CoordinatorRules:
+    """One rule of every axis that a coordinator applies."""
+
+    payload: Payload
+    aggregator: Aggregator
+    optimizer: ServerOptimizer
+    correction: Correction
+    participation: Participation
+
+
 class Coordinator(Stateful):
     """Carries out what a coordinator's schedule decides: aggregate, step, send the model.
 
@@ -50,7 +61,7 @@ class Coordinator(Stateful):
         model: the first model, `(k,)`.
         agents: number of agents n.
         seed: of the run.
-        payload, aggregator, optimizer, correction, participation: the rules.
+        rules: one of every axis.
         encoder: makes its frames.
         parts: names of the parts in the model.
         port: its world.
@@ -72,11 +83,7 @@ class Coordinator(Stateful):
         *,
         agents: int,
         seed: int,
-        payload: Payload,
-        aggregator: Aggregator,
-        optimizer: ServerOptimizer,
-        correction: Correction,
-        participation: Participation,
+        rules: CoordinatorRules,
         encoder: Encoder,
         parts: tuple[str, ...],
         port: Port,
@@ -84,19 +91,15 @@ class Coordinator(Stateful):
     ) -> None:
         self.model = model
         self._previous = model
-        self._extra = np.zeros(correction.extras * len(model), dtype=model.dtype)
+        self._extra = np.zeros(rules.correction.extras * len(model), dtype=model.dtype)
         self._agents = agents
-        self._payload = payload
-        self._aggregator = aggregator
-        self._optimizer = optimizer
-        self._correction = correction
-        self._participation = participation
+        self._rules = rules
         self._encoder = encoder
         self._parts = parts
         self._port = port
         self._witness = witness
-        self._memory = aggregator.init(model)
-        self._state = optimizer.init(model)
+        self._memory = rules.aggregator.init(model)
+        self._state = rules.optimizer.init(model)
         self._standing = Standing(seed, model)
         self._repeats: dict[int, int] = {}
 
@@ -116,19 +119,21 @@ class Coordinator(Stateful):
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return who is asked to train in `round`."""
         self._standing.model = self.model
-        drawn = Counter(self._participation.choose(round, present, self._standing))
+        drawn = Counter(self._rules.participation.choose(round, present, self._standing))
         self._repeats = {i: times for i, times in drawn.items() if times > 1}
         return sorted(drawn)
 
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
         if isinstance(action, Mix):
-            if action.received or (self._aggregator.goes_on and self._memory):
+            if action.received or (self._rules.aggregator.goes_on and self._memory):
                 self._aggregate(action)
         elif isinstance(action, Send):
             assert action.kind != SKIP, f"agent {COORDINATOR} always has something to say"
             is_last = action.kind == FINAL
-            model = self.model if is_last else self._correction.point(self.model, self._previous)
+            model = (
+                self.model if is_last else self._rules.correction.point(self.model, self._previous)
+            )
             vector = np.concatenate([model, self._extra])
             frame = self._encoder.encode(
                 vector, kind=action.kind, round=action.round, parts=self._parts
@@ -138,7 +143,7 @@ class Coordinator(Stateful):
 
     def _aggregate(self, action: Mix) -> None:
         width = (
-            len(action.received[0].payload) // (1 + self._correction.extras)
+            len(action.received[0].payload) // (1 + self._rules.correction.extras)
             if action.received
             else 0
         )
@@ -148,14 +153,18 @@ class Coordinator(Stateful):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
         if self._repeats:
             arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
-        aggregate, self._memory = self._aggregator.aggregate(arrived, self.model, self._memory)
-        target = self._payload.target(self.model, aggregate)
+        aggregate, self._memory = self._rules.aggregator.aggregate(
+            arrived, self.model, self._memory
+        )
+        target = self._rules.payload.target(self.model, aggregate)
         before = self.model
-        self.model, self._state = self._optimizer.step(self.model, target, factor, self._state)
+        self.model, self._state = self._rules.optimizer.step(
+            self.model, target, factor, self._state
+        )
         self._previous = before
-        if self._correction.extras and action.received:
+        if self._rules.correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])
-            self._extra = self._correction.serve(
+            self._extra = self._rules.correction.serve(
                 self._extra, extras.mean(axis=0), len(extras) / self._agents
             )
         self._remember(action.received, before)
@@ -165,7 +174,7 @@ class Coordinator(Stateful):
     def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
         """Return what arrived, each weakened by its factor."""
         return [
-            replace(arrived, vector=self._payload.scaled(arrived.vector, self.model, factor))
+            replace(arrived, vector=self._rules.payload.scaled(arrived.vector, self.model, factor))
             for arrived, factor in zip(received, factors, strict=True)
         ]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from typing_extensions import override
 
-from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules, Witness
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Send
+from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Send
+from p2pfrl.core.wire import Encoder
 
 
 def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
@@ -33,8 +34,10 @@ class EdgeCoordinator(Coordinator):
     skips.
 
     Args:
+        model: the cloud's first model, `(k,)`.
         id: of this edge.
-        options: as of any coordinator.
+        agents: number of its agents.
+        seed, rules, encoder, parts, port, witness: as of any coordinator.
 
     Reference: Liu, Zhang, Song, Letaief, Client-edge-cloud hierarchical federated learning, ICC
     2020, arXiv 1905.06641.
@@ -48,8 +51,29 @@ class EdgeCoordinator(Coordinator):
         "_reported",
     )
 
-    def __init__(self, model: Vector, *, id: int, **options: Any) -> None:
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        model: Vector,
+        *,
+        id: int,
+        agents: int,
+        seed: int,
+        rules: CoordinatorRules,
+        encoder: Encoder,
+        parts: tuple[str, ...],
+        port: Port,
+        witness: Witness,
+    ) -> None:
+        super().__init__(
+            model,
+            agents=agents,
+            seed=seed,
+            rules=rules,
+            encoder=encoder,
+            parts=parts,
+            port=port,
+            witness=witness,
+        )
         self._id = id
         self._anchor = self.model
         self._samples = 0.0
@@ -92,7 +116,10 @@ class EdgeCoordinator(Coordinator):
         )
         self._anchor = self.model
         if samples:
-            vector, parts = self._payload.extract(turn), self._payload.parts(self._parts)
+            vector, parts = (
+                self._rules.payload.extract(turn),
+                self._rules.payload.parts(self._parts),
+            )
             frame = self._encoder.encode(
                 vector, kind=UPDATE, round=action.round, weight=samples, parts=parts
             )

@@ -27,6 +27,7 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)
 
 
-def names(kind: str, suffix: str) -> set[str]:
-    """Return the names of all files of a kind."""
-    return {path.name for folder in folders(kind) for path in folder.glob(f"*{suffix}")}
+def files(kind: str, suffix: str) -> dict[str, Path]:
+    """Return all files of a kind by name, in order of name: of two with one name the one that `search` finds."""
+    paths = [path for folder in folders(kind) for path in sorted(folder.glob(f"*{suffix}"))]
+    return dict(sorted({path.name: path for path in reversed(paths)}.items()))

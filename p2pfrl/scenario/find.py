@@ -19,7 +19,7 @@ def find(name: str, kind: str, suffix: str) -> Path:
         raise ScenarioError([f"{name!r}: a file name holds no NUL"])
     if (found := finder.search(name, kind, suffix)) is not None:
         return found
-    known = finder.names(kind, suffix) | {path.name for path in Path().glob(f"*{suffix}")}
+    known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
     raise ScenarioError([f"{name}: no such file ({looked}){did_you_mean(Path(name).name, known)}"])
 

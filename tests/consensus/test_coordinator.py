@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.consensus.aggregators import Mean
-from p2pfrl.consensus.coordinator import Coordinator
+from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.hierarchy import EdgeCoordinator, GroupWitness, split
 from p2pfrl.consensus.participation import All, Standing, Uniform
 from p2pfrl.consensus.server_optimizers import Replace, StalenessMix
@@ -58,17 +58,19 @@ def coordinator(
     port, witness = Port(), Witness()
     c = make(
         np.array([1.0, 2.0]),
-        payload=payload or Parameters(),
-        aggregator=aggregator or Mean(),
-        optimizer=optimizer or Replace(),
+        rules=CoordinatorRules(
+            payload=payload or Parameters(),
+            aggregator=aggregator or Mean(),
+            optimizer=optimizer or Replace(),
+            correction=CORRECTIONS["none"](),
+            participation=All(),
+        ),
         encoder=Encoder("run", id),
         parts=("p",),
         port=port,
         witness=witness,
         agents=3,
         seed=0,
-        correction=CORRECTIONS["none"](),
-        participation=All(),
         **options,
     )
     return c, port, witness

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from p2pfrl.consensus.aggregators.base import Aggregator
-from p2pfrl.consensus.coordinator import Coordinator, Witness
+from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules, Witness
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.schedules.base import Available, Participants
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -165,11 +165,13 @@ class CoordinatedBuilder(ModeBuilder):
             life.model,
             agents=scenario.agents,
             seed=scenario.seed,
-            payload=plan.payload,
-            aggregator=self.aggregator(plan),
-            optimizer=section.server_optimizer,
-            correction=scenario.correction,
-            participation=section.participation,
+            rules=CoordinatorRules(
+                payload=plan.payload,
+                aggregator=self.aggregator(plan),
+                optimizer=section.server_optimizer,
+                correction=scenario.correction,
+                participation=section.participation,
+            ),
             encoder=life.encoder,
             parts=plan.parts,
             port=life.port,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from p2pfrl.build.modes.base import CoordinatedBuilder, CoordinatorLife, Plan, words
 from p2pfrl.consensus.aggregators.mean import Mean
-from p2pfrl.consensus.coordinator import Coordinator
+from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.hierarchy import CloudWitness, EdgeCoordinator, GroupWitness
 from p2pfrl.consensus.participation.base import All
 from p2pfrl.consensus.schedules.base import Participants
@@ -72,11 +72,13 @@ def _cloud(plan: Plan, life: CoordinatorLife) -> Actor:
         life.model,
         agents=edges,
         seed=scenario.seed,
-        payload=plan.payload,
-        aggregator=Mean(weights="samples"),
-        optimizer=scenario.coordinator.server_optimizer,
-        correction=scenario.correction,
-        participation=All(),
+        rules=CoordinatorRules(
+            payload=plan.payload,
+            aggregator=Mean(weights="samples"),
+            optimizer=scenario.coordinator.server_optimizer,
+            correction=scenario.correction,
+            participation=All(),
+        ),
         encoder=life.encoder,
         parts=plan.parts,
         port=life.port,
@@ -99,11 +101,13 @@ def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
         id=life.id,
         agents=len(members),
         seed=scenario.seed,
-        payload=plan.payload,
-        aggregator=section.aggregator.bind(scenario.learner.lr),
-        optimizer=Replace(),
-        correction=scenario.correction,
-        participation=section.participation,
+        rules=CoordinatorRules(
+            payload=plan.payload,
+            aggregator=section.aggregator.bind(scenario.learner.lr),
+            optimizer=Replace(),
+            correction=scenario.correction,
+            participation=section.participation,
+        ),
         encoder=life.encoder,
         parts=plan.parts,
         port=life.port,

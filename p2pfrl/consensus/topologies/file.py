@@ -63,7 +63,7 @@ def find(name: str) -> Path:
     """
     if (found := finder.search(name, "topologies")) is not None:
         return found
-    known = sorted(finder.names("topologies", ".graphml"))
+    known = list(finder.files("topologies", ".graphml"))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise TopologyError(
