@@ -159,14 +159,14 @@ def peer(
 
 
 def _line(file: str, where: Sequence[str], settings: Sequence[str], seed: int | None) -> str:
-    """Return the command that starts another process of the same run, apart from what is its own."""
+    """Return the command for another process of the same run, without its own options."""
     words = ["p2pfrl", "peer", file, *where]
     words += [word for key in settings for word in ("--set", key)]
     return shlex.join([*words, *(() if seed is None else ("--seed", str(seed)))])
 
 
 def _print(summary: Mapping[str, Any], directory: Path) -> None:
-    """Print what a process says at its end, for people."""
+    """Print the summary of a process."""
     for key in _SHOWN:
         print(f"{key:20}  {text(summary[key])}")
     print(f"{'directory':20}  {directory}")

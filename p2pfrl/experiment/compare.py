@@ -282,10 +282,10 @@ def compare(
 
 
 def _refuse_failures(finished: Sequence[Finished]) -> None:
-    """Refuse to compare where runs have failed.
+    """Raise an error if runs have failed.
 
     Raises:
-        P2PFRLError: with every run that did.
+        P2PFRLError: with every failed run.
     """
     failures = [
         f"{result.job.directory}: {result.error}" for result in finished if result.error is not None

@@ -49,7 +49,9 @@ WORLDS: dict[str, tuple[str, tuple[str, ...], dict[str, Table]]] = {
     "hierarchical, all": ("hierarchical", ("edge0", "coordinator", "edge1"), {**_NOISY, **_TREE}),
     "pooled": ("pooled", ("coordinator",), _CARTPOLE),
 }
-"""Name -> mode, who crashes, tables. For an edge whose link counts as dead the cloud would not wait."""
+"""Name -> mode, coordinators that crash, tables.
+
+Links must not count as dead, because the cloud does not wait for an edge with a dead link."""
 
 
 def outages(*names: str) -> tuple[Table, ...]:

@@ -186,14 +186,14 @@ async def join(
 
 
 class _Request:
-    """A process's side of the rendezvous: what it asks the lead, and the answer.
+    """A process's side of the rendezvous: its request to the lead, and the lead's answer.
 
     Args:
-        own: what this process says of itself.
+        own: identity of this process.
         lead: where the lead listens.
-        decoder: of the link.
-        security: of the link.
-        timing: of the link.
+        decoder: checks frames.
+        security: security of the link.
+        timing: timing of the link.
         progress: receives one line per event.
     """
 
@@ -217,10 +217,12 @@ class _Request:
         self._body: dict[str, object] = {}
 
     async def send(self, wanted: list[int], count: int) -> Link:
-        """Connect to the lead, again and again until the start is over, and ask for ids; return the link.
+        """Connect to the lead and ask for ids; return the link.
+
+        It repeats failed connections until the start timeout.
 
         Raises:
-            P2PFRLError: the lead could not be reached in time, or its certificate does not do.
+            P2PFRLError: the lead could not be reached in time, or its certificate is invalid.
         """
         self._body = {"agents": wanted, "count": count, "port": self._own.address[1]}
         deadline, host, port = self._loop.time() + self._timing.start, *self._lead
@@ -242,10 +244,10 @@ class _Request:
                 await asyncio.sleep(0.2)
 
     async def answer(self, link: Link) -> tuple[Fleet, tuple[int, ...]]:
-        """Return what the lead answers.
+        """Return the lead's answer: the table of processes, and the ids of this process.
 
         Raises:
-            P2PFRLError: it refused, or did not answer in time.
+            P2PFRLError: the lead refused, or did not answer in time.
         """
         try:
             async with asyncio.timeout(self._timing.start):

@@ -136,7 +136,7 @@ def _index(root: tree_sitter.Node, places: dict[KeyPath, tuple[int, int]]) -> No
 def _header(
     node: tree_sitter.Node, elements: dict[KeyPath, int], places: dict[KeyPath, tuple[int, int]]
 ) -> KeyPath:
-    """Return the path of a table's header; keys of an array of tables mean its last element."""
+    """Return the path of a table's header. In an array of tables it is that of the last element."""
     prefix: KeyPath = ()
     parts = _keys(node.named_children[0])
     for position, (part, key) in enumerate(parts):

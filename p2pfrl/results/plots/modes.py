@@ -80,7 +80,7 @@ def _silent(axes: Axes, value: float, color: str, label: str) -> None:
     axes.axhline(value, color=color, linewidth=1.3, dashes=DASHES, zorder=2)
     axes.annotate(
         f"{label}: sends nothing",
-        (0.02, value),  # on the left, where learning curves are low and leave space and leave space
+        (0.02, value),  # on the left, where learning curves are low and leave space
         (0, 3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
