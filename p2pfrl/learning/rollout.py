@@ -158,6 +158,33 @@ def advantages(
     return out
 
 
+@dataclass(frozen=True)
+class GAE:
+    """The targets of a rollout by generalized advantage estimation (`advantages`).
+
+    Attributes:
+        gamma: discount.
+        gae_lambda: lambda of the advantage estimate.
+        reward_scale: multiplies rewards.
+    """
+
+    gamma: float
+    gae_lambda: float
+    reward_scale: float
+
+    def __call__(self, rollout: Rollout) -> tuple[Vector, Vector]:
+        """Return the advantages, and advantages + values as targets of the values, `(b, T, m)` each."""
+        advantage = advantages(
+            rollout.reward * self.reward_scale,
+            rollout.value,
+            rollout.next_value,
+            rollout.finished,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        return advantage, advantage + rollout.value
+
+
 def _note_returns(step: Step, returns: list[list[float]]) -> None:
     rows, instances = np.nonzero(step.finished)
     for row, value in zip(rows.tolist(), step.returns[rows, instances].tolist(), strict=True):

@@ -9,7 +9,6 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.options import Slot
-from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from p2pfrl.learning.descent import Samples
     from p2pfrl.learning.policies import Policy
-    from p2pfrl.learning.rollout import Rollout
 
 
 @rule
@@ -69,6 +67,7 @@ class A2C(Learner):
         from p2pfrl.learning.descent import Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import OPTIMIZERS
+        from p2pfrl.learning.rollout import GAE
 
         plan = Plan(
             steps=self.steps,
@@ -76,25 +75,11 @@ class A2C(Learner):
             minibatches=1,
             max_grad_norm=self.max_grad_norm,
             norm_adv=self.norm_adv,
-            targets=self.targets,
+            targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
-
-    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
-        """Return GAE advantages, and advantages + values as what the value should be."""
-        from p2pfrl.learning.rollout import advantages
-
-        advantage = advantages(
-            rollout.reward * self.reward_scale,
-            rollout.value,
-            rollout.next_value,
-            rollout.finished,
-            gamma=self.gamma,
-            gae_lambda=self.gae_lambda,
-        )
-        return advantage, advantage + rollout.value
 
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
         """Return the loss `(b,)` of a minibatch."""

@@ -14,10 +14,8 @@ from p2pfrl.learning.learners.base import Learner, Stack, Task
 if TYPE_CHECKING:
     import torch
 
-    from p2pfrl.core.parameters import Vector
     from p2pfrl.learning.descent import Samples
     from p2pfrl.learning.policies import Policy
-    from p2pfrl.learning.rollout import Rollout
 
 
 @rule
@@ -72,6 +70,7 @@ class DeepNPG(Learner):
         from p2pfrl.learning.learners.on_policy import build_network
         from p2pfrl.learning.natural import Trust
         from p2pfrl.learning.networks import ACTIVATIONS
+        from p2pfrl.learning.rollout import GAE
 
         plan = Plan(
             steps=self.steps,
@@ -79,26 +78,12 @@ class DeepNPG(Learner):
             minibatches=1,
             max_grad_norm=0.0,
             norm_adv=self.norm_adv,
-            targets=self.targets,
+            targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
         )
         build = partial(build_network, self.hidden, self.activation, False, True)
         trust = Trust(self.damping, self.iterations, self.max_kl, self.lr)
         return NaturalStack(task, build, plan, trust, ACTIVATIONS[self.activation])
-
-    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
-        """Return GAE advantages, and advantages + values as what the value should be."""
-        from p2pfrl.learning.rollout import advantages
-
-        advantage = advantages(
-            rollout.reward * self.reward_scale,
-            rollout.value,
-            rollout.next_value,
-            rollout.finished,
-            gamma=self.gamma,
-            gae_lambda=self.gae_lambda,
-        )
-        return advantage, advantage + rollout.value
 
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
         """Return the loss `(b,)` of an update."""
