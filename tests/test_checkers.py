@@ -296,6 +296,18 @@ def test_a_learner_whose_rows_depend_on_the_batch_is_caught(monkeypatch):
         check_learner(Quadratic(dimension=3))
 
 
+def test_a_learner_that_takes_more_steps_than_it_promises_exactly_is_caught(monkeypatch):
+    update = QuadraticStack.update
+
+    def longer(self, batch):
+        outcome: Outcome = update(self, batch)
+        return replace(outcome, env_steps=outcome.env_steps + 1)
+
+    monkeypatch.setattr(QuadraticStack, "update", longer)
+    with pytest.raises(ContractError, match="min_steps is 1, but an update took 2"):
+        check_learner(Quadratic(dimension=3))
+
+
 def test_rules_of_the_package_are_of_the_public_contracts():
     assert isinstance(Metropolis(), Mixing)
     assert isinstance(Raw(), Compressor)

@@ -1,4 +1,4 @@
-"""ReplayBuffer buffers of a population: the last `capacity` transitions of every agent, as state arrays.
+"""Replay buffers of a population: the last `capacity` transitions of every agent, as state arrays.
 
 A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward,
 terminated. The next observation is the true successor, also where the time limit cut the episode:
