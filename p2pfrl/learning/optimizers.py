@@ -55,7 +55,7 @@ class Adam:
         self.lr, self.eps, self.betas = lr, eps, betas
 
     def init(self, layout: Layout, rows: int) -> State:
-        """Return zeros."""
+        """Return moments and step counts of zero."""
         counts = np.zeros(rows, dtype=np.float32)
         return {"adam_m": layout.zeros(rows), "adam_v": layout.zeros(rows), "adam_steps": counts}
 
@@ -103,7 +103,7 @@ class RMSprop:
         self.lr, self.eps, self.decay = lr, eps, decay
 
     def init(self, layout: Layout, rows: int) -> State:
-        """Return zeros."""
+        """Return second moments of zero."""
         return {"rmsprop_v": layout.zeros(rows)}
 
     def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
@@ -159,7 +159,7 @@ class Keep:
         return {}
 
     def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
-        """Return the copy."""
+        """Return a step that copies the gradient into the state array."""
         kept = state["gradient"]
 
         def apply() -> None:

@@ -105,7 +105,7 @@ class Categorical:
         return action
 
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
-        """Return integers."""
+        """Return the actions as integers `(b, m)`."""
         return action[:, 0].astype(np.int64)
 
     def log_prob(
@@ -156,7 +156,7 @@ class Gaussian:
         self._high = np.array(high, dtype=np.float32)
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
-        """Return standard normal numbers."""
+        """Return standard normal numbers `(b, steps, width, instances)`."""
         return streams.normal(steps, self.width, instances).astype(np.float32)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:

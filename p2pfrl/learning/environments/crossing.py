@@ -63,11 +63,6 @@ class Crossing(Tabular):
 
     @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
-        """Return the agent's crossing.
-
-        Raises:
-            P2PFRLError: there is no such way.
-        """
         if row["way"] % 1:
             raise P2PFRLError(
                 f"crossing: agent {agent}: way must be a whole number, got {row['way']:g}"

@@ -74,11 +74,6 @@ class GridWorld(Tabular):
 
     @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
-        """Return the agent's grid as tables.
-
-        Raises:
-            P2PFRLError: the goal, the start or the walls are impossible.
-        """
         slip, goal = row["slip"], (round(row["goal_row"]), round(row["goal_column"]))
         if not 0 <= slip <= 1:
             raise P2PFRLError(f"gridworld: agent {agent}: slip must be a probability, got {slip:g}")

@@ -63,7 +63,6 @@ class A2C(Learner):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        """Bind the options to a task."""
         from p2pfrl.learning.descent import Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import OPTIMIZERS

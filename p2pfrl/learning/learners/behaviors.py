@@ -24,7 +24,7 @@ class Behavior:
     is_generative: ClassVar[bool] = False
 
     def check(self, actions: int) -> None:
-        """Refuse to act in an environment of so many actions.
+        """Refuse an environment whose number of actions does not fit.
 
         Raises:
             ScenarioError: it cannot.

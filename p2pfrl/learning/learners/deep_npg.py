@@ -64,7 +64,6 @@ class DeepNPG(Learner):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        """Bind the options to a task."""
         from p2pfrl.learning.descent import Plan
         from p2pfrl.learning.learners.natural_stack import NaturalStack
         from p2pfrl.learning.learners.on_policy import build_network

@@ -70,11 +70,6 @@ class REINFORCE(Learner):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        """Bind the options to a task.
-
-        Raises:
-            ScenarioError: `episodes` where episodes have no time limit, or with several instances.
-        """
         from p2pfrl.learning.descent import Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import OPTIMIZERS

@@ -47,7 +47,7 @@ class APFL(Personal):
 
     @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
-        """Train v by what an update of the mixture does."""
+        """Train v by alpha times what a local update changes in the mixture."""
         mixture = self.model(local.own, local.start)
         outcome = update(mixture, local.own_state, 0)
         return local.own + self.alpha * (outcome.parameters - mixture), outcome.state, (outcome,)

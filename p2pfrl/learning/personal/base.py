@@ -289,7 +289,7 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
 
 
 def _measures(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
-    """Return what the last personal update measured."""
+    """Return loss and mean return of the last personal update."""
     if not outcomes:
         return {}
     returns = [float(np.mean(found)) if len(found) else np.nan for found in outcomes[-1].returns]

@@ -54,7 +54,7 @@ class Ditto(Personal):
 
     @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
-        """Train v."""
+        """Train v by one local update that is held near theta."""
         outcome = update(
             local.own, {**local.own_state, **dict.fromkeys(Prox.arrays, local.start)}, 0
         )

@@ -54,7 +54,7 @@ class Finetune(Personal):
 
     @override
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
-        """Go on from where the shared training ended."""
+        """Take the further local updates from where the shared training ended."""
         rows, state, outcomes = local.end, local.state, list[Outcome]()
         for later in range(1, self.updates):
             outcomes.append(update(rows, state, later))
