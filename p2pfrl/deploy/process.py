@@ -27,7 +27,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
 from p2pfrl.net.fleet import Address, Fleet, show_agents
-from p2pfrl.net.listener import listen
+from p2pfrl.net.listener import Listener, listen
 from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.node import Node
@@ -136,17 +136,8 @@ async def _deploy(
     announce: Callable[[Address], None],
 ) -> Mapping[str, Any]:
     began = time.perf_counter()
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    for name in ("target_return", "env_steps"):
-        if getattr(scenario.stop, name) is not None:
-            log.say(
-                f"stop.{name} is the simulator's: no process sees all the others; stopping at rounds or virtual_time"
-            )
-    if idle := without_effect(scenario):
-        log.say(idle)
+    _end_on_signals()
+    _say_what_is_ignored(scenario, log)
     text = resolved(scenario)
     assembly = Assembly(scenario)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
@@ -232,14 +223,9 @@ async def _deploy(
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, log))
-        reason = "rounds"
         try:
-            async with asyncio.timeout(scenario.stop.virtual_time):
-                await node.run(listener, resuming=incarnation > 0)
-        except TimeoutError:
-            reason = "wall_time"
-        except asyncio.CancelledError:
-            reason = "interrupt"
+            seconds, resuming = scenario.stop.virtual_time, incarnation > 0
+            reason = await _run(node, listener, seconds, resuming=resuming)
         finally:
             watching.cancel()
             journal.close()
@@ -249,6 +235,37 @@ async def _deploy(
         )
         write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
         return summary
+
+
+def _end_on_signals() -> None:
+    """Cancel the task of this process when the system asks it to end."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+
+
+def _say_what_is_ignored(scenario: Scenario, log: RunLog) -> None:
+    """Print which keys have no effect in a process."""
+    for name in ("target_return", "env_steps"):
+        if getattr(scenario.stop, name) is not None:
+            log.say(
+                f"stop.{name} is the simulator's: no process sees all the others; stopping at rounds or virtual_time"
+            )
+    if idle := without_effect(scenario):
+        log.say(idle)
+
+
+async def _run(node: Node, listener: Listener, seconds: float | None, *, resuming: bool) -> str:
+    """Run the agents of this process to their end; return why they ended."""
+    try:
+        async with asyncio.timeout(seconds):
+            await node.run(listener, resuming=resuming)
+    except TimeoutError:
+        return "wall_time"
+    except asyncio.CancelledError:
+        return "interrupt"
+    return "rounds"
 
 
 async def _find(
