@@ -90,7 +90,7 @@ def _scenario() -> str:
     parts = ["## The file itself\n", _options(sections.Scenario)]
     for name, cls in _SECTIONS.items():
         title = f"[[{name}]]" if name == "groups" else f"[{name}]"
-        parts.append(f"\n## `{title}`\n\n{summary(cls)}\n\n{_options(cls)}")
+        parts.append(f"\n## `{title}`\n\n{summary(cls.__doc__)}\n\n{_options(cls)}")
     for name, axis in _RULES.items():
         title = f"[[{name}]]" if name == "faults" else f"[{name}]"
         kinds = ", ".join(f"[`{kind}`](options.md#{axis}-{kind})" for kind in table(axis))
@@ -105,8 +105,8 @@ def _rules() -> str:
         for kind, cls in table(axis).items():
             if not dataclasses.is_dataclass(cls):
                 continue
-            paper = reference(cls)
-            parts.append(f"\n### {kind} {{ #{axis}-{kind} }}\n\n{_cell(summary(cls))}\n")
+            paper = reference(cls.__doc__)
+            parts.append(f"\n### {kind} {{ #{axis}-{kind} }}\n\n{_cell(summary(cls.__doc__))}\n")
             parts.append(f"\n*{_cell(paper)}*\n" if paper else "")
             parts.append(_options(cls))
     return "\n".join(parts)

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 from p2pfrl.results.versions import __version__
 
 if TYPE_CHECKING:
-    from p2pfrl.consensus.aggregators import Aggregator, Arrived
+    from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
     from p2pfrl.consensus.aggregators.check import check_aggregator
-    from p2pfrl.consensus.mixing import Mixing
+    from p2pfrl.consensus.mixing.base import Mixing
     from p2pfrl.consensus.mixing.check import check_mixing
-    from p2pfrl.consensus.participation import Participation
-    from p2pfrl.consensus.participation.base import Standing
+    from p2pfrl.consensus.participation.base import Participation, Standing
     from p2pfrl.consensus.participation.check import check_participation
     from p2pfrl.consensus.schedules.base import ScheduleRule
-    from p2pfrl.consensus.server_optimizers import ServerOptimizer
+    from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
     from p2pfrl.consensus.server_optimizers.check import check_server_optimizer
-    from p2pfrl.consensus.topologies import Topology
+    from p2pfrl.consensus.topologies.base import Topology
     from p2pfrl.consensus.topologies.check import check_topology
     from p2pfrl.core.errors import ContractError, P2PFRLError, ScenarioError
     from p2pfrl.core.graph import Graph
@@ -37,20 +36,19 @@ if TYPE_CHECKING:
     from p2pfrl.core.rule import rule
     from p2pfrl.core.turn import Turn
     from p2pfrl.core.types import Message
-    from p2pfrl.exchange.compressors import Compressor
-    from p2pfrl.exchange.compressors.base import Encoded
+    from p2pfrl.exchange.compressors.base import Compressor, Encoded
     from p2pfrl.exchange.compressors.check import check_compressor
-    from p2pfrl.exchange.gates import Gate
+    from p2pfrl.exchange.gates.base import Gate
     from p2pfrl.exchange.gates.check import check_gate
-    from p2pfrl.exchange.payloads import Payload
+    from p2pfrl.exchange.payloads.base import Payload
     from p2pfrl.exchange.payloads.check import check_payload
-    from p2pfrl.exchange.privacy import Privacy
+    from p2pfrl.exchange.privacy.base import Privacy
     from p2pfrl.experiment.compare import compare
     from p2pfrl.experiment.run import resume
     from p2pfrl.experiment.run import simulate as run
     from p2pfrl.experiment.sweep import sweep
     from p2pfrl.experiment.verify import verify
-    from p2pfrl.learning.corrections import Correction
+    from p2pfrl.learning.corrections.base import Correction
     from p2pfrl.learning.environments.base import Environment, Spec
     from p2pfrl.learning.environments.check import check_environment
     from p2pfrl.learning.learners.base import (
@@ -66,23 +64,22 @@ if TYPE_CHECKING:
         Traits,
     )
     from p2pfrl.learning.learners.check import check_learner
-    from p2pfrl.learning.personal import Personal
+    from p2pfrl.learning.personal.base import Personal
     from p2pfrl.results.record import Record
     from p2pfrl.results.record import load as load_record
     from p2pfrl.scenario import Scenario, load, loads
 
 _HOMES = {
-    "p2pfrl.consensus.aggregators": ("Aggregator", "Arrived"),
+    "p2pfrl.consensus.aggregators.base": ("Aggregator", "Arrived"),
     "p2pfrl.consensus.aggregators.check": ("check_aggregator",),
-    "p2pfrl.consensus.mixing": ("Mixing",),
+    "p2pfrl.consensus.mixing.base": ("Mixing",),
     "p2pfrl.consensus.mixing.check": ("check_mixing",),
-    "p2pfrl.consensus.participation": ("Participation",),
-    "p2pfrl.consensus.participation.base": ("Standing",),
+    "p2pfrl.consensus.participation.base": ("Participation", "Standing"),
     "p2pfrl.consensus.participation.check": ("check_participation",),
     "p2pfrl.consensus.schedules.base": ("ScheduleRule",),
-    "p2pfrl.consensus.server_optimizers": ("ServerOptimizer",),
+    "p2pfrl.consensus.server_optimizers.base": ("ServerOptimizer",),
     "p2pfrl.consensus.server_optimizers.check": ("check_server_optimizer",),
-    "p2pfrl.consensus.topologies": ("Topology",),
+    "p2pfrl.consensus.topologies.base": ("Topology",),
     "p2pfrl.consensus.topologies.check": ("check_topology",),
     "p2pfrl.core.errors": ("ContractError", "P2PFRLError", "ScenarioError"),
     "p2pfrl.core.graph": ("Graph",),
@@ -92,19 +89,18 @@ _HOMES = {
     "p2pfrl.core.rule": ("rule",),
     "p2pfrl.core.turn": ("Turn",),
     "p2pfrl.core.types": ("Message",),
-    "p2pfrl.exchange.compressors": ("Compressor",),
-    "p2pfrl.exchange.compressors.base": ("Encoded",),
+    "p2pfrl.exchange.compressors.base": ("Compressor", "Encoded"),
     "p2pfrl.exchange.compressors.check": ("check_compressor",),
-    "p2pfrl.exchange.gates": ("Gate",),
+    "p2pfrl.exchange.gates.base": ("Gate",),
     "p2pfrl.exchange.gates.check": ("check_gate",),
-    "p2pfrl.exchange.payloads": ("Payload",),
+    "p2pfrl.exchange.payloads.base": ("Payload",),
     "p2pfrl.exchange.payloads.check": ("check_payload",),
-    "p2pfrl.exchange.privacy": ("Privacy",),
+    "p2pfrl.exchange.privacy.base": ("Privacy",),
     "p2pfrl.experiment.compare": ("compare",),
     "p2pfrl.experiment.run": ("resume",),
     "p2pfrl.experiment.sweep": ("sweep",),
     "p2pfrl.experiment.verify": ("verify",),
-    "p2pfrl.learning.corrections": ("Correction",),
+    "p2pfrl.learning.corrections.base": ("Correction",),
     "p2pfrl.learning.environments.base": ("Environment", "Spec"),
     "p2pfrl.learning.environments.check": ("check_environment",),
     "p2pfrl.learning.learners.base": (
@@ -120,7 +116,7 @@ _HOMES = {
         "Traits",
     ),
     "p2pfrl.learning.learners.check": ("check_learner",),
-    "p2pfrl.learning.personal": ("Personal",),
+    "p2pfrl.learning.personal.base": ("Personal",),
     "p2pfrl.results.record": ("Record",),
     "p2pfrl.scenario": ("Scenario", "load", "loads"),
 }

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
@@ -37,13 +37,13 @@ from p2pfrl.core.types import (
     Trained,
 )
 from p2pfrl.core.wire import Encoder
-from p2pfrl.exchange.compressors import Compressor
-from p2pfrl.exchange.gates import Gate
+from p2pfrl.exchange.compressors.base import Compressor
+from p2pfrl.exchange.gates.base import Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
 from p2pfrl.exchange.outbox import Outbox
-from p2pfrl.exchange.payloads import Payload, Shared
-from p2pfrl.exchange.privacy import Privacy
-from p2pfrl.learning.corrections import Correction
+from p2pfrl.exchange.payloads.base import Payload, Shared
+from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.learning.corrections.base import Correction
 
 
 @dataclass(frozen=True, slots=True)

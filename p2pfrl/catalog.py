@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
+from importlib import import_module
+from typing import Any
 
-from p2pfrl.core.docs import reference, summary
-from p2pfrl.core.options import Rule
+from p2pfrl.core.docs import docstrings, reference, summary
+from p2pfrl.core.members import Members
 
 TABLES = {
     "environments": "p2pfrl.learning.environments:RULES",
@@ -31,29 +31,25 @@ TABLES = {
 
 
 @cache
-def table(axis: str) -> Mapping[str, type]:
+def table(axis: str) -> Members[Any]:
     """Return the rules of `axis`: name in scenario files -> class."""
     module, _, name = TABLES[axis].partition(":")
-    rules: Mapping[str, type] = getattr(importlib.import_module(module), name)
+    rules: Members[Any] = getattr(import_module(module), name)
     return rules
 
 
 def kind_of(axis: str, rule: object) -> str:
     """Return a rule's name in scenario files; for a user's own rule, its class path."""
-    for kind, cls in table(axis).items():
-        if type(rule) is cls:
-            return kind
-    return f"{type(rule).__module__}.{type(rule).__qualname__}"
-
-
-def choose(axis: str, default: str | None = None) -> Rule:
-    """Return the annotation of a field that holds a rule of `axis`."""
-    return Rule(axis, partial(table, axis), default)
+    own = f"{type(rule).__module__}.{type(rule).__qualname__}"
+    return table(axis).name_of(type(rule)) or own
 
 
 def entries(axis: str) -> list[dict[str, str]]:
-    """Return name, summary and reference of every rule of `axis`."""
+    """Return name, summary and reference of every rule of `axis`, importing none of them."""
+    places = {name: place.split(":") for name, place in table(axis).places.items()}
+    told = {module: docstrings(module) for module, _ in places.values()}
+    docs = {name: told[module][cls] for name, (module, cls) in places.items()}
     return [
-        {"name": name, "summary": summary(cls), "reference": reference(cls)}
-        for name, cls in table(axis).items()
+        {"name": name, "summary": summary(doc), "reference": reference(doc)}
+        for name, doc in docs.items()
     ]

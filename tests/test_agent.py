@@ -27,11 +27,11 @@ from p2pfrl.core.types import (
     WaitUntil,
 )
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.compressors import Raw
-from p2pfrl.exchange.gates import Always, Gate
-from p2pfrl.exchange.payloads import Delta, Parameters
-from p2pfrl.exchange.privacy import Plain
-from p2pfrl.learning.corrections import Uncorrected
+from p2pfrl.exchange.compressors.base import Raw
+from p2pfrl.exchange.gates.base import Always, Gate
+from p2pfrl.exchange.payloads.base import Delta, Parameters
+from p2pfrl.exchange.privacy.base import Plain
+from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.simulator.loop import virtual_time
 
 

@@ -46,7 +46,7 @@ CONTRACTS = (
     "p2pfrl.learning.environments.base",
     "p2pfrl.learning.trainer",
     "p2pfrl.learning.model",
-    "p2pfrl.learning.corrections",
+    "p2pfrl.learning.corrections.base",
 )
 """What simulator, runtime and agent may know of learning: never a learner or an environment."""
 PURE = ("agent", "consensus", "exchange")

@@ -18,7 +18,7 @@ import numpy as np
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.bench.events import DEGREE, MILLISECOND, edge_latency, neighbors, work_of
 from p2pfrl.bench.measure import Result, Work, rates
-from p2pfrl.consensus.mixing import Mixing, Weights
+from p2pfrl.consensus.mixing.base import Mixing, Weights
 from p2pfrl.consensus.mixing.linear import Metropolis
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
@@ -29,11 +29,11 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import Frame, Trained, Update
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.compressors import Raw
-from p2pfrl.exchange.gates import Always
-from p2pfrl.exchange.payloads import Parameters
-from p2pfrl.exchange.privacy import Plain
-from p2pfrl.learning.corrections import Uncorrected
+from p2pfrl.exchange.compressors.base import Raw
+from p2pfrl.exchange.gates.base import Always
+from p2pfrl.exchange.payloads.base import Parameters
+from p2pfrl.exchange.privacy.base import Plain
+from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.simulator.digest import Log
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.simulator.losses import Independent, LinkLosses

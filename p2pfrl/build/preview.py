@@ -6,7 +6,7 @@ from typing import Any
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.consensus.theory import Prediction, predict
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.actor import Actor
-from p2pfrl.core.distributions import Constant, Draw
+from p2pfrl.core.distributions.base import Constant, Draw
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph, path_latency
 from p2pfrl.core.mailbox import MailboxPort

@@ -49,7 +49,7 @@ def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
     Fails if a figure does not agree.
     """
     from p2pfrl.core.errors import ScenarioError
-    from p2pfrl.core.options import did_you_mean
+    from p2pfrl.core.wording import did_you_mean
     from p2pfrl.laws import laws, measure
 
     known, rows, is_good = laws(), [], True

@@ -9,7 +9,7 @@ from p2pfrl.catalog import TABLES
 from p2pfrl.catalog import entries as rules
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.finder import files
-from p2pfrl.core.options import did_you_mean, show
+from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario.find import recipes
 
 _AXES = {

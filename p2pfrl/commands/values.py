@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.options import did_you_mean, show
+from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.positions import parse
 

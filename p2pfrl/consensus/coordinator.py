@@ -10,15 +10,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 from typing_extensions import override
 
-from p2pfrl.consensus.aggregators import Aggregator, Arrived
-from p2pfrl.consensus.participation import Participation, Standing
-from p2pfrl.consensus.participation.base import MOVES
-from p2pfrl.consensus.server_optimizers import ServerOptimizer
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
+from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
+from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
-from p2pfrl.exchange.payloads import Payload
+from p2pfrl.exchange.payloads.base import Payload
 
 
 class Witness(Protocol):

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pydantic import Field
 from typing_extensions import override
 
+from p2pfrl.core.members import Members
 from p2pfrl.core.rule import rule
 
 
@@ -58,4 +59,6 @@ class Hinge(Staleness):
         return 1.0 if tau <= self.grace else 1.0 / (self.slope * (tau - self.grace) + 1.0)
 
 
-RULES: dict[str, type[Staleness]] = {"constant": Constant, "polynomial": Polynomial, "hinge": Hinge}
+RULES: Members[Staleness] = Members(
+    __name__, {"constant": "Constant", "polynomial": "Polynomial", "hinge": "Hinge"}
+)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+from importlib.util import find_spec
+from pathlib import Path
 
 _SENTENCE = re.compile(r"(?<=[.?!])(?<!al\.)(?<!vs\.)(?<!Proc\.)(?<!Trans\.)(?<! J\.)\s+(?=[A-Z(])")
 _SECTION = re.compile(r"(Attributes|Args|Returns|Raises|Yields|Examples?):\n")
@@ -12,18 +15,18 @@ _CITED = re.compile(r"\b(18|19|20)\d\d\b|arXiv")
 _ENTRY = re.compile(r"^ {4}([a-z_][\w, ]*):\s")
 
 
-def summary(cls: type) -> str:
+def summary(doc: str | None) -> str:
     """Return what a rule computes: the first sentence of its docstring that is not a citation."""
-    sentences = [sentence for paragraph in _prose(cls) for sentence in _SENTENCE.split(paragraph)]
+    sentences = [sentence for paragraph in _prose(doc) for sentence in _SENTENCE.split(paragraph)]
     return next(
         (sentence for sentence in sentences if not _CITED.search(sentence)),
         sentences[0] if sentences else "",
     )
 
 
-def reference(cls: type) -> str:
+def reference(doc: str | None) -> str:
     """Return where a rule was published: the paragraph that says so, else the sentences that name a year."""
-    prose = _prose(cls)
+    prose = _prose(doc)
     for paragraph in prose:
         if match := _REFERENCE.match(paragraph):
             return paragraph[match.end() :]
@@ -51,9 +54,20 @@ def attributes(cls: type) -> dict[str, str]:
     return found
 
 
-def _prose(cls: type) -> list[str]:
+def docstrings(module: str) -> dict[str, str]:
+    """Return the docstrings of the classes of a module, read from its source: the module is not executed."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    return {
+        node.name: ast.get_docstring(node) or "" for node in body if isinstance(node, ast.ClassDef)
+    }
+
+
+def _prose(doc: str | None) -> list[str]:
     """Return the paragraphs of a docstring that are neither sections nor examples, each on one line."""
-    blocks = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+    blocks = inspect.cleandoc(doc or "").split("\n\n")
     return [
         " ".join(b.split())
         for b in blocks

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -20,10 +19,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from p2pfrl.core.docs import attributes, summary
+from p2pfrl.core.members import Members
+from p2pfrl.core.wording import did_you_mean, show
 
 T = TypeVar("T")
 _OURS = "p2pfrl"
-_MOST_NAMES = 32
 _NOUNS = {
     "int_type": "an integer",
     "int_from_float": "an integer",
@@ -41,26 +41,6 @@ _BOUNDS = {
     "less_than_equal": "at most",
     "less_than": "below",
 }
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest of `names`, or the names if none is close.
-
-    >>> did_you_mean("metropoli", ["laplacian", "metropolis"])
-    "; did you mean 'metropolis'?"
-    """
-    known = sorted(names)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    shown = [*known[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]
-    return f"; known: {', '.join(shown)}" if known else "; there is none yet"
-
-
-def show(value: object) -> str:
-    """Return how a value of the file is quoted in a message: short, whatever it is."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def problem(message: str, *loc: str | int, value: object = None) -> InitErrorDetails:
@@ -199,6 +179,12 @@ class Slot:
         return schema_of(self.cls)
 
 
+def slot_of(cls: type, field: str) -> Slot:
+    """Return the annotation of a field that holds a section or a rule."""
+    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    return next(mark for mark in infos[field].metadata if isinstance(mark, Slot))
+
+
 class Rule(Slot):
     """Annotation of a field whose table is a rule, named by `kind`.
 
@@ -209,7 +195,7 @@ class Rule(Slot):
     """
 
     def __init__(
-        self, what: str, rules: Callable[[], Mapping[str, type]], default: str | None = None
+        self, what: str, rules: Callable[[], Members[object]], default: str | None = None
     ) -> None:
         self.what = what
         self.rules = rules
@@ -240,8 +226,8 @@ class Rule(Slot):
 
     def dump(self, value: object) -> object:
         """Return the table that would be read as `value`; a class of the user's own is named by its place."""
-        kinds = [kind for kind, cls in self.rules().items() if type(value) is cls]
-        kind = kinds[0] if kinds else f"{type(value).__module__}.{type(value).__qualname__}"
+        kind = self.rules().name_of(type(value))
+        kind = kind or f"{type(value).__module__}.{type(value).__qualname__}"
         return {"kind": kind, **(dump(value) if dataclasses.is_dataclass(value) else {})}
 
     def json_schema(self) -> JsonSchemaValue:
@@ -263,7 +249,7 @@ def rule_schema(kind: str, cls: type, default: str | None) -> JsonSchemaValue:
 def schema_of(cls: type) -> JsonSchemaValue:
     """Return the JSON schema of a class, with the descriptions of its docstring."""
     schema = adapter(cls).json_schema()
-    schema["description"] = summary(cls)
+    schema["description"] = summary(cls.__doc__)
     infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
     known = {_name(name, infos): text for name, text in attributes(cls).items() if name in infos}
     for name, option in schema.get("properties", {}).items():

@@ -10,7 +10,7 @@ from typing_extensions import override
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import Message
-from p2pfrl.exchange.compressors import Compressor, State
+from p2pfrl.exchange.compressors.base import Compressor, State
 
 
 class Inbox(Stateful):

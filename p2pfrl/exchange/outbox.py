@@ -14,11 +14,11 @@ from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import SKIP, Frame
 from p2pfrl.core.wire import Encoder
-from p2pfrl.exchange.compressors import Compressor
-from p2pfrl.exchange.compressors import State as CompressorState
-from p2pfrl.exchange.gates import Gate
-from p2pfrl.exchange.gates import State as GateState
-from p2pfrl.exchange.privacy import Privacy
+from p2pfrl.exchange.compressors.base import Compressor
+from p2pfrl.exchange.compressors.base import State as CompressorState
+from p2pfrl.exchange.gates.base import Gate
+from p2pfrl.exchange.gates.base import State as GateState
+from p2pfrl.exchange.privacy.base import Privacy
 
 
 class Correction(Protocol):

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
-from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.units import SECOND
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
 from p2pfrl.results.record import Record, save

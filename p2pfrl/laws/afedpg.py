@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.consensus.server_optimizers import NormalizedMomentum
+from p2pfrl.consensus.server_optimizers.momentum import NormalizedMomentum
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import FLAT, Array, Table, play
 from p2pfrl.laws.watch import watched

@@ -8,8 +8,9 @@ import numpy as np
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.exchange.compressors import Compressor, ErrorFeedback
+from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.compressors.low_rank import LowRank
+from p2pfrl.exchange.compressors.memory import ErrorFeedback
 from p2pfrl.exchange.compressors.quantized import QSGD, Sign
 from p2pfrl.exchange.compressors.sparse import RandK, TopK
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near

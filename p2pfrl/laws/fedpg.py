@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.consensus.aggregators import Mean
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.laws.base import Figure, Law, near
 from p2pfrl.laws.runs import play
 from p2pfrl.laws.watch import watched

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.mixing import Mixing
+from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from p2pfrl.consensus.mixing import State
+from p2pfrl.consensus.mixing.base import State
 from p2pfrl.consensus.mixing.tracking import GradientTracking
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn

@@ -10,22 +10,21 @@ from pydantic import Field, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 
 from p2pfrl.catalog import table
-from p2pfrl.core.distributions import Distribution
+from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.options import (
     Slot,
     construct,
     details,
-    did_you_mean,
     dump,
     options_of,
     problem,
     refuse,
     schema_of,
-    show,
 )
 from p2pfrl.core.rule import rule
+from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.scenario.numbers import Number
 
@@ -119,7 +118,7 @@ class EnvironmentSlot(Slot):
         It allows other keys: the environment's options.
         """
         schema = schema_of(_Own)
-        schema["description"] = summary(EnvironmentSection)
+        schema["description"] = summary(EnvironmentSection.__doc__)
         schema["additionalProperties"] = True
         rules = table("environments")
         schema["anyOf"] = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2pfrl.core import finder
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.options import did_you_mean
+from p2pfrl.core.wording import did_you_mean
 
 
 def find(name: str, kind: str, suffix: str) -> Path:

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
-from p2pfrl.catalog import choose
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.options import details, did_you_mean, problem
+from p2pfrl.core.options import details, problem
 from p2pfrl.core.rule import rule
+from p2pfrl.core.wording import did_you_mean
 from p2pfrl.learning.learners.base import Learner
+from p2pfrl.scenario.contracts import choose
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 
 _OF_ALL = ("same_start", "moments")

@@ -15,8 +15,9 @@ from typing import Any
 from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.finder import is_file
-from p2pfrl.core.options import did_you_mean, options_of, show
+from p2pfrl.core.options import options_of
 from p2pfrl.core.tables import KeyPath, walk
+from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario import positions
 from p2pfrl.scenario.find import find, recipes
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL

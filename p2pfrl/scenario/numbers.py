@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import InitErrorDetails
 
-from p2pfrl.core.distributions import RULES, Constant, Distribution, number
+from p2pfrl.core.distributions import RULES
+from p2pfrl.core.distributions.base import Constant, Distribution, number
+from p2pfrl.core.members import Members
 from p2pfrl.core.options import Rule, construct, problem, refuse
 
 
@@ -20,8 +22,7 @@ class Number(Rule):
         unit: converts a value of the file to SI.
         low: minimum of all values.
         above: strict lower bound of all values.
-        kinds: the distributions that are allowed here.
-        more: rules that are allowed beside the distributions.
+        kinds: the distributions and other rules that are allowed here.
     """
 
     def __init__(
@@ -30,10 +31,9 @@ class Number(Rule):
         *,
         low: float = float("-inf"),
         above: float = float("-inf"),
-        kinds: Mapping[str, type] = RULES,
-        more: Mapping[str, type] | None = None,
+        kinds: Members[object] = RULES,
     ) -> None:
-        super().__init__("distributions", lambda: {**kinds, **(more or {})})
+        super().__init__("distributions", lambda: kinds)
         self.unit, self.low, self.above = unit, low, above
 
     def short(self, value: object) -> object:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import InitErrorDetails
 
-from p2pfrl.catalog import choose, kind_of
+from p2pfrl.catalog import kind_of
 from p2pfrl.core import units
-from p2pfrl.core.distributions import DRAWS, Distribution, Draw
-from p2pfrl.core.options import Rule, Slot, problem, refuse, show
+from p2pfrl.core.distributions import DRAWS
+from p2pfrl.core.distributions.base import Distribution, Draw
+from p2pfrl.core.members import Members
+from p2pfrl.core.options import Rule, Slot, problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.core.units import Rate, Seconds
+from p2pfrl.core.wording import show
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.contracts import (
     Aggregator,
@@ -35,6 +38,7 @@ from p2pfrl.scenario.contracts import (
     ScheduleRule,
     ServerOptimizer,
     Topology,
+    choose,
 )
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
@@ -168,7 +172,8 @@ class Network:
     """
 
     latency: Annotated[
-        Draw | Edge, Number(units.seconds, low=0.0, kinds=DRAWS, more={"edge": Edge})
+        Draw | Edge,
+        Number(units.seconds, low=0.0, kinds=DRAWS | Members(__name__, {"edge": "Edge"})),
     ] = Field(default=0.001, validate_default=True)
     bandwidth: Rate = Field(default=1.25e8, gt=0)
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.options import show
+from p2pfrl.core.wording import show
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import NAME
 

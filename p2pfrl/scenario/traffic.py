@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.mixing import Metropolis, Mixing
+from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.mixing.linear import Metropolis
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.exchange.payloads import Parameters, Payload
+from p2pfrl.exchange.payloads.base import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from p2pfrl.core.distributions import Constant, Draw
+from p2pfrl.core.distributions.base import Constant, Draw
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.units import SECOND
 

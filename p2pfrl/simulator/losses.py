@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from p2pfrl.core.members import Members
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.rule import rule
 from p2pfrl.core.state import Stateful
@@ -135,7 +136,7 @@ class Burst(Loss):
         return loss < (self.loss_bad if is_bad else self.loss_good)
 
 
-RULES: dict[str, type] = {"independent": Independent, "burst": Burst}
+RULES: Members[Loss] = Members(__name__, {"independent": "Independent", "burst": "Burst"})
 
 
 class LinkLosses(Stateful):

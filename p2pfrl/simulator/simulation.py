@@ -16,7 +16,7 @@ from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
-from p2pfrl.simulator.faults import Fault
+from p2pfrl.simulator.faults.base import Fault
 from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.network import Network
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from p2pfrl.consensus.aggregators import RULES, Arrived, Mean
+from p2pfrl.consensus.aggregators import RULES
+from p2pfrl.consensus.aggregators.base import Arrived
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.consensus.aggregators.mixture import Mixture
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import loads

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pfrl.consensus.aggregators import RULES, Arrived, Mean
+from p2pfrl.consensus.aggregators import RULES
+from p2pfrl.consensus.aggregators.base import Arrived
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.consensus.staleness import RULES as STALENESS
 from p2pfrl.consensus.staleness import Constant, Hinge, Polynomial
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfrl.consensus.aggregators import Mean
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.hierarchy import EdgeCoordinator, GroupWitness, split
-from p2pfrl.consensus.participation import All, Standing, Uniform
-from p2pfrl.consensus.server_optimizers import Replace, StalenessMix
+from p2pfrl.consensus.participation.base import All, Standing, Uniform
+from p2pfrl.consensus.server_optimizers.base import Replace, StalenessMix
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -25,7 +25,7 @@ from p2pfrl.core.types import (
     edge_id,
 )
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.payloads import Delta, Parameters
+from p2pfrl.exchange.payloads.base import Delta, Parameters
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from p2pfrl.consensus.aggregators import RULES as AGGREGATORS
-from p2pfrl.consensus.aggregators import Arrived
+from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.core.rng import generator
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.gates import RULES as GATES

@@ -11,7 +11,7 @@ from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.accelerated import Chebyshev
 from p2pfrl.consensus.theory import lambda_2, matrix, predict
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.laws.runs import play, slope, start
 

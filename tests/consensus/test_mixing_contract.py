@@ -6,9 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from p2pfrl.consensus import topologies
-from p2pfrl.consensus.mixing import RULES
+from p2pfrl.consensus.mixing import MATRICES, RULES
 from p2pfrl.consensus.mixing.check import play
-from p2pfrl.consensus.mixing.linear import MATRICES
 from p2pfrl.consensus.theory import matrix
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, undirected

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.push_sum import PushSum
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.graph import Graph, directed
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.laws.runs import play, start

@@ -10,7 +10,7 @@ from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.tracking import Extra, GradientTracking
 from p2pfrl.consensus.theory import lambda_2, matrix
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.rng import Streams
 from p2pfrl.laws.runs import play, start

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 
-from p2pfrl.consensus.server_optimizers import (
-    RULES,
-    Adagrad,
-    Adam,
-    Momentum,
-    NormalizedMomentum,
-    Sgd,
-    Yogi,
-)
+from p2pfrl.consensus.server_optimizers import RULES
+from p2pfrl.consensus.server_optimizers.adaptive import Adagrad, Adam, Yogi
+from p2pfrl.consensus.server_optimizers.momentum import Momentum, NormalizedMomentum, Sgd
 from p2pfrl.laws.runs import play, start
 
 OPTIONS = {

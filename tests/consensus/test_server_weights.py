@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from p2pfrl.consensus.aggregators import Arrived, Mean
+from p2pfrl.consensus.aggregators.base import Arrived
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.scores import SCORES, UNKNOWN
 from p2pfrl.laws.runs import play

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pfrl.consensus import spectrum, theory
 from p2pfrl.consensus.mixing import RULES as MIXING
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
-from p2pfrl.consensus.topologies import TopologyView
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import TopologyError
 
 

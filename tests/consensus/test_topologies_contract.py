@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.consensus.topologies import RULES, Topology, TopologyView
+from p2pfrl.consensus.topologies import RULES
+from p2pfrl.consensus.topologies.base import Topology, TopologyView
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 

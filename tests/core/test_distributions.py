@@ -4,22 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from p2pfrl.core.distributions import (
-    DRAWS,
-    RULES,
-    Arithmetic,
-    Choice,
-    Constant,
-    Cycle,
-    Distribution,
-    Draw,
-    Exponential,
-    Linspace,
-    LogNormal,
-    Normal,
-    Uniform,
-    Values,
-)
+from p2pfrl.core.distributions import DRAWS, RULES
+from p2pfrl.core.distributions.assigned import Arithmetic, Cycle, Linspace, Values
+from p2pfrl.core.distributions.base import Constant, Distribution, Draw
+from p2pfrl.core.distributions.draws import Choice, Exponential, LogNormal, Normal, Uniform
 from p2pfrl.core.errors import P2PFRLError
 
 MEMBERS = (

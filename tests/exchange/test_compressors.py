@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from p2pfrl.core.errors import ScenarioError, WireError
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.exchange.compressors import RULES, Difference, ErrorFeedback
+from p2pfrl.exchange.compressors import RULES
 from p2pfrl.exchange.compressors.bits import (
     pack,
     pack_positions,
@@ -19,6 +19,7 @@ from p2pfrl.exchange.compressors.bits import (
     unpack_positions,
     width,
 )
+from p2pfrl.exchange.compressors.memory import Difference, ErrorFeedback
 from p2pfrl.laws.runs import text
 from p2pfrl.scenario import loads
 

@@ -6,7 +6,7 @@ That nothing changes but time where nothing else goes wrong is a law of `p2pfrl 
 import numpy as np
 import pytest
 
-from p2pfrl.consensus.aggregators import Mean
+from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.restarts import DOWN, outages
 from p2pfrl.laws.runs import Table, play, text

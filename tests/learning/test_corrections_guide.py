@@ -8,7 +8,8 @@ import torch
 from learner_worlds import CONTINUOUS, DISCRETE, task
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.learning.corrections import Guide, Uncorrected
+from p2pfrl.learning.corrections.base import Uncorrected
+from p2pfrl.learning.corrections.guide import Guide
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE

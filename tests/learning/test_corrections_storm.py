@@ -7,7 +7,8 @@ import pytest
 import torch
 from learner_worlds import DISCRETE, task
 
-from p2pfrl.learning.corrections import Correction, Storm
+from p2pfrl.learning.corrections.base import Correction
+from p2pfrl.learning.corrections.variance import Storm
 from p2pfrl.learning.learners import RULES as LEARNERS
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.trainer import Trainer

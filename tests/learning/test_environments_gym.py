@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from p2pfrl.core.distributions import Uniform, Values
+from p2pfrl.core.distributions.assigned import Values
+from p2pfrl.core.distributions.draws import Uniform
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import key
 from p2pfrl.learning.environments import RULES
@@ -187,7 +188,8 @@ def test_unknown_physics_are_refused_with_all_that_can_be_varied() -> None:
 def test_ids_lead_to_arrays_where_there_are_some() -> None:
     assert {resolve(name).rule for name in RULES} == set(RULES.values())
     assert resolve("CartPole-v0").preset == {"max_steps": 200}
-    for name, found in ALIASES.items():
+    for name in ALIASES:
+        found = resolve(name)
         assert found.rule(**found.preset).spec.max_steps == gymnasium.spec(name).max_episode_steps
     for id in ("FrozenLake-v1", "ALE/Pong-v5", "my_module:Mine-v0", "phys2d/CartPole-v1"):
         assert resolve(id).rule is Gym

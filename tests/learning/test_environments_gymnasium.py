@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from p2pfrl.learning.environments import RULES
-from p2pfrl.learning.environments.registry import ALIASES
+from p2pfrl.learning.environments.registry import resolve
 
 # State equality is bitwise but for Acrobot, where Gymnasium squares scalars with pow(), now and
 # then off by one unit in the last place, and Pendulum's reward, whose float32 part it squares
@@ -55,7 +55,7 @@ def configure(env: gymnasium.Env, physics: dict[str, float]) -> None:
 @pytest.mark.parametrize("id", IDS)
 @pytest.mark.parametrize("varied", [False, True])
 def test_each_step_equals_gymnasiums(id: str, varied: bool) -> None:
-    environment = ALIASES[id].rule(**ALIASES[id].preset)
+    environment = resolve(id).rule(**resolve(id).preset)
     spec, changed = environment.spec, PHYSICS[id] if varied else {}
     assert set(changed) <= set(spec.physics)
     physics = {
@@ -117,7 +117,7 @@ def test_whole_cartpole_episodes_equal_gymnasiums_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("id", ["MountainCar-v0", "MountainCarContinuous-v0"])
 def test_a_car_stops_at_the_left_wall_as_gymnasiums_does(id: str) -> None:
-    environment = ALIASES[id].rule()
+    environment = resolve(id).rule()
     physics = {name: np.full((1, 1), value) for name, value in environment.spec.physics.items()}
     env, state = (
         gymnasium.make(id),
@@ -134,7 +134,7 @@ def test_a_car_stops_at_the_left_wall_as_gymnasiums_does(id: str) -> None:
 
 @pytest.mark.parametrize("id", IDS)
 def test_start_states_lie_in_the_same_box_as_gymnasiums(id: str) -> None:
-    environment = ALIASES[id].rule()
+    environment = resolve(id).rule()
     spec = environment.spec
     physics = {name: np.full((1, 1), value) for name, value in spec.physics.items()}
     uniform = np.linspace(0, 1 - 2**-53, 501)[None, :, None] * np.ones(spec.reset_noise)

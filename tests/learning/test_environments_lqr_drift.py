@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from p2pfrl.core.distributions import Constant, Linspace
+from p2pfrl.core.distributions.assigned import Linspace
+from p2pfrl.core.distributions.base import Constant
 from p2pfrl.learning.environments.base import ArraySimulator, Environment
 from p2pfrl.learning.environments.drift import Drift
 from p2pfrl.learning.environments.lqr import LQR

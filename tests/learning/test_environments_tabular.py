@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from p2pfrl.core.distributions import Constant, Linspace, Uniform, Values
+from p2pfrl.core.distributions.assigned import Linspace, Values
+from p2pfrl.core.distributions.base import Constant
+from p2pfrl.core.distributions.draws import Uniform
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.learning.environments.base import Environment
 from p2pfrl.learning.environments.cartpole import CartPole

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from p2pfrl.core.distributions import Values
+from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
 from p2pfrl.laws.runs import play, text

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from p2pfrl.core.distributions import Values
+from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.laws.runs import play
 from p2pfrl.learning.corrections.variates import ResidualVariate

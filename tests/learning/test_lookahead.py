@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from p2pfrl.consensus.server_optimizers import NormalizedMomentum
+from p2pfrl.consensus.server_optimizers.momentum import NormalizedMomentum
 from p2pfrl.core.rng import generator
 from p2pfrl.laws.afedpg import momentum_errors
 from p2pfrl.laws.runs import play
 from p2pfrl.laws.watch import watched
-from p2pfrl.learning.corrections import Lookahead
+from p2pfrl.learning.corrections.lookahead import Lookahead
 
 
 def test_the_point_lies_beyond_the_model_by_one_minus_alpha_over_alpha_of_its_last_move():

@@ -18,7 +18,7 @@ from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.gates.base import Gate, State
 from p2pfrl.laws.runs import text
 from p2pfrl.scenario import Scenario, checks, loads
-from p2pfrl.simulator.faults import Fault
+from p2pfrl.simulator.faults.base import Fault
 
 
 @rule

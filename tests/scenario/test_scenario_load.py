@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfrl.catalog import TABLES, table
-from p2pfrl.core.distributions import Constant, LogNormal, Values
+from p2pfrl.core.distributions.assigned import Values
+from p2pfrl.core.distributions.base import Constant
+from p2pfrl.core.distributions.draws import LogNormal
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import Rule
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema

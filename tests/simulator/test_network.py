@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_bench import MS, Wired
 
-from p2pfrl.core.distributions import Uniform
+from p2pfrl.core.distributions.draws import Uniform
 from p2pfrl.core.types import COORDINATOR, Received
 from p2pfrl.simulator.links import Drawn, Fixed, Jittered, PerEdge
 from p2pfrl.simulator.losses import Burst, Independent, LinkLosses, Symmetric

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
-from p2pfrl.consensus.aggregators.importance import Importance
-from p2pfrl.consensus.aggregators.latest import Latest
-from p2pfrl.consensus.aggregators.mean import Mean
-from p2pfrl.consensus.aggregators.mixture import Mixture
-from p2pfrl.consensus.aggregators.natural import Natural
-from p2pfrl.consensus.aggregators.optimistic import Optimistic
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Aggregator]] = {
-    "mean": Mean,
-    "latest": Latest,
-    "importance": Importance,
-    "natural": Natural,
-    "mixture": Mixture,
-    "optimistic": Optimistic,
-}
+from p2pfrl.core.members import Members
 
-__all__ = ["RULES", "Aggregator", "Arrived", "Importance", "Mean", "Memory"]
+if TYPE_CHECKING:
+    from p2pfrl.consensus.aggregators.base import Aggregator
+
+RULES: Members[Aggregator] = Members(
+    __name__,
+    {
+        "mean": "mean:Mean",
+        "latest": "latest:Latest",
+        "importance": "importance:Importance",
+        "natural": "natural:Natural",
+        "mixture": "mixture:Mixture",
+        "optimistic": "optimistic:Optimistic",
+    },
+)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.mixing.accelerated import Chebyshev
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights, weighted_sum
-from p2pfrl.consensus.mixing.choco import Choco
-from p2pfrl.consensus.mixing.linear import MATRICES, Metropolis
-from p2pfrl.consensus.mixing.pairwise import Pairwise
-from p2pfrl.consensus.mixing.push_sum import PushSum
-from p2pfrl.consensus.mixing.tracking import Extra, GradientTracking
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Mixing]] = {
-    **MATRICES,
-    "chebyshev": Chebyshev,
-    "push_sum": PushSum,
-    "gradient_tracking": GradientTracking,
-    "extra": Extra,
-    "choco": Choco,
-    "pairwise": Pairwise,
-}
+from p2pfrl.core.members import Members
 
-__all__ = ["RULES", "Metropolis", "Mixing", "State", "Weights", "weighted_sum"]
+if TYPE_CHECKING:
+    from p2pfrl.consensus.mixing.base import Mixing
+
+MATRICES: Members[Mixing] = Members(
+    __name__,
+    {
+        "metropolis": "linear:Metropolis",
+        "laplacian": "linear:Laplacian",
+        "uniform": "linear:Uniform",
+        "lazy": "linear:Lazy",
+    },
+)
+"""Rules that consist of a matrix alone. Other rules build on them."""
+
+RULES: Members[Mixing] = MATRICES | Members(
+    __name__,
+    {
+        "chebyshev": "accelerated:Chebyshev",
+        "push_sum": "push_sum:PushSum",
+        "gradient_tracking": "tracking:GradientTracking",
+        "extra": "tracking:Extra",
+        "choco": "choco:Choco",
+        "pairwise": "pairwise:Pairwise",
+    },
+)

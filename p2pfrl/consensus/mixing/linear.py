@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import override
 
+from p2pfrl.consensus.mixing import MATRICES
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
 from p2pfrl.consensus.spectrum import is_symmetric, laplacian_max
 from p2pfrl.core.errors import TopologyError
@@ -142,16 +143,8 @@ class Lazy(Mixing):
         require_undirected(graph, "mixing 'lazy'")
 
 
-MATRICES: dict[str, type[Mixing]] = {
-    "metropolis": Metropolis,
-    "laplacian": Laplacian,
-    "uniform": Uniform,
-    "lazy": Lazy,
-}
-"""Rules that consist of a matrix alone. Other rules build on them."""
-
 Matrix = Annotated[Mixing, Rule("mixing matrices", lambda: MATRICES, "metropolis")]
-"""Option whose value is one of `MATRICES`."""
+"""Option whose value is one of `MATRICES`: rules that consist of a matrix alone."""
 
 
 def check_matrix(matrix: Mixing, graph: Graph, what: str) -> None:

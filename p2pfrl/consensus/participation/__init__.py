@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.participation.base import All, Participation, Standing, Uniform
-from p2pfrl.consensus.participation.lag import Lag
-from p2pfrl.consensus.participation.selection import PowerOfChoice, RoundRobin, Weighted
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Participation]] = {
-    "all": All,
-    "uniform": Uniform,
-    "weighted": Weighted,
-    "power_of_choice": PowerOfChoice,
-    "round_robin": RoundRobin,
-    "lag": Lag,
-}
+from p2pfrl.core.members import Members
 
-__all__ = [
-    "RULES",
-    "All",
-    "Lag",
-    "Participation",
-    "PowerOfChoice",
-    "RoundRobin",
-    "Standing",
-    "Uniform",
-    "Weighted",
-]
+if TYPE_CHECKING:
+    from p2pfrl.consensus.participation.base import Participation
+
+RULES: Members[Participation] = Members(
+    __name__,
+    {
+        "all": "base:All",
+        "uniform": "base:Uniform",
+        "weighted": "selection:Weighted",
+        "power_of_choice": "selection:PowerOfChoice",
+        "round_robin": "selection:RoundRobin",
+        "lag": "lag:Lag",
+    },
+)

@@ -1,12 +1,19 @@
-"""Round protocols: state machines without I/O."""
+"""Round protocols: state machines without I/O. `RULES` maps the names of scenario files to classes."""
 
-from p2pfrl.consensus.schedules.asynchronous import Asynchronous
-from p2pfrl.consensus.schedules.base import ScheduleRule
-from p2pfrl.consensus.schedules.buffered import Buffered
-from p2pfrl.consensus.schedules.synchronous import Synchronous
+from __future__ import annotations
 
-RULES: dict[str, type[ScheduleRule]] = {
-    "synchronous": Synchronous,
-    "asynchronous": Asynchronous,
-    "buffered": Buffered,
-}
+from typing import TYPE_CHECKING
+
+from p2pfrl.core.members import Members
+
+if TYPE_CHECKING:
+    from p2pfrl.consensus.schedules.base import ScheduleRule
+
+RULES: Members[ScheduleRule] = Members(
+    __name__,
+    {
+        "synchronous": "synchronous:Synchronous",
+        "asynchronous": "asynchronous:Asynchronous",
+        "buffered": "buffered:Buffered",
+    },
+)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from p2pfrl.consensus.server_optimizers.adaptive import Adagrad, Adam, Yogi
-from p2pfrl.consensus.server_optimizers.base import Replace, ServerOptimizer, StalenessMix, State
-from p2pfrl.consensus.server_optimizers.momentum import Momentum, NormalizedMomentum, Sgd
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[ServerOptimizer]] = {
-    "replace": Replace,
-    "staleness_mix": StalenessMix,
-    "sgd": Sgd,
-    "momentum": Momentum,
-    "adam": Adam,
-    "yogi": Yogi,
-    "adagrad": Adagrad,
-    "normalized_momentum": NormalizedMomentum,
-}
+from p2pfrl.core.members import Members
 
-__all__ = [
-    "RULES",
-    "Adagrad",
-    "Adam",
-    "Momentum",
-    "NormalizedMomentum",
-    "Replace",
-    "ServerOptimizer",
-    "Sgd",
-    "StalenessMix",
-    "State",
-    "Yogi",
-]
+if TYPE_CHECKING:
+    from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
+
+RULES: Members[ServerOptimizer] = Members(
+    __name__,
+    {
+        "replace": "base:Replace",
+        "staleness_mix": "base:StalenessMix",
+        "sgd": "momentum:Sgd",
+        "momentum": "momentum:Momentum",
+        "adam": "adaptive:Adam",
+        "yogi": "adaptive:Yogi",
+        "adagrad": "adaptive:Adagrad",
+        "normalized_momentum": "momentum:NormalizedMomentum",
+    },
+)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from p2pfrl.core.needs import Composable
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.members import Members
 
+if TYPE_CHECKING:
+    from p2pfrl.exchange.attacks.base import Attack
 
-class Attack(Composable, ABC):
-    """Replaces the payload of a Byzantine agent."""
-
-    @abstractmethod
-    def corrupt(self, payload: Vector) -> Vector:
-        """Return what is sent instead of `payload`."""
-
-
-RULES: dict[str, type[Attack]] = {}
+RULES: Members[Attack] = Members(__name__, {})

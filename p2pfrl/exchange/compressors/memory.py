@@ -15,22 +15,10 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import Message
+from p2pfrl.exchange.compressors import INNER
 from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
 from p2pfrl.exchange.compressors.bits import Reader, join, quiet
-from p2pfrl.exchange.compressors.low_rank import LowRank
-from p2pfrl.exchange.compressors.quantized import QSGD, Quantize, Sign
-from p2pfrl.exchange.compressors.sparse import RandK, Threshold, TopK
-
-INNER: dict[str, type[Compressor]] = {
-    "topk": TopK,
-    "randk": RandK,
-    "threshold": Threshold,
-    "quantize": Quantize,
-    "qsgd": QSGD,
-    "sign": Sign,
-    "low_rank": LowRank,
-}
-"""What others can be around: compressors that remember no errors of their own."""
+from p2pfrl.exchange.compressors.sparse import TopK
 
 _CHANGE, _FIRST, _WHOLE = 0, 1, 2
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from p2pfrl.exchange.gates.base import Always, Gate, State
-from p2pfrl.exchange.gates.events import Every, Lag, News, Norm, Performance
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Gate]] = {
-    "none": Always,
-    "always": Always,
-    "every": Every,
-    "norm": Norm,
-    "lag": Lag,
-    "performance": Performance,
-    "news": News,
-}
+from p2pfrl.core.members import Members
 
-__all__ = ["RULES", "Always", "Gate", "State"]
+if TYPE_CHECKING:
+    from p2pfrl.exchange.gates.base import Gate
+
+RULES: Members[Gate] = Members(
+    __name__,
+    {
+        "none": "base:Always",
+        "always": "base:Always",
+        "every": "events:Every",
+        "norm": "events:Norm",
+        "lag": "events:Lag",
+        "performance": "events:Performance",
+        "news": "events:News",
+    },
+)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from p2pfrl.exchange.payloads.base import Delta, Gradient, Parameters, Payload, Shared
-from p2pfrl.exchange.payloads.logits import Logits
-from p2pfrl.exchange.payloads.statistics import Fisher, Statistics
-from p2pfrl.exchange.payloads.table import Table
-from p2pfrl.exchange.payloads.transitions import Transitions
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Payload]] = {
-    "parameters": Parameters,
-    "delta": Delta,
-    "gradient": Gradient,
-    "table": Table,
-    "statistics": Statistics,
-    "fisher": Fisher,
-    "logits": Logits,
-    "transitions": Transitions,
-}
+from p2pfrl.core.members import Members
 
-__all__ = ["RULES", "Delta", "Gradient", "Parameters", "Payload", "Shared", "Table"]
+if TYPE_CHECKING:
+    from p2pfrl.exchange.payloads.base import Payload
+
+RULES: Members[Payload] = Members(
+    __name__,
+    {
+        "parameters": "base:Parameters",
+        "delta": "base:Delta",
+        "gradient": "base:Gradient",
+        "table": "table:Table",
+        "statistics": "statistics:Statistics",
+        "fisher": "statistics:Fisher",
+        "logits": "logits:Logits",
+        "transitions": "transitions:Transitions",
+    },
+)

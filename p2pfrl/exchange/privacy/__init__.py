@@ -1,29 +1,12 @@
-"""Privacy: the last step before compression."""
+"""Privacy: the last step before compression. `RULES` maps the names of scenario files to classes."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from p2pfrl.core.needs import Composable
-from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rule import rule
+from p2pfrl.core.members import Members
 
+if TYPE_CHECKING:
+    from p2pfrl.exchange.privacy.base import Privacy
 
-class Privacy(Composable, ABC):
-    """Changes a payload so that it reveals less."""
-
-    @abstractmethod
-    def release(self, payload: Vector) -> Vector:
-        """Return what may be sent instead of `payload`."""
-
-
-@rule
-class Plain(Privacy):
-    """The payload itself: parameters are sent in the clear to neighbors."""
-
-    def release(self, payload: Vector) -> Vector:
-        """Return the payload."""
-        return payload
-
-
-RULES: dict[str, type[Privacy]] = {"none": Plain}
+RULES: Members[Privacy] = Members(__name__, {"none": "base:Plain"})

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from p2pfrl.learning.corrections.base import Again, Correction, State, Uncorrected
-from p2pfrl.learning.corrections.guide import Guide
-from p2pfrl.learning.corrections.lookahead import Lookahead
-from p2pfrl.learning.corrections.meta import MAML
-from p2pfrl.learning.corrections.prox import Prox
-from p2pfrl.learning.corrections.variance import Storm
-from p2pfrl.learning.corrections.variates import ControlVariate, ResidualVariate
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Correction]] = {
-    "none": Uncorrected,
-    "lookahead": Lookahead,
-    "prox": Prox,
-    "control_variate": ControlVariate,
-    "residual_variate": ResidualVariate,
-    "storm": Storm,
-    "guide": Guide,
-    "maml": MAML,
-}
+from p2pfrl.core.members import Members
 
-__all__ = [
-    "MAML",
-    "RULES",
-    "Again",
-    "ControlVariate",
-    "Correction",
-    "Guide",
-    "Lookahead",
-    "Prox",
-    "ResidualVariate",
-    "State",
-    "Storm",
-    "Uncorrected",
-]
+if TYPE_CHECKING:
+    from p2pfrl.learning.corrections.base import Correction
+
+RULES: Members[Correction] = Members(
+    __name__,
+    {
+        "none": "base:Uncorrected",
+        "lookahead": "lookahead:Lookahead",
+        "prox": "prox:Prox",
+        "control_variate": "variates:ControlVariate",
+        "residual_variate": "variates:ResidualVariate",
+        "storm": "variance:Storm",
+        "guide": "guide:Guide",
+        "maml": "meta:MAML",
+    },
+)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from p2pfrl.learning.environments.acrobot import Acrobot
-from p2pfrl.learning.environments.base import Environment
-from p2pfrl.learning.environments.cartpole import CartPole
-from p2pfrl.learning.environments.crossing import Crossing
-from p2pfrl.learning.environments.drift import Drift
-from p2pfrl.learning.environments.garnet import Garnet
-from p2pfrl.learning.environments.gridworld import GridWorld
-from p2pfrl.learning.environments.lqr import LQR
-from p2pfrl.learning.environments.mountain_car import MountainCar, MountainCarContinuous
-from p2pfrl.learning.environments.pendulum import Pendulum
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Environment]] = {
-    "cartpole": CartPole,
-    "pendulum": Pendulum,
-    "acrobot": Acrobot,
-    "mountain_car": MountainCar,
-    "mountain_car_continuous": MountainCarContinuous,
-    "gridworld": GridWorld,
-    "garnet": Garnet,
-    "lqr": LQR,
-    "drift": Drift,
-    "crossing": Crossing,
-}
+from p2pfrl.core.members import Members
+
+if TYPE_CHECKING:
+    from p2pfrl.learning.environments.base import Environment
+
+RULES: Members[Environment] = Members(
+    __name__,
+    {
+        "cartpole": "cartpole:CartPole",
+        "pendulum": "pendulum:Pendulum",
+        "acrobot": "acrobot:Acrobot",
+        "mountain_car": "mountain_car:MountainCar",
+        "mountain_car_continuous": "mountain_car:MountainCarContinuous",
+        "gridworld": "gridworld:GridWorld",
+        "garnet": "garnet:Garnet",
+        "lqr": "lqr:LQR",
+        "drift": "drift:Drift",
+        "crossing": "crossing:Crossing",
+    },
+)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from p2pfrl.core.distributions import Distribution
+from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.rng import Purpose, Streams
 
 Array = NDArray[np.float64]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.distributions import Arithmetic, Distribution
+from p2pfrl.core.distributions.assigned import Arithmetic
+from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 

@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.base import Problem
-from p2pfrl.learning.environments.gym import Gym
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,15 @@ class Resolved:
     preset: Mapping[str, object] = field(default_factory=dict)
 
 
-ALIASES: dict[str, Resolved] = {
-    "CartPole-v0": Resolved(RULES["cartpole"], {"max_steps": 200}),
-    "CartPole-v1": Resolved(RULES["cartpole"], {"max_steps": 500}),
-    "Pendulum-v1": Resolved(RULES["pendulum"], {"max_steps": 200}),
-    "Acrobot-v1": Resolved(RULES["acrobot"], {"max_steps": 500}),
-    "MountainCar-v0": Resolved(RULES["mountain_car"], {"max_steps": 200}),
-    "MountainCarContinuous-v0": Resolved(RULES["mountain_car_continuous"], {"max_steps": 999}),
+ALIASES: dict[str, tuple[str, Mapping[str, object]]] = {
+    "CartPole-v0": ("cartpole", {"max_steps": 200}),
+    "CartPole-v1": ("cartpole", {"max_steps": 500}),
+    "Pendulum-v1": ("pendulum", {"max_steps": 200}),
+    "Acrobot-v1": ("acrobot", {"max_steps": 500}),
+    "MountainCar-v0": ("mountain_car", {"max_steps": 200}),
+    "MountainCarContinuous-v0": ("mountain_car_continuous", {"max_steps": 999}),
 }
+"""Gymnasium's name -> our name of the same task, and the options that the id fixes."""
 _GYMNASIUM = re.compile(r"[\w:./-]+-v\d+|[\w.]+:[\w:./-]+|[\w.-]+/[\w.-]+")
 
 
@@ -49,8 +49,11 @@ def resolve(id: str) -> Resolved:
     if id in RULES:
         return Resolved(RULES[id])
     if id in ALIASES:
-        return ALIASES[id]
+        name, preset = ALIASES[id]
+        return Resolved(RULES[name], preset)
     if _GYMNASIUM.fullmatch(id):
+        from p2pfrl.learning.environments.gym import Gym
+
         return Resolved(Gym, {"id": id})
     lower = {name.lower(): name for name in (*ALIASES, *RULES)}
     close = get_close_matches(id.lower(), lower, n=1)

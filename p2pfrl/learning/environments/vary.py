@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from p2pfrl.core.distributions import Distribution
+from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.learning.environments.base import Array, Problem
 

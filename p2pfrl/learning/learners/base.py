@@ -26,7 +26,7 @@ from typing_extensions import override
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.corrections import Correction, Uncorrected
+from p2pfrl.learning.corrections.base import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.members import Members
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array
 
@@ -104,9 +105,12 @@ class Given(Behavior):
         return np.broadcast_to(rows[:, None, :], values.shape)
 
 
-RULES: dict[str, type[Behavior]] = {
-    "generative": Generative,
-    "uniform": Uniform,
-    "epsilon_greedy": EpsilonGreedy,
-    "given": Given,
-}
+RULES: Members[Behavior] = Members(
+    __name__,
+    {
+        "generative": "Generative",
+        "uniform": "Uniform",
+        "epsilon_greedy": "EpsilonGreedy",
+        "given": "Given",
+    },
+)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from p2pfrl.learning.personal.apfl import APFL
-from p2pfrl.learning.personal.base import Common, Local, Personal, Prepare, Update
-from p2pfrl.learning.personal.ditto import Ditto
-from p2pfrl.learning.personal.finetune import Finetune
+from typing import TYPE_CHECKING
 
-RULES: dict[str, type[Personal]] = {
-    "none": Common,
-    "ditto": Ditto,
-    "apfl": APFL,
-    "finetune": Finetune,
-}
+from p2pfrl.core.members import Members
 
-__all__ = ["APFL", "RULES", "Common", "Ditto", "Finetune", "Local", "Personal", "Prepare", "Update"]
+if TYPE_CHECKING:
+    from p2pfrl.learning.personal.base import Personal
+
+RULES: Members[Personal] = Members(
+    __name__,
+    {
+        "none": "base:Common",
+        "ditto": "ditto:Ditto",
+        "apfl": "apfl:APFL",
+        "finetune": "finetune:Finetune",
+    },
+)

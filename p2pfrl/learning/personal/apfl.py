@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.corrections import Uncorrected
+from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.learning.learners.base import Outcome, State, Task
 from p2pfrl.learning.personal.base import Local, Personal, Update
 

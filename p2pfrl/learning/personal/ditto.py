@@ -8,9 +8,10 @@ from dataclasses import replace
 from pydantic import Field
 from typing_extensions import override
 
+from p2pfrl.core.options import construct
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.corrections import Prox
+from p2pfrl.learning.corrections import RULES as CORRECTIONS
 from p2pfrl.learning.learners.base import Outcome, Stack, State, Task
 from p2pfrl.learning.personal.base import Local, Personal, Update
 
@@ -41,7 +42,8 @@ class Ditto(Personal):
     @override
     def task(self, task: Task) -> Task:
         """Return the task with the pull toward theta in place of the run's correction."""
-        return replace(task, correction=Prox(mu=self.lambda_), gradient_only=False, offer=None)
+        pull = construct(CORRECTIONS["prox"], {"mu": self.lambda_})
+        return replace(task, correction=pull, gradient_only=False, offer=None)
 
     @override
     def check(self, task: Task, own: Stack) -> Sequence[str]:
@@ -56,6 +58,8 @@ class Ditto(Personal):
     def train(self, local: Local, update: Update) -> tuple[Vector, State, Sequence[Outcome]]:
         """Train v by one local update that is held near theta."""
         outcome = update(
-            local.own, {**local.own_state, **dict.fromkeys(Prox.arrays, local.start)}, 0
+            local.own,
+            {**local.own_state, **dict.fromkeys(CORRECTIONS["prox"].arrays, local.start)},
+            0,
         )
         return outcome.parameters, outcome.state, (outcome,)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import COORDINATOR, name_of
-from p2pfrl.simulator.faults import Fault
+from p2pfrl.simulator.faults.base import Fault
 
 
 def rehearse(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.needs import By, Need, Needs, OneOf
-from p2pfrl.core.options import show
+from p2pfrl.core.wording import show
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.facts import Facts, Part, Path, Problem, facts, parts

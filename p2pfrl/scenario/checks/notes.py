@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.core.options import construct
+from p2pfrl.core.options import construct, slot_of
 from p2pfrl.core.types import name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.modes import MODES
@@ -68,8 +68,9 @@ def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:
 
 def says_something(scenario: Scenario, key: str) -> bool:
     """Return whether the value under a dotted key differs from its default."""
-    value, plain = scenario, _plain()
-    for name in key.split("."):
+    section, *names = key.split(".")
+    value, plain = getattr(scenario, section), _plain(section)
+    for name in names:
         value, plain = getattr(value, name), getattr(plain, name)
     return bool(value != plain)
 
@@ -87,8 +88,6 @@ def without_effect(scenario: Scenario) -> str:
 
 
 @cache
-def _plain() -> Any:
-    return construct(
-        Scenario,
-        {"name": "plain", "agents": 1, "stop": {"rounds": 1}, "learner": {"kind": "quadratic"}},
-    )
+def _plain(section: str) -> Any:
+    """Return a section that the file does not name."""
+    return slot_of(Scenario, section).read({})

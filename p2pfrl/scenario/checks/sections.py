@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.core.distributions import Distribution
+from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.core.options import did_you_mean
 from p2pfrl.core.wire import MAX_PAYLOAD
+from p2pfrl.core.wording import did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.checks.facts import Path, Problem

@@ -1,49 +1,21 @@
-"""The fault timeline of a simulation: what goes wrong, and when. Each fault is a verb on the world."""
+"""Faults of agents and coordinators: they crash, come, go, and slow down."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.json_schema import JsonSchemaValue
 from typing_extensions import override
 
-from p2pfrl.core.needs import Breaks, Composable, Need
-from p2pfrl.core.options import Slot, problem, refuse, show
+from p2pfrl.core.needs import Breaks, Need
+from p2pfrl.core.options import Slot, problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
-from p2pfrl.core.units import Seconds
-
-
-class World(Protocol):
-    """The verbs of a world that faults use."""
-
-    def partition(self, groups: Sequence[Sequence[int]]) -> None:
-        """Cut every link between different groups; agents in no group form one more."""
-
-    def heal(self) -> None:
-        """Restore all links."""
-
-    def crash(self, agent: int) -> None:
-        """Kill an agent or coordinator: what it was doing is lost."""
-
-    def restart(self, agent: int) -> None:
-        """Start a crashed agent or coordinator from what it had saved."""
-
-    def straggle(self, agent: int, factor: float) -> None:
-        """Make an agent's local work take `factor` times as long from its next update on."""
-
-    def lose(self, probability: float) -> None:
-        """Lose messages with this probability, besides what the network loses anyway."""
-
-    def leave(self, agent: int) -> None:
-        """Take an agent away for good; its neighbors are told at once."""
-
-    def join(self, agent: int) -> None:
-        """Start an agent that was not there before."""
-
+from p2pfrl.core.wording import show
+from p2pfrl.simulator.faults.base import Fault, World
 
 _OF_ONE_AGENT: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY)
 """What is broken where an agent comes or goes."""
@@ -85,43 +57,6 @@ class NodeSlot(Slot):
 
 
 @rule
-class Fault(Composable, ABC):
-    """Something that happens at a time.
-
-    Attributes:
-        at: virtual time.
-    """
-
-    at: Seconds
-
-    @property
-    @override
-    def breaks(self) -> Breaks:
-        """What asks for messages that do not arrive in time."""
-        return (Need.EVERY_MESSAGE,)
-
-    @abstractmethod
-    def strike(self, world: World) -> None:
-        """Do it to the world."""
-
-    def newcomers(self) -> Sequence[int]:
-        """Return the agents that are not there before this fault."""
-        return ()
-
-    def returning(self) -> Sequence[int]:
-        """Return the agents and coordinators that go on from what they saved."""
-        return ()
-
-    def absent(self, coordinators: Collection[int]) -> Sequence[int]:
-        """Return the coordinators that it names and that are not among these, those of the mode."""
-        return ()
-
-    def concerns(self, coordinators: Collection[int]) -> bool:
-        """Return whether it can happen to anybody, in a mode with these coordinators."""
-        return True
-
-
-@rule
 class AgentFault(Fault, ABC):
     """A fault of certain agents.
 
@@ -139,32 +74,6 @@ class AgentFault(Fault, ABC):
     @abstractmethod
     def strike_one(self, world: World, agent: int) -> None:
         """Do it to one agent."""
-
-
-@rule
-class Partition(Fault):
-    """Cut every link between agents of different groups; agents in no group form one more.
-
-    Attributes:
-        groups: lists of agents that still reach each other. The coordinator stays with the first.
-    """
-
-    groups: tuple[tuple[int, ...], ...] = Field(min_length=1)
-
-    def strike(self, world: World) -> None:
-        """Cut the links."""
-        world.partition(self.groups)
-
-
-@rule
-class Heal(Fault):
-    """Restore the links that a partition cut."""
-
-    breaks: ClassVar[Breaks] = ()
-
-    def strike(self, world: World) -> None:
-        """Restore them."""
-        world.heal()
 
 
 @rule
@@ -239,21 +148,6 @@ class Straggle(AgentFault):
 
 
 @rule
-class Lossy(Fault):
-    """Lose messages, besides what the network loses anyway, until a later `loss` fault changes it.
-
-    Attributes:
-        probability: of each message, independently; 0 ends it.
-    """
-
-    probability: float = Field(ge=0, le=1)
-
-    def strike(self, world: World) -> None:
-        """Set the probability."""
-        world.lose(self.probability)
-
-
-@rule
 class Leave(AgentFault):
     """Agents leave for good and say so."""
 
@@ -277,15 +171,3 @@ class Join(AgentFault):
     def strike_one(self, world: World, agent: int) -> None:
         """Start it."""
         world.join(agent)
-
-
-RULES: dict[str, type[Fault]] = {
-    "partition": Partition,
-    "heal": Heal,
-    "crash": Crash,
-    "restart": Restart,
-    "straggle": Straggle,
-    "loss": Lossy,
-    "leave": Leave,
-    "join": Join,
-}

@@ -1,0 +1,81 @@
+import dataclasses
+from typing import ClassVar
+
+import pytest
+from pydantic import Field, ValidationError
+
+from p2pfrl.core.rule import rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The options of `Ruled`."""
+
+    kind: ClassVar[str] = "none"
+    count: int = 1
+    names: tuple[str, ...] = ()
+
+
+@rule
+class Ruled:
+    """A rule."""
+
+    kind: ClassVar[str] = "none"
+    count: int = Field(default=1, ge=0)
+    names: tuple[str, ...] = ()
+
+
+@rule
+class Extended(Ruled):
+    """A rule that extends another."""
+
+    more: float = 0.5
+
+
+def test_a_rule_is_compared_hashed_and_shown_as_a_frozen_dataclass():
+    one, same, other = Ruled(count=2), Ruled(count=2), Ruled(count=2, names=("a",))
+    assert one == same
+    assert one != other
+    assert one != Extended(count=2)
+    assert hash(one) == hash(same) == hash(Frozen(count=2)) == hash((2, ()))
+    assert len({one, same, other}) == 2
+    assert repr(other) == repr(Frozen(count=2, names=("a",))).replace("Frozen", "Ruled")
+    assert repr(Extended()) == "Extended(count=1, names=(), more=0.5)"
+    assert dataclasses.replace(one, count=3) == Ruled(count=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.count = 3
+    with pytest.raises(ValidationError):
+        Ruled(count=-1)
+    with pytest.raises(ValidationError):
+        Ruled(size=1)
+
+
+def test_a_rule_keeps_the_methods_that_it_defines():
+    @rule
+    class Shown:
+        """Shows itself."""
+
+        count: int = 1
+
+        def __repr__(self) -> str:
+            return "mine"
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    assert repr(Shown()) == "mine"
+    assert Shown() == 3
+    assert hash(Shown()) == hash((1,))
+
+
+@rule
+class Nested:
+    """An option whose type is not there yet when the class is made."""
+
+    inner: "Nested | None" = None
+
+
+def test_an_option_may_have_a_type_that_comes_later():
+    assert Nested(inner=Nested()).inner == Nested()
+    with pytest.raises(ValidationError):
+        Nested(inner=3)
