@@ -46,7 +46,7 @@ class Assembly:
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        self._builder = BUILDERS[scenario.mode]
+        self._builder = BUILDERS[scenario.mode]()
         self.mode = self._builder.mode
         self.scenario = scenario = self._builder.plain(scenario)
         view = TopologyView(scenario.topology, scenario.agents, scenario.seed)

@@ -27,7 +27,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     whole = TopologyView(scenario.topology, n, scenario.seed)
     view = whole if mode.mixes else None
     prediction = predict(view, scenario.mixing) if view else None
-    messages = BUILDERS[mode.name].messages(scenario, whole)
+    messages = BUILDERS[mode.name]().messages(scenario, whole)
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
     frame = (upload + model) / 2 if mode.has_coordinator else upload

@@ -336,4 +336,4 @@ def _cell(
 
 def differences(scenario: Scenario) -> tuple[str, ...]:
     """Return, as sentences, the differences of `scenario`'s mode beyond the mode itself."""
-    return BUILDERS[scenario.mode].differences(scenario)
+    return BUILDERS[scenario.mode]().differences(scenario)

@@ -41,7 +41,7 @@ def test_participants_talk_to_those_that_talk_to_them(mode):
 def test_messages_that_are_announced_are_those_of_a_run(mode):
     one = scenario(mode)
     view = TopologyView(one.topology, one.agents, one.seed)
-    announced = BUILDERS[mode].messages(one, view)
+    announced = BUILDERS[mode]().messages(one, view)
     sent = p2pfrl.run(one).summary["messages_sent"]
     last = sum(map(len, Assembly(one).neighbors())) / 2 if one.coordinators else 0
     assert sent == 2 * announced + last
@@ -51,7 +51,7 @@ def test_messages_that_are_announced_are_those_of_a_run(mode):
 def test_a_mode_without_coordinator_makes_none(mode):
     life: CoordinatorLife = None  # type: ignore[assignment]
     with pytest.raises(NotImplementedError, match=f"mode {mode} has no coordinator"):
-        BUILDERS[mode].coordinator(Assembly(scenario(mode)).plan, life)
+        BUILDERS[mode]().coordinator(Assembly(scenario(mode)).plan, life)
 
 
 def test_no_code_compares_the_name_of_a_mode():

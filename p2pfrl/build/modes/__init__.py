@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from p2pfrl.build.modes.base import ModeBuilder
-from p2pfrl.build.modes.central import CentralBuilder
-from p2pfrl.build.modes.gossip import GossipBuilder
-from p2pfrl.build.modes.hierarchical import HierarchicalBuilder
-from p2pfrl.build.modes.independent import IndependentBuilder
-from p2pfrl.build.modes.pooled import PooledBuilder
+from p2pfrl.core.members import Members
 
-BUILDERS: Mapping[str, ModeBuilder] = {
-    builder.mode.name: builder
-    for builder in (
-        GossipBuilder(),
-        CentralBuilder(),
-        HierarchicalBuilder(),
-        IndependentBuilder(),
-        PooledBuilder(),
-    )
-}
+if TYPE_CHECKING:
+    from p2pfrl.build.modes.base import ModeBuilder
+
+BUILDERS: Members[ModeBuilder] = Members(
+    __name__,
+    {
+        "gossip": "gossip:GossipBuilder",
+        "central": "central:CentralBuilder",
+        "hierarchical": "hierarchical:HierarchicalBuilder",
+        "independent": "independent:IndependentBuilder",
+        "pooled": "pooled:PooledBuilder",
+    },
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from typing_extensions import override
@@ -229,27 +228,3 @@ class AsynchronousCoordinator(Stateful):
             staleness,
             [self._staleness.factor(tau) for tau in staleness],
         )
-
-
-@dataclass(slots=True)
-class Missed(Stateful):
-    """A neighbor whose payload did not arrive before the deadline.
-
-    Attributes:
-        count: number of deadlines missed in a row.
-        first: the first of the rounds without a payload from it.
-        late: payload that arrived after the deadline of its round.
-    """
-
-    STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
-    count: int
-    first: int
-    late: Message | None = None
-
-    def take(self) -> Message | None:
-        """Return the late payload if it may still be used, once."""
-        late, self.late = self.late, None
-        if late is None or late.round < self.first:
-            return None
-        self.first = late.round + 1
-        return late

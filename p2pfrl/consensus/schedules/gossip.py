@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from typing_extensions import override
 
-from p2pfrl.consensus.schedules.arrivals import Missed
 from p2pfrl.consensus.schedules.base import Available, Neighborhood
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
@@ -59,6 +59,30 @@ class Options(Protocol):
     @property
     def max_staleness(self) -> int | None:
         """Rounds after which a payload is too old; None for never."""
+
+
+@dataclass(slots=True)
+class Missed(Stateful):
+    """A neighbor whose payload did not arrive before the deadline.
+
+    Attributes:
+        count: number of deadlines missed in a row.
+        first: the first of the rounds without a payload from it.
+        late: payload that arrived after the deadline of its round.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
+    count: int
+    first: int
+    late: Message | None = None
+
+    def take(self) -> Message | None:
+        """Return the late payload if it may still be used, once."""
+        late, self.late = self.late, None
+        if late is None or late.round < self.first:
+            return None
+        self.first = late.round + 1
+        return late
 
 
 class Gossip(Stateful):

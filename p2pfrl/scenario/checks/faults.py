@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import COORDINATOR, name_of
-from p2pfrl.simulator.faults.base import Fault
+
+if TYPE_CHECKING:
+    from p2pfrl.simulator.faults.base import Fault
 
 
 def rehearse(
