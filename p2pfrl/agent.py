@@ -18,6 +18,8 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
+from p2pfrl.consensus.schedules.lockstep import KEPT
+from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
@@ -78,7 +80,14 @@ class Rules:
 
     def outbox(self, encoder: Encoder, parts: tuple[str, ...]) -> Outbox:
         """Return an outbox with these rules, for payloads of the shared `parts`."""
-        return Outbox(self, encoder, self.payload.parts(parts))
+        kept = KEPT if self.need_every_message else 0
+        return Outbox(self, encoder, self.payload.parts(parts), kept)
+
+    @property
+    def need_every_message(self) -> bool:
+        """Whether agents wait for neighbors that are down, and send them again what they missed."""
+        rules = (self.mixing, self.compressor, self.privacy, self.gate, self.correction)
+        return any(rule.has_need(Need.EVERY_MESSAGE) for rule in rules)
 
 
 class Agent(Stateful):
@@ -168,6 +177,11 @@ class Agent(Stateful):
         self._inbox.restore(state["inbox"])
         self._outbox.restore(state["outbox"])
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether the messages of its round have left."""
+        return self._is_open
+
     def perform(self, action: Action) -> None:
         """Carry out an action of the schedule."""
         _ACTIONS[type(action)](self, action)
@@ -190,6 +204,10 @@ class Agent(Stateful):
         if action.kind == SKIP:
             self._port.send(action.to, self._outbox.skip(action.round))
             return
+        if self._outbox.has(action.round):
+            for to, frame in self._outbox.again(action.round, action.to):
+                self._port.send(to, frame)
+            return
         seen, is_new = self._exchange(action.round, action.kind, action.to)
         turn = ORDERS[self._rules.order].outgoing(seen)
         own = self._rules.payload.extract(turn)
@@ -198,16 +216,15 @@ class Agent(Stateful):
             return
         if own is not turn.own:
             turn = replace(turn, own=own)
-        if self._rules.mixing.is_per_neighbor:
-            for j in action.to:
-                self._port.send((j,), self._frame(turn, seen, j, is_new))
-        else:
-            self._port.send(action.to, self._frame(turn, seen, action.to[0], is_new))
+        groups = [(j,) for j in action.to] if self._rules.mixing.is_per_neighbor else [action.to]
+        frames = [(to, self._frame(turn, seen, to[0])) for to in groups]
+        if is_new and self._outbox.keep(action.round, frames):
+            self._observer.sending(self.id, action.round)
+        for to, frame in frames:
+            self._port.send(to, frame)
 
-    def _frame(self, turn: Turn, seen: Turn, to: int, is_new: bool) -> Frame:
-        """Return the frame for `to`; one that is sent again says everything that receivers know."""
-        if not is_new and (whole := self._outbox.whole(turn)) is not None:
-            return whole
+    def _frame(self, turn: Turn, seen: Turn, to: int) -> Frame:
+        """Return the frame for `to`."""
         payload = self._rules.mixing.payload(turn, self._mixing_state, to)
         return self._outbox.frame(payload, turn, seen)
 
@@ -252,7 +269,7 @@ class Agent(Stateful):
         if not action.again:
             self._exchanges += 1
             turn = self._see(message.round, REPLY)
-            self._outbox.remember(message.sender, self._frame(turn, turn, message.sender, True))
+            self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             after = rules.mixing.answer(turn, message.payload)
             rules.payload.write(self._model, after)
             self._start = self._start + (after - turn.own)  # own - start remains what training did

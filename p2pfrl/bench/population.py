@@ -54,6 +54,9 @@ class Silent:
     ) -> None:
         """Ignore the end of a round."""
 
+    def sending(self, agent: int, round: int) -> None:
+        """Messages that must not be lost are about to leave."""
+
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """Ignore an answer to a neighbor."""
 

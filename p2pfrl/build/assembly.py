@@ -14,6 +14,7 @@ from p2pfrl.consensus.schedules.base import Available, always
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.rng import MessagePurpose, draw
+from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Observer, Port
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
@@ -153,6 +154,7 @@ class Assembly:
         observer: Observer,
         *,
         first: int = 0,
+        memory: State | None = None,
         counts_own: bool = False,
     ) -> Actor:
         """Return one life of an agent.
@@ -164,6 +166,7 @@ class Assembly:
             trainer: holds what it learns with.
             observer: writes the record.
             first: the round at which a restarted one goes on.
+            memory: what a restarted one remembers.
             counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no
                 world counts the updates of all.
         """
@@ -176,8 +179,22 @@ class Assembly:
             port=port,
             observer=observer,
         )
-        life = AgentLife(agent, self._available(agent), first, counts_own)
-        return Actor(self._builder.schedule(self.plan, life), body, port)
+        if memory is not None:
+            body.restore(memory)
+        life = AgentLife(
+            agent,
+            self._available(agent),
+            first,
+            counts_own,
+            has_sent=body.has_sent,
+            waits=self.resends,
+        )
+        return Actor(self._builder.schedule(self.plan, life), body, port, stays=self.resends)
+
+    @property
+    def resends(self) -> bool:
+        """Whether agents wait for neighbors that are down, and send them again what they missed."""
+        return self.mode.mixes and self._rules.need_every_message
 
     def coordinator(
         self,

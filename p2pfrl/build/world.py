@@ -164,9 +164,13 @@ def build(
     recorder.traffic = network.traffic
     worlds: list[Simulation] = []
 
-    def spawn(agent: int, incarnation: int, first: int, port: MailboxPort) -> Actor:
+    def spawn(
+        agent: int, incarnation: int, first: int, memory: State | None, port: MailboxPort
+    ) -> Actor:
         observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
-        return assembly.agent(agent, incarnation, port, trainer, observer, first=first)
+        return assembly.agent(
+            agent, incarnation, port, trainer, observer, first=first, memory=memory
+        )
 
     def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
         return lambda incarnation, port: assembly.coordinator(
@@ -289,6 +293,11 @@ class _Saving:
         self._recorder.mixed(agent, round, staleness, before, after)
         if (round + 1) % self._every == 0:
             self._simulation.keep(agent, round + 1)
+
+    def sending(self, agent: int, round: int) -> None:
+        """The messages of a round are about to leave: a restart sends them again."""
+        if self._every == 1:
+            self._simulation.keep(agent, round)
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """An exchange with a neighbor that asked moved the agent."""

@@ -71,15 +71,27 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One life of an agent or of a coordinator: its schedule, what carries it out, and its world."""
+    """One life of an agent or of a coordinator: its schedule, what carries it out, and its world.
+
+    Attributes:
+        schedule: decides.
+        body: carries it out.
+        port: its world.
+        stays: it still answers neighbors that come back once it has finished.
+    """
 
     schedule: Schedule
     body: Body
     port: Port
+    stays: bool = False
 
     def run(self, *, is_new: bool = True) -> Coroutine[Any, Any, None]:
         """Return the coroutine that follows the schedule; `is_new` as of `follow`."""
         return follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+
+    def answer(self, event: Event) -> None:
+        """Do what a schedule that has finished makes of `event`."""
+        _carry_out(event, self.schedule, self.port, self.body.perform)
 
     def save(self) -> State:
         """Return what schedule and body remember."""

@@ -112,3 +112,8 @@ class Composable:
     def breaks(self) -> Breaks:
         """Needs that other rules cannot have together with this one."""
         return ()
+
+    def has_need(self, need: Need) -> bool:
+        """Return whether the rule, or one of its options, has this need."""
+        found = (one.need if isinstance(one, By) else one for one in (*self.implied, *self.needs))
+        return any(one is need for one in found)

@@ -323,6 +323,9 @@ class Observer(Protocol):
     ) -> None:
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
 
+    def sending(self, agent: int, round: int) -> None:
+        """The messages of a round are about to leave, where none may be lost: the moment to save `agent`."""
+
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
 

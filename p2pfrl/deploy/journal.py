@@ -134,6 +134,19 @@ class Journal:
             parameters,
         )
 
+    def sending(self, agent: int, round: int) -> None:
+        """The messages of a round are about to leave: the process sends them again if it is killed."""
+        if self._every == 1:
+            self._save(agent, round - 1)
+
+    def updates(self, agent: int) -> list[list[Any]]:
+        """Return the local updates of `agent` in the round that goes on, for its checkpoint."""
+        return self._updates.get(agent, [])
+
+    def resume(self, agent: int, updates: Sequence[list[Any]]) -> None:
+        """Take over the local updates that belong to the round in which `agent` goes on."""
+        self._updates[agent] = list(updates)
+
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """Record that an answer to a neighbor moved the agent.
 

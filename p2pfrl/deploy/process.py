@@ -178,7 +178,9 @@ async def _deploy(
         nodes: list[Node] = []
 
         def save(agent: int, round: int) -> None:
-            checkpoints.save(agent, round, trainer, nodes[0].actors[agent].body.save())
+            memory = nodes[0].actors[agent].body.save()
+            memory = {**memory, "updates": journal.updates(agent)}
+            checkpoints.save(agent, round, trainer, memory)
 
         layout = assembly.learning.stack.layout
         journal = Journal(
@@ -199,12 +201,19 @@ async def _deploy(
                 return assembly.coordinator(
                     port, trainer, Notes(journal, agent), agent, incarnation
                 )
-            actor = assembly.agent(
-                agent, incarnation, port, trainer, journal, first=first[agent], counts_own=True
+            memory = checkpoints.memories.get(agent)
+            if memory is not None:
+                journal.resume(agent, memory["updates"])
+            return assembly.agent(
+                agent,
+                incarnation,
+                port,
+                trainer,
+                journal,
+                first=first[agent],
+                memory=memory,
+                counts_own=True,
             )
-            if agent in checkpoints.memories:
-                actor.body.restore(checkpoints.memories[agent])
-            return actor
 
         node = Node(
             own,
@@ -216,6 +225,8 @@ async def _deploy(
             security=security,
             timing=timing,
             log=log,
+            rounds=scenario.stop.rounds,
+            patience=scenario.schedule.patience,
         )
         nodes.append(node)
         journal.traffic = node.traffic

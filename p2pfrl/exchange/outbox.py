@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -58,17 +58,24 @@ _NO_REPLIES: dict[int, Frame] = {}
 """One empty dict for all agents that never answered: it is replaced, and nothing is added to it."""
 
 
+Sent = tuple[Sequence[int], Frame]
+"""Receivers, and the frame that they get."""
+_NOTHING_SENT: dict[int, list[Sent]] = {}
+"""One empty dict for all agents that keep nothing: it is replaced, and nothing is added to it."""
+
+
 class Outbox(Stateful):
     """Makes the frames of one agent.
 
     Attributes:
-        known: `(k,)` what receivers that heard everything know, where messages only say what
-            changed; None where they say everything, and before the first.
+        known: `(k,)` what receivers know, where messages only say what changed; None where they say
+            everything, and before the first.
 
     Args:
         rules: of the agent.
         encoder: makes the frames.
         parts: names of the parts in a payload.
+        rounds: whose messages are kept, to be sent again; 0 where what is lost is not missed.
     """
 
     __slots__ = (
@@ -77,18 +84,30 @@ class Outbox(Stateful):
         "_gate_state",
         "_parts",
         "_replies",
+        "_rounds",
         "_rules",
+        "_sent",
         "known",
     )
-    STATE: ClassVar[tuple[str, ...]] = ("known", "_gate_state", "_compressor_state", "_replies")
+    STATE: ClassVar[tuple[str, ...]] = (
+        "known",
+        "_gate_state",
+        "_compressor_state",
+        "_replies",
+        "_sent",
+    )
 
-    def __init__(self, rules: Outgoing, encoder: Encoder, parts: tuple[str, ...]) -> None:
+    def __init__(
+        self, rules: Outgoing, encoder: Encoder, parts: tuple[str, ...], rounds: int = 0
+    ) -> None:
         self.known: Vector | None = None
         self._rules = rules
         self._encoder = encoder
         self._parts = parts
         self._gate_state, self._compressor_state = GateState(), CompressorState()
         self._replies = _NO_REPLIES
+        self._rounds = rounds
+        self._sent = _NOTHING_SENT
 
     def begin(self, start: Vector, first: Vector) -> None:
         """Initialize what the rules remember.
@@ -124,13 +143,27 @@ class Outbox(Stateful):
             self.known = made.known
         return self._encode(made.data, turn, self._rules.compressor.encoding)
 
-    def whole(self, turn: Turn) -> Frame | None:
-        """Return a frame that says everything receivers know; None where every frame does."""
-        return None if self.known is None else self._encode(self.known, turn, "raw")
-
     def skip(self, round: int) -> Frame:
         """Return a frame without a payload, so that receivers do not wait for one."""
         return self._encoder.encode(None, kind=SKIP, round=round)
+
+    def keep(self, round: int, frames: Sequence[Sent]) -> bool:
+        """Keep the frames of a round, where they may have to be sent again; return whether they may."""
+        if not self._rounds:
+            return False
+        newest = {r: kept for r, kept in self._sent.items() if r > round - self._rounds}
+        self._sent = {**newest, round: [(tuple(to), frame) for to, frame in frames]}
+        return True
+
+    def has(self, round: int) -> bool:
+        """Return whether the frames of a round are kept."""
+        return round in self._sent
+
+    def again(self, round: int, receivers: Sequence[int]) -> Iterator[Sent]:
+        """Yield what was sent to `receivers` in a round, in frames with numbers of their own."""
+        for to, frame in self._sent[round]:
+            if common := [j for j in to if j in receivers]:
+                yield common, self._encoder.again(frame)
 
     def remember(self, receiver: int, frame: Frame) -> None:
         """Keep the answer to `receiver`, for when its question comes again."""
@@ -147,16 +180,9 @@ class Outbox(Stateful):
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state; in a later incarnation frames count anew, and kept answers are made anew.
-
-        What receivers know is not certain then: messages that say what changed begin with one that
-        builds on nothing.
-        """
-        first = self._compressor_state
+        """Take over a state; in a later incarnation frames count anew, and kept answers are made anew."""
         super().restore(state)
         if not self._encoder.restore(state["encoder"]):
-            if self._rules.compressor.is_difference:
-                self.known, self._compressor_state = None, first
             made = self._encoder.again
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}
 

@@ -1,4 +1,4 @@
-"""Laws of coordinators that crash and restart: outages cost time and change no result."""
+"""Laws of agents and coordinators that crash and restart: outages cost time and change no result."""
 
 from __future__ import annotations
 
@@ -99,7 +99,71 @@ def _asynchronous() -> Iterator[Figure]:
         yield near(f"{kind}: updates missing of n R after three outages", 0.0, missing, 0.0)
 
 
+_DIFFERENCE: Table = {"kind": "difference", "compressor": {"kind": "qsgd"}}
+EVERY_MESSAGE: dict[str, dict[str, Table]] = {
+    "gradient_tracking": {"mixing": {"kind": "gradient_tracking"}},
+    "gradient_tracking, adapt then combine": {
+        "mixing": {"kind": "gradient_tracking", "form": "adapt_then_combine"}
+    },
+    "extra": {"mixing": {"kind": "extra"}},
+    "extra, three updates per exchange": {
+        "mixing": {"kind": "extra"},
+        "schedule": {"every": 3},
+    },
+    "chebyshev": {"mixing": {"kind": "chebyshev"}},
+    "choco": {"mixing": {"kind": "choco"}, "compressor": _DIFFERENCE},
+    "choco, combine while adapting": {
+        "mixing": {"kind": "choco"},
+        "compressor": _DIFFERENCE,
+        "exchange": {"order": "combine_while_adapting"},
+    },
+    "compressor difference": {"compressor": _DIFFERENCE},
+}
+"""Rules that need every message: name -> tables."""
+
+
+def crashes(seed: int, until: float) -> tuple[Table, ...]:
+    """Return crashes and restarts of all agents at moments drawn by `seed`, up to virtual second `until`."""
+    rng = np.random.default_rng(seed)
+    faults: list[Table] = []
+    for agent in range(AGENTS):
+        now = rng.uniform(0.0, until / 2)
+        while now < until:
+            back = now + rng.uniform(0.01, 0.3)
+            faults.append({"at": now, "kind": "crash", "agents": [agent]})
+            faults.append({"at": back, "kind": "restart", "agents": [agent]})
+            now = back + rng.uniform(0.1, until / 2)
+    return tuple(faults)
+
+
+def of_agents(name: str, seed: int, faults: tuple[Table, ...] = ()) -> Record:
+    """Return the run of a rule that needs every message."""
+    learner: Table = {"lr": 0.05, "noise": 0.1, "initial_spread": 1.0}
+    tables = {**DOWN, "topology": {"kind": "grid"}, "learner": learner, **EVERY_MESSAGE[name]}
+    return simulate(loads(text(AGENTS, ROUNDS, seed=seed, faults=faults, **tables)))
+
+
+def _agents() -> Iterator[Figure]:
+    for name in EVERY_MESSAGE:
+        free = of_agents(name, 1)
+        faults = crashes(1, float(free.summary["virtual_seconds"]))
+        faulty = of_agents(name, 1, faults)
+        yield at_most(
+            f"{name}: largest difference of the parameters after {len(faults) // 2} crashes",
+            0.0,
+            float(np.abs(free.parameters - faulty.parameters).max()),
+        )
+        lost = float(faulty.summary["messages_dropped"])
+        yield at_least(f"{name}: messages that the crashes lost", 1.0, lost)
+
+
 LAWS = (
+    Law(
+        "agent_restart",
+        "agents that crash and come back end with the parameters of agents that did not, where every message counts",
+        "computed",
+        _agents,
+    ),
     Law(
         "coordinator_restart",
         "a synchronous coordinator that crashes and comes back ends with the parameters of one that did not",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
@@ -18,6 +19,7 @@ from p2pfrl.core.types import (
     PeerLost,
     Received,
     Schedule,
+    Send,
     Trained,
 )
 from p2pfrl.core.wire import Decoder
@@ -62,6 +64,8 @@ class Node:
         security: security of the links.
         timing: timing of the links.
         log: receives events.
+        rounds: rounds of the run, after which its agents end; None: they do not end by themselves.
+        patience: maximum seconds to stay at the end for neighbors that have not ended.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Node:
         security: Security,
         timing: Timing,
         log: Log,
+        rounds: int | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.traffic = Traffic()
         self.loop = asyncio.get_running_loop()
@@ -108,6 +114,11 @@ class Node:
         self._newest: dict[tuple[int, int], int] = {}
         self._sent: dict[int, int] = {}
         self._finished: dict[int, None] = {}
+        self._log = log
+        self._rounds = rounds
+        self._patience = patience
+        self._ended: dict[int, None] = {}
+        self._changed = asyncio.Event()
         self._batches = Batches(
             self.loop, compute=trainer.compute, ended=self._trained, present=self._present
         )
@@ -133,8 +144,9 @@ class Node:
             self.schedules = [actor.schedule for actor in actors.values()]
             for agent, actor in actors.items():
                 tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
-                tasks[-1].add_done_callback(lambda _, agent=agent: self._finish(agent))  # type: ignore[misc]
+                tasks[-1].add_done_callback(partial(self._end, agent))
             await asyncio.gather(*tasks)
+            await self._stay()
             self.mesh.is_done = True
             await self.mesh.drain()
         finally:
@@ -146,8 +158,41 @@ class Node:
                 task.cancel()
             await self.mesh.close()
 
+    async def _stay(self) -> None:
+        """Wait until all neighbors have ended: one that comes back may need what was sent to it last."""
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._awaited():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            self._log.note(
+                "left_behind", agents=tuple(self._awaited()), detail="had not ended when we left"
+            )
+
+    def _awaited(self) -> list[int]:
+        """Return the neighbors of agents that stay which have not ended."""
+        staying = [agent for agent, actor in self.actors.items() if actor.stays]
+        near = {peer for agent in staying for peer in self._neighbors[agent]}
+        return sorted(near - self._ended.keys() - self._finished.keys())
+
+    def _end(self, agent: int, task: asyncio.Task[None]) -> None:
+        """Note that an agent's task is done; where it ended well and stays, its neighbors are told."""
+        self._finish(agent)
+        self._changed.set()
+        if self.actors[agent].stays and not task.cancelled() and task.exception() is None:
+            self._say_end(agent, self._neighbors[agent])
+
+    def _say_end(self, agent: int, to: Sequence[int]) -> None:
+        """Tell neighbors that no round is left: a skip of the round after the last one."""
+        if self._rounds is not None:
+            self.actors[agent].body.perform(Send(to, self._rounds, SKIP))
+
     def _receive(self, event: Delivered) -> None:
         sender = event.message.sender
+        if self._rounds is not None and event.message.round >= self._rounds:
+            self._ended[sender] = None
+            self._changed.set()
         for agent in event.to:
             if sender not in self._neighbors[agent]:
                 self.mesh.refuse(
@@ -189,11 +234,17 @@ class Node:
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
         """Report to the agents of this process that those of another process are up or down."""
-        event = PeerJoined if up else PeerLost
+        if not up and not self.actors:
+            self._ended |= dict.fromkeys(agents)  # absent when we resumed: nobody waits for them
+        if up:
+            self._ended = {j: None for j in self._ended if j not in agents}
         for agent in self._ports:
             for peer in agents:
                 if peer in self._neighbors[agent]:
-                    self._put(agent, event(peer))
+                    self._put(agent, PeerJoined(peer) if up else PeerLost(peer))
+                    if up and agent in self._finished and self.actors[agent].stays:
+                        self.actors[agent].answer(PeerJoined(peer))
+                        self._say_end(agent, (peer,))
 
     def _port(self, agent: int) -> MailboxPort:
         def train() -> None:

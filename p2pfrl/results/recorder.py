@@ -137,6 +137,9 @@ class Recorder:
         self._drift.add(round if self._tick is None else 0, before, after)
         self._end_round(agent, round)
 
+    def sending(self, agent: int, round: int) -> None:
+        """Nothing is recorded of it."""
+
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """Record that an answer to a neighbor moved the shared vector of `agent`.
 

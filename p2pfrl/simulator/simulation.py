@@ -97,7 +97,7 @@ class Simulation:
         network: carries frames.
         trainer: computes local updates, of all pending agents at once.
         agents: number of agents n.
-        spawn: (id, incarnation, first round, port) -> a new life of that agent.
+        spawn: (id, incarnation, first round, memory, port) -> a new life of that agent.
         coordinators: by id, -1, -2, ...: (incarnation, port) -> a coordinator's life.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         variation: (agent, number of the update) -> factor of the time that this local update takes.
@@ -116,7 +116,7 @@ class Simulation:
         trainer: Trainer,
         *,
         agents: int,
-        spawn: Callable[[int, int, int, MailboxPort], Actor],
+        spawn: Callable[[int, int, int, State | None, MailboxPort], Actor],
         coordinators: Mapping[int, Callable[[int, MailboxPort], Actor]],
         seconds_per_step: Sequence[float],
         variation: Callable[[int, int], float] = lambda agent, number: 1.0,
@@ -331,20 +331,19 @@ class Simulation:
         if life.actor is not None:
             life.messages_late += life.actor.schedule.messages_late
             life.deadlines_expired += life.actor.schedule.deadlines_expired
-        life.actor = self._make(agent)
-        if life.memory is not None:
-            whole = agent in self._coordinators
-            (life.actor if whole else life.actor.body).restore(life.memory)
+        life.actor = self._make(agent, life.memory)
+        if life.memory is not None and agent in self._coordinators:
+            life.actor.restore(life.memory)
         self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:
             if self._is_over(peer) or not self._network.can_reach(agent, peer):
                 self._notice_loss(agent, peer)
 
-    def _make(self, agent: int) -> Actor:
+    def _make(self, agent: int, memory: State | None = None) -> Actor:
         life = self._lives[agent]
         if agent in self._coordinators:
             return self._coordinators[agent](life.incarnation, life.port)
-        return self._spawn(agent, life.incarnation, life.completed, life.port)
+        return self._spawn(agent, life.incarnation, life.completed, memory, life.port)
 
     def _follow(self, agent: int, actor: Actor, *, is_new: bool = True) -> None:
         task = self._loop.create_task(actor.run(is_new=is_new), name=f"agent {agent}")
@@ -435,7 +434,12 @@ class Simulation:
             self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:
-        if self._network.can_reach(to, about):
+        if not self._network.can_reach(to, about):
+            return
+        actor = self._lives[to].actor
+        if actor is not None and actor.stays and self._is_over(to):
+            actor.answer(PeerJoined(about))
+        else:
             self._lives[to].port.put(PeerLost(about) if self._is_over(about) else PeerJoined(about))
 
     def _explain(self) -> str:

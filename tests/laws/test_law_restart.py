@@ -1,11 +1,16 @@
-"""Agents that crash and restart keep what their rule remembers: the invariants of the rule hold."""
+"""Agents that crash and restart keep what their rule remembers: the invariants of the rule hold.
+
+Where the rule needs every message, neighbors wait, and the run ends as if nobody had crashed.
+"""
 
 import numpy as np
 import pytest
 
 from p2pfrl.consensus.mixing.push_sum import PushSum, _Mass
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.experiment.run import simulate
-from p2pfrl.laws.runs import text
+from p2pfrl.laws.restarts import DOWN, EVERY_MESSAGE, crashes, of_agents
+from p2pfrl.laws.runs import play, text
 from p2pfrl.laws.watch import watched
 from p2pfrl.scenario import loads
 
@@ -74,3 +79,28 @@ def test_no_mass_is_lost_with_a_crash_at_agents_and_under_way(seed, schedule):
     under_way = sum(total - had.get(edge, 0.0) for edge, total in given.items())
     expected = np.append(starts(seed).sum(axis=0), 6.0)
     np.testing.assert_allclose(held + under_way, expected, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 12))
+@pytest.mark.parametrize("name", EVERY_MESSAGE)
+def test_rules_that_need_every_message_end_as_if_nobody_had_crashed(name, seed):
+    expected = of_agents(name, seed)
+    faults = crashes(seed, expected.summary["virtual_seconds"])
+    record = of_agents(name, seed, faults)
+    assert record.summary["messages_dropped"] > 0
+    assert record.summary["virtual_seconds"] > expected.summary["virtual_seconds"]
+    assert record.summary["rounds"] == expected.summary["rounds"]
+    np.testing.assert_array_equal(record.parameters, expected.parameters)
+
+
+def test_a_neighbor_that_stays_away_too_long_ends_the_run_with_a_reason():
+    faults = [
+        {"at": "200ms", "kind": "crash", "agents": [2]},
+        {"at": "20s", "kind": "restart", "agents": [2]},
+    ]
+    tables = {**DOWN, "mixing": {"kind": "extra"}, "faults": faults}
+    with pytest.raises(P2PFRLError, match=r"waited 10 s in round \d+ for agent 2, .*deadline"):
+        play(4, 20, schedule={"deadline": "1s"}, **tables)
+    record = play(4, 20, schedule={"deadline": "2s"}, **tables)
+    assert record.summary["virtual_seconds"] > 20

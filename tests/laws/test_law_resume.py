@@ -42,6 +42,7 @@ OUTAGES = [
     {"at": "300ms", "kind": "restart", "agents": ["coordinator", 1]},
     {"at": "400ms", "kind": "crash", "agents": ["edge0"]},
 ]
+SLOW: Table = {"compute": LOSSY["compute"]}
 SHORT: Table = {"schedule": {"deadline": "300ms"}}
 WORLDS: dict[str, Table] = {
     "synchronous": {},
@@ -62,6 +63,13 @@ WORLDS: dict[str, Table] = {
     "gradient tracking": {"mixing": {"kind": "gradient_tracking"}},
     "extra": {"mixing": {"kind": "extra"}},
     "chebyshev": {"mixing": {"kind": "chebyshev"}},
+    "extra, with crashes": {"mixing": {"kind": "extra"}, "faults": FAULTS[:2], **SLOW},
+    "choco, with crashes": {
+        "mixing": {"kind": "choco"},
+        "compressor": {"kind": "difference", "compressor": {"kind": "topk"}},
+        "faults": FAULTS[:2],
+        **SLOW,
+    },
     "gate": {"gate": {"kind": "norm", "threshold": 0.05, "max_silence": 3}, **LOSSY, **SHORT},
     "personal": {"personal": {"kind": "ditto"}},
     "central, loss": {**LOSSY, **SHORT, "mode": "central"},

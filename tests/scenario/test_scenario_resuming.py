@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.laws.runs import text
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.checks.resuming import refuse_resuming
@@ -13,21 +13,58 @@ DIFFERENCE = {"kind": "difference", "compressor": {"kind": "qsgd"}}
 
 
 @pytest.mark.parametrize(
-    "tables", [{}, {"mixing": {"kind": "push_sum"}}, {"compressor": DIFFERENCE}], ids=str
+    "tables",
+    [
+        {},
+        {"mixing": {"kind": "push_sum"}, "topology": {"kind": "directed_ring"}},
+        {"compressor": DIFFERENCE},
+        {"mixing": {"kind": "extra"}},
+        {"mixing": {"kind": "gradient_tracking"}},
+        {"mixing": {"kind": "chebyshev"}, "checkpoint": {"every": "1s"}},
+        {"mixing": {"kind": "choco"}, "compressor": DIFFERENCE},
+    ],
+    ids=str,
 )
-def test_rules_that_stand_a_lost_message_are_resumed(tables):
+def test_a_process_is_resumed_with_every_rule(tables):
     refuse_resuming(loads(text(4, 3, **tables)), Path("runs/a"))
 
 
+TRACKING = {"mixing": {"kind": "gradient_tracking"}}
+
+
 @pytest.mark.parametrize(
-    ("tables", "named"),
+    ("tables", "where"),
     [
-        ({"mixing": {"kind": "extra"}}, "mixing 'extra'"),
-        ({"mixing": {"kind": "gradient_tracking"}}, "mixing 'gradient_tracking'"),
+        ({**TRACKING, "topology": {"kind": "random_matchings"}}, "topology.kind"),
+        ({**TRACKING, "checkpoint": {"every": 10}}, "checkpoint.every"),
     ],
+    ids=str,
 )
-def test_rules_that_need_every_message_are_not(tables, named):
-    with pytest.raises(P2PFRLError, match="cannot be resumed") as caught:
+def test_one_whose_neighbors_have_not_kept_what_it_missed_is_not(tables, where):
+    with pytest.raises(P2PFRLError, match="those that this process missed are gone") as caught:
         refuse_resuming(loads(text(4, 3, **tables)), Path("runs/a"))
-    assert named in str(caught.value)
-    assert str(caught.value).startswith("runs/a: ")
+    assert str(caught.value).startswith(f"runs/a: {where}: ")
+
+
+@pytest.mark.parametrize(
+    ("tables", "where"),
+    [
+        ({**TRACKING, "topology": {"kind": "random_matchings"}}, "topology.kind"),
+        ({**TRACKING, "checkpoint": {"every": 10}}, "checkpoint.every"),
+    ],
+    ids=str,
+)
+def test_so_are_faults_that_restart_such_agents(tables, where):
+    faults = [
+        {"kind": "crash", "at": 1.0, "agents": [1]},
+        {"kind": "restart", "at": 2.0, "agents": [1]},
+    ]
+    with pytest.raises(ScenarioError) as caught:
+        loads(text(4, 3, faults=faults, **tables))
+    assert any(f" {where}: mixing 'gradient_tracking'" in line for line in caught.value.problems)
+
+
+def test_a_crash_that_no_restart_follows_is_refused_where_every_message_counts():
+    with pytest.raises(ScenarioError) as caught:
+        loads(text(4, 3, faults=[{"kind": "crash", "at": 1.0, "agents": [1]}], **TRACKING))
+    assert any("let a 'restart' follow" in line for line in caught.value.problems)

@@ -63,12 +63,16 @@ class AgentLife:
         first: the round at which a restarted one goes on.
         counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no world
             counts the updates of all.
+        has_sent: whether the messages of round `first` had left.
+        waits: whether it waits for neighbors that are down, since a rule needs every message.
     """
 
     agent: int
     available: Available
     first: int = 0
     counts_own: bool = False
+    has_sent: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

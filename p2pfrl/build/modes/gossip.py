@@ -46,6 +46,8 @@ class GossipBuilder(ModeBuilder):
     def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
         """Return the state machine of an agent that mixes with all its neighbors, or with one at a time."""
         links = _Links(plan.view, life.agent)
+        if life.waits:
+            return _in_lockstep(plan.scenario, links, life)
         if plan.mixing.is_pairwise:
             return _pairs(plan.scenario, links, life)
         return among(plan.scenario, links, life)
@@ -77,6 +79,19 @@ def among(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
         order=scenario.exchange.order,
         available=life.available,
         first=life.first,
+    )
+    return machine
+
+
+def _in_lockstep(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
+    """Return the state machine of an agent that goes on with all its neighbors or not at all."""
+    machine: Schedule = scenario.schedule.lockstep(
+        life.agent,
+        links,
+        rounds=_rounds(scenario, life),
+        order=scenario.exchange.order,
+        first=life.first,
+        has_sent=life.has_sent,
     )
     return machine
 

@@ -34,7 +34,7 @@ class Chebyshev(Mixing):
     the mean moves exactly as without acceleration.
 
     Attributes:
-        on_loss: cannot be chosen: the weight of a late payload is folded, because the acceleration
+        on_loss: cannot be chosen: agents wait for a neighbor that is down, because the acceleration
             needs one W.
         matrix: the rule whose W is accelerated; it must be symmetric on this graph.
         rho: the second-largest eigenvalue modulus of W, or an upper bound; computed from the graph

@@ -30,7 +30,7 @@ class Choco(Mixing):
     after mixing.
 
     Attributes:
-        on_loss: cannot be chosen: a late payload counts as no difference.
+        on_loss: cannot be chosen: agents wait for a neighbor that is down.
         gamma: the consensus step, smaller for a coarser Q: .3 for the largest tenth; .8 for
             `quantize` with 4 bits; .8 for `qsgd` with 16 levels and 200 numbers, and far less with
             thousands of numbers, where it is coarser.

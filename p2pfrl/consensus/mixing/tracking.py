@@ -36,7 +36,7 @@ class GradientTracking(Mixing):
     may change. Agents send both vectors, so messages have twice the bytes.
 
     Attributes:
-        on_loss: cannot be chosen: the weight of a late payload is folded, because the mean of Y
+        on_loss: cannot be chosen: agents wait for a neighbor that is down, because the mean of Y
             needs every message.
         matrix: the rule that gives W.
         form: diging is the above. adapt_then_combine mixes after the step, x_{t+1} = W (x_t + Y_t),
@@ -114,8 +114,8 @@ class Extra(Mixing):
     is 0, and rounding errors would accumulate in it.
 
     Attributes:
-        on_loss: cannot be chosen: the weight of a late payload is folded, because the memory of the
-            last round needs every message.
+        on_loss: cannot be chosen: agents wait for a neighbor that is down, because the memory of
+            the last round needs every message.
         matrix: the rule that gives W.
 
     Reference: Shi, Ling, Wu, Yin, EXTRA: an exact first-order algorithm for decentralized consensus

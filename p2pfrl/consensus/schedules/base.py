@@ -85,6 +85,11 @@ class ScheduleRule(Composable, ABC):
     def link_timeout(self) -> float:
         """Seconds until a link counts as dead, unless `network.peer_timeout` sets them."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which one waits for somebody without whom it cannot go on; 0 where there is nobody such."""
+        return 0.0
+
     def models(self, rounds: int, agents: int) -> int:
         """Return how many models a coordinator makes in `stop.rounds`.
 
@@ -107,6 +112,22 @@ class ScheduleRule(Composable, ABC):
 
         After a restart it begins in round `first`.
         """
+
+    def lockstep(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        order: Literal["adapt_then_combine", "combine_while_adapting"],
+        first: int = 0,
+        has_sent: bool = False,
+    ) -> Schedule:
+        """Return the state machine of an agent that waits for neighbors that are down, if there is one.
+
+        Where a restart goes on, `has_sent` says whether the messages of round `first` had left.
+        """
+        raise NotImplementedError(f"{type(self).__name__} waits for nobody")
 
     def pairs(
         self,

@@ -11,6 +11,7 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participant
 from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.gossip import Gossip
+from p2pfrl.consensus.schedules.lockstep import Lockstep
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
@@ -24,7 +25,8 @@ class Synchronous(ScheduleRule):
     Attributes:
         every: local updates per exchange.
         deadline: maximum waiting time, from the end of the own update; a later payload counts as
-            late.
+            late. Agents wait ten times as long for their coordinator, or for a neighbor where a rule
+            needs every message; then they end, with an error in the second case.
         suspect_after: number of missed deadlines in a row after which a neighbor is not waited for,
             until it sends again.
         max_staleness: maximum staleness, in rounds, of a late payload, or of a payload that
@@ -47,6 +49,12 @@ class Synchronous(ScheduleRule):
     def link_timeout(self) -> float:
         """Half the deadline: an agent drops a dead neighbor before its own neighbors drop it."""
         return self.deadline / 2
+
+    @property
+    @override
+    def patience(self) -> float:
+        """Ten deadlines."""
+        return 10.0 * self.deadline
 
     @property
     @override
@@ -79,13 +87,36 @@ class Synchronous(ScheduleRule):
         )
 
     @override
+    def lockstep(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        rounds: int | None,
+        order: Literal["adapt_then_combine", "combine_while_adapting"],
+        first: int = 0,
+        has_sent: bool = False,
+    ) -> Lockstep:
+        """Return the state machine of an agent whose mixing rule needs every message."""
+        return Lockstep(
+            me,
+            neighborhood,
+            every=self.every,
+            rounds=rounds,
+            patience=round(self.patience * SECOND),
+            combine_first=order == "combine_while_adapting",
+            first=first,
+            has_sent=has_sent,
+        )
+
+    @override
     def client(
         self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
     ) -> Client:
         return Client(
             every=self.every,
             rounds=rounds,
-            patience=round(10 * SECOND * self.deadline),
+            patience=round(self.patience * SECOND),
             available=available,
             coordinator=coordinator,
         )
@@ -109,7 +140,7 @@ class Synchronous(ScheduleRule):
             deadline=round(self.deadline * SECOND),
             suspect_after=self.suspect_after,
             quorum=self.quorum,
-            patience=round(10 * SECOND * self.deadline),
+            patience=round(self.patience * SECOND),
         )
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:

@@ -43,7 +43,6 @@ class Compressor(Composable, ABC):
     Attributes:
         encoding: its name in frames; "raw" for the numbers as they are.
         is_difference: messages say what changed, so receivers remember what they knew: `receive`.
-            Then a message that is sent again is sent whole, raw.
     """
 
     encoding: ClassVar[str]

@@ -70,9 +70,9 @@ class ErrorFeedback(Compressor):
 class Difference(Compressor):
     """Send q = Q(x - y), y <- y + q, where y, 0 at first, is what receivers know: they add q to it.
 
-    A message says on which y it builds, by its checksum, so that a receiver that missed one knows
-    that it cannot know y until it gets a whole message: one that is repeated, raw, or every so many
-    by `refresh`. The vector is the decoded one with three numbers behind it: whether it builds on
+    Agents wait for neighbors that are down, so that receivers know y. A message says on which y it
+    builds, by its checksum: a receiver that is not told the truth notices it, and does not know y
+    until it gets a whole message. The vector is the decoded one with three numbers behind it: whether it builds on
     nothing, and the checksum in two halves.
 
     Attributes:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.needs import By, Composable, Need
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.faults import departures
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.sections import Availability, Scenario
+from p2pfrl.simulator.faults import Crash, Restart
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -180,9 +183,47 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     if scenario.schedule.is_asynchronous and scenario.stop.virtual_time is None:
         yield Need.PROGRESS, Broken(None, "set this key, or stop.virtual_time")
-    for position in departures(scenario.faults, scenario.agents):
+    gone = departures(scenario.faults, scenario.agents)
+    for position in gone:
         reason = "the sum would lack the share of an agent that has left"
         yield Need.EVERY_ANSWER, Broken(("faults", position), reason)
+    for position, fault in enumerate(scenario.faults):
+        if not isinstance(fault, (Crash, Restart)) or max(fault.agents) < 0:
+            continue
+        kind = repr(kind_of("faults", fault))
+        if not MODES[scenario.mode].mixes:
+            reason = _WHY["faults", Need.MEMORY].format(kind)
+            yield Need.MEMORY, Broken(("faults", position), reason)
+        elif position in gone:
+            reason = f"{kind} breaks that; take out this fault, or let a 'restart' follow"
+            yield Need.EVERY_MESSAGE, Broken(("faults", position), reason)
+    if MODES[scenario.mode].mixes and any(isinstance(f, Restart) for f in scenario.faults):
+        for where, reason in missed_for_good(scenario):
+            yield Need.EVERY_MESSAGE, Broken(where, reason)
+
+
+def missed_for_good(scenario: Scenario) -> Iterator[tuple[Path, str]]:
+    """Yield why agents that come back would not get all messages that they missed, as (key, reason).
+
+    Neighbors keep the messages of two rounds. That suffices where an agent saves itself every
+    round, and where agents are at most one round apart: those that hear each other are.
+    """
+    if not any(part.rule.has_need(Need.EVERY_MESSAGE) for part in parts(scenario)):
+        return
+    if scenario.checkpoint.rounds > 1:
+        reason = "an agent comes back from a round whose messages are gone; save every round"
+        yield ("checkpoint", "every"), reason
+    view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+    try:
+        is_mutual = view.period == 1 and view.at(0).is_undirected
+    except TopologyError:  # reported where the topology itself is checked
+        return
+    if not is_mutual:
+        reason = (
+            "an agent that does not hear another one in every round runs ahead of it, and keeps too few messages; use "
+            "an undirected graph that stays the same, or take out the faults"
+        )
+        yield ("topology", "kind"), reason
 
 
 def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.needs import Need
-from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.checks.facts import missed_for_good
 from p2pfrl.scenario.sections import Scenario
 
 
@@ -29,22 +27,14 @@ def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
         )
 
 
-def forgotten(scenario: Scenario) -> str | None:
-    """Return the rule that does not stand a message that a killed process missed, in words; None: none."""
-    needs = {Need.EVERY_MESSAGE, Need.MEMORY}
-    if MODES[scenario.mode].mixes and needs & {*scenario.mixing.needs}:
-        return f"mixing {kind_of('mixing', scenario.mixing)!r}"
-    return None
-
-
 def refuse_resuming(scenario: Scenario, out: Path) -> None:
-    """Refuse to go on from checkpoints where the rules need the messages that were missed meanwhile.
+    """Refuse to go on from checkpoints where the rules need messages that nobody has kept.
 
     Raises:
-        P2PFRLError: names the rule.
+        P2PFRLError: names the key that would have to be another.
     """
-    if (what := forgotten(scenario)) is not None:
+    for where, reason in missed_for_good(scenario):
         raise P2PFRLError(
-            f"{out}: {what} needs every message, and the others went on without this process, so this run cannot be "
-            "resumed: start all processes anew with another --out"
+            f"{out}: {'.'.join(map(str, where))}: a rule needs every message, and those that this process missed are "
+            f"gone: {reason}; start all processes anew with another --out"
         )

@@ -17,8 +17,8 @@ from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
 from p2pfrl.core.wording import show
 from p2pfrl.simulator.faults.base import Fault, World
 
-_OF_ONE_AGENT: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY)
-"""What is broken where an agent comes or goes."""
+_OF_MEMBERS: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY, Need.MASS)
+"""What is broken where an agent comes or goes for good."""
 
 
 _NAMED = f"coordinators have names: '{COORDINATOR_NAME}', '{EDGE_NAME}0', '{EDGE_NAME}1', ..."
@@ -100,8 +100,11 @@ class NodeFault(AgentFault, ABC):
     @property
     @override
     def breaks(self) -> Breaks:
-        """What is broken where an agent comes or goes; of coordinators nothing: what they missed is sent again."""
-        return _OF_ONE_AGENT if any(agent >= 0 for agent in self.agents) else ()
+        """Links of which both ends must skip at once. The timeline decides the rest: a restart may follow.
+
+        Of coordinators nothing is broken: what they missed is sent again.
+        """
+        return (Need.BOTH_ENDS,) if any(agent >= 0 for agent in self.agents) else ()
 
 
 @rule
@@ -151,7 +154,7 @@ class Straggle(AgentFault):
 class Leave(AgentFault):
     """Agents leave for good and say so."""
 
-    breaks: ClassVar[Breaks] = (*_OF_ONE_AGENT, Need.MASS)
+    breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def strike_one(self, world: World, agent: int) -> None:
         """Take it away."""
@@ -162,7 +165,7 @@ class Leave(AgentFault):
 class Join(AgentFault):
     """Agents that were not there before start at this time, and catch up with their neighbors' round."""
 
-    breaks: ClassVar[Breaks] = (*_OF_ONE_AGENT, Need.MASS)
+    breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def newcomers(self) -> Sequence[int]:
         """Return its agents."""

@@ -1,0 +1,231 @@
+"""Synchronous rounds in which every message counts: a neighbor that is down is waited for.
+
+Mixing rules that need every message (`Need.EVERY_MESSAGE`: gradient tracking, EXTRA, CHOCO,
+Chebyshev) run in these rounds. A neighbor that is merely late or down is never left out, so a run
+in which agents crash and come back ends with the parameters of the run in which nobody crashed.
+
+Each agent saves itself before the messages of a round leave (write-ahead), and at the end of the
+round. Agents that hear each other are at most one round apart. So an agent that comes back needs
+the messages of two rounds, which its neighbors have kept: they send them again, and so does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from p2pfrl.consensus.schedules.base import Neighborhood
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.state import Stateful
+from p2pfrl.core.types import (
+    SKIP,
+    Action,
+    Event,
+    Expired,
+    Finish,
+    Message,
+    Missing,
+    Mix,
+    PeerJoined,
+    PeerLost,
+    Received,
+    Send,
+    Started,
+    Train,
+    Trained,
+    WaitUntil,
+)
+from p2pfrl.core.units import SECOND
+
+KEPT = 2
+"""Rounds whose messages an agent keeps for neighbors that come back."""
+_AHEAD = 1024
+"""Rounds of one sender that are kept for later: one is usual, more come over one-way edges."""
+
+
+class Lockstep(Stateful):
+    """One agent's rounds that wait for every neighbor.
+
+    Args:
+        me: the agent's id.
+        neighborhood: whom it sends to and hears.
+        every: local updates per exchange.
+        rounds: after which it ends; None for never.
+        patience: nanoseconds to wait for neighbors.
+        combine_first: it sends before it trains (combine while adapting).
+        first: the round at which it goes on.
+        has_sent: whether the messages of that round left before; it then sends them again.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "deadlines_expired",
+        "round",
+        "_has_sent",
+        "_updates_left",
+        "_is_waiting",
+        "_deadline",
+        "_inbox",
+    )
+
+    __slots__ = (
+        "_combine_first",
+        "_deadline",
+        "_every",
+        "_has_sent",
+        "_inbox",
+        "_is_waiting",
+        "_me",
+        "_neighborhood",
+        "_patience",
+        "_rounds",
+        "_updates_left",
+        "deadlines_expired",
+        "messages_late",
+        "round",
+    )
+
+    def __init__(
+        self,
+        me: int,
+        neighborhood: Neighborhood,
+        *,
+        every: int,
+        rounds: int | None,
+        patience: int,
+        combine_first: bool,
+        first: int = 0,
+        has_sent: bool = False,
+    ) -> None:
+        self.messages_late = 0
+        self.deadlines_expired = 0
+        self.round = first
+        self._me = me
+        self._neighborhood = neighborhood
+        self._rounds = rounds
+        self._combine_first = combine_first
+        self._every = every
+        self._patience = patience
+        self._has_sent = has_sent
+        self._updates_left = 0
+        self._is_waiting = False
+        self._deadline: int | None = None
+        self._inbox: dict[int, dict[int, Message]] = {}
+
+    def handle(self, event: Event, now: int) -> Sequence[Action]:
+        """Return what to do about `event`.
+
+        Raises:
+            P2PFRLError: a neighbor did not come back in time.
+        """
+        return _HANDLERS[type(event)](self, event, now)
+
+    def waits_for(self) -> str:
+        """Return in words what this agent is waiting for."""
+        if self._is_waiting:
+            missing = ", ".join(map(str, self._missing()))
+            return f"agent {self._me} waits in round {self.round} for {missing}"
+        return f"agent {self._me} waits in round {self.round} for its own update"
+
+    def _started(self, event: Started, now: int) -> Sequence[Action]:
+        """Begin the first round; one that comes back first sends what its neighbors may have missed."""
+        again = [self._send(self.round - 1)] if self.round else []
+        if not self._has_sent:
+            return [*again, *self._begin(now)]
+        again.append(self._send(self.round))
+        if self._combine_first:
+            self._updates_left = self._every
+            return [*again, Train()]
+        return [*again, *self._wait(now)]
+
+    def _begin(self, now: int) -> Sequence[Action]:
+        if self._rounds is not None and self.round >= self._rounds:
+            return (Finish(),)
+        self._updates_left = self._every
+        self._has_sent = self._combine_first
+        return (self._send(self.round), Train()) if self._combine_first else (Train(),)
+
+    def _trained(self, event: Trained, now: int) -> Sequence[Action]:
+        self._updates_left -= 1
+        if self._updates_left:
+            return (Train(),)
+        if self._combine_first:
+            return self._wait(now)
+        self._has_sent = True
+        return [self._send(self.round), *self._wait(now)]
+
+    def _wait(self, now: int) -> Sequence[Action]:
+        self._is_waiting = True
+        if not self._missing():
+            return self._mix(now)
+        self._deadline = now + self._patience
+        return (WaitUntil(self._deadline),)
+
+    def _received(self, event: Received, now: int) -> Sequence[Action]:
+        """Keep a message for its round; the round ends with the last one.
+
+        A message of a round that is over came before its sender was restarted, and comes again.
+        """
+        message = event.message
+        is_known = message.round < self.round or message.kind == SKIP
+        if is_known or message.round >= self.round + _AHEAD:
+            return ()
+        self._inbox.setdefault(message.round, {}).setdefault(message.sender, message)
+        if self._is_waiting and message.round == self.round and not self._missing():
+            return self._mix(now)
+        return ()
+
+    def _missing(self) -> list[int]:
+        """Return the neighbors whose message of this round is not here yet."""
+        here = self._inbox.get(self.round, {})
+        return [j for j in self._neighborhood.predecessors(self.round) if j not in here]
+
+    def _mix(self, now: int) -> Sequence[Action]:
+        self._is_waiting = False
+        here = self._inbox.pop(self.round, {})
+        received = [here[j] for j in self._neighborhood.predecessors(self.round)]
+        actions: list[Action] = [
+            Mix(self.round, received, [0] * len(received), [1.0] * len(received))
+        ]
+        if self._deadline is not None:
+            self._deadline = None
+            actions.append(WaitUntil(None))
+        self.round += 1
+        self._has_sent = False
+        return [*actions, *self._begin(now)]
+
+    def _expired(self, event: Expired, now: int) -> Sequence[Action]:
+        if not self._is_waiting or event.deadline != self._deadline:
+            return ()
+        self.deadlines_expired += 1
+        missing = ", ".join(map(str, self._missing()))
+        raise P2PFRLError(
+            f"agent {self._me} waited {self._patience / SECOND:g} s in round {self.round} for agent {missing}, and its "
+            "mixing rule needs every message: start the missing process again with the same command, then this one, "
+            "or raise schedule.deadline"
+        )
+
+    def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
+        """Send a neighbor that is back what it may have missed: the messages of the last round and of this one."""
+        rounds = (self.round - 1, *((self.round,) if self._has_sent else ()))
+        return [
+            Send((event.peer,), r)
+            for r in rounds
+            if r >= 0 and event.peer in self._neighborhood.successors(r)
+        ]
+
+    def _ignored(self, event: Event, now: int) -> Sequence[Action]:
+        return ()
+
+    def _send(self, round: int) -> Send:
+        return Send(self._neighborhood.successors(round), round)
+
+
+_HANDLERS: dict[type, Callable[[Lockstep, Any, int], Sequence[Action]]] = {
+    Started: Lockstep._started,
+    Trained: Lockstep._trained,
+    Received: Lockstep._received,
+    Missing: Lockstep._ignored,
+    Expired: Lockstep._expired,
+    PeerLost: Lockstep._ignored,
+    PeerJoined: Lockstep._joined,
+}
