@@ -140,7 +140,7 @@ def of_agents(name: str, seed: int, faults: tuple[Table, ...] = ()) -> Record:
     """Return the run of a rule that needs every message."""
     learner: Table = {"lr": 0.05, "noise": 0.1, "initial_spread": 1.0}
     tables = {**DOWN, "topology": {"kind": "grid"}, "learner": learner, **EVERY_MESSAGE[name]}
-    return simulate(loads(text(AGENTS, ROUNDS, seed=seed, faults=faults, **tables)))
+    return simulate(loads(text(AGENTS, ROUNDS, mode="gossip", seed=seed, faults=faults, **tables)))
 
 
 def _agents() -> Iterator[Figure]:
