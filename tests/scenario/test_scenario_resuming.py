@@ -67,4 +67,4 @@ def test_so_are_faults_that_restart_such_agents(tables, where):
 def test_a_crash_that_no_restart_follows_is_refused_where_every_message_counts():
     with pytest.raises(ScenarioError) as caught:
         loads(text(4, 3, faults=[{"kind": "crash", "at": 1.0, "agents": [1]}], **TRACKING))
-    assert any("let a 'restart' follow" in line for line in caught.value.problems)
+    assert any("add a 'restart' after it" in line for line in caught.value.problems)

@@ -195,7 +195,7 @@ def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
             reason = _WHY["faults", Need.MEMORY].format(kind)
             yield Need.MEMORY, Broken(("faults", position), reason)
         elif position in gone:
-            reason = f"{kind} breaks that; take out this fault, or let a 'restart' follow"
+            reason = f"{kind} breaks this; remove the fault, or add a 'restart' after it"
             yield Need.EVERY_MESSAGE, Broken(("faults", position), reason)
     if MODES[scenario.mode].mixes and any(isinstance(f, Restart) for f in scenario.faults):
         for where, reason in missed_for_good(scenario):
@@ -203,15 +203,15 @@ def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 
 def missed_for_good(scenario: Scenario) -> Iterator[tuple[Path, str]]:
-    """Yield why agents that come back would not get all messages that they missed, as (key, reason).
+    """Yield why restarted agents would not get all messages that they missed, as (key, reason).
 
-    Neighbors keep the messages of two rounds. That suffices where an agent saves itself every
-    round, and where agents are at most one round apart: those that hear each other are.
+    Neighbors keep the messages of two rounds. This is enough if agents save their state every round
+    and are at most one round apart, as agents are that receive from each other.
     """
     if not any(part.rule.has_need(Need.EVERY_MESSAGE) for part in parts(scenario)):
         return
     if scenario.checkpoint.rounds > 1:
-        reason = "an agent comes back from a round whose messages are gone; save every round"
+        reason = "agents would restart from a round whose messages are gone; save every round"
         yield ("checkpoint", "every"), reason
     view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
     try:
@@ -220,8 +220,8 @@ def missed_for_good(scenario: Scenario) -> Iterator[tuple[Path, str]]:
         return
     if not is_mutual:
         reason = (
-            "an agent that does not hear another one in every round runs ahead of it, and keeps too few messages; use "
-            "an undirected graph that stays the same, or take out the faults"
+            "an agent that does not receive from another one in every round runs ahead of it, and keeps too few "
+            "messages for it; use a static undirected graph, or remove the faults"
         )
         yield ("topology", "kind"), reason
 
