@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from p2pfrl.build.modes.base import AgentLife, ModeBuilder, Plan, rate, words
 from p2pfrl.consensus.schedules.base import Neighborhood
+from p2pfrl.consensus.schedules.lockstep import Lockstep
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import Schedule
@@ -85,15 +86,17 @@ def among(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
 
 def _in_lockstep(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
     """Return the state machine of an agent that goes on with all its neighbors or not at all."""
-    machine: Schedule = scenario.schedule.lockstep(
+    schedule = scenario.schedule
+    return Lockstep(
         life.agent,
         links,
+        every=schedule.every,
         rounds=_rounds(scenario, life),
-        order=scenario.exchange.order,
+        patience=round(schedule.patience * SECOND),
+        combine_first=scenario.exchange.order == "combine_while_adapting",
         first=life.first,
         has_sent=life.has_sent,
     )
-    return machine
 
 
 def _pairs(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:

@@ -113,22 +113,6 @@ class ScheduleRule(Composable, ABC):
         After a restart it begins in round `first`.
         """
 
-    def lockstep(
-        self,
-        me: int,
-        neighborhood: Neighborhood,
-        *,
-        rounds: int | None,
-        order: Literal["adapt_then_combine", "combine_while_adapting"],
-        first: int = 0,
-        has_sent: bool = False,
-    ) -> Schedule:
-        """Return the state machine of an agent that waits for neighbors that are down, if there is one.
-
-        Where a restart goes on, `has_sent` says whether the messages of round `first` had left.
-        """
-        raise NotImplementedError(f"{type(self).__name__} waits for nobody")
-
     def pairs(
         self,
         me: int,

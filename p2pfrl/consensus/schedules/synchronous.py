@@ -11,7 +11,6 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participant
 from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.gossip import Gossip
-from p2pfrl.consensus.schedules.lockstep import Lockstep
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
@@ -84,29 +83,6 @@ class Synchronous(ScheduleRule):
     ) -> Gossip:
         return Gossip(
             self, me, neighborhood, rounds, order == "combine_while_adapting", available, first
-        )
-
-    @override
-    def lockstep(
-        self,
-        me: int,
-        neighborhood: Neighborhood,
-        *,
-        rounds: int | None,
-        order: Literal["adapt_then_combine", "combine_while_adapting"],
-        first: int = 0,
-        has_sent: bool = False,
-    ) -> Lockstep:
-        """Return the state machine of an agent whose mixing rule needs every message."""
-        return Lockstep(
-            me,
-            neighborhood,
-            every=self.every,
-            rounds=rounds,
-            patience=round(self.patience * SECOND),
-            combine_first=order == "combine_while_adapting",
-            first=first,
-            has_sent=has_sent,
         )
 
     @override
