@@ -60,8 +60,8 @@ class Synchronous(ScheduleRule):
     def needs(self) -> Needs:
         """Needs of `quorum` and `max_staleness`."""
         quorum = (Need.COORDINATOR.of("quorum"),) if self.quorum < 1.0 else ()
-        is_limited = self.max_staleness is not None
-        return (*quorum, *((Need.NEIGHBORS.of("max_staleness"),) if is_limited else ()))
+        staleness = () if self.max_staleness is None else (Need.NEIGHBORS.of("max_staleness"),)
+        return (*quorum, *staleness)
 
     @property
     @override
