@@ -15,7 +15,7 @@ from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.faults import departures
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.sections import Availability, Scenario
-from p2pfrl.simulator.faults import Crash, Restart
+from p2pfrl.simulator.faults.agents import Crash, Restart
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
