@@ -10,7 +10,7 @@ from p2pfrl.learning.learners.base import Exchange, Task, Wrapped
 from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
-from p2pfrl.learning.personal import APFL
+from p2pfrl.learning.personal.apfl import APFL
 from p2pfrl.learning.trainer import Trainer
 
 PPO_SMALL = PPO(hidden=(4,), steps=8, num_minibatches=1)
