@@ -209,10 +209,15 @@ class Agent(Stateful):
                 self._port.send(to, frame)
             return
         seen, is_new = self._exchange(action.round, action.kind, action.to)
+        if not is_new and (kept := self._outbox.kept(action.to[0], action.round)) is not None:
+            self._port.send(action.to, kept)
+            return
         turn = ORDERS[self._rules.order].outgoing(seen)
         own = self._rules.payload.extract(turn)
         if is_new and not self._outbox.admits(own, turn):
-            self._port.send(action.to, self._outbox.skip(action.round))
+            skip = self._outbox.skip(action.round)
+            self._outbox.keep_for(action.to[0], skip)
+            self._port.send(action.to, skip)
             return
         if own is not turn.own:
             turn = replace(turn, own=own)
@@ -220,6 +225,7 @@ class Agent(Stateful):
         frames = [(to, self._frame(turn, seen, to[0])) for to in groups]
         if is_new and self._outbox.keep(action.round, frames):
             self._observer.sending(self.id, action.round)
+        self._outbox.keep_for(action.to[0], frames[0][1])
         for to, frame in frames:
             self._port.send(to, frame)
 
@@ -281,7 +287,8 @@ class Agent(Stateful):
         rules, model = self._rules, action.message.payload
         width = len(model) // (1 + rules.correction.extras)
         if action.round >= 0:
-            self._end_round(self._see(action.round, UPDATE), {}, model[:width], model[width:])
+            turn = replace(self._see(action.round, UPDATE), used=action.used)
+            self._end_round(turn, {}, model[:width], model[width:])
         else:
             rules.payload.write(self._model, model[:width])
             self._begin(model[:width], 0)

@@ -238,3 +238,11 @@ class Assembly:
                 draw(scenario.seed, agent, agent, round, MessagePurpose.AVAILABILITY)[0] >= dropout
             )
         return always
+
+
+def saved_every(scenario: Scenario) -> int:
+    """Return how many rounds of an agent that trains for a coordinator lie between two checkpoints.
+
+    With a correction that travels every update is saved: the coordinator says later whether it counted.
+    """
+    return 1 if scenario.correction.extras else scenario.checkpoint.rounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions.base import Constant, Draw
 from p2pfrl.core.errors import RecordError
@@ -14,7 +14,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State
-from p2pfrl.core.types import COORDINATOR, Update
+from p2pfrl.core.types import COORDINATOR, Frame, Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
@@ -167,7 +167,8 @@ def build(
     def spawn(
         agent: int, incarnation: int, first: int, memory: State | None, port: MailboxPort
     ) -> Actor:
-        observer = _Saving(recorder, worlds[0], log, loop, scenario.checkpoint.rounds)
+        every = None if assembly.mode.has_coordinator else scenario.checkpoint.rounds
+        observer = _Saving(recorder, worlds[0], log, loop, every)
         return assembly.agent(
             agent, incarnation, port, trainer, observer, first=first, memory=memory
         )
@@ -191,6 +192,7 @@ def build(
             (scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND
         ),
         faults=scenario.faults,
+        keeps=_keeps(scenario),
         log=log,
         witness=recorder,
     )
@@ -246,6 +248,17 @@ def _updates(assembly: Assembly) -> int | None:
     return rounds * assembly.scenario.agents
 
 
+def _keeps(scenario: Scenario) -> Callable[[int, Frame], bool]:
+    """Return who remembers itself before which frame leaves: whoever will restart."""
+    returning = {id for fault in scenario.faults for id in fault.returning()}
+    every = saved_every(scenario)
+    if not returning or not scenario.coordinators:
+        return lambda sender, frame: False
+    return lambda sender, frame: (
+        sender in returning and (sender < 0 or (frame.round + 1) % every == 0)
+    )
+
+
 def _variation(scenario: Scenario) -> Callable[[int, int], float]:
     """Return (agent, number of the update) -> factor of the time it takes."""
     drawn = scenario.compute.variation
@@ -265,7 +278,11 @@ def _tick(assembly: Assembly) -> int:
 
 
 class _Saving:
-    """An observer that also keeps what a restart resumes from."""
+    """An observer that also keeps what a restart resumes from, in modes without a coordinator.
+
+    Args:
+        every: rounds between; None where agents remember themselves before they send.
+    """
 
     def __init__(
         self,
@@ -273,7 +290,7 @@ class _Saving:
         simulation: Simulation,
         log: Log,
         loop: VirtualTimeLoop,
-        every: int,
+        every: int | None,
     ) -> None:
         self._recorder = recorder
         self._log = log
@@ -291,7 +308,7 @@ class _Saving:
         """A round ended."""
         self._log.add(self._loop.now, MIX, agent, agent, round, 0)
         self._recorder.mixed(agent, round, staleness, before, after)
-        if (round + 1) % self._every == 0:
+        if self._every is not None and (round + 1) % self._every == 0:
             self._simulation.keep(agent, round + 1)
 
     def sending(self, agent: int, round: int) -> None:

@@ -134,11 +134,27 @@ class Coordinator(Stateful):
                 self.model if is_last else self._rules.correction.point(self.model, self._previous)
             )
             vector = np.concatenate([model, self._extra])
-            frame = self._encoder.encode(
-                vector, kind=action.kind, round=action.round, parts=self._parts
-            )
             self._witness.excused(action.round, action.to)
-            self._port.send(action.to, frame)
+            for score, to in self._groups(action):
+                frame = self._encoder.encode(
+                    vector, kind=action.kind, round=action.round, score=score, parts=self._parts
+                )
+                self._port.send(to, frame)
+
+    def _groups(self, action: Send) -> list[tuple[float, Sequence[int]]]:
+        """Return the scores to send, and to whom: one for all, where agents need not know which update counted.
+
+        To others 1 + the round of the last update that counted is said where that was not their
+        last one: -1 where none did.
+        """
+        if not (self._rules.correction.extras and action.unused):
+            return [(0.0, action.to)]
+        groups: dict[float, list[int]] = {}
+        for i in action.to:
+            round = action.unused.get(i)
+            score = 0.0 if round is None else -1.0 if round < 0 else round + 1.0
+            groups.setdefault(score, []).append(i)
+        return sorted(groups.items())
 
     def _aggregate(self, action: Mix) -> None:
         width = (

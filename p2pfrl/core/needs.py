@@ -31,6 +31,7 @@ class Need(Enum):
 
     STATIC_GRAPH = "one graph for all rounds"
     ORDER = "a mixing rule without an order of its own"
+    ACKNOWLEDGMENTS = "a coordinator and agents that agree on which updates counted"
     MEMORY = "the state of its agents besides their parameters"
     MASS = "the mass that every agent holds"
 

@@ -71,6 +71,8 @@ class Turn:
             changed.
         to: whom it sends to, where the exchange has just begun; nobody where it began without
             sending.
+        used: whether the last update that was sent counted at the coordinator whose model ends the
+            exchange; None where it does not say so yet.
     """
 
     agent: int
@@ -86,6 +88,7 @@ class Turn:
     memory: Memory
     sent: Vector | None = None
     to: Sequence[int] = ()
+    used: bool | None = True
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Return the random numbers of `purpose` in this exchange."""

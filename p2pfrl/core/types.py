@@ -215,11 +215,17 @@ class Train:
 
 @dataclass(slots=True, eq=False)
 class Send:
-    """Send the payload (or, for a `SKIP`, nothing but a header) to each of `to`."""
+    """Send the payload (or, for a `SKIP`, nothing but a header) to each of `to`.
+
+    Attributes:
+        unused: of a coordinator's model: receiver whose answer to the last one did not count -> the
+            round in which one of it counted last, -1 where none did.
+    """
 
     to: Sequence[int]
     round: int
     kind: str = UPDATE
+    unused: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -242,10 +248,15 @@ class Mix:
 
 @dataclass(slots=True, eq=False)
 class Adopt:
-    """Replace own shared parameters by the coordinator's model; it ends `round`, or begins the first (-1)."""
+    """Replace own shared parameters by the coordinator's model; it ends `round`, or begins the first (-1).
+
+    Attributes:
+        used: whether the last update that was sent counted; None where the model cannot say so yet.
+    """
 
     message: Message
     round: int
+    used: bool | None = True
 
 
 @dataclass(slots=True, eq=False)

@@ -305,15 +305,6 @@ class Reader:
             ) from error
 
 
-def has_begun(path: Path) -> bool:
-    """Return whether the agents of this journal's process had begun; False without a journal.
-
-    Raises:
-        RecordError: the file is not a journal, or is damaged.
-    """
-    return path.exists() and any(True for _ in Reader(path).scan())
-
-
 def _is_blank(file: BinaryIO) -> bool:
     """Return whether only zeros follow: blocks that were unwritten at a power cut."""
     while block := file.read(65_536):

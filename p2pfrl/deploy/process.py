@@ -16,13 +16,14 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.tables import leaves
+from p2pfrl.core.types import Frame, name_of
 from p2pfrl.core.units import SECOND
-from p2pfrl.deploy.journal import Journal, Notes, has_begun
+from p2pfrl.deploy.journal import Journal, Notes
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -39,7 +40,7 @@ from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
-from p2pfrl.scenario.checks.resuming import refuse_coordinating_again, refuse_resuming
+from p2pfrl.scenario.checks.resuming import refuse_resuming
 from p2pfrl.scenario.render import resolved
 
 JOURNAL = "journal.bin"
@@ -145,8 +146,6 @@ async def _deploy(
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
-    if has_begun(out / JOURNAL):
-        refuse_coordinating_again(place.agents, out)
     listener, address = await listen(place.bind, security.server)
     with closing(listener.server):
         own = Identity(
@@ -172,15 +171,34 @@ async def _deploy(
                 f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
                 "from there; to begin anew, give another --out"
             )
+        kept = {id: checkpoints.restore_coordinator(id) for id in ids if id < 0}
+        if names := [str(name_of(id)) for id, state in kept.items() if state is not None]:
+            log.say(
+                f"{out} holds {' and '.join(names)} as it was: going on from there; to begin anew, give another --out"
+            )
         for problem in checkpoints.problems:
             log.note("checkpoint", detail=problem)
             log.say(problem)
         nodes: list[Node] = []
 
+        has_coordinator, every = assembly.mode.has_coordinator, saved_every(scenario)
+
+        def save_sender(id: int, frame: Frame) -> None:
+            if id < 0:
+                checkpoints.save_coordinator(id, nodes[0].actors[id].save())
+            elif has_coordinator and (frame.round + 1) % every == 0:
+                memory = {
+                    **nodes[0].actors[id].save(),
+                    "gathered": trainer.transitions.get(id),
+                    "updates": journal.updates(id),
+                }
+                checkpoints.save(id, frame.round, trainer, memory)
+
         def save(agent: int, round: int) -> None:
-            memory = nodes[0].actors[agent].body.save()
-            memory = {**memory, "updates": journal.updates(agent)}
-            checkpoints.save(agent, round, trainer, memory)
+            if not has_coordinator:
+                memory = nodes[0].actors[agent].body.save()
+                memory = {**memory, "updates": journal.updates(agent)}
+                checkpoints.save(agent, round, trainer, memory)
 
         layout = assembly.learning.stack.layout
         journal = Journal(
@@ -198,22 +216,29 @@ async def _deploy(
         def spawn(agent: int, port: MailboxPort) -> Actor:
             journal.begin()
             if agent < 0:
-                return assembly.coordinator(
-                    port, trainer, Notes(journal, agent), agent, incarnation
-                )
+                notes = Notes(journal, agent)
+                actor = assembly.coordinator(port, trainer, notes, agent, incarnation)
+                if (state := kept[agent]) is not None:
+                    actor.restore(state)
+                return actor
             memory = checkpoints.memories.get(agent)
             if memory is not None:
                 journal.resume(agent, memory["updates"])
-            return assembly.agent(
+            actor = assembly.agent(
                 agent,
                 incarnation,
                 port,
                 trainer,
                 journal,
                 first=first[agent],
-                memory=memory,
+                memory=None if has_coordinator else memory,
                 counts_own=True,
             )
+            if has_coordinator and memory is not None:
+                actor.restore(memory)
+                if memory["gathered"] is not None:
+                    trainer.transitions[agent] = memory["gathered"]
+            return actor
 
         node = Node(
             own,
@@ -222,6 +247,7 @@ async def _deploy(
             decoder=assembly.decoder,
             trainer=trainer,
             spawn=spawn,
+            save=save_sender,
             security=security,
             timing=timing,
             log=log,

@@ -195,7 +195,7 @@ class Replay:
                     events.append((start, agent, 0, partial(recorder.live, agent, True)))
                     if not is_last or peer.stopped_by in _OUT:
                         events.append((life.last, agent, 2, partial(recorder.live, agent, False)))
-                for note in life.notes:
+                for note in _kept(peer, life):
                     if isinstance(note, Applied):
                         tell_lag = partial(recorder.applied, note.agent, note.tau)
                         events.append((note.time + life.offset, note.agent, 0, tell_lag))
@@ -240,7 +240,7 @@ class Replay:
         for peer in self._peers:
             for life in peer.lives:
                 round = dict[int, int]()
-                for note in life.notes:
+                for note in _kept(peer, life):
                     if isinstance(note, Applied):
                         found.setdefault(round.get(note.by, 0), []).append(note)
                     else:
@@ -271,6 +271,29 @@ class Replay:
             if agent >= 0
         )
         return max(1, spent // max(1, len(self._steps)))
+
+
+def _kept(peer: Peer, life: Life) -> list[Applied | Excused]:
+    """Return the notes of coordinators in a life, but for updates that a later life applied again.
+
+    A coordinator saves what it made of updates before its next model leaves. One that was killed
+    before that sends the model again that it had saved, and what it applied after that was lost.
+    """
+    later = peer.lives[peer.lives.index(life) + 1 :]
+    models = [note for other in later for note in other.notes if isinstance(note, Excused)]
+    again = {note.by: note.round for note in reversed(models)}
+    saved: dict[int, int] = {}
+    for place, note in enumerate(life.notes):
+        if isinstance(note, Excused):
+            if note.by not in again or note.round < again[note.by]:
+                saved[note.by] = len(life.notes)
+            elif note.round == again[note.by]:
+                saved[note.by] = place
+    return [
+        note
+        for place, note in enumerate(life.notes)
+        if isinstance(note, Excused) or place < saved.get(note.by, 0)
+    ]
 
 
 def _absences(peer: Peer) -> dict[int, list[tuple[int, float]]]:

@@ -16,7 +16,7 @@ from p2pfrl.core.types import SKIP, Frame
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.compressors.base import State as CompressorState
-from p2pfrl.exchange.gates.base import Gate
+from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.gates.base import State as GateState
 from p2pfrl.exchange.privacy.base import Privacy
 
@@ -87,6 +87,7 @@ class Outbox(Stateful):
         "_rounds",
         "_rules",
         "_sent",
+        "_varies",
         "known",
     )
     STATE: ClassVar[tuple[str, ...]] = (
@@ -108,6 +109,7 @@ class Outbox(Stateful):
         self._replies = _NO_REPLIES
         self._rounds = rounds
         self._sent = _NOTHING_SENT
+        self._varies = False
 
     def begin(self, start: Vector, first: Vector) -> None:
         """Initialize what the rules remember.
@@ -118,6 +120,8 @@ class Outbox(Stateful):
         """
         self._gate_state = self._rules.gate.init(start)
         self._compressor_state = self._rules.compressor.init(first)
+        has_memory = bool(self._compressor_state) and not self._rules.compressor.is_difference
+        self._varies = has_memory or not isinstance(self._rules.gate, Always)
 
     def admits(self, payload: Vector, turn: Turn) -> bool:
         """Return whether the gate lets `payload` out; asked once per exchange."""
@@ -164,6 +168,16 @@ class Outbox(Stateful):
         for to, frame in self._sent[round]:
             if common := [j for j in to if j in receivers]:
                 yield common, self._encoder.again(frame)
+
+    def keep_for(self, receiver: int, frame: Frame) -> None:
+        """Keep what was sent to a coordinator where the rules would not make the same of it again."""
+        if self._varies and receiver < 0:
+            self.remember(receiver, frame)
+
+    def kept(self, receiver: int, round: int) -> Frame | None:
+        """Return what was sent to a coordinator in `round`, if it was kept."""
+        frame = self._replies.get(receiver) if receiver < 0 else None
+        return frame if frame is not None and frame.round == round else None
 
     def remember(self, receiver: int, frame: Frame) -> None:
         """Keep the answer to `receiver`, for when its question comes again."""

@@ -30,6 +30,12 @@ _DELTA: dict[str, Table] = {
         "participation": {"kind": "uniform", "fraction": 0.5},
     },
 }
+_SPARSE: dict[str, Table] = {
+    "exchange": {"payload": "delta"},
+    "compressor": {"kind": "error_feedback", "compressor": {"kind": "topk", "fraction": 0.25}},
+}
+_GATED: dict[str, Table] = {"gate": {"kind": "norm", "threshold": 0.5, "max_silence": 4}}
+_SCAFFOLD: dict[str, Table] = {"correction": {"kind": "control_variate"}}
 _TREE: dict[str, Table] = {"hierarchy": {"edges": 2, "edge_rounds": 3}}
 _CARTPOLE: dict[str, Table] = {
     "environment": {"id": "CartPole-v1", "instances": 2},
@@ -40,6 +46,9 @@ _NOISY: dict[str, Table] = {"learner": {"noise": 0.3, "initial_spread": 1.0}}
 WORLDS: dict[str, tuple[str, tuple[str, ...], dict[str, Table]]] = {
     "central": ("central", ("coordinator",), _NOISY),
     "central, Adam, half of the agents": ("central", ("coordinator",), {**_NOISY, **_DELTA}),
+    "central, top-k with error feedback": ("central", ("coordinator",), {**_NOISY, **_SPARSE}),
+    "central, a gate": ("central", ("coordinator",), {**_NOISY, **_GATED}),
+    "central, SCAFFOLD": ("central", ("coordinator",), {**_NOISY, **_SCAFFOLD}),
     "hierarchical, the cloud": ("hierarchical", ("coordinator",), {**_NOISY, **_TREE}),
     "hierarchical, an edge": (
         "hierarchical",

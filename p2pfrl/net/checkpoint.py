@@ -1,7 +1,8 @@
-"""Checkpoints of a process: one file per agent. After a crash at any time a valid one exists.
+"""Checkpoints of a process: one file per agent or coordinator. After a crash at any time a valid one exists.
 
-A checkpoint is a safetensors file with the parameters and every state array. Its metadata has the
-round, the update counter, the scenario's hash and a checksum. It is written to a temporary file,
+The checkpoint of an agent is a safetensors file with the parameters and every state array. Its
+metadata has the round, the update counter, the scenario's hash and a checksum. That of a coordinator
+has the state of its body and its schedule (core/state.py). Both are written to a temporary file,
 synced and renamed, and the previous checkpoint is kept. Nothing is unpickled.
 """
 
@@ -20,7 +21,8 @@ from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.files import write_file
-from p2pfrl.core.state import State, pack, unpack
+from p2pfrl.core.state import State, pack, read, unpack, write
+from p2pfrl.core.types import name_of
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.net.fleet import Fleet
 
@@ -170,6 +172,46 @@ class Checkpoints:
         if problems:
             raise RecordError("\n".join(problems))
         return 0
+
+    def save_coordinator(self, id: int, state: State) -> None:
+        """Save all that a coordinator remembers, before others see what it made of it.
+
+        Raises:
+            RecordError: it cannot be written; what was saved before is intact.
+        """
+        path = self._coordinator_path(id)
+        write(path, state, self._facts(id), keep=path.with_suffix(".previous"))
+
+    def restore_coordinator(self, id: int) -> State | None:
+        """Return what a coordinator had saved last, None where it has not begun; damage as of `restore`.
+
+        Raises:
+            RecordError: there are checkpoints, and none is good.
+        """
+        path = self._coordinator_path(id)
+        problems: list[str] = []
+        for candidate in (path, path.with_suffix(".previous")):
+            if not candidate.exists():
+                continue
+            try:
+                state = read(candidate, self._facts(id))
+            except RecordError as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                os.replace(path, path.with_suffix(".damaged"))
+                self.problems.append(f"{problems[0]}; going on from {candidate.name}")
+            return state
+        if problems:
+            raise RecordError("\n".join(problems))
+        return None
+
+    def _coordinator_path(self, id: int) -> Path:
+        return self._directory / f"{name_of(id)}.safetensors"
+
+    def _facts(self, id: int) -> dict[str, str]:
+        """Return what the checkpoint of a coordinator belongs to."""
+        return {"scenario": self._scenario, "coordinator": str(name_of(id))}
 
     def _path(self, agent: int) -> Path:
         return self._directory / f"agent-{agent}.safetensors"

@@ -61,6 +61,7 @@ class Node:
         decoder: checks frames.
         trainer: trainer of the process's agents.
         spawn: (id, port) -> an actor: that agent or the coordinator.
+        save: called with (agent or coordinator, frame) before the frame is sent.
         security: security of the links.
         timing: timing of the links.
         log: receives events.
@@ -77,6 +78,7 @@ class Node:
         decoder: Decoder,
         trainer: Trainer,
         spawn: Callable[[int, MailboxPort], Actor],
+        save: Callable[[int, Frame], None],
         security: Security,
         timing: Timing,
         log: Log,
@@ -93,6 +95,7 @@ class Node:
         self._decoder = decoder
         self._trainer = trainer
         self._spawn = spawn
+        self._save = save
         self._neighbors = neighbors
         self._address = {
             agent: address for address, agents in fleet.processes.items() for agent in agents
@@ -251,6 +254,7 @@ class Node:
             self._train(agent)
 
         def send(to: Sequence[int], frame: Frame) -> None:
+            self._save(agent, frame)
             self._send(agent, to, frame)
 
         return MailboxPort(self.clock, train, send)

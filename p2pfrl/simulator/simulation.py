@@ -43,7 +43,7 @@ class Life(Stateful):
         training: number of the local update under way, or of the next one.
         slowness: factor of the time that its local work takes.
         saved: what it learns with, as of its last checkpoint; what a restart begins with.
-        memory: what the agent itself remembered then; of a coordinator, all that it remembered.
+        memory: what the agent itself remembered then; in modes with a coordinator with its schedule.
         completed: rounds completed by then.
         messages_late, deadlines_expired: of its ended lives.
     """
@@ -105,6 +105,8 @@ class Simulation:
             end.
         peer_timeout: nanoseconds until a dead link is noticed.
         faults: the timeline.
+        keeps: (sender, frame) -> whether the sender remembers itself before the frame leaves, with
+            its schedule: what a restart resumes from in modes with a coordinator.
         log: of all events.
         witness: keeps the timeline.
     """
@@ -123,6 +125,7 @@ class Simulation:
         neighbors: Sequence[Sequence[int]],
         peer_timeout: int,
         faults: Sequence[Fault],
+        keeps: Callable[[int, Frame], bool],
         log: Log,
         witness: Witness,
     ) -> None:
@@ -139,7 +142,7 @@ class Simulation:
         self._queued: dict[int, None] = {}
         self._running = 0
         self._coordinators = coordinators
-        self._keeping = {id for fault in faults for id in fault.returning() if id in coordinators}
+        self._keeps = keeps
         self._lives = {i: Life(self._port(i)) for i in range(agents)}
         self._done: asyncio.Future[None] = loop.create_future()
         self._lives |= {i: Life(self._port(i)) for i in coordinators}
@@ -227,10 +230,12 @@ class Simulation:
         life.memory = life.actor.body.save()
 
     def _keep_all(self, agent: int) -> None:
-        """Remember a coordinator as it is now, before others see what it sends: what a restart resumes from."""
+        """Remember an agent or coordinator with its schedule as it is now, before others see what it sends."""
         life = self._lives[agent]
         assert life.actor is not None
         life.memory = life.actor.save()
+        if agent not in self._coordinators:
+            life.saved = self._trainer.snapshot(agent)
 
     # The verbs of faults.
 
@@ -316,7 +321,7 @@ class Simulation:
             self._train(agent)
 
         def send(to: Sequence[int], frame: Frame) -> None:
-            if agent in self._keeping:
+            if self._keeps(agent, frame):
                 self._keep_all(agent)
             end = self._network.send(agent, to, frame)
             self._witness.interval(agent, "send", self._loop.now, end)
@@ -331,8 +336,9 @@ class Simulation:
         if life.actor is not None:
             life.messages_late += life.actor.schedule.messages_late
             life.deadlines_expired += life.actor.schedule.deadlines_expired
-        life.actor = self._make(agent, life.memory)
-        if life.memory is not None and agent in self._coordinators:
+        has_schedule = bool(self._coordinators)
+        life.actor = self._make(agent, None if has_schedule else life.memory)
+        if life.memory is not None and has_schedule:
             life.actor.restore(life.memory)
         self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:

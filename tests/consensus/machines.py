@@ -20,9 +20,12 @@ def message(
     sequence: int | None = None,
     incarnation: int = 0,
     weight: float = 1.0,
+    score: float = 0.0,
 ) -> Message:
     number = round + 1 if sequence is None else sequence
-    return Message(kind, sender, incarnation, number, round, weight, "raw", (), 0, np.empty(0))
+    return Message(
+        kind, sender, incarnation, number, round, weight, "raw", (), 0, np.empty(0), score
+    )
 
 
 def received(sender: int, round: int, **options: object) -> Received:

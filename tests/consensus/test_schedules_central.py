@@ -17,6 +17,7 @@ from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
     SKIP,
+    Adopt,
     Expired,
     Finish,
     Message,
@@ -90,6 +91,56 @@ def test_a_client_goes_back_with_a_coordinator_that_lost_its_newest_checkpoint()
     assert feed(c, trained()) == ["send update 2 to -1", "adopt 2"]
     assert feed(c, model(1, incarnation=1, sequence=2)) == [], "not within one life"
     assert feed(c, model(1, incarnation=2, sequence=1)) == ["adopt 1", "train"]
+
+
+def test_a_client_learns_from_the_next_model_whether_its_update_counted():
+    c = client()
+    used = [action.used for action in c.handle(model(0), 0) if isinstance(action, Adopt)]
+    feed(c, trained())
+    for score, expected in ((0.0, True), (2.0, True), (2.0, False), (-1.0, False)):
+        round = len(used)
+        (adopt, _) = c.handle(model(round, score=score), 0)
+        assert isinstance(adopt, Adopt)
+        used.append(adopt.used)
+        assert adopt.used is expected, (round, score)
+        feed(c, trained())
+
+
+def test_of_an_update_that_counts_for_a_newer_model_that_model_says_nothing():
+    c = client()
+    feed(c, model(0), model(1, score=-1.0))
+    (send, adopt) = c.handle(trained(), 0)
+    assert isinstance(send, Send)
+    assert isinstance(adopt, Adopt)
+    assert (send.round, adopt.used) == (1, None)
+    (adopt, _) = c.handle(model(2), 0)
+    assert isinstance(adopt, Adopt)
+    assert adopt.used is True
+
+
+def test_a_client_that_comes_back_sends_its_update_again_or_trains_again():
+    before, after = client(every=2), client(every=2)
+    feed(before, model(0), trained())
+    assert born_again(before, after) == ["train"]
+    assert feed(after, trained()) == ["send update 0 to -1"]
+    third = client(every=2)
+    assert born_again(after, third) == []
+    assert feed(third, model(0, incarnation=1)) == ["send update 0 to -1"]
+
+
+def test_a_model_says_to_those_whose_answer_did_not_count_which_one_did():
+    c = coordinator(suspect_after=9)
+    feed(c, Started(), received(0, 0), received(1, 0))
+    (_, _, send) = c.handle(PeerLost(2), 0)
+    assert isinstance(send, Send)
+    assert send.unused == {}, "of those that get it"
+    (join,) = c.handle(PeerJoined(2), 0)
+    assert isinstance(join, Send)
+    assert join.unused == {2: -1}
+    feed(c, received(0, 1), received(2, 1))
+    (*_, send) = c.handle(received(1, 1, kind=SKIP), 0)
+    assert isinstance(send, Send)
+    assert send.unused == {1: 0}
 
 
 def everyone(round: int, present: Sequence[int]) -> Sequence[int]:

@@ -262,3 +262,38 @@ def test_a_process_remembers_where_everyone_lives(tmp_path: Path) -> None:
         (tmp_path / "fleet.json").write_text(text)
         with pytest.raises(RecordError, match=r"fleet\.json: not a table of addresses"):
             Checkpoints(tmp_path, "one").whereabouts()
+
+
+def test_a_coordinator_goes_on_from_its_newest_good_checkpoint(tmp_path: Path) -> None:
+    ours = Checkpoints(tmp_path, "scenario")
+    ours.incarnation()
+    assert ours.restore_coordinator(-1) is None
+    states = [{"round": r, "model": np.full(3, float(r)), "box": {2: b"x"}} for r in range(3)]
+    for state in states:
+        ours.save_coordinator(-1, state)
+    ours.save_coordinator(-2, {"round": 7})
+    again = Checkpoints(tmp_path, "scenario")
+    found = again.restore_coordinator(-1)
+    assert found is not None
+    assert (found["round"], found["box"], list(found["model"])) == (2, {2: b"x"}, [2.0] * 3)
+    assert again.restore_coordinator(-2) == {"round": 7}
+    newest = tmp_path / "coordinator.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    found = again.restore_coordinator(-1)
+    assert found is not None
+    assert found["round"] == 1
+    assert "going on from coordinator.previous" in again.problems[0]
+    assert (tmp_path / "coordinator.damaged").exists()
+    newest.write_bytes(b"")
+    (tmp_path / "coordinator.previous").write_bytes(b"")
+    with pytest.raises(RecordError, match=r"coordinator\.previous"):
+        again.restore_coordinator(-1)
+
+
+def test_a_checkpoint_of_another_coordinator_or_scenario_is_refused(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, "scenario").save_coordinator(-1, {"round": 7})
+    with pytest.raises(RecordError, match="scenario: expected other, got scenario"):
+        Checkpoints(tmp_path, "other").restore_coordinator(-1)
+    (tmp_path / "coordinator.safetensors").rename(tmp_path / "edge0.safetensors")
+    with pytest.raises(RecordError, match="coordinator: expected edge0, got coordinator"):
+        Checkpoints(tmp_path, "scenario").restore_coordinator(-2)

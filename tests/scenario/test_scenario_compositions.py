@@ -331,10 +331,23 @@ REFUSED = {
         "schedule.quorum",
         "for one model",
     ),
-    "control variates of agents that forget": (
-        {"mode": "central", "correction": {"kind": "control_variate"}, "faults": CRASH},
+    "a mixing rule whose agents leave with what they remember": (
+        {
+            "mixing": {"kind": "extra"},
+            "faults": ({"kind": "leave", "at": 1.0, "agents": [1]},),
+        },
         "faults.0",
         "besides their parameters",
+    ),
+    "control variates without rounds of agents that crash": (
+        {
+            "mode": "central",
+            "correction": {"kind": "control_variate"},
+            "schedule": {"kind": "asynchronous"},
+            "faults": CRASH,
+        },
+        "faults.0",
+        "may count or not",
     ),
     "transitions for a learner that takes none": (
         {"mode": "pooled", "learner": {"kind": "tabular_q"}, "environment": {"id": "garnet"}},

@@ -61,6 +61,7 @@ class Client(Stateful):
         "messages_late",
         "deadlines_expired",
         "_round",
+        "_sent",
         "_models",
         "_newest",
         "_updates_left",
@@ -92,6 +93,7 @@ class Client(Stateful):
         self._retag = retag
         self._to = (coordinator,)
         self._round = -1
+        self._sent: int | None = None
         self._models = 0
         self._newest = (-1, -1)
         self._updates_left = 0
@@ -109,6 +111,8 @@ class Client(Stateful):
             return self._received(event, now)
         if isinstance(event, Trained):
             return self._trained(now)
+        if isinstance(event, Started):
+            return self._start()
         if isinstance(event, Missing):
             if self._rounds is not None and event.round >= self._rounds:
                 self._over = True
@@ -136,6 +140,12 @@ class Client(Stateful):
             "its own update" if self._updates_left else "the coordinator's next model"
         )
 
+    def _start(self) -> Sequence[Action]:
+        """Wait for a model, or go on with what was saved; the coordinator sends its model again."""
+        self._deadline = self._rest = None
+        self._is_alone = False
+        return (Train(),) if self._updates_left else ()
+
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         version = (message.incarnation, message.sequence)
@@ -158,7 +168,7 @@ class Client(Stateful):
 
     def _adopt(self, message: Message, now: int) -> list[Action]:
         self._round = message.round
-        actions: list[Action] = [Adopt(message, message.round - 1)]
+        actions: list[Action] = [Adopt(message, message.round - 1, self._used(message))]
         if message.kind == FINAL:
             return [*actions, Finish()]
         self._models += 1
@@ -168,6 +178,16 @@ class Client(Stateful):
         self._absences, self._rest = 0, None
         self._updates_left = self._every
         return [*actions, Train()]
+
+    def _used(self, message: Message) -> bool | None:
+        """Return whether the last update counted, as a model says; None where the model is not newer than it."""
+        if self._sent is None:
+            return True
+        if self._retag and message.round <= self._sent:
+            return None
+        used = message.score in (0.0, self._sent + 1.0)
+        self._sent = None
+        return used
 
     def _sit_out(self, now: int) -> Action:
         """Say so; later, where it is no round that is sat out but any number of models in a row."""
@@ -188,10 +208,12 @@ class Client(Stateful):
             return (Finish(),)
         if following is None or not self._retag:
             self._answer = UPDATE
+            self._sent = self._round
             return (Send(self._to, self._round),)
-        self._round = following.round
+        self._round = self._sent = following.round
         self._answer = SKIP
-        return [Send(self._to, following.round), Adopt(following, following.round - 1)]
+        adopt = Adopt(following, following.round - 1, self._used(following))
+        return [Send(self._to, following.round), adopt]
 
 
 class Coordinator(Stateful):
@@ -202,6 +224,9 @@ class Coordinator(Stateful):
     `quorum` below 1 that share of answers is enough, and what comes later is late. With no deadline
     it waits for everyone who is there. Where nobody is, a round ends after `idle`, which is the
     deadline if nothing else is said.
+
+    A model says to those whose last answer did not count which of their updates did, by its score:
+    1 + the round of that one.
 
     One that is started again goes on with the round that it was in: it sends the model again to
     those whose answers it awaited. Who is there it does not know any more; links report who is not.
@@ -217,6 +242,9 @@ class Coordinator(Stateful):
         "_awaited",
         "_misses",
         "_absent",
+        "_asked",
+        "_counted",
+        "_unused",
     )
 
     def __init__(
@@ -244,6 +272,9 @@ class Coordinator(Stateful):
         self._awaited: dict[int, None] = {}
         self._misses: dict[int, int] = {}
         self._absent: dict[int, None] = {}
+        self._asked: dict[int, None] = {}
+        self._counted: dict[int, int] = {}
+        self._unused: dict[int, int] = {}
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return what to do about `event`."""
@@ -281,7 +312,7 @@ class Coordinator(Stateful):
         self._deadline = None
         if self._box and self._patience is not None:
             self._deadline = now + self._patience
-        return [WaitUntil(self._deadline), Send(tuple(self._awaited), self.round, MODEL)]
+        return [WaitUntil(self._deadline), self._sending(tuple(self._awaited))]
 
     def _is_last(self) -> bool:
         """Whether all rounds are over."""
@@ -290,22 +321,28 @@ class Coordinator(Stateful):
     def _begin(self, now: int) -> list[Action]:
         self._box = {}
         if self._is_last():
-            return [WaitUntil(None), Send(self._participants.everyone, self.round, FINAL), Finish()]
+            last = self._sending(self._participants.everyone, FINAL)
+            return [WaitUntil(None), last, Finish()]
         present = [i for i in self._participants.everyone if i not in self._absent]
         chosen = self._participants.choose(self.round, present) if present else ()
-        self._awaited = dict.fromkeys(chosen)
+        self._awaited, self._asked = dict.fromkeys(chosen), dict.fromkeys(chosen)
         self._spare = len(chosen) - ceil(self._quorum * len(chosen))
         self._deadline = None if chosen or self._idle is None else now + self._idle
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
-            actions.append(Send(chosen, self.round, MODEL))
+            actions.append(self._sending(chosen))
         return actions
+
+    def _sending(self, to: Sequence[int], kind: str = MODEL) -> Send:
+        """Return the sending of the model of this round."""
+        unused = {i: self._unused[i] for i in to if i in self._unused} if self._unused else {}
+        return Send(to, self.round, kind, unused)
 
     def _joined(self, peer: int) -> Sequence[Action]:
         self._absent.pop(peer, None)
         self._misses.pop(peer, None)
-        self._awaited[peer] = None
-        return (Send((peer,), self.round, MODEL),)
+        self._awaited[peer] = self._asked[peer] = None
+        return (self._sending((peer,)),)
 
     def _received(self, event: Received, now: int) -> Iterable[Action]:
         message = event.message
@@ -335,6 +372,12 @@ class Coordinator(Stateful):
     def _close(self, now: int) -> Iterator[Action]:
         """Yield the end of a round, and then the next, whose participants may depend on the model that came of it."""
         received = [self._box[j] for j in sorted(self._box)]
+        for j in self._asked:
+            if j in self._box:
+                self._counted[j] = self.round
+                self._unused.pop(j, None)
+            else:
+                self._unused[j] = self._counted.get(j, -1)
         self.round += 1
         yield Mix(self.round - 1, received, [0] * len(received), [1.0] * len(received))
         yield from self._begin(now)

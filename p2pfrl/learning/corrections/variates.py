@@ -24,9 +24,11 @@ class ControlVariate(Correction):
     x is where the round began, y_i where K local steps of size eta ended; c comes beside the
     coordinator's model, the change dc_i of c_i goes beside the payload: twice the bytes of FedAvg.
     The sum is over those who took part, divided by all N agents; the others keep c_i. An agent that
-    sent nothing (it sat out, its gate was closed) keeps c_i too, so that c = mean c_i. An update
-    that the network lost or that came too late, or an agent that was reset, leaves c apart from
-    that mean by its share for good.
+    sent nothing (it sat out, its gate was closed) keeps c_i too, so that c = mean c_i. One whose
+    update the network lost, or that came too late, goes back to the c_i before it once the next
+    model says so (`score` of that message), so that c = mean c_i holds through losses, crashes and
+    restarts of agents and of the coordinator. Without rounds it does not: what is on its way when
+    somebody crashes may count or not.
 
     Reference: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: stochastic controlled
     averaging for federated learning", ICML 2020, arXiv 1910.06378, Algorithm 1.
@@ -34,7 +36,7 @@ class ControlVariate(Correction):
 
     arrays: ClassVar[tuple[str, ...]] = ("control", "control_next", "control_shift")
     extras: ClassVar[int] = 1
-    needs: ClassVar[Needs] = (*OF_VARIATES, Need.EXACT_MESSAGES, Need.MEMORY)
+    needs: ClassVar[Needs] = (*OF_VARIATES, Need.EXACT_MESSAGES, Need.ACKNOWLEDGMENTS)
 
     @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
@@ -57,11 +59,14 @@ class ControlVariate(Correction):
 
     @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
-        """Take over what was sent, and the coordinator's c."""
-        control = memory.recall("control_next")
-        memory.store("control", control)
+        """Take over what was sent, or go back where it did not count; take over the coordinator's c."""
+        if before is not None and before.used is not None:
+            kept, other = (
+                ("control_next", "control") if before.used else ("control", "control_next")
+            )
+            memory.store(other, memory.recall(kept))
         if len(extra):
-            memory.store("control_shift", extra - control)
+            memory.store("control_shift", extra - memory.recall("control"))
 
     @override
     def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:

@@ -191,15 +191,23 @@ def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
         if not isinstance(fault, (Crash, Restart)) or max(fault.agents) < 0:
             continue
         kind = repr(kind_of("faults", fault))
-        if not MODES[scenario.mode].mixes:
-            reason = _WHY["faults", Need.MEMORY].format(kind)
-            yield Need.MEMORY, Broken(("faults", position), reason)
-        elif position in gone:
+        if MODES[scenario.mode].mixes and position in gone:
             reason = f"{kind} breaks this; remove the fault, or add a 'restart' after it"
             yield Need.EVERY_MESSAGE, Broken(("faults", position), reason)
     if MODES[scenario.mode].mixes and any(isinstance(f, Restart) for f in scenario.faults):
         for where, reason in missed_for_good(scenario):
             yield Need.EVERY_MESSAGE, Broken(where, reason)
+    yield from _unacknowledged(scenario)
+
+
+def _unacknowledged(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    """Yield the faults after which nobody knows which updates counted."""
+    for position, fault in enumerate(scenario.faults if scenario.schedule.is_asynchronous else ()):
+        if fault.is_of_presence and fault.concerns(scenario.coordinators):
+            reason = (
+                "without rounds an update in transit may count or not; use kind = 'synchronous'"
+            )
+            yield Need.ACKNOWLEDGMENTS, Broken(("faults", position), reason)
 
 
 def missed_for_good(scenario: Scenario) -> Iterator[tuple[Path, str]]:

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.scenario.checks.facts import missed_for_good
 from p2pfrl.scenario.sections import Scenario
-
-
-def refuse_coordinating_again(ids: Iterable[int], out: Path) -> None:
-    """Refuse to begin a coordinator a second time in the same run: its model went with the process.
-
-    Args:
-        ids: who lives here.
-        out: the run directory of a process whose agents had begun.
-
-    Raises:
-        P2PFRLError: a coordinator lives here.
-    """
-    if any(id < 0 for id in ids):
-        raise P2PFRLError(
-            f"{out}: a coordinator has no checkpoint, and what it knew is gone with the process that was here: start "
-            "all processes anew with another --out"
-        )
 
 
 def refuse_resuming(scenario: Scenario, out: Path) -> None:

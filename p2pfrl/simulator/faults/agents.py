@@ -85,6 +85,7 @@ class NodeFault(AgentFault, ABC):
             ...; a mode without this coordinator leaves it out.
     """
 
+    is_of_presence: ClassVar[bool] = True
     agents: tuple[Annotated[int, NodeSlot()], ...] = Field(min_length=1)
 
     @override
@@ -120,6 +121,8 @@ class Crash(NodeFault):
 class Restart(NodeFault):
     """Start crashed agents from their last checkpoint (`checkpoint.every`; by default the end of every round).
 
+    In modes with a coordinator an agent saves itself before it sends, so that it need not train
+    again, and the coordinator gets the same update again if it waits for it.
     A coordinator goes on from the model that it had sent last, which it saves before it sends it,
     whatever `checkpoint.every` is. It sends that model again, and agents send their updates again.
     """
@@ -154,6 +157,7 @@ class Straggle(AgentFault):
 class Leave(AgentFault):
     """Agents leave for good and say so."""
 
+    is_of_presence: ClassVar[bool] = True
     breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def strike_one(self, world: World, agent: int) -> None:
@@ -165,6 +169,7 @@ class Leave(AgentFault):
 class Join(AgentFault):
     """Agents that were not there before start at this time, and catch up with their neighbors' round."""
 
+    is_of_presence: ClassVar[bool] = True
     breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def newcomers(self) -> Sequence[int]:

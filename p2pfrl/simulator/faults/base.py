@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from typing_extensions import override
 
@@ -46,9 +46,11 @@ class Fault(Composable, ABC):
     """Something that happens at a time.
 
     Attributes:
+        is_of_presence: somebody comes or goes.
         at: virtual time.
     """
 
+    is_of_presence: ClassVar[bool] = False
     at: Seconds
 
     @property

@@ -1,0 +1,108 @@
+"""Processes of one deployment that a test kills, -9, and starts again with the same arguments."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from processes import DEADLINE, TIMING
+
+from p2pfrl.deploy.process import Place, deploy
+from p2pfrl.net.fleet import show_agents
+from p2pfrl.net.mesh import Security
+from p2pfrl.scenario import loads
+
+
+class Fleet:
+    """One process per group of agents; the first leads.
+
+    Args:
+        text: of the scenario file.
+        groups: who lives together.
+        root: of the run directories.
+    """
+
+    def __init__(self, text: str, groups: Sequence[Sequence[int]], root: Path) -> None:
+        self._text = text
+        self._groups = groups
+        self.homes = [root / show_agents(agents) for agents in groups]
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["p2pfrl.deploy.process", "p2pfrl.net.certificates"])
+        self._hears, self._says = self._context.Pipe(duplex=False)
+        self._lead = ("127.0.0.1", 0)
+        self._living: dict[int, BaseProcess] = {}
+        self._started: list[BaseProcess] = []
+
+    def __enter__(self) -> Fleet:
+        self.start(0)
+        assert self._hears.poll(DEADLINE), "the lead did not say where it listens"
+        self._lead = self._hears.recv()
+        for number in range(1, len(self._groups)):
+            self.start(number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
+            process.kill()
+            process.join()
+        self._hears.close()
+        self._says.close()
+
+    def start(self, number: int) -> None:
+        """Start a process."""
+        place = Place(
+            tuple(self._groups[number]),
+            lead=number == 0,
+            rendezvous=self._lead if number else ("127.0.0.1", 0),
+        )
+        arguments = (self._text, place, self.homes[number], self._says)
+        process = self._context.Process(target=_peer, args=arguments, daemon=True)
+        process.start()
+        self._living[number] = process
+        self._started.append(process)
+
+    def kill(self, number: int, checkpoint: str, times: int = 3) -> None:
+        """Kill a process, -9, once a checkpoint of its own was written so many times; start it again."""
+        self._wait(self.homes[number] / "checkpoints" / f"{checkpoint}.safetensors", times)
+        process = self._living[number]
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+        self.start(number)
+
+    def _wait(self, checkpoint: Path, times: int) -> None:
+        """Wait until a checkpoint was written so many times from now on."""
+        seen: set[int] = set()
+        patience = time.monotonic() + DEADLINE
+        while len(seen) <= times:
+            assert time.monotonic() < patience, f"{checkpoint} did not change"
+            if checkpoint.exists():
+                seen.add(checkpoint.stat().st_mtime_ns)
+            time.sleep(0.001)
+
+    def end(self) -> Mapping[int, int]:
+        """Wait for all to end; return how often each was started again."""
+        found = {}
+        for number, process in self._living.items():
+            process.join(DEADLINE)
+            assert process.exitcode == 0, f"{self._groups[number]} ended with {process.exitcode}"
+            summary = json.loads((self.homes[number] / "peer.json").read_text())
+            found[number] = summary["incarnation"]
+        return found
+
+
+def _peer(text: str, place: Place, out: Path, says: Connection) -> None:
+    deploy(
+        loads(text),
+        place,
+        out,
+        security=Security(),
+        timing=TIMING,
+        quiet=True,
+        announce=says.send,
+    )
