@@ -67,12 +67,12 @@ def test_a_run_without_rounds_whose_coordinator_is_killed_applies_all_updates(
     tmp_path: Path,
 ) -> None:
     schedule: Table = {"kind": "asynchronous"}
-    scenario = text(4, 40, mode="central", seed=3, schedule=schedule, **SLOW)
+    scenario = text(4, 200, mode="central", seed=3, schedule=schedule, **SLOW)
     with Fleet(scenario, [(-1,), (0, 1, 2, 3)], tmp_path) as fleet:
-        fleet.kill(0, "coordinator")
+        fleet.kill(0, "coordinator", times=1)
         assert fleet.end() == {0: 1, 1: 0}
     record = collect(fleet.homes, tmp_path / "all")
-    assert record.staleness.sum() == 4 * 40
+    assert record.staleness.sum() == 4 * 200
 
 
 @pytest.mark.slow

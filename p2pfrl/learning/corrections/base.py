@@ -78,7 +78,8 @@ class Correction(Composable):
 
         Args:
             memory: the vectors named in `arrays`.
-            before: the exchange that ended; None before the first.
+            before: the exchange that ended; None before the first, and when an agent is made anew.
+                `before.used` says whether the update that was sent last counted.
             start: `(k,)` where training starts: what the exchange made of the shared vector.
             extra: `(extras k,)` what came beside the coordinator's model.
         """
