@@ -121,10 +121,9 @@ class Synchronous(ScheduleRule):
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
         """Return the state machine of the cloud, which waits for all edges without a deadline."""
-        models = None if rounds is None else -(-rounds // period)
         return Coordinator(
             participants,
-            rounds=models,
+            rounds=None if rounds is None else -(-rounds // period),
             deadline=None,
             suspect_after=self.suspect_after,
             idle=round(self.deadline * SECOND),
