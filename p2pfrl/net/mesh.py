@@ -37,8 +37,8 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
-        is_done: whether all agents of this process have finished. The others are informed at the
-            end, and a process that leaves after that is not lost.
+        is_done: set by the owner once all agents of this process have finished. Our goodbye then says
+            so, and a link that closes is logged as left, not as lost.
 
     Args:
         own: identity of this process.
@@ -47,7 +47,8 @@ class Mesh:
         security: security of the links.
         timing: timing of the links.
         receive: called with every received frame.
-        report: called with (agents, up) when a process comes back or is lost.
+        report: called with (agents, up) when the link to a process that joined before is up again,
+            or is gone, for whatever reason.
         log: receives events.
     """
 
@@ -75,11 +76,14 @@ class Mesh:
         self._receive = receive
         self._report = report
         self._log = log
+        # The newest joined link to each process, even after it has closed.
         self._links: dict[Address, Link] = {}
         self._resend = ResendBuffer()
+        # Every connection that is open or greeting, superseded ones too.
         self._all: list[Link] = []
         self._admission = of_greetings(self._handle)
         self._throttle = Throttle()
+        # No entry: the process never joined. False: it is lost.
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -176,8 +180,8 @@ class Mesh:
         before = self._loop.time()
         while True:
             await asyncio.sleep(TICK)
-            away = self._loop.time() - before - TICK
-            before += away + TICK
+            now = self._loop.time()
+            away, before = now - before - TICK, now
             for link in list(self._all):
                 # This process was suspended. Its peers are not silent: it did not listen.
                 if away > self._timing.timeout / 2:
@@ -196,11 +200,11 @@ class Mesh:
             elif self._throttle("unreachable", self._others[address]):
                 self._log.note("unreachable", address=address, error=str(error))
 
-        link, timing = partial(self._link, dialer=True), self._timing
+        timing = self._timing
         self._start(
             keep_dialing(
                 address,
-                link,
+                partial(self._link, dialer=True),
                 client=self._security.client,
                 timeout=timing.timeout,
                 patience=timing.heartbeat + 2 * TICK,
@@ -209,7 +213,10 @@ class Mesh:
         )
 
     def _link(self, *, dialer: bool) -> Link:
-        def session(link: Link, transport: asyncio.Transport) -> Session:
+        """Return the protocol of a connection that is still to be made."""
+
+        def connected(link: Link, transport: asyncio.Transport) -> Session:
+            """Note the connection that was made, and return its session."""
             if not dialer:
                 self._admission.admit(link, link.peer_host(), len(self._others))
             self._all.append(link)
@@ -228,7 +235,7 @@ class Mesh:
                 check=self._check,
             )
 
-        return Link(session, self._handle, self._loop.time, self._timing.timeout)
+        return Link(connected, self._handle, self._loop.time, self._timing.timeout)
 
     def _check(self, peer: Identity) -> tuple[str, str] | None:
         """Return why a process is refused, or None."""
@@ -262,6 +269,7 @@ class Mesh:
         self._admission.leave(link)
         address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
         previous = self._links.get(address)
+        # Another connection may have joined between the hello, which `_check` saw, and now.
         if (
             previous is not None
             and cast(Identity, previous.session.peer).incarnation > event.peer.incarnation
@@ -270,13 +278,12 @@ class Mesh:
                 link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile")
             )
             return
+        # Before the previous link is dropped: `_closed` reports the loss of a current link only.
         self._links[address] = link
-        if (
-            previous is not None
-            and previous is not link
-            and self._takes_over(link, previous, address)
-        ):
-            return
+        if previous is not None and previous is not link:
+            is_same = self._replace(previous, link, address)
+            if is_same:  # to the agents nothing happened
+                return
         self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         known = address in self._up
         self._up[address] = True
@@ -285,9 +292,10 @@ class Mesh:
             self._log.note("up", agents=event.peer.agents)
             self._report(event.peer.agents, True)
 
-    def _takes_over(self, link: Link, previous: Link, address: Address) -> bool:
-        """Replace one connection by another; return whether they connect the same two processes.
+    def _replace(self, previous: Link, link: Link, address: Address) -> bool:
+        """Retire a connection in favor of another; return whether the other process is the same incarnation.
 
+        Recent frames are then sent again, because they may not have arrived on a silent connection.
         The side that accepted the connection leaves the old one to the dialer. The dialer closes it
         once it knows that this side has joined too.
         """
@@ -329,12 +337,12 @@ class Mesh:
         self._admission.leave(link)
         if link in self._all:
             self._all.remove(link)
-        peer = (
-            link.session.peer if link.session.was_open else None
-        )  # before that, the identity is only claimed
+        # Before both sides have joined, the identity is only claimed.
+        peer = link.session.peer if link.session.was_open else None
         if event.reason not in USUAL:
             self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
         for address, current in self._links.items():
+            # A link that was superseded takes nobody with it.
             if current is link and self._up.get(address):
                 self._up[address] = False
                 self._resend.forget(address)

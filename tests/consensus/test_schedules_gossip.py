@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, message, received, trained
 
 from p2pfrl.consensus.schedules.base import always
-from p2pfrl.consensus.schedules.gossip import _AHEAD, Gossip
+from p2pfrl.consensus.schedules.gossip import _KEPT, Gossip
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.types import (
     SKIP,
@@ -316,8 +316,8 @@ def test_rounds_that_nobody_can_have_reached_are_dropped_even_where_no_round_is_
 def test_of_a_sender_far_ahead_a_bounded_number_of_rounds_is_kept_and_those_of_use():
     g = machine(rounds=None)
     feed(g, Started(), *(received(1, round) for round in range(1, 3001)), received(2, 3000))
-    assert sum(1 in box for box in g._inbox.values()) == _AHEAD
-    assert g.messages_late == 3000 - _AHEAD
+    assert sum(1 in box for box in g._inbox.values()) == _KEPT
+    assert g.messages_late == 3000 - _KEPT
     assert feed(g, trained()) == [
         "send skip 2999 to 1 2",
         "send update 3000 to 1 2",
@@ -326,8 +326,8 @@ def test_of_a_sender_far_ahead_a_bounded_number_of_rounds_is_kept_and_those_of_u
     ]
     g = machine(out=(1,), into=(2,), rounds=None)
     feed(g, Started(), *(received(2, round) for round in range(1, 3001)))
-    assert sorted(g._inbox) == list(range(1, _AHEAD + 1))
-    assert g.messages_late == 3000 - _AHEAD
+    assert sorted(g._inbox) == list(range(1, _KEPT + 1))
+    assert g.messages_late == 3000 - _KEPT
 
 
 def test_a_predecessor_that_does_not_hear_us_may_run_ahead_without_making_us_jump():

@@ -12,7 +12,6 @@ from p2pfrl.consensus.schedules.base import Available, Neighborhood
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     SKIP,
-    UPDATE,
     Action,
     Event,
     Expired,
@@ -31,12 +30,12 @@ from p2pfrl.core.types import (
 )
 from p2pfrl.core.units import SECOND
 
-_AHEAD = 1024
-"""Rounds of one sender that are kept for later: one is usual, more come where it does not wait for us."""
+_KEPT = 1024
+"""Messages of one sender that are kept for later rounds: one is usual, more if it does not wait for us."""
 _HORIZON = 2**20
-"""Rounds ahead of our own that nobody can honestly be, not even after a night's partition with rounds of 30 ms."""
-_PASSED = 64
-"""Rounds in which we look for one that a neighbor passed without us: no more graphs than a topology remembers."""
+"""A round that is this far ahead of ours cannot be true: a partition of a night, with rounds of 30 ms, is shorter."""
+_SEARCHED = 64
+"""Rounds after ours that are searched for one that a neighbor passed: a topology remembers no more graphs."""
 _NOBODY: dict[int, None] = {}
 """Who is awaited while an agent trains: one empty dict for all agents, to which nothing is ever added."""
 
@@ -86,18 +85,26 @@ class Missed(Stateful):
 
 
 class Gossip(Stateful):
-    """One agent's synchronous rounds.
+    """One agent's synchronous rounds: train, send, wait for the neighbors that it hears, mix.
 
-    Adapt then combine: train, send what came out, wait, mix. Combine while adapting: send what one
-    has, train meanwhile, wait, mix what was sent and add one's own progress.
+    Adapt then combine trains before it sends. Combine while adapting sends first, trains meanwhile,
+    and adds its own progress to the mixed vector.
 
-    An agent that is behind catches up: when a neighbor that hears us is already past our round, it
-    went on without us, and our update counts for its round; who sits a round out then waits no
-    longer for it. A neighbor whose link is down, or that missed `suspect_after` deadlines in a row,
-    is not awaited until it is heard again; if that comes too late, one more miss is enough. One
-    that missed the last deadline gets half of the next: then we are late by less than our other
-    neighbors grant us, and one slow agent does not make everyone miss everyone. What comes too late
-    from it is mixed in the round in which it came, as stale.
+    Four rules keep one slow or absent agent from stopping the others. In them, a successor is a
+    neighbor that we send to, a predecessor one that we hear.
+
+    - Catching up. If a successor is in a later round, it no longer waits for our round. At the
+      start of a round and after training we move to the newest round of a successor, and our
+      update counts there.
+    - Passed. A predecessor that passed a round in which it should have heard us has given us up.
+      We do not wait for it.
+    - Absent. A predecessor whose link is down, or that missed `suspect_after` deadlines in a row,
+      is not waited for until it is heard. If that message is late too, one more miss is enough.
+    - Half a deadline. A predecessor that missed the last deadline is waited for only half as long,
+      so that we are not late at our other neighbors in turn.
+
+    A payload that misses its round is mixed in the round in which it arrives, with its staleness,
+    unless it is older than `max_staleness`.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -168,7 +175,9 @@ class Gossip(Stateful):
         self._deadline: int | None = None
         self._until = 0
         self._awaited = _NOBODY
+        # round -> sender -> message; None: it skips the round, or its message was lost
         self._inbox: dict[int, dict[int, Message | None]] = {}
+        # sender -> the newest round that it was heard of
         self._newest: dict[int, int] = {}
         self._misses: dict[int, Missed] = {}
         self._absent: dict[int, None] = {}
@@ -215,7 +224,11 @@ class Gossip(Stateful):
         return [*jump, Train()]
 
     def _catch_up(self) -> Sequence[Action]:
-        """Go to the round of the neighbors that are ahead, and send a skip to those of the round before it."""
+        """Move to the newest round of a successor, and send a skip of the round before it.
+
+        A neighbor that waits for us in that round mixes at once. One that waits in an earlier round
+        learns from the skip that we have passed it.
+        """
         to = self._neighborhood.successors(self.round)
         ahead = max((self._newest.get(j, 0) for j in to), default=0) if self._newest else 0
         if ahead <= self.round:
@@ -246,7 +259,7 @@ class Gossip(Stateful):
         self._awaited = {
             j: None
             for j in expected
-            if not (j in arrived or j in absent or self._went_on(j, self._newest.get(j, 0)))
+            if not (j in arrived or j in absent or self._has_passed(j, self._newest.get(j, 0)))
         }
         self._waiting = True
         if not self._awaited:
@@ -259,7 +272,7 @@ class Gossip(Stateful):
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender = message.sender
-        if self._is_beyond(message.round):
+        if self._is_impossible(message.round):
             self.messages_late += not event.again
             return ()
         self._absent.pop(sender, None)
@@ -269,36 +282,40 @@ class Gossip(Stateful):
             self.messages_late += message.kind != SKIP and not event.again
             missed = self._misses.get(sender)
             if missed is not None:
+                # It was heard, but late: one more miss makes it absent again.
                 missed.count = min(missed.count, self._suspect_after - 1)
                 if message.kind != SKIP and message.round >= missed.first:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
-        has_gone = (
-            self._waiting and sender in self._awaited and self._went_on(sender, message.round)
+        has_passed = (
+            self._waiting and sender in self._awaited and self._has_passed(sender, message.round)
         )
-        actions = self._arrived(
-            sender, message.round, None if message.kind == SKIP else message, now
-        )
-        if has_gone and self._active:
-            return self._arrived(sender, self.round, None, now)
-        if has_gone:
-            self._waiting, self._deadline = False, None
-            return [WaitUntil(None), *self._begin(now)]
-        return actions
+        content = None if message.kind == SKIP else message
+        actions = self._arrived(sender, message.round, content, now)
+        if not has_passed:
+            return actions
+        # The message is of a later round, so `actions` is empty.
+        if self._active:
+            return self._arrived(sender, self.round, None, now)  # counts as a skip of our round
+        # We sit this round out and only wait to keep in step: go on from where the others are.
+        self._waiting, self._deadline = False, None
+        return [WaitUntil(None), *self._begin(now)]
 
-    def _went_on(self, sender: int, round: int) -> bool:
+    def _has_passed(self, sender: int, round: int) -> bool:
         """Whether a neighbor that is in `round` has given us up: it passed a round of which it had nothing of ours."""
-        passed = range(self.round + 1, min(round, self.round + _PASSED))
-        return any(sender in self._neighborhood.successors(r) for r in passed)
+        # We have sent nothing yet of the rounds after ours, so a round between ours and its own in
+        # which it hears us was mixed without us.
+        between = range(self.round + 1, min(round, self.round + _SEARCHED))
+        return any(sender in self._neighborhood.successors(r) for r in between)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
-        if event.round < self.round or self._is_beyond(event.round):
+        if event.round < self.round or self._is_impossible(event.round):
             return ()
         return self._arrived(event.peer, event.round, None, now)
 
-    def _is_beyond(self, round: int) -> bool:
-        """Whether nobody can honestly be in `round` yet."""
+    def _is_impossible(self, round: int) -> bool:
+        """Whether nobody can be in `round` yet."""
         return round >= self.round + _HORIZON or (
             self._rounds is not None and round >= self._rounds
         )
@@ -307,7 +324,7 @@ class Gossip(Stateful):
         self, sender: int, round: int, message: Message | None, now: int
     ) -> Sequence[Action]:
         self._inbox.setdefault(round, {}).setdefault(sender, message)
-        if len(self._inbox) > _AHEAD:
+        if len(self._inbox) > _KEPT:  # a cheap test first: rounds of all senders
             self._trim(sender)
         if self._waiting and round == self.round and sender in self._awaited:
             del self._awaited[sender]
@@ -316,9 +333,13 @@ class Gossip(Stateful):
         return ()
 
     def _trim(self, sender: int) -> None:
-        """Keep what will be of use: we jump to the rounds of whoever hears us, and come to the others' in turn."""
+        """Drop one message of a sender that has too many.
+
+        If it hears us, we will move to its newest round, so its oldest message goes. Otherwise we
+        come to its rounds in order, so its newest message goes.
+        """
         later = [r for r, box in self._inbox.items() if sender in box and r != self.round]
-        if len(later) > _AHEAD:
+        if len(later) > _KEPT:
             surplus = (
                 min(later) if sender in self._neighborhood.successors(self.round) else max(later)
             )
@@ -332,12 +353,13 @@ class Gossip(Stateful):
             return ()
         self.deadlines_expired += 1
         is_over = max(now, event.deadline) >= self._until
-        missed = [j for j in self._awaited if is_over or j in self._misses]
-        for j in missed:
+        # At half the deadline, only those are given up that missed the last one.
+        given_up = [j for j in self._awaited if is_over or j in self._misses]
+        for j in given_up:
             del self._awaited[j]
-            found = self._misses.setdefault(j, Missed(0, self.round))
-            found.count += 1
-            if found.count >= self._suspect_after:
+            missed = self._misses.setdefault(j, Missed(0, self.round))
+            missed.count += 1
+            if missed.count >= self._suspect_after:
                 self._absent[j] = None
         if not self._awaited:
             return self._mix(now)
@@ -357,11 +379,15 @@ class Gossip(Stateful):
         self._misses.pop(event.peer, None)
         if event.peer not in self._neighborhood.successors(self.round):
             return ()
-        to, has_sent = (event.peer,), self._active and (self._waiting or self._combine_first)
-        actions = [Send(to, self.round - 1, SKIP if has_sent else UPDATE)] if self.round else []
-        if has_sent or not self._active:
-            actions.append(Send(to, self.round, UPDATE if has_sent else SKIP))
-        return actions
+        to, last = (event.peer,), self.round - 1
+        # It waits in our round or in the one before.
+        if self._active and (self._waiting or self._combine_first):
+            # This round's payload has left: it counts there, and not in the last round.
+            return [*([Send(to, last, SKIP)] if self.round else []), Send(to, self.round)]
+        # What we have now counts for the last round.
+        known = [Send(to, last)] if self.round else []
+        # While we train, this round's payload is still to come. An agent that sits out sends none.
+        return known if self._active else [*known, Send(to, self.round, SKIP)]
 
     def _mix(self, now: int) -> list[Action]:
         self._waiting = False
@@ -375,13 +401,14 @@ class Gossip(Stateful):
                 if j not in box and (late := self._take_late(j)) is not None:
                     box[j] = late
         received = [m for j in expected if (m := box.get(j)) is not None]
-        for m in received if self._misses else ():
-            if (missed := self._misses.get(m.sender)) is not None:
-                missed.first = max(
-                    missed.first, m.round + 1
-                )  # what is older, or comes again, has been mixed
+        if self._misses:
+            for m in received:
+                if (missed := self._misses.get(m.sender)) is not None:
+                    # What is older, or comes again, has been overtaken.
+                    missed.first = max(missed.first, m.round + 1)
         staleness = [self.round - m.round for m in received]
-        mix = Mix(self.round, received, staleness, [1.0] * len(received), active=self._active)
+        full = [1.0] * len(received)  # synchronous rounds do not discount by age
+        mix = Mix(self.round, received, staleness, full, active=self._active)
         actions: list[Action] = [mix]
         if self._deadline is not None:
             self._deadline = None
@@ -391,7 +418,7 @@ class Gossip(Stateful):
         return actions
 
     def _take_late(self, j: int) -> Message | None:
-        """Return what came from a neighbor after we had given its round up, once."""
+        """Return, at most once, a payload that came after its round was mixed and is fresh enough."""
         missed = self._misses.get(j)
         late = missed.take() if missed is not None and self._active else None
         is_fresh = late is not None and (

@@ -4,9 +4,15 @@ Mixing rules that need every message (`Need.EVERY_MESSAGE`: gradient tracking, E
 Chebyshev) run in these rounds. A neighbor that is merely late or down is never left out, so a run
 in which agents crash and come back ends with the parameters of the run in which nobody crashed.
 
-Each agent saves itself before the messages of a round leave (write-ahead), and at the end of the
-round. Agents that hear each other are at most one round apart. So an agent that comes back needs
-the messages of two rounds, which its neighbors have kept: they send them again, and so does it.
+Each agent saves its state before it sends the messages of a round (write-ahead), and at the end of
+the round. Two agents that hear each other are at most one round apart. An agent that comes back
+therefore lacks the messages of two rounds at most. Its neighbors have kept them and send them again
+(`_joined`), and it sends its own again, which may not have left (`_started`). Over a one-way edge
+the sender may run further ahead: there restarts are refused (scenario/checks/facts.py), and so are
+links that lose messages.
+
+A `Send` of a round that has been sent repeats the kept frames (agent.py, exchange/outbox.py). It
+does not send the present parameters.
 """
 
 from __future__ import annotations
@@ -38,9 +44,9 @@ from p2pfrl.core.types import (
 from p2pfrl.core.units import SECOND
 
 KEPT = 2
-"""Rounds whose messages an agent keeps for neighbors that come back."""
-_AHEAD = 1024
-"""Rounds of one sender that are kept for later: one is usual, more come over one-way edges."""
+"""Rounds whose messages an agent keeps: the last one's and this one's."""
+_AHEAD = 2**14
+"""Rounds ahead of ours from which messages are kept: as many agents in a line may run ahead on one-way edges."""
 
 
 class Lockstep(Stateful):
@@ -51,10 +57,12 @@ class Lockstep(Stateful):
         neighborhood: whom it sends to and hears.
         every: local updates per exchange.
         rounds: after which it ends; None for never.
-        patience: nanoseconds to wait for neighbors.
+        patience: nanoseconds after which a neighbor that is missing ends the run with an error: ten
+            times `schedule.deadline`.
         combine_first: it sends before it trains (combine while adapting).
         first: the round at which it goes on.
-        has_sent: whether the messages of that round left before; it then sends them again.
+        has_sent: whether it was saved after the messages of that round were made; they are then sent
+            again, and not made anew.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -96,7 +104,7 @@ class Lockstep(Stateful):
         first: int = 0,
         has_sent: bool = False,
     ) -> None:
-        self.messages_late = 0
+        self.messages_late = 0  # stays 0, because nothing is too late here
         self.deadlines_expired = 0
         self.round = first
         self._me = me
@@ -122,12 +130,12 @@ class Lockstep(Stateful):
     def waits_for(self) -> str:
         """Return in words what this agent is waiting for."""
         if self._is_waiting:
-            missing = ", ".join(map(str, self._missing()))
+            missing = ", ".join(map(str, self._lacking()))
             return f"agent {self._me} waits in round {self.round} for {missing}"
         return f"agent {self._me} waits in round {self.round} for its own update"
 
     def _started(self, event: Started, now: int) -> Sequence[Action]:
-        """Begin the first round; one that comes back first sends what its neighbors may have missed."""
+        """Begin; an agent that comes back first repeats its last messages, which may not have arrived."""
         again = [self._send(self.round - 1)] if self.round else []
         if not self._has_sent:
             return [*again, *self._begin(now)]
@@ -155,26 +163,27 @@ class Lockstep(Stateful):
 
     def _wait(self, now: int) -> Sequence[Action]:
         self._is_waiting = True
-        if not self._missing():
+        if not self._lacking():
             return self._mix(now)
         self._deadline = now + self._patience
         return (WaitUntil(self._deadline),)
 
     def _received(self, event: Received, now: int) -> Sequence[Action]:
-        """Keep a message for its round; the round ends with the last one.
+        """Keep a message for its round, which ends with the last message.
 
-        A message of a round that is over came before its sender was restarted, and comes again.
+        A message of a past round is repeated by a neighbor that was restarted. A skip says that a
+        neighbor has finished (net/node.py).
         """
         message = event.message
-        is_known = message.round < self.round or message.kind == SKIP
-        if is_known or message.round >= self.round + _AHEAD:
+        is_useless = message.round < self.round or message.kind == SKIP
+        if is_useless or message.round >= self.round + _AHEAD:
             return ()
         self._inbox.setdefault(message.round, {}).setdefault(message.sender, message)
-        if self._is_waiting and message.round == self.round and not self._missing():
+        if self._is_waiting and message.round == self.round and not self._lacking():
             return self._mix(now)
         return ()
 
-    def _missing(self) -> list[int]:
+    def _lacking(self) -> list[int]:
         """Return the neighbors whose message of this round is not here yet."""
         here = self._inbox.get(self.round, {})
         return [j for j in self._neighborhood.predecessors(self.round) if j not in here]
@@ -197,23 +206,24 @@ class Lockstep(Stateful):
         if not self._is_waiting or event.deadline != self._deadline:
             return ()
         self.deadlines_expired += 1
-        missing = ", ".join(map(str, self._missing()))
+        missing = ", ".join(map(str, self._lacking()))
         raise P2PFRLError(
-            f"agent {self._me} waited {self._patience / SECOND:g} s in round {self.round} for agent {missing}, and its "
-            "mixing rule needs every message: start the missing process again with the same command, then this one, "
-            "or raise schedule.deadline"
+            f"agent {self._me} waited {self._patience / SECOND:g} s (ten deadlines) in round {self.round} for agent "
+            f"{missing}, and a rule needs every message: start the missing process again with the same command, then "
+            "this one, or raise schedule.deadline"
         )
 
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
-        """Send a neighbor that is back what it may have missed: the messages of the last round and of this one."""
-        rounds = (self.round - 1, *((self.round,) if self._has_sent else ()))
+        """Send a neighbor that is back the messages of the last round and, if they have left, of this one."""
+        newest = self.round if self._has_sent else self.round - 1
         return [
             Send((event.peer,), r)
-            for r in rounds
-            if r >= 0 and event.peer in self._neighborhood.successors(r)
+            for r in (self.round - 1, self.round)
+            if 0 <= r <= newest and event.peer in self._neighborhood.successors(r)
         ]
 
     def _ignored(self, event: Event, now: int) -> Sequence[Action]:
+        """Do nothing: a neighbor that is down is waited for, and missed messages come when it is back."""
         return ()
 
     def _send(self, round: int) -> Send:
