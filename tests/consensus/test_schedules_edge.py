@@ -285,7 +285,7 @@ def test_agents_may_be_one_or_as_many_as_edges():
         ({"hierarchy": {"groups": [[0, 1, 2, 3, 4, 5], [5]]}}, "in group 0 already"),
         ({"hierarchy": {"groups": [[0, 1, 2, 3, 4, 5], []]}}, "needs an agent"),
         ({"hierarchy": {"groups": [[0, 1, 2, 3, 4, 5, 6]]}}, "expected agents below 6"),
-        ({"hierarchy": {"groups": [[0, 1, 2, 3, 4, 5]], "edges": 1}}, "leave one of them out"),
+        ({"hierarchy": {"groups": [[0, 1, 2, 3, 4, 5]], "edges": 1}}, "leave out one of them"),
         ({"faults": ({"kind": "crash", "at": 1.0, "agents": [-2]},)}, "no agent -2"),
     ],
 )

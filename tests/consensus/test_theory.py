@@ -252,7 +252,8 @@ def test_predicting_a_ring_imports_neither_networkx_nor_scipy_nor_torch():
     code = """
 import sys
 from p2pfrl.consensus import mixing, theory, topologies
-view = topologies.TopologyView(topologies.RULES["ring"](), 16, 0)
+from p2pfrl.consensus.topologies.base import TopologyView
+view = TopologyView(topologies.RULES["ring"](), 16, 0)
 theory.predict(view, mixing.RULES["metropolis"]())
 print(sorted({"networkx", "scipy", "torch"} & {name.partition(".")[0] for name, m in sys.modules.items() if m}))
 """
