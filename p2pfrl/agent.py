@@ -1,7 +1,9 @@
-"""READ FIRST. An agent: one coroutine that carries out what its schedule decides (core/actor.py).
+"""READ FIRST. An agent carries out what its schedule decides; core/actor.py is the loop between them.
 
-    train -> gate -> correct -> privacy -> compress -> send        (Train, Send)
-    receive -> decompress -> mix                                   (Mix, Adopt, Answer)
+    Send        payload -> gate -> mixing's payload -> privacy -> compressor -> port
+                (a correction may add vectors of its own before privacy)
+    Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
+    Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
 
 The schedule says when, the rules of the other axes say what, the port is the world: simulated or
 real. Nothing here, nor in schedules and rules, knows which. An agent that trains still answers its
@@ -10,7 +12,7 @@ neighbors: `Train` returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -42,7 +44,7 @@ from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.gates.base import Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
-from p2pfrl.exchange.outbox import Outbox
+from p2pfrl.exchange.outbox import Outbox, Sent
 from p2pfrl.exchange.payloads.base import Payload, Shared
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.learning.corrections.base import Correction
@@ -54,9 +56,11 @@ class Rules:
 
     Attributes:
         seed: of the run.
+        order: whether an agent sends its vector from after or from before training.
+        max_staleness: rounds after which an earlier payload does not stand in for a missing one.
         score: what receivers rank senders by; None for nothing.
         rate: learning rate times gradient steps of one local update, where that is plain gradient
-            descent; else 0.
+            descent; else 0. `Turn.rate` is this times the updates since the last exchange.
     """
 
     seed: int
@@ -156,13 +160,15 @@ class Agent(Stateful):
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
-        self._exchanges = 0
+        self._exchanges = (
+            0  # counts answers too, so that every exchange has random numbers of its own
+        )
         start = rules.payload.read(model)
-        self._begin(start, 0)
+        self._begin_round(start, 0)
         rules.correction.begin(model, None, start, start[:0])
         self._mixing_state = rules.mixing.init(start)
         self._outbox.begin(
-            start, rules.mixing.payload(self._see(0, UPDATE), self._mixing_state, id)
+            start, rules.mixing.payload(self._turn(0, UPDATE), self._mixing_state, id)
         )
 
     @override
@@ -179,7 +185,11 @@ class Agent(Stateful):
 
     @property
     def has_sent(self) -> bool:
-        """Whether the messages of its round have left."""
+        """Whether the exchange of its round has begun.
+
+        In a state that was saved then, the outbox has kept its frames. They may have left or not, and
+        are sent again.
+        """
         return self._is_open
 
     def perform(self, action: Action) -> None:
@@ -187,7 +197,7 @@ class Agent(Stateful):
         _ACTIONS[type(action)](self, action)
 
     def _train(self, action: Train) -> None:
-        """Training itself is the port's; its result arrives as `Trained`."""
+        """Do nothing: the port trains, and its result arrives as `Trained`."""
 
     def _trained(self, event: Trained) -> None:
         update = event.update
@@ -198,41 +208,44 @@ class Agent(Stateful):
         self._observer.trained(self.id, update)
 
     def _send(self, action: Send) -> None:
-        """Send a payload to each receiver, or a skip where there is none: the gate may be closed."""
+        """Send a payload to each receiver; a skip where the schedule says so or the gate is closed."""
         if not action.to:
             return
         if action.kind == SKIP:
-            self._port.send(action.to, self._outbox.skip(action.round))
-            return
-        if self._outbox.has(action.round):
-            for to, frame in self._outbox.again(action.round, action.to):
-                self._port.send(to, frame)
-            return
-        seen, is_new = self._exchange(action.round, action.kind, action.to)
-        if not is_new and (kept := self._outbox.kept(action.to[0], action.round)) is not None:
-            self._port.send(action.to, kept)
-            return
-        turn = ORDERS[self._rules.order].outgoing(seen)
-        own = self._rules.payload.extract(turn)
-        if is_new and not self._outbox.admits(own, turn):
-            skip = self._outbox.skip(action.round)
-            self._outbox.keep_for(action.to[0], skip)
-            self._port.send(action.to, skip)
-            return
-        if own is not turn.own:
-            turn = replace(turn, own=own)
-        groups = [(j,) for j in action.to] if self._rules.mixing.is_per_neighbor else [action.to]
-        frames = [(to, self._frame(turn, seen, to[0])) for to in groups]
-        if is_new and self._outbox.keep(action.round, frames):
-            self._observer.sending(self.id, action.round)
-        self._outbox.keep_for(action.to[0], frames[0][1])
+            frames: Iterable[Sent] = [(action.to, self._outbox.skip(action.round))]
+        elif self._outbox.has(action.round):
+            # Receivers may have used a copy already, so what was sent is sent again, unchanged.
+            frames = self._outbox.again(action.round, action.to)
+        else:
+            frames = self._frames(action)
         for to, frame in frames:
             self._port.send(to, frame)
 
-    def _frame(self, turn: Turn, seen: Turn, to: int) -> Frame:
-        """Return the frame for `to`."""
-        payload = self._rules.mixing.payload(turn, self._mixing_state, to)
-        return self._outbox.frame(payload, turn, seen)
+    def _frames(self, action: Send) -> Sequence[Sent]:
+        """Return frames of the payload, or of a skip where the gate is closed."""
+        rules = self._rules
+        actual, is_new = self._exchange(action.round, action.kind, action.to)
+        outgoing = ORDERS[rules.order].outgoing(actual)
+        vector = rules.payload.extract(outgoing)
+        frames: list[Sent]
+        # The gate is asked once per exchange: a neighbor that comes back gets the payload anyway.
+        if is_new and not self._outbox.admits(vector, outgoing):
+            frames = [(action.to, self._outbox.skip(action.round))]
+        else:
+            if vector is not outgoing.own:
+                outgoing = replace(outgoing, own=vector)
+            groups = [(j,) for j in action.to] if rules.mixing.is_per_neighbor else [action.to]
+            frames = [(to, self._frame(outgoing, actual, to[0])) for to in groups]
+        if is_new and self._outbox.keep(action.round, frames):
+            # Write-ahead: an observer may save the agent here, and a restart sends the kept frames
+            # again. So nothing may leave before.
+            self._observer.sending(self.id, action.round)
+        return frames
+
+    def _frame(self, outgoing: Turn, actual: Turn, to: int) -> Frame:
+        """Return the frame for `to`: `outgoing` is the exchange as receivers see it."""
+        payload = self._rules.mixing.payload(outgoing, self._mixing_state, to)
+        return self._outbox.frame(payload, outgoing, actual)
 
     def _mix(self, action: Mix) -> None:
         """End a round with what arrived."""
@@ -274,7 +287,7 @@ class Agent(Stateful):
         rules, message = self._rules, action.message
         if not action.again:
             self._exchanges += 1
-            turn = self._see(message.round, REPLY)
+            turn = self._turn(message.round, REPLY)
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             after = rules.mixing.answer(turn, message.payload)
             rules.payload.write(self._model, after)
@@ -285,25 +298,31 @@ class Agent(Stateful):
     def _adopt(self, action: Adopt) -> None:
         """Replace the shared vector by a coordinator's model."""
         rules, model = self._rules, action.message.payload
+        # The message holds the model and `extras` vectors as long as it (see `Correction.serve`).
         width = len(model) // (1 + rules.correction.extras)
         if action.round >= 0:
-            turn = replace(self._see(action.round, UPDATE), used=action.used)
+            turn = replace(self._turn(action.round, UPDATE), used=action.used)
             self._end_round(turn, {}, model[:width], model[width:])
-        else:
+        else:  # the first model: there is no round to end
             rules.payload.write(self._model, model[:width])
-            self._begin(model[:width], 0)
+            self._begin_round(model[:width], 0)
             rules.correction.begin(self._model, None, model[:width], model[width:])
 
     def _end_round(
         self, turn: Turn, staleness: Mapping[int, int], after: Vector, extra: Vector
     ) -> None:
+        """Take `after` as the shared vector, and begin the next round.
+
+        The observer comes last: it may save the agent, which must be in the next round by then.
+        `extra` came beside the coordinator's model.
+        """
         rules = self._rules
         rules.payload.write(self._model, after)
         rules.correction.begin(self._model, turn, after, extra)
-        self._begin(after, turn.round + 1)
+        self._begin_round(after, turn.round + 1)
         self._observer.mixed(self.id, turn.round, staleness, turn.own, after)
 
-    def _begin(self, start: Vector, round: int) -> None:
+    def _begin_round(self, start: Vector, round: int) -> None:
         """Begin a round at `start`."""
         self._start, self._round, self._is_open = start, round, False
         self._env_steps = self._updates = 0
@@ -311,8 +330,12 @@ class Agent(Stateful):
         self._returns = ()
 
     def _exchange(self, round: int, kind: str, to: Sequence[int] = ()) -> tuple[Turn, bool]:
-        """Return the exchange of `round`, and whether it begins now: it was neither sent before nor is over."""
-        turn = self._see(round, kind, to)
+        """Return the exchange of `round`, and whether this call began it.
+
+        An exchange begins once, when its payload is made, or in `_mix` where none was. An earlier
+        round, which a neighbor that comes back asks for, begins nothing.
+        """
+        turn = self._turn(round, kind, to)
         is_new = not self._is_open and round >= self._round
         if is_new:
             self._is_open = True
@@ -320,7 +343,7 @@ class Agent(Stateful):
             self._mixing_state = self._rules.mixing.prepare(turn, self._mixing_state)
         return turn, is_new
 
-    def _see(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
+    def _turn(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
         """Return what the rules see now."""
         rules = self._rules
         return Turn(

@@ -12,7 +12,7 @@ from typing_extensions import override
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
-from p2pfrl.core.types import SKIP, Frame
+from p2pfrl.core.types import COORDINATOR, SKIP, Frame
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.compressors.base import State as CompressorState
@@ -152,12 +152,19 @@ class Outbox(Stateful):
         return self._encoder.encode(None, kind=SKIP, round=round)
 
     def keep(self, round: int, frames: Sequence[Sent]) -> bool:
-        """Keep the frames of a round, where they may have to be sent again; return whether they may."""
-        if not self._rounds:
-            return False
-        newest = {r: kept for r, kept in self._sent.items() if r > round - self._rounds}
-        self._sent = {**newest, round: [(tuple(to), frame) for to, frame in frames]}
-        return True
+        """Keep the frames of a round, where they may have to be sent again.
+
+        They are kept for neighbors that wait for each other, and for a coordinator where the rules
+        would not make the same of the payload again.
+
+        Returns:
+            whether neighbors wait: then the agent has to be saved before the frames leave.
+        """
+        rounds = self._rounds or int(self._varies and frames[0][0][0] <= COORDINATOR)
+        if rounds:
+            last = {r: kept for r, kept in self._sent.items() if round - rounds < r < round}
+            self._sent = {**last, round: [(tuple(to), frame) for to, frame in frames]}
+        return self._rounds > 0
 
     def has(self, round: int) -> bool:
         """Return whether the frames of a round are kept."""
@@ -168,16 +175,6 @@ class Outbox(Stateful):
         for to, frame in self._sent[round]:
             if common := [j for j in to if j in receivers]:
                 yield common, self._encoder.again(frame)
-
-    def keep_for(self, receiver: int, frame: Frame) -> None:
-        """Keep what was sent to a coordinator where the rules would not make the same of it again."""
-        if self._varies and receiver < 0:
-            self.remember(receiver, frame)
-
-    def kept(self, receiver: int, round: int) -> Frame | None:
-        """Return what was sent to a coordinator in `round`, if it was kept."""
-        frame = self._replies.get(receiver) if receiver < 0 else None
-        return frame if frame is not None and frame.round == round else None
 
     def remember(self, receiver: int, frame: Frame) -> None:
         """Keep the answer to `receiver`, for when its question comes again."""

@@ -97,7 +97,9 @@ def test_patience_ends_with_a_reason_and_not_before():
     one = lockstep()
     feed(one, Started(), trained(), received(1, 0))
     assert feed(one, Expired(3 * SECOND), now=3 * SECOND) == []
-    with pytest.raises(P2PFRLError, match="agent 0 waited 10 s .* in round 0 for agent 2") as caught:
+    with pytest.raises(
+        P2PFRLError, match=r"agent 0 waited 10 s .* in round 0 for agent 2"
+    ) as caught:
         feed(one, Expired(10 * SECOND), now=10 * SECOND)
     assert "raise schedule.deadline" in str(caught.value)
     assert one.deadlines_expired == 1
