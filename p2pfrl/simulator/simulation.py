@@ -40,12 +40,14 @@ class Life(Stateful):
         actor: what runs, or ran last.
         task: follows the actor; done once it has finished; None while it is away.
         incarnation: how many times it was restarted; -1 before its first start.
-        training: number of the local update under way, or of the next one.
+        training: number of the local update under way, or of the next one; what was posted for
+            another number is void.
         slowness: factor of the time that its local work takes.
-        saved: what it learns with, as of its last checkpoint; what a restart begins with.
+        saved: what the trainer holds for it, as of its last checkpoint; None before the first.
         memory: what the agent itself remembered then; in modes with a coordinator with its schedule.
         completed: rounds completed by then.
-        messages_late, deadlines_expired: of its ended lives.
+        messages_late, deadlines_expired: sums over its earlier incarnations; its schedule counts for
+            the present one.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -139,6 +141,7 @@ class Simulation:
         self._peer_timeout = peer_timeout
         self._log = log
         self._witness = witness
+        # Updates that have started and are not computed yet, in order.
         self._queued: dict[int, None] = {}
         self._running = 0
         self._coordinators = coordinators
@@ -149,7 +152,7 @@ class Simulation:
         loop.explain = self._explain
         self._faults = faults
         self._faults_left = len(faults)
-        self._late = {agent for fault in faults for agent in fault.newcomers()}
+        self._newcomers = {agent for fault in faults for agent in fault.newcomers()}
 
     def run(self) -> None:
         """Run to the end.
@@ -157,12 +160,14 @@ class Simulation:
         Raises:
             DeadlockError: everyone waits for someone.
         """
-        for agent in sorted(self._late):
+        for agent in sorted(self._newcomers):
             self._network.down.add(agent)
             self._witness.live(agent, False)
-        for agent in [i for i in self._lives if i not in self._late]:
+        for agent in [i for i in self._lives if i not in self._newcomers]:
             self._begin(agent)
-        for late, peer in [(i, peer) for i in sorted(self._late) for peer in self._neighbors[i]]:
+        for late, peer in [
+            (i, peer) for i in sorted(self._newcomers) for peer in self._neighbors[i]
+        ]:
             self.report_lost(peer, late)
         for number, fault in enumerate(self._faults):
             self._loop.post(round(fault.at * SECOND), self.strike, number)
@@ -229,7 +234,7 @@ class Simulation:
         life.saved, life.completed = self._trainer.snapshot(agent), completed
         life.memory = life.actor.body.save()
 
-    def _keep_all(self, agent: int) -> None:
+    def _keep_whole(self, agent: int) -> None:
         """Remember an agent or coordinator with its schedule as it is now, before others see what it sends."""
         life = self._lives[agent]
         assert life.actor is not None
@@ -237,11 +242,13 @@ class Simulation:
         if agent not in self._coordinators:
             life.saved = self._trainer.snapshot(agent)
 
-    # The verbs of faults.
+    # Faults call these (simulator/faults/base.py: World).
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
         group = [len(groups)] * len(self._lives)
+        # Ids of coordinators, -1, -2, ..., count from the end. They stay with the first group; agents
+        # in no group form one more.
         for coordinator in self._coordinators:
             group[coordinator] = 0
         for number, members in enumerate(groups):
@@ -255,7 +262,7 @@ class Simulation:
 
     def crash(self, agent: int) -> None:
         """Kill an agent or coordinator; one that is not there in this mode, or has finished, stays as it is."""
-        if self._end(agent):
+        if self._kill(agent):
             for peer in self._neighbors[agent]:
                 self._notice_loss(peer, agent)
 
@@ -283,7 +290,7 @@ class Simulation:
 
     def leave(self, agent: int) -> None:
         """Take an agent away; its neighbors are told at once."""
-        if self._end(agent):
+        if self._kill(agent):
             for peer in self._neighbors[agent]:
                 self.report_lost(peer, agent)
 
@@ -296,6 +303,9 @@ class Simulation:
             self._begin(agent)
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
+
+    # `strike`, `could_end`, `ends` and `report_lost` are posted to the loop. A saved run names them
+    # (build/world.py), so they are public and keep their names.
 
     def strike(self, number: int) -> None:
         """Let a fault of the timeline happen: what `run` posts."""
@@ -322,7 +332,7 @@ class Simulation:
 
         def send(to: Sequence[int], frame: Frame) -> None:
             if self._keeps(agent, frame):
-                self._keep_all(agent)
+                self._keep_whole(agent)
             end = self._network.send(agent, to, frame)
             self._witness.interval(agent, "send", self._loop.now, end)
 
@@ -342,7 +352,7 @@ class Simulation:
             life.actor.restore(life.memory)
         self._follow(agent, life.actor)
         for peer in self._neighbors[agent]:
-            if self._is_over(peer) or not self._network.can_reach(agent, peer):
+            if self._has_finished(peer) or not self._network.can_reach(agent, peer):
                 self._notice_loss(agent, peer)
 
     def _make(self, agent: int, memory: State | None = None) -> Actor:
@@ -357,7 +367,7 @@ class Simulation:
         self._lives[agent].task = task
         self._running += 1
 
-    def _end(self, agent: int) -> bool:
+    def _kill(self, agent: int) -> bool:
         """Stop an agent's life; return whether it was there."""
         life = self._lives.get(agent)
         if life is None or life.task is None or life.task.done():
@@ -366,7 +376,7 @@ class Simulation:
         life.task.cancel()
         life.task = None
         life.port.close()
-        life.training += 1
+        life.training += 1  # voids `could_end` and `ends`, which the loop cannot cancel
         self._queued.pop(agent, None)
         self._trainer.cancel(agent)
         self._network.down.add(agent)
@@ -377,6 +387,8 @@ class Simulation:
         self._running -= 1
         if not task.cancelled() and task.exception() is not None and not self._done.done():
             self._done.set_exception(task.exception())  # type: ignore[arg-type]
+        # Nobody runs. If the last one was killed, a later fault may restart it, and `strike` looks
+        # again after the last fault. If it ended by itself, the run is over.
         elif not self._running and not (task.cancelled() and self._faults_left):
             self.stop()
 
@@ -390,6 +402,11 @@ class Simulation:
                     life.task.cancel()
 
     def _train(self, agent: int) -> None:
+        """Start an update: its inputs are fixed now.
+
+        It is computed when the first pending update could end, in one batch with all others
+        (learning/trainer.py). How many steps it takes, and so when it ends, is known only then.
+        """
         life, stack = self._lives[agent], self._trainer.stack
         self._trainer.freeze(agent)
         self._queued[agent] = None
@@ -399,7 +416,7 @@ class Simulation:
         self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
 
     def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
-        """The earliest moment at which this update can end: compute it now, with all others that are pending."""
+        """Compute this update with all that are pending, and wait for its end: no earlier end is possible."""
         if training != self._lives[agent].training:
             return
         if agent in self._queued:
@@ -424,29 +441,37 @@ class Simulation:
     def _note_fault(self, agent: int) -> None:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
 
-    def _is_over(self, agent: int) -> bool:
+    def _has_finished(self, agent: int) -> bool:
         """Whether the agent has finished: it sends and answers nothing any more."""
         task = self._lives[agent].task
         return task is not None and task.done()
 
     def _notice_loss(self, to: int, about: int) -> None:
+        """Let `to` notice by timeout that `about` is gone; `report_lost` looks whether it still is."""
         self._loop.post(self._loop.now + self._peer_timeout, self.report_lost, to, about)
 
     def report_lost(self, to: int, about: int) -> None:
         """Report to an agent that another one is gone, if it still is."""
         if to not in self._network.down and (
-            self._is_over(about) or not self._network.can_reach(to, about)
+            self._has_finished(about) or not self._network.can_reach(to, about)
         ):
             self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:
+        """Report to an agent that its link to another one works.
+
+        One that has finished but stays sends its last messages again. Of one that has finished, the
+        report is that it is gone: it will send nothing.
+        """
         if not self._network.can_reach(to, about):
             return
         actor = self._lives[to].actor
-        if actor is not None and actor.stays and self._is_over(to):
+        if actor is not None and actor.stays and self._has_finished(to):
             actor.answer(PeerJoined(about))
         else:
-            self._lives[to].port.put(PeerLost(about) if self._is_over(about) else PeerJoined(about))
+            self._lives[to].port.put(
+                PeerLost(about) if self._has_finished(about) else PeerJoined(about)
+            )
 
     def _explain(self) -> str:
         waiting = [
