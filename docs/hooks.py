@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from p2pfrl.catalog import TABLES, table
 from p2pfrl.commands.listing import entries
 from p2pfrl.core.docs import attributes, reference, summary
+from p2pfrl.core.options import Rule
 from p2pfrl.laws import laws
 from p2pfrl.scenario import hierarchy, sections
 from p2pfrl.scenario.environment import EnvironmentSection
@@ -55,7 +56,8 @@ def _type(annotation: Any) -> str:
     """Return a type as one writes it, without what `Annotated` adds."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(parts[0])
+        rule = next((part for part in parts if isinstance(part, Rule)), None)
+        return _type(parts[0]) if rule is None else f"rule: [{rule.what}](options.md#{rule.what})"
     if annotation is type(None):
         return "None"
     if origin in (Union, UnionType):
@@ -75,14 +77,15 @@ def _default(value: Any) -> str:
 
 def _options(cls: type) -> str:
     """Return the table of the options of a section or rule."""
-    told, known = attributes(cls), getattr(cls, "__pydantic_fields__", {})
+    meanings, known = attributes(cls), getattr(cls, "__pydantic_fields__", {})
+    hints = get_type_hints(cls, include_extras=True)
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
         info = known.get(field.name)
         name = "from" if field.name == "from_" else field.name
         default = "" if info is None or info.default_factory else _default(info.default)
-        kind = "" if info is None else _cell(_type(info.annotation))
-        rows.append(f"| `{name}` | {kind} | {default} | {_cell(told.get(field.name, ''))} |")
+        kind = "" if info is None else _cell(_type(hints[field.name]))
+        rows.append(f"| `{name}` | {kind} | {default} | {_cell(meanings.get(field.name, ''))} |")
     return "\n".join(rows) if len(rows) > 2 else "No options."
 
 

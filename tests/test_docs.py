@@ -1,6 +1,12 @@
 """What is read out of docstrings."""
 
+from dataclasses import fields, is_dataclass
+
+from p2pfrl.catalog import TABLES, table
 from p2pfrl.core.docs import attributes, reference, summary
+from p2pfrl.scenario import Scenario, sections
+from p2pfrl.scenario.environment import EnvironmentSection
+from p2pfrl.scenario.groups import Group
 
 
 class Base:
@@ -51,3 +57,13 @@ def test_attributes_are_inherited_joined_and_overridden():
     assert attributes(Base) == {"first": "what it is, on two lines."}
     assert attributes(Rule) == {"first": "now this.", "second": "numbers.", "third": "numbers."}
     assert attributes(Late) == {"option": "that."}
+
+
+def test_every_option_of_every_rule_and_section_has_a_meaning():
+    rules = [cls for axis in TABLES for cls in table(axis).values() if is_dataclass(cls)]
+    own = [cls for cls in vars(sections).values() if is_dataclass(cls)]
+    assert len(rules) > 120
+    assert Scenario in own
+    for cls in (*rules, *own, Group, EnvironmentSection):
+        meanings = attributes(cls)
+        assert [f.name for f in fields(cls) if not meanings.get(f.name)] == [], cls

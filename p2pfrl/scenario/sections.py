@@ -260,7 +260,28 @@ class Scenario:
         mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of
             coordinators, independent without exchange, or pooled: agents upload transitions, and
             one learner trains on all of them.
+        stop: when the run ends.
         environment: environment of the agents; none for a learner that needs none.
+        learner: what a local update of an agent is.
+        exchange: what agents send, how often, and in which order they train and mix.
+        schedule: the round protocol: whom agents wait for, and how long.
+        topology: which agents are neighbors, in mode gossip.
+        mixing: how an agent combines its vector with those of its neighbors, in mode gossip.
+        coordinator: how a coordinator aggregates, and which agents take part, in modes with one.
+        hierarchy: the agents of each edge coordinator, in mode hierarchical.
+        correction: a term that corrects the gradient of every local step.
+        personal: models of their own that agents keep beside the shared one.
+        gate: when an agent sends its payload, and when a skip.
+        compressor: how payloads are encoded.
+        privacy: what an agent sends in place of its payload.
+        network: latency, bandwidth and loss of the simulated links.
+        compute: virtual time that training takes.
+        availability: when agents sit rounds out.
+        evaluation: how often, and over how many episodes, policies are evaluated.
+        checkpoint: how often agents and runs are saved.
+        attacks: agents that send other than the rules say; there are none yet.
+        faults: what goes wrong in the simulator, and when.
+        groups: agents with a learner or environment of their own.
     """
 
     name: Annotated[str, AfterValidator(_run_name)]

@@ -58,6 +58,9 @@ class Replace(ServerOptimizer):
 class StalenessMix(ServerOptimizer):
     """FedAsync: x <- x + alpha s(tau) (target - x).
 
+    Attributes:
+        alpha: mixing weight of a fresh update.
+
     Reference: Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3.
     """
 

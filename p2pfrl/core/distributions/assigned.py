@@ -21,7 +21,12 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Linspace(Distribution):
-    """Evenly spaced over the agents: agent 0 has `low`, agent n-1 has `high` (a lone agent has `low`)."""
+    """Evenly spaced over the agents: agent 0 has `low`, agent n-1 has `high` (a lone agent has `low`).
+
+    Attributes:
+        low: value of the first agent.
+        high: value of the last agent.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("low", "high")
     low: float
@@ -41,7 +46,12 @@ class Linspace(Distribution):
 
 @rule
 class Arithmetic(Distribution):
-    """Agent i has start + i step, whatever the number of agents."""
+    """Agent i has start + i step, whatever the number of agents.
+
+    Attributes:
+        start: value of agent 0.
+        step: difference between an agent and the one before.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("start", "step")
     start: float
@@ -61,7 +71,11 @@ class Arithmetic(Distribution):
 
 @rule
 class Values(Distribution):
-    """A list with one value per agent."""
+    """A list with one value per agent.
+
+    Attributes:
+        list: one value per agent.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("list",)
     list: tuple[float, ...] = Field(min_length=1)
@@ -84,7 +98,11 @@ class Values(Distribution):
 
 @rule
 class Cycle(Distribution):
-    """A list that repeats: agent i has element i modulo its length, whatever the number of agents."""
+    """A list that repeats: agent i has element i modulo its length, whatever the number of agents.
+
+    Attributes:
+        list: values, repeated over the agents in order.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("list",)
     list: tuple[float, ...] = Field(min_length=1)

@@ -62,7 +62,11 @@ class Draw(Distribution):
 
 @rule
 class Constant(Draw):
-    """The same value for everyone."""
+    """The same value for everyone.
+
+    Attributes:
+        value: the value.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("value",)
     value: float

@@ -26,7 +26,12 @@ def _normal(u1: float, u2: float) -> float:
 
 @rule
 class Uniform(Draw):
-    """Uniform in [low, high)."""
+    """Uniform in [low, high).
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("low", "high")
     low: float
@@ -48,7 +53,12 @@ class Uniform(Draw):
 
 @rule
 class Normal(Draw):
-    """Normal with `mean` and standard deviation `std`."""
+    """Normal with `mean` and standard deviation `std`.
+
+    Attributes:
+        mean: mean.
+        std: standard deviation.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("mean", "std")
     mean: float = 0.0
@@ -66,7 +76,12 @@ class Normal(Draw):
 
 @rule
 class LogNormal(Draw):
-    """Lognormal: median exp(sigma N(0, 1))."""
+    """Lognormal: median exp(sigma N(0, 1)).
+
+    Attributes:
+        median: median.
+        sigma: standard deviation of the logarithm.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("median",)
     median: float = Field(default=1.0, gt=0)
@@ -85,7 +100,11 @@ class LogNormal(Draw):
 
 @rule
 class Exponential(Draw):
-    """Exponential with `mean`: the times between events that have no memory, as of a Poisson clock."""
+    """Exponential with `mean`: the times between events that have no memory, as of a Poisson clock.
+
+    Attributes:
+        mean: mean.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("mean",)
     mean: float = Field(default=1.0, gt=0)
@@ -102,7 +121,11 @@ class Exponential(Draw):
 
 @rule
 class Choice(Draw):
-    """One of `choices`, each as probable as the others."""
+    """One of `choices`, each as probable as the others.
+
+    Attributes:
+        choices: values, each equally likely.
+    """
 
     quantities: ClassVar[tuple[str, ...]] = ("choices",)
     choices: tuple[float, ...] = Field(min_length=1)

@@ -117,6 +117,9 @@ class Environment(Problem):
     Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is
     `(b, m, s)` float64. Every operation must be elementwise or otherwise independent of the other
     rows.
+
+    Attributes:
+        max_steps: steps after which an episode is truncated.
     """
 
     @override

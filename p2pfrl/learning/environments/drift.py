@@ -28,6 +28,9 @@ class Drift(Environment):
     0.5, 0.7, 0.9, ... over the agents, and noise. The best an agent can do is to hover around 0 at
     about half a step, so its return falls with its difficulty; where a step is long (difficulty
     above about 3.6) it pays to leave [-5, 5] early.
+
+    Attributes:
+        dimension: numbers of an observation.
     """
 
     dimension: int = Field(default=2, ge=1, le=6)

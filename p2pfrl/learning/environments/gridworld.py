@@ -31,6 +31,8 @@ class GridWorld(Tabular):
     rewards for entering the goal and for any step. Measure: `goals`, per step.
 
     Attributes:
+        rows: number of rows of cells.
+        columns: number of columns of cells.
         walls: (row, column) of the walls that all agents have.
         start: (row, column) of the first cell; None: any free cell but the goal, uniformly.
     """

@@ -25,6 +25,7 @@ class LQR(Environment):
     in [-1, 1]. Physics: perturbation, noise, control_cost.
 
     Attributes:
+        bound: largest absolute value of each component of the action.
         dimension: of the state x.
         controls: of the action u, each within [-bound, bound].
         radius: spectral radius of every A_i; below 1 the uncontrolled state decays.

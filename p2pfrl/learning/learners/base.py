@@ -344,6 +344,7 @@ class Learner(ABC):
     """Options every learner has.
 
     Attributes:
+        lr: learning rate.
         same_start: all agents start at one point, from (seed, "start"); False: each from its own
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
