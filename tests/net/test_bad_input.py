@@ -635,7 +635,7 @@ kind = "quadratic"
 dimension = 1000
 [schedule]
 kind = "synchronous"
-deadline = "200ms"
+deadline = "1s"
 [topology]
 kind = "ring"
 """

@@ -15,7 +15,6 @@ from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.faults import departures
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.sections import Availability, Scenario
-from p2pfrl.simulator.faults.agents import Crash, Restart
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -187,14 +186,11 @@ def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     for position in gone:
         reason = "the sum would lack the share of an agent that has left"
         yield Need.EVERY_ANSWER, Broken(("faults", position), reason)
-    for position, fault in enumerate(scenario.faults):
-        if not isinstance(fault, (Crash, Restart)) or max(fault.agents) < 0:
-            continue
-        kind = repr(kind_of("faults", fault))
-        if MODES[scenario.mode].mixes and position in gone:
-            reason = f"{kind} breaks this; remove the fault, or add a 'restart' after it"
+        if Need.EVERY_MESSAGE not in (fault := scenario.faults[position]).breaks:
+            kind = kind_of("faults", fault)
+            reason = f"{kind!r} breaks this; remove the fault, or add a 'restart' after it"
             yield Need.EVERY_MESSAGE, Broken(("faults", position), reason)
-    if MODES[scenario.mode].mixes and any(isinstance(f, Restart) for f in scenario.faults):
+    if any(agent >= 0 for fault in scenario.faults for agent in fault.returning()):
         for where, reason in missed_for_good(scenario):
             yield Need.EVERY_MESSAGE, Broken(where, reason)
     yield from _unacknowledged(scenario)
