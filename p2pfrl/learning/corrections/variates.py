@@ -83,8 +83,9 @@ class ResidualVariate(Correction):
     stays 0, and the fixed point is the optimum of the mean problem, with xi_i the mean gradient of
     agent i there. Equal to SCAFFOLD's option II where everyone takes part, at half its bytes.
     Everyone must be asked every round: an agent learns theta from the next model alone. One that
-    sat a round out keeps xi_i, and the sum is that of those who took part. An update that the
-    network lost or that came too late leaves the sum apart from 0 for good.
+    sat a round out keeps xi_i, and the sum is that of those who took part. The sum stays apart from
+    0 for good after an update that the network lost or that came too late, and after a crash that
+    lasts until the next model has gone out.
 
     Reference: Mangold, Samsonov, Labbi, Levin, Alami, Naumov, Moulines, "SCAFFLSA: taming
     heterogeneity in federated linear stochastic approximation and TD learning", NeurIPS 2024, arXiv
