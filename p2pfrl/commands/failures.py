@@ -20,8 +20,8 @@ def as_json(problems: Sequence[str], code: int) -> str:
     Every problem has `message`, `where`, `expected`, `got` and `fix`. A field that the message
     lacks is null.
 
-    >>> as_json(["ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes"],
-    2)[:27]
+    >>> problems = ["ring.toml:3:1: agents: expected an integer, got '4'; write it without quotes"]
+    >>> as_json(problems, 2)[:27]
     '{"error": {"code": 2, "mess'
     """
     found = [{"message": message, **fields(message)} for message in problems]
@@ -31,10 +31,9 @@ def as_json(problems: Sequence[str], code: int) -> str:
 def fields(message: str) -> dict[str, str | None]:
     """Return the parts of a message: where, expected, got and fix; None for a part that it lacks.
 
-    >>> found = fields("ring.toml:3:1: agents: expected an integer, got '4'; write it without
-    quotes")
+    >>> found = fields("ring.toml:3:1: agents: expected an integer, got '4'; write it plainly")
     >>> [found[key] for key in ("where", "expected", "got", "fix")]
-    ['ring.toml:3:1: agents', 'an integer', "'4'", 'write it without quotes']
+    ['ring.toml:3:1: agents', 'an integer', "'4'", 'write it plainly']
     >>> fields("ring.toml:7:1: mixing.alhpa: unknown key; did you mean 'alpha'?")["fix"]
     "did you mean 'alpha'?"
     """

@@ -13,9 +13,9 @@ T_co = TypeVar("T_co", covariant=True)
 class Members(Mapping[str, type[T_co]]):
     """Classes by name. Asking for one class imports its module; names and `in` import nothing.
 
-    >>> numbers = Members("p2pfrl.core", {"constant": "distributions.draws:Constant"})
+    >>> numbers = Members("p2pfrl.core", {"constant": "distributions.base:Constant"})
     >>> numbers.places
-    {'constant': 'p2pfrl.core.distributions.draws:Constant'}
+    {'constant': 'p2pfrl.core.distributions.base:Constant'}
     >>> numbers["constant"](value=2.0)
     Constant(value=2.0)
 
