@@ -65,6 +65,7 @@ class Assembly:
             stack=stack,
         )
         self._rules = self._rules_of_agents()
+        self._waits = self.mode.mixes and self._rules.need_every_message
         self._matrix = lru_cache(maxsize=64)(self._weights)
         if self.mode.mixes:
             self._matrix(0)
@@ -187,14 +188,9 @@ class Assembly:
             first,
             counts_own,
             has_sent=body.has_sent,
-            waits=self.resends,
+            waits=self._waits,
         )
-        return Actor(self._builder.schedule(self.plan, life), body, port, stays=self.resends)
-
-    @property
-    def resends(self) -> bool:
-        """Whether agents wait for neighbors that are down, and send them again what they missed."""
-        return self.mode.mixes and self._rules.need_every_message
+        return Actor(self._builder.schedule(self.plan, life), body, port, stays=self._waits)
 
     def coordinator(
         self,
