@@ -25,7 +25,10 @@ def summary(doc: str | None) -> str:
 
 
 def reference(doc: str | None) -> str:
-    """Return where a rule was published: the paragraph that says so, else the sentences that name a year."""
+    """Return where a rule was published.
+
+    That is the paragraph that says so, otherwise the sentences that name a year.
+    """
     prose = _prose(doc)
     for paragraph in prose:
         if match := _REFERENCE.match(paragraph):
@@ -36,7 +39,10 @@ def reference(doc: str | None) -> str:
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """Return the description of each option, from the "Attributes:" of the class and of those it extends."""
+    """Return the description of each option of a rule.
+
+    Descriptions come from the "Attributes:" of the class and of the classes that it extends.
+    """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         text = inspect.cleandoc(base.__doc__ or "")
@@ -55,7 +61,10 @@ def attributes(cls: type) -> dict[str, str]:
 
 
 def docstrings(module: str) -> dict[str, str]:
-    """Return the docstrings of the classes of a module, read from its source: the module is not executed."""
+    """Return the docstrings of the classes of a module.
+
+    They are read from the source: the module is not executed.
+    """
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -66,7 +75,7 @@ def docstrings(module: str) -> dict[str, str]:
 
 
 def _prose(doc: str | None) -> list[str]:
-    """Return the paragraphs of a docstring that are neither sections nor examples, each on one line."""
+    """Return the paragraphs of a docstring, each on one line, without sections and examples."""
     blocks = inspect.cleandoc(doc or "").split("\n\n")
     return [
         " ".join(b.split())

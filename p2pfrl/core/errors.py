@@ -10,14 +10,17 @@ class P2PFRLError(Exception):
 
 
 class ScenarioError(P2PFRLError):
-    """A scenario file cannot be run; `problems` holds every reason, each one line with its place."""
+    """A scenario file cannot be run.
+
+    `problems` holds every reason, each as one line with its place.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[str, ...]]]:
-        """Pickle the list: another process may have found the problems."""
+        """Pickle the list of problems, which another process may have found."""
         return type(self), (self.problems,)
 
 
@@ -26,7 +29,7 @@ class TopologyError(P2PFRLError):
 
 
 class DeadlockError(P2PFRLError):
-    """Everyone waits and no timer is left; the message names who waits for whom."""
+    """All agents wait and no timer is left; the message names who waits for whom."""
 
 
 class WireError(P2PFRLError):
@@ -38,8 +41,11 @@ class WireError(P2PFRLError):
 
 
 class RecordError(P2PFRLError):
-    """A run directory is missing, incomplete or not ours."""
+    """A run directory is missing, incomplete or not one of this package."""
 
 
 class ContractError(P2PFRLError):
-    """A rule, learner or environment breaks the contract of its axis; a `check_...` function says how."""
+    """A rule, learner or environment breaks the contract of its axis.
+
+    The functions `check_...` raise it and say how.
+    """

@@ -1,4 +1,4 @@
-"""Finder of the files that come with the package or stand in the working directory, by name."""
+"""Search for files of the package or the working directory, by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def folders(kind: str) -> tuple[Path, ...]:
-    """Return the folders that hold `kind` ("scenarios" or "topologies"): here, in the wheel, in a source checkout."""
+    """Return the folders that hold files of `kind` ("scenarios" or "topologies").
+
+    They are those of the working directory, of the wheel and of a source checkout.
+    """
     return Path(kind), PACKAGE / "data" / kind, PACKAGE.parent / kind
 
 
 def search(name: str, kind: str, suffix: str = "") -> Path | None:
-    """Return the file that `name` means, with or without the suffix: as a path, then in the folders of its kind."""
+    """Return the file that `name` means, with or without its suffix; None if there is none.
+
+    The name is tried as a path first, then in the folders of its kind.
+    """
     for place in (Path(), *folders(kind)):
         for candidate in (place / name, place / f"{name}{suffix}"):
             if is_file(candidate):
@@ -23,11 +29,17 @@ def search(name: str, kind: str, suffix: str = "") -> Path | None:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is such a file; False, unlike `Path.is_file`, for names that no file can have."""
+    """Return whether a file exists.
+
+    The answer is False for names that no file can have, where `Path.is_file` raises.
+    """
     return os.path.isfile(path)
 
 
 def files(kind: str, suffix: str) -> dict[str, Path]:
-    """Return all files of a kind by name, in order of name: of two with one name the one that `search` finds."""
+    """Return all files of a kind, by name and in order of name.
+
+    Of two files with one name, the one that `search` finds is returned.
+    """
     paths = [path for folder in folders(kind) for path in sorted(folder.glob(f"*{suffix}"))]
     return dict(sorted({path.name: path for path in reversed(paths)}.items()))

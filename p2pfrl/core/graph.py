@@ -1,4 +1,7 @@
-"""A directed communication graph over agents 0..n-1: who sends to whom, and what the links are like."""
+"""A directed communication graph over agents 0..n-1.
+
+It says who sends to whom, and what the links are like.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from p2pfrl.core.errors import TopologyError
 
 @dataclass(frozen=True)
 class Graph:
-    """A directed graph: the receivers of every agent.
+    """A directed graph, given as the receivers of every agent.
 
     Attributes:
         successors: for every agent, in ascending order, the agents it sends to. Never itself.
@@ -55,7 +58,10 @@ class Graph:
 
     @cached_property
     def is_connected(self) -> bool:
-        """Whether every agent reaches every other along the edges (strong connectivity, where directed)."""
+        """Whether every agent reaches every other agent along the edges.
+
+        In a directed graph this is strong connectivity.
+        """
         if not self.successors:
             return False
         forward = len(_reached(self.successors)) == self.n
@@ -102,7 +108,10 @@ def undirected(n: int, edges: Iterable[tuple[int, int]]) -> Graph:
 
 
 def union(graphs: Sequence[Graph]) -> Graph:
-    """Return the graph with the edges of all `graphs` (same agents); labels and positions are those of the first."""
+    """Return the graph that has the edges of all `graphs`, which have the same agents.
+
+    Labels and positions are those of the first graph.
+    """
     first = graphs[0]
     latency = {edge: seconds for graph in graphs for edge, seconds in graph.latency.items()}
     bandwidth = {edge: rate for graph in graphs for edge, rate in graph.bandwidth.items()}
@@ -111,7 +120,9 @@ def union(graphs: Sequence[Graph]) -> Graph:
 
 
 def path_latency(graph: Graph, source: int, *, default: float = 0.0) -> tuple[float, ...]:
-    """Return the least latency in seconds from `source` to every agent, over one or more links (Dijkstra 1959).
+    """Return the least latency in seconds from `source` to every agent, over any number of links.
+
+    Shortest paths as in Dijkstra, 1959.
 
     Args:
         graph: its `latency` gives the seconds of a link.

@@ -1,4 +1,7 @@
-"""The header of a frame: its fields, and headers that differ from a known one in nothing but their numbers."""
+"""The header of a frame: its fields, and a fast way to read headers that repeat.
+
+Most headers differ from a known header in nothing but their numbers.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,10 @@ _CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
 
 
 class Form:
-    """Headers that differ from one that was checked in full in nothing but their numbers.
+    """A form of headers that differ only in their numbers from one that was checked in full.
 
-    One sender's headers do, until a number needs more bytes than before. Their other bytes are
-    compared at once, which takes a third of the time.
+    The headers of one sender have the same form until a number needs more bytes than before. Their
+    other bytes are compared at once, which takes a third of the time.
 
     Attributes:
         lead: the bytes before the first number.
@@ -67,7 +70,10 @@ class Form:
         self._between = numbers.unpack_from(raw, start)[1::2]
 
     def read(self, raw: bytes) -> Fields | None:
-        """Return what a header that begins with `lead` says; None where it is of another form, or breaks a limit."""
+        """Return the fields of a header that begins with `lead`.
+
+        The result is None if the header has another form or a field breaks its limit.
+        """
         if len(raw) != self._size:
             return None
         sequence, a, round, b, weight, c, score, d, crc = self._numbers.unpack_from(
@@ -95,7 +101,10 @@ class Form:
 
 
 def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
-    """Return the form of a header that said `fields`; None where we pack it differently, or a count is one byte."""
+    """Return the form of the header `raw` that has these `fields`.
+
+    The result is None if this package packs the fields differently, or if a count takes one byte.
+    """
     kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = fields
     values = (run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc)
     codes = [_CODES.get(len(pack(count)), "") for count in (sequence, round, crc)]

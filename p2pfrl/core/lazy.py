@@ -1,4 +1,7 @@
-"""Import torch and gymnasium when they are first used: `--help`, `list` and `validate` must answer at once."""
+"""Modules that are imported when they are first used, such as torch and gymnasium.
+
+The commands `--help`, `list` and `validate` need neither, and answer at once.
+"""
 
 from __future__ import annotations
 

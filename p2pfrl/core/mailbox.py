@@ -11,7 +11,7 @@ from p2pfrl.core.types import Event, Expired, Frame
 
 
 class Clock(Protocol):
-    """Virtual time, or the machine's."""
+    """The clock of a world: virtual time, or that of the machine."""
 
     @property
     def now(self) -> int:
@@ -57,7 +57,10 @@ class MailboxPort:
         return len(self._queue)
 
     def receive(self) -> asyncio.Future[Event]:
-        """Return the next event, to be awaited: a bare future is faster and smaller than a coroutine around it."""
+        """Return a future of the next event, to be awaited.
+
+        A bare future is faster and smaller than a coroutine around it.
+        """
         future: asyncio.Future[Event] = self._clock.create_future()
         if self._queue:
             future.set_result(self._queue.pop(0))
@@ -75,24 +78,30 @@ class MailboxPort:
             waiter.set_result(event)
 
     def save(self) -> State:
-        """Return the events that wait, and the timer; an event that is being awaited is not part of it."""
+        """Return the events that wait, and the timer.
+
+        An event that is being awaited is not part of the result.
+        """
         return {"queue": list(self._queue), "deadline": self._deadline, "armed": self._armed}
 
     def restore(self, state: State) -> None:
-        """Take over what `save` returned; the timer's entry in the clock is the world's to restore."""
+        """Restore the events and the timer that `save` returned.
+
+        The world restores the timer's entry in the clock.
+        """
         self._queue = list(state["queue"])
         self._deadline, self._armed = state["deadline"], state["armed"]
 
     def close(self) -> None:
-        """Forget everything: the agent is gone."""
+        """Drop all events and the timer: the agent is gone."""
         self._queue.clear()
         self._waiter = self._deadline = None
 
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.
 
-        At most one timer per agent is in the heap as long as deadlines only move forward: one that
-        comes too early is put off to the deadline that holds by then.
+        At most one timer per agent is in the heap as long as deadlines only move forward. A timer
+        that fires before the current deadline is posted again for that deadline.
         """
         self._deadline = time
         if time is not None and (self._armed is None or self._armed > time):
@@ -100,7 +109,10 @@ class MailboxPort:
             self._clock.post(time, self.ring)
 
     def ring(self) -> None:
-        """Put `Expired` into the mailbox if the deadline has come: what `wait_until` posts."""
+        """Put `Expired` into the mailbox if the deadline has come.
+
+        `wait_until` posts this method.
+        """
         if self._armed is not None and self._armed <= self._clock.now:
             self._armed = None
         if self._deadline is None:

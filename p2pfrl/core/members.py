@@ -1,4 +1,7 @@
-"""Tables of rules: the name in scenario files -> the class, which is imported when it is asked for."""
+"""Tables of rules, from the name in scenario files to the class.
+
+A class is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +52,16 @@ class Members(Mapping[str, type[T_co]]):
         return len(self.places)
 
     def __or__(self, other: Members[T]) -> Members[T_co | T]:
-        """Return a table of the members of both; of two with one name, that of `other`."""
+        """Return a table of the members of both tables; `other` wins where a name is in both."""
         both: Members[T_co | T] = Members("", {})
         both.places = {**self.places, **other.places}
         return both
 
     def name_of(self, cls: type) -> str | None:
-        """Return the first name of a class, importing no other; None if it is not in the table."""
+        """Return the first name of a class, or None if it is not in the table.
+
+        No other class is imported.
+        """
         place = f"{cls.__module__}:{cls.__qualname__}"
         names = (name for name, other in self.places.items() if other == place)
         return next((name for name in names if self[name] is cls), None)

@@ -49,7 +49,10 @@ def problem(message: str, *loc: str | int, value: object = None) -> InitErrorDet
 
 
 def refuse(*problems: InitErrorDetails) -> ValidationError:
-    """Return the error to raise inside a validator: pydantic puts the outer location before each problem's own."""
+    """Return the error to raise inside a validator.
+
+    Pydantic puts the outer location before the location of each problem.
+    """
     return ValidationError.from_exception_data("scenario", list(problems))
 
 
@@ -68,7 +71,10 @@ def details(error: ValidationError) -> list[InitErrorDetails]:
 
 
 def phrase(error: Mapping[str, Any]) -> str:
-    """Return what was expected, what was got and how to fix it, for one of pydantic's error details."""
+    """Return the message for one of pydantic's error details.
+
+    It says what was expected, what was got and how to fix it.
+    """
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == _OURS:
         return str(error["msg"])
@@ -107,7 +113,7 @@ def adapter(cls: type[T]) -> TypeAdapter[T]:
 
 
 def options_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """Return the options of a rule: its fields by the name that they have in files."""
+    """Return the options of a rule: its fields, by the name that they have in files."""
     infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
     return {_name(field.name, infos): field for field in dataclasses.fields(cls) if field.init}
 
@@ -119,7 +125,10 @@ def _name(field: str, infos: Mapping[str, FieldInfo]) -> str:
 
 
 def construct(cls: type[T], options: Mapping[str, object]) -> T:
-    """Return `cls(**options)`, or raise with every problem: unknown keys, missing keys, wrong types, wrong values."""
+    """Return `cls(**options)`, or raise an error with all problems of the options.
+
+    Problems are unknown keys, missing keys, wrong types and wrong values.
+    """
     known = options_of(cls)
     problems = [
         problem(f"unknown key{did_you_mean(name, known)}", name, value=options[name])
@@ -225,7 +234,10 @@ class Rule(Slot):
         raise refuse(problem(f"expected a table such as {example}, got {show(value)}", value=value))
 
     def dump(self, value: object) -> object:
-        """Return the table that would be read as `value`; a class of the user's own is named by its place."""
+        """Return the table that would be read as `value`.
+
+        A class of the user's own is named by its module and its name in it.
+        """
         kind = self.rules().name_of(type(value))
         kind = kind or f"{type(value).__module__}.{type(value).__qualname__}"
         return {"kind": kind, **(dump(value) if dataclasses.is_dataclass(value) else {})}

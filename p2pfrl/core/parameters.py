@@ -1,9 +1,10 @@
-"""The flat parameter vector: which tensor lies where, what travels, and memory that starts on 64 bytes.
+"""The flat parameter vector: the places of its tensors, and the parts that travel.
 
-An agent's parameters are one row of `stride` numbers. Every tensor starts on 64 bytes within the
-row, and every row on 64 bytes in memory, because matrix kernels give slightly different results at
-other alignments: then an agent's result does not depend on its position. The padding never travels:
-`pack` gives the `d` numbers that count, `unpack` puts them back.
+An agent's parameters are one row of `stride` numbers. Every tensor starts on a multiple of 64 bytes
+within the row, and every row on a multiple of 64 bytes in memory, because matrix kernels give
+slightly different results at other alignments. With it, an agent's result does not depend on its
+position. The padding never travels: `pack` returns the `d` numbers without padding, `unpack` writes
+them into rows with padding.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Vector:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One named tensor of the layout. `name` is "part.rest": the text before the first dot is the part it belongs to.
+    """One named tensor of the layout.
+
+    A `name` is "part.rest": the text before the first dot is the part that the tensor belongs to.
 
     Attributes:
         aligned: start on 64 bytes. False places it right behind the previous tensor, so that a
@@ -97,11 +100,17 @@ class Layout:
 
     @cached_property
     def signature(self) -> str:
-        """A short hash of names, shapes and dtype: peers compare it before they exchange anything."""
+        """A short hash of names, shapes and dtype.
+
+        Peers compare it before they exchange anything.
+        """
         return key(0, repr((self.tensors, self.dtype))).hex()[:16]
 
     def slices(self, parts: Sequence[str] | None = None) -> tuple[tuple[slice, slice], ...]:
-        """Return (slice of the compact vector, slice of the row) of `parts` (all when None), merged where adjacent."""
+        """Return pairs of slices of `parts`: of the compact vector, and of the row.
+
+        All parts are meant where `parts` is None. Adjacent slices are merged.
+        """
         wanted = self.parts if parts is None else tuple(parts)
         found = self._found.get(wanted)
         if found is None:
@@ -110,7 +119,7 @@ class Layout:
 
     @cached_property
     def _found(self) -> dict[tuple[str, ...], tuple[tuple[slice, slice], ...]]:
-        """The slices that were asked for before: every message needs them."""
+        """The slices that were asked for before, kept because every message needs them."""
         return {}
 
     def _slices(self, wanted: tuple[str, ...]) -> tuple[tuple[slice, slice], ...]:
@@ -143,6 +152,9 @@ class Layout:
         return out
 
     def unpack(self, vectors: Vector, rows: Vector, parts: Sequence[str] | None = None) -> None:
-        """Write `(..., k)` numbers of `parts` into `(..., stride)` rows, in place; other parts keep their values."""
+        """Write the numbers of `parts`, `(..., k)`, into `(..., stride)` rows, in place.
+
+        Other parts keep their values.
+        """
         for compact, row in self.slices(parts):
             rows[..., row] = vectors[..., compact]

@@ -1,8 +1,9 @@
-"""Random streams that depend on (seed, path) alone, never on who shares a batch or on the order of events.
+"""Random streams that depend on nothing but a seed and a path.
 
-Three kinds. `generator` is an ordinary numpy generator for draws made once, when a world is built.
-`Streams` holds one counter-based stream per agent and draws for a whole batch at once; row i is the
-same whatever the other rows are. `draw` gives two numbers for one message. None has state that must
+They do not depend on which agents share a batch, or on the order of events. There are three kinds.
+`generator` is an ordinary numpy generator for draws made once, when a world is built. `Streams`
+holds one counter-based stream per agent and draws for a whole batch at once; row i is the same
+whatever the other rows are. `draw` gives two numbers for one message. None has state that must
 survive a crash: a stream is named by its purpose.
 """
 
@@ -61,7 +62,7 @@ class Purpose(StrEnum):
 
     @override
     def __repr__(self) -> str:
-        """Return the value's `repr`: streams are keyed by it."""
+        """Return the `repr` of the value, which is part of the key of a stream."""
         return repr(self.value)
 
 
@@ -80,7 +81,10 @@ class MessagePurpose(IntEnum):
 
 
 def key(seed: int, *path: int | str) -> bytes:
-    """Return 16 bytes that name the stream `path` of `seed`; different paths give independent keys."""
+    """Return the 16 bytes that name the stream `path` of `seed`.
+
+    Different paths give independent keys.
+    """
     return blake2b(repr((seed, *path)).encode(), digest_size=16).digest()
 
 
@@ -95,7 +99,11 @@ def generator(seed: int, *path: int | str) -> np.random.Generator:
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the SplitMix64 finalizer of every element (Steele, Lea, Flood, OOPSLA 2014), in place."""
+    """Return the SplitMix64 finalizer of every element, computed in place.
+
+    Guy L. Steele Jr., Doug Lea, Christine H. Flood, "Fast splittable pseudorandom number
+    generators", OOPSLA 2014.
+    """
     x ^= x >> np.uint64(30)
     x *= _MIX_1
     x ^= x >> np.uint64(27)
@@ -105,10 +113,10 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class Streams:
-    """One counter-based random stream per row: number c of row i is mix(mix(a_i + c g) + b_i), with row key (a_i, b_i).
+    """Counter-based random streams, one per row.
 
-    Every operation is elementwise on integers or numpy floats, so row i never depends on the other
-    rows.
+    Number c of row i is mix(mix(a_i + c g) + b_i), where (a_i, b_i) is the key of the row. Every
+    operation is elementwise on integers or numpy floats, so row i never depends on the other rows.
 
     Args:
         keys: `(b, 2)` unsigned 64-bit keys, one pair per row.
@@ -124,7 +132,10 @@ class Streams:
     def of(
         cls, seed: int, agents: Sequence[int], purpose: str, index: Sequence[int] | int = 0
     ) -> Streams:
-        """Return streams for `agents`, keyed (seed, agent, purpose, index); index names the update or episode."""
+        """Return streams for `agents`, keyed by seed, agent, purpose and index.
+
+        The index is the number of the update or episode.
+        """
         indices = [index] * len(agents) if isinstance(index, int) else index
         raw = b"".join(
             key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True)
@@ -151,11 +162,11 @@ class Streams:
     def uniform_at(
         self, rows: NDArray[np.intp], positions: NDArray[np.intp], size: int
     ) -> NDArray[np.float64]:
-        """Return `(q, size)` uniform numbers: block `positions[i]` of row `rows[i]`, without moving the streams on.
+        """Return `(q, size)` uniform numbers: block `positions[i]` of row `rows[i]`.
 
-        For draws at moments that depend on the data (an episode that ends), so that they cannot
-        shift other draws. Do not mix with the sequential methods on one object: both count from
-        zero.
+        The streams are not moved on. Use this for draws at moments that depend on the data, such as
+        the end of an episode, so that they cannot shift other draws. Do not mix it with the
+        sequential methods on one object: both count from zero.
         """
         counter = (
             np.arange(1, size + 1, dtype=np.uint64)
@@ -189,7 +200,10 @@ _PAIR = struct.Struct("<QQ")
 def draw(
     seed: int, sender: int, receiver: int, number: int, purpose: MessagePurpose
 ) -> tuple[float, float]:
-    """Return two independent numbers uniform in [0, 1) for message `number` from `sender` to `receiver`."""
+    """Return two independent numbers uniform in [0, 1) for one message.
+
+    The message is the one with `number` from `sender` to `receiver`.
+    """
     packed = _DRAW.pack(seed, sender, receiver, number, purpose)
     a, b = _PAIR.unpack(blake2b(packed, digest_size=16).digest())
     return (a >> 11) * _TO_UNIT, (b >> 11) * _TO_UNIT

@@ -1,4 +1,7 @@
-"""A rule is one frozen dataclass: its fields are its options, its scenario schema and its `repr` in the record."""
+"""The decorator that makes a class a rule: one frozen dataclass.
+
+The fields of a rule are its options, its scenario schema and its `repr` in the record.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ T = TypeVar("T")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def rule(cls: type[T]) -> type[T]:
-    """Make `cls` a rule: frozen, keyword-only, validated, unknown options refused, infinity and nan too.
+    """Make `cls` a rule: a frozen, keyword-only dataclass whose options are validated.
 
-    A rule is equal to another, hashed and shown as any frozen dataclass. All rules share the
-    methods that do it: to compile them for each class would take half of the time of its import.
+    Unknown options, infinity and nan are refused. A rule is compared, hashed and shown like any
+    frozen dataclass. All rules share the methods for that, because compiling them for each class
+    would take half of the time of its import.
     """
     config = ConfigDict(
         extra="forbid",

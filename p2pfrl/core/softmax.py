@@ -1,4 +1,4 @@
-"""Tabular softmax policies: pi(a|s) in proportion to exp(theta(s, a)), and their Fisher information."""
+"""Tabular softmax policies, pi(a|s) ~ exp(theta(s, a)), and their Fisher information."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def log_softmax(logits: Array) -> Array:
 
 
 def natural(gradient: Array, visits: Array, policy: Array, damping: float) -> Array:
-    """Return (F + damping)^+ g, `(..., S, A)`: the natural direction of a gradient g of softmax logits.
+    """Return the natural direction (F + damping)^+ g, `(..., S, A)`, of a gradient g of logits.
 
     F = sum_s d(s) (diag pi(.|s) - pi(.|s) pi(.|s)') is the Fisher information of the policy's
-    actions; it does not see what moves all logits of a state together, of which the result is free,
-    as every gradient of the policy is. By the formula of Sherman and Morrison, w = x - y (sum x /
-    sum y), x = g / (d pi + damping), y = pi / (d pi + damping). Kakade, "A natural policy
-    gradient", NeurIPS 2001.
+    actions. F is zero in the direction that moves all logits of a state together, so the result has
+    no component there, and neither has a gradient of the policy. By the formula of Sherman and
+    Morrison, w = x - y (sum x / sum y), x = g / (d pi + damping), y = pi / (d pi + damping).
+    Kakade, "A natural policy gradient", NeurIPS 2001.
 
     Args:
         gradient: g.
-        visits: d, `(..., S)`: discounted frequencies of the states; where it is zero, without
-            damping, so is w.
+        visits: d, `(..., S)`: discounted frequencies of the states. Where d is zero and there is no
+            damping, w is zero.
         policy: pi.
         damping: added to the diagonal.
     """

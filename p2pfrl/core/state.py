@@ -1,12 +1,13 @@
-"""State as a value: what agents, schedules and worlds remember, as plain data, in memory and in files.
+"""State as a value: what agents, schedules and worlds remember, as plain data.
 
 A state is a tree of plain values: None, bool, int, float, str, bytes, tuples, lists, dicts, numpy
 arrays, and the messages and events of core/types.py. `Stateful` objects name the attributes that
-make up theirs. `write` puts a state into one file, `read` takes it out: the arrays as safetensors,
-the tree as JSON in its metadata, both under one checksum. Nothing is pickled.
+make up their state. `write` puts a state into one file and `read` takes it out. The arrays are
+stored as safetensors and the tree as JSON in its metadata, both under one checksum. Nothing is
+pickled.
 
-Arrays, messages and frames are never changed once they are part of a state, so that a state shares
-them with the object it was taken from. An object that occurs twice in a state is stored once.
+Arrays, messages and frames are never changed once they are part of a state, so a state shares them
+with the object it was taken from. An object that occurs twice in a state is stored once.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Stateful:
         return {name: copied(getattr(self, name)) for name in self.STATE}
 
     def restore(self, state: State) -> None:
-        """Take over a state that `save` returned, of this object or of one made like it."""
+        """Take over a state that `save` returned, of this object or of one constructed like it."""
         for name in self.STATE:
             setattr(self, name, copied(state[name]))
 
@@ -147,7 +148,7 @@ def pack(state: State, facts: Mapping[str, str] | None = None) -> tuple[str, lis
 
 
 def unpack(text: str, arrays: list[NDArray[Any]]) -> dict[str, Any]:
-    """Return the state that `pack` made `text` and `arrays` of.
+    """Return the state from which `pack` made `text` and `arrays`.
 
     Raises:
         ValueError, KeyError, TypeError, IndexError: they are no state.
@@ -158,7 +159,10 @@ def unpack(text: str, arrays: list[NDArray[Any]]) -> dict[str, Any]:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a file whose size, or whose header's stated size, is beyond reason, before reading it."""
+    """Refuse a file that is too large before reading it.
+
+    The size of the file and the size that its header states are checked.
+    """
     try:
         if not path.is_file():
             raise RecordError(f"{path}: missing, or not a regular file")

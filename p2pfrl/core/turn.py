@@ -13,19 +13,28 @@ from p2pfrl.core.rng import generator
 
 
 class Memory(Protocol):
-    """Vectors that an agent keeps beside its parameters, where its learner sees them (learning/model.py)."""
+    """The vectors that an agent keeps beside its parameters.
+
+    Its learner sees them (learning/model.py).
+    """
 
     def recall(self, name: str) -> Vector:
-        """Return the vector `name`, a new array: of a state array like the parameters its shared parts, `(k,)`."""
+        """Return the vector `name` as a new array.
+
+        For a state array of the shape of the parameters, only the shared parts `(k,)` are returned.
+        """
 
     def store(self, name: str, vector: Vector) -> None:
         """Write the shared parts `(k,)` of the vector `name`."""
 
     def mark(self, name: str) -> None:
-        """Let the vector `name` be the parameters as they are now, personal parts included."""
+        """Store the parameters as they are now as the vector `name`, personal parts included."""
 
     def receive(self, name: str, received: Mapping[int, Vector]) -> None:
-        """Let the learner learn from the vectors `name` of others, by sender, where they are not averaged."""
+        """Let the learner learn from the vectors `name` of others, given by sender.
+
+        This is for vectors that are not averaged.
+        """
 
 
 class NoMemory:

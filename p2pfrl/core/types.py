@@ -33,7 +33,7 @@ COORDINATOR_NAME, EDGE_NAME = "coordinator", "edge"
 
 
 def edge_id(number: int) -> int:
-    """Return the id of edge coordinator `number`, 0, 1, ...; and, given the id, the number.
+    """Return the id of edge coordinator `number`, counted from 0; given an id, return its number.
 
     >>> edge_id(0), edge_id(3), edge_id(-5)
     (-2, -5, 3)
@@ -59,7 +59,7 @@ def id_of(name: str) -> int:
     (-1, -2)
 
     Raises:
-        ValueError: nobody is named so.
+        ValueError: no coordinator has this name.
     """
     number = name.removeprefix(EDGE_NAME)
     if name == COORDINATOR_NAME:
@@ -123,7 +123,7 @@ class Started:
 
 @dataclass(slots=True, eq=False)
 class Trained:
-    """The local update that was asked for is done."""
+    """The local update of the agent is done."""
 
     update: Update
 
@@ -186,7 +186,7 @@ class Missing:
 
 @dataclass(slots=True, eq=False)
 class Expired:
-    """The deadline that was waited for has passed."""
+    """The deadline of the agent has passed."""
 
     deadline: int
 
@@ -230,7 +230,7 @@ class Send:
 
 @dataclass(slots=True, eq=False)
 class Mix:
-    """Combine own parameters with what arrived for `round`.
+    """Combine the own parameters with what arrived for `round`.
 
     Attributes:
         received: messages in ascending order of sender.
@@ -248,7 +248,9 @@ class Mix:
 
 @dataclass(slots=True, eq=False)
 class Adopt:
-    """Replace own shared parameters by the coordinator's model; it ends `round`, or begins the first (-1).
+    """Replace the own shared parameters by the coordinator's model.
+
+    This ends `round`, or begins the first round where `round` is -1.
 
     Attributes:
         used: whether the last update that was sent counted; None where the model cannot say so yet.
@@ -261,9 +263,10 @@ class Adopt:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """Answer an agent that asked: send it one's payload, and combine own parameters with what it sent.
+    """Answer an agent that asked, and combine the own parameters with its payload.
 
-    With `again` it has been answered before: send it the same once more, and change nothing.
+    The answer is the own payload. With `again`, the agent has been answered before: the same
+    payload is sent again, and nothing changes.
     """
 
     message: Message
@@ -272,7 +275,10 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class WaitUntil:
-    """Send `Expired(time)` if nothing else has changed the deadline by then; None: no deadline."""
+    """Put `Expired(time)` into the mailbox unless the deadline changes before.
+
+    None means that there is no deadline.
+    """
 
     time: int | None
 
@@ -292,7 +298,10 @@ class Schedule(Protocol):
     deadlines_expired: int
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
-        """Return what to do about `event` at time `now`, in order; each is done before the next is asked for."""
+        """Return what to do about `event` at time `now`, in order.
+
+        Each action is carried out before the next one is asked for.
+        """
 
     def waits_for(self) -> str:
         """Return in words what this schedule is waiting for, for the report of a deadlock."""
@@ -335,10 +344,16 @@ class Observer(Protocol):
         """A round of `agent` ended: mixing moved its shared vector from `before` to `after`."""
 
     def sending(self, agent: int, round: int) -> None:
-        """The messages of a round are about to leave, where none may be lost: the moment to save `agent`."""
+        """The messages of a round are about to leave: save `agent` now.
+
+        This is called where no message may be lost.
+        """
 
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
-        """An exchange with a neighbor that asked moved the shared vector of `agent`; its own round goes on."""
+        """An exchange with a neighbor that asked moved the shared vector of `agent`.
+
+        The round of the agent itself goes on.
+        """
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""

@@ -1,12 +1,12 @@
-"""The frame: magic, version, two lengths, a msgpack header, and the payload as one msgpack `bin` of raw numbers.
+"""The frame of a message: a fixed lead, a msgpack header and a msgpack payload.
 
     offset 0   4 bytes   b"p2p" and the version
     offset 4   u32       length of the header, little-endian
     offset 8   u32       length of the payload, its `bin` prefix included
     offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding
-    parts crc32
+                         parts crc32
     ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the
-    header names
+                         header names
 
 Both lengths are checked before anything is allocated. Any msgpack library can read the two objects.
 Nothing is pickled.
@@ -94,7 +94,10 @@ class Encoder:
         encoding: str = "raw",
         parts: tuple[str, ...] = (),
     ) -> Frame:
-        """Return a frame around `vector`, whose buffer it shares: the caller must not write to it any more."""
+        """Return a frame around `vector`.
+
+        The frame shares the buffer of `vector`: the caller must not write to it any more.
+        """
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc = crc32(payload)
         self.sequence += 1
@@ -122,14 +125,17 @@ class Encoder:
         return {"incarnation": self.incarnation, "sequence": self.sequence}
 
     def restore(self, state: Mapping[str, int]) -> bool:
-        """Count on from a state, unless it is another incarnation's; return whether it is ours."""
+        """Continue the numbering from a state, unless it belongs to another incarnation.
+
+        The result says whether the state belongs to this incarnation.
+        """
         is_ours = state["incarnation"] == self.incarnation
         if is_ours:
             self.sequence = state["sequence"]
         return is_ours
 
     def again(self, frame: Frame) -> Frame:
-        """Return a new frame of this sender that says what `frame` said, under a number of its own."""
+        """Return a new frame of this sender with the content of `frame` and a number of its own."""
         _, size, _ = PREFIX.unpack_from(frame.head)
         header = msgpack.unpackb(frame.head[PREFIX.size : PREFIX.size + size])
         return self.encode(
@@ -177,7 +183,9 @@ class Codec(Protocol):
 
 
 class Decoder:
-    """Checks and decodes frames against the local layout; shape and dtype are never taken from the wire.
+    """Checks and decodes frames against the local layout.
+
+    Shape and dtype are never taken from the wire.
 
     Attributes:
         forms: how many forms of headers are remembered (core/header.py): worthwhile where few
@@ -233,7 +241,10 @@ class Decoder:
         return max(size * self._itemsize, encoded) + 5
 
     def lengths(self, prefix: bytes) -> tuple[int, int]:
-        """Return (header length, payload length) from the first 12 bytes; refuse them before anything is allocated."""
+        """Return (header length, payload length) from the first 12 bytes of a frame.
+
+        Lengths beyond the limits are refused before anything is allocated.
+        """
         if len(prefix) != PREFIX.size:
             raise WireError(
                 "bad_length", f"a frame begins with {PREFIX.size} bytes, got {len(prefix)}"
@@ -250,7 +261,9 @@ class Decoder:
         return header, payload
 
     def decode(self, frame: Frame) -> Message:
-        """Return the message in `frame`; the result is kept with the frame, since frames are immutable.
+        """Return the message in `frame`.
+
+        The result is kept with the frame, since frames are immutable.
 
         Raises:
             WireError: the frame is not what this run agreed on; its `reason` says why.
@@ -260,7 +273,10 @@ class Decoder:
         return frame.message
 
     def receive(self, frame: Frame) -> Received:
-        """Return the event that `frame` arrived, decoded; one for all who receive it."""
+        """Return the event that `frame` arrived, with its message.
+
+        All receivers of a frame share one event.
+        """
         if frame.received is None:
             frame.received = Received(self.decode(frame))
         return frame.received
@@ -328,7 +344,7 @@ class Decoder:
         return fields
 
     def _unpack(self, raw: bytes) -> Fields:
-        """Return what `_header` does of a header that is like none before."""
+        """Return what `_header` returns, for a header that has none of the known forms."""
         try:
             header = msgpack.unpackb(
                 raw,

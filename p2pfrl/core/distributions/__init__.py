@@ -1,4 +1,6 @@
-"""Distributions of a scenario's numbers: a latency per message, a speed per agent, each agent's physics.
+"""Distributions of a scenario's numbers, such as latencies, speeds and physics.
+
+A latency is drawn per message, a speed and the physics of an environment per agent.
 
 A distribution is a rule. The `Draw`s turn two uniform numbers into one value (`sample`), so they
 serve per message and per agent alike; the others assign values by an agent's place. `RULES` maps

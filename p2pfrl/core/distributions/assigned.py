@@ -21,7 +21,9 @@ from p2pfrl.core.rule import rule
 
 @rule
 class Linspace(Distribution):
-    """Evenly spaced over the agents: agent 0 has `low`, agent n-1 has `high` (a lone agent has `low`).
+    """Evenly spaced values over the agents: agent 0 has `low` and agent n-1 has `high`.
+
+    A lone agent has `low`.
 
     Attributes:
         low: value of the first agent.
@@ -34,7 +36,7 @@ class Linspace(Distribution):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The two ends, in order."""
+        """Return the two ends, in ascending order."""
         return min(self.low, self.high), max(self.low, self.high)
 
     def values(
@@ -59,13 +61,16 @@ class Arithmetic(Distribution):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Start, and infinity on the side of the step."""
+        """Return the interval between start and infinity, on the side of the step."""
         return (self.start, math.inf) if self.step >= 0 else (-math.inf, self.start)
 
     def values(
         self, seed: int, agents: Sequence[int], total: int, purpose: str
     ) -> NDArray[np.float64]:
-        """Return start + i step, rounded to 12 decimals so that 0.5 + 6 * 0.2 is the 1.7 that a file would say."""
+        """Return start + i step, rounded to 12 decimals.
+
+        With rounding, 0.5 + 6 * 0.2 is the 1.7 that a file would say.
+        """
         return np.round(self.start + self.step * np.asarray(agents, dtype=np.float64), 12)
 
 
@@ -82,7 +87,7 @@ class Values(Distribution):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Least and greatest value."""
+        """Return the least and the greatest value."""
         return min(self.list), max(self.list)
 
     def values(
@@ -109,7 +114,7 @@ class Cycle(Distribution):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Least and greatest value."""
+        """Return the least and the greatest value."""
         return min(self.list), max(self.list)
 
     def values(
