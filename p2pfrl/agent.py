@@ -1,13 +1,15 @@
-"""READ FIRST. An agent carries out what its schedule decides; core/actor.py is the loop between them.
+"""READ FIRST. An agent carries out what its schedule decides.
+
+The loop between them is core/actor.py.
 
     Send        payload -> gate -> mixing's payload -> privacy -> compressor -> port
                 (a correction may add vectors of its own before privacy)
     Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
     Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
 
-The schedule says when, the rules of the other axes say what, the port is the world: simulated or
-real. Nothing here, nor in schedules and rules, knows which. An agent that trains still answers its
-neighbors: `Train` returns at once.
+The schedule decides when, and the rules of the other axes decide what. The port is the world,
+simulated or real; this module, the schedules and the rules do not know which. An agent that trains
+still answers its neighbors: `Train` returns at once.
 """
 
 from __future__ import annotations
@@ -208,7 +210,10 @@ class Agent(Stateful):
         self._observer.trained(self.id, update)
 
     def _send(self, action: Send) -> None:
-        """Send a payload to each receiver; a skip where the schedule says so or the gate is closed."""
+        """Send a payload to each receiver.
+
+        A skip is sent where the schedule says so or the gate is closed.
+        """
         if not action.to:
             return
         if action.kind == SKIP:

@@ -46,7 +46,10 @@ class ActorCritic(nn.Module):
     def get_action_and_value(
         self, obs: torch.Tensor, action: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return actions (drawn unless given), log probabilities, entropies, values, `(B,)` each."""
+        """Return actions, log probabilities, entropies and values, `(B,)` each.
+
+        Actions that are not given are drawn.
+        """
         hidden = self.trunk(obs)
         policy = Categorical(logits=self.actor(hidden))
         if action is None:

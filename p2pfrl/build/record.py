@@ -1,4 +1,7 @@
-"""The record of a run, made from what its recorder saw: the same for the simulator and for processes on a LAN."""
+"""The record of a run, composed from what its recorder saw.
+
+It is the same for the simulator and for processes on a LAN.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Totals:
 
 
 def parameters_digest(parameters: Vector) -> str:
-    """Return blake2b, 32 hexadecimal digits, of the parameters `(n, d)`: equal where they are equal bit for bit."""
+    """Return the blake2b hash of the parameters `(n, d)`, as 32 hexadecimal digits.
+
+    Two hashes are equal if the parameters are equal bit for bit.
+    """
     return blake2b(np.ascontiguousarray(parameters).tobytes(), digest_size=16).hexdigest()
 
 

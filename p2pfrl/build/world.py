@@ -28,7 +28,7 @@ from p2pfrl.simulator.simulation import Simulation
 
 
 class StackJudge:
-    """The learner, as the recorder asks it."""
+    """The learner, as the recorder uses it."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -60,10 +60,10 @@ class World:
     log: Log
 
     def save(self, others: Mapping[str, object]) -> State:
-        """Return the state of the whole run, between two events; arrays are shared: write it before going on.
+        """Return the state of the whole run, taken between two events.
 
-        The record's rows and the bytes of the events are not part of it: they only grow, and are
-        kept beside it.
+        The state shares arrays with the run: write it before the run continues. The record's rows
+        and the bytes of the events are not part of it: they only grow, and are kept beside it.
 
         Args:
             others: further objects, by name, that have something scheduled.
@@ -97,7 +97,7 @@ class World:
         self.recorder.restore(state["recorder"])
 
     def _owners(self, others: Mapping[str, object]) -> dict[str, object]:
-        """Return by name everything that schedules events."""
+        """Return all objects that schedule events, by name."""
         ports = {
             f"port {agent}": self.simulation.port(agent)
             for agent in (*range(self.assembly.scenario.agents), *self.assembly.coordinators)
@@ -132,7 +132,7 @@ def _verb(owner: object, name: str) -> Callable[..., object]:
     """Return the method that a saved run names.
 
     Raises:
-        RecordError: it is none that is ever scheduled.
+        RecordError: no such method is ever scheduled.
     """
     if name not in _VERBS:
         raise RecordError(f"a saved run schedules {name!r}, which nothing does")
@@ -241,7 +241,7 @@ def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
 
 
 def _updates(assembly: Assembly) -> int | None:
-    """Return the updates after which an asynchronous run ends, where no coordinator counts them."""
+    """Return the updates after which an asynchronous run ends, if no coordinator counts them."""
     rounds = assembly.scenario.stop.rounds
     if rounds is None or assembly.mode.has_coordinator:
         return None
@@ -249,7 +249,10 @@ def _updates(assembly: Assembly) -> int | None:
 
 
 def _keeps(scenario: Scenario) -> Callable[[int, Frame], bool]:
-    """Return who remembers itself before which frame leaves: whoever will restart."""
+    """Return the function that says whether a sender saves its state before a frame leaves.
+
+    Senders that a fault of the timeline restarts do so.
+    """
     returning = {id for fault in scenario.faults for id in fault.returning()}
     every = saved_every(scenario)
     if not returning or not scenario.coordinators:
@@ -270,7 +273,10 @@ def _variation(scenario: Scenario) -> Callable[[int, int], float]:
 
 
 def _tick(assembly: Assembly) -> int:
-    """Return the nanoseconds that a round of updates takes on average: one row of an asynchronous run."""
+    """Return the nanoseconds that one update of every agent takes on average.
+
+    An asynchronous run writes one row of metrics per such time.
+    """
     seconds = assembly.seconds_per_step()
     steps = assembly.learning.stack.traits.min_steps * assembly.scenario.schedule.every
     mean: float = steps * sum(seconds) / len(seconds)
@@ -278,10 +284,10 @@ def _tick(assembly: Assembly) -> int:
 
 
 class _Saving:
-    """An observer that also keeps what a restart resumes from, in modes without a coordinator.
+    """An observer that also saves agents for their restarts, in modes without a coordinator.
 
     Args:
-        every: rounds between; None where agents remember themselves before they send.
+        every: rounds between saves; None where agents save themselves before they send.
     """
 
     def __init__(
@@ -322,7 +328,7 @@ class _Saving:
         self._recorder.answered(agent, before, after)
 
     def sat_out(self, agent: int, round: int) -> None:
-        """A round ended without taking part."""
+        """A round ended in which the agent took no part."""
         self._recorder.sat_out(agent, round)
 
 
@@ -347,7 +353,10 @@ def _latency(scenario: Scenario, graph: Graph) -> Latency:
 
 
 def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]:
-    """Return the rates of single links: the graph's, and those that the scenario gives in their place."""
+    """Return the rates of single links.
+
+    They are those of the graph, except where the scenario gives others.
+    """
     given = {
         (link.from_, link.to): link.bandwidth for link in scenario.network.links if link.bandwidth
     }

@@ -135,7 +135,10 @@ class Journal:
         )
 
     def sending(self, agent: int, round: int) -> None:
-        """The messages of a round are about to leave: the process sends them again if it is killed."""
+        """The messages of a round are about to leave.
+
+        A process that is killed sends them again.
+        """
         if self._every == 1:
             self._save(agent, round - 1)
 

@@ -235,7 +235,7 @@ class Replay:
         self.recorder.mixed(entry.agent, entry.round, entry.staleness, before, after)
 
     def _applied(self) -> dict[int, list[Applied]]:
-        """Return the updates that a coordinator applied in a round before it sent the next model."""
+        """Return the updates that a coordinator applied in a round before its next model."""
         found: dict[int, list[Applied]] = {}
         for peer in self._peers:
             for life in peer.lives:

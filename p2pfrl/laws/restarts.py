@@ -1,4 +1,4 @@
-"""Laws of agents and coordinators that crash and restart: outages cost time and change no result."""
+"""Laws of restarts: agents and coordinators that crash cost time and change no result."""
 
 from __future__ import annotations
 
@@ -132,7 +132,10 @@ EVERY_MESSAGE: dict[str, dict[str, Table]] = {
 
 
 def crashes(seed: int, until: float) -> tuple[Table, ...]:
-    """Return crashes and restarts of all agents at moments drawn by `seed`, up to virtual second `until`."""
+    """Return crashes and restarts of all agents, up to virtual second `until`.
+
+    Their times are drawn by `seed`.
+    """
     rng = np.random.default_rng(seed)
     faults: list[Table] = []
     for agent in range(AGENTS):

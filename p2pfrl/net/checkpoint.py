@@ -1,9 +1,11 @@
-"""Checkpoints of a process: one file per agent or coordinator. After a crash at any time a valid one exists.
+"""Checkpoints of a process: one file per agent or coordinator.
+
+After a crash at any time a valid checkpoint exists.
 
 The checkpoint of an agent is a safetensors file with the parameters and every state array. Its
-metadata has the round, the update counter, the scenario's hash and a checksum. That of a coordinator
-has the state of its body and its schedule (core/state.py). Both are written to a temporary file,
-synced and renamed, and the previous checkpoint is kept. Nothing is unpickled.
+metadata has the round, the update counter, the scenario's hash and a checksum. The checkpoint of a
+coordinator has the state of its body and its schedule (core/state.py). Both are written to a
+temporary file, synced and renamed, and the previous checkpoint is kept. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -174,19 +176,21 @@ class Checkpoints:
         return 0
 
     def save_coordinator(self, id: int, state: State) -> None:
-        """Save all that a coordinator remembers, before others see what it made of it.
+        """Save all that a coordinator remembers, before others see its effect.
 
         Raises:
-            RecordError: it cannot be written; what was saved before is intact.
+            RecordError: it cannot be written; the previous checkpoint is intact.
         """
         path = self._coordinator_path(id)
         write(path, state, self._facts(id), keep=path.with_suffix(".previous"))
 
     def restore_coordinator(self, id: int) -> State | None:
-        """Return what a coordinator had saved last, None where it has not begun; damage as of `restore`.
+        """Return the state that a coordinator saved last; None if it has not begun.
+
+        Damaged files are treated as in `restore`.
 
         Raises:
-            RecordError: there are checkpoints, and none is good.
+            RecordError: there are checkpoints, and none is valid.
         """
         path = self._coordinator_path(id)
         problems: list[str] = []
@@ -210,7 +214,7 @@ class Checkpoints:
         return self._directory / f"{name_of(id)}.safetensors"
 
     def _facts(self, id: int) -> dict[str, str]:
-        """Return what the checkpoint of a coordinator belongs to."""
+        """Return the facts that identify the checkpoint of a coordinator."""
         return {"scenario": self._scenario, "coordinator": str(name_of(id))}
 
     def _path(self, agent: int) -> Path:

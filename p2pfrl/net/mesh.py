@@ -293,7 +293,9 @@ class Mesh:
             self._report(event.peer.agents, True)
 
     def _replace(self, previous: Link, link: Link, address: Address) -> bool:
-        """Retire a connection in favor of another; return whether the other process is the same incarnation.
+        """Close a connection in favor of another one of the same process.
+
+        The result says whether the other process is the same incarnation.
 
         Recent frames are then sent again, because they may not have arrived on a silent connection.
         The side that accepted the connection leaves the old one to the dialer. The dialer closes it

@@ -162,7 +162,10 @@ class Node:
             await self.mesh.close()
 
     async def _stay(self) -> None:
-        """Wait until all neighbors have ended: one that comes back may need what was sent to it last."""
+        """Wait until all neighbors have ended.
+
+        A neighbor that comes back may need what was sent to it last.
+        """
         try:
             async with asyncio.timeout(self._patience):
                 while self._awaited():
@@ -180,7 +183,10 @@ class Node:
         return sorted(near - self._ended.keys() - self._finished.keys())
 
     def _end(self, agent: int, task: asyncio.Task[None]) -> None:
-        """Note that an agent's task is done; where it ended well and stays, its neighbors are told."""
+        """Note that the task of an agent is done.
+
+        If it ended well and stays, its neighbors are told.
+        """
         self._finish(agent)
         self._changed.set()
         if self.actors[agent].stays and not task.cancelled() and task.exception() is None:

@@ -1,1 +1,1 @@
-"""The simulated world: virtual time, the network model, faults, and the simulation that runs agents in it."""
+"""The simulated world: virtual time, a network model, faults and the simulation."""

@@ -28,7 +28,7 @@ class Sink(Protocol):
     """Receives the bytes of events."""
 
     def write(self, packed: bytes, /) -> object:
-        """Take more."""
+        """Take more bytes."""
 
 
 class Log:
@@ -54,7 +54,7 @@ class Log:
 
     @property
     def events(self) -> list[Entry] | None:
-        """All events so far, in order; None without `trace`."""
+        """All events so far, in order; None if they are not kept (`trace`)."""
         self._flush()
         return self._events
 
@@ -74,14 +74,17 @@ class Log:
             self._flush()
 
     def digest(self, parameters: NDArray[np.floating]) -> str:
-        """Return the digest, in hexadecimal, of the events so far and the final parameters `(n, d)`."""
+        """Return the digest, in hexadecimal, of all events so far and the final parameters.
+
+        The parameters have shape `(n, d)`.
+        """
         self._flush()
         final = self._hash.copy()
         final.update(np.ascontiguousarray(parameters).data.cast("B"))
         return final.hexdigest()
 
     def flush(self) -> int:
-        """Hash all events so far and hand them to `file`; return the bytes of all of them."""
+        """Hash all events so far and hand them to `file`; return the number of their bytes."""
         self._flush()
         return self.size
 

@@ -16,7 +16,10 @@ class Latency(ABC):
 
     @abstractmethod
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
-        """Return how long message `number` of `sender` takes to `receiver`, apart from its transmission."""
+        """Return the latency of message `number` from `sender` to `receiver`.
+
+        The time of its transmission is not included.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,13 @@ class Fixed(Latency):
     time: int
 
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
-        """Return it."""
+        """Return the fixed time."""
         return self.time
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn(Latency):
-    """Every message draws anew, from (seed, sender, receiver, number)."""
+    """Latency drawn anew for every message, from (seed, sender, receiver, number)."""
 
     seed: int
     distribution: Draw
@@ -54,7 +57,7 @@ class PerEdge(Latency):
     times: Mapping[tuple[int, int], int]
 
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
-        """Return the edge's."""
+        """Return the time of the edge."""
         return self.times[sender, receiver]
 
 
@@ -66,7 +69,7 @@ class PerLink(Latency):
     own: Mapping[tuple[int, int], Latency]
 
     def nanoseconds(self, sender: int, receiver: int, number: int) -> int:
-        """Return the link's."""
+        """Return the time that the model of the link gives."""
         return self.own.get((sender, receiver), self.base).nanoseconds(sender, receiver, number)
 
 

@@ -1,8 +1,8 @@
-"""A deterministic asyncio event loop in virtual time: it jumps to the next event and never sleeps.
+"""A deterministic asyncio event loop in virtual time.
 
-The stock loop will not do: timers of equal time fire out of order, and its clock is the machine's.
-This one is a heap of (integer nanoseconds, sequence) and a first-in first-out queue; agents on it
-are ordinary asyncio tasks. No I/O.
+It jumps to the next event and never sleeps. The stock loop cannot be used: its timers of equal time
+fire out of order, and its clock is the machine's. This one is a heap of (integer nanoseconds,
+sequence) and a first-in first-out queue. Agents on it are ordinary asyncio tasks. It does no I/O.
 """
 
 from __future__ import annotations
@@ -48,19 +48,28 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self._failure: BaseException | None = None
 
     def post(self, when: int, callback: Callable[..., object], *args: Any) -> None:
-        """Call `callback(*args)` at `when` (nanoseconds); equal times in the order of posting. Cannot be cancelled."""
+        """Call `callback(*args)` at time `when`, in nanoseconds.
+
+        Callbacks of equal times are called in the order of posting. They cannot be cancelled.
+        """
         heappush(self._heap, (when, self._next(), callback, args))
 
     def when_idle(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, between two events: everything that is ready has run, and every task waits."""
+        """Call `callback` once, between two events.
+
+        Everything that is ready has run by then, and every task waits.
+        """
         self._when_idle.append(callback)
 
     def scheduled(self) -> list[Entry]:
-        """Return what will happen, in order: (time, sequence, callback, arguments)."""
+        """Return the calls that are scheduled, in order: (time, sequence, callback, arguments)."""
         return sorted(self._heap, key=lambda entry: entry[:2])
 
     def resume(self, now: int, scheduled: Iterable[Entry]) -> None:
-        """Let the time be `now`, and `scheduled` be all that will happen; for a loop that has not run yet."""
+        """Set the time to `now` and the scheduled calls to `scheduled`.
+
+        The loop must not have run yet.
+        """
         assert not self._ready, "what is ready would happen twice"
         self.now = now
         self._heap[:] = scheduled
@@ -146,7 +155,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """Run `callback` after what is ready already. With a `context`, as asyncio's own tasks call it, for good."""
+        """Run `callback` after what is ready already.
+
+        With a `context`, which asyncio's own tasks pass, the call cannot be cancelled.
+        """
         if context is not None:
             self._ready.append((callback, args, context))
             return None  # type: ignore[return-value]  # tasks and futures ignore it, and it would cost 0.3 us
@@ -194,7 +206,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self.stop()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Asyncio tells us; a cancelled handle is skipped when its time comes."""
+        """Do nothing: asyncio calls this, but a cancelled handle is skipped when its time comes."""
 
     @staticmethod
     def _run_handle(handle: asyncio.Handle) -> None:

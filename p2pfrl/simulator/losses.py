@@ -1,4 +1,7 @@
-"""Loss models: which messages a link loses. A model is a rule; what it remembers of links is an argument."""
+"""Loss models: which messages a link loses.
+
+A model is a rule. What it remembers of links is an argument.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,23 @@ class Loss(ABC):
 
     @property
     def is_lossless(self) -> bool:
-        """No message is ever lost."""
+        """Whether the model loses no message."""
         return False
 
     @property
     def loses_all(self) -> bool:
-        """Every message is lost."""
+        """Whether the model loses every message."""
         return False
 
     def symmetric(self) -> Loss | None:
-        """Return the model that loses both directions of an edge at once; None where there is none."""
+        """Return the model that loses both directions of an edge at once, or None."""
         return None
 
     @abstractmethod
     def is_lost(
         self, seed: int, sender: int, receiver: int, number: int, round: int, bad: BadLinks
     ) -> bool:
-        """Return whether a message is lost, and move the state of its link on.
+        """Return whether a message is lost, and advance the state of its link.
 
         Args:
             seed: of the run.
@@ -62,12 +65,12 @@ class Independent(Loss):
 
     @property
     def is_lossless(self) -> bool:
-        """No message is ever lost."""
+        """Whether the model loses no message."""
         return self.probability == 0.0
 
     @property
     def loses_all(self) -> bool:
-        """Every message is lost."""
+        """Whether the model loses every message."""
         return self.probability == 1.0
 
     def symmetric(self) -> Loss:
@@ -83,7 +86,7 @@ class Independent(Loss):
 
 @rule
 class Symmetric(Loss):
-    """One draw per edge and round: both directions are lost together.
+    """One draw per edge and round: the messages of both directions are lost together.
 
     Attributes:
         probability: to lose the messages of an edge in a round.
@@ -93,7 +96,7 @@ class Symmetric(Loss):
 
     @property
     def is_lossless(self) -> bool:
-        """No message is ever lost."""
+        """Whether the model loses no message."""
         return self.probability == 0.0
 
     def is_lost(
@@ -127,7 +130,7 @@ class Burst(Loss):
     def is_lost(
         self, seed: int, sender: int, receiver: int, number: int, round: int, bad: BadLinks
     ) -> bool:
-        """Move the link's state on by one message, then return this message's draw."""
+        """Advance the link's state by one message, then return this message's draw."""
         change, loss = draw(seed, sender, receiver, number, MessagePurpose.LOSS)
         is_bad = bad.get((sender, receiver), False)
         if change < (self.bad_to_good if is_bad else self.good_to_bad):

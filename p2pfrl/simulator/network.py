@@ -1,9 +1,10 @@
-"""The network model: one full-duplex interface per node, first-in first-out at both ends, links with latency and loss.
+"""The network model: interfaces with bandwidth, links with latency and loss.
 
-A message of s bytes on a link of rate r occupies the sender's interface for s / r, flies for the
-link's latency, and occupies the receiver's interface for s / r, both ends overlapping where the
-receiver is idle. So many messages to one coordinator queue at its interface. Every message passes
-the codec before it gets here; sizes are frame bytes.
+Every node has one full-duplex interface, which is first-in first-out at both ends. A message of s
+bytes on a link of rate r occupies the sender's interface for s / r, travels for the link's latency,
+and occupies the receiver's interface for s / r. Both ends overlap where the receiver is idle. Many
+messages to one coordinator therefore queue at its interface. Every message passes the codec before
+it gets here; sizes are frame bytes.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Network(Stateful):
 
     @override
     def save(self) -> State:
-        """Return the state, that of the links' losses included."""
+        """Return the state of the network, that of the links' losses included."""
         traffic = {**self.traffic.counters(), "bytes_by": dict(self.traffic.bytes_by)}
         return {
             **super().save(),
@@ -110,11 +111,14 @@ class Network(Stateful):
         self._loss.restore(state["loss"])
 
     def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
-        """Deliver what arrives at `node` to `mailbox`."""
+        """Deliver the frames that arrive at `node` to `mailbox`."""
         self._mailboxes[node] = mailbox
 
     def send(self, sender: int, to: Sequence[int], frame: Frame) -> int:
-        """Send one frame to each of `to`; return when the last byte leaves the sender's interface."""
+        """Send one frame to each of `to`.
+
+        The result is the time at which the last byte leaves the sender's interface.
+        """
         now, size, sequence, crc = self._loop.now, frame.nbytes, frame.sequence, frame.crc32
         number = self._number[sender] = self._number[sender] + 1
         start = max(now, self._sending_until[sender])
@@ -147,7 +151,7 @@ class Network(Stateful):
     def _launch(
         self, sender: int, receiver: int, frame: Frame, number: int, start: int, air: int
     ) -> None:
-        """Send on a link that may lose or double a message."""
+        """Send a frame on a link that may lose or duplicate it."""
         arrival = start + self._latency(sender, receiver, number)
         lost = self._loss.is_lost(sender, receiver, number, frame.round)
         if self.extra_loss and not lost:
@@ -167,7 +171,7 @@ class Network(Stateful):
                 self._loop.post(arrival + delay, self.arrive_again, sender, receiver, frame)
 
     def arrive(self, sender: int, receiver: int, frame: Frame, air: int) -> None:
-        """The last byte would be here if the receiver's interface were idle."""
+        """The last byte arrives now, unless the receiver's interface is busy."""
         now = self._loop.now
         if (self.down or self.group is not None) and not self.can_reach(sender, receiver):
             self._drop(sender, receiver, frame)
@@ -209,4 +213,4 @@ class Network(Stateful):
 
 
 def _nowhere(event: Event) -> None:
-    """Drop what arrives at a node that nobody has connected."""
+    """Drop a frame that arrives at a node without a mailbox."""

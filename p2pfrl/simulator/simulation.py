@@ -1,4 +1,4 @@
-"""The simulated world: agents as asyncio tasks on virtual time, a network model, a trainer, and what goes wrong."""
+"""The simulation: agents as asyncio tasks on virtual time, a network, a trainer and faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Witness(Protocol):
         """An agent did `kind` (train or send) from `start` to `end`, nanoseconds."""
 
     def live(self, agent: int, alive: bool) -> None:
-        """An agent came or went."""
+        """An agent came or left."""
 
 
 @dataclass(slots=True)
@@ -85,14 +85,14 @@ class Life(Stateful):
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state, but for actor and task, which the world has to make."""
+        """Restore the state, except actor and task, which the world has to make."""
         Stateful.restore(self, state)
         self.port.restore(state["port"])
         self.saved = None if state["saved"] is None else Snapshot(*state["saved"])
 
 
 class Simulation:
-    """Runs agents, and the coordinator if there is one, until all have finished or someone calls `stop`.
+    """Runs agents and coordinators until all have finished or `stop` is called.
 
     Args:
         loop: the clock.
@@ -158,7 +158,7 @@ class Simulation:
         """Run to the end.
 
         Raises:
-            DeadlockError: everyone waits for someone.
+            DeadlockError: all agents wait for each other.
         """
         for agent in sorted(self._newcomers):
             self._network.down.add(agent)
@@ -174,10 +174,10 @@ class Simulation:
         self._loop.run_until_complete(self._wait())
 
     def go_on(self) -> None:
-        """Run to the end from a state that `restore` took over.
+        """Run to the end from a restored state.
 
         Raises:
-            DeadlockError: everyone waits for someone.
+            DeadlockError: all agents wait for each other.
         """
         self._loop.run_until_complete(self._wait())
 
@@ -219,7 +219,7 @@ class Simulation:
         return self._lives[agent].port
 
     def waited(self) -> tuple[int, int]:
-        """Return (messages that came late, deadlines that expired) over all lives of all."""
+        """Return (late messages, expired deadlines), summed over all lives of all agents."""
         lives = self._lives.values()
         late = sum(life.messages_late for life in lives)
         expired = sum(life.deadlines_expired for life in lives)
@@ -228,14 +228,14 @@ class Simulation:
         return late, expired
 
     def keep(self, agent: int, completed: int) -> None:
-        """Remember the agent as it is now, after `completed` rounds: what a restart resumes from."""
+        """Save the agent as it is now, after `completed` rounds, for a restart."""
         life = self._lives[agent]
         assert life.actor is not None
         life.saved, life.completed = self._trainer.snapshot(agent), completed
         life.memory = life.actor.body.save()
 
     def _keep_whole(self, agent: int) -> None:
-        """Remember an agent or coordinator with its schedule as it is now, before others see what it sends."""
+        """Save an agent or coordinator with its schedule, before others see what it sends."""
         life = self._lives[agent]
         assert life.actor is not None
         life.memory = life.actor.save()
@@ -261,13 +261,16 @@ class Simulation:
         self._regroup(None)
 
     def crash(self, agent: int) -> None:
-        """Kill an agent or coordinator; one that is not there in this mode, or has finished, stays as it is."""
+        """Kill an agent or coordinator.
+
+        Nothing happens if this mode does not have it, or if it has finished.
+        """
         if self._kill(agent):
             for peer in self._neighbors[agent]:
                 self._notice_loss(peer, agent)
 
     def restart(self, agent: int) -> None:
-        """Start a crashed agent or coordinator from what it had saved."""
+        """Start a crashed agent or coordinator from its saved state."""
         life = self._lives.get(agent)
         if life is None or life.task is not None:
             return
@@ -289,7 +292,7 @@ class Simulation:
         self._network.extra_loss = probability
 
     def leave(self, agent: int) -> None:
-        """Take an agent away; its neighbors are told at once."""
+        """Remove an agent; its neighbors are told at once."""
         if self._kill(agent):
             for peer in self._neighbors[agent]:
                 self.report_lost(peer, agent)
@@ -308,14 +311,14 @@ class Simulation:
     # (build/world.py), so they are public and keep their names.
 
     def strike(self, number: int) -> None:
-        """Let a fault of the timeline happen: what `run` posts."""
+        """Apply a fault of the timeline; `run` posts this method."""
         self._faults_left -= 1
         self._faults[number].strike(self)
         if not self._running and not self._faults_left:
             self.stop()
 
     def _regroup(self, group: list[int] | None) -> None:
-        """Cut the links between different groups, and restore those that were cut before and no longer are."""
+        """Cut the links between different groups, and restore all other links that were cut."""
         before, self._network.group = self._network.group, group
         self._note_fault(COORDINATOR)
         for agent in self._lives:
@@ -405,7 +408,7 @@ class Simulation:
         """Start an update: its inputs are fixed now.
 
         It is computed when the first pending update could end, in one batch with all others
-        (learning/trainer.py). How many steps it takes, and so when it ends, is known only then.
+        (learning/trainer.py). Its number of steps, and so the time of its end, is known only then.
         """
         life, stack = self._lives[agent], self._trainer.stack
         self._trainer.freeze(agent)
@@ -416,7 +419,10 @@ class Simulation:
         self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
 
     def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
-        """Compute this update with all that are pending, and wait for its end: no earlier end is possible."""
+        """Compute this update in one batch with all pending updates, and wait for its end.
+
+        No update can end earlier.
+        """
         if training != self._lives[agent].training:
             return
         if agent in self._queued:
@@ -442,12 +448,15 @@ class Simulation:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
 
     def _has_finished(self, agent: int) -> bool:
-        """Whether the agent has finished: it sends and answers nothing any more."""
+        """Whether the agent has finished: it sends and answers nothing more."""
         task = self._lives[agent].task
         return task is not None and task.done()
 
     def _notice_loss(self, to: int, about: int) -> None:
-        """Let `to` notice by timeout that `about` is gone; `report_lost` looks whether it still is."""
+        """Let `to` notice by timeout that `about` is gone.
+
+        `report_lost` checks whether it is still gone.
+        """
         self._loop.post(self._loop.now + self._peer_timeout, self.report_lost, to, about)
 
     def report_lost(self, to: int, about: int) -> None:
@@ -460,8 +469,8 @@ class Simulation:
     def _report_joined(self, to: int, about: int) -> None:
         """Report to an agent that its link to another one works.
 
-        One that has finished but stays sends its last messages again. Of one that has finished, the
-        report is that it is gone: it will send nothing.
+        If the other one has finished but stays, it sends its last messages again. If it has
+        finished and does not stay, it is reported as gone, because it will send nothing.
         """
         if not self._network.can_reach(to, about):
             return

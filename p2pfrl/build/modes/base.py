@@ -1,4 +1,7 @@
-"""The contract of mode builders: they make what is different from mode to mode. Part of the composition root."""
+"""The contract of mode builders, which make what is different from mode to mode.
+
+Mode builders are part of the composition root.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from p2pfrl.scenario.modes import Mode
 
 @dataclass(frozen=True)
 class Plan:
-    """What all participants of a run are made from.
+    """The rules and vectors from which all participants of a run are made.
 
     Attributes:
         scenario: without the rules that the mode has no use for.
@@ -55,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class AgentLife:
-    """One life of an agent, as its schedule needs to know it.
+    """One life of an agent, with what its schedule needs to know.
 
     Attributes:
         agent: its id.
@@ -108,7 +111,7 @@ class ModeBuilder(ABC):
         return scenario
 
     def payload(self, scenario: Scenario) -> Payload:
-        """Return the payload rule: the scenario's, where it means something in this mode."""
+        """Return the payload rule of the mode: the scenario's, where the mode can use it."""
         named = PAYLOADS[scenario.exchange.payload]
         return named() if named.is_for(self.mode.name) else Parameters()
 
@@ -118,7 +121,7 @@ class ModeBuilder(ABC):
 
     @abstractmethod
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
-        """Return per agent and, from the end, per coordinator: whom it talks to."""
+        """Return the ids that each participant talks to, agents first and coordinators last."""
 
     @abstractmethod
     def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
@@ -134,11 +137,14 @@ class ModeBuilder(ABC):
 
     @abstractmethod
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return, as sentences, what comes with the mode of `scenario` beyond the mode itself."""
+        """Return sentences about what the mode of `scenario` changes beyond the mode itself."""
 
 
 class CoordinatedBuilder(ModeBuilder):
-    """Makes a coordinator, and agents that train for it: what the modes that have a coordinator share."""
+    """Makes a coordinator, and agents that train for it.
+
+    Modes that have a coordinator share this builder.
+    """
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return the coordinator for every agent, and all agents for the coordinator."""
@@ -157,7 +163,7 @@ class CoordinatedBuilder(ModeBuilder):
         return machine
 
     def aggregator(self, plan: Plan) -> Aggregator:
-        """Return how the coordinator makes one vector of what it receives."""
+        """Return the aggregator, which makes one vector of what the coordinator receives."""
         scenario = plan.scenario
         rule: Aggregator = scenario.coordinator.aggregator.bind(scenario.learner.lr)
         return rule
@@ -193,5 +199,5 @@ def words(rule: object) -> str:
 
 
 def rate(scenario: Scenario) -> str:
-    """Return the rate of every interface, for people."""
+    """Return the rate of every interface, as text for people."""
     return f"{scenario.network.bandwidth * 8 / 1e6:g} Mbit/s"

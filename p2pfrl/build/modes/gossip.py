@@ -19,17 +19,17 @@ from p2pfrl.scenario.modes import Gossip, Mode
 
 @dataclass(frozen=True)
 class _Links:
-    """One agent's neighborhood on a topology."""
+    """The neighborhood of one agent on a topology."""
 
     view: TopologyView
     me: int
 
     def successors(self, round: int) -> Sequence[int]:
-        """Return whom it sends to."""
+        """Return the agents that it sends to."""
         return self.view.at(round).successors[self.me]
 
     def predecessors(self, round: int) -> Sequence[int]:
-        """Return whom it hears."""
+        """Return the agents that it hears."""
         return self.view.at(round).predecessors[self.me]
 
 
@@ -45,7 +45,10 @@ class GossipBuilder(ModeBuilder):
         return [*(sorted({*out, *into}) for out, into in both), ()]
 
     def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
-        """Return the state machine of an agent that mixes with all its neighbors, or with one at a time."""
+        """Return the state machine of an agent.
+
+        The agent mixes with all its neighbors, or with one at a time.
+        """
         links = _Links(plan.view, life.agent)
         if life.waits:
             return _in_lockstep(plan.scenario, links, life)
@@ -54,12 +57,12 @@ class GossipBuilder(ModeBuilder):
         return among(plan.scenario, links, life)
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
-        """Return the edges of a round, on average."""
+        """Return the average number of edges in a round."""
         rounds = view.period or 1
         return sum(len(view.at(round).edges) for round in range(rounds)) / rounds
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what comes with neighbors."""
+        """Return sentences about what neighbors change."""
         graph = scenario.topology.at(scenario.agents, scenario.seed, 0)
         degree = max((len(receivers) for receivers in graph.successors), default=0)
         return (
@@ -85,7 +88,7 @@ def among(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
 
 
 def _in_lockstep(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
-    """Return the state machine of an agent that goes on with all its neighbors or not at all."""
+    """Return the state machine of an agent that continues only with all its neighbors."""
     schedule = scenario.schedule
     return Lockstep(
         life.agent,
@@ -120,7 +123,7 @@ def _pairs(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule
 
 
 def _rounds(scenario: Scenario, life: AgentLife) -> int | None:
-    """Return the rounds after which the agent ends by itself."""
+    """Return the number of rounds after which the agent ends by itself."""
     if scenario.schedule.is_asynchronous and not life.counts_own:
         return None
     rounds: int | None = scenario.stop.rounds

@@ -25,7 +25,10 @@ class HierarchicalBuilder(CoordinatedBuilder):
     mode: ClassVar[Mode] = Hierarchical()
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
-        """Return an agent's edge, the cloud and its agents for every edge, all edges for the cloud."""
+        """Return the ids that each participant talks to.
+
+        An agent talks to its edge, an edge to the cloud and its agents, the cloud to all edges.
+        """
         edges = [(COORDINATOR, *members) for members in plan.groups]
         return [
             *((plan.edge_of[agent],) for agent in range(plan.scenario.agents)),
@@ -38,13 +41,13 @@ class HierarchicalBuilder(CoordinatedBuilder):
         return _cloud(plan, life) if life.id == COORDINATOR else _edge(plan, life)
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
-        """Return those between agents and edges, and those between edges and cloud."""
+        """Return the messages between agents and edges, and those between edges and the cloud."""
         groups, section = scenario.edges, scenario.coordinator
         below = sum(float(section.participation.expected(len(group))) for group in groups)
         return 2.0 * (below + len(groups) / scenario.hierarchy.edge_rounds)
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what comes with a tree."""
+        """Return sentences about what a tree of coordinators changes."""
         n, groups, period = scenario.agents, scenario.edges, scenario.hierarchy.edge_rounds
         often = "each" if period == 1 else f"one of {period}"
         return (

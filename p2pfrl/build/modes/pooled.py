@@ -1,4 +1,7 @@
-"""Mode pooled, the centralized baseline: agents only collect and upload transitions, one learner trains on all."""
+"""Mode pooled, the centralized baseline: one learner trains on the transitions of all agents.
+
+Agents only collect transitions and upload them.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,10 @@ class PooledBuilder(CoordinatedBuilder):
     mode: ClassVar[Mode] = Pooled()
 
     def plain(self, scenario: Scenario) -> Scenario:
-        """Return the scenario without what bends, gates, encodes or steps along parameters: agents send none here.
+        """Return the scenario without the rules that act on parameters, which agents do not send.
 
-        The coordinator's model is the learner's own, so no server optimizer stands between them.
+        These are corrections, gates, compressors and server optimizers. The coordinator's model is
+        the learner's own, so no server optimizer stands between them.
         """
         return replace(
             scenario,
@@ -53,15 +57,15 @@ class PooledBuilder(CoordinatedBuilder):
         return Collecting(stack)
 
     def aggregator(self, plan: Plan) -> Aggregator:
-        """Return the learner."""
+        """Return the learner as the aggregator."""
         return Pool(plan.stack)
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
-        """Return a model down and transitions up for every agent."""
+        """Return the messages of a round: one model down and transitions up for every agent."""
         return 2.0 * scenario.agents
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return what comes with one learner for all."""
+        """Return sentences about what a single learner for all agents changes."""
         instances = scenario.environment.instances if scenario.environment is not None else 1
         return (
             f"Agents upload transitions instead of parameters; one learner trains on {scenario.agents} x {instances} "
@@ -73,7 +77,7 @@ class PooledBuilder(CoordinatedBuilder):
 
 
 class Collecting(Wrapped):
-    """A learner whose update gathers experience and learns nothing: the agents' side of pooled training."""
+    """The agents' learner in pooled training: its update gathers experience and learns nothing."""
 
     @override
     def update(self, batch: Batch) -> Outcome:
@@ -82,7 +86,7 @@ class Collecting(Wrapped):
 
 
 class Pool(Aggregator):
-    """The learner of pooled training: an aggregator whose aggregate of transitions is the model they taught.
+    """The aggregator of pooled training, which learns from transitions and returns its model.
 
     Args:
         stack: the learner.
@@ -103,7 +107,10 @@ class Pool(Aggregator):
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
     ) -> tuple[Vector, Memory]:
-        """Learn from the transitions of all agents, in order of id; return the parameters `(d,)`."""
+        """Return the parameters `(d,)` after learning from the transitions of all agents.
+
+        Transitions are taken in order of agent id.
+        """
         assert self._stack.pooled is not None, "checked by scenario/checks/needs.py"
         row = state["row"].copy()
         moments = {name: values.copy() for name, values in state["state"].items()}
@@ -123,7 +130,7 @@ class Upload(Payload):
         return (TRANSITIONS,)
 
     def size(self, shared: int, offered: int | None) -> None:
-        """Return None: any number."""
+        """Return None: any number may travel."""
 
     def extract(self, turn: Turn) -> Vector:
         """Return the transitions, `(k,)`."""

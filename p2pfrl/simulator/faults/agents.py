@@ -25,7 +25,7 @@ _NAMED = f"coordinators have names: '{COORDINATOR_NAME}', '{EDGE_NAME}0', '{EDGE
 
 
 class NodeSlot(Slot):
-    """Annotation of a field that holds an agent's number, or a coordinator by its name."""
+    """Annotation of a field that holds the number of an agent or the name of a coordinator."""
 
     def __init__(self) -> None:
         super().__init__(int)
@@ -58,31 +58,31 @@ class NodeSlot(Slot):
 
 @rule
 class AgentFault(Fault, ABC):
-    """A fault of certain agents.
+    """A fault that happens to certain agents.
 
     Attributes:
-        agents: whose.
+        agents: numbers of the agents.
     """
 
     agents: tuple[int, ...] = Field(min_length=1)
 
     def strike(self, world: World) -> None:
-        """Do it to each agent in turn."""
+        """Apply the fault to each agent in turn."""
         for agent in self.agents:
             self.strike_one(world, agent)
 
     @abstractmethod
     def strike_one(self, world: World, agent: int) -> None:
-        """Do it to one agent."""
+        """Apply the fault to one agent."""
 
 
 @rule
 class NodeFault(AgentFault, ABC):
-    """A fault of certain agents or coordinators.
+    """A fault that happens to certain agents or coordinators.
 
     Attributes:
-        agents: whose: numbers of agents, "coordinator", and in mode hierarchical "edge0", "edge1",
-            ...; a mode without this coordinator leaves it out.
+        agents: numbers of agents, "coordinator", and in mode hierarchical "edge0", "edge1", ...; a
+            coordinator that the mode does not have is left out.
     """
 
     is_of_presence: ClassVar[bool] = True
@@ -90,20 +90,21 @@ class NodeFault(AgentFault, ABC):
 
     @override
     def absent(self, coordinators: Collection[int]) -> Sequence[int]:
-        """Return them."""
+        """Return the named coordinators that are not among those of the mode."""
         return [id for id in self.agents if id < 0 and id not in coordinators]
 
     @override
     def concerns(self, coordinators: Collection[int]) -> bool:
-        """Return whether it names anybody who is there in this mode."""
+        """Return whether the fault names an agent or coordinator that this mode has."""
         return len(self.absent(coordinators)) < len(self.agents)
 
     @property
     @override
     def breaks(self) -> Breaks:
-        """Links of which both ends must skip at once. The timeline decides the rest: a restart may follow.
+        """Return the links of which both ends must skip the round at once.
 
-        Of coordinators nothing is broken: what they missed is sent again.
+        The timeline decides the rest: a restart may follow. No link of a coordinator is in the
+        result: what a coordinator missed is sent again.
         """
         return (Need.BOTH_ENDS,) if any(agent >= 0 for agent in self.agents) else ()
 
@@ -113,27 +114,28 @@ class Crash(NodeFault):
     """Kill agents or coordinators: an update under way and everything in their mailbox is lost."""
 
     def strike_one(self, world: World, agent: int) -> None:
-        """Kill it."""
+        """Kill the agent or coordinator."""
         world.crash(agent)
 
 
 @rule
 class Restart(NodeFault):
-    """Start crashed agents from their last checkpoint (`checkpoint.every`; by default the end of every round).
+    """Start crashed agents from their last checkpoint, coordinators from their last model.
 
-    In modes with a coordinator an agent saves itself before it sends, so that it need not train
-    again, and the coordinator gets the same update again if it waits for it.
-    A coordinator goes on from the model that it had sent last, which it saves before it sends it,
-    whatever `checkpoint.every` is. It sends that model again, and agents send their updates again.
+    Agents save a checkpoint as `checkpoint.every` says, by default at the end of every round. In
+    modes with a coordinator an agent saves itself before it sends, so it need not train again, and
+    a coordinator that waits for its update gets the same update again. A coordinator saves a model
+    before it sends it, whatever `checkpoint.every` is. After a restart it sends the last model
+    again, and agents send their updates again.
     """
 
     @override
     def returning(self) -> Sequence[int]:
-        """Return its agents and coordinators."""
+        """Return the agents and coordinators that it starts."""
         return self.agents
 
     def strike_one(self, world: World, agent: int) -> None:
-        """Start it."""
+        """Start the agent or coordinator."""
         world.restart(agent)
 
 
@@ -149,7 +151,7 @@ class Straggle(AgentFault):
     factor: float = Field(default=10.0, gt=0)
 
     def strike_one(self, world: World, agent: int) -> None:
-        """Slow it down."""
+        """Slow the agent down."""
         world.straggle(agent, self.factor)
 
 
@@ -161,21 +163,21 @@ class Leave(AgentFault):
     breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def strike_one(self, world: World, agent: int) -> None:
-        """Take it away."""
+        """Remove the agent."""
         world.leave(agent)
 
 
 @rule
 class Join(AgentFault):
-    """Agents that were not there before start at this time, and catch up with their neighbors' round."""
+    """New agents start at this time, and catch up with their neighbors' round."""
 
     is_of_presence: ClassVar[bool] = True
     breaks: ClassVar[Breaks] = _OF_MEMBERS
 
     def newcomers(self) -> Sequence[int]:
-        """Return its agents."""
+        """Return the new agents."""
         return self.agents
 
     def strike_one(self, world: World, agent: int) -> None:
-        """Start it."""
+        """Start the agent."""
         world.join(agent)
