@@ -36,15 +36,15 @@ class Correction(Protocol):
     extras: ClassVar[int]
 
     def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
-        """Return what goes beside the next model."""
+        """Return the vector that travels beside the next model."""
 
     def point(self, model: Vector, previous: Vector) -> Vector:
-        """Return the point that agents train from."""
+        """Return the point at which agents start to train."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorRules:
-    """One rule of every axis that a coordinator applies."""
+    """The rules, one of every axis, that a coordinator applies."""
 
     payload: Payload
     aggregator: Aggregator
@@ -104,7 +104,7 @@ class Coordinator(Stateful):
 
     @override
     def save(self) -> State:
-        """Return the state: model, memories of the rules, what is known of agents, and frames sent."""
+        """Return the state: the model, memories of the rules and of agents, and the frames sent."""
         own = {"standing": self._standing.save(), "encoder": self._encoder.save()}
         return {**super().save(), **own}
 
@@ -116,7 +116,7 @@ class Coordinator(Stateful):
         self._encoder.restore(state["encoder"])
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
-        """Return who is asked to train in `round`."""
+        """Return the agents that are asked to train in `round`."""
         self._standing.model = self.model
         drawn = Counter(self._rules.participation.choose(round, present, self._standing))
         self._repeats = {i: times for i, times in drawn.items() if times > 1}
@@ -142,10 +142,11 @@ class Coordinator(Stateful):
                 self._port.send(to, frame)
 
     def _groups(self, action: Send) -> list[tuple[float, Sequence[int]]]:
-        """Return the scores to send, and to whom: one for all, where agents need not know which update counted.
+        """Return the scores to send, each with its receivers.
 
-        To others 1 + the round of the last update that counted is said where that was not their
-        last one: -1 where none did.
+        There is one score for all where agents need not know which of their updates counted.
+        Otherwise a receiver whose last update did not count gets 1 + the round of the last one that
+        did, or -1 if none did.
         """
         if not (self._rules.correction.extras and action.unused):
             return [(0.0, action.to)]
@@ -187,14 +188,14 @@ class Coordinator(Stateful):
             self._witness.applied(message.sender, tau)
 
     def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
-        """Return what arrived, each weakened by its factor."""
+        """Return the received payloads, each scaled by its factor."""
         return [
             replace(arrived, vector=self._rules.payload.scaled(arrived.vector, self.model, factor))
             for arrived, factor in zip(received, factors, strict=True)
         ]
 
     def _remember(self, received: Sequence[Message], before: Vector) -> None:
-        """Keep what the choice of participants may depend on."""
+        """Remember what the choice of participants may depend on."""
         standing = self._standing
         standing.samples = {**standing.samples, **{m.sender: m.weight for m in received}}
         standing.scores = {**standing.scores, **{m.sender: m.score for m in received}}

@@ -1,4 +1,4 @@
-"""The bodies of a tree of coordinators: the edges between agents and cloud, and who of them writes the record."""
+"""The coordinators of a hierarchy, edges between agents and cloud, with their records."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
 
 
 class EdgeCoordinator(Coordinator):
-    """Aggregates its agents, and sends the cloud what became of the cloud's model.
+    """An edge: aggregates its agents, and reports to the cloud how the cloud's model changed.
 
-    What it sends is what an agent would that went from the cloud's model to its own: the payload's
-    vector, weighed by the environment steps of all updates behind it. Where there were none it
-    skips.
+    It sends what an agent would send that went from the cloud's model to the edge's own: the
+    payload's vector, weighed by the environment steps of all updates behind it. If there were no
+    updates, it sends a skip.
 
     Args:
         model: the cloud's first model, `(k,)`.
@@ -82,7 +82,10 @@ class EdgeCoordinator(Coordinator):
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state; in a later incarnation the last report is made anew, under its own number."""
+        """Take over a state.
+
+        In a later incarnation the last report is encoded anew, under a number of its own.
+        """
         super().restore(state)
         if (
             self._reported is not None
@@ -103,7 +106,11 @@ class EdgeCoordinator(Coordinator):
             super().perform(action)
 
     def _report(self, action: Send) -> None:
-        """Send what became of a model; a second time the same: the link was lost, and nobody knows what arrived."""
+        """Send the cloud the report on its model.
+
+        The second report on one model is the same as the first: the link was lost, and nobody knows
+        what arrived.
+        """
         if self._reported is not None and self._reported[0] == action.round:
             self._port.send(action.to, self._reported[1])
             return
@@ -164,4 +171,4 @@ class CloudWitness:
         self._witness.excused(round * self._period, self._everyone)
 
     def applied(self, agent: int, tau: int) -> None:
-        """Say nothing: it was an edge's."""
+        """Do nothing: the update was an edge's."""

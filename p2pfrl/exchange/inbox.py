@@ -1,4 +1,7 @@
-"""The inbox of an agent: received messages become vectors, some of them by what was received before."""
+"""The inbox of an agent, which turns received messages into vectors.
+
+Some vectors depend on what was received before.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class Inbox(Stateful):
     __slots__ = ()
 
     def decode(self, messages: Sequence[Message]) -> dict[int, Vector]:
-        """Return vectors by sender, without those that cannot be known because an earlier one is missing."""
+        """Return the received vectors by sender.
+
+        A vector that cannot be known, because an earlier message is missing, is left out.
+        """
         return {m.sender: m.payload for m in messages}
 
     def stand_ins(

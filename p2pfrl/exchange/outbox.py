@@ -35,23 +35,23 @@ class Outgoing(Protocol):
 
     @property
     def gate(self) -> Gate:
-        """Whether to send."""
+        """The rule that decides whether to send."""
 
     @property
     def correction(self) -> Correction:
-        """What travels beside the payload."""
+        """The rule that adds what travels beside the payload."""
 
     @property
     def privacy(self) -> Privacy:
-        """What may be sent instead."""
+        """The rule that makes what may be sent of the payload."""
 
     @property
     def compressor(self) -> Compressor:
-        """How it is encoded."""
+        """The rule that encodes the payload."""
 
     @property
     def score(self) -> Callable[[Turn], float] | None:
-        """What receivers rank senders by; None for nothing."""
+        """The score that receivers rank senders by; None for none."""
 
 
 _NO_REPLIES: dict[int, Frame] = {}
@@ -177,7 +177,7 @@ class Outbox(Stateful):
                 yield common, self._encoder.again(frame)
 
     def remember(self, receiver: int, frame: Frame) -> None:
-        """Keep the answer to `receiver`, for when its question comes again."""
+        """Keep the answer to `receiver`, which is sent again if the question is repeated."""
         self._replies = {**self._replies, receiver: frame}
 
     def reply(self, receiver: int) -> Frame:
@@ -191,7 +191,10 @@ class Outbox(Stateful):
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state; in a later incarnation frames count anew, and kept answers are made anew."""
+        """Take over a state.
+
+        In a later incarnation, frames are numbered anew and kept answers are encoded anew.
+        """
         super().restore(state)
         if not self._encoder.restore(state["encoder"]):
             made = self._encoder.again

@@ -1,4 +1,7 @@
-"""Round protocols: state machines without I/O. `RULES` maps the names of scenario files to classes."""
+"""Round protocols: state machines without I/O.
+
+`RULES` maps the names of scenario files to classes.
+"""
 
 from __future__ import annotations
 

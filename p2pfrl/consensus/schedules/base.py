@@ -87,7 +87,7 @@ class ScheduleRule(Composable, ABC):
 
     @property
     def patience(self) -> float:
-        """Seconds for which one waits for somebody without whom it cannot go on; 0 where there is nobody such."""
+        """Seconds to wait for a participant that is needed to continue; 0 if there is none."""
         return 0.0
 
     def models(self, rounds: int, agents: int) -> int:

@@ -1,4 +1,7 @@
-"""Rounds with a coordinator: it sends a model, agents train from it and send back, it aggregates."""
+"""Rounds with a coordinator, which sends a model and aggregates what agents send back.
+
+Agents train from the model.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +41,15 @@ _FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
 class Client(Stateful):
     """An agent that trains from every model it gets and sends the result back, synchronous or not.
 
-    A straggler whose model has been replaced meanwhile catches up: with `retag` its update counts
-    for the newest round. Without it there is no round to wait for: it takes the model that comes in
-    answer to its update and no other, so that one update of it is under way however often a
-    coordinator that lost sight of it sends the model again. While it is not available it asks again
-    after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
+    If the model of a straggler has been replaced meanwhile, the straggler catches up: with `retag`
+    its update counts for the newest round. Without `retag` there is no round to wait for. The agent
+    then takes only the model that answers its update, so that one update of it is under way however
+    often a coordinator that lost sight of it sends the model again. While it is not available it
+    asks again after 10, 20, 40 ms and so on up to a second, and not as fast as models come.
 
-    A coordinator that comes back sends its last model again. What the agent made of that model it
-    sends again too. It goes back to an earlier model where the coordinator does, whose newest
-    checkpoint was damaged.
+    A coordinator that comes back sends its last model again, and the agent sends its result for
+    that model again. If the newest checkpoint of a coordinator was damaged, the coordinator goes
+    back to an earlier model, and the agent follows.
 
     Args:
         every: local updates per exchange.
@@ -141,7 +144,10 @@ class Client(Stateful):
         )
 
     def _start(self) -> Sequence[Action]:
-        """Wait for a model, or go on with what was saved; the coordinator sends its model again."""
+        """Wait for a model, or continue with the saved one.
+
+        The coordinator sends its model again.
+        """
         self._deadline = self._rest = None
         self._is_alone = False
         return (Train(),) if self._updates_left else ()
@@ -180,7 +186,10 @@ class Client(Stateful):
         return [*actions, Train()]
 
     def _used(self, message: Message) -> bool | None:
-        """Return whether the last update counted, as a model says; None where the model is not newer than it."""
+        """Return whether the last update counted, according to a model.
+
+        The result is None if the model is not newer than the update.
+        """
         if self._sent is None:
             return True
         if self._retag and message.round <= self._sent:
@@ -190,7 +199,11 @@ class Client(Stateful):
         return used
 
     def _sit_out(self, now: int) -> Action:
-        """Say so; later, where it is no round that is sat out but any number of models in a row."""
+        """Say that the agent does not take part.
+
+        Without `retag` it says so at once only the first time. After that it waits longer and
+        longer before it asks again.
+        """
         self._absences += 1
         if self._retag or self._absences == 1:
             return Send(self._to, self._round, SKIP)
@@ -217,19 +230,21 @@ class Client(Stateful):
 
 
 class Coordinator(Stateful):
-    """Synchronous rounds: send the model to the participants, aggregate when all have answered or at the deadline.
+    """Synchronous rounds: send the model to the participants, and aggregate their answers.
 
-    The deadline counts from the first answer of a round, so that it does not depend on how long
-    training takes. Before that, lost messages and dead links are reported by the links. With a
-    `quorum` below 1 that share of answers is enough, and what comes later is late. With no deadline
-    it waits for everyone who is there. Where nobody is, a round ends after `idle`, which is the
-    deadline if nothing else is said.
+    A round ends when all participants have answered, or at the deadline. The deadline counts from
+    the first answer of a round, so that it does not depend on how long training takes. Before that,
+    lost messages and dead links are reported by the links. With a `quorum` below 1 that share of
+    answers is enough, and later answers are late. Without a deadline the coordinator waits for all
+    agents that are present. If none is, a round ends after `idle`, which is the deadline if nothing
+    else is said.
 
-    A model says to those whose last answer did not count which of their updates did, by its score:
-    1 + the round of that one.
+    The score of a model tells an agent whose last answer did not count which of its updates counted
+    last: it is 1 + the round of that update.
 
-    One that is started again goes on with the round that it was in: it sends the model again to
-    those whose answers it awaited. Who is there it does not know any more; links report who is not.
+    A coordinator that is started again continues with the round that it was in: it sends the model
+    again to the agents whose answers it waited for. It does not know any more which agents are
+    present; links report the absent ones.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -305,7 +320,7 @@ class Coordinator(Stateful):
         )
 
     def _start(self, now: int) -> list[Action]:
-        """Begin the first round, or go on with the one that was saved."""
+        """Begin the first round, or continue with the saved one."""
         self._absent, self._misses = {}, {}
         if not self._awaited or self._is_last():
             return self._begin(now)
@@ -334,7 +349,7 @@ class Coordinator(Stateful):
         return actions
 
     def _sending(self, to: Sequence[int], kind: str = MODEL) -> Send:
-        """Return the sending of the model of this round."""
+        """Return the action that sends the model of this round."""
         unused = {i: self._unused[i] for i in to if i in self._unused} if self._unused else {}
         return Send(to, self.round, kind, unused)
 
@@ -370,7 +385,10 @@ class Coordinator(Stateful):
         return ()
 
     def _close(self, now: int) -> Iterator[Action]:
-        """Yield the end of a round, and then the next, whose participants may depend on the model that came of it."""
+        """Yield the actions that end a round and begin the next.
+
+        The participants of the next round may depend on the model that the first actions produce.
+        """
         received = [self._box[j] for j in sorted(self._box)]
         for j in self._asked:
             if j in self._box:

@@ -1,4 +1,4 @@
-"""One agent's synchronous rounds, as a state machine: train, send, wait for everyone who is awaited, mix."""
+"""Synchronous rounds of one agent, as a state machine: train, send, wait for neighbors, mix."""
 
 from __future__ import annotations
 
@@ -303,7 +303,10 @@ class Gossip(Stateful):
         return [WaitUntil(None), *self._begin(now)]
 
     def _has_passed(self, sender: int, round: int) -> bool:
-        """Whether a neighbor that is in `round` has given us up: it passed a round of which it had nothing of ours."""
+        """Whether a neighbor that is in `round` no longer waits for us.
+
+        It does not if it passed a round for which it had no message of ours.
+        """
         # We have sent nothing yet of the rounds after ours, so a round between ours and its own in
         # which it hears us was mixed without us.
         between = range(self.round + 1, min(round, self.round + _SEARCHED))
@@ -418,7 +421,10 @@ class Gossip(Stateful):
         return actions
 
     def _take_late(self, j: int) -> Message | None:
-        """Return, at most once, a payload that came after its round was mixed and is fresh enough."""
+        """Return a payload that came after its round was mixed, if it is fresh enough.
+
+        Each payload is returned at most once.
+        """
         missed = self._misses.get(j)
         late = missed.take() if missed is not None and self._active else None
         is_fresh = late is not None and (

@@ -135,7 +135,10 @@ class Lockstep(Stateful):
         return f"agent {self._me} waits in round {self.round} for its own update"
 
     def _started(self, event: Started, now: int) -> Sequence[Action]:
-        """Begin; an agent that comes back first repeats its last messages, which may not have arrived."""
+        """Begin the first round.
+
+        An agent that comes back first repeats its last messages, which may not have arrived.
+        """
         again = [self._send(self.round - 1)] if self.round else []
         if not self._has_sent:
             return [*again, *self._begin(now)]
@@ -214,7 +217,10 @@ class Lockstep(Stateful):
         )
 
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
-        """Send a neighbor that is back the messages of the last round and, if they have left, of this one."""
+        """Send a neighbor that is back the messages of the last round.
+
+        The messages of this round follow if they have left.
+        """
         newest = self.round if self._has_sent else self.round - 1
         return [
             Send((event.peer,), r)
@@ -223,7 +229,10 @@ class Lockstep(Stateful):
         ]
 
     def _ignored(self, event: Event, now: int) -> Sequence[Action]:
-        """Do nothing: a neighbor that is down is waited for, and missed messages come when it is back."""
+        """Do nothing: a neighbor that is down is waited for.
+
+        Missed messages come when it is back.
+        """
         return ()
 
     def _send(self, round: int) -> Send:

@@ -1,7 +1,7 @@
 """The contract of compressors: how a vector becomes the bytes on the wire, and back.
 
-A compressor is a frozen dataclass of options; what it remembers between messages is a value it is
-given and returns.
+A compressor is a frozen dataclass of options. What it remembers between messages is a value that it
+receives and returns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ State = tuple[Vector, ...]
 
 @dataclass(slots=True, frozen=True)
 class Encoded:
-    """One message, encoded.
+    """One encoded message.
 
     Attributes:
         data: its bytes: the buffer of this array travels.
@@ -50,7 +50,10 @@ class Compressor(Composable, ABC):
     breaks: ClassVar[Breaks] = (Need.EXACT_MESSAGES,)
 
     def init(self, start: Vector) -> State:
-        """Return what a sender remembers before its first message; `start` `(k,)` is like all it will send."""
+        """Return what a sender remembers before its first message.
+
+        The vector `start` `(k,)` has the form of all that it will send.
+        """
         return ()
 
     @abstractmethod
@@ -76,13 +79,14 @@ class Compressor(Composable, ABC):
         """
 
     def receive(self, message: Message, known: State | None) -> tuple[Vector | None, State | None]:
-        """Return the sender's vector, None where it cannot be known, and what is remembered of the sender.
+        """Return the sender's vector, and what is remembered of the sender.
 
-        Asked only where `is_difference`, for every message of every sender in the order of mixing.
+        The vector is None where it cannot be known. This is called only where `is_difference`, for
+        every message of every sender in the order of mixing.
 
         Args:
-            message: with `encoding` "raw" it says everything.
-            known: as this returned it for the sender's last message; None before the first.
+            message: with `encoding` "raw" it holds the whole vector.
+            known: what this returned for the sender's last message; None before the first.
         """
         return message.payload, known
 

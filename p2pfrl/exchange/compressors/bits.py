@@ -1,4 +1,7 @@
-"""Numbers in as few bits as they need, and bytes read back strictly: what is malformed is refused, never guessed."""
+"""Numbers in as few bits as they need, and a strict reader of bytes.
+
+Malformed bytes are refused, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ def packed_size(count: int, bits: int) -> int:
 
 
 def pack(values: Integers, bits: int) -> Bytes:
-    """Return `(packed_size,)` bytes of `(n,)` integers below 2^bits: their low bytes, then what is left, bit by bit."""
+    """Return `(packed_size,)` bytes of `(n,)` integers below 2^bits.
+
+    Their low bytes come first, then the remaining bits, packed.
+    """
     planes, rest = [], values.astype(np.uint64)
     for _ in range(bits // 8):
         planes.append(rest.astype(np.uint8))
@@ -53,7 +59,7 @@ def unpack(data: Bytes, count: int, bits: int) -> NDArray[np.uint64]:
     """Return the `(count,)` integers in exactly `packed_size` bytes.
 
     Raises:
-        WireError: there is something in the bits that are left over.
+        WireError: the bits after the last integer are not zero.
     """
     values = np.zeros(count, dtype=np.uint64)
     for plane in range(bits // 8):
@@ -77,7 +83,10 @@ def unpack(data: Bytes, count: int, bits: int) -> NDArray[np.uint64]:
 
 
 def positions_size(size: int, count: int) -> int:
-    """Return the bytes that name `count` of `size` positions: by number, or in one bit for each where that is less."""
+    """Return the bytes that name `count` of `size` positions.
+
+    Positions are stored by number, or as one bit for every position where that takes less.
+    """
     return min(packed_size(count, width(size)), packed_size(size, 1))
 
 
@@ -94,7 +103,7 @@ def unpack_positions(data: Bytes, size: int, count: int) -> NDArray[np.int64]:
     """Return the `(count,)` ascending positions below `size` in exactly `positions_size` bytes.
 
     Raises:
-        WireError: they are not ascending, too large, or not as many.
+        WireError: they are not ascending, are too large, or are not `count`.
     """
     if packed_size(count, width(size)) <= packed_size(size, 1):
         positions = unpack(data, count, width(size)).astype(np.int64)
@@ -112,7 +121,10 @@ def join(*parts: NDArray[Any]) -> Bytes:
 
 
 def quiet() -> np.errstate:
-    """Return a context without warnings: vectors that are not finite are for receivers to refuse."""
+    """Return a context without numpy's warnings.
+
+    Receivers refuse vectors that are not finite, so senders need not warn of them.
+    """
     return np.errstate(invalid="ignore", over="ignore")
 
 
@@ -144,7 +156,7 @@ class Reader:
         return int(self.bytes(np.dtype(dtype).itemsize).view(dtype)[0])
 
     def numbers(self, count: int) -> Vector:
-        """Return the next `count` numbers; finite ones."""
+        """Return the next `count` numbers, which must be finite."""
         taken: Vector = self.bytes(count * self._dtype.itemsize).view(self._dtype)
         if not np.isfinite(taken).all():
             raise WireError("not_finite", "the payload holds NaN or infinity")
@@ -156,6 +168,6 @@ class Reader:
         return taken.data
 
     def end(self) -> None:
-        """Refuse bytes that are left."""
+        """Refuse a message that has bytes left."""
         if self._at != len(self._data):
             raise WireError("bad_length", f"{len(self._data) - self._at} bytes too many")

@@ -14,12 +14,12 @@ from p2pfrl.exchange.compressors.base import Compressor
 
 
 def check_compressor(rule: Compressor) -> None:
-    """Raise where a compressor breaks the contract of `Compressor`; return silently where it keeps it.
+    """Raise an error if a compressor breaks the contract of `Compressor`.
 
     Checked for vectors of one to forty numbers, in float32 and float64, over three messages each:
-    bytes stay within `limit`; what is decoded is what the sender says that receivers know, byte for
-    byte; inputs are left unchanged; equal inputs give equal messages; an exact compressor gives the
-    vector back.
+    bytes stay within `limit`; the decoded vector is the one that the sender says receivers know,
+    byte for byte; inputs are left unchanged; equal inputs give equal messages; an exact compressor
+    gives the vector back.
 
     Raises:
         ContractError: with the method, what was expected and what was got.

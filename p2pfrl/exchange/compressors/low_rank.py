@@ -22,12 +22,13 @@ Matrix = NDArray[np.floating]
 
 @rule
 class LowRank(Compressor):
-    """M ~ P Q' with P = orthonormal(M Q_before), Q = M' P: one step of subspace iteration per message, warm.
+    """M ~ P Q', P = orthonormal(M Q_before), Q = M' P: one step of subspace iteration.
 
-    M is the vector of d numbers as a matrix of about sqrt(d) rows, the rest zeros, and P P' M its
-    projection, so that ||Q(x) - x|| <= ||x||, and Q(x) = x where M has rank r. The paper takes one
-    matrix per layer and averages P and Q over all workers before the product; here every message
-    stands for itself, as among neighbors it must.
+    M is the vector of d numbers as a matrix of about sqrt(d) rows, filled up with zeros. Every
+    message starts from the Q of the message before. P P' M is the projection of M, so that ||Q(x) -
+    x|| <= ||x||, and Q(x) = x where M has rank r. The paper takes one matrix per layer and averages
+    P and Q over all workers before the product. Here every message stands for itself, which
+    neighbors require.
 
     Attributes:
         rank: r; r (rows + columns) numbers travel.
@@ -80,7 +81,10 @@ class LowRank(Compressor):
 
 
 def _product(left: Matrix, right: Matrix, size: int) -> Vector:
-    """Return the first `size` numbers of left right', the same on every machine: no library chooses the order."""
+    """Return the first `size` numbers of left right', the same on every machine.
+
+    No library chooses the order of the sums.
+    """
     with quiet():
         total = left[:, :1] * right[:, 0]
         for i in range(1, left.shape[1]):

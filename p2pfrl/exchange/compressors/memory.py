@@ -1,4 +1,4 @@
-"""Compressors around another one, whose errors they remember: nothing is lost for ever."""
+"""Compressors around another one, whose errors they remember, so that nothing is lost for ever."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CHANGE, _FIRST, _WHOLE = 0, 1, 2
 
 @rule
 class ErrorFeedback(Compressor):
-    """Send Q(x + e), keep e <- x + e - Q(x + e): the sum of all that is sent, and e, is the sum of all x.
+    """Send Q(x + e) and keep e <- x + e - Q(x + e), the error of the compressor.
 
-    For payloads that add up, deltas and gradients: what one message leaves out the next ones make
-    good.
+    The sum of all x is the sum of all that is sent, plus e. It is for payloads that add up, deltas
+    and gradients: the next messages contain what one message left out.
 
     Attributes:
         compressor: Q.
@@ -58,7 +58,7 @@ class ErrorFeedback(Compressor):
             return Encoded(made.data, made.known, (wanted - made.known, *made.state))
 
     def limit(self, size: int, itemsize: int) -> int:
-        """Return Q's."""
+        """Return the limit of Q."""
         return self.compressor.limit(size, itemsize)
 
     def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
@@ -116,7 +116,10 @@ class Difference(Compressor):
         )
 
     def limit(self, size: int, itemsize: int) -> int:
-        """Return Q's, or the bytes of x where these are more and sent at times, and five."""
+        """Return the limit of Q plus five bytes.
+
+        If x is sent at times and takes more bytes than Q's limit, they count in its place.
+        """
         return 5 + max(
             self.compressor.limit(size, itemsize), size * itemsize if self.refresh else 0
         )

@@ -28,10 +28,10 @@ from p2pfrl.exchange.compressors.bits import (
 
 @rule
 class Quantize(Compressor):
-    """Each number in b bits: 2^b levels, evenly from the least to the greatest of the message, which travel too.
+    """Each number in b bits, at 2^b even levels from the least to the greatest of the message.
 
-    With L = (max - min) / (2^b - 1) the error of a number is at most L / 2; rounded at random it is
-    below L, and zero on average.
+    The least and the greatest number travel too. With L = (max - min) / (2^b - 1) the error of a
+    number is at most L / 2. Rounded at random it is below L, and zero on average.
 
     Attributes:
         bits: of each number.
@@ -47,7 +47,7 @@ class Quantize(Compressor):
     stochastic: bool = False
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
-        """Return least, greatest, and the levels."""
+        """Return the least number, the greatest number and the levels."""
         ends = np.array([vector.min(), vector.max()], dtype=vector.dtype)
         with quiet():
             step = self._step(ends)
@@ -79,7 +79,10 @@ class Quantize(Compressor):
         return self._values(ends, levels)
 
     def _step(self, ends: Vector) -> float:
-        """Return the distance of two levels; the difference of the ends need not be a number of this dtype."""
+        """Return the distance of two neighboring levels.
+
+        The difference of the ends may be too large for this dtype.
+        """
         parts = 2**self.bits - 1
         return ends[1] / parts - ends[0] / parts  # type: ignore[no-any-return]
 
@@ -97,12 +100,12 @@ class Quantize(Compressor):
 
 @rule
 class QSGD(Compressor):
-    """Q(x)_i = ||x|| sign(x_i) floor(s |x_i| / ||x|| + u) / s with u uniform in [0, 1): s levels of magnitude.
+    """Q(x)_i = ||x|| sign(x_i) floor(s |x_i| / ||x|| + u) / s, with u uniform in [0, 1).
 
-    E Q(x) = x and E||Q(x) - x||^2 <= w ||x||^2 with w = min(d / s^2, sqrt(d) / s) for d numbers.
-    Divided by 1 + w it is a contraction: E||Q(x) / (1 + w) - x||^2 <= w / (1 + w) ||x||^2. The norm
-    travels and each number in ceil(log2(2 s + 1)) bits; the paper's Elias code, whose length
-    varies, is not used.
+    There are s levels of magnitude. E Q(x) = x and E||Q(x) - x||^2 <= w ||x||^2 with w = min(d /
+    s^2, sqrt(d) / s) for d numbers. Divided by 1 + w it is a contraction: E||Q(x) / (1 + w) - x||^2
+    <= w / (1 + w) ||x||^2. The norm travels, and each number in ceil(log2(2 s + 1)) bits. The
+    paper's Elias code, whose length varies, is not used.
 
     Attributes:
         levels: s.
@@ -152,9 +155,10 @@ class QSGD(Compressor):
 
 @rule
 class Sign(Compressor):
-    """Q(x)_i = ||x||_1 / d sign(x_i), of d numbers, in one bit each: ||Q(x) - x||^2 = ||x||^2 - ||x||_1^2 / d.
+    """Q(x)_i = ||x||_1 / d sign(x_i), of d numbers, in one bit each.
 
-    The sign of zero is plus. It loses magnitudes, so wrap it in `error_feedback` or `difference`.
+    The error is ||Q(x) - x||^2 = ||x||^2 - ||x||_1^2 / d. The sign of zero is plus. Magnitudes are
+    lost, so wrap it in `error_feedback` or `difference`.
 
     Reference: Bernstein, Wang, Azizzadenesheli, Anandkumar, signSGD, ICML 2018, arXiv 1802.04434;
         scaled and with error feedback: Karimireddy, Rebjock, Stich, Jaggi, ICML 2019, arXiv
@@ -191,7 +195,7 @@ class Sign(Compressor):
 
 
 def _norm(vector: Vector) -> Vector:
-    """Return `(1,)` the Euclidean norm; of numbers whose squares are none, too."""
+    """Return the Euclidean norm `(1,)`, also of numbers whose squares underflow or overflow."""
     largest = np.abs(vector).max()
     if not 0 < largest < np.inf:
         return np.array([largest], dtype=vector.dtype)

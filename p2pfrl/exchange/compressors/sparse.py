@@ -27,7 +27,7 @@ from p2pfrl.exchange.compressors.bits import (
 
 @rule
 class _Some(Compressor):
-    """A fixed part of the numbers.
+    """A fixed share of the numbers.
 
     Attributes:
         fraction: of the numbers that are sent, rounded, at least one.
@@ -79,9 +79,10 @@ class TopK(_Some):
 
 @rule
 class RandK(_Some):
-    """k numbers chosen at random: E||Q(x) - x||^2 = (1 - k/d) ||x||^2; times d/k, if unbiased, (d/k - 1) ||x||^2.
+    """k numbers chosen at random: E||Q(x) - x||^2 = (1 - k/d) ||x||^2, of d numbers.
 
-    The k numbers travel, and 8 bytes from which both ends derive the same places.
+    If unbiased, they are multiplied by d/k, and the error is (d/k - 1) ||x||^2. The k numbers
+    travel, and 8 bytes from which both ends derive the same places.
 
     Attributes:
         unbiased: multiply by d/k, so that E Q(x) = x.
@@ -120,11 +121,11 @@ class RandK(_Some):
 
 @rule
 class Threshold(Compressor):
-    """The numbers of magnitude above epsilon: what is left out is at most epsilon each, epsilon sqrt(d) together.
+    """The numbers of magnitude above epsilon: ||Q(x) - x|| <= epsilon sqrt(d), of d numbers.
 
-    Inside `difference` a number travels when it moved by more than epsilon since it last did;
-    alone, with payload "delta", small steady changes would be lost for ever, which `error_feedback`
-    around it mends.
+    Inside `difference` a number travels when it has moved by more than epsilon since it last
+    travelled. Alone, with payload "delta", small steady changes would be lost for ever;
+    `error_feedback` around it prevents that.
 
     Attributes:
         epsilon: numbers up to this magnitude are left out.
@@ -140,7 +141,7 @@ class Threshold(Compressor):
     epsilon: float = Field(default=1e-3, ge=0)
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
-        """Return how many there are, the numbers, and their places."""
+        """Return the count of the numbers, the numbers, and their places."""
         positions = np.flatnonzero(
             ~(np.abs(vector) <= self.epsilon)
         )  # what is no number travels, to be refused
@@ -165,7 +166,10 @@ class Threshold(Compressor):
 
 
 def largest(vector: Vector, count: int) -> NDArray[np.int64]:
-    """Return the ascending places of the `count` numbers of largest magnitude; of equal ones the first."""
+    """Return the ascending places of the `count` numbers of largest magnitude.
+
+    Of numbers of equal magnitude the first are taken.
+    """
     size = np.abs(vector)
     least = np.partition(size, len(size) - count)[len(size) - count]
     above = np.flatnonzero(size > least)

@@ -1,4 +1,7 @@
-"""The contract of gates: whether to send this round. A closed gate sends a header-only skip, so that nobody waits."""
+"""The contract of gates: whether an agent sends in this round.
+
+A closed gate sends a skip, which is a header without a payload, so that nobody waits.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ State = tuple[Vector, ...]
 
 
 class Gate(Composable, ABC):
-    """Decides before every exchange.
+    """Decides before every exchange whether to send.
 
     Attributes:
         offer: name of the learner's vector by which the gate decides (`Exchange.offer`); None: it
@@ -30,20 +33,26 @@ class Gate(Composable, ABC):
     @property
     @override
     def breaks(self) -> Breaks:
-        """What asks for messages that a closed gate holds back."""
+        """The facts that need messages which a closed gate holds back."""
         return (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES, Need.BOTH_ENDS)
 
     def bind(self, agents: int) -> Gate:
-        """Return the rule for a run of so many agents."""
+        """Return the rule for a run of this number of agents."""
         return self
 
     def init(self, start: Vector) -> State:
-        """Return what an agent remembers before its first exchange; `start` `(k,)` is its shared vector."""
+        """Return what an agent remembers before its first exchange.
+
+        The vector `start` `(k,)` is its shared vector.
+        """
         return ()
 
     @abstractmethod
     def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
-        """Return whether `payload` is worth sending, and what is remembered. Asked once per exchange."""
+        """Return whether `payload` is worth sending, and what is remembered.
+
+        This is called once per exchange.
+        """
 
 
 @rule

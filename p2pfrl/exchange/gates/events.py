@@ -44,7 +44,9 @@ class Every(Gate):
 
 @rule
 class Event(Gate):
-    """A gate that opens for a reason; at the first exchange, and when it has been closed long enough, without one.
+    """A gate that opens for a reason.
+
+    It also opens at the first exchange, and when it has been closed for `max_silence` exchanges.
 
     Attributes:
         max_silence: exchanges in a row that may pass unsent; 0: any number.
@@ -55,12 +57,12 @@ class Event(Gate):
     @property
     @override
     def needs(self) -> Needs:
-        """Without a longest silence: that nothing is lost and somebody sends."""
+        """The facts that a gate without `max_silence` needs: lossless links and progress."""
         silent = (Need.LOSSLESS_LINKS.of("max_silence"), Need.PROGRESS.of("max_silence"))
         return () if self.max_silence else silent
 
     def init(self, start: Vector) -> State:
-        """Return how long it has been closed: as if for ever."""
+        """Return how long the gate has been closed: long enough to open."""
         return (np.full(1, np.inf),)
 
     def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
@@ -72,7 +74,10 @@ class Event(Gate):
 
     @abstractmethod
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
-        """Return whether to send, which is so where `forced`, and what is remembered: () before the first."""
+        """Return whether to send, and what is remembered.
+
+        The gate must open where `forced`. Before the first exchange, `()` is remembered.
+        """
 
 
 @rule
@@ -99,11 +104,11 @@ class Norm(Event):
 
 @rule
 class Performance(Event):
-    """Send when the mean return has moved by at least `threshold`, up or down, since the last one sent.
+    """Send when the mean return has moved by at least `threshold` since the last one sent.
 
     Attributes:
-        threshold: in units of the return.
-        window: training episodes, the newest, of which the mean is taken.
+        threshold: in units of the return, up or down.
+        window: number of the newest training episodes of which the mean is taken.
     """
 
     threshold: float = Field(gt=0)
@@ -112,11 +117,14 @@ class Performance(Event):
     @property
     @override
     def needs(self) -> Needs:
-        """Returns: without them it never opens again."""
+        """The returns, without which the gate never opens again."""
         return (*super().needs, Need.RETURNS)
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
-        """Return whether the mean is far from that of the last one sent; episodes must have ended for that."""
+        """Return whether the mean return is far from that of the last one sent.
+
+        Episodes must have ended for that.
+        """
         episodes, sent = memory or (np.zeros(0), np.full(1, np.nan))
         episodes = np.concatenate([episodes, np.asarray(turn.returns, dtype=np.float64)])[
             -self.window :
@@ -129,13 +137,14 @@ class Performance(Event):
 
 @rule
 class Lag(Event):
-    """Send g when ||g - last sent g||^2 > 1 / (alpha^2 M^2) sum_{d=1}^D weight ||x^{k+1-d} - x^{k-d}||^2 + 6 variance.
+    """Send g when ||g - last sent g||^2 exceeds what recent moves of the model account for.
 
-    LAG-WK: a gradient that changed by less than the steps of the model account for is left out, and
-    the coordinator goes on with the last one it has: aggregator "latest" with reduce = "sum",
-    payload "gradient", server optimizer "sgd" with lr = alpha. x^k is the model that the agent
-    trained from in round k; moves before the first count zero. With noisy gradients (LAPG) the
-    slack keeps the noise from opening the gate. All agents send in the first round.
+    The gate opens if ||g - last sent g||^2 > 1 / (alpha^2 M^2) sum_{d=1}^D weight ||x^{k+1-d} -
+    x^{k-d}||^2 + 6 variance. In LAG-WK the coordinator uses the last gradient it has in place of
+    one that is left out: aggregator "latest" with reduce = "sum", payload "gradient", server
+    optimizer "sgd" with lr = alpha. x^k is the model that the agent trained from in round k; moves
+    before the first count zero. With noisy gradients (LAPG) the term 6 variance keeps the noise
+    from opening the gate. All agents send in the first round.
 
     Attributes:
         alpha: step of the server along the sum of gradients.
@@ -159,11 +168,11 @@ class Lag(Event):
     @property
     @override
     def needs(self) -> Needs:
-        """Receivers that go on with what was sent last, which silence says still holds."""
+        """Receivers that use the last message in place of one that was not sent."""
         return (*super().needs, Need.LAST_PAYLOADS)
 
     def bind(self, agents: int) -> Gate:
-        """Return itself with the run's number of agents, where it has none of its own."""
+        """Return the rule with the run's number of agents, if it has none of its own."""
         return self if self.agents is not None else replace(self, agents=agents)
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
@@ -182,7 +191,9 @@ class Lag(Event):
 
 @rule
 class News(Gate):
-    """Send when the learner says that there is news: with "ucbvi", when a count has doubled since the last exchange.
+    """Send when the learner says that there is news.
+
+    Learner "ucbvi" has news when a count has doubled since the last exchange.
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, section 3.

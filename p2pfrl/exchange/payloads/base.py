@@ -1,4 +1,7 @@
-"""The contract of payloads: what of an agent takes part in the exchange, what it sends of it, and what comes of it."""
+"""The contract of payloads: which vector of an agent takes part in the exchange.
+
+A payload also says what the agent sends of it, and what the exchange changes in the agent.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,22 @@ class Shared(Memory, Protocol):
         """Return the shared vector, a new array."""
 
     def replace(self, vector: Vector) -> None:
-        """Put it back."""
+        """Replace the shared vector."""
 
 
 class Payload(Composable, ABC):
     """The vector that travels.
 
     Attributes:
-        modes: names of the modes where it means something; None: all.
-        why: what it would mean elsewhere, for who tries.
+        modes: names of the modes where it has a meaning; None: all.
+        why: what it would mean elsewhere, for the error message.
         needs_gradient: local updates compute one gradient and take no step.
-        reveals_experience: it holds raw experience; `validate` and `scenario` print a note where it is chosen.
-        is_averaged: what is received is averaged with one's own; else the learner takes it.
-        offer: name of the learner's vector that it sends, or sends along (`Exchange.offer`); None: it
-            sends none.
+        reveals_experience: it holds raw experience; `validate` and `scenario` print a note where
+            it is chosen.
+        is_averaged: what is received is averaged with the agent's own; otherwise the learner takes
+            it.
+        offer: name of the learner's vector that it sends, or sends along (`Exchange.offer`); None:
+            it sends none.
     """
 
     modes: ClassVar[tuple[str, ...] | None] = ("central", "hierarchical", "pooled")
@@ -49,20 +54,23 @@ class Payload(Composable, ABC):
 
     @classmethod
     def is_for(cls, mode: str) -> bool:
-        """Return whether it means something in the mode of this name."""
+        """Return whether the payload has a meaning in the mode of this name."""
         return cls.modes is None or mode in cls.modes
 
     def read(self, model: Shared) -> Vector:
-        """Return what of the agent takes part in the exchange, a new `(k,)` array."""
+        """Return the agent's vector that takes part in the exchange, a new `(k,)` array."""
         return model.shared()
 
     def write(self, model: Shared, vector: Vector) -> None:
-        """Put back what the exchange made of it, `(k,)`."""
+        """Write the vector `(k,)` that the exchange produced back into the agent."""
         model.replace(vector)
 
     @abstractmethod
     def extract(self, turn: Turn) -> Vector:
-        """Return the vector to send, `(k,)`: a new array or an input that is not written to again."""
+        """Return the vector to send, `(k,)`.
+
+        It is a new array, or an input that is not written to again.
+        """
 
     def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of what travels, given the shared parts of the parameters."""
@@ -78,16 +86,25 @@ class Payload(Composable, ABC):
         return shared
 
     def first(self, start: Vector, offered: int | None) -> Vector:
-        """Return a coordinator's first model, given the common start of what is shared, and `offered` as in `size`."""
+        """Return a coordinator's first model.
+
+        It is made from the common start of what is shared, and `offered` as in `size`.
+        """
         return start
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
-        """Return a payload that moves a coordinator at `model` only `factor` of the way that `vector` would."""
+        """Return a payload with the effect of `vector` scaled by `factor`.
+
+        It moves a coordinator at `model` only `factor` of the way that `vector` would.
+        """
         return vector * factor
 
     @abstractmethod
     def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return where a coordinator at `model` should go, given the aggregate of what it received."""
+        """Return the vector to which a coordinator at `model` should move.
+
+        It follows from the aggregate of what the coordinator received.
+        """
 
 
 OF_GRADIENTS: Needs = (
@@ -107,11 +124,11 @@ class Parameters(Payload):
     breaks: ClassVar[Breaks] = (Need.CHANGES, Need.SUMMANDS)
 
     def extract(self, turn: Turn) -> Vector:
-        """Return own."""
+        """Return the agent's own vector."""
         return turn.own
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
-        """Return the point between."""
+        """Return the point between model and vector."""
         return model + factor * (vector - model)
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
@@ -121,7 +138,10 @@ class Parameters(Payload):
 
 @rule
 class Delta(Payload):
-    """Theta_i - theta_start: the pseudo-gradient of Reddi et al., ICLR 2021, arXiv 2003.00295. Central modes only."""
+    """The change Theta_i - theta_start of local training, a pseudo-gradient; central modes only.
+
+    Reddi et al., ICLR 2021, arXiv 2003.00295.
+    """
 
     def extract(self, turn: Turn) -> Vector:
         """Return own - start."""
@@ -134,10 +154,10 @@ class Delta(Payload):
 
 @rule
 class Gradient(Payload):
-    """The gradient of the local loss at the coordinator's model; the agent takes no step. Central modes only.
+    """The gradient of the local loss at the coordinator's model; central modes only.
 
-    Mnih et al., Asynchronous methods for deep reinforcement learning, ICML 2016, arXiv 1602.01783
-    (A3C).
+    The agent takes no step. Mnih et al., Asynchronous methods for deep reinforcement learning, ICML
+    2016, arXiv 1602.01783 (A3C).
     """
 
     needs: ClassVar[Needs] = OF_GRADIENTS
@@ -148,5 +168,5 @@ class Gradient(Payload):
         return turn.memory.recall("gradient")
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return model - aggregate: the server optimizer's step size scales the way there."""
+        """Return model - aggregate; the step size of the server optimizer scales the difference."""
         return model - aggregate

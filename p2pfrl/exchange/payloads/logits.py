@@ -1,4 +1,4 @@
-"""Policy distillation: agents send what their policies do in public states, and learn from the mixture."""
+"""Policy distillation: agents send their policies in public states, and learn from the mixture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOGITS = "logits"
 
 @rule
 class Logits(Payload):
-    """pi_i(a | s) for all actions a in public states s; sum_j w_j pi_j(a | s) is what agent i is then taught.
+    """The policies pi_i(a | s) in public states s; agent i learns from sum_j w_j pi_j(a | s).
 
     Averages of probabilities are mixtures of policies, unlike policies of averaged parameters, and
     mean the same for networks of any form. Parameters do not travel: the mixture becomes the target
@@ -53,11 +53,11 @@ class Logits(Payload):
         model.receive(_LOGITS, {COORDINATOR: vector})
 
     def extract(self, turn: Turn) -> Vector:
-        """Return own probabilities."""
+        """Return the agent's own probabilities."""
         return turn.own
 
     def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the name."""
+        """Return the name of the vector of probabilities."""
         return (_LOGITS,)
 
     def size(self, shared: int, offered: int | None) -> int | None:
@@ -69,7 +69,7 @@ class Logits(Payload):
         return np.zeros(offered or 0, dtype=start.dtype)
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
-        """Return the mixture between."""
+        """Return the mixture between model and vector."""
         return model + factor * (vector - model)
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:

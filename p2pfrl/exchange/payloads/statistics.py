@@ -25,17 +25,19 @@ class _Statistics(Payload):
         return turn.memory.recall(self.offer)
 
     def parts(self, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the name."""
+        """Return the name of the statistics."""
         return (self.offer,)
 
     def size(self, shared: int, offered: int | None) -> int | None:
-        """Return how many the learner's vector has."""
+        """Return how many numbers the learner's vector has."""
         return offered
 
 
 @rule
 class Statistics(_Statistics):
-    """Sums of rewards and values over what was seen, never transition probabilities. Aggregator "optimistic" reads it.
+    """Sums of rewards and values over the experience, never transition probabilities.
+
+    Aggregator "optimistic" reads them.
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908, Algorithm 1.
@@ -53,10 +55,11 @@ class Statistics(_Statistics):
 
 @rule
 class Fisher(_Statistics):
-    """g_i with F_i: a policy's gradient, and what its Fisher information is made of. Aggregator "natural" reads it.
+    """The gradient g_i of a policy, with the numbers that give its Fisher information F_i.
 
-    Of tabular softmax policies F_i follows from how often agent i visits each state, so that a
-    message is S numbers longer than a gradient. Local updates take no step.
+    Aggregator "natural" reads them. Of tabular softmax policies F_i follows from how often agent i
+    visits each state, so that a message is S numbers longer than a gradient. Local updates take no
+    step.
 
     Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
     """
@@ -69,5 +72,5 @@ class Fisher(_Statistics):
     offer: ClassVar[str] = "fisher"
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return model - aggregate: the server optimizer's step size scales the way there."""
+        """Return model - aggregate; the step size of the server optimizer scales the difference."""
         return model - aggregate

@@ -1,4 +1,4 @@
-"""The payload of tabular learners: a table, and how often each entry was visited since the last exchange."""
+"""The payload of tabular learners: a table with its visits since the last exchange."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Table(Payload):
     offer: ClassVar[str | None] = _COUNTS
 
     def write(self, model: Shared, vector: Vector) -> None:
-        """Put back the table, and count anew."""
+        """Write the table back, and reset the counts."""
         model.replace(vector)
         model.store(_COUNTS, np.zeros_like(vector))
 
@@ -48,11 +48,11 @@ class Table(Payload):
         return (*shared, _COUNTS)
 
     def size(self, shared: int, offered: int | None) -> int | None:
-        """Return twice what the agent shares."""
+        """Return twice the numbers that the agent shares."""
         return 2 * shared
 
     def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
-        """Return the table between, with the counts as they are."""
+        """Return the table between model and vector, with the counts as they are."""
         table, counts = vector[: len(model)], vector[len(model) :]
         return np.concatenate([model + factor * (table - model), counts])
 

@@ -1,4 +1,4 @@
-"""Experience sharing: agents send transitions, and put those of others into their own replay buffers."""
+"""Experience sharing: agents send transitions, and store those of others in their buffers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from p2pfrl.exchange.payloads.base import Payload
 
 @rule
 class Transitions(Payload):
-    """Chosen transitions (s, s', a, r, terminated) of the last local update; parameters do not travel.
+    """Chosen transitions (s, s', a, r, terminated) of the last local update, without parameters.
 
-    For learners with a replay buffer (dqn), whose options `share.count` and `share.select` say
-    which. It is raw experience: whoever receives it knows where the sender was, what it did there
-    and what it got.
+    They are for learners with a replay buffer (dqn), whose options `share.count` and `share.select`
+    choose them. A transition is raw experience: whoever receives it knows where the sender was,
+    what it did there and what it got.
 
     Reference: with share.select = "td_error", Gerstgrasser, Danino, Keren, "Selectively sharing
     experiences improves multi-agent reinforcement learning", NeurIPS 2023, arXiv 2311.00865
@@ -45,9 +45,9 @@ class Transitions(Payload):
         return (TRANSITIONS,)
 
     def size(self, shared: int, offered: int | None) -> int | None:
-        """Return how many the learner's vector has."""
+        """Return how many numbers the learner's vector has."""
         return offered
 
     def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return the model: no coordinator asks."""
+        """Return the model: no coordinator uses this payload."""
         return model

@@ -1,4 +1,7 @@
-"""Privacy: the last step before compression. `RULES` maps the names of scenario files to classes."""
+"""Privacy rules: the last step before compression.
+
+`RULES` maps the names of scenario files to classes.
+"""
 
 from __future__ import annotations
 
