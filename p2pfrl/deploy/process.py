@@ -16,14 +16,12 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.build.assembly import Assembly, saved_every
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
-from p2pfrl.core.actor import Actor
-from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.tables import leaves
-from p2pfrl.core.types import Frame, name_of
 from p2pfrl.core.units import SECOND
-from p2pfrl.deploy.journal import Journal, Notes
+from p2pfrl.deploy.journal import Journal
+from p2pfrl.deploy.memory import Memory
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -147,11 +145,12 @@ async def _deploy(
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
     listener, address = await listen(place.bind, security.server)
+    layout = assembly.learning.stack.layout
     with closing(listener.server):
         own = Identity(
             scenario.name,
             hash8(scenario),
-            assembly.learning.stack.layout.signature,
+            layout.signature,
             place.agents,
             incarnation,
             b"",
@@ -159,54 +158,24 @@ async def _deploy(
             settings(text),
         )
         fleet, ids = await _find(scenario, place, own, assembly, security, timing, log, announce)
-        own = replace(own, agents=ids)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
-        local = [agent for agent in ids if agent >= 0]
-        trainer = assembly.trainer(local)
-        first = {agent: checkpoints.restore(agent, trainer) for agent in local}
-        if any(first.values()):
-            refuse_resuming(scenario, out)
-            rounds = scenario.stop.rounds
-            log.say(
-                f"{out} holds this run up to round {min(first.values())}{f' of {rounds}' if rounds else ''}: going on "
-                "from there; to begin anew, give another --out"
-            )
-        kept = {id: checkpoints.restore_coordinator(id) for id in ids if id < 0}
-        if names := [str(name_of(id)) for id, state in kept.items() if state is not None]:
-            log.say(
-                f"{out} holds {' and '.join(names)} as it was: going on from there; to begin anew, give another --out"
-            )
-        for problem in checkpoints.problems:
-            log.note("checkpoint", detail=problem)
-            log.say(problem)
-        nodes: list[Node] = []
-
-        has_coordinator, every = assembly.mode.has_coordinator, saved_every(scenario)
-        due: dict[int, float] = {}
-
-        def save_sender(id: int, frame: Frame) -> None:
-            if id < 0:
-                began = time.perf_counter()
-                if began >= due.get(id, 0.0):
-                    checkpoints.save_coordinator(id, nodes[0].actors[id].save())
-                    # Without rounds an older state will do: saving may cost a fiftieth of the time.
-                    now = time.perf_counter()
-                    due[id] = now + 50 * (now - began) * scenario.schedule.is_asynchronous
-            elif has_coordinator and (frame.round + 1) % every == 0:
-                memory = {
-                    **nodes[0].actors[id].save(),
-                    "gathered": trainer.transitions.get(id),
-                    "updates": journal.updates(id),
-                }
-                checkpoints.save(id, frame.round, trainer, memory)
-
-        def save(agent: int, round: int) -> None:
-            if not has_coordinator:
-                memory = nodes[0].actors[agent].body.save()
-                memory = {**memory, "updates": journal.updates(agent)}
-                checkpoints.save(agent, round, trainer, memory)
-
-        layout = assembly.learning.stack.layout
+        trainer = assembly.trainer([agent for agent in ids if agent >= 0])
+        memory = Memory(assembly, trainer, checkpoints, ids, incarnation)
+        _say_what_was_saved(scenario, out, memory, checkpoints, log)
+        node = Node(
+            replace(own, agents=ids),
+            fleet,
+            neighbors=assembly.neighbors(),
+            decoder=assembly.decoder,
+            trainer=trainer,
+            spawn=memory.start,
+            save=memory.before,
+            security=security,
+            timing=timing,
+            log=log,
+            rounds=scenario.stop.rounds,
+            patience=scenario.schedule.patience,
+        )
         journal = Journal(
             out / JOURNAL,
             agents=ids,
@@ -214,54 +183,11 @@ async def _deploy(
             seed=scenario.seed,
             layout=layout,
             model=lambda agent: layout.pack(trainer.read(agent)),
-            now=lambda: nodes[0].clock.now,
+            now=lambda: node.clock.now,
             every=scenario.checkpoint.rounds,
-            save=save,
+            save=memory.after,
         )
-
-        def spawn(agent: int, port: MailboxPort) -> Actor:
-            journal.begin()
-            if agent < 0:
-                notes = Notes(journal, agent)
-                actor = assembly.coordinator(port, trainer, notes, agent, incarnation)
-                if (state := kept[agent]) is not None:
-                    actor.restore(state)
-                return actor
-            memory = checkpoints.memories.get(agent)
-            if memory is not None:
-                journal.resume(agent, memory["updates"])
-            actor = assembly.agent(
-                agent,
-                incarnation,
-                port,
-                trainer,
-                journal,
-                first=first[agent],
-                memory=None if has_coordinator else memory,
-                counts_own=True,
-            )
-            if has_coordinator and memory is not None:
-                actor.restore(memory)
-                if memory["gathered"] is not None:
-                    trainer.transitions[agent] = memory["gathered"]
-            return actor
-
-        node = Node(
-            own,
-            fleet,
-            neighbors=assembly.neighbors(),
-            decoder=assembly.decoder,
-            trainer=trainer,
-            spawn=spawn,
-            save=save_sender,
-            security=security,
-            timing=timing,
-            log=log,
-            rounds=scenario.stop.rounds,
-            patience=scenario.schedule.patience,
-        )
-        nodes.append(node)
-        journal.traffic = node.traffic
+        memory.journal, journal.traffic = journal, node.traffic
         (out / "scenario.toml").write_text(text, encoding="utf-8")
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
@@ -273,11 +199,27 @@ async def _deploy(
             watching.cancel()
             journal.close()
             write_timings(out / TIMINGS, node.stopwatch.timings)
-        summary = _summary(
-            scenario, ids, node, trainer, journal, reason, incarnation, time.perf_counter() - began
-        )
+        wall = time.perf_counter() - began
+        summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, wall)
         write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
         return summary
+
+
+def _say_what_was_saved(
+    scenario: Scenario, out: Path, memory: Memory, checkpoints: Checkpoints, log: RunLog
+) -> None:
+    """Print from where a process that was started before goes on.
+
+    Raises:
+        P2PFRLError: a rule of the scenario cannot go on without messages that are gone.
+    """
+    if any(memory.first.values()):
+        refuse_resuming(scenario, out)
+    for found in memory.goes_on:
+        log.say(f"{out} holds {found}: going on from there; to begin anew, give another --out")
+    for problem in checkpoints.problems:
+        log.note("checkpoint", detail=problem)
+        log.say(problem)
 
 
 def _end_on_signals() -> None:

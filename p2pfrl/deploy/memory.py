@@ -1,0 +1,138 @@
+"""Memory of a process: what it saves of its agents and coordinators, and starts them again from.
+
+Whoever sends is saved first, so that nobody has seen what its sender could forget (write-ahead):
+
+    a coordinator             before every frame; in asynchronous modes, less often
+    an agent of coordinators  before the update of every `saved_every` rounds, with its schedule
+    an agent of neighbors     at the end of every `checkpoint.rounds` rounds; where neighbors wait
+                              for each other, also before the messages of a round (deploy/journal.py)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from p2pfrl.build.assembly import Assembly, saved_every
+from p2pfrl.core.actor import Actor
+from p2pfrl.core.mailbox import MailboxPort
+from p2pfrl.core.types import Frame, name_of
+from p2pfrl.deploy.journal import Journal, Notes
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.checkpoint import Checkpoints
+
+_COST = 50
+"""An asynchronous coordinator spends at most this part of its time, one in 50, on saving itself."""
+
+
+class Memory:
+    """Saves the agents and coordinators of one process, and starts them from what was saved.
+
+    Attributes:
+        actors: those that were started, by id.
+        journal: of the process; set before anyone is started.
+        first: agent -> the round with which it goes on, 0 for one that begins.
+
+    Args:
+        assembly: makes agents and coordinators.
+        trainer: of the process's agents; those that were saved are restored in it.
+        checkpoints: the files.
+        ids: the agents and coordinators of the process.
+        incarnation: how many times the process was started before.
+
+    Raises:
+        RecordError: somebody was saved, and none of its files is valid.
+    """
+
+    journal: Journal
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        trainer: Trainer,
+        checkpoints: Checkpoints,
+        ids: Sequence[int],
+        incarnation: int,
+    ) -> None:
+        self.actors: dict[int, Actor] = {}
+        self.first = {i: checkpoints.restore(i, trainer) for i in ids if i >= 0}
+        self._coordinators = {i: checkpoints.restore_coordinator(i) for i in ids if i < 0}
+        self._assembly = assembly
+        self._trainer = trainer
+        self._checkpoints = checkpoints
+        self._incarnation = incarnation
+        self._has_coordinator = assembly.mode.has_coordinator
+        self._every = saved_every(assembly.scenario)
+        self._due: dict[int, float] = {}  # coordinator -> when it is saved next
+
+    @property
+    def goes_on(self) -> list[str]:
+        """In words what was saved: nothing for a process that begins."""
+        found = []
+        if any(self.first.values()):
+            rounds = self._assembly.scenario.stop.rounds
+            of = f" of {rounds}" if rounds else ""
+            found.append(f"this run up to round {min(self.first.values())}{of}")
+        names = [str(name_of(i)) for i, state in self._coordinators.items() if state is not None]
+        if names:
+            found.append(f"{' and '.join(names)} as it was")
+        return found
+
+    def start(self, id: int, port: MailboxPort) -> Actor:
+        """Return an agent or coordinator, from what was saved of it if it was."""
+        self.journal.begin()
+        actor = self._coordinator(id, port) if id < 0 else self._agent(id, port)
+        self.actors[id] = actor
+        return actor
+
+    def before(self, id: int, frame: Frame) -> None:
+        """Save the sender of `frame`, which is about to leave, if it is due."""
+        if id < 0:
+            began = time.perf_counter()
+            if began < self._due.get(id, 0.0):
+                return
+            self._checkpoints.save_coordinator(id, self.actors[id].save())
+            if self._assembly.scenario.schedule.is_asynchronous:
+                # There are no rounds to agree on, so an older state will do.
+                now = time.perf_counter()
+                self._due[id] = now + _COST * (now - began)
+        elif self._has_coordinator and (frame.round + 1) % self._every == 0:
+            memory = {
+                **self.actors[id].save(),
+                "gathered": self._trainer.transitions.get(id),
+                "updates": self.journal.updates(id),
+            }
+            self._checkpoints.save(id, frame.round, self._trainer, memory)
+
+    def after(self, agent: int, round: int) -> None:
+        """Save an agent of neighbors that has completed `round`."""
+        if not self._has_coordinator:
+            memory = {**self.actors[agent].body.save(), "updates": self.journal.updates(agent)}
+            self._checkpoints.save(agent, round, self._trainer, memory)
+
+    def _coordinator(self, id: int, port: MailboxPort) -> Actor:
+        notes = Notes(self.journal, id)
+        actor = self._assembly.coordinator(port, self._trainer, notes, id, self._incarnation)
+        if (state := self._coordinators[id]) is not None:
+            actor.restore(state)
+        return actor
+
+    def _agent(self, agent: int, port: MailboxPort) -> Actor:
+        memory = self._checkpoints.memories.get(agent)
+        if memory is not None:
+            self.journal.resume(agent, memory["updates"])
+        actor = self._assembly.agent(
+            agent,
+            self._incarnation,
+            port,
+            self._trainer,
+            self.journal,
+            first=self.first[agent],
+            memory=None if self._has_coordinator else memory,
+            counts_own=True,
+        )
+        if self._has_coordinator and memory is not None:
+            actor.restore(memory)
+            if memory["gathered"] is not None:
+                self._trainer.transitions[agent] = memory["gathered"]
+        return actor
