@@ -1,4 +1,4 @@
-"""Minibatch descent: from samples and a loss to optimizer steps, for every agent of a batch at once."""
+"""Minibatch descent: optimizer steps from samples and a loss, for a batch of agents at once."""
 
 from __future__ import annotations
 

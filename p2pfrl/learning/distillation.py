@@ -1,4 +1,4 @@
-"""Distillation: agents send what their policies do in public states, and learn from what others do there."""
+"""Distillation: agents send their policies in public states, and learn from those of others."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ _APART = 4  # steps of the random policy for every state that is kept
 
 
 class Distillation(Exchange):
-    """Offers the policy of a network on public states, and adds the way toward others' to its gradient.
+    """The policy of a network on public states, offered to others and taught by theirs.
 
-    Public states are the same for all agents: every state of a tabular environment; else states
-    that a uniformly random policy visits in agent 0's environment, drawn from (seed, "public").
+    The gradient of the distillation loss, toward the policies of others, is added to the network's.
+    Public states are the same for all agents: every state of a tabular environment; otherwise
+    states that a uniformly random policy visits in agent 0's environment, drawn from (seed,
+    "public").
 
     Attributes:
         size: numbers that are offered: probabilities of all actions, state by state.

@@ -1,4 +1,7 @@
-"""Agents of different make in one run: where networks or environments differ, they share what they have in common."""
+"""Groups of agents with different networks or environments in one run.
+
+They share what they have in common.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +42,13 @@ class Group:
 
 
 class GroupedStack(Stack, Evaluator, Exchange, Objective):
-    """Several learners as one: a row holds the tensors that all have by name and shape, then each group's others.
+    """Several learners as one, whose rows hold the tensors of all groups.
 
-    The common tensors travel. The others have the parts "group0", "group1", ...; an agent uses
-    those of its own group, those of other groups stay zero. Every group computes on rows of its own
-    layout, so that its results are, to the last bit, what they would be in a run of its own. State
-    arrays are prefixed by group.
+    A row has first the tensors that all groups have by name and shape, then the other tensors of
+    each group. The common tensors travel. The others have the parts "group0", "group1", ...; an
+    agent uses those of its own group, those of other groups stay zero. Every group computes on rows
+    of its own layout, so that its results are, to the last bit, what they would be in a run of its
+    own. State arrays are prefixed by group.
 
     `min_steps` is the least that any group takes; agents that take more end later. `rate` is 0
     where groups differ.

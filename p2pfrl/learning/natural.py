@@ -1,4 +1,4 @@
-"""Natural gradients of networks: products with the Fisher information, and conjugate gradients on it."""
+"""Natural gradients of networks: products with the Fisher information, conjugate gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATTEMPTS = 20
 
 
 class Linearized:
-    """A chain of a network around the parameters of b agents: its outputs' first derivative, from both sides.
+    """The first derivative of a chain of layers around the parameters of b agents, from both sides.
 
     Args:
         chain: of layers.
@@ -48,7 +48,7 @@ class Linearized:
             self._slopes.append(slope)
 
     def push(self, change: Vector) -> Vector:
-        """Return the outputs' change `(b, outputs, B)` with a parameters' change `(b, stride)`."""
+        """Return the outputs' change `(b, outputs, B)` for a parameters' change `(b, stride)`."""
         moved: Vector | None = None
         for depth, layer in enumerate(self._layers):
             weight, bias = layer.views(change)
@@ -76,7 +76,7 @@ class Linearized:
 
 @dataclass(frozen=True)
 class Trust:
-    """The length of a natural step.
+    """Limits on a natural step.
 
     Attributes:
         damping: added to the diagonal of the Fisher information.
@@ -92,19 +92,19 @@ class Trust:
 
 
 class NaturalDescent(Descent):
-    """A descent whose gradients are natural: w with (F + damping) w = g, the actor's and the critic's apart.
+    """A descent whose gradients are natural: w with (F + damping) w = g.
 
-    F is the mean over samples of J' M J, J the derivative of a network's outputs by its parameters,
-    M the Fisher information of the policy given its head (with independent log standard deviations
-    beside it), or 1 for the value: that of a normal distribution around it, so that the critic
-    takes Gauss-Newton steps.
+    The actor's and the critic's gradients are solved for apart. F is the mean over samples of J' M
+    J, J the derivative of a network's outputs by its parameters. M is the Fisher information of the
+    policy given its head (with independent log standard deviations beside it). For the value M is
+    1, that of a normal distribution around it, so that the critic takes Gauss-Newton steps.
 
     Args:
         network: actor and critic, apart.
         policy: what the actor's head means.
         optimizer: of all parameters.
         plan: epochs, minibatches and loss.
-        task: its correction bends every natural gradient.
+        task: its correction changes every natural gradient.
         trust: how far a step goes.
         activation: of the network's hidden layers.
     """
@@ -146,7 +146,7 @@ class NaturalDescent(Descent):
         return loss
 
     def _bounded(self, fisher: Fisher, part: str, direction: Vector) -> Vector:
-        """Shorten the actor's direction to the trust region; to zero where none is found."""
+        """Shorten the actor's direction to the trust region, or to zero if no step is within it."""
         trust = self.trust
         if part != "actor" or not trust.max_kl:
             return direction
@@ -163,7 +163,9 @@ class NaturalDescent(Descent):
 
 
 class Fisher:
-    """The Fisher information of b agents' actors and critics on their samples, as something to multiply with.
+    """The Fisher information of b agents' actors and critics, as an operator on vectors.
+
+    It is computed on the agents' samples.
 
     Attributes:
         parts: "actor" and, where there is one, "critic".
@@ -201,7 +203,7 @@ class Fisher:
         )
 
     def mask(self, part: str) -> NDArray[np.bool_]:
-        """Return `(stride,)` where the part lies."""
+        """Return the mask `(stride,)` of the places of the part."""
         out = np.zeros(self._network.layout.stride, dtype=np.bool_)
         for _, place in self._network.layout.slices((part,)):
             out[place] = True

@@ -1,6 +1,6 @@
-"""Multilayer perceptrons of a population: forward and backward passes of b networks as batched matrix products.
+"""Multilayer perceptrons of a population of b agents, as batched matrix products.
 
-Everything is stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out,
+Arrays are stored features first: inputs `(b, in, B)`, weights `(b, out, in)`, outputs `(b, out,
 B)`, B samples of each of b agents. Products run on views of the flat parameter rows by `np.matmul`,
 which multiplies item by item, so that no row depends on another; elementwise functions are numpy's
 for the same reason (torch's tanh is ten times slower, and its sigmoid gives other last bits at
@@ -22,7 +22,10 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function, in place, and its derivative in terms of its result, in place too."""
+    """An elementwise function and its derivative, both computed in place.
+
+    The derivative is given in terms of the function's result.
+    """
 
     function: Callable[[Vector], None]
     derivative: Callable[[Vector], None]
@@ -67,7 +70,10 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers one after the other; the last is linear and gives rows `first`, first + 1, ... of the network's output."""
+    """Layers one after the other, the last of which is linear.
+
+    It gives the rows `first`, first + 1, ... of the network's output.
+    """
 
     layers: tuple[_Layer, ...]
     first: int
@@ -247,7 +253,7 @@ class Network:
                     delta = under
 
     def _buffer(self, number: int, depth: int, *shape: int) -> Vector:
-        """Return scratch memory of `shape`; kept between calls, for fresh pages cost more."""
+        """Return scratch memory of `shape`, kept between calls because fresh pages cost more."""
         size = math.prod(shape)
         memory = self._scratch.get((number, depth))
         if memory is None or len(memory) < size:

@@ -1,4 +1,7 @@
-"""Optimizers of a population: one step for every row, each row with its own moments and its own step count."""
+"""Optimizers of a population, which take one step for every row.
+
+Each row has its own moments and its own step count.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class Optimizer(Protocol):
 
 
 class Adam:
-    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps); each row counts its steps.
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; x -= lr mhat / (sqrt(vhat) + eps).
+
+    Each row counts its steps.
 
     Kingma, Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv 1412.6980, Algorithm 1,
     through torch's fused kernel with one entry per row: a row starts on 64 bytes and is whole
@@ -149,7 +154,7 @@ class SGD:
 
 
 class Keep:
-    """Takes no step: the gradient stays in the state array "gradient" for whoever asks for it."""
+    """Takes no step: the gradient stays in the state array "gradient", where others read it."""
 
     moments: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()

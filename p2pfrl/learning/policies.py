@@ -1,4 +1,4 @@
-"""Policies as distributions over actions: sampling by numpy, what is differentiated by torch.
+"""Policies as distributions over actions, sampled by numpy and differentiated by torch.
 
 A head's outputs are `(b, k, B)`, features first. Sums over k and means over B stay within a row;
 the elementwise functions used here give the same bits at any position (torch's exp and log_softmax
@@ -146,7 +146,10 @@ class Categorical:
 
 
 class Gaussian:
-    """Continuous actions: N(head, exp(2 log_std)) per coordinate, clipped to the bounds for the environment alone."""
+    """Continuous actions with distribution N(head, exp(2 log_std)) per coordinate.
+
+    Actions are clipped to the bounds for the environment alone.
+    """
 
     has_log_std = True
 

@@ -1,4 +1,4 @@
-"""Rollouts of a batch of agents, and what is computed from them: returns and advantages.
+"""Rollouts of a batch of agents, with their returns and advantages.
 
 Samples are columns: column t m + j is step t of instance j. Arrays are `(b, features, steps m)` or
 `(b, steps, m)`.
@@ -173,7 +173,10 @@ class GAE:
     reward_scale: float
 
     def __call__(self, rollout: Rollout) -> tuple[Vector, Vector]:
-        """Return the advantages, and advantages + values as targets of the values, `(b, T, m)` each."""
+        """Return advantages and value targets, `(b, T, m)` each.
+
+        The targets are advantages + values.
+        """
         advantage = advantages(
             rollout.reward * self.reward_scale,
             rollout.value,

@@ -1,12 +1,13 @@
-"""The trainer: it owns what the agents learn with, and computes the updates of many of them as one batch.
+"""The trainer: owns what agents learn with, and computes updates of many agents as a batch.
 
 In virtual time an update that starts now matters only when it ends, so the life of an update has
 three moments:
 
     freeze(i)      it starts: its inputs are what they are now, whatever is written later
     compute([..])  any time before the first of them ends: all pending updates in one batch; nobody
-    sees the results commit(i)      it ends: parameters, optimizer and environments move on, and the
-    `Update` is handed out
+                   sees the results
+    commit(i)      it ends: parameters, optimizer and environments move on, and the `Update` is
+                   handed out
 
 `cancel(i)` before that (a crash) leaves no trace. `update([..])` does all three at once.
 """
@@ -36,7 +37,10 @@ class Snapshot:
 
 
 class Executor(Protocol):
-    """Computes chunks, here or elsewhere: outcomes in the order of the batches. A chunk depends on its inputs alone."""
+    """Computes chunks, here or elsewhere, and yields outcomes in the order of the batches.
+
+    A chunk depends on its inputs alone.
+    """
 
     def __call__(
         self, update: Callable[[Batch], Outcome], batches: Iterable[Batch], /
@@ -57,7 +61,7 @@ class _Pending:
 
 
 def _packed(request: _Pending) -> Tree:
-    """Return an update under way as plain values: of its batch's outcome only its own row."""
+    """Return an update under way as plain values; of its batch's outcome only its own row."""
     outcome, at = request.outcome, request.position
     if outcome is None:
         return {"frozen": request.frozen, "outcome": None}
@@ -84,7 +88,7 @@ def _unpacked(packed: Tree) -> _Pending:
 
 
 class Trainer:
-    """Parameters, optimizer and environment state of a population, and the updates that are under way.
+    """The vectors and environments of a population, and the updates that are under way.
 
     Attributes:
         stack: the learner that computes.

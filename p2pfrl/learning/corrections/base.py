@@ -1,4 +1,7 @@
-"""The contract of corrections: hooks into the local update that bend its gradient, and what travels for their sake."""
+"""The contract of corrections: hooks into the local update that change its gradient.
+
+A correction may also add vectors that travel beside the payload.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Again = Callable[[Vector], Vector]
 
 
 class Correction(Composable):
-    """Bends local training. The defaults are those of a correction that does nothing.
+    """A correction of local training; the defaults are those of one that does nothing.
 
     Attributes:
         arrays: names of the vectors it keeps beside the parameters, like them in shape, zeros at
@@ -38,14 +41,14 @@ class Correction(Composable):
     @property
     @override
     def implied(self) -> Needs:
-        """Gradient steps that it can bend, and a policy that it can guide."""
+        """The facts that it needs: gradient steps that it can change, a policy that it can guide."""
         bends = (Need.GRADIENT_STEPS,) if self.bends else ()
         return (*bends, *((Need.POLICY,) if self.guided_by is not None else ()))
 
     @property
     @override
     def breaks(self) -> Breaks:
-        """Local training without correction."""
+        """The fact that local training has no correction."""
         return (Need.NO_CORRECTION,)
 
     @property
@@ -65,12 +68,12 @@ class Correction(Composable):
 
     @property
     def reckons_with(self) -> tuple[str, float] | None:
-        """Return (option, value) that the server optimizer must have; None: it may be any."""
+        """Return the (option, value) that the server optimizer must have; None if it may be any."""
         return None
 
     @property
     def weight(self) -> float:
-        """Weight of the guide in the loss; 0: the loss is as without."""
+        """Weight of the guide in the loss; 0 leaves the loss unchanged."""
         return 0.0
 
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
@@ -85,14 +88,17 @@ class Correction(Composable):
         """
 
     def extra(self, turn: Turn) -> Vector | None:
-        """Return what travels beside the payload, `(extras k,)`, and remember it; None: nothing."""
+        """Return the vector `(extras k,)` that travels beside the payload, and remember it.
+
+        None means that nothing does.
+        """
         return None
 
     def serve(self, extra: Vector, mean: Vector, share: float) -> Vector:
-        """Return what goes beside the coordinator's next model.
+        """Return the vector that travels beside the coordinator's next model.
 
         Args:
-            extra: `(extras k,)` what went beside the last.
+            extra: `(extras k,)` what travelled beside the last model.
             mean: of what came from those who took part.
             share: the part of all agents that took part.
         """
@@ -105,6 +111,6 @@ class Correction(Composable):
 
 @rule
 class Uncorrected(Correction):
-    """Train from one's own parameters, on one's own objective."""
+    """Train from the agent's own parameters, on its own objective."""
 
     breaks: ClassVar[Breaks] = ()

@@ -1,4 +1,4 @@
-"""The common policy as a guide: local learning is drawn toward what all agents together would do."""
+"""The common policy as a guide, toward which local learning is drawn."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from p2pfrl.learning.corrections.base import Correction
 
 @rule
 class Guide(Correction):
-    """L <- L + coef E_s[KL(pi_guide(.|s) || pi(.|s))] over the agent's own samples; pi_guide where the round began.
+    """L <- L + coef E_s[KL(pi_guide(.|s) || pi(.|s))], over the agent's own samples.
 
-    The guide is what the exchange made of everyone's parameters: a coordinator's model, or the mean
-    over neighbors. Unlike prox it holds policies together where the agent goes, and lets parameters
-    move that do not matter there. The direction is that of distillation: the agent is taught not to
-    give up what the guide would do, which keeps it exploring as the others do. With coef = 0 no bit
-    changes. For learners with a policy and fresh samples.
+    The guide pi_guide is the policy of the exchanged parameters where the round began: a
+    coordinator's model, or the mean over neighbors. Unlike prox it holds policies together in the
+    states that the agent visits, and lets parameters move that do not matter there. The direction
+    is that of distillation: the agent is taught not to give up the actions of the guide, which
+    keeps it exploring as the others do. With coef = 0 no bit changes. For learners with a policy
+    and fresh samples.
 
     Reference: the distillation loss of Teh, Bapst, Czarnecki, Quan, Kirkpatrick, Hadsell, Heess,
     Pascanu, "Distral: robust multitask reinforcement learning", NeurIPS 2017, arXiv 1707.04175,

@@ -1,4 +1,4 @@
-"""Look-ahead: agents train where the coordinator's model is going, not where it is."""
+"""Look-ahead: agents train at the point toward which the coordinator's model moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2pfrl.learning.corrections.base import Correction
 
 @rule
 class Lookahead(Correction):
-    """The coordinator at x_k sends x_k + ((1 - alpha) / alpha) (x_k - x_(k-1)); its last model is x itself.
+    """The coordinator at x_k sends x_k + ((1 - alpha) / alpha) (x_k - x_(k-1)), and x itself last.
 
     Implicit gradient transport: Arnold, Manzagol, Babanezhad, Mitliagkas, Le Roux, Reducing the
     variance in online optimization by transporting past gradients, NeurIPS 2019, arXiv 1906.03532;
@@ -43,7 +43,7 @@ class Lookahead(Correction):
     @property
     @override
     def reckons_with(self) -> tuple[str, float] | None:
-        """The coordinator's average weighs the newest gradient by alpha."""
+        """Return the server optimizer's alpha, with which it must weigh the newest gradient."""
         return ("alpha", self.alpha) if self.alpha < 1.0 else None
 
     @override

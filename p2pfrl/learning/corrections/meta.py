@@ -15,21 +15,21 @@ from p2pfrl.learning.corrections.base import Again, Correction, State
 
 @rule
 class MAML(Correction):
-    """g <- (I - alpha H) grad f_i(w - alpha grad f_i(w)): descent on f_i(w - alpha grad f_i(w)); H of f_i at w.
+    """g <- (I - alpha H) grad f_i(w - alpha grad f_i(w)): descent on f_i(w - alpha grad f_i(w)).
 
-    The model that comes of it is not good for anyone, but one gradient step of rate alpha away from
-    it is, for each agent (`[personal]` kind "finetune" takes it). `order` says what becomes of the
-    Hessian H, with g' = grad f_i(w - alpha grad f_i(w)):
+    H is the Hessian of f_i at w. The resulting model is not good for any agent, but one gradient
+    step of rate alpha away from it is, for each agent (`[personal]` kind "finetune" takes it).
+    `order` decides how the Hessian is treated, with g' = grad f_i(w - alpha grad f_i(w)):
 
         first          g <- g'; 2 gradients a step
-        hessian_free   g <- g' - alpha (grad f_i(w + delta g') - grad f_i(w - delta g')) / (2
-        delta); 4 gradients a step
+        hessian_free   g <- g' - alpha (grad f_i(w + delta g') - grad f_i(w - delta g'))
+                       / (2 delta); 4 gradients a step
 
     On quadratics f_i = 1/2 (x - x*_i)' A_i (x - x*_i) with one step per exchange, FedAvg then ends
     at (sum W_i)^-1 sum W_i x*_i, with W_i = A_i (I - alpha A_i) for "first" and W_i = (I - alpha
     A_i) A_i (I - alpha A_i), MAML's own, for "hessian_free".
 
-    The paper draws new samples for each of these gradients; here all are of the samples of the
+    The paper draws new samples for each of these gradients. Here all are of the samples of the
     step, weighted as the learner weighs samples that another policy took. Environment steps count
     samples, not gradients.
 

@@ -16,20 +16,20 @@ from p2pfrl.learning.corrections.base import Again, Correction, State
 
 @rule
 class Prox(Correction):
-    """g <- g + mu (w - theta): local steps on f_i(w) + mu/2 ||w - theta||^2, theta where the round began.
+    """g <- g + mu (w - theta): local steps on f_i(w) + mu/2 ||w - theta||^2.
 
-    With mu = 0 no bit changes. On quadratics f_i = 1/2 (x - x*_i)' A_i (x - x*_i), solved to the
-    end by local steps, it ends at (I - mu mean P_i)^-1 mean P_i A_i x*_i with P_i = (A_i + mu
-    I)^-1: drift is damped, not removed. The paper solves local problems to a given inexactness;
-    here the learner takes as many steps as it always takes. Parts that are not shared are held near
-    where they themselves began. The first step of a round starts at theta, so with one step per
-    exchange nothing is pulled.
+    The anchor theta is where the round began. With mu = 0 no bit changes. On quadratics f_i = 1/2
+    (x - x*_i)' A_i (x - x*_i), solved to the end by local steps, it ends at (I - mu mean P_i)^-1
+    mean P_i A_i x*_i with P_i = (A_i + mu I)^-1: drift is damped, not removed. The paper solves
+    local problems to a given inexactness; here the learner takes as many steps as it always takes.
+    Parts that are not shared are held near their own values at the start of the round. The first
+    step of a round starts at theta, so with one step per exchange the pull is zero.
 
     Reference: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated optimization in heterogeneous
     networks", MLSys 2020, arXiv 1812.06127, Algorithm 2.
 
     Attributes:
-        mu: how strongly.
+        mu: strength of the pull.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("anchor",)

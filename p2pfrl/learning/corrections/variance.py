@@ -1,4 +1,4 @@
-"""Variance reduction of local gradients by what the last one was."""
+"""Variance reduction of local gradients by the last gradient."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from p2pfrl.learning.corrections.base import Again, Correction, State
 
 @rule
 class Storm(Correction):
-    """u_k = g(theta_k) + (1 - beta) (u_{k-1} - omega g(theta_{k-1})), both gradients on the samples of step k; u_0 = g.
+    """u_k = g(theta_k) + (1 - beta) (u_{k-1} - omega g(theta_{k-1})), u_0 = g.
 
-    theta_{k-1} is where the agent took its last gradient, u_k replaces the gradient of the local
-    step, and omega weighs an episode by the product of pi(theta_{k-1}) / pi(theta_k), at most 10.
-    Cutkosky, Orabona, Momentum-based variance reduction in non-convex SGD (STORM), NeurIPS 2019,
-    arXiv 1905.10018; for policies Jiang, Lee, Tan, Tan, Balu, Lee, Hegde, Sarkar, MDPGT:
-    momentum-based decentralized policy gradient tracking, AAAI 2022, arXiv 2112.02813, whose
-    momentum-based variance reduction this is.
+    Both gradients are on the samples of step k. theta_{k-1} is where the agent took its last
+    gradient, u_k replaces the gradient of the local step, and omega weighs an episode by the
+    product of pi(theta_{k-1}) / pi(theta_k), at most 10. Cutkosky, Orabona, Momentum-based variance
+    reduction in non-convex SGD (STORM), NeurIPS 2019, arXiv 1905.10018; for policies Jiang, Lee,
+    Tan, Tan, Balu, Lee, Hegde, Sarkar, MDPGT: momentum-based decentralized policy gradient
+    tracking, AAAI 2022, arXiv 2112.02813, whose momentum-based variance reduction this is.
 
     Attributes:
         beta: weight of the new gradient alone; 1 is no correction.

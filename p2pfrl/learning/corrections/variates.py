@@ -1,4 +1,7 @@
-"""Control variates against client drift: SCAFFOLD's, which travel, and SCAFFLSA's, which agents work out alone."""
+"""Control variates against client drift, those of SCAFFOLD and of SCAFFLSA.
+
+SCAFFOLD's variates travel; with SCAFFLSA agents compute them alone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ OF_VARIATES: Needs = (Need.ONE_COORDINATOR, Need.PLAIN_DESCENT, Need.PARAMETERS)
 
 @rule
 class ControlVariate(Correction):
-    """SCAFFOLD, option II: g <- g - c_i + c; then c_i <- c_i - c + (x - y_i) / (K eta), and c += 1/N sum_i dc_i.
+    """SCAFFOLD, option II: g <- g - c_i + c, with c_i and c updated after every round.
+
+    The updates are c_i <- c_i - c + (x - y_i) / (K eta), and c += 1/N sum_i dc_i.
 
     x is where the round began, y_i where K local steps of size eta ended; c comes beside the
     coordinator's model, the change dc_i of c_i goes beside the payload: twice the bytes of FedAvg.
@@ -59,7 +64,10 @@ class ControlVariate(Correction):
 
     @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
-        """Take over what was sent, or go back where it did not count; take over the coordinator's c."""
+        """Keep the c_i that was sent if the update counted, otherwise restore the previous one.
+
+        The coordinator's c is taken over.
+        """
         if before is not None and before.used is not None:
             kept, other = (
                 ("control_next", "control") if before.used else ("control", "control_next")
@@ -102,6 +110,6 @@ class ResidualVariate(Correction):
 
     @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:
-        """Learn from how far the exchange moved the agent."""
+        """Update xi_i by how far the exchange moved the agent."""
         if before is not None and before.rate:
             memory.store("residual", memory.recall("residual") + (start - before.own) / before.rate)

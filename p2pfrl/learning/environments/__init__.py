@@ -1,4 +1,7 @@
-"""The environments that compute as arrays; any other id is Gymnasium's (`gym.py`, found by `registry.resolve`)."""
+"""Environments that compute on arrays.
+
+Any other id is Gymnasium's (`gym.py`, found by `registry.resolve`).
+"""
 
 from __future__ import annotations
 

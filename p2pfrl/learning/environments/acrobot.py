@@ -1,4 +1,7 @@
-"""Acrobot: swing the tip of two links up (Sutton, NIPS 1996), as Gymnasium's Acrobot-v1 computes it."""
+"""Acrobot: swing the tip of two links up, as Gymnasium's Acrobot-v1 computes it.
+
+Reference: Sutton, NIPS 1996.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,13 @@ _SPEEDS = (4 * np.pi, 9 * np.pi)
 
 @rule
 class Acrobot(Environment):
-    """Swing the tip above one link's length by a torque of -1, 0 or 1 N m at the joint; reward -1 until it is there.
+    """Swing the tip above one link's length by a torque at the joint; reward -1 per step.
 
-    State (angle 1, angle 2, their speeds), hanging at 0; observation (cos 1, sin 1, cos 2, sin 2,
-    speeds). One step is one Runge-Kutta step of 0.2 s of the equations of Sutton and Barto's book.
-    Physics: gravity in m/s^2, link masses in kg, the first link's length and the centers of mass in
-    m, the links' moment of inertia in kg m^2, the torque in N m.
+    The torque is -1, 0 or 1 N m, and the episode ends when the tip is there. State (angle 1, angle
+    2, their speeds), hanging at 0; observation (cos 1, sin 1, cos 2, sin 2, speeds). One step is
+    one Runge-Kutta step of 0.2 s of the equations of Sutton and Barto's book. Physics: gravity in
+    m/s^2, link masses in kg, the first link's length and the centers of mass in m, the links'
+    moment of inertia in kg m^2, the torque in N m.
     """
 
     max_steps: int = Field(default=500, ge=1)

@@ -1,10 +1,10 @@
-"""The contract of environments: pure functions on arrays, one row of physics per agent, and the loop around them.
+"""The contract of environments: pure functions on arrays, and the loop around them.
 
-An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each. It has no
-state of its own and draws no random numbers: uniform numbers are handed in. `ArraySimulator` adds
-what every environment shares: time limits, automatic reset, episode returns. `GymSimulator`
-(gym.py) gives any other Gymnasium id the same face. A scenario's `environment` is a `Problem`: an
-`Environment`, or `Gym`.
+An `Environment` computes on `(b, m, ...)` arrays: b agents, m parallel instances of each, one row
+of physics per agent. It has no state of its own and draws no random numbers: uniform numbers are
+passed to it. `ArraySimulator` adds what every environment shares: time limits, automatic reset,
+episode returns. `GymSimulator` (gym.py) gives any other Gymnasium id the same interface. A
+scenario's `environment` is a `Problem`: an `Environment`, or `Gym`.
 """
 
 from __future__ import annotations
@@ -104,15 +104,17 @@ class Problem(ABC):
     def instance(
         self, physics: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
-        """Return what anyone needs to check a result.
+        """Return the arrays that are needed to check a result.
 
-        That is the physics; with tables also `P (n,S,A,S)` and `R (n,S,A)`.
+        These are the physics, and `P (n,S,A,S)` and `R (n,S,A)` of an environment with tables.
         """
         return dict(physics)
 
 
 class Environment(Problem):
-    """A family of Markov decision processes, one per row of `physics`. Subclasses are rules (frozen dataclasses).
+    """A family of Markov decision processes, one per row of `physics`.
+
+    Subclasses are rules (frozen dataclasses).
 
     Shapes: `physics[name]` is `(b, 1, ...)` so that it broadcasts over the m instances; `state` is
     `(b, m, s)` float64. Every operation must be elementwise or otherwise independent of the other
@@ -195,7 +197,10 @@ class Step:
 
 
 class Simulator(ABC):
-    """Steps the environments of a batch of agents. `state` holds one row per agent, so that rows can be gathered."""
+    """Steps the environments of a batch of agents.
+
+    `state` holds one row per agent, so that rows can be gathered.
+    """
 
     spec: Spec
     instances: int

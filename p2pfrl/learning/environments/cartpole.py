@@ -1,4 +1,7 @@
-"""CartPole: balance a pole on a cart (Barto, Sutton, Anderson, 1983), as Gymnasium's CartPole-v1 computes it."""
+"""CartPole: balance a pole on a cart, as Gymnasium's CartPole-v1 computes it.
+
+Reference: Barto, Sutton, Anderson, 1983.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ _TAU = 0.02
 
 @rule
 class CartPole(Environment):
-    """Balance a pole on a cart; reward 1 per step, at most 500. Physics: gravity, masses, length and force, SI units.
+    """Balance a pole on a cart; reward 1 per step, at most 500 steps.
 
-    State (x, x', angle, angle'), Euler steps of 0.02 s; ends beyond 2.4 m or 12 degrees.
+    State (x, x', angle, angle'), Euler steps of 0.02 s; ends beyond 2.4 m or 12 degrees. Physics:
+    gravity, masses, length and force, in SI units.
     """
 
     max_steps: int = Field(default=500, ge=1)

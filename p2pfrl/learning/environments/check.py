@@ -1,4 +1,4 @@
-"""The contract of array environments as a checker that anyone can run on an environment of their own."""
+"""The contract of array environments, as a checker for environments of one's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, NDArray[Any]]
 
 
 def check_environment(environment: Environment, *, steps: int = 50, seed: int = 1) -> None:
-    """Raise where `environment` breaks the contract of `Environment`; else return.
+    """Raise an error if `environment` breaks the contract of `Environment`.
 
     Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
     rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents

@@ -1,4 +1,4 @@
-"""Crossing: the smallest task on which agents that disagree do best with one policy that is not deterministic."""
+"""Crossing: the smallest task of unlike agents whose best common policy is stochastic."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from p2pfrl.learning.environments.tabular import Tables, Tabular
 
 @rule
 class Crossing(Tabular):
-    """Go left (0) or right (1); one's own way leads out with reward 1 and ends the episode, the other leads nowhere.
+    """Go left (0) or right (1): one way leads out with reward 1, the other leads nowhere.
 
-    State 0 is the crossing, 1 is outside. Physics: `way`, the number of the action that leads out,
-    modulo 2; by default the agent's id, so that every second agent has to go left. Where half of
-    the agents go each way, a common policy that goes left with probability p is worth 1/2 (p / (1 -
-    gamma (1 - p)) + (1 - p) / (1 - gamma p)): 1/2 if it always takes one way, and at most 1 / (2 -
-    gamma) with p = 1/2, so that no common policy that is greedy is any good.
+    Leaving ends the episode. State 0 is the crossing, 1 is outside. Physics: `way`, the number of
+    the action that leads out, modulo 2; by default the agent's id, so that every second agent has
+    to go left. Where half of the agents go each way, a common policy that goes left with
+    probability p is worth 1/2 (p / (1 - gamma (1 - p)) + (1 - p) / (1 - gamma p)). That is 1/2 if
+    it always takes one way, and at most 1 / (2 - gamma), with p = 1/2. So no deterministic common
+    policy is optimal.
 
     Reference: an instance of the observation that the best common policy of unlike agents may have
     to be stochastic: Labbi et al., AISTATS 2026, arXiv 2505.23459.
@@ -53,13 +54,13 @@ class Crossing(Tabular):
     @property
     @override
     def vary(self) -> Mapping[str, Distribution]:
-        """0, 1, 2, ...: left, right, left, ..."""
+        """Return the ways 0, 1, 2, ...: left, right, left, ..."""
         return {"way": Arithmetic(start=0.0, step=1.0)}
 
     @property
     @override
     def successors(self) -> int:
-        """One: every move has one outcome."""
+        """Return 1: every move has one outcome."""
         return 1
 
     @override

@@ -20,14 +20,14 @@ _FAR = 5.0
 
 @rule
 class Drift(Environment):
-    """Move every coordinate by +-0.1 difficulty per step; reward minus the mean absolute state; ends beyond 5.
+    """Keep a drifting point near 0 by moves of +-0.1 difficulty; reward minus the mean |state|.
 
     Action a moves coordinate j up where bit j of a is set, else down, so there are 2^dimension
     actions. Then every coordinate drifts by a number uniform in [-noise, noise]. Episodes start
-    uniformly in [-1, 1] per coordinate and are cut after 200 steps. Physics: difficulty, by default
-    0.5, 0.7, 0.9, ... over the agents, and noise. The best an agent can do is to hover around 0 at
-    about half a step, so its return falls with its difficulty; where a step is long (difficulty
-    above about 3.6) it pays to leave [-5, 5] early.
+    uniformly in [-1, 1] per coordinate, end beyond 5, and are cut after 200 steps. Physics:
+    difficulty, by default 0.5, 0.7, 0.9, ... over the agents, and noise. The best an agent can do
+    is to hover around 0 at about half a step, so its return falls with its difficulty. Where a step
+    is long (difficulty above about 3.6) it pays to leave [-5, 5] early.
 
     Attributes:
         dimension: numbers of an observation.
@@ -53,7 +53,7 @@ class Drift(Environment):
     @property
     @override
     def vary(self) -> Mapping[str, Distribution]:
-        """Difficulty 0.5, 0.7, 0.9, ..."""
+        """Return difficulty 0.5, 0.7, 0.9, ..."""
         return {"difficulty": Arithmetic(start=0.5, step=0.2)}
 
     @override

@@ -1,4 +1,4 @@
-"""Garnet: random Markov decision processes whose heterogeneity over agents is a knob."""
+"""Garnet: random Markov decision processes with adjustable heterogeneity over agents."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from p2pfrl.learning.environments.tabular import Tables, Tabular
 
 @rule
 class Garnet(Tabular):
-    """Random MDP Garnet(S, A, b): each (s, a) leads to b random states, its reward is uniform in [0, 1].
+    """Random MDP Garnet(S, A, b): each (s, a) leads to b random states, with a uniform reward.
 
-    Agent i has P_i = (1 - e) P + e P'_i and R_i = (1 - f) R + f R'_i: P, R from (seed, "problem"),
-    P'_i, R'_i from (seed, i, "problem"), e and f its physics `perturbation` and
-    `reward_perturbation`. So two agents' kernels differ by at most max(e_i, e_j) in total
-    variation. Start states are uniform; episodes are cut at `max_steps`.
+    Rewards are uniform in [0, 1]. Agent i has P_i = (1 - e) P + e P'_i and R_i = (1 - f) R + f
+    R'_i: P, R from (seed, "problem"), P'_i, R'_i from (seed, i, "problem"), e and f its physics
+    `perturbation` and `reward_perturbation`. So two agents' kernels differ by at most max(e_i, e_j)
+    in total variation. Start states are uniform; episodes are cut at `max_steps`.
 
-    With `kinds` > 1 there are so many common processes instead of one, drawn likewise, and agent i
-    has that of kind i mod kinds: agents of one kind are alike, others have nothing in common. With
-    `opposed` odd kinds earn -R where even ones earn R, as in Mangold et al., "SCAFFLSA", NeurIPS
-    2024, arXiv 2402.04114.
+    With `kinds` > 1 there are that many common processes instead of one, drawn likewise, and agent
+    i has that of kind i mod kinds: agents of one kind are alike, others have nothing in common.
+    With `opposed` odd kinds earn -R where even ones earn R, as in Mangold et al., "SCAFFLSA",
+    NeurIPS 2024, arXiv 2402.04114.
 
     Reference: Archibald, McKinnon, Thomas, "On the generation of Markov decision processes",
     Journal of the Operational Research Society 46, 1995; in this form Bhatnagar, Sutton,

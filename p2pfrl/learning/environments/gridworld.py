@@ -1,4 +1,4 @@
-"""Gridworld: walk to a goal through walls and over slippery ground; every agent may have its own."""
+"""Gridworld: walk to a goal, past walls and over slippery ground that may differ by agent."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ATTEMPTS = 1000
 
 @rule
 class GridWorld(Tabular):
-    """Walk up (0), right (1), down (2) or left (3) to the goal on `rows` x `columns` cells; a wall or the edge stops.
+    """Walk up (0), right (1), down (2) or left (3) to the goal on `rows` x `columns` cells.
 
-    State row * columns + column. With probability `slip` a step goes to one of the two
-    perpendicular directions (Russell and Norvig, Artificial Intelligence: A Modern Approach, ch.
-    17). Physics: slip; the goal's row and column; `extra_walls`, the number of cells walled besides
-    `walls` at random from (seed, agent) such that the goal can be reached from every free cell; the
-    rewards for entering the goal and for any step. Measure: `goals`, per step.
+    Walls and the edge stop a step. State row * columns + column. With probability `slip` a step
+    goes to one of the two perpendicular directions (Russell and Norvig, Artificial Intelligence: A
+    Modern Approach, ch. 17). Physics: slip; the goal's row and column; `extra_walls`, the number of
+    cells walled besides `walls` at random from (seed, agent) such that the goal can be reached from
+    every free cell; the rewards for entering the goal and for any step. Measure: `goals`, per step.
 
     Attributes:
         rows: number of rows of cells.

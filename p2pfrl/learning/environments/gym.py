@@ -1,11 +1,13 @@
-"""Any other Gymnasium id, through Gymnasium's vector API: one `SyncVectorEnv` per agent, `instances` copies each.
+"""Any other Gymnasium id, through Gymnasium's vector API.
+
+There is one `SyncVectorEnv` per agent, with `instances` copies each.
 
 Unlike array environments, these have state that cannot be gathered or stored: it lives in
 Gymnasium's objects. The rows of `State` hold only the observation, the episode so far and a `tick`
-that says which moment of the objects they belong to. Where the two disagree (an update was computed
-and then thrown away because its agent crashed; a run goes on from a checkpoint) the agent's
-episodes start anew, from seeds that (seed, agent, tick) name. Without crashes and checkpoints that
-never happens.
+that says which moment of the objects they belong to. The two disagree if an update was computed and
+then thrown away because its agent crashed, or if a run is resumed from a checkpoint. Then the
+agent's episodes start anew, from seeds that (seed, agent, tick) name. Without crashes and
+checkpoints that never happens.
 
 Every episode is seeded from (seed, agent, purpose, update, step, instance), so an agent's random
 numbers depend on neither the number of agents nor who shares its batch.
@@ -39,13 +41,14 @@ _NOT_PHYSICS = ("_", "screen", "render")
 
 @rule
 class Gym(Problem):
-    """A Gymnasium environment by id. Physics: the numbers among the attributes of the unwrapped environment.
+    """A Gymnasium environment by id.
 
-    Observations are flattened (`gymnasium.spaces.flatten`) into float32. Actions are discrete, or
-    boxes with finite bounds. Only attributes whose value differs from the environment's own are
-    set, after it was made, so numbers that its constructor derived from them keep their values;
-    `kwargs` reach the constructor. Measures: the numbers in the `info` of the first steps; nan
-    where a step does not report one.
+    Physics: the numbers among the attributes of the unwrapped environment. Observations are
+    flattened (`gymnasium.spaces.flatten`) into float32. Actions are discrete, or boxes with finite
+    bounds. Only attributes whose value differs from the environment's own are set, after it was
+    made, so numbers that its constructor derived from them keep their values; `kwargs` reach the
+    constructor. Measures: the numbers in the `info` of the first steps; nan where a step does not
+    report one.
 
     Attributes:
         id: as `gymnasium.make` takes it.

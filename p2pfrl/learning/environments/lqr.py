@@ -17,12 +17,12 @@ from p2pfrl.learning.environments.base import Array, Environment, Spec
 
 @rule
 class LQR(Environment):
-    """Steer x' = A_i x + B_i u + noise w to 0; reward -(|x|^2 + control_cost |u|^2); `max_steps` steps.
+    """Steer x' = A_i x + B_i u + noise w to 0; reward -(|x|^2 + control_cost |u|^2).
 
-    A_i = A + perturbation G_i, rescaled to spectral radius `radius`, and B_i = B + perturbation
-    H_i. The elements of A and B (from (seed, "problem")), G_i and H_i (from (seed, i, "problem"))
-    are N(0, 1 / dimension). w is uniform with variance 1 per coordinate; episodes start uniformly
-    in [-1, 1]. Physics: perturbation, noise, control_cost.
+    An episode has `max_steps` steps. A_i = A + perturbation G_i, rescaled to spectral radius
+    `radius`, and B_i = B + perturbation H_i. The elements of A and B (from (seed, "problem")), G_i
+    and H_i (from (seed, i, "problem")) are N(0, 1 / dimension). w is uniform with variance 1 per
+    coordinate; episodes start uniformly in [-1, 1]. Physics: perturbation, noise, control_cost.
 
     Attributes:
         bound: largest absolute value of each component of the action.

@@ -1,4 +1,7 @@
-"""MountainCar: rock a weak car out of a valley (Moore, 1990), as Gymnasium's two versions compute it."""
+"""MountainCar: rock a weak car out of a valley, as Gymnasium's two versions compute it.
+
+Reference: Moore, 1990.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ _SPEED = 0.07
 
 @rule
 class MountainCar(Environment):
-    """Drive left, coast or drive right until the car is on the hill; reward -1 per step, at most 200 steps.
+    """Drive left, coast or drive right until the car is on the hill; reward -1 per step.
 
-    State (position, velocity). Physics, in Gymnasium's units per step: force, gravity, and the
-    goal's position and least velocity.
+    An episode has at most 200 steps. State (position, velocity). Physics, in Gymnasium's units per
+    step: force, gravity, and the goal's position and least velocity.
     """
 
     max_steps: int = Field(default=200, ge=1)
@@ -73,10 +76,11 @@ class MountainCar(Environment):
 
 @rule
 class MountainCarContinuous(Environment):
-    """Drive with a force in [-1, 1] until the car is on the hill: 100 there, -0.1 force^2 per step, at most 999 steps.
+    """Drive with a force in [-1, 1] until the car is on the hill; reward 100 there.
 
-    State (position, velocity), float32 arithmetic as in Gymnasium. Physics: power, gravity, and the
-    goal's position and least velocity.
+    Every step costs 0.1 force^2, and an episode has at most 999 steps. State (position, velocity),
+    float32 arithmetic as in Gymnasium. Physics: power, gravity, and the goal's position and least
+    velocity.
     """
 
     max_steps: int = Field(default=999, ge=1)

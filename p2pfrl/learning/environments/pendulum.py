@@ -20,11 +20,11 @@ _TORQUE = 2.0
 
 @rule
 class Pendulum(Environment):
-    """Swing a pendulum up with at most 2 N m; reward -(angle^2 + 0.1 speed^2 + 0.001 torque^2), never ends by itself.
+    """Swing a pendulum up and hold it; reward -(angle^2 + 0.1 speed^2 + 0.001 torque^2).
 
-    State (angle, speed), upright at 0; observation (cos, sin, speed). Physics: gravity `g` in
-    m/s^2, mass `m` in kg, length `l` in m. As in Gymnasium the torque's part is computed in
-    float32, the rest in float64.
+    The torque is at most 2 N m, and an episode never ends by itself. State (angle, speed), upright
+    at 0; observation (cos, sin, speed). Physics: gravity `g` in m/s^2, mass `m` in kg, length `l`
+    in m. As in Gymnasium the torque's part is computed in float32, the rest in float64.
     """
 
     max_steps: int = Field(default=200, ge=1)

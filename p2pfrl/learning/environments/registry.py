@@ -1,4 +1,4 @@
-"""Environment ids: our own names, Gymnasium's names for the same tasks, and every other Gymnasium id."""
+"""Environment ids: our own names, Gymnasium's names for the same tasks, and other ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The array environments for other libraries: a `gymnasium.vector.VectorEnv` over (agents x instances)."""
+"""A `gymnasium.vector.VectorEnv` over (agents x instances) of an array environment.
+
+With it other libraries can use the array environments.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Learners: what one local update of an agent is. `RULES` maps the names of scenario files to classes."""
+"""Learners: rules for one local update of an agent.
+
+`RULES` maps the names of scenario files to classes.
+"""
 
 from __future__ import annotations
 

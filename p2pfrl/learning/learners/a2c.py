@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @rule
 class A2C(Learner):
-    """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one gradient step per rollout; A, R without gradient.
+    """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one step per rollout.
+
+    A and R are constants in the gradient.
 
     Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu, Asynchronous methods for
     deep reinforcement learning, ICML 2016, arXiv 1602.01783, section 4, run synchronously. With

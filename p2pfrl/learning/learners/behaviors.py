@@ -1,4 +1,7 @@
-"""Behaviors of tabular learners. `RULES` maps the names of scenario files to classes."""
+"""Behaviors of tabular learners, the rules that choose actions.
+
+`RULES` maps the names of scenario files to classes.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Behavior:
         """Refuse an environment whose number of actions does not fit.
 
         Raises:
-            ScenarioError: it cannot.
+            ScenarioError: the number of actions does not fit.
         """
 
     def policy(self, values: Array, agents: Sequence[int]) -> Array:
@@ -38,7 +41,10 @@ class Behavior:
 
 @rule
 class Generative(Behavior):
-    """One sample of every (s, a) per step and instance, from a simulator that can be set to any state."""
+    """One sample of every (s, a) per step and instance, from a generative simulator.
+
+    Such a simulator can be set to any state.
+    """
 
     is_generative: ClassVar[bool] = True
 
@@ -50,7 +56,9 @@ class Uniform(Behavior):
 
 @rule
 class EpsilonGreedy(Behavior):
-    """The best action (the first of equals) with probability 1 - epsilon, else any. Watkins, PhD thesis, 1989.
+    """The best action (the first of equals) with probability 1 - epsilon, else any action.
+
+    Watkins, PhD thesis, 1989.
 
     Attributes:
         epsilon: probability of any action.
@@ -68,10 +76,11 @@ class EpsilonGreedy(Behavior):
 
 @rule
 class Given(Behavior):
-    """Fixed action probabilities, the same in every state: agent i follows `policies[i mod their number]`.
+    """Fixed action probabilities, the same in every state.
 
-    So agents can be made to see different parts of the table: with [[1, 0], [0, 1]] even agents
-    only ever take the first action, odd ones only the second.
+    Agent i follows `policies[i mod their number]`, so agents can be made to see different parts of
+    the table. With [[1, 0], [0, 1]] even agents only ever take the first action, odd ones only the
+    second.
 
     Attributes:
         policies: each a list of one probability per action.

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @rule
 class DeepNPG(Learner):
-    """theta <- theta - lr w, (F + damping) w = grad L, L = E[-log pi(a|s) A + (V - R)^2 / 2 - ent_coef H].
+    """theta <- theta - lr w, (F + damping) w = grad L, with the Fisher information F of the policy.
 
-    One step per rollout; F is the Fisher information of the policy on the rollout, multiplied by
-    passes through the network and divided by conjugate gradients. The actor's step is shortened
-    until KL(old || new) <= max_kl, as in TRPO, whose line search also asks for an improvement. The
-    critic, a network of its own, takes Gauss-Newton steps, shortened by critic_step. With payload
-    "gradient" agents send w; and w is what corrections bend.
+    L = E[-log pi(a|s) A + (V - R)^2 / 2 - ent_coef H]. There is one step per rollout, on which F is
+    estimated. F is multiplied by passes through the network, and the system is solved by conjugate
+    gradients. The actor's step is shortened until KL(old || new) <= max_kl, as in TRPO, whose line
+    search also asks for an improvement. The critic, a network of its own, takes Gauss-Newton steps,
+    shortened by critic_step. With payload "gradient" agents send w; corrections change w too.
 
     References: Kakade, "A natural policy gradient", NeurIPS 2001; Schulman, Levine, Abbeel, Jordan,
     Moritz, "Trust region policy optimization", ICML 2015, arXiv 1502.05477, appendix C; the critic

@@ -13,7 +13,9 @@ LOGITS = "logits"
 
 @rule
 class Distill:
-    """The loss gets coef T^2 mean_s KL(target(.|s) || pi_T(.|s)) over public states s, pi_T = softmax(outputs / T).
+    """Adds coef T^2 mean_s KL(target(.|s) || pi_T(.|s)) over public states s to the loss.
+
+    Here pi_T = softmax(outputs / T).
 
     Attributes:
         coef: weight in the loss.

@@ -58,7 +58,9 @@ class Share:
 
 @rule
 class DQN(Learner):
-    """L = E[huber(Q(s,a) - y)], y = r + gamma (1 - terminated) max_a' Q_target(s',a'), on transitions of a buffer.
+    """L = E[huber(Q(s,a) - y)], y = r + gamma (1 - terminated) max_a' Q_target(s',a').
+
+    The loss is on transitions of a replay buffer.
 
     With `double` the target's action is that of Q: y = r + gamma (1 - terminated) Q_target(s',
     argmax_a' Q(s',a')). Where the time limit cut an episode the successor still has a value. The

@@ -39,7 +39,9 @@ _VISITS = "visits"
 
 @rule
 class SoftmaxPG(Learner):
-    """theta <- theta + lr grad J(theta), float64, of pi(a|s) in proportion to exp(theta(s, a)), from given logits.
+    """theta <- theta + lr grad J(theta), in float64, of pi(a|s) ~ exp(theta(s, a)).
+
+    The first logits are given.
 
     J is the discounted return from the start distribution, without time limit, plus `entropy` times
     the discounted entropy of the policy. Exact: grad J(s, a) = d(s) pi(a|s) A(s, a) / (1 - gamma),
@@ -92,7 +94,9 @@ class SoftmaxPG(Learner):
 
 @rule
 class NPG(SoftmaxPG):
-    """theta <- theta + lr F(theta)^+ grad J(theta): natural policy gradient, F the Fisher information of the policy.
+    """theta <- theta + lr F(theta)^+ grad J(theta): natural policy gradient of tabular policies.
+
+    F is the Fisher information of the policy.
 
     Exact: theta(s, a) += lr A(s, a) / (1 - gamma), so pi is multiplied by exp(lr A / (1 - gamma))
     and normalized, and from uniform policies J* - J_T <= log |A| / (lr T) + 1 / ((1 - gamma)^2 T)

@@ -25,7 +25,9 @@ else:
 
 @rule
 class PPO(Learner):
-    """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H], r = pi(a|s) / pi_old(a|s).
+    """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H].
+
+    r is pi(a|s) / pi_old(a|s).
 
     Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017,
     arXiv 1707.06347, equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the

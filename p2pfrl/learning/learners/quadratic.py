@@ -1,4 +1,4 @@
-"""Quadratic: the test bed of all laws, with gradients that are exact or carry a known noise."""
+"""Quadratic problems, the test bed of all laws, with exact gradients or known noise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ _LARGEST = 10**8  # numbers of `A` that are still written to a file
 
 @rule
 class Quadratic(Learner):
-    """f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i), float64; an update is `steps` times x -= lr (A_i (x - x*_i) + noise z).
+    """f_i(x) = 1/2 (x - x*_i)' A_i (x - x*_i), with steps x -= lr (A_i (x - x*_i) + noise z).
+
+    An update takes `steps` steps, in float64.
 
     A_i = curvature_growth^i Q_i diag(linspace(low, high, dimension)) Q_i', Q_i Haar (QR of a
     Gaussian matrix, signs of R's diagonal moved into Q; Mezzadri, How to generate random matrices
@@ -81,7 +83,10 @@ class Quadratic(Learner):
 
 
 class QuadraticStack(Stack, Objective, PooledTraining):
-    """A population of quadratics. Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit."""
+    """A population of quadratics.
+
+    Where all A_i = low I none is stored, so n = 10,000 and d = 4675 fit.
+    """
 
     pooled_options = MappingProxyType({"steps": 1})
 
@@ -201,12 +206,12 @@ class QuadraticStack(Stack, Objective, PooledTraining):
     def learn(
         self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
     ) -> float:
-        """Take one step along the mean of the gradients; the loss is not known here: nan."""
+        """Take one step along the mean of the gradients; the loss is not known here and is nan."""
         parameters[0, : self.learner.dimension] -= self.learner.lr * np.mean(transitions, axis=0)
         return float("nan")
 
     def _gradients(self, batch: Batch, x: Vector) -> Iterator[tuple[_Matrix, _Matrix]]:
-        """Yield `steps` times gradients `(b, d)` and values `(b,)` of f_i at x as it is then."""
+        """Yield gradients `(b, d)` and values `(b,)` of f_i at the current x, `steps` times."""
         learner = self.learner
         agents = np.asarray(batch.agents, dtype=np.intp)
         x_star = self.x_star[agents]

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @rule
 class REINFORCE(Learner):
-    """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h, one step per rollout.
+    """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h.
+
+    There is one step per rollout.
 
     Williams, Simple statistical gradient-following algorithms for connectionist reinforcement
     learning, Machine Learning 8, 1992; Baxter, Bartlett, Infinite-horizon policy-gradient

@@ -120,11 +120,11 @@ def walk(
 
 
 class Sampled:
-    """The slope from trajectories: the mean of sum_t gamma^t grad log pi(a_t|s_t) sum_(h>=t) gamma^(h-t) r_h.
+    """The slope from trajectories, the mean over trajectories of GPOMDP's estimate.
 
-    GPOMDP: Baxter, Bartlett, "Infinite-horizon policy-gradient estimation", JAIR 15, 2001. At other
-    logits than those that acted a trajectory counts by the product of pi / pi_acted over its steps,
-    at most `HEAVIEST`.
+    That is sum_t gamma^t grad log pi(a_t|s_t) sum_(h>=t) gamma^(h-t) r_h. Baxter, Bartlett,
+    "Infinite-horizon policy-gradient estimation", JAIR 15, 2001. At other logits than those that
+    acted a trajectory counts by the product of pi / pi_acted over its steps, at most `HEAVIEST`.
     """
 
     def __init__(self, paths: Paths, sought: Sought) -> None:

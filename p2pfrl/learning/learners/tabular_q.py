@@ -1,4 +1,4 @@
-"""Tabular Q-learning, with counts of what was visited, for plain and for importance averaging."""
+"""Tabular Q-learning, with counts of visits, for plain and for importance averaging."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ VISITS = "visits"
 
 @rule
 class TabularQ(Learner):
-    """Q(s,a) <- (1 - lr) Q(s,a) + lr (r + gamma max_a' Q(s',a')), float64, from Q = 0; no future after a terminal s'.
+    """Q(s,a) <- (1 - lr) Q(s,a) + lr (r + gamma max_a' Q(s',a')), in float64, from Q = 0.
+
+    A terminal s' has no future.
 
     With same_start = false every agent starts at uniform numbers of its own. `visits` counts, per
     (s, a), the updates since the last exchange; payload "table" sends it along. The optimum is Q*
@@ -161,7 +163,7 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         return self._outcome(batch, batch.state, loss, [()] * len(q), {})
 
     def _walk(self, batch: Batch, q: Vector, visits: Vector) -> Outcome:
-        """Follow the behavior in every instance, and update what it visits."""
+        """Follow the behavior in every instance, and update the visited (s, a)."""
         learner, simulator = self.learner, self.simulator
         world = {
             name: values for name, values in batch.state.items() if name not in self.traits.arrays

@@ -1,4 +1,7 @@
-"""TD(0): the value of a policy as a linear function of features, from samples or from the mean field."""
+"""TD(0): the value of a policy as a linear function of features.
+
+It is learned from samples or from the mean field.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,17 @@ _BLOCK = 2**16  # samples that are drawn at once, all agents together
 
 @rule
 class TD(Learner):
-    """theta <- theta + lr (r + gamma phi(s')' theta - phi(s)' theta) phi(s), float64: TD(0) on a fixed policy.
+    """theta <- theta + lr (r + gamma phi(s')' theta - phi(s)' theta) phi(s): TD(0) of a policy.
 
-    In means theta <- theta - lr (A_i theta - b_i) with A_i = E phi(s) (phi(s) - gamma phi(s'))' and
-    b_i = E r phi(s), s from the stationary distribution of agent i's chain; phi(s') = 0 where the
-    episode ended. The chain starts anew after an episode's end and knows no time limit. The policy
-    takes every action equally often. Features are uniform numbers from (seed, "features"), rows
-    scaled to sum 1, the same for all agents; theta starts at 0, or with same_start = false at N(0,
-    I). The optimum is that of the mean problem, (sum A_i)^-1 sum b_i, the one of least norm where
-    there are several (more features than states, states that are never visited);
-    `problem.safetensors` has A_bar, b_bar, every agent's own theta_star, optimum, features and the
-    stationary distributions.
+    The policy is fixed, and numbers are float64. In means theta <- theta - lr (A_i theta - b_i)
+    with A_i = E phi(s) (phi(s) - gamma phi(s'))' and b_i = E r phi(s), s from the stationary
+    distribution of agent i's chain; phi(s') = 0 where the episode ended. The chain starts anew
+    after an episode's end and knows no time limit. The policy takes every action equally often.
+    Features are uniform numbers from (seed, "features"), rows scaled to sum 1, the same for all
+    agents; theta starts at 0, or with same_start = false at N(0, I). The optimum is that of the
+    mean problem, (sum A_i)^-1 sum b_i, the one of least norm where there are several (more features
+    than states, states that are never visited); `problem.safetensors` has A_bar, b_bar, every
+    agent's own theta_star, optimum, features and the stationary distributions.
 
     References: Sutton, "Learning to predict by the methods of temporal differences", Machine
     Learning 3, 1988; averaged over agents (FedLSA) Mangold et al., NeurIPS 2024, arXiv 2402.04114,
@@ -329,7 +332,7 @@ _Field = _Mean | _Sampled
 def _solved(A: Array, b: Array) -> Array:
     """Return the smallest x `(..., p)` with A x = b.
 
-    Where A is singular, TD from 0 moves in its range alone.
+    Where A is singular, TD from 0 moves only in the range of A.
     """
     return np.asarray(np.matmul(np.linalg.pinv(A, rcond=1e-12), b[..., None])[..., 0])
 

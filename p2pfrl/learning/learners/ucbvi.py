@@ -1,4 +1,7 @@
-"""UCBVI of many agents: episodes by one common optimistic policy, and sums over what they saw for the next."""
+"""UCBVI of many agents: episodes of one common optimistic policy, and sums over them.
+
+The next common policy is made from the sums.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +39,21 @@ STATISTICS, NEWS = "statistics", "news"
 
 @rule
 class UCBVI(Learner):
-    """Play episodes of H steps by the greedy policy of the common Q(h, s, a); send sums over them when there is news.
+    """Play episodes of H steps by the greedy policy of the common Q(h, s, a), and send their sums.
 
-    With payload "statistics", aggregator "optimistic" and gate "news" this is Fed-UCBVI. There is
-    news where an episode went through (h, s, a) whose count has doubled since the last
-    synchronization: agent i's own, n_i >= 2 n_i(then), while the count of all agents is below S_0 =
-    14 epsilon T H M + 182 M beta, else, as agent i must guess, M (n_i - n_i(then)) + n >= 2 n. M is
-    the number of agents, beta = log(6 S A H / delta) + log(6 e (2 T + 1)). At stage h > 0 of a
-    synchronization nobody plays, and all send n_i and n_i-weighted r_i + P_i V, P_i V, P_i V^2.
+    An agent sends when it has news. With payload "statistics", aggregator "optimistic" and gate
+    "news" this is Fed-UCBVI. There is news where an episode went through (h, s, a) whose count has
+    doubled since the last synchronization. While the count of all agents is below S_0 = 14 epsilon
+    T H M + 182 M beta this is agent i's own count, n_i >= 2 n_i(then). After that agent i must
+    guess: M (n_i - n_i(then)) + n >= 2 n. M is the number of agents, beta = log(6 S A H / delta) +
+    log(6 e (2 T + 1)). At stage h > 0 of a synchronization nobody plays, and all send n_i and
+    n_i-weighted r_i + P_i V, P_i V, P_i V^2.
 
     Rewards must lie in [0, 1]. The environment's time limit is not used; after an episode's end
     nothing is earned. Measures: `regret`, the sum over an agent's episodes of V*_i - V_i of the
     policy, exactly, from its start distribution; `synchronizations`, how many it took part in. In
-    the record, objective is the mean value of the policy, error what it falls short of the mean of
-    V*_i; evaluation is exact too. With same_start = false nothing differs.
+    the record, objective is the mean value of the policy, and error is the mean of V*_i minus that;
+    evaluation is exact too. With same_start = false nothing differs.
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization
     with heterogeneous agents", AISTATS 2025, arXiv 2410.22908; one agent: Azar, Osband, Munos, ICML
@@ -59,7 +63,7 @@ class UCBVI(Learner):
         horizon: H, steps of an episode.
         condition: whose count must have doubled: own, all (the guess), or one after the other
             (both).
-        episodes: T, how many each agent is going to play: S_0 knows it.
+        episodes: T, how many each agent is going to play, which S_0 depends on.
         heterogeneity: epsilon, how far apart two agents' transition probabilities are.
         confidence: delta.
     """
@@ -80,7 +84,7 @@ class UCBVI(Learner):
         return UCBVIStack(self, task)
 
     def threshold(self, agents: int, pairs: int) -> float:
-        """Return S_0 of so many agents and pairs of state and action."""
+        """Return S_0 for these numbers of agents and of pairs of state and action."""
         own = {"own": np.inf, "all": 0.0}
         beta = np.log(6 * pairs * self.horizon / self.confidence) + np.log(
             6 * np.e * (2 * self.episodes + 1)
@@ -159,7 +163,7 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
 
     @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the sums over what was seen, all zero.
+        """Return the sums over the experience, all zero.
 
         They are: counts, sums of rewards, counts when sent, news, and tallies (regret,
         synchronizations, last stage).

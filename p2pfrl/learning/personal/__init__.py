@@ -1,4 +1,7 @@
-"""Personal models beside the one that travels. `RULES` maps the names of scenario files to classes."""
+"""Personal models beside the one that travels.
+
+`RULES` maps the names of scenario files to classes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""APFL: a personal model that is a mixture of a local and the shared one."""
+"""APFL: a personal model that is a mixture of a local and a shared model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from p2pfrl.learning.personal.base import Local, Personal, Update
 
 @rule
 class APFL(Personal):
-    """The personal model is m = alpha v + (1 - alpha) theta; v <- v + alpha (U(m) - m), U a local update.
+    """The personal model is m = alpha v + (1 - alpha) theta, with v <- v + alpha (U(m) - m).
+
+    U is a local update.
 
     theta is the shared model, v a local vector that starts at it. One plain gradient step of rate
     lr gives v <- v - lr alpha grad f_i(m), which is the paper's step: the gradient of f_i(alpha v +

@@ -1,6 +1,6 @@
-"""The contract of personal models: what an agent keeps for itself beside the model that travels.
+"""The contract of personal models: models that agents keep beside the one that travels.
 
-A `Personal` wraps the learner: the parameters get every tensor twice, the second time under the
+A `Personal` wraps the learner: the parameters have every tensor twice, the second time under the
 part "personal", which never travels. The first half trains, travels and mixes to the last bit as it
 would alone.
 """
@@ -87,7 +87,7 @@ class Personal(Composable, ABC):
         """Return the task of the personal training, from that of the shared one."""
 
     def check(self, task: Task, own: Stack) -> Sequence[str]:
-        """Return why personal models cannot be trained, if they cannot.
+        """Return the reason why personal models cannot be trained, or None.
 
         Args:
             task: of the shared training.
@@ -106,7 +106,7 @@ class Personal(Composable, ABC):
 
 @rule
 class Common(Personal):
-    """No personal model: an agent acts with what it shares."""
+    """No personal model: an agent acts with the model that it shares."""
 
     @override
     def wrap(self, prepare: Prepare, task: Task) -> Stack:
@@ -129,12 +129,12 @@ _PREFIX = f"{PART}."
 
 
 class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
-    """The shared half of a row comes first, laid out as it would be alone; then the personal half, likewise.
+    """A learner whose rows have a shared and a personal half, each laid out as it would be alone.
 
-    `returns` and `loss` of an update are those of the shared training, which rules of the exchange
-    ask for; the measures `personal_loss` and `personal_return` are those of the last personal
-    update, where one is taken beside. `evaluate` runs the personal model; `error` and `divergence`
-    look at the shared one.
+    The shared half comes first. `returns` and `loss` of an update are those of the shared training,
+    which rules of the exchange ask for. The measures `personal_loss` and `personal_return` are
+    those of the last personal update, if a personal model is trained by updates of its own.
+    `evaluate` runs the personal model; `error` and `divergence` look at the shared one.
 
     Args:
         rule: how the personal model is trained.
@@ -277,7 +277,7 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         return shared, own
 
     def _together(self, before: State, shared: State, own: State) -> State:
-        """Return the state of both trainings, as `_states` takes it apart."""
+        """Return the state of both trainings, from its two parts."""
         state = before | shared
         for name in self.traits.arrays:
             whole = before[name].copy()

@@ -18,7 +18,7 @@ from p2pfrl.learning.personal.base import Local, Personal, Update
 
 @rule
 class Ditto(Personal):
-    """v <- v - lr (grad f_i(v) + lambda (v - theta)): local steps on f_i(v) + lambda/2 ||v - theta||^2.
+    """v <- v - lr (grad f_i(v) + lambda (v - theta)): steps on f_i(v) + lambda/2 ||v - theta||^2.
 
     v is agent i's personal model, f_i its objective, theta the shared model where the local update
     begins; theta goes its own way as if v were not there. On quadratics f_i = 1/2 (x - x*_i)' A_i
