@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,39 @@ def fails_on_seed_2(job: Job) -> None:
     if job.load().seed == 2:
         raise P2PFRLError("it went wrong")
     fake(job)
+
+
+def raises_on_seed_2(job: Job) -> None:
+    """Like `fake`, but at seed 2 the user's code raises what cannot be pickled."""
+    if job.load().seed == 2:
+        raise UnpicklableError("gravity", lambda: None)
+    fake(job)
+
+
+class UnpicklableError(Exception):
+    """An error with two arguments, one of them a function."""
+
+    def __init__(self, what: str, function: object) -> None:
+        super().__init__(what)
+        self.function = function
+
+
+def leaves_on_seed_2(job: Job) -> None:
+    """Like `fake`, but at seed 2 the user's code ends the program."""
+    if job.load().seed == 2:
+        sys.exit(1)
+    fake(job)
+
+
+def waits(job: Job) -> None:
+    """Note the process in the job's folder, and run until an interrupt."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    (job.directory / "process").write_text(str(os.getpid()))
+    try:
+        threading.Event().wait(100)
+    except KeyboardInterrupt:
+        (job.directory / "interrupted").touch()
+        raise
 
 
 def dies_on_seed_2(job: Job) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.files import plain
 from p2pfrl.results.report import report
@@ -99,9 +100,12 @@ def watching(scenario: Scenario, *, quiet: bool) -> Iterator[Watcher | None]:
         yield Lines(scenario.stop.rounds)
 
 
-def counting(finished: int, total: int, last: str) -> None:
-    """Print how many of several runs are done."""
-    print(f"{finished} of {total} runs done: {last}", file=sys.stderr, flush=True)
+def counting(done: int, total: int, last: Finished) -> None:
+    """Print how many of several runs are done, and which one ended last."""
+    if last.skipped:
+        return
+    end = "" if last.error is None else f" failed: {last.error}"
+    print(f"{done} of {total} runs done: {last.job.directory}{end}", file=sys.stderr, flush=True)
 
 
 class Lines:

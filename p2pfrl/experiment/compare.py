@@ -243,11 +243,11 @@ def compare(
         run: runs one job.
         progress: called after every run.
     """
-    if not modes or len(set(modes)) != len(modes):
+    if not len(modes) or len(set(modes)) != len(modes):
         raise P2PFRLError("--modes: expected different modes, as gossip,central,independent")
-    if not seeds or len(set(seeds)) != len(seeds):
+    if not len(seeds) or len(set(seeds)) != len(seeds):
         raise P2PFRLError("--seeds: expected different seeds, as 0-4 or 1,2,3")
-    folder = Path(out)
+    seeds, folder = [int(seed) for seed in seeds], Path(out)
     planned = {
         (mode, seed): Job(
             str(scenario),
@@ -291,8 +291,10 @@ def _refuse_failures(finished: Sequence[Finished]) -> None:
         f"{result.job.directory}: {result.error}" for result in finished if result.error is not None
     ]
     if failures:
+        done = len(finished) - len(failures)
+        again = "" if not done else f"; the same command with --resume keeps the {done} others"
         raise P2PFRLError(
-            "\n".join([f"{len(failures)} of {len(finished)} runs failed:", *failures])
+            "\n".join([f"{len(failures)} of {len(finished)} runs failed{again}:", *failures])
         )
 
 

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import Caught, P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.interrupts import INTERRUPTED, PATIENCE, follow, raised, withheld
 from p2pfrl.results.record import load_summary
 from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
 
 _INTERRUPT = "interrupt"  # `stopped_by` in the summary of an incomplete run
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Progress = Callable[
-    [int, int, str], None
-]  # finished, of how many, the directory that was finished last
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Finished:
 
 
 Execute = Callable[[Job], None]
+Progress = Callable[[int, int, Finished], None]
+"""Receives the number of runs that are done, of how many, and the run that ended last."""
 
 
 def execute(job: Job) -> None:
@@ -112,7 +114,7 @@ def run_all(
         resume: skip jobs whose directory has a finished run of the same scenario.
         overwrite: repeat finished runs. Without it and `resume`, directories must be empty.
         execute: runs one job; a function that another process can import.
-        progress: called after every job.
+        progress: called after every job, and for every job that was skipped.
 
     Raises:
         ScenarioError: a scenario is not valid, or a directory is not empty.
@@ -130,43 +132,128 @@ def run_all(
         count = f"expected none of these {len(jobs)} runs, got {len(used)}, such as {used[0].name}"
         fix = "--resume keeps those that are complete, --overwrite runs all again"
         raise ScenarioError([f"{used[0].parent}: {count}; {fix}"])
-    finished = {job: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)}
-    todo = [job for job in jobs if job not in finished]
+    finished = {
+        job.directory: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)
+    }
+    todo = [job for job in jobs if job.directory not in finished]
     runs = (
         _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)
     )
-    for result in runs:
-        finished[result.job] = result
+    for result in chain(tuple(finished.values()), runs):
+        finished[result.job.directory] = result
         if progress is not None:
-            progress(len(finished), len(jobs), str(result.job.directory))
-    return tuple(finished[job] for job in jobs)
+            done = sum(other.error is None for other in finished.values())
+            progress(done, len(jobs), result)
+    return tuple(finished[job.directory] for job in jobs)
 
 
 def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
     for job in jobs:
-        try:
-            execute(job)
-        except P2PFRLError as error:
-            yield Finished(job, error=str(error))
-        else:
-            yield Finished(job)
+        yield Finished(job, error=_attempt(execute, job))
+
+
+def _attempt(execute: Execute, job: Job) -> str | None:
+    """Run a job; return why it failed, or None."""
+    with Caught() as caught:
+        execute(job)
+    return caught.reason
 
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:
     """Run jobs in separate processes.
 
-    An interrupt or a killed process leaves finished runs complete.
+    If a process is killed, its job has failed, and another process takes its place. No process is
+    left when the block ends, however it ends.
     """
-    with (
-        one_thread_each(),
-        ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
-    ):
-        pending: dict[Future[None], Job] = {pool.submit(execute, job): job for job in jobs}
+    waiting, pool = deque(jobs), list[_Worker]()
+    with one_thread_each(), raised():
         try:
-            for future in as_completed(pending):
-                yield _outcome(future, pending[future])
+            while waiting or any(worker.job for worker in pool):
+                while waiting and len(pool) < workers:
+                    pool.append(_Worker(execute))
+                for worker in pool:
+                    if waiting and worker.job is None:
+                        worker.give(waiting.popleft())
+                ready = wait([worker.pipe for worker in pool if worker.job])
+                for worker in [worker for worker in pool if worker.pipe in ready]:
+                    result = worker.take()
+                    if not worker.is_alive:
+                        pool.remove(worker)
+                    yield result
         finally:
-            pool.shutdown(cancel_futures=True)
+            for worker in pool:
+                worker.end()
+            for worker in pool:
+                worker.join()
+
+
+class _Worker:
+    """A process that runs one job after another.
+
+    Attributes:
+        pipe: to the process; it is ready when the job has ended.
+        job: the job that it runs.
+        is_alive: whether it can take another job.
+    """
+
+    def __init__(self, execute: Execute) -> None:
+        context = get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.job: Job | None = None
+        self.is_alive = True
+        self._process = context.Process(target=_work, args=(other, execute))
+        with withheld():
+            self._process.start()
+        other.close()
+
+    def give(self, job: Job) -> None:
+        """Let it run a job."""
+        self.job = job
+        with suppress(OSError):  # `take` reports a process that was killed
+            self.pipe.send(job)
+
+    def take(self) -> Finished:
+        """Return the result of the job, which has ended."""
+        assert self.job is not None
+        job, self.job = self.job, None
+        try:
+            return Finished(job, error=self.pipe.recv())
+        except (EOFError, OSError):
+            self.is_alive = False
+            self.join()
+            return Finished(job, error=_death(self._process.exitcode))
+
+    def end(self) -> None:
+        """Interrupt it."""
+        self._process.terminate()
+
+    def join(self) -> None:
+        """Wait for its end; kill it if it does not come."""
+        self._process.join(PATIENCE)
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Connection, execute: Execute) -> None:
+    """Run jobs until the parent has none left; the main function of a process."""
+    try:
+        follow()
+        while True:
+            pipe.send(_attempt(execute, pipe.recv()))
+    except (EOFError, OSError):
+        return
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)
+
+
+def _death(code: int | None) -> str:
+    again = "run again with --resume to do the rest"
+    if code is None or code >= 0:
+        return f"its process ended with code {code}; {again}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    reason = "; the system does so when memory runs out" if -code == signal.SIGKILL else ""
+    return f"its process was killed by {name}{reason}; {again}"
 
 
 @contextmanager
@@ -183,19 +270,6 @@ def one_thread_each() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-def _outcome(future: Future[None], job: Job) -> Finished:
-    try:
-        future.result()
-    except BrokenProcessPool:
-        return Finished(
-            job,
-            error="its process was killed (out of memory?); run again with --resume to do the rest",
-        )
-    except P2PFRLError as error:
-        return Finished(job, error=str(error))
-    return Finished(job)
 
 
 def slug(settings: Mapping[str, object]) -> str:

@@ -6,7 +6,9 @@ It can be resumed.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -62,11 +64,13 @@ class Sweep:
 def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
     """Return every combination of values; the last key varies fastest.
 
-    >>> grid({"learner.lr": [1e-3, 3e-4], "agents": [4]})
-    ({'learner.lr': 0.001, 'agents': 4}, {'learner.lr': 0.0003, 'agents': 4})
+    >>> grid({"learner.hidden": [[8], [16, 16]], "agents": [4]})
+    ({'learner.hidden': [8], 'agents': 4}, {'learner.hidden': [16, 16], 'agents': 4})
     """
     for key, values in settings.items():
-        if not values:
+        if isinstance(values, str | Mapping):
+            raise P2PFRLError(f"--set {key}: expected a list of values, got {values!r}")
+        if not len(values):
             raise P2PFRLError(f"--set {key}: expected at least one value")
     return tuple(
         dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
@@ -104,6 +108,9 @@ def sweep(
 ) -> Sweep:
     """Run a scenario at all combinations of `settings` and `seeds`; write `sweep.csv`.
 
+    A run that fails does not stop the others: the state of its row is "failed: " and the reason.
+    The table is written after every run.
+
     Args:
         scenario: file or name.
         settings: values by dotted key, such as {"learner.lr": [1e-3, 3e-4]}; may be empty.
@@ -115,24 +122,77 @@ def sweep(
         run: runs one job.
         progress: called after every run.
     """
-    if not seeds:
+    if not len(seeds):
         raise P2PFRLError("--seeds: expected at least one seed, as 0-9 or 1,2,3")
-    folder = Path(out)
+    seeds, folder = [int(seed) for seed in seeds], Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
-    results = run_all(
+    table = _Table(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
+
+    def report(finished: int, total: int, result: Finished) -> None:
+        table.add(result)
+        if progress is not None:
+            progress(finished, total, result)
+
+    run_all(
         [job for _, job in planned],
         workers=jobs,
         resume=resume,
         overwrite=overwrite,
         execute=run,
-        progress=progress,
+        progress=report,
     )
-    rows = tuple(_row(point, result) for (point, _), result in zip(planned, results, strict=True))
-    header = [*settings, "seed", "state", "directory", *COLUMNS]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "sweep.csv", encode_rows(header, rows))
+    rows = table.complete()
     failed = sum(not row["state"].startswith(("done", "kept")) for row in rows)
-    return Sweep(tuple(settings), rows, folder / "sweep.csv", failed)
+    return Sweep(tuple(settings), rows, table.path, failed)
+
+
+class _Table:
+    """The table of a sweep, which is written while the sweep runs.
+
+    Attributes:
+        path: the file.
+
+    Args:
+        path: the file.
+        planned: settings and job of every run.
+        keys: columns in front of `COLUMNS`.
+    """
+
+    def __init__(
+        self, path: Path, planned: Sequence[tuple[dict[str, object], Job]], keys: Sequence[str]
+    ) -> None:
+        self.path = path
+        self._points = {job.directory: point for point, job in planned}
+        self._header = (*keys, *COLUMNS)
+        self._rows: dict[Path, dict[str, Any]] = {}
+        self._due = 0.0
+
+    def add(self, result: Finished) -> None:
+        """Add the row of a run that ended.
+
+        A table that cannot be written now is written later. Writing takes at most a fiftieth of the
+        time of a long sweep.
+        """
+        self._rows[result.job.directory] = _row(self._points[result.job.directory], result)
+        began = time.monotonic()
+        if began >= self._due:
+            with suppress(RecordError):
+                self._write()
+            self._due = time.monotonic() + 50 * (time.monotonic() - began)
+
+    def complete(self) -> tuple[dict[str, Any], ...]:
+        """Write all rows and return them, in the order of the grid.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        self._write()
+        return tuple(self._rows[directory] for directory in self._points)
+
+    def _write(self) -> None:
+        rows = [self._rows[directory] for directory in self._points if directory in self._rows]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.path, encode_rows(self._header, rows))
 
 
 def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from runs import dies_on_seed_2, executed, fails_on_seed_2, fake, write_scenario
+from runs import (
+    dies_on_seed_2,
+    executed,
+    fails_on_seed_2,
+    fake,
+    leaves_on_seed_2,
+    raises_on_seed_2,
+    waits,
+    write_scenario,
+)
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.experiment.jobs import Job, run_all
+from p2pfrl.experiment.compare import compare
+from p2pfrl.experiment.jobs import Execute, Job, run_all
 from p2pfrl.experiment.sweep import grid, sweep
 from p2pfrl.results.record import load, save
 
@@ -90,6 +106,105 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [row["state"] for row in result.rows] == ["done", "failed: it went wrong", "done"]
     assert result.failed == 1
     assert [row["final_return.mean"] is None for row in result.rows] == [False, True, False]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("run", [raises_on_seed_2, leaves_on_seed_2])
+def test_whatever_a_run_raises_is_its_row_and_the_others_are_done(
+    run: Execute, jobs: int, tmp_path: Path
+) -> None:
+    told: list[tuple[int, str | None]] = []
+    result = sweep(
+        write_scenario(tmp_path),
+        {},
+        [1, 2, 3],
+        tmp_path / "out",
+        jobs=jobs,
+        run=run,
+        progress=lambda done, _, last: told.append((done, last.error)),
+    )
+    first, failed, third = (row["state"] for row in result.rows)
+    assert (first, third, result.failed) == ("done", "done", 1)
+    assert re.match(r"failed: (UnpicklableError: gravity|SystemExit: 1) \(.*runs.py:\d+\)$", failed)
+    assert sorted(done for done, error in told if error is None) == [1, 2]
+    assert [f"failed: {error}" for _, error in told if error is not None] == [failed]
+
+
+def test_the_table_is_written_while_the_sweep_runs(tmp_path: Path) -> None:
+    tables: list[list[str]] = []
+
+    def read(*_: object) -> None:
+        rows = csv.DictReader((tmp_path / "out/sweep.csv").read_text().splitlines())
+        tables.append([row["state"] for row in rows])
+
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    sweep(scenario, {}, [1, 2], out, run=fails_on_seed_2, progress=read)
+    assert tables[0] == ["done"]
+    assert [len(table) for table in tables] in ([1, 1], [1, 2])
+    tables.clear()
+    sweep(scenario, {}, [1, 2], out, run=fake, resume=True, progress=read)
+    assert tables[0] == ["kept"]
+
+
+def test_a_killed_process_fails_one_run_alone(tmp_path: Path) -> None:
+    result = sweep(
+        write_scenario(tmp_path), {}, [0, 1, 2, 3, 4], tmp_path / "out", jobs=2, run=dies_on_seed_2
+    )
+    states = [row["state"] for row in result.rows]
+    assert states[2].startswith("failed: its process ended with code 9; run again with --resume")
+    assert states[:2] + states[3:] == ["done"] * 4
+
+
+def test_an_interrupt_in_the_parent_interrupts_all_children(tmp_path: Path) -> None:
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    interrupt = threading.Thread(target=interrupt_when, args=(out, 2))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(scenario, {}, [0, 1, 2], out, jobs=2, run=waits)
+    interrupt.join()
+    assert len(list(out.glob("*/interrupted"))) == 2
+    for path in out.glob("*/process"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+
+
+def interrupt_when(out: Path, count: int) -> None:
+    while len([path for path in out.glob("*/process") if path.read_text()]) < count:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("command", ["sweep", "compare"])
+def test_tables_and_lists_are_settings_like_others(command: str, tmp_path: Path) -> None:
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    latency = {"kind": "constant", "value": "1ms"}
+    if command == "sweep":
+        grid = {"network.latency": [latency, "5ms"], "learner.curvature": [[1.0, 2.0], [1.0, 3.0]]}
+        first = sweep(scenario, {**grid, "faults": [[]]}, [0], out, run=fake)
+        again = sweep(scenario, {**grid, "faults": [[]]}, [0], out, run=fake, resume=True)
+        assert [row["state"] for row in first.rows] == ["done"] * 4
+        assert [row["state"] for row in again.rows] == ["kept"] * 4
+        assert first.rows[0]["network.latency"] == latency
+    else:
+        overrides = {"network.latency": latency, "faults": []}
+        for resume in (False, True):
+            compare(scenario, ["gossip"], [0], out, overrides=overrides, run=fake, resume=resume)
+    assert len(executed(out)) == (4 if command == "sweep" else 1)
+
+
+def test_values_and_seeds_may_be_arrays_and_a_word_is_no_list(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path)
+    found = sweep(
+        scenario, {"learner.lr": np.array([0.1, 0.2])}, np.arange(2), tmp_path / "a", run=fake
+    )
+    assert [(row["learner.lr"], row["seed"]) for row in found.rows] == [
+        (0.1, 0),
+        (0.1, 1),
+        (0.2, 0),
+        (0.2, 1),
+    ]
+    with pytest.raises(P2PFRLError, match="expected a list of values, got 'ppo'"):
+        sweep(scenario, {"learner.kind": "ppo"}, [0], tmp_path / "b", run=fake)
 
 
 def test_processes_share_the_work_and_give_the_same_table(tmp_path: Path) -> None:

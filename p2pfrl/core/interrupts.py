@@ -1,0 +1,148 @@
+"""Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP end a program in the same way.
+
+A signal raises `KeyboardInterrupt` where a run can be saved. Elsewhere, such as in imports, the
+command line ends at once: an exception would be raised within whatever is being imported, and not
+every module survives this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
+"""The exit code of a program that was interrupted."""
+PATIENCE = 10.0
+"""Seconds that an interrupted process has to save its run, before it is killed."""
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A handler of signals that ends the process with code 130, after a message.
+
+    Attributes:
+        say: prints a message and flushes it.
+        message: what it prints.
+    """
+
+    say: Callable[[str], None]
+    message: str = "interrupted"
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """End the process."""
+        try:
+            self.say(self.message)
+        finally:
+            os._exit(INTERRUPTED)
+
+
+def end_at_once(say: Callable[[str], None]) -> None:
+    """Let interrupts end this process at once. A signal that is ignored, as by nohup, stays so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, AtOnce(say))
+
+
+@contextmanager
+def explained(message: str) -> Iterator[None]:
+    """Print `message` on an interrupt in the block.
+
+    Raises:
+        KeyboardInterrupt: with the message, where interrupts do not end the process at once.
+    """
+    with _handled(lambda handler: AtOnce(handler.say, message)):
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(message) from error
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Let interrupts raise `KeyboardInterrupt` in the block, if they would end the process."""
+    with _handled(lambda _: signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let an interrupt of the block take effect at its end, so that it can finish its files."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    own = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in own:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Block the signals in the block, and in processes that it starts, until these `follow`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow() -> None:
+    """Let this child process end with its parent.
+
+    A terminal sends its signals to parent and children alike, so that a child ignores them: SIGTERM
+    alone interrupts it. If the parent dies, the child interrupts itself.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    parent = parent_process()
+    assert parent is not None
+    end_with(lambda: wait([parent.sentinel]))
+
+
+def end_with(ended: Callable[[], object]) -> None:
+    """Interrupt this process when `ended` returns in another thread; kill it if it does not end."""
+
+    def watch() -> None:
+        ended()
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(PATIENCE)
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+@contextmanager
+def _handled(
+    change: Callable[[AtOnce], Callable[[int, FrameType | None], object]],
+) -> Iterator[None]:
+    """Replace the handlers that end this process at once in the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    own = {number: handler for number, handler in found.items() if isinstance(handler, AtOnce)}
+    for number, handler in own.items():
+        signal.signal(number, change(handler))
+    try:
+        yield
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
