@@ -41,7 +41,7 @@ class Correction(Composable):
     @property
     @override
     def implied(self) -> Needs:
-        """The facts that it needs: gradient steps that it can change, a policy that it can guide."""
+        """The facts that it needs: gradient steps to change, a policy to guide."""
         bends = (Need.GRADIENT_STEPS,) if self.bends else ()
         return (*bends, *((Need.POLICY,) if self.guided_by is not None else ()))
 
