@@ -1,4 +1,7 @@
-"""Generated parts of the documentation: tables of sections, rules and laws, made from the package at build time."""
+"""Generated parts of the documentation: tables of sections, rules and laws.
+
+They are made from the package when the documentation is built.
+"""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ class Rules:
 class Agent(Stateful):
     """Carries out what its schedule decides.
 
-    Its memory is a value: `save` returns it, `restore` takes it over. Its parameters are not part of
-    it; the trainer has them.
+    Its memory is a value: `save` returns it, `restore` takes it over. Its parameters are not part
+    of it; the trainer has them.
 
     Args:
         id: its number, 0 to n-1.
@@ -189,8 +189,8 @@ class Agent(Stateful):
     def has_sent(self) -> bool:
         """Whether the exchange of its round has begun.
 
-        In a state that was saved then, the outbox has kept its frames. They may have left or not, and
-        are sent again.
+        In a state that was saved then, the outbox has kept its frames. They may have left or not,
+        and are sent again.
         """
         return self._is_open
 

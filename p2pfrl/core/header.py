@@ -35,7 +35,10 @@ pack: Callable[[object], bytes] = (
     msgpack.Packer().pack
 )  # keeps nothing between calls but its 256 KiB buffer
 _CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
-"""Bytes of a packed count -> the code of the number behind its first byte; a count of one byte has none."""
+"""Bytes of a packed count -> the code of the number behind its first byte.
+
+A count of one byte has no code.
+"""
 
 
 class Form:

@@ -31,7 +31,7 @@ from p2pfrl.scenario.sections import Link
 _WINDOW = 10
 _LEAST_LATENCY = 1e-6
 _NO_NETWORK = 5e-5
-"""Seconds of a round trip that is too short for two hosts. Within one kernel it takes 5 to 20 us."""
+"""Seconds of a round trip that is too short for two hosts; one kernel takes 5 to 20 us."""
 _NOISE = 3.0
 _ROUND_SHARE = 0.02
 

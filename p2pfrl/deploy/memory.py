@@ -5,7 +5,8 @@ Whoever sends is saved first, so that nobody has seen what its sender could forg
     a coordinator             before every frame; in asynchronous modes, less often
     an agent of coordinators  before the update of every `saved_every` rounds, with its schedule
     an agent of neighbors     at the end of every `checkpoint.rounds` rounds; where neighbors wait
-                              for each other, also before the messages of a round (deploy/journal.py)
+                              for each other, also before the messages of a round
+                              (deploy/journal.py)
 """
 
 from __future__ import annotations

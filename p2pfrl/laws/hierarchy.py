@@ -109,8 +109,8 @@ def _load() -> Iterator[Figure]:
                     f"n = {agents}: messages per round at the one coordinator", agents, load, 0.0
                 )
             else:
-                # an edge receives from its agents, and the cloud's model at the start, between rounds and
-                # at the end
+                # an edge receives from its agents, and the cloud's model at the start, between
+                # rounds and at the end
                 bound = branches + (rounds + 1) / rounds
                 yield near(
                     f"n = {agents}: messages per round at the busiest node of the tree",

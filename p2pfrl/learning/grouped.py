@@ -185,7 +185,7 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         """Return how many numbers the vector `name` has in every group.
 
         Raises:
-            ScenarioError: the groups do not agree, or the learner of one offers nothing of that name.
+            ScenarioError: the groups do not agree, or one learner offers nothing of that name.
         """
         found = {group.stack.exchange.offer_size(name) for group in self.groups}
         if len(found) > 1:

@@ -37,8 +37,8 @@ class Mesh:
 
     Attributes:
         refusals: count by reason.
-        is_done: set by the owner once all agents of this process have finished. Our goodbye then says
-            so, and a link that closes is logged as left, not as lost.
+        is_done: set by the owner once all agents of this process have finished. Our goodbye then
+            says so, and a link that closes is logged as left, not as lost.
 
     Args:
         own: identity of this process.

@@ -32,7 +32,7 @@ _NOTHING = memoryview(bytearray())
 """Empty writable buffer for the payload of a frame without numbers."""
 
 _LARGE = 128 * 1024
-"""Size in bytes from which the C library takes memory from the kernel, and returns it, each time."""
+"""Size in bytes from which the C library requests memory from the kernel each time."""
 
 _KEPT = 2
 _UNUSED = 2

@@ -48,7 +48,10 @@ _REASONS = {
     "PACKET_LENGTH_TOO_LONG": "not_tls",
     "RECORD_LAYER_FAILURE": "not_tls",
 }
-"""Reason of a failed handshake by the end of OpenSSL's name for it. The other side sent an ALERT."""
+"""Reason of a failed handshake by the end of OpenSSL's name for it.
+
+The other side sent those that begin with ALERT.
+"""
 
 _MEANINGS = {
     "certificate_expired": "expected a certificate that is valid today, got one that has expired; issue a new one",

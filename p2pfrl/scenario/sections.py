@@ -237,8 +237,8 @@ class Checkpoint:
     Attributes:
         every: rounds, or a duration of real time, between checkpoints. By default a simulated run
             with a run directory saves its state every 60 s. An agent that crashes restarts from its
-            last checkpoint if `every` is a number of rounds, else from its last round; in modes with
-            a coordinator, from its last update.
+            last checkpoint if `every` is a number of rounds, else from its last round; in modes
+            with a coordinator, from its last update.
     """
 
     every: Annotated[int, Field(ge=1)] | Annotated[Seconds, Field(gt=0)] | None = None

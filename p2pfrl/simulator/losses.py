@@ -17,7 +17,10 @@ from p2pfrl.core.state import Stateful
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 BadLinks = dict[tuple[int, int], bool]
-"""(sender, receiver) -> whether the link is in its bad state; links that never were are left out."""
+"""(sender, receiver) -> whether the link is in its bad state.
+
+Links that never were are left out.
+"""
 
 
 class Loss(ABC):

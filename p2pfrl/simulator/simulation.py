@@ -44,10 +44,11 @@ class Life(Stateful):
             another number is void.
         slowness: factor of the time that its local work takes.
         saved: what the trainer holds for it, as of its last checkpoint; None before the first.
-        memory: what the agent itself remembered then; in modes with a coordinator with its schedule.
+        memory: what the agent itself remembered then; in modes with a coordinator with its
+            schedule.
         completed: rounds completed by then.
-        messages_late, deadlines_expired: sums over its earlier incarnations; its schedule counts for
-            the present one.
+        messages_late, deadlines_expired: sums over its earlier incarnations; its schedule counts
+            for the present one.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -247,8 +248,8 @@ class Simulation:
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
         group = [len(groups)] * len(self._lives)
-        # Ids of coordinators, -1, -2, ..., count from the end. They stay with the first group; agents
-        # in no group form one more.
+        # Ids of coordinators, -1, -2, ..., count from the end. They stay with the first group;
+        # agents in no group form one more.
         for coordinator in self._coordinators:
             group[coordinator] = 0
         for number, members in enumerate(groups):

@@ -31,13 +31,22 @@ from p2pfrl.core.types import (
 from p2pfrl.core.units import SECOND
 
 _KEPT = 1024
-"""Messages of one sender that are kept for later rounds: one is usual, more if it does not wait for us."""
+"""Messages of one sender kept for later rounds: usually one, more if it does not wait for us."""
 _HORIZON = 2**20
-"""A round that is this far ahead of ours cannot be true: a partition of a night, with rounds of 30 ms, is shorter."""
+"""A round that is this far ahead of ours cannot be true.
+
+A partition of a night, with rounds of 30 ms, is shorter.
+"""
 _SEARCHED = 64
-"""Rounds after ours that are searched for one that a neighbor passed: a topology remembers no more graphs."""
+"""Rounds after ours that are searched for one that a neighbor passed.
+
+A topology remembers no more graphs.
+"""
 _NOBODY: dict[int, None] = {}
-"""Who is awaited while an agent trains: one empty dict for all agents, to which nothing is ever added."""
+"""The neighbors that an agent waits for while it trains, which are none.
+
+All agents share this dict, to which nothing is ever added.
+"""
 
 
 class Options(Protocol):

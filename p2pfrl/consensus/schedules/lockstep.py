@@ -46,7 +46,10 @@ from p2pfrl.core.units import SECOND
 KEPT = 2
 """Rounds whose messages an agent keeps: the last one's and this one's."""
 _AHEAD = 2**14
-"""Rounds ahead of ours from which messages are kept: as many agents in a line may run ahead on one-way edges."""
+"""Rounds ahead of ours from which messages are kept.
+
+On one-way edges as many agents in a line may run ahead.
+"""
 
 
 class Lockstep(Stateful):
@@ -61,8 +64,8 @@ class Lockstep(Stateful):
             times `schedule.deadline`.
         combine_first: it sends before it trains (combine while adapting).
         first: the round at which it goes on.
-        has_sent: whether it was saved after the messages of that round were made; they are then sent
-            again, and not made anew.
+        has_sent: whether it was saved after the messages of that round were made; they are then
+            sent again, and not made anew.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (

@@ -24,8 +24,8 @@ class Synchronous(ScheduleRule):
     Attributes:
         every: local updates per exchange.
         deadline: maximum waiting time, from the end of the own update; a later payload counts as
-            late. Agents wait ten times as long for their coordinator, or for a neighbor where a rule
-            needs every message; then they end, with an error in the second case.
+            late. Agents wait ten times as long for their coordinator, or for a neighbor where a
+            rule needs every message; then they end, with an error in the second case.
         suspect_after: number of missed deadlines in a row after which a neighbor is not waited for,
             until it sends again.
         max_staleness: maximum staleness, in rounds, of a late payload, or of a payload that

@@ -92,7 +92,10 @@ class Compressor(Composable, ABC):
 
 
 SPARSE: Breaks = (Need.EXACT_MESSAGES, Need.EVERY_NUMBER)
-"""What is broken where too little of a vector arrives for parameters themselves: it is for changes."""
+"""The facts that a compressor breaks that sends only a part of a vector.
+
+Such a compressor is for changes, not for parameters.
+"""
 
 
 @rule

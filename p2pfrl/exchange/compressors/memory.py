@@ -72,8 +72,8 @@ class Difference(Compressor):
 
     Agents wait for neighbors that are down, so that receivers know y. A message says on which y it
     builds, by its checksum: a receiver that is not told the truth notices it, and does not know y
-    until it gets a whole message. The vector is the decoded one with three numbers behind it: whether it builds on
-    nothing, and the checksum in two halves.
+    until it gets a whole message. The vector is the decoded one with three numbers behind it:
+    whether it builds on nothing, and the checksum in two halves.
 
     Attributes:
         compressor: Q.

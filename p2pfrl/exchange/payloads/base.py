@@ -81,7 +81,8 @@ class Payload(Composable, ABC):
 
         Args:
             shared: how many the agent shares of its parameters.
-            offered: how many the learner's vector `offer` has, where there is one; None: any number.
+            offered: how many the learner's vector `offer` has, where there is one; None: any
+                number.
         """
         return shared
 

@@ -45,8 +45,8 @@ class Task:
         correction: bends the gradient of every local step.
         gradient_only: an update computes the gradient of one step into the state array "gradient"
             and takes none.
-        offer: name of the learner's vector that the run's payload sends (`Exchange.offer`); None: it
-            sends none.
+        offer: name of the learner's vector that the run's payload sends (`Exchange.offer`); None:
+            it sends none.
     """
 
     seed: int

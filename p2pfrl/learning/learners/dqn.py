@@ -132,7 +132,10 @@ class DQN(Learner):
 
 
 _AHEAD, _AFTER, _STEPS = "dqn_target", "dqn_after", "dqn_steps"
-"""State arrays: the target network `(b, stride)`; Q as the last update left it `(b, stride)`; gradient steps `(b,)`."""
+"""State arrays: the target network, Q after the last update, and the gradient steps.
+
+Their shapes are `(b, stride)`, `(b, stride)` and `(b,)`.
+"""
 
 
 class DQNStack(Stack, Exchange):

@@ -33,9 +33,12 @@ from p2pfrl.learning.learners.base import (
 )
 
 Prepare = Callable[[Task], Stack]
-"""Binds the scenario's learner to a task, environments included: each call gives environments of their own."""
+"""Binds the scenario's learner to a task; each call makes environments of its own."""
 Update = Callable[[Vector, State, int], Outcome]
-"""(rows, state, how many updates later) -> one local update of every agent of the batch; rows and state are kept."""
+"""(rows, state, how many updates later) -> one local update of every agent of the batch.
+
+Rows and state are not changed.
+"""
 
 
 @dataclass(frozen=True)
