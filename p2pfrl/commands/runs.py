@@ -241,7 +241,15 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     verdict = replay(run, None if quiet else Lines())
     if json:
         show(
-            {"equal": verdict.is_equal, "recorded": verdict.recorded, "replayed": verdict.replayed},
+            {
+                "equal": verdict.is_equal,
+                "recorded": verdict.recorded,
+                "replayed": verdict.replayed,
+                "changed": {
+                    name: {"then": then, "now": now}
+                    for name, (then, now) in verdict.changed.items()
+                },
+            },
             json,
         )
     elif verdict.is_equal:
@@ -250,6 +258,8 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
         print(f"different: recorded {verdict.recorded}, replayed {verdict.replayed}")
     for name, (then, now) in verdict.changed.items():
         print(f"{name} was {then}, is {now}", file=sys.stderr)
+    if not verdict.is_equal and not verdict.changed:
+        print("versions, processor and kernels are those of the recorded run", file=sys.stderr)
     return DONE if verdict.is_equal else FAILED
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError
@@ -17,7 +18,15 @@ from p2pfrl.results.files import encode_json, plain, write_bytes
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import Table
-from p2pfrl.results.statistics import Estimate, estimate, improvement, paired
+from p2pfrl.results.statistics import (
+    MIN_SEEDS,
+    Estimate,
+    estimate,
+    interquartile,
+    paired,
+    signed_rank,
+    wins,
+)
 from p2pfrl.scenario.sections import Scenario
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ class Measure:
         better: 1 if more is better, -1 if less is better, else 0.
         per: dotted path of a divisor, such as rounds for bytes per round.
         show: converts one value to text.
+        center: the mean over seeds, or the interquartile mean.
     """
 
     name: str
@@ -41,6 +51,7 @@ class Measure:
     better: int = 0
     per: str | None = None
     show: Callable[[float], str] = number
+    center: Callable[[ArrayLike], Estimate] = estimate
 
     def of(self, record: Record) -> float:
         """Return its value in one run, nan if there is none."""
@@ -50,8 +61,14 @@ class Measure:
 
 
 MEASURES = (
-    Measure("final_return.iqm", "final return, interquartile mean of agents", 1),
     Measure("final_return.mean", "final return, mean of agents", 1),
+    Measure(
+        "final_return.mean",
+        "final return, interquartile mean over runs",
+        1,
+        center=interquartile,
+    ),
+    Measure("final_return.iqm", "final return, interquartile mean over agents of a run", 1),
     Measure("evaluation.own", "greedy evaluation, own parameters", 1),
     Measure("evaluation.mean_parameters", "greedy evaluation, mean parameters", 1),
     Measure("time_to_target.rounds", "rounds to target", -1),
@@ -73,9 +90,10 @@ MEASURES = (
 
 
 _AGAINST = (
-    "Differences on the same seeds, the probability that a run does better than one of the first mode, and the "
-    "two-sided p-value of the Mann-Whitney test."
+    "Differences on the same seeds, the number of seeds on which the mode does better (ties count half), and the "
+    "two-sided p-value of the exact Wilcoxon signed-rank test, not corrected for the number of rows."
 )
+_FEW = f"Intervals and p-values need at least {MIN_SEEDS} seeds."
 
 
 @dataclass(frozen=True)
@@ -85,12 +103,15 @@ class Cell:
     Attributes:
         values: one value per seed, in the order of the seeds; nan if undefined (a target that was
             not reached).
-        mean: mean over the seeds with a value, with a 95% bootstrap interval.
-        difference: paired difference to the first mode; None for the first mode itself.
-        improvement: probability that a run in this mode is better than one in the first mode; None
-            if neither direction is better. A target that was not reached is worse than any that
-            was.
-        p_value: two-sided, Mann-Whitney.
+        mean: mean over the seeds with a value, with a 95% interval from `MIN_SEEDS` seeds on. A
+            measure with another `center` has that center in place of the mean.
+        difference: the same of the paired differences to the first mode; None for the first mode
+            itself.
+        improvement: share of the seeds on which this mode is better than the first, where ties
+            count half; None if neither direction is better. A target that was not reached is worse
+            than any that was.
+        p_value: two-sided, of the exact Wilcoxon signed-rank test on the same pairs; None for fewer
+            than `MIN_SEEDS` seeds.
     """
 
     values: tuple[float, ...]
@@ -123,6 +144,7 @@ class Comparison:
         table = [
             {
                 "measure": measure.title,
+                "over_seeds": "mean" if measure.center is estimate else "interquartile mean",
                 "modes": {
                     mode: {
                         "values": cell.values,
@@ -162,14 +184,19 @@ class Comparison:
             for measure, cells in self.rows
         )
         against = tuple(
-            (measure.title, mode, *_against(measure, cell))
+            (measure.title, mode, *_against(measure, cell, seeds))
             for measure, cells in self.rows
             for mode, cell in zip(others, cells[1:], strict=True)
             if measure.per is None and cell.difference is not None and cell.difference.count
         )
-        header = ("", "mode", "difference", "P(better)", "p")
+        header = ("", "mode", "difference", "better on", "p")
         facts = tuple((mode, fact) for mode, found in self.differences.items() for fact in found)
-        caption = f"Means over {seeds} paired seeds [95% bootstrap confidence]."
+        one = f"{seeds} paired seed{'s' if seeds > 1 else ''}"
+        caption = (
+            f"Means over {one} [95% confidence, Student's t]."
+            if seeds >= MIN_SEEDS
+            else f"Means over {one}. {_FEW}"
+        )
         return (
             Table("Comparison", caption, ("", *self.modes), values),
             *([Table(f"Against {self.modes[0]}", _AGAINST, header, against)] if against else []),
@@ -206,10 +233,10 @@ def _text(measure: Measure, cell: Cell, seeds: int) -> str:
     )
 
 
-def _against(measure: Measure, cell: Cell) -> tuple[str, str, str]:
+def _against(measure: Measure, cell: Cell, seeds: int) -> tuple[str, str, str]:
     if cell.difference is None:
         return "-", "-", "-"
-    chance = "-" if cell.improvement is None else f"{cell.improvement:.2f}"
+    chance = "-" if cell.improvement is None else f"{cell.improvement * seeds:g} of {seeds}"
     p_value = "-" if cell.p_value is None else f"{cell.p_value:.3g}"
     return interval(cell.difference, measure.show), chance, p_value
 
@@ -322,18 +349,17 @@ def _value(measure: Measure, record: Record) -> float:
 def _cell(
     measure: Measure, base: tuple[float, ...], own: tuple[float, ...], *, first: bool
 ) -> Cell:
-    mean = estimate(own)
+    mean = measure.center(own)
     if first:
         return Cell(own, mean, None, None, None)
-    difference = paired(base, own)
+    difference = paired(base, own, measure.center)
     if not measure.better or not (mean.count or estimate(base).count):
         return Cell(own, mean, difference, None, None)
     ranks = [
         [measure.better * v if math.isfinite(v) else -math.inf for v in values]
         for values in (base, own)
     ]
-    chance, p_value = improvement(ranks[0], ranks[1])
-    return Cell(own, mean, difference, chance, p_value)
+    return Cell(own, mean, difference, wins(*ranks), signed_rank(*ranks))
 
 
 def differences(scenario: Scenario) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ class Verdict:
     Attributes:
         recorded: the digest in the run directory.
         replayed: the digest of the new run.
-        changed: versions that differ from those of the recorded run: name -> (then, now).
+        changed: what differs from the recorded run among the versions, the processor and the
+            kernels, on which a digest depends: name -> (then, now).
     """
 
     recorded: str
@@ -82,6 +83,8 @@ def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
     replayed = simulate(scenario, progress=progress).summary[digest]
     then, now = summary["versions"], versions()
     changed = {
-        name: (str(then.get(name)), now[name]) for name in now if then.get(name) != now[name]
+        name: (str(then.get(name, "not recorded")), now[name])
+        for name in now
+        if then.get(name) != now[name]
     }
     return Verdict(summary[digest], replayed, changed)

@@ -22,13 +22,21 @@ POINTS = 400  # maximum number of points of a curve over seeds
 class Curve:
     """The mean over seeds as a function of x.
 
-    It has a confidence interval if there are two seeds or more.
+    It has a confidence interval if there are `MIN_SEEDS` seeds or more.
+
+    Attributes:
+        x: `(points,)`.
+        mean: `(points,)`.
+        low: lower end of the interval, nan if there is none.
+        high: upper end of the interval, nan if there is none.
+        runs: `(seeds, points)`, the curve of every seed.
     """
 
     x: NDArray[np.float64]
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    runs: NDArray[np.float64]
 
     @property
     def is_empty(self) -> bool:
@@ -76,16 +84,16 @@ class Group:
         pairs = [p for p in (_points(record, x, y) for record in self.records) if len(p[0])]
         if not pairs:
             nothing = np.empty(0)
-            return Curve(nothing, nothing, nothing, nothing)
+            return Curve(nothing, nothing, nothing, nothing, np.empty((0, 0)))
         if len(pairs) == 1:
             undefined = np.full(len(pairs[0][0]), np.nan)
-            return Curve(*pairs[0], undefined, undefined)
+            return Curve(*pairs[0], undefined, undefined, pairs[0][1][None])
         grid = np.unique(np.concatenate([p[0] for p in pairs]))
         grid = grid[grid >= max(p[0][0] for p in pairs)]
         if len(grid) > POINTS:
             grid = np.linspace(grid[0], grid[-1], POINTS)
         values = np.stack([np.interp(grid, *p) for p in pairs])
-        return Curve(grid, values.mean(axis=0), *band(values))
+        return Curve(grid, values.mean(axis=0), *band(values), values)
 
 
 def _points(record: Record, x: str, y: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

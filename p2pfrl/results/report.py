@@ -19,8 +19,9 @@ from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import PHYSICS, Record, load
-from p2pfrl.results.statistics import estimate
+from p2pfrl.results.statistics import MIN_SEEDS, estimate, interquartile
 
+_OVER_RUNS = "final return, interquartile mean over runs"
 _ROWS = 64  # maximum number of rows of the table by physics
 
 
@@ -149,7 +150,8 @@ def _run(record: Record) -> dict[str, str]:
 
 _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("final return, mean of agents", "final_return.mean", number),
-    ("final return, interquartile mean", "final_return.iqm", number),
+    (_OVER_RUNS, "final_return.mean", number),
+    ("final return, interquartile mean over agents of a run", "final_return.iqm", number),
     ("final return, worst agent", "final_return.min", number),
     ("greedy evaluation, own parameters", "evaluation.own", number),
     ("greedy evaluation, mean parameters", "evaluation.mean_parameters", number),
@@ -181,19 +183,31 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 def summary_table(groups: Sequence[Group]) -> Table:
     """Return the summary of each group: means over seeds with 95% confidence intervals.
 
-    It has no lines without a number.
+    It has no lines without a number, and the interquartile mean over runs only where there are
+    enough seeds for its interval.
     """
     rows = []
+    most = max(len(g.records) for g in groups)
     for title, path, show in _SUMMARY:
+        over_runs = title == _OVER_RUNS
+        if over_runs and most < MIN_SEEDS:
+            continue
+        center = interquartile if over_runs else estimate
         cells = [
-            estimate([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records])
+            center([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records])
             for g in groups
         ]
         if any(cell.count for cell in cells):
             rows.append((title, *(interval(cell, show) for cell in cells)))
-    many = any(len(g.records) > 1 for g in groups)
-    caption = "Means over seeds, with 95% bootstrap confidence where seeds differ." if many else ""
+    caption = "" if most == 1 else f"Means over seeds{_confidence(groups)}."
     return Table("Summary", caption, ("", *(g.label for g in groups)), tuple(rows))
+
+
+def _confidence(groups: Sequence[Group]) -> str:
+    """Return what a caption says about intervals over the seeds of `groups`."""
+    if max(len(g.records) for g in groups) >= MIN_SEEDS:
+        return " with 95% confidence intervals (Student's t)"
+    return f"; an interval needs at least {MIN_SEEDS}"
 
 
 def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
@@ -218,24 +232,27 @@ def physics_table(groups: Sequence[Group]) -> Table | None:
     columns = varied(groups[0].first)
     if not columns or not groups[0].has("return_mean"):
         return None
+    # The agents of one run learn together, so an interval counts runs: their agents are averaged.
     values: dict[tuple[float, ...], list[list[float]]] = {}
     for position, g in enumerate(groups):
         for rows in map(final_rows, g.records):
             if not set(columns) <= rows.keys():
                 continue
+            alike: dict[tuple[float, ...], list[float]] = {}
             for index, value in enumerate(rows["return"].astype(np.float64).tolist()):
-                key = tuple(float(rows[c][index]) for c in columns)
-                values.setdefault(key, [[] for _ in groups])[position].append(value)
+                alike.setdefault(tuple(float(rows[c][index]) for c in columns), []).append(value)
+            for key, returns in alike.items():
+                mean = estimate(returns).mean
+                values.setdefault(key, [[] for _ in groups])[position].append(mean)
     keys = sorted(values)
     header = (*(c.removeprefix(PHYSICS) for c in columns), *(f"return, {g.label}" for g in groups))
     body = tuple(
         (*(number(v) for v in key), *(interval(estimate(cell)) for cell in values[key]))
         for key in _spaced(keys, _ROWS)
     )
-    caption = (
-        "Final return of the agents with these physics: mean over agents and seeds, "
-        "with 95% bootstrap confidence."
-    )
+    many = any(len(g.records) > 1 for g in groups)
+    over = f"agents, then over seeds{_confidence(groups)}" if many else "agents"
+    caption = f"Final return of the agents with these physics: mean over {over}."
     if len(keys) > _ROWS:
         caption += f" {_ROWS} of {len(keys)} are shown, evenly spaced."
     return Table("Return by physics", caption, header, body)

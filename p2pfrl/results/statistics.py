@@ -1,30 +1,31 @@
-"""Statistics over seeds: interquartile mean, bootstrap intervals, paired differences, improvement.
+"""Statistics over seeds: means and interquartile means with intervals, and paired comparisons.
 
-Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", NeurIPS 2021, arXiv 2108.13264, recommend them: report intervals, prefer the
-interquartile mean to mean and median, and report the probability that one method is better than
-another. Random numbers come from a fixed stream, so the same runs give the same intervals.
+An interval or a p-value needs at least `MIN_SEEDS` seeds. With fewer, an interval is nan and a
+p-value is None: nothing that can be computed from two or three runs holds as often as it claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pfrl.core.rng import Purpose, generator
-
 CONFIDENCE = 0.95
-RESAMPLES = 2000
+MIN_SEEDS = 5
+"""Number of seeds below which there is no interval and no p-value.
+
+It is the smallest number for which a paired exact test can have a p-value below 0.1: 2 / 2^5."""
+
+_LARGE = 1e100  # a square of such numbers or a sum of many overflows sooner or later
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over `count` seeds with its confidence interval.
+    """A mean over `count` seeds with its confidence interval.
 
-    The mean of no values is nan, and so is the interval of one value.
+    The mean of no values is nan, and so is the interval of fewer than `MIN_SEEDS` values.
     """
 
     mean: float
@@ -33,77 +34,151 @@ class Estimate:
     count: int
 
 
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
+
+
 def iqm(values: ArrayLike) -> float:
     """Return the interquartile mean: the mean without the lowest and highest quarters.
 
-    Nan if empty.
+    Nan if empty. Over runs it is the aggregate that Agarwal, Schwarzer, Castro, Courville and
+    Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021,
+    arXiv 2108.13264, recommend.
 
     >>> iqm([1.0, 2.0, 3.0, 1000.0])
     2.5
     """
-    ordered = np.sort(_finite(values))
-    cut = int(0.25 * len(ordered))
-    return float(ordered[cut : len(ordered) - cut].mean()) if len(ordered) else float("nan")
+    return interquartile(values).mean
 
 
 def band(
     values: NDArray[np.float64], confidence: float = CONFIDENCE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the percentile-bootstrap interval of the mean over rows.
+    """Return Student's t interval of the mean over rows: mean +- t s / sqrt(n).
+
+    If the values of different seeds are normal, it covers the mean exactly as often as it claims,
+    at any number of seeds; the percentile bootstrap of 5 normal values covers it in 83% of cases.
+    The coverage of a 95% interval of 5 seeds is 93% for uniform and 97% for Laplace values, but 88%
+    for exponential ones: the mean of a skewed distribution needs more seeds.
 
     Args:
         values: `(seeds, points)`, at least one row.
         confidence: coverage; 0.95 leaves 2.5% on either side.
 
     Returns:
-        low and high, `(points,)` each; nan for a single row, because one seed has no interval.
+        low and high, `(points,)` each; nan for fewer than `MIN_SEEDS` rows.
     """
-    seeds, points = values.shape
-    if seeds < 2:
-        nothing = np.full(points, np.nan)
-        return nothing, nothing.copy()
-    counts = generator(0, Purpose.BOOTSTRAP).multinomial(
-        seeds, np.full(seeds, 1 / seeds), size=RESAMPLES
-    )
-    means = counts / seeds @ values
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    _, low, high = _interval(values, 0, confidence)
     return low, high
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """Return the mean of the finite `values` with its bootstrap interval."""
-    finite = _finite(values)
-    if not len(finite):
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    low, high = band(finite[:, None])
-    return Estimate(float(finite.mean()), float(low[0]), float(high[0]), len(finite))
+    """Return the mean of the finite `values` with Student's t interval."""
+    return _estimate(values, 0)
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Return the mean of `second - first` with its bootstrap interval.
+def interquartile(values: ArrayLike) -> Estimate:
+    """Return the interquartile mean of the finite `values` with its interval.
+
+    The interval is that of a trimmed mean, from the Winsorized sum of squares with as many degrees
+    of freedom as values remain, less one: Tukey and McLaughlin, "Less vulnerable confidence and
+    significance procedures for location based on a single sample", Sankhya A 25(3), 1963. A 95%
+    interval of 5 seeds covers it in 93% of cases if values are normal, in 92% if they are
+    exponential.
+    """
+    return _estimate(values, int(0.25 * len(_finite(values))))
+
+
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    center: Callable[[ArrayLike], Estimate] = estimate,
+) -> Estimate:
+    """Return the mean of `second - first`, or another center of it, with its interval.
 
     It uses the seeds for which both values are finite.
     """
-    return estimate(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
+    return center(_difference(first, second))
 
 
-def improvement(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Return P(second > first) and the two-sided p-value of the Mann-Whitney test.
+def wins(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the share of pairs in which `second` is larger. Ties count half.
 
-    P = U / (len(first) len(second)) with the U statistic of Mann and Whitney, Annals of
-    Mathematical Statistics 1947. Ties count half. The statistic depends on the order alone, so
-    infinities are ordinary values. Nan is left out.
+    Infinities are ordinary values. Pairs with a nan are left out; nan if no pair is left.
+
+    >>> wins([1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 3.0, 1.0])
+    0.625
     """
-    from scipy.stats import mannwhitneyu
+    difference = _difference(first, second)
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean()) if len(difference) else np.nan
 
-    a, b = (np.asarray(values, dtype=np.float64).ravel() for values in (first, second))
-    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-    if not len(a) or not len(b):
-        return float("nan"), float("nan")
-    if len(np.unique(np.concatenate([a, b]))) == 1:
-        return 0.5, 1.0
-    result = mannwhitneyu(b, a, alternative="two-sided")
-    return float(result.statistic) / (len(a) * len(b)), float(result.pvalue)
+
+def signed_rank(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the exact two-sided p-value of Wilcoxon's signed-rank test, None below `MIN_SEEDS`.
+
+    Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945. The
+    hypothesis is that the signs of the differences `second - first` are fair coins. The p-value is
+    the share of all 2^n signs with a sum of signed ranks as far from zero as the sum observed, so
+    it holds for every n and with ties. Differences of zero are left out, as Wilcoxon does, and
+    count as pairs for `MIN_SEEDS`. Infinite differences have the highest rank.
+
+    >>> signed_rank([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0])
+    0.0625
+    """
+    from scipy.stats import rankdata
+
+    difference = _difference(first, second)
+    if len(difference) < MIN_SEEDS:
+        return None
+    difference = difference[difference != 0]
+    ranks = (2 * rankdata(np.abs(difference))).astype(np.int64)  # doubled: ranks of ties are halves
+    positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
+    # Share of the signs for which the positive ranks sum to 0, 1, ..., total.
+    shares = np.zeros(total + 1)
+    shares[0] = 1.0
+    for rank in ranks.tolist():
+        shares[rank:] = 0.5 * (shares[rank:] + shares[:-rank])
+        shares[:rank] *= 0.5
+    extreme = np.abs(2 * np.arange(total + 1) - total) >= abs(2 * positive - total)
+    return min(1.0, float(shares[extreme].sum()))
+
+
+def _difference(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
+    """Return `second - first` without nan. Two equal infinities differ by zero."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.where(a == b, 0.0, b - a)
+    return difference[~np.isnan(difference)]
+
+
+def _estimate(values: ArrayLike, cut: int) -> Estimate:
+    finite = _finite(values)
+    if not len(finite):
+        return NOTHING
+    mean, low, high = (float(each[0]) for each in _interval(finite[:, None], cut, CONFIDENCE))
+    return Estimate(mean, low, high, len(finite))
+
+
+def _interval(
+    values: NDArray[np.float64], cut: int, confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return center, low and high of the mean over rows without `cut` rows at either end."""
+    from scipy.special import stdtrit
+
+    count = len(values)
+    largest = float(np.abs(values).max(initial=0.0))
+    scale = largest if _LARGE < largest < np.inf else 1.0
+    ordered = np.sort(values / scale, axis=0) if cut else values / scale
+    center = ordered[cut : count - cut].mean(axis=0)
+    if count < MIN_SEEDS:
+        nothing = np.full(len(center), np.nan)
+        return center * scale, nothing, nothing.copy()
+    kept = count - 2 * cut
+    winsorized = ordered.clip(ordered[cut], ordered[count - cut - 1]) if cut else ordered
+    squares = ((winsorized - winsorized.mean(axis=0)) ** 2).sum(axis=0)
+    quantile = float(stdtrit(kept - 1, (1 + confidence) / 2))
+    half = quantile * np.sqrt(squares / (kept * (kept - 1)))
+    with np.errstate(over="ignore"):
+        return center * scale, (center - half) * scale, (center + half) * scale
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import platform
+import re
+from pathlib import Path
 
 __version__ = "0.1.0"
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 def versions() -> dict[str, str]:
-    """Return the versions that affect a digest: packages and the processor type."""
+    """Return what a digest depends on beside the scenario: packages, processor and kernels."""
     from importlib.metadata import version
 
     return {
@@ -16,4 +20,36 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "torch", "gymnasium", "msgpack")},
         "machine": platform.machine(),
+        "processor": processor(),
+        "kernels": kernels(),
     }
+
+
+def processor() -> str:
+    """Return the model of the processor, or what the platform knows of it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(encoding="utf-8"), re.M)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or "unknown"
+
+
+def kernels() -> str:
+    """Return the instruction sets whose kernels compute: of torch, of numpy and of its BLAS.
+
+    The processor chooses them, and so do variables such as `ATEN_CPU_CAPABILITY`. Other kernels add
+    in another order, so that results differ in the last bits.
+    """
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_info
+
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    found = [*simd.get("baseline", ()), *simd.get("found", ())]
+    blas = [str(one["architecture"]) for one in threadpool_info() if "architecture" in one]
+    used = {
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "numpy": found[-1] if found else "",
+        "blas": blas[0] if blas else "",
+    }
+    return ", ".join(f"{name} {word}" for name, word in used.items() if word)

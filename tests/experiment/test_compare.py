@@ -51,13 +51,39 @@ def test_differences_are_taken_seed_by_seed() -> None:
     first, second = rows["final return, mean of agents"]
     assert first.difference is None
     assert second.difference is not None
-    assert (second.difference.mean, second.difference.low, second.difference.high) == (
-        10.0,
-        10.0,
-        10.0,
-    )
+    assert second.difference.mean == 10.0
     assert second.mean.mean == 210.0
-    assert second.improvement == pytest.approx((3 + 2 + 1) / 9)
+    assert second.improvement == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+def test_intervals_and_p_values_begin_at_five_seeds(count: int) -> None:
+    modes = [[with_return(100.0 * s + 7.0 * m * s) for s in range(1, count + 1)] for m in (0, 1)]
+    found = Comparison(
+        ("gossip", "central"), tuple(range(count)), tabulate(modes), {"gossip": ("-",)}, {}
+    )
+    rows = {measure.title: cells for measure, cells in found.rows}
+    for cell in (cells[1] for cells in rows.values() if cells[1].difference is not None):
+        intervals = [cell.mean.low, cell.mean.high, cell.difference.low, cell.difference.high]
+        assert all(math.isnan(value) for value in intervals) == (count < 5)
+    final = rows["final return, mean of agents"][1]
+    assert final.p_value == (None if count < 5 else 2 / 2**count)
+    values, against = found.tables()[:2]
+    assert ("95%" in values.caption) == (count >= 5)
+    assert ("need at least 5 seeds" in values.caption) == (count < 5)
+    line = next(row for row in against.rows if row[0] == "final return, mean of agents")
+    assert line[3:] == (f"{count} of {count}", "-" if count < 5 else f"{2 / 2**count:.3g}")
+
+
+def test_the_interquartile_mean_over_runs_leaves_out_the_best_and_the_worst_run() -> None:
+    base = [with_return(v) for v in (0.0, 10.0, 20.0, 30.0, 1000.0)]
+    other = [with_return(v) for v in (900.0, 12.0, 22.0, 32.0, 40.0)]
+    rows = {measure.title: cells for measure, cells in tabulate([base, other])}
+    first, second = rows["final return, interquartile mean over runs"]
+    assert (first.mean.mean, second.mean.mean) == (20.0, pytest.approx(94 / 3))
+    assert second.difference is not None
+    assert second.difference.mean == 2.0
+    assert "final return, interquartile mean over agents of a run" in rows
 
 
 def test_a_target_not_reached_is_worse_than_any_reached() -> None:
@@ -86,7 +112,7 @@ def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparis
     console = Console(file=io.StringIO(), width=260)
     console.print(comparison.to_rich())
     text = console.file.getvalue()
-    assert "P(better)" in text
+    assert "better on" in text
     for mode in MODES:
         assert comparison.differences[mode]
         assert all(fact in text for fact in comparison.differences[mode])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from factory import record
 
 from p2pfrl.results.groups import final_rows, group, varied
@@ -30,17 +31,21 @@ def test_runs_of_one_mode_are_told_apart_by_what_differs() -> None:
     assert [g.label for g in group(runs)] == ["lr 0.1", "lr 0.01"]
 
 
-def test_a_curve_of_two_seeds_is_their_mean() -> None:
-    runs = [record(4, rounds=5, seed=seed) for seed in (1, 2)]
+@pytest.mark.parametrize("seeds", [2, 4, 5, 7])
+def test_a_curve_over_seeds_is_their_mean_with_an_interval_from_five_on(seeds: int) -> None:
+    runs = [record(4, rounds=5, seed=seed) for seed in range(seeds)]
     runs = [
         replace(r, metrics=r.metrics | {"return_mean": np.full(5, float(r.seed))}) for r in runs
     ]
     curve = group(runs)[0].curve("round", "return_mean")
     np.testing.assert_array_equal(curve.x, [1, 2, 3, 4, 5])
-    np.testing.assert_allclose(curve.mean, 1.5)
-    assert (curve.low >= 1.0).all()
-    assert (curve.high <= 2.0).all()
-    assert (curve.low < 1.5).all()
+    np.testing.assert_allclose(curve.mean, (seeds - 1) / 2)
+    np.testing.assert_array_equal(curve.runs[:, 0], range(seeds))
+    if seeds < 5:
+        assert np.isnan([curve.low, curve.high]).all()
+    else:
+        assert (curve.low < curve.mean).all()
+        assert (curve.high > curve.mean).all()
 
 
 def test_a_seed_that_stopped_early_keeps_its_last_value() -> None:

@@ -76,11 +76,23 @@ def test_modes_are_drawn_side_by_side_with_a_silent_one_as_a_level() -> None:
         drawing = FIGURES["modes"].draw(group(runs))
     assert drawing is not None
     rounds, time, sent = drawing.figure.axes
-    assert [line.get_label() for line in rounds.lines] == ["gossip", "independent"]
+    labels = [str(line.get_label()) for line in rounds.lines]
+    assert [label for label in labels if not label.startswith("_")] == ["gossip", "independent"]
     assert rounds.get_xlabel() == "round"
     assert time.get_xlabel().startswith("virtual time (")
     assert any("sends nothing" in text.get_text() for text in sent.texts)
     assert FIGURES["modes"].draw(group(runs[:2])) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_few_seeds_are_thin_lines_and_many_a_band(seeds: int) -> None:
+    drawing = FIGURES["return"].draw(group([record(4, rounds=5, seed=s) for s in range(seeds)]))
+    assert drawing is not None
+    left = drawing.figure.axes[0]
+    thin = [line for line in left.lines if line.get_linewidth() == 0.6]
+    assert len(thin) == (seeds if seeds == 3 else 0)
+    assert ("Thin lines are single seeds" in drawing.caption) == (seeds == 3)
+    assert ("95%" in drawing.caption) == (seeds == 5)
 
 
 def test_the_prediction_starts_at_the_peak_and_falls_by_lambda_2_each_round() -> None:

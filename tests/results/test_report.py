@@ -97,6 +97,19 @@ def test_the_table_by_physics_averages_agents_of_equal_physics() -> None:
     assert [row[1].split()[0] for row in found.rows] == ["150", "20"]
 
 
+@pytest.mark.parametrize("seeds", [2, 4, 5])
+def test_tables_have_intervals_from_five_seeds_on_and_count_runs_not_agents(seeds: int) -> None:
+    groups = group([record(8, rounds=4, vary=True, seed=seed) for seed in range(seeds)])
+    summary, physics = summary_table(groups), physics_table(groups)
+    assert physics is not None
+    returns = next(row for row in summary.rows if row[0] == "final return, mean of agents")
+    for table, cell in ((summary, returns[1]), (physics, physics.rows[0][1])):
+        assert ("[" in cell) == (seeds >= 5)
+        assert ("at least 5" in table.caption) == (seeds < 5)
+    titles = [row[0] for row in summary.rows]
+    assert ("final return, interquartile mean over runs" in titles) == (seeds >= 5)
+
+
 def test_the_summary_leaves_out_what_no_run_has() -> None:
     titles = [row[0] for row in summary_table(group([record(4, rounds=3, quadratic=True)])).rows]
     assert "bytes sent" in titles

@@ -21,6 +21,7 @@ from p2pfrl.results.plots.style import (
     legend,
     log_axis,
     log_floor,
+    over_seeds,
     panels,
 )
 from p2pfrl.results.record import Record
@@ -113,12 +114,16 @@ def _range(groups: Sequence[Group], column: str) -> float:
 
 def _positive(curve: Curve) -> Curve:
     keep = curve.mean > 0
-    low = np.where(curve.low > 0, curve.low, curve.mean)
+    # An interval that reaches zero has no lower end on a log scale: the band then goes down to the
+    # lowest seed.
+    lowest = curve.runs.min(axis=0, initial=np.inf)
+    low = np.where(curve.low > 0, curve.low, np.where(np.isnan(curve.low), np.nan, lowest))
     return Curve(
         curve.x,
         np.where(keep, curve.mean, np.nan),
         np.where(keep, low, np.nan),
         np.where(keep, curve.high, np.nan),
+        np.where(curve.runs > 0, curve.runs, np.nan),
     )
 
 
@@ -229,6 +234,7 @@ def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
             "second-largest modulus of an eigenvalue of the mixing matrix, in synchronous rounds. Pure consensus "
             "follows it; where training adds new disagreement each round, the measured line settles above. "
         )
+    text += over_seeds(groups)
     rates = [g for g in groups if g.first.lambda_2 is not None and g.first.lambda_2 <= _NEGLIGIBLE]
     if rates:
         text += "λ₂ is 0 here: one round of mixing ends all disagreement, so no rate is drawn. "

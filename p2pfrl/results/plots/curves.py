@@ -17,6 +17,7 @@ from p2pfrl.results.plots.style import (
     draw_curve,
     horizontal,
     legend,
+    over_seeds,
     panels,
 )
 from p2pfrl.results.record import Record
@@ -150,8 +151,7 @@ def _caption(groups: Sequence[Group]) -> str:
             if seeds == 1
             else ", averaged over seeds. "
         )
-    if seeds > 1:
-        text += f"Lines are means over up to {seeds} seeds, shaded with 95% bootstrap confidence of that mean. "
+    text += over_seeds(groups)
     if len(groups) == 1 and groups[0].has("evaluation_own"):
         text += (
             "Marks are greedy evaluations apart from training: of each agent's own parameters (circles) and of the "

@@ -18,6 +18,7 @@ from p2pfrl.results.plots.style import (
     label_ends,
     legend,
     log_axis,
+    over_seeds,
     panels,
 )
 
@@ -64,16 +65,13 @@ def _side_by_side(
         log_axis(axes[0], float(values.min()) / 1.3, float(values.max()) * 1.3)
     axes[0].set_ylabel(label)
     legend(figure, axes[0])
-    seeds = max(len(g.records) for g in groups)
     text = (
         "The same scenario in each mode. Compare heights along one vertical line: at equal rounds, at equal virtual "
         "time (compute, latency and bandwidth included), and at equal bytes sent by all agents and the coordinator "
         "together. A gray vertical marks where the first of them ended. A mode that sends nothing is a dashed level: "
         "the value it ends at for free."
     )
-    if seeds > 1:
-        text += f" Shaded: 95% bootstrap confidence over {seeds} seeds."
-    return Drawing(figure, text)
+    return Drawing(figure, f"{text} {over_seeds(groups)}".strip())
 
 
 def _silent(axes: Axes, value: float, color: str, label: str) -> None:
@@ -120,5 +118,5 @@ def problem(groups: Sequence[Group]) -> Drawing | None:
         figure,
         f"Left, error: {error}. It falls to a floor: the bias of local steps and disagreement, gradient noise, or what "
         "a common model cannot give to agents that differ. Right, the objective at the average of all parameters. "
-        "Numbers are final values.",
+        f"Numbers are final values. {over_seeds(groups)}".strip(),
     )

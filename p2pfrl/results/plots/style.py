@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Curve, Group
 from p2pfrl.results.numbers import Scale
+from p2pfrl.results.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -125,7 +126,10 @@ def colors(groups: Sequence[Group]) -> list[str]:
 def draw_curve(
     axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None
 ) -> None:
-    """Draw a mean with its confidence band, or a dot if there is one point."""
+    """Draw a mean with its confidence band, or a dot if there is one point.
+
+    Seeds that are too few for a band are drawn as thin lines.
+    """
     x = curve.x / divisor
     axes.plot(
         x,
@@ -138,6 +142,21 @@ def draw_curve(
     )
     if np.isfinite(curve.low).any():
         axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
+    elif len(curve.runs) > 1:
+        axes.plot(x, curve.runs.T, color=color, alpha=0.45, linewidth=0.6, zorder=2)
+
+
+def over_seeds(groups: Sequence[Group]) -> str:
+    """Return the part of a caption that says what bands or thin lines mean; "" for one seed."""
+    counts = [len(g.records) for g in groups]
+    if max(counts) < 2:
+        return ""
+    text = f"Lines are means over up to {max(counts)} seeds. "
+    if max(counts) >= MIN_SEEDS:
+        text += "Bands are 95% intervals of the mean (Student's t). "
+    if any(1 < count < MIN_SEEDS for count in counts):
+        text += f"Thin lines are single seeds: an interval needs at least {MIN_SEEDS}. "
+    return text
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
