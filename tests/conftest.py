@@ -6,13 +6,19 @@ import pytest
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Leave the tests themselves alone: every run collects garbage first, and they are half a million objects."""
+    """Exclude the tests themselves from garbage collection.
+
+    Every run collects garbage first, and the tests are half a million objects.
+    """
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give slow tests more time before they count as hung; the others have the limit of pyproject.toml."""
+    """Give slow tests more time before they count as hung.
+
+    The others have the limit of pyproject.toml.
+    """
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1500))

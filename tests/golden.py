@@ -1,4 +1,6 @@
-"""The golden net: what runs leave behind, as one text file. `python tests/golden.py` writes it anew.
+"""The golden net: what runs leave behind, as one text file.
+
+`python tests/golden.py` writes it anew.
 
 Digests hold for one processor type and one set of versions: the first line of the file names them,
 and elsewhere the digests are not compared.
@@ -80,7 +82,10 @@ def stable(name: str, data: bytes) -> bytes:
 
 
 def directory(name: str, home: Path) -> Iterator[str]:
-    """Yield a line for every file of data that a run leaves. Figures depend on fonts and are not among them."""
+    """Yield a line for every file of data that a run leaves.
+
+    Figures depend on fonts and are not among them.
+    """
     file = home / f"{name}.toml"
     file.write_text(DIRECTORIES[name], encoding="utf-8")
     run = home / "run"

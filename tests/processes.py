@@ -1,4 +1,7 @@
-"""Real processes of one deployment on loopback, all forked from one server that has imported what they need."""
+"""Real processes of one deployment on loopback.
+
+All are forked from one server that has imported what they need.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What stands in for a simulation when only the bookkeeping around it is tested; other processes import it."""
+"""A stand-in for a simulation, where only the bookkeeping around it is tested.
+
+Other processes import it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def write_scenario(folder: Path) -> Path:
 
 
 def fake(job: Job) -> None:
-    """Save a synthetic record of the job's scenario, and note in the job's folder that it was executed."""
+    """Save a synthetic record of the job's scenario.
+
+    The job's folder notes that it was executed.
+    """
     scenario = job.load()
     run = record(scenario.agents, rounds=6, mode=scenario.mode, seed=scenario.seed, target=100.0)
     job.directory.parent.mkdir(parents=True, exist_ok=True)

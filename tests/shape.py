@@ -31,7 +31,10 @@ def parameters(function: Function) -> int:
 
 
 def attributes(cls: ast.ClassDef) -> int:
-    """Return the number of fields and of what methods assign to `self`; class variables are none."""
+    """Return the number of fields and of what methods assign to `self`.
+
+    Class variables do not count.
+    """
     fields = {
         node.target.id
         for node in cls.body

@@ -1,4 +1,7 @@
-"""An agent with a scripted schedule and a port that the test is: what it sends, mixes and adopts."""
+"""An agent with a scripted schedule: what it sends, mixes and adopts.
+
+The test is its port.
+"""
 
 import asyncio
 

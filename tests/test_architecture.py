@@ -39,7 +39,10 @@ LAYERS = {
     "deploy": "core agent build exchange learning net results scenario simulator experiment",
     "laws": "core build consensus exchange experiment learning results scenario simulator",
 }
-"""Room -> the rooms it may import. What is not a room is a door: the package, the command line, the benchmarks."""
+"""Room -> the rooms it may import.
+
+What is not a room is a door: the package, the command line, the benchmarks.
+"""
 DOORS = "door"
 CONTRACTS = (
     "p2pfrl.learning.learners.base",
@@ -65,7 +68,10 @@ IMPURE = {
 
 @cache
 def imports(name: str) -> tuple[str, ...]:
-    """Return all modules that `name` imports, wherever the statement stands, type checking included."""
+    """Return all modules that `name` imports, wherever the statement stands.
+
+    Imports for type checking are included.
+    """
     found: list[str] = []
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,7 @@
-"""The public checkers: every member of every axis passes, and a rule that breaks one law is caught by name."""
+"""The public checkers: every member of every axis passes.
+
+A rule that breaks one law is named.
+"""
 
 from dataclasses import replace
 

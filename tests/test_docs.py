@@ -19,7 +19,8 @@ class Base:
 
 
 class Rule(Base):
-    """x <- x + y for i.e. everyone. Author, Other et al., A title, IEEE Trans. Something 3(4), 2001, arXiv 0101.00001.
+    """x <- x + y for i.e. everyone. Author, Other et al., A title, IEEE Trans. Something 3(4),
+    2001, arXiv 0101.00001.
 
     More words that nobody cites.
 

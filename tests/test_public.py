@@ -1,4 +1,7 @@
-"""The public surface: the names that a user's own code needs, light to import, documented and typed."""
+"""The public surface: the names that a user's own code needs.
+
+They are light to import, documented and typed.
+"""
 
 import inspect
 import json

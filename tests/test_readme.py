@@ -1,4 +1,6 @@
-"""README and documentation are true: commands run and print what they show, programs run, lists are complete.
+"""README and documentation are true: what they show is what commands do.
+
+Commands run and print what is shown, programs run, and lists are complete.
 
 Long commands run with fewer rounds, seeds and processes; commands of two hosts run on this one, at
 the same time. Installing is not repeated here: .ci/run does it from nothing.

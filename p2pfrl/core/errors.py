@@ -82,7 +82,10 @@ class Caught:
 
     @property
     def reason(self) -> str | None:
-        """The error as text, or None. An error that is not ours has its type and its line of code."""
+        """The error as text, or None.
+
+        An error that is not ours has its type and its line of code.
+        """
         if self.error is None or isinstance(self.error, P2PFRLError):
             return None if self.error is None else str(self.error)
         frames = traceback.extract_tb(self.error.__traceback__)

@@ -1,4 +1,4 @@
-"""Mode pooled has no use for what bends, encodes or steps along parameters, and takes none of it."""
+"""Mode pooled takes none of the rules that bend, encode or step along parameters."""
 
 import numpy as np
 import pytest

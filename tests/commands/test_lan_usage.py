@@ -1,4 +1,7 @@
-"""What `p2pfrl peer`, `pki` and `scenario -j` refuse at once: exit code 2, and the option that is to be changed."""
+"""Usage errors that `p2pfrl peer`, `pki` and `scenario -j` refuse at once.
+
+They end with exit code 2, and name the option that is to be changed.
+"""
 
 import json
 import subprocess

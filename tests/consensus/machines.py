@@ -41,7 +41,10 @@ def trained(agent: int = 0) -> Trained:
 
 
 def shape(actions: Sequence[object]) -> list[str]:
-    """Return what the actions are, in words a test can compare: "train", "send update 3 to 0 2", "mix 3 of 0 2", ..."""
+    """Return the actions as text that a test can compare.
+
+    Examples are "train", "send update 3 to 0 2" and "mix 3 of 0 2".
+    """
     words = []
     for action in actions:
         name = type(action).__name__

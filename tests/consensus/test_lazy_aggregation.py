@@ -99,7 +99,10 @@ def test_latest_sums_or_averages_what_was_heard_last_of_everyone():
 
 
 def lazy_descent(A, x_star, x, alpha, rounds):
-    """Return the model and the number of uploads after `rounds` of LAG-WK, D = 10 and xi = .1, written anew."""
+    """Return the model and the number of uploads after `rounds` of LAG-WK, written anew.
+
+    D = 10 and xi = .1.
+    """
     sent, moves, count = None, [], 0
     for _ in range(rounds):
         gradients = np.einsum("nij,nj->ni", A, x - x_star)
@@ -159,7 +162,10 @@ def test_rounds_in_which_nobody_answers_move_the_model_all_the_same():
 
 
 def test_the_mean_of_what_was_heard_last_forgets_nobody_who_is_away():
-    """MIFA: with deltas of equal quadratics the model goes to the mean of all optima, whoever answers when."""
+    """With MIFA and deltas of equal quadratics the model goes to the mean of all optima.
+
+    It does so whoever answers when.
+    """
     tables = {
         "learner": {"dimension": 4, "curvature": [1.0, 1.0], "lr": 0.1, "spread": 3.0},
         "exchange": {"payload": "delta"},

@@ -17,7 +17,10 @@ from p2pfrl.laws.runs import play, slope, start
 
 
 def polynomial(W, x, rho, rounds):
-    """Return T_t(W / rho) x / T_t(1 / rho): what Chebyshev gossip is, by eigenvectors instead of its recursion."""
+    """Return T_t(W / rho) x / T_t(1 / rho), the result of Chebyshev gossip.
+
+    It is computed by eigenvectors instead of the recursion.
+    """
     values, vectors = np.linalg.eigh(W)
     scale = np.array([_chebyshev(rounds, value / rho) for value in values]) / _chebyshev(
         rounds, 1.0 / rho

@@ -1,4 +1,7 @@
-"""CHOCO is what its equations say, through agents, codec and network, and refuses what it cannot hold on."""
+"""CHOCO follows its equations, through agents, codec and network.
+
+It refuses what its equations do not hold with.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Push-sum: no mass is lost whatever becomes of messages, and stochastic gradient push is what the paper says."""
+"""Push-sum loses no mass whatever happens to messages.
+
+Stochastic gradient push is what the paper says.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def see(agent, own, begun, to=(), round=0):
 
 
 def sgp(x, A, x_star, views, lr, rounds):
-    """Return z after `rounds` of Assran et al., Algorithm 1, written anew: dense column-stochastic P, weights w."""
+    """Return z after `rounds` of Assran et al., Algorithm 1, written anew.
+
+    P is dense and column-stochastic, w are the weights.
+    """
     n = len(x)
     z, w = x.copy(), np.ones(n)
     for k in range(rounds):

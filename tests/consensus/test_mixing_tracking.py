@@ -192,7 +192,11 @@ def test_extra_without_training_agrees_at_the_rate_it_says():
 
 
 def test_the_recipe_mdpgt_is_the_iteration_of_the_paper():
-    """u <- g + (1 - beta) (u - g(x_before)) on one sample, v <- W v + u - u_before, x <- W (x - lr v)."""
+    """Return the result of gradient tracking with momentum-based variance reduction.
+
+    On one sample: u <- g + (1 - beta) (u - g(x_before)), v <- W v + u - u_before, x <- W (x - lr
+    v).
+    """
     n, rounds, lr, beta, seed = 7, 15, 0.02, 0.5, 11
     learner = {"kind": "quadratic", "dimension": 8, "lr": lr, "initial_spread": 1.0, "noise": 0.5}
     tables = {

@@ -1,4 +1,7 @@
-"""Client, coordinator and the asynchronous machines: the test is the world, and feeds any order of events."""
+"""Client, coordinator and the asynchronous machines.
+
+The test is the world, and sends events in any order.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,7 @@
-"""Rounds that wait for every neighbor: the test is the world, and lets neighbors crash and come back."""
+"""Rounds that wait for every neighbor.
+
+The test is the world, and lets neighbors crash and come back.
+"""
 
 from collections.abc import Sequence
 
@@ -124,7 +127,10 @@ def test_its_state_is_a_value():
 
 
 class World:
-    """Agents on a ring in lockstep; a crash loses what is under way, and the agent's place since it was saved."""
+    """Agents on a ring in lockstep.
+
+    A crash loses what is under way, and what the agent did since it was saved.
+    """
 
     def __init__(self, n: int, rounds: int, combine_first: bool) -> None:
         self.near = [((i - 1) % n, (i + 1) % n) for i in range(n)]

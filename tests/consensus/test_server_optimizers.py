@@ -1,4 +1,7 @@
-"""Server optimizers against a FedOpt round written anew in numpy, through real agents; and what each does alone."""
+"""Server optimizers against a FedOpt round written anew in numpy, and each alone.
+
+The rounds run through real agents.
+"""
 
 import numpy as np
 import pytest

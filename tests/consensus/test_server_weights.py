@@ -50,7 +50,10 @@ def test_weights_are_finite_whatever_an_agent_claims(weights):
 
 
 def test_an_agent_of_no_variance_does_not_silence_the_others_for_ever():
-    """Its variance counts as a thousandth of the mean: about (2 / 3) / 1000 for variances 0, 1, 1."""
+    """A variance of zero counts as a thousandth of the mean.
+
+    For variances 0, 1, 1 that is about (2 / 3) / 1000.
+    """
     weight = 1.0 / (1e-3 * 2.0 / 3.0)
     assert mean("inverse_variance", (1.0, 0.0), (0.0, 1.0), (0.0, 1.0)) == pytest.approx(
         weight / (weight + 2.0)

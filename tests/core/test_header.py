@@ -1,4 +1,7 @@
-"""Headers of a known form are read faster, and to the same effect: what one says never depends on those before it."""
+"""Headers of a known form are read faster, with the same result.
+
+The content of a header never depends on the headers before it.
+"""
 
 import msgpack
 import numpy as np

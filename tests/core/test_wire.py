@@ -1,4 +1,7 @@
-"""Frames: what is written is what is read; everything else is refused with its reason, and by no other exception."""
+"""Frames are read as they were written; everything else is refused with its reason.
+
+No other exception is raised.
+"""
 
 import struct
 import tracemalloc
@@ -52,7 +55,10 @@ def raw(frame: Frame) -> bytes:
 
 
 def parse(data: bytes, into: Decoder | None = None, split: int | None = None) -> Message:
-    """Parse bytes as a receiver has them: the head up to the payload's numbers, and the numbers in a buffer."""
+    """Parse bytes as a receiver has them.
+
+    The head ends where the payload's numbers begin, and the numbers are in a buffer.
+    """
     if split is None:
         header, payload = struct.unpack_from("<II", data, 4) if len(data) >= 12 else (0, 0)
         split = 12 + header + (2 if payload < 2**8 + 2 else 3 if payload < 2**16 + 3 else 5)

@@ -67,7 +67,10 @@ class Fleet:
         self._started.append(process)
 
     def kill(self, number: int, checkpoint: str, times: int = 3) -> None:
-        """Kill a process, -9, once a checkpoint of its own was written so many times; start it again."""
+        """Kill a process, -9, and start it again.
+
+        It is killed once a checkpoint of its own was written so many times.
+        """
         self._wait(self.homes[number] / "checkpoints" / f"{checkpoint}.safetensors", times)
         process = self._living[number]
         process.kill()

@@ -1,4 +1,7 @@
-"""The record of processes on loopback is the simulator's; journals that are damaged or do not belong are refused."""
+"""The record of processes on loopback is the simulator's.
+
+Journals that are damaged or do not belong are refused.
+"""
 
 import pickle
 import shutil

@@ -1,4 +1,4 @@
-"""A coordinator's process that is killed, -9, and started again: the run ends as if nothing had happened."""
+"""A coordinator's process that is killed, -9, and started again does not change the run."""
 
 from pathlib import Path
 
@@ -52,7 +52,10 @@ def test_a_run_whose_coordinator_is_killed_ends_with_the_parameters_of_one_that_
 def test_edges_that_are_killed_and_started_again_bring_their_agents_to_the_last_round(
     tmp_path: Path,
 ) -> None:
-    """The cloud does not wait for them, so that the parameters differ from those of an undisturbed run."""
+    """The cloud does not wait for edges that are killed.
+
+    The parameters therefore differ from those of an undisturbed run.
+    """
     scenario = text(4, 60, mode="hierarchical", seed=3, **SLOW, **TREE)
     with Fleet(scenario, [(-1, 0, 1, 2, 3), (-3, -2)], tmp_path) as fleet:
         fleet.kill(1, "edge0")
@@ -77,7 +80,10 @@ def test_a_run_without_rounds_whose_coordinator_is_killed_applies_all_updates(
 
 @pytest.mark.slow
 def test_scaffold_keeps_its_mean_though_agents_and_coordinator_are_killed(tmp_path: Path) -> None:
-    """An agent's newest checkpoint is of its last update, which the coordinator's last model counts."""
+    """An agent's newest checkpoint is of its last update.
+
+    The coordinator's last model counts that update.
+    """
     correction: Table = {"kind": "control_variate"}
     scenario = text(4, 60, mode="central", seed=3, correction=correction, **SLOW)
     with Fleet(scenario, [(-1,), (0, 1, 2, 3)], tmp_path) as fleet:

@@ -1,4 +1,7 @@
-"""How a process of `p2pfrl peer` ends: interrupted while it waits, and started again when all is done."""
+"""The end of a process of `p2pfrl peer`.
+
+It is interrupted while it waits, or started again when all is done.
+"""
 
 import signal
 import subprocess

@@ -51,7 +51,10 @@ def wait_for_round(home, agent, round):
 
 
 def killed_and_started_again(folder, scenario, rounds):
-    """Return the record of two processes of two agents each; the second is killed at `rounds` in turn."""
+    """Return the record of two processes of two agents each.
+
+    The second is killed at `rounds` in turn.
+    """
     file = folder / "run.toml"
     file.write_text(scenario)
     homes = [folder / "a", folder / "b"]

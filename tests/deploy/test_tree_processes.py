@@ -1,4 +1,7 @@
-"""Mode hierarchical as processes: edges live anywhere, the record is the simulator's, and a dead one blocks nobody."""
+"""Mode hierarchical as processes: the record is the simulator's.
+
+Edges may be in any process, and a dead one blocks nobody.
+"""
 
 import contextlib
 import json
@@ -131,7 +134,11 @@ def test_the_journals_of_all_edges_are_asked_for(tmp_path: Path) -> None:
 def test_whoever_is_killed_is_missed_for_ten_deadlines_and_then_those_who_need_it_end(
     tmp_path: Path, dead: tuple[int, ...], ends: dict[tuple[int, ...], tuple[str, int]], last: float
 ) -> None:
-    """`ends`: why the others end, and the deadlines that expired there; `last`: all have ended by that second."""
+    """Check why the other processes end, and when.
+
+    `ends` has their reasons and the deadlines that expired there, `last` the second by which all
+    have ended.
+    """
     scenario = tree(
         3, 10**6, schedule={"deadline": "0.3s"}, stop={"virtual_time": "6s"}, coordinator={}
     )

@@ -1,4 +1,7 @@
-"""Compressed messages through agents, codec and network: every compressor, and what memory is good for."""
+"""Compressed messages through agents, codec and network, for every compressor.
+
+Memory of errors makes a difference.
+"""
 
 import numpy as np
 import pytest

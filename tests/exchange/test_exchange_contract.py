@@ -28,7 +28,10 @@ OPTIONS = {
 
 
 class Remembers(NoMemory):
-    """The memory of an agent whose learner takes no step, so that its gradient points the other way, and has news."""
+    """The memory of an agent whose learner takes no step and has news.
+
+    As no step is taken, the gradient points the other way.
+    """
 
     def __init__(self, gradient):
         self.gradient = gradient

@@ -1,4 +1,7 @@
-"""Modes are compared on the same seeds, with honest uncertainty, and whatever else differs is said."""
+"""Modes are compared on the same seeds, with honest uncertainty.
+
+Other differences between them are reported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The collector looks more rarely during a run, and at the same things as before when the run is over."""
+"""The garbage collector runs more rarely during a run, and as before when it is over."""
 
 import gc
 

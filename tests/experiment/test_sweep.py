@@ -1,4 +1,7 @@
-"""A sweep runs every point once, survives crashes, and resumes without repeating or trusting half-written runs."""
+"""A sweep runs every point once, survives crashes, and resumes.
+
+It neither repeats runs nor trusts half-written ones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One peer as a process of its own, for the tests: `python host_peer.py '{"scenario": ..., ...}'`."""
+"""One peer as a process of its own, for the tests.
+
+Usage: `python host_peer.py '{"scenario": ..., ...}'`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Hosts of their own on this machine: network namespaces on a bridge, or on a switch with delay in this process.
+"""Hosts on this machine: network namespaces on a bridge, or on a switch with delay.
+
+The switch is in this process.
 
     with Hosts(4) as hosts:
         process = hosts.start(0, [sys.executable, ...])
@@ -43,7 +45,9 @@ def sh(*command: str) -> str:
 
 
 class Switch:
-    """A learning-free Ethernet switch: what comes out of one TAP device goes into the others' after a delay.
+    """A learning-free Ethernet switch between TAP devices, with delay.
+
+    What comes out of one device goes into the others after the delay.
 
     Args:
         taps: file descriptors, by the last byte of the host's MAC address minus one.

@@ -107,7 +107,9 @@ def synthetic(
     slow: Mapping[tuple[int, int], float] | None = None,
     noise: float = 0.0,
 ) -> list[Timings]:
-    """Return what peers of a ring would have seen in a network exactly as the simulator has it, clocks apart.
+    """Return what peers of a ring would see in a network that is exactly the simulator's.
+
+    Their clocks differ.
 
     Where it is `fair`, what is sent at once shares the interfaces at both ends and arrives
     together, as with TCP. With `noise`, every message is late by up to `noise` times the flight.

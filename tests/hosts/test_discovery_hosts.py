@@ -1,4 +1,7 @@
-"""Peers on hosts of their own find their lead by multicast DNS, on the network that it listens on and on no other."""
+"""Peers on hosts of their own find their lead by multicast DNS.
+
+They find it on the network that it listens on and on no other.
+"""
 
 from __future__ import annotations
 

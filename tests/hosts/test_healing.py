@@ -1,4 +1,7 @@
-"""After a cut of any length the first message comes within a second of the healing, and short cuts lose nothing."""
+"""After a cut of any length the first message comes within a second of the healing.
+
+Short cuts lose nothing.
+"""
 
 from __future__ import annotations
 

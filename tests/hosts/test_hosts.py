@@ -1,4 +1,7 @@
-"""Peers on hosts of their own: equality with the simulator, partitions, kills, hangs, and leaving."""
+"""Peers on hosts of their own: equality with the simulator, partitions, kills and hangs.
+
+Peers that leave are tested too.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def bridged() -> Iterator[Hosts]:
 
 @pytest.fixture
 def distant() -> Iterator[Hosts]:
-    """Four hosts 30 ms apart: a round takes at least that, so there is time to do things to them."""
+    """Four hosts 30 ms apart.
+
+    A round takes at least that, so there is time to do things to them.
+    """
     yield from made(4, delay=0.03)
 
 

@@ -1,4 +1,7 @@
-"""Peers that met at a lead are killed and started again with the same command: they need no lead for that."""
+"""Peers that met at a lead are killed and started again with the same command.
+
+They need no lead for that.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def distant() -> Iterator[Hosts]:
 
 
 class Met(Run):
-    """Peers that ask the lead on host 0 where the others are; the others take any agents that are left."""
+    """Peers that ask the lead on host 0 where the others are.
+
+    The others take any agents that are left.
+    """
 
     def __init__(self, hosts: Hosts, out: Path) -> None:
         super().__init__(hosts, out, {}, agents=[[0], [1], [2, 3]])

@@ -1,4 +1,6 @@
-"""Coordinators that crash and come back, at any moment, alone and with agents, on links that lose messages.
+"""Coordinators crash and come back at any moment, on links that lose messages.
+
+They crash alone and together with agents.
 
 That nothing changes but time where nothing else goes wrong is a law of `p2pfrl bench laws`.
 """

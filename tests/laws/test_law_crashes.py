@@ -1,4 +1,7 @@
-"""One crash costs one deadline, not one per round; who was away or slow catches up; halves of a partition go on."""
+"""One crash costs one deadline, not one per round.
+
+An agent that was away or slow catches up; both halves of a partition continue.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def world(
     faults: tuple[dict[str, object], ...] = (),
     **tables: object,
 ) -> Record:
-    """Run 8 agents whose update takes 10 ms; deadline 2 s, link timeout 1 s where nothing else is said."""
+    """Run 8 agents whose update takes 10 ms.
+
+    The deadline is 2 s and the link timeout 1 s where nothing else is said.
+    """
     tables = {
         "schedule": {"deadline": "2s"},
         "network": {"peer_timeout": "1s"},
@@ -35,7 +41,10 @@ def world(
 
 
 def heard(patch: pytest.MonkeyPatch, sender: int) -> dict[int, list[int]]:
-    """Return, filled during the next run, the rounds in which each agent mixed a payload of `sender`."""
+    """Return the rounds in which each agent mixed a payload of `sender`.
+
+    The result is filled during the next run.
+    """
     rounds: dict[int, list[int]] = {}
     perform = Agent.perform
 

@@ -1,4 +1,7 @@
-"""FedAvg ends where its closed form says, and gossip on the complete graph with uniform weights is FedAvg."""
+"""FedAvg ends where its closed form says.
+
+Gossip on the complete graph with uniform weights is FedAvg.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What must hold in any world, whatever goes wrong: random small worlds, checked from outside while they run."""
+"""Invariants that hold in any world, whatever goes wrong.
+
+Random small worlds are checked from outside while they run.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,10 @@ class Watch:
 
 @st.composite
 def timelines(draw: st.DrawFn) -> tuple[dict[str, Any], ...]:
-    """Faults that can happen: agent 1 crashes and may restart, 2 straggles, 3 leaves, 4 joins, the network breaks."""
+    """Faults that can happen, by agent and network.
+
+    Agent 1 crashes and may restart, 2 straggles, 3 leaves, 4 joins, and the network breaks.
+    """
 
     def at(low: int, high: int) -> int:
         return draw(st.integers(low, high))

@@ -12,7 +12,10 @@ SEEDS = 20
 
 
 def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> float:
-    """Return the rms over draws of the mean's change, per coordinate, on a ring with one-sided drops."""
+    """Return the rms over draws of the mean's change, per coordinate.
+
+    The graph is a ring with one-sided drops.
+    """
     rng, drifts = np.random.default_rng(0), []
     for _ in range(draws):
         x = rng.standard_normal((n, 8))

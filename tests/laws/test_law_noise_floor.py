@@ -1,4 +1,7 @@
-"""Gradient noise keeps up a disagreement that mixing can only bound: D-PSGD's stationary consensus energy."""
+"""Gradient noise keeps up a disagreement that mixing can only bound.
+
+It is D-PSGD's stationary consensus energy.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ def ring(n: int) -> Array:
 
 
 def floor(W: Array, lr: float, sigma: float, order: str, curvature: float = 0.0) -> float:
-    """Return sum_i ||x_i - mean||^2 / d where f_i = curvature/2 ||x||^2: mode by mode a first-order autoregression.
+    """Return sum_i ||x_i - mean||^2 / d where f_i = curvature/2 ||x||^2.
+
+    Every mode is a first-order autoregression.
 
     adapt_then_combine: d <- l_k ((1 - lr a) d - lr z); combine_while_adapting: d <- (l_k - lr a) d
     - lr z.

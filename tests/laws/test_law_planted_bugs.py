@@ -1,4 +1,7 @@
-"""A checker that has never caught anything proves nothing: every law fails when agents do not do their part."""
+"""Every law fails when agents do not do their part.
+
+A checker that has never caught anything proves nothing.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,10 @@ TIMINGS = [
 
 
 def metropolis(heard: dict[int, tuple[int, ...]]) -> list[dict[int, float]]:
-    """Return w_ij = 1 / (1 + max(d_i, d_j)), w_ii = 1 - the sum of the others, by rows in ascending order."""
+    """Return w_ij = 1 / (1 + max(d_i, d_j)), w_ii = 1 - the sum of the others.
+
+    Rows are in ascending order.
+    """
     rows = []
     for i, others in heard.items():
         row = {j: 1.0 / (1 + max(len(others), len(heard[j]))) for j in sorted(others)}
@@ -60,7 +63,10 @@ def reference(
     rounds: int,
     updates: int,
 ) -> Array:
-    """Return the parameters `(n, d)` after `rounds` rounds of D-PSGD, sums in ascending order of ids."""
+    """Return the parameters `(n, d)` after `rounds` rounds of D-PSGD.
+
+    Sums are in ascending order of ids.
+    """
     n = len(x)
     for _ in range(rounds):
         begun, trained = x.copy(), x.copy()

@@ -251,7 +251,10 @@ LONG = {
 
 
 def kill_after(seconds: float, file: Path, out: Path) -> None:
-    """Start the run as a process of its own and kill it, -9, `seconds` after its first checkpoint."""
+    """Start the run as a process of its own, and kill it, -9.
+
+    It is killed `seconds` after its first checkpoint.
+    """
     command = [sys.executable, "-m", "p2pfrl", "scenario", str(file), "--quiet", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -1,4 +1,7 @@
-"""SCAFFOLD's c stays the mean of the agents' c_i through losses, crashes and restarts, of agents and coordinator."""
+"""SCAFFOLD's c stays the mean of the agents' c_i through losses, crashes and restarts.
+
+Agents and the coordinator crash.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Disagreement shrinks by |lambda_2(W)| per round, and mixing keeps the mean where W is doubly stochastic."""
+"""Disagreement shrinks by |lambda_2(W)| per round.
+
+Mixing keeps the mean where W is doubly stochastic.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is listed is pinned: every rule of every axis is named in a law, or in a test of its own."""
+"""Every rule of every axis is named in a law, or in a test of its own."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,10 @@ from p2pfrl.learning.learners.base import Learner, Stack, Task
 
 @rule
 class Constant(Environment):
-    """Reward 1 for ever, cut after `limit` steps; the observation is the step within the episode over 10, and a one."""
+    """Reward 1 for ever, cut after `limit` steps.
+
+    The observation is the step within the episode over 10, and a one.
+    """
 
     limit: int = 3
 
@@ -39,7 +42,10 @@ class Constant(Environment):
 
 @rule
 class Target(Environment):
-    """One-step episodes; reward -(action - goal)^2 with the goal 0.5: a continuous action with a known optimum."""
+    """One-step episodes with reward -(action - goal)^2 and the goal 0.5.
+
+    It is a continuous action with a known optimum.
+    """
 
     @property
     def spec(self) -> Spec:

@@ -19,7 +19,10 @@ from p2pfrl.scenario import loads
 
 
 def scaffold(record, *, steps, lr, rounds, chosen, seed, server=1.0):
-    """Return SCAFFOLD's server model after every round, by Algorithm 1 with option II of the paper."""
+    """Return SCAFFOLD's server model after every round.
+
+    It is Algorithm 1 of the paper with option II.
+    """
     A, x_star = record.problem["A"], record.problem["x_star"]
     n, d = x_star.shape
     x = generator(seed, "start").standard_normal(d)

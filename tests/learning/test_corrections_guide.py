@@ -1,4 +1,7 @@
-"""The guide: nothing at coefficient zero, nearer to the common policy the larger it is, its gradient that of the KL."""
+"""The guide is nothing at coefficient zero, and its gradient is that of the KL divergence.
+
+The larger the coefficient, the nearer agents are to the common policy.
+"""
 
 from dataclasses import replace
 

@@ -21,7 +21,10 @@ def cartpole(learner, correction, agents=3, instances=2):
 
 
 class Probe(Correction):
-    """Writes down the gradient, and what it is said to be at the same rows and a little beside them."""
+    """Writes down the gradient, and the gradients that `again` returns.
+
+    They are those at the same rows and a little beside them.
+    """
 
     arrays = ("probe",)
 

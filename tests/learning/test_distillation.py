@@ -1,4 +1,7 @@
-"""Distillation: an agent offers its policy's probabilities, and learning from a mixture goes there, for any network."""
+"""Distillation: an agent offers its policy's probabilities, and learns from a mixture.
+
+It works for any network.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Experience sharing: transitions travel in place of parameters, in messages of one size, and are learned from."""
+"""Experience sharing: transitions travel in place of parameters, in messages of one size.
+
+Agents learn from them.
+"""
 
 import numpy as np
 import pytest

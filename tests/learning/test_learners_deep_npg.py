@@ -15,7 +15,10 @@ SMALL = {"hidden": (7, 5), "steps": 16}
 
 
 def fisher_of(problem, activation="tanh", samples=11, agents=2):
-    """A Fisher information in float64 at random parameters; with the network, policy, rows, observations and heads."""
+    """A Fisher information in float64 at random parameters.
+
+    It comes with the network, policy, rows, observations and heads.
+    """
     spec = problem.spec
     policy = policy_of(spec)
     network = Network(

@@ -1,4 +1,7 @@
-"""DQN: what it computes, against plain loops; its buffer; its target network; who shares a batch does not matter."""
+"""DQN against plain loops: its updates, its buffer and its target network.
+
+The agents that share a batch do not matter.
+"""
 
 import numpy as np
 import pytest
@@ -26,7 +29,10 @@ LEARNERS = {
 
 
 def run(learner, groups, *, instances=1, offer=None, updates=4):
-    """Return the trainer after some updates of everyone, computed group by group; agent 2 is late."""
+    """Return the trainer after some updates of every agent, computed group by group.
+
+    Agent 2 is late.
+    """
     known = task(DISCRETE, N, instances=instances)
     bound = learner.prepare(type(known)(**{**known.__dict__, "offer": offer}))
     trainer = Trainer(bound, N)
@@ -124,7 +130,10 @@ def test_a_gradient_step_is_that_of_the_huber_loss_of_double_q_learning():
 
 
 def test_the_value_of_a_game_without_end_is_that_of_its_endless_reward():
-    """Reward 1 for ever, cut every 3 steps: Q = 1 / (1 - gamma) = 5, were a cut an end it would be below 3."""
+    """Reward 1 for ever, cut every 3 steps: Q = 1 / (1 - gamma) = 5.
+
+    If a cut were an end, Q would be below 3.
+    """
     learner = DQN(
         lr=1e-2,
         gamma=0.8,

@@ -1,4 +1,7 @@
-"""An agent's result never depends on who shares its batch: exact, for every learner, network and kind of action."""
+"""An agent's result never depends on the agents that share its batch.
+
+It is exact, for every learner, network and kind of action.
+"""
 
 from dataclasses import replace
 

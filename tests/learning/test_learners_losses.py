@@ -1,4 +1,7 @@
-"""Losses are the formulas of the papers, written the long way; the norm of a gradient is bounded per agent."""
+"""Losses are the formulas of the papers, written the long way.
+
+The norm of a gradient is bounded per agent.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +18,10 @@ from p2pfrl.learning.policies import Categorical, Gaussian
 
 
 def draw(*, is_discrete):
-    """Return a policy and random samples, far enough from the old policy that clipping matters on both sides."""
+    """Return a policy and random samples.
+
+    They are far enough from the old policy that clipping matters on both sides.
+    """
     torch.manual_seed(0)
     b, k, size = 3, 2, 50
     policy = Categorical(k) if is_discrete else Gaussian((-1.0,) * k, (1.0,) * k)

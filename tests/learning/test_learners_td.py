@@ -1,4 +1,8 @@
-"""TD(0): its mean field against the textbook, its samples against the mean field, its batches against each other."""
+"""TD(0): its mean field, its samples and its batches.
+
+The mean field is checked against the textbook, samples against the mean field, and batches against
+each other.
+"""
 
 from dataclasses import replace
 

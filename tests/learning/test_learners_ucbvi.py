@@ -57,7 +57,10 @@ def tables(stack, model):
 
 
 def value_iteration(counts, rewards):
-    """Q (H, S, A) from every agent's counts (N, H, S, A, S) and sums of rewards, number by number."""
+    """Return Q (H, S, A) of all agents, computed number by number.
+
+    It follows from their counts (N, H, S, A, S) and sums of rewards.
+    """
     _, horizon, states, actions, _ = counts.shape
     q = np.full((horizon, states, actions), float(horizon))
     after = np.zeros(states)

@@ -69,7 +69,10 @@ def test_the_identity_is_that_of_the_recursion_written_anew():
 
 @pytest.mark.parametrize(("agents", "seed", "power"), [(3, 1, 0.5), (5, 6, 1.0), (1, 2, 0.5)])
 def test_afedpg_with_delays_is_the_recursion_written_anew(agents, seed, power):
-    """Equal latencies: update k comes from agent k mod n, and started from the model that its last one made."""
+    """With equal latencies, update k comes from agent k mod n.
+
+    It started from the model that its last update made.
+    """
     alpha, lr, rounds = 0.2, 0.05, 6
     run = play(
         agents,

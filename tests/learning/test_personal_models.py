@@ -1,4 +1,7 @@
-"""Personal models beside the shared one: what they are and cost, and that the shared one does not notice."""
+"""Personal models beside the shared one: what they are and cost.
+
+The shared model does not change.
+"""
 
 import numpy as np
 import pytest

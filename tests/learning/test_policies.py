@@ -1,4 +1,7 @@
-"""Policies sample what they say they do; log-probabilities, entropies and divergences are torch's."""
+"""Policies sample as they say; their numbers are torch's.
+
+These are log-probabilities, entropies and divergences.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Returns and advantages: exact where closed forms exist, and an episode that is cut still has a future."""
+"""Returns and advantages are exact where closed forms exist.
+
+An episode that is cut still has a future.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""An update's inputs are fixed when it starts, its result counts when it ends, and nothing is seen in between."""
+"""An update's inputs are fixed when it starts, and its result counts when it ends.
+
+Nothing is seen in between.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""A process that sends what hypothesis makes to a live peer over TCP: `python hostile_feeder.py HOST:PORT FRAMES SEED`.
+"""A process that sends what hypothesis makes to a live peer over TCP.
+
+Usage: `python hostile_feeder.py HOST:PORT FRAMES SEED`.
 
 It sends a batch for every line on stdin, answers each with "sent", and ends with a line of JSON:
 the frames that it sent, on how many connections, and how often what should have come of them, by

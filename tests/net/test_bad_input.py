@@ -595,7 +595,10 @@ def test_a_flood_of_valid_small_frames_and_of_refused_ones_leaves_few_lines_and_
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["refused frames", "silent connections", "valid frames"])
 def test_honest_rounds_take_at_most_a_fifth_longer_under_attack(kind: str) -> None:
-    """Medians of interleaved blocks, with and without the attack, so that other load of the machine meets both."""
+    """Medians of interleaved blocks, with and without the attack.
+
+    Other load of the machine therefore affects both.
+    """
     size = 250_000
 
     async def main() -> None:
@@ -648,7 +651,10 @@ class Nothing:
 
 
 async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
-    """Run agents 2 and 3 as one live process, while agents 0 and 1 say only `flood`; return node and parameters."""
+    """Run agents 2 and 3 as one live process, while agents 0 and 1 only send `flood`.
+
+    The result is the node and its parameters.
+    """
     assembly = Assembly(loads(RING))
     trainer = assembly.trainer([2, 3])
     listener, where = await listen(("127.0.0.1", 0), None)

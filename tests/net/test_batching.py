@@ -12,7 +12,10 @@ from p2pfrl.net.batching import Batches
 
 
 class Loop:
-    """A loop whose time the test moves: timers and computations wait until they are told to happen."""
+    """A loop whose time the test moves.
+
+    Timers and computations wait until they are told to happen.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,7 @@
-"""The authority and its certificates: who they name, how long, with which rights, and what is never overwritten."""
+"""The authority and its certificates: names, validity, rights, and files.
+
+No file is ever overwritten.
+"""
 
 import os
 import stat

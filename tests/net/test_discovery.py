@@ -1,4 +1,7 @@
-"""A lead says by multicast DNS where it is, on loopback; who asks finds the one of his scenario, or hears why not."""
+"""A lead says by multicast DNS where it is, on loopback.
+
+A peer finds the lead of its scenario, or hears why not.
+"""
 
 import asyncio
 import contextlib

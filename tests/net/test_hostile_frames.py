@@ -1,4 +1,7 @@
-"""A live peer and what hypothesis makes: all that is to be refused is, by its reason, and honest rounds go on."""
+"""A live peer refuses what hypothesis makes, each frame with its reason.
+
+Honest rounds continue.
+"""
 
 import asyncio
 import json
@@ -27,7 +30,10 @@ ROUNDS = 5
 
 WORK = np.linspace(0, 1, 2_000_000, dtype=np.float32)
 TRAIN = partial(np.sin, WORK, WORK.copy())
-"""A millisecond or two of work, so that hostile frames come in most rounds, and not between them."""
+"""A millisecond or two of work, so that hostile frames come in most rounds.
+
+Otherwise they would come between rounds.
+"""
 MORE = 64 * 2**20
 """Bytes by which the memory of the process may grow."""
 
@@ -53,12 +59,18 @@ class Storm:
 
     @property
     def ratio(self) -> float:
-        """Median round beside hostile frames over median round without: both in this run, in turns."""
+        """Median round beside hostile frames over the median round without them.
+
+        Both are measured in this run, in turns.
+        """
         return statistics.median(self.stormy) / statistics.median(self.calm)
 
 
 async def storm(frames: int, seed: int, rate: float) -> Storm:
-    """Let honest rounds go on, in turns alone and while a feeder sends a batch at `rate` frames per second."""
+    """Let honest rounds go on, in turns alone and beside a feeder.
+
+    The feeder sends a batch at `rate` frames per second.
+    """
     found = Storm()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: found.crashes.append(context))

@@ -1,4 +1,7 @@
-"""The lead's door: connections that say nothing or nonsense are bounded, given up, and do not keep others out."""
+"""The lead's door: connections that say nothing or nonsense are bounded and given up.
+
+They do not keep others out.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""One connection as a state machine: who may join, what is refused, and that no bytes whatever do more than that."""
+"""One connection as a state machine: who may join, and what is refused.
+
+No bytes can do more than that.
+"""
 
 import itertools
 import tracemalloc
@@ -442,7 +445,10 @@ def mutated(rng: np.random.Generator, seeds: list[bytes]) -> bytes:
 
 
 def check_mutants(count: int, seed: int) -> dict[str, int]:
-    """Feed mutants of valid records to sessions that have joined; return how often which outcome came."""
+    """Feed mutants of valid records to sessions that have joined.
+
+    The result says how often each outcome came.
+    """
     rng, encoder = np.random.default_rng(seed), Encoder("run", 2)
     seeds = [raw(frame(encoder, i)) for i in range(4)] + [
         control("alive"),

@@ -1,4 +1,7 @@
-"""A connection that has fallen silent is replaced by a second one, and nobody who talks over it notices."""
+"""A connection that has fallen silent is replaced by a second one.
+
+No process that talks over it notices.
+"""
 
 import asyncio
 import contextlib
@@ -22,7 +25,10 @@ WAIT = 20.0
 
 
 class Cable:
-    """Carries what two sides say; `cut` lets all connections that there are fall silent, and none of those after."""
+    """Carries what two sides say, until `cut`.
+
+    A cut lets all connections fall silent that exist then, and none of the later ones.
+    """
 
     def __init__(self, to: Address) -> None:
         self.address: Address

@@ -1,4 +1,7 @@
-"""Links of live processes: a dead peer is noticed in time, and one that works again is heard at once."""
+"""Links of live processes: a dead peer is noticed in time.
+
+A peer that works again is heard at once.
+"""
 
 import asyncio
 import os
@@ -31,7 +34,10 @@ class Quiet:
 
 
 class Peer:
-    """One end of a link that sends frames for ever, several a second or as fast as the link takes them."""
+    """One end of a link that sends frames for ever.
+
+    It sends several a second, or as many as the link takes.
+    """
 
     def __init__(self, me: int, there: tuple[str, int], size: int, timing: Timing) -> None:
         self.me, self.other, self.there, self.size = me, 1 - me, there, size
@@ -140,7 +146,10 @@ def test_between_two_attempts_to_connect_less_than_a_second_passes() -> None:
 def test_a_killed_peer_is_noticed_at_once_and_its_successor_is_heard_though_it_comes_later() -> (
     None
 ):
-    """Both ends in one process: the first successor's port opens only after several attempts have failed."""
+    """Both ends in one process.
+
+    The first successor's port opens only after several attempts have failed.
+    """
 
     async def main() -> None:
         (mine, other), timing = free_ports(), Timing()

@@ -1,4 +1,7 @@
-"""TLS between two links on loopback: who holds a good certificate joins, and nobody else does, on either side."""
+"""TLS between two links on loopback: a process with a good certificate joins, and no other.
+
+This holds on either side.
+"""
 
 import asyncio
 import ssl
@@ -35,7 +38,10 @@ Pair = tuple[ssl.SSLContext, ssl.SSLContext]
 
 @dataclass(frozen=True)
 class Files:
-    """Certificates of one module: good ones of agents 0 and 1, and bad ones that say they are agent 1."""
+    """Certificates of one module: good ones and bad ones.
+
+    Agents 0 and 1 have good ones; the bad ones say they are agent 1.
+    """
 
     home: Path
     good: dict[int, pki.Paths]
@@ -180,7 +186,10 @@ async def meet(
     claims: tuple[int, ...] = (1,),
     talk: Callable[[Side, Side], Coroutine[Any, Any, None]] | None = None,
 ) -> Meeting:
-    """Let a dialer greet an acceptor; `talk` to both once they joined, or else wait until both are gone."""
+    """Let a dialer greet an acceptor, and `talk` to both once they joined.
+
+    If they do not join, wait until both are gone.
+    """
     loop = asyncio.get_running_loop()
     acceptors: list[Side] = []
 

@@ -1,4 +1,7 @@
-"""Who knocks at a TLS port and never says who he is: counted, capped, and no burden to those who do."""
+"""Connections to a TLS port that never say who they are.
+
+They are counted, capped, and no burden to the others.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Runs that differ in nothing but the seed are one group; curves over seeds treat early stops fairly."""
+"""Runs that differ in nothing but the seed are one group.
+
+Curves over seeds treat early stops fairly.
+"""
 
 from __future__ import annotations
 

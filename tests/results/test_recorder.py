@@ -12,7 +12,10 @@ from p2pfrl.results.recorder import Recorder
 
 
 def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], Vector]:
-    """Return the rows of three rounds in which agents finish in an order drawn from `seed`, and the plain drift."""
+    """Return the rows of three rounds, and the plain drift.
+
+    Agents finish in an order drawn from `seed`.
+    """
     layout = Layout((Tensor("actor.w", (64,)),), "float64")
     judge = Logged(layout.zeros(agents), Objective(), Evaluator())
     recorder = Recorder(

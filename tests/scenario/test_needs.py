@@ -1,4 +1,7 @@
-"""A rule says what it needs and what it breaks; one loop refuses the rest, rules of a user's own included."""
+"""A rule says what it needs and what it breaks, and one loop refuses the rest.
+
+Rules of a user's own are included.
+"""
 
 import ast
 from dataclasses import replace
@@ -133,7 +136,10 @@ def test_a_need_that_a_mode_has_no_use_for_refuses_nothing(name):
 
 
 def test_an_agent_that_comes_back_answers_again():
-    """It is missing from the sum only where it does not come back: test_scenario_compositions.py."""
+    """An agent is missing from the sum only where it does not come back.
+
+    See test_scenario_compositions.py.
+    """
     crash = {"at": "1s", "kind": "crash", "agents": [1]}
     restart = {"at": "2s", "kind": "restart", "agents": [1]}
     variates = {"mode": "central", "correction": {"kind": "residual_variate"}}

@@ -1,4 +1,7 @@
-"""Rules of different axes that cannot be together are refused, each with its reason; what can be together runs."""
+"""Rules of different axes that exclude each other are refused, each with its reason.
+
+Rules that fit together run.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Files that would take gigabytes or seconds are refused first, in little memory, with their place."""
+"""Files that would take gigabytes or seconds are refused first.
+
+They are refused in little memory, with their place.
+"""
 
 import os
 import resource

@@ -1,4 +1,7 @@
-"""The network model against closed forms: latency, transmission, queues at both interfaces, losses, partitions."""
+"""The network model against closed forms.
+
+They are latency, transmission, queues at both interfaces, losses and partitions.
+"""
 
 from collections import Counter
 

@@ -13,7 +13,10 @@ from p2pfrl.scenario import loads
     [("gossip", (2, 3)), ("central", (COORDINATOR, 2)), ("central", (2, COORDINATOR))],
 )
 def test_one_slow_link_sets_the_pace_of_all_rounds(mode: str, slow: tuple[int, int]) -> None:
-    """Latency L on all links and S on one: a round of neighbors takes S, one of a coordinator L + S."""
+    """Latency is L on all links and S on one.
+
+    A round of neighbors takes S, one of a coordinator L + S.
+    """
     ways = 2 if mode == "central" else 1
     base = {
         "agents": 4,
@@ -38,7 +41,10 @@ def test_one_slow_link_sets_the_pace_of_all_rounds(mode: str, slow: tuple[int, i
 
 
 def test_a_link_of_its_own_bandwidth_takes_its_own_time() -> None:
-    """Two agents, a message of s bytes: a round takes the latency and s over the slower of both rates."""
+    """Two agents and a message of s bytes.
+
+    A round takes the latency, and s over the slower of both rates.
+    """
     base = {
         "agents": 2,
         "stop.rounds": 4,
