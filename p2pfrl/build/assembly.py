@@ -122,7 +122,10 @@ class Assembly:
 
     @property
     def compared(self) -> Sequence[str] | None:
-        """The parts over which agents are compared: None for all, which they are where nothing has to stay."""
+        """The parts over which agents are compared; None for all parts.
+
+        All parts are compared unless an agent has personal parts, which never travel.
+        """
         traits = self.learning.stack.traits
         return traits.common if traits.personal else None
 
@@ -237,8 +240,9 @@ class Assembly:
 
 
 def saved_every(scenario: Scenario) -> int:
-    """Return how many rounds of an agent that trains for a coordinator lie between two checkpoints.
+    """Return the rounds between two checkpoints of an agent that trains for a coordinator.
 
-    With a correction that travels every update is saved: the coordinator says later whether it counted.
+    With a correction that travels every update is saved, because the coordinator says later whether
+    the update counted.
     """
     return 1 if scenario.correction.extras else scenario.checkpoint.rounds
