@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 from p2pfrl.catalog import TABLES
 from p2pfrl.catalog import entries as rules
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.files import read_regular
 from p2pfrl.core.finder import files
+from p2pfrl.core.text import EncodingError, decode
 from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario.find import recipes
+from p2pfrl.scenario.positions import MAX_BYTES
 
 _AXES = {
     "environments": "environments of the agents",
@@ -71,13 +75,12 @@ def _from_comment(name: str, path: Path) -> dict[str, str]:
 
     Its path for other files.
     """
-    lines = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.startswith("#"):
-                break
-            lines.append(line.lstrip("# ").strip())
-    text = " ".join(lines)
+    try:
+        content = decode(read_regular(path, MAX_BYTES))
+    except (OSError, EncodingError):  # who names the file is told; the list goes on
+        content = ""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), content.splitlines())
+    text = " ".join(line.lstrip("# ").strip() for line in comment)
     first, _, rest = text.partition(". ")
     return {
         "name": name,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.files import read_regular
+from p2pfrl.core.text import MARK
 
 if TYPE_CHECKING:
     from p2pfrl.deploy.process import Place
@@ -28,6 +30,10 @@ def named(option: str = "") -> Iterator[None]:
         raise
     except P2PFRLError as error:
         raise ScenarioError([f"{option}: {error}" if option else str(error)]) from error
+
+
+_MOST_SECRET = 4096
+"""Most bytes of a file with a secret."""
 
 
 def place_of(
@@ -100,7 +106,7 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
     word = b""
     if secret is not None:
         try:
-            word = secret.read_bytes().strip()
+            word = read_regular(secret, _MOST_SECRET).removeprefix(MARK).strip()
         except OSError as error:
             raise ScenarioError(
                 [f"--secret {secret}: expected a file with a secret, got: {error.strerror}"]

@@ -12,6 +12,8 @@ from p2pfrl.scenario.positions import parse
 
 _MOST_SEEDS = 10_000
 _SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+_TRUTHS = {"True": True, "TRUE": True, "False": False, "FALSE": False}
+_POINTED = re.compile(r"[+-]?(\.\d{1,20}|\d{1,20}\.)([eE][+-]?\d{1,3})?")
 _PIECE = re.compile(r"""(?:[^,\[\]{}"']|"[^"]*"|'[^']*')""")
 
 
@@ -42,6 +44,11 @@ def grid(settings: Sequence[str]) -> dict[str, list[object]]:
 def value(text: str) -> object:
     """Return a text as a TOML value, or the text itself.
 
+    Numbers and truth values may be written as in Python.
+
+    >>> value("1e-3"), value(".5"), value("True"), value("ring"), value("007")
+    (0.001, 0.5, True, 'ring', '007')
+
     Raises:
         ScenarioError: it is too long or too deep, or has a number that is too long.
     """
@@ -50,8 +57,15 @@ def value(text: str) -> object:
     except ScenarioError as error:
         if "limit" in str(error) or "longer than" in str(error):
             raise
-        return text
+        return _of_python(text)
     return found["value"] if list(found) == ["value"] else text
+
+
+def _of_python(text: str) -> object:
+    """Return a truth value, or a number that begins or ends with its point; else the text."""
+    if text in _TRUTHS:
+        return _TRUTHS[text]
+    return float(text) if _POINTED.fullmatch(text) else text
 
 
 def seeds(text: str) -> tuple[int, ...]:

@@ -1,12 +1,42 @@
-"""Atomic writes: a file appears complete or not at all, whatever happens meanwhile."""
+"""Files: atomic writes, and reads that neither hang nor fill the memory."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from p2pfrl.core.errors import RecordError
+
+
+class OversizeError(OSError):
+    """A file has more bytes than its reader takes."""
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Pipes and devices are refused before anything is read from them.
+
+    Raises:
+        OversizeError: it has more bytes.
+        OSError: it is missing, is no regular file, or cannot be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a NUL in its name
+        raise FileNotFoundError(2, "no file can have this name") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(22, "expected a regular file, got a pipe, device or socket")
+        content = b"" if found.st_size > limit else file.read(limit + 1)
+        if found.st_size > limit or len(content) > limit:
+            size = max(found.st_size, len(content))
+            raise OversizeError(27, f"it has {size:,} bytes, the limit is {limit:,}")
+        return content
 
 
 def write_atomically(

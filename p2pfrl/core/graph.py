@@ -62,10 +62,18 @@ class Graph:
 
         In a directed graph this is strong connectivity.
         """
-        if not self.successors:
-            return False
-        forward = len(_reached(self.successors)) == self.n
-        return forward and (self.is_undirected or len(_reached(self.predecessors)) == self.n)
+        return bool(self.successors) and self.gap is None
+
+    @cached_property
+    def gap(self) -> tuple[int, int] | None:
+        """Two agents (i, j) without a path from i to j; None if every agent reaches every other."""
+        for neighbors, is_forward in ((self.successors, True), (self.predecessors, False)):
+            reached = _reached(neighbors) if neighbors else {}
+            if (lost := next((i for i in range(self.n) if i not in reached), None)) is not None:
+                return (0, lost) if is_forward else (lost, 0)
+            if self.is_undirected:
+                break
+        return None
 
     def name(self, agent: int) -> str:
         """Return "3 (Denver)" where the nodes have names, else "3"."""

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from p2pfrl.core.docs import attributes, summary
 from p2pfrl.core.members import Members
-from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.core.wording import as_number, closest, did_you_mean, show
 
 T = TypeVar("T")
 _OURS = "p2pfrl"
@@ -82,10 +82,7 @@ def phrase(error: Mapping[str, Any]) -> str:
         return "this key is required"
     if kind in _NOUNS:
         expected = _NOUNS[kind]
-        quoted = isinstance(value, str) and expected in ("an integer", "a number", "true or false")
-        return f"expected {expected}, got {show(value)}" + (
-            "; write it without quotes" if quoted else ""
-        )
+        return f"expected {expected}, got {show(value)}{_rewritten(value, expected)}"
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {show(value)}"
     if kind == "literal_error":
@@ -96,9 +93,23 @@ def phrase(error: Mapping[str, Any]) -> str:
     return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {show(value)}"
 
 
+def _rewritten(value: object, expected: str) -> str:
+    """Return how to write a value of the wrong type that is probably meant as the expected one."""
+    if expected == "a string" and isinstance(value, bool | int | float):
+        return f"; write it in quotes: {json.dumps(str(value).lower())}"
+    if not isinstance(value, str):
+        return ""
+    if expected == "true or false" and value.lower() in ("true", "false"):
+        return "; write it without quotes" if value.islower() else f"; write {value.lower()}"
+    number = as_number(value) if expected in ("a number", "an integer") else ""
+    if not number or (expected == "an integer" and not number.lstrip("+-").isdecimal()):
+        return ""
+    return "; write it without quotes" if number == value else f"; write {number}"
+
+
 def _close(value: object, names: list[str]) -> str:
-    hint = did_you_mean(value, names) if isinstance(value, str) else ""
-    return hint if "did you mean" in hint else ""
+    close = closest(value, names) if isinstance(value, str) else None
+    return f"; did you mean {close!r}?" if close else ""
 
 
 @cache

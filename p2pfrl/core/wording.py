@@ -2,24 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _MOST_NAMES = 32
+_SHORT = 4  # names up to this length are similar only if nearly all letters are the same
+_DECIMAL = re.compile(r"([+-]?)(\d*)[.,]?(\d*)([eE][+-]?\d+)?(\s*%)?")
+
+SYNONYMS = {
+    "learning_rate": "learner.lr",
+    "step_size": "learner.lr",
+    "alpha": "learner.lr",
+    "discount": "learner.gamma",
+    "discount_factor": "learner.gamma",
+    "lam": "learner.gae_lambda",
+    "lambda": "learner.gae_lambda",
+    "clip_range": "learner.clip_coef",
+    "clip_epsilon": "learner.clip_coef",
+    "clip_param": "learner.clip_coef",
+    "entropy_coef": "learner.ent_coef",
+    "entropy_coeff": "learner.ent_coef",
+    "value_coef": "learner.vf_coef",
+    "vf_loss_coeff": "learner.vf_coef",
+    "n_steps": "learner.steps",
+    "num_steps": "learner.steps",
+    "rollout_length": "learner.steps",
+    "rollout_fragment_length": "learner.steps",
+    "n_epochs": "learner.update_epochs",
+    "num_epochs": "learner.update_epochs",
+    "epochs": "learner.update_epochs",
+    "n_minibatches": "learner.num_minibatches",
+    "net_arch": "learner.hidden",
+    "hidden_sizes": "learner.hidden",
+    "fcnet_hiddens": "learner.hidden",
+    "hidden_layers": "learner.hidden",
+    "grad_clip": "learner.max_grad_norm",
+    "num_rounds": "stop.rounds",
+    "n_rounds": "stop.rounds",
+    "rounds": "stop.rounds",
+    "total_timesteps": "stop.env_steps",
+    "num_timesteps": "stop.env_steps",
+    "max_steps": "stop.env_steps",
+    "timesteps": "stop.env_steps",
+    "local_epochs": "schedule.every",
+    "local_steps": "schedule.every",
+    "local_updates": "schedule.every",
+    "num_clients": "agents",
+    "n_clients": "agents",
+    "num_agents": "agents",
+    "n_agents": "agents",
+    "num_nodes": "agents",
+    "clients": "agents",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "env": "environment.id",
+    "env_id": "environment.id",
+    "env_name": "environment.id",
+    "environment_id": "environment.id",
+    "n_envs": "environment.instances",
+    "num_envs": "environment.instances",
+    "env_kwargs": "environment.kwargs",
+    "fraction_fit": "coordinator.participation",
+    "min_fit_clients": "coordinator.participation",
+    "client_fraction": "coordinator.participation",
+    "strategy": "coordinator.aggregator",
+    "aggregation": "coordinator.aggregator",
+    "algorithm": "learner.kind",
+    "algo": "learner.kind",
+    "graph": "topology.kind",
+    "delay": "network.latency",
+    "drop_rate": "network.loss",
+    "packet_loss": "network.loss",
+    "eval_freq": "evaluation.every",
+    "evaluation_interval": "evaluation.every",
+    "n_eval_episodes": "evaluation.episodes",
+    "evaluation_duration": "evaluation.episodes",
+    "save_freq": "checkpoint.every",
+    "checkpoint_frequency": "checkpoint.every",
+}
+"""Keys of other libraries (Stable-Baselines3, RLlib, CleanRL, Flower) -> dotted keys here."""
+
+ELSEWHERE = {
+    "device": "runs use the processor; there is no key for it",
+    "num_gpus": "runs use the processor; there is no key for it",
+    "verbose": "give --quiet to a command for less",
+    "tensorboard_log": "a run directory has metrics.csv, and `p2pfrl report` draws it",
+    "output_dir": "give --out to a command",
+    "log_dir": "give --out to a command",
+    "n_jobs": "give --jobs to a command",
+    "num_workers": "give --jobs to a command",
+}
+"""Keys of other libraries that no scenario has -> what does it here."""
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest of `names`, or the names if none is close.
 
+    Names of other libraries count as close to what they mean here.
+
     >>> did_you_mean("metropoli", ["laplacian", "metropolis"])
     "; did you mean 'metropolis'?"
+    >>> did_you_mean("learning_rate", ["gamma", "lr"])
+    "; did you mean 'lr'?"
+    >>> did_you_mean("num_rounds", ["gamma", "lr"])
+    "; did you mean 'stop.rounds'?"
     """
     known = sorted(names)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if close := closest(name, known):
+        return f"; did you mean {close!r}?"
+    plain = _plain(name)
+    if plain in SYNONYMS:
+        return f"; did you mean {SYNONYMS[plain]!r}?"
+    if plain in ELSEWHERE:
+        return f"; {ELSEWHERE[plain]}"
     shown = [*known[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]
     return f"; known: {', '.join(shown)}" if known else "; there is none yet"
+
+
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """Return the one of `known` that a name probably means; None if none is close.
+
+    >>> closest("PPO", ["a2c", "ppo"]), closest("sac", ["a2c", "ppo"])
+    ('ppo', None)
+    """
+    plain = {_plain(other): other for other in known}
+    word = _plain(name)
+    if word in plain:
+        return plain[word]
+    meant = SYNONYMS.get(word, "").rpartition(".")[2]
+    if meant in known:
+        return meant
+    cutoff = 0.6 if len(word) > _SHORT else 0.8
+    close = get_close_matches(word, plain, n=1, cutoff=cutoff)
+    return plain[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def as_number(text: str) -> str:
+    """Return how TOML writes the number that a text probably means; "" if it means none.
+
+    >>> as_number(".001"), as_number("5%"), as_number("007"), as_number("0,5"), as_number("fast")
+    ('0.001', '0.05', '7', '0.5', '')
+    """
+    match = _DECIMAL.fullmatch(text.strip())
+    if not match or not (match[2] or match[3]) or len(text) > _MOST_NAMES:
+        return ""
+    sign, whole, part, power, percent = (group or "" for group in match.groups())
+    whole = whole.lstrip("0") or "0"
+    if percent:
+        return f"{float(f'{sign}{whole}.{part or 0}{power}') / 100:.12g}"
+    return f"{sign}{whole}{f'.{part}' if part else ''}{power}"
 
 
 def show(value: object) -> str:

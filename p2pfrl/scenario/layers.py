@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import datetime
 import math
+import numbers
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.files import OversizeError, read_regular
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.options import options_of
 from p2pfrl.core.tables import KeyPath, walk
@@ -125,8 +129,9 @@ def _unfit(value: object) -> str:
 
 def _read(path: Path) -> Document:
     try:
-        with path.open("rb") as file:
-            return positions.parse(file.read(positions.MAX_BYTES + 1), str(path))
+        return positions.parse(read_regular(path, positions.MAX_BYTES), str(path))
+    except OversizeError as error:
+        raise ScenarioError([f"{path}:1:1: {error.strerror}"]) from error
     except OSError as error:
         raise ScenarioError([f"{path}: cannot be read: {error.strerror}"]) from error
 
@@ -228,9 +233,27 @@ def _overrides(overrides: Mapping[str, object]) -> Document:
 
 
 def _plain(value: object) -> object:
-    """Return a value from Python as the value that a TOML file would give."""
+    """Return a value from Python as the value that a TOML file would give.
+
+    numpy's numbers and arrays, tensors, paths, decimals and fractions become plain values.
+    """
     if isinstance(value, Mapping):
         return {str(name): _plain(child) for name, child in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [_plain(child) for child in value]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if value is None or type(value) in (bool, int, float):
+        return value
+    try:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if callable(listed := getattr(value, "tolist", None)):
+            return _plain(listed())
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real | Decimal):
+            return float(value)
+    except (ValueError, OverflowError, TypeError):
+        return value
     return value

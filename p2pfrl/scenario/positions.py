@@ -18,6 +18,7 @@ import tree_sitter_toml
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.tables import KeyPath
+from p2pfrl.core.text import EncodingError, decode
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 12
@@ -53,14 +54,10 @@ def parse(text: bytes, source: str) -> Document:
             [f"{source}:1:1: the file has {len(text)} bytes, the limit is {MAX_BYTES}"]
         )
     try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line, column = (
-            text.count(b"\n", 0, error.start) + 1,
-            error.start - text.rfind(b"\n", 0, error.start),
-        )
-        raise ScenarioError([f"{source}:{line}:{column}: not UTF-8 text"]) from error
-    tree = _parser().parse(text)
+        decoded = decode(text)
+    except EncodingError as error:
+        raise ScenarioError([f"{source}:{error.line}:{error.column}: {error}"]) from error
+    tree = _parser().parse(decoded.encode())
     _limit(tree.root_node, source)
     try:
         values = tomllib.loads(decoded)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.files import OversizeError, read_regular
+from p2pfrl.core.text import EncodingError, decode
 from p2pfrl.core.units import seconds
 
 _LIMIT = 2**20
@@ -27,11 +29,17 @@ class Presence:
         """
         file = Path(path)
         try:
-            if file.stat().st_size > _LIMIT:
-                raise P2PFRLError(f"{path}: an availability trace has at most {_LIMIT} bytes")
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise P2PFRLError(f"{path}: cannot read the availability trace: {error}") from error
+            content = read_regular(file, _LIMIT)
+            lines = decode(content).splitlines()
+        except OversizeError as error:
+            raise P2PFRLError(
+                f"{path}: an availability trace has at most {_LIMIT} bytes"
+            ) from error
+        except EncodingError as error:
+            raise P2PFRLError(f"{path}:{error.line}:{error.column}: {error}") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise P2PFRLError(f"{path}: cannot read the availability trace: {reason}") from error
         intervals: dict[int, list[tuple[float, float]]] = {}
         for number, line in enumerate(lines, start=1):
             text = line.partition("#")[0].strip()

@@ -1,5 +1,6 @@
 """Graph files: what is read, what is refused, and the networks that come with the package."""
 
+import os
 import re
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_parallel_links_count_once_with_the_least_latency_and_largest_bandwidth(
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ('<edge source="a" target="b"/>', "net.graphml:1: the graph is disconnected"),
+        ('<edge source="a" target="b"/>', "net.graphml:8: the graph is disconnected"),
         (
             TRIANGLE + '\n<edge source="b" target="b"/>',
             "net.graphml:10: node 'b' has an edge to itself",
@@ -183,7 +184,7 @@ def test_an_unknown_encoding_and_another_document_are_refused(tmp_path):
     with pytest.raises(TopologyError, match="save the file as UTF-8"):
         load(path)
     path.write_text("<html/>")
-    with pytest.raises(TopologyError, match="expected <graphml>"):
+    with pytest.raises(TopologyError, match="expected GraphML, with <graphml> outermost"):
         load(path)
     path.write_text("<graphml/>")
     with pytest.raises(TopologyError, match="no nodes"):
@@ -229,3 +230,84 @@ def test_a_damaged_file_is_a_graph_or_a_topology_error(tmp_path_factory, where, 
     except TopologyError:
         return
     assert graph.is_connected
+
+
+GRAPH = '<graphml>{keys}<graph edgedefault="undirected">{body}</graph></graphml>'
+PAIR = '<edge source="n0" target="n1"/>'
+
+
+def test_labels_of_other_programs_are_read(tmp_path):
+    path = tmp_path / "net.graphml"
+    igraph = '<key id="v_name" for="node" attr.name="name"/>'
+    nodes = "".join(
+        f'<node id="{i}"><data key="v_name">{name}</data></node>'
+        for i, name in (("n0", "Rome"), ("n1", "Oslo"))
+    )
+    path.write_text(GRAPH.format(keys=igraph, body=nodes + PAIR))
+    assert load(path).labels == ("Rome", "Oslo")
+    yed = '<key id="d6" for="node" yfiles.type="nodegraphics"/>'
+    nodes = "".join(
+        f'<node id="{i}"><data key="d6"><y:ShapeNode xmlns:y="y"><y:Fill color="#FFCC00"/>'
+        f"<y:NodeLabel>{name}<y:LabelModel/></y:NodeLabel></y:ShapeNode></data></node>"
+        for i, name in (("n0", "Rome"), ("n1", "Oslo"))
+    )
+    path.write_text(GRAPH.format(keys=yed, body=nodes + PAIR))
+    assert load(path).labels == ("Rome", "Oslo")
+
+
+def test_text_around_nested_elements_is_the_value(tmp_path):
+    path = tmp_path / "net.graphml"
+    key = '<key id="d" for="edge" attr.name="latency"/>'
+    nodes = '<node id="n0"/><node id="n1"/>'
+    edge = '<edge source="n0" target="n1"><data key="d">20<note>of 2024</note>ms</data></edge>'
+    path.write_text(GRAPH.format(keys=key, body=nodes + edge))
+    assert load(path).latency == {(0, 1): 0.02, (1, 0): 0.02}
+
+
+def test_a_disconnected_graph_names_a_node(tmp_path):
+    path = write(tmp_path, '<edge source="a" target="b"/>')
+    with pytest.raises(TopologyError, match=r":8: .* disconnected: node 'c' has no edge; give it"):
+        load(path)
+    pairs = '<edge source="a" target="b"/><edge source="c" target="d"/>'
+    with pytest.raises(TopologyError, match=r"no path leads from node 'a' to 'c'; add an edge"):
+        load(write(tmp_path, pairs, nodes="abcd"))
+    one_way = '<edge source="a" target="b"/><edge source="b" target="c"/>'
+    with pytest.raises(TopologyError, match=r"directed, and no path leads from node 'b' to 'a'"):
+        load(write(tmp_path, one_way, default="directed"))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b'graph [\n node [ id 0 label "Narvik" ]\n]', "GML (read_gml)"),
+        (b"\xef\xbb\xbfCreator gml\nVersion 1\ngraph\n[\n]", "GML (read_gml)"),
+        (b"digraph net { a -> b }", "DOT"),
+        (b'{"nodes": []}', "JSON"),
+        (b"# edges\n0 1\n1 2\n", "a list of edges"),
+        (b"*Vertices 3", "Pajek"),
+        (b"\x89PNG\r\n", "something else"),
+        (b'<?xml version="1.0"?><network/>', "SNDlib"),
+        (b"<gexf/>", "GEXF"),
+        (b"<html/>", "a web page"),
+        (b"#" + b"  \n# " * 3000, "something else"),
+    ],
+)
+def test_other_formats_are_named_with_what_converts_them(tmp_path, content, named):
+    path = tmp_path / "net.gml"
+    path.write_bytes(content)
+    with pytest.raises(TopologyError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}:1: expected GraphML")
+    assert f"got {named}" in str(caught.value)
+    assert "nx.write_graphml" in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.graphml")
+    with pytest.raises(TopologyError, match="expected a regular file"):
+        load(tmp_path / "pipe.graphml")
+    with pytest.raises(TopologyError, match="Is a directory"):
+        load(tmp_path)
+    (tmp_path / "zero.graphml").symlink_to("/dev/zero")
+    with pytest.raises(TopologyError, match="expected a regular file"):
+        load(tmp_path / "zero.graphml")

@@ -2,7 +2,11 @@
 
 import pickle
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +17,7 @@ from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.distributions.draws import LogNormal
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import Rule
+from p2pfrl.core.wording import SYNONYMS
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
 from p2pfrl.scenario.find import recipes
 from p2pfrl.scenario.layers import RULE_SECTIONS
@@ -127,6 +132,63 @@ def test_strings_are_not_numbers_and_booleans_are_not_integers():
     assert problems(QUADRATIC, agents=4.0) == ("--set agents: expected an integer, got 4.0",)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learner.lr", ".001", "expected a number, got '.001'; write 0.001"),
+        ("network.duplicate", "5%", "expected a number, got '5%'; write 0.05"),
+        ("learner.lr", "0,5", "expected a number, got '0,5'; write 0.5"),
+        ("learner.lr", "fast", "expected a number, got 'fast'"),
+        ("agents", "007", "expected an integer, got '007'; write 7"),
+        ("agents", "4.5", "expected an integer, got '4.5'"),
+        ("learner.same_start", "True", "expected true or false, got 'True'; write true"),
+        (
+            "learner.same_start",
+            "true",
+            "expected true or false, got 'true'; write it without quotes",
+        ),
+        ("learner.same_start", "yes", "expected true or false, got 'yes'"),
+        ("name", 7, 'expected a string, got 7; write it in quotes: "7"'),
+    ],
+)
+def test_a_message_says_how_the_value_is_written(key, value, message):
+    assert problems(QUADRATIC, **{key: value}) == (f"--set {key}: {message}",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("learner.kind", "sac", "; known: a2c, deep_npg, "),
+        ("learner.kind", "PPO", "; did you mean 'ppo'?"),
+        ("learner.kind", "One-Peer", "; known: a2c"),
+        ("topology.kind", "One-Peer-Exponential", "; did you mean 'one_peer_exponential'?"),
+        ("learner.learning_rate", 0.1, "; did you mean 'lr'?"),
+        ("learner.num_rounds", 3, "; did you mean 'stop.rounds'?"),
+        ("num_rounds", 3, "; did you mean 'stop.rounds'?"),
+        ("coordinator.fraction_fit", 0.5, "; did you mean 'participation'?"),
+        ("num_clients", 3, "; did you mean 'agents'?"),
+        ("device", "cuda", "; runs use the processor; there is no key for it"),
+        ("mode", "Central", "; did you mean 'central'?"),
+    ],
+)
+def test_a_name_of_another_library_leads_to_ours(key, value, hint):
+    (problem,) = problems(QUADRATIC, **{key: value})
+    assert hint in problem
+
+
+def test_every_name_of_another_library_leads_to_a_key_that_exists():
+    found = schema()["properties"]
+
+    def keys(section):
+        rules = [section, *section.get("oneOf", []), *section.get("anyOf", [])]
+        return {"kind", *(key for rule in rules for key in rule.get("properties", {}))}
+
+    for name, target in SYNONYMS.items():
+        section, _, key = target.partition(".")
+        assert section in found, name
+        assert not key or key in {*keys(found[section]), "kwargs"}, name
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_numbers_are_finite(value: str):
     (problem,) = problems(QUADRATIC + f"lr = {value}\n")
@@ -156,7 +218,7 @@ kind = "crahs"
 """
     assert problems(text) == (
         "<text>:2:1: sed: unknown key; did you mean 'seed'?",
-        "<text>:3:1: agents: expected an integer, got 'four'; write it without quotes",
+        "<text>:3:1: agents: expected an integer, got 'four'",
         "<text>:9:1: learner.dimensio: unknown key; did you mean 'dimension'?",
         "<text>:11:3: mixing.kind: no 'metropoli' among mixing; did you mean 'metropolis'?",
         "<text>:13:32: network.latency.media: unknown key; did you mean 'median'?",
@@ -204,7 +266,7 @@ def test_a_file_extends_one_beside_it_and_errors_name_the_file_that_holds_the_ke
     with pytest.raises(ScenarioError) as caught:
         load(child)
     assert caught.value.problems == (
-        f"{tmp_path}/base.toml:11:1: mixing.alpha: expected a number, got 'x'; write it without quotes",
+        f"{tmp_path}/base.toml:11:1: mixing.alpha: expected a number, got 'x'",
         f"{child}:3:1: learner.steps: expected an integer, got '2'; write it without quotes",
     )
     scenario = load(child, {"learner.steps": 2, "mixing.alpha": 0.1})
@@ -264,6 +326,42 @@ def test_none_removes_a_key_and_a_key_under_a_value_is_refused():
 )
 def test_values_that_no_file_could_hold_are_refused(value: object):
     assert outcome(QUADRATIC, {"learner.steps": value, "extends": value})
+
+
+def test_numbers_of_other_packages_paths_and_decimals_are_plain_values_in_overrides():
+    values = {
+        "agents": np.int64(4),
+        "learner.lr": np.float32(0.25),
+        "learner.noise": Decimal("0.5"),
+        "learner.spread": Fraction(1, 4),
+        "learner.curvature": np.array([1.0, 3.0]),
+        "learner.steps": np.array(2),
+        "learner.same_start": np.bool_(True),
+        "compute.speed": (np.float64(1.0), 2, 3, 4),
+        "mixing.kind": np.str_("uniform"),
+    }
+    scenario = loads(QUADRATIC, values)
+    assert resolved(loads(resolved(scenario))) == resolved(scenario)
+    assert (scenario.agents, scenario.learner.lr, scenario.learner.noise) == (4, 0.25, 0.5)
+    assert (scenario.learner.spread, scenario.learner.curvature) == (0.25, (1.0, 3.0))
+    (problem,) = problems(QUADRATIC, topology={"kind": "file", "path": Path("none.graphml")})
+    assert "no graph file 'none.graphml'" in problem
+    (problem,) = problems(QUADRATIC, **{"learner.lr": np.array([np.nan])})
+    assert "expected a finite number" in problem
+    (problem,) = problems(QUADRATIC, **{"learner.lr": Decimal("sNaN")})
+    assert "expected a value that TOML can hold" in problem
+
+
+def test_a_byte_order_mark_is_skipped_and_utf_16_is_named():
+    assert loads(b"\xef\xbb\xbf" + QUADRATIC.encode()) == loads(QUADRATIC)
+    (problem,) = problems(b"\xef\xbb\xbf" + b"\nsed = 1\n" + QUADRATIC.encode())
+    assert problem.startswith("<text>:2:1: sed: unknown key")
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        (problem,) = problems(QUADRATIC.encode(encoding))
+        assert problem.startswith("<text>:1:1: expected UTF-8 text, got UTF-")
+        assert problem.endswith("; save the file as UTF-8")
+    (problem,) = problems(QUADRATIC.encode() + b'# caf\xe9"')
+    assert problem == "<text>:8:6: not UTF-8 text: byte 0xe9; save the file as UTF-8"
 
 
 def test_a_graph_file_that_cannot_be_is_a_scenario_error():

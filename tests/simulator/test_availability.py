@@ -60,5 +60,14 @@ def test_files_that_are_missing_huge_or_no_text_are_refused(tmp_path):
     with pytest.raises(P2PFRLError, match="at most 1048576 bytes"):
         read(tmp_path, "#" * (2**20 + 1))
     (tmp_path / "binary.csv").write_bytes(b"1,0,1\n\xff\xfe\x00")
-    with pytest.raises(P2PFRLError, match="cannot read"):
+    with pytest.raises(P2PFRLError, match=r"binary.csv:2:1: not UTF-8 text"):
         Presence.read(tmp_path / "binary.csv", 4)
+
+
+def test_a_trace_of_another_editor_is_read_or_named(tmp_path):
+    file = tmp_path / "trace.csv"
+    file.write_bytes(b"\xef\xbb\xbfagent,from,until\r\n1,0s,1s\r\n")
+    assert Presence.read(file, 4).is_there(1, 0.5)
+    file.write_bytes("1,0s,1s\n".encode("utf-16"))
+    with pytest.raises(P2PFRLError, match=r"trace.csv:1:1: expected UTF-8 text, got UTF-16"):
+        Presence.read(file, 4)

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from p2pfrl.consensus.topologies import graphml
 from p2pfrl.consensus.topologies.base import Topology, require
@@ -24,8 +25,8 @@ _SPEED_IN_FIBER = 299_792_458.0 * 2 / 3  # meters per second
 class File(Topology):
     """The graph of a GraphML file; agent i is its i-th node.
 
-    These attributes are read, in any case: of a node `label` (else its id), `latitude` and
-    `longitude` in degrees; of an edge `latency` ("5ms", or a number of seconds) and `bandwidth`
+    These attributes are read, in any case: of a node `label` or `name` (else its id), `latitude`
+    and `longitude` in degrees; of an edge `latency` ("5ms", or a number of seconds) and `bandwidth`
     ("10Gbit/s", or a number of bytes per second). An edge without a latency between nodes with
     coordinates has a latency from the great-circle distance and two thirds of the speed of light,
     the speed in fiber. Edges are directed if the file declares it. Parallel links count as one,
@@ -115,11 +116,31 @@ def load(path: Path) -> Graph:
         latency,
         bandwidth,
         positions if len(positions) == len(places) else (),
-        tuple(node.data.get("label") or node.attributes["id"] for node in document.nodes),
+        tuple(_label(node) for node in document.nodes),
     )
-    if not graph.is_connected:
-        document.refuse(1, "the graph is disconnected: some agents would never receive from others")
+    if graph.gap is not None:
+        _refuse_gap(document, graph, *graph.gap)
     return graph
+
+
+def _label(node: Element) -> str:
+    """Return the name of a node.
+
+    Gephi and the Topology Zoo call it label, igraph and Cytoscape name.
+    """
+    return node.data.get("label") or node.data.get("name") or node.shown or node.attributes["id"]
+
+
+def _refuse_gap(document: Document, graph: Graph, i: int, j: int) -> NoReturn:
+    """Refuse a graph without a path from node `i` to node `j`."""
+    lonely = [k for k in (j, i) if not graph.successors[k] and not graph.predecessors[k]]
+    if lonely:
+        reason = f"node {graph.labels[lonely[0]]!r} has no edge; give it one, or remove it"
+        document.refuse(document.nodes[lonely[0]].line, f"the graph is disconnected: {reason}")
+    what = "no path" if graph.is_undirected else "edges are directed, and no path"
+    reason = f"{what} leads from node {graph.labels[i]!r} to {graph.labels[j]!r}"
+    fix = "add an edge" if graph.is_undirected else 'add one, or declare edgedefault="undirected"'
+    document.refuse(document.nodes[j].line, f"the graph is disconnected: {reason}; {fix}")
 
 
 def great_circle(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -6,6 +6,7 @@ the size is limited.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import NoReturn
 from xml.parsers import expat
 
 from p2pfrl.core.errors import TopologyError
+from p2pfrl.core.files import OversizeError, read_regular
+from p2pfrl.core.text import MARK
 
 MAX_BYTES = 1 << 20
 
@@ -25,11 +28,13 @@ class Element:
         line: its first line.
         attributes: attributes of the tag: id, or source, target and directed.
         data: data by attribute name in lower case.
+        shown: the text that yEd draws at a node, which is nested in its data; "" if there is none.
     """
 
     line: int
     attributes: Mapping[str, str]
     data: dict[str, str] = field(default_factory=dict)
+    shown: str = ""
 
 
 @dataclass
@@ -63,15 +68,15 @@ def read(path: Path) -> Document:
         Drawing 2001.
     """
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
+        content = read_regular(path, MAX_BYTES)
+    except OversizeError as error:
         raise TopologyError(
             f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a graph file"
-        )
+        ) from error
+    except OSError as error:
+        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
     document = Document(path)
+    _refuse_other_formats(document, content)
     reader = _Reader(document)
     try:
         reader.parser.Parse(content, True)
@@ -80,8 +85,46 @@ def read(path: Path) -> Document:
     except (LookupError, ValueError) as error:
         document.refuse(1, f"an encoding that cannot be read ({error}): save the file as UTF-8")
     if reader.root != "graphml":
-        document.refuse(1, f"the outermost element is <{reader.root}>, expected <graphml>")
+        known = _ROOTS.get(reader.root, f"the outermost element is <{reader.root}>")
+        document.refuse(1, f"expected GraphML, with <graphml> outermost; got {known}; {_CONVERT}")
     return document
+
+
+_CONVERT = (
+    "networkx reads many formats and writes this one: "
+    "nx.write_graphml(nx.read_gml('net.gml'), 'net.graphml')"
+)
+_ROOTS = {
+    "gexf": "GEXF (read_gexf)",
+    "network": "SNDlib's XML",
+    "svg": "a picture",
+    "html": "a web page",
+}
+"""Outermost element -> the format that it belongs to."""
+_FORMATS = (
+    (rb"graph\s*\[", "GML (read_gml)"),
+    (rb"(strict\s)?\s*(di)?graph\b", "DOT (nx_pydot.read_dot)"),
+    (rb"\*(vertices|network)", "Pajek (read_pajek)"),
+    (rb"[\[{]", "JSON (node_link_graph)"),
+    (rb"[\w.-]+[ \t,;]+[\w.-]+", "a list of edges (read_edgelist)"),
+)
+"""Start of a file that is no XML -> its format, and what of networkx reads it."""
+_PREAMBLE = (b"#", b"//", b"Creator", b"Version", b"comment")
+
+
+def _refuse_other_formats(document: Document, content: bytes) -> None:
+    """Refuse a file that is not XML, with the name of its format where that is known."""
+    text = content.removeprefix(MARK).lstrip()
+    if text.startswith((b"<", b"\xff\xfe", b"\xfe\xff", b"\0")):
+        return
+    lines = [line.strip() for line in text[:10_000].splitlines()]
+    start = b"\n".join(line for line in lines if not line.startswith(_PREAMBLE)).lstrip()
+    if not text:
+        document.refuse(1, "the file is empty; expected GraphML")
+    known = next((name for form, name in _FORMATS if re.match(form, start, re.IGNORECASE)), "")
+    document.refuse(
+        1, f"expected GraphML, which is XML; got {known or 'something else'}; {_CONVERT}"
+    )
 
 
 class _Reader:
@@ -100,7 +143,7 @@ class _Reader:
         self._names: dict[str, str] = {}
         self._defaults: dict[tuple[str, str], str] = {}
         self._key = ("", "")
-        self._value: list[str] = []
+        self._texts: list[list[str]] = []
 
     def _doctype(self, *_: object) -> None:
         self._refuse(
@@ -115,7 +158,7 @@ class _Reader:
         self.root = self.root or tag
         parent = self._path[-1] if self._path else ""
         self._path.append(tag)
-        self._value = []
+        self._texts.append([])
         if tag == "graph":
             if "graph" in self._path[:-1] or self.document.nodes:
                 self._refuse("a second or nested graph: a topology is one plain graph")
@@ -139,14 +182,18 @@ class _Reader:
                 self._refuse(f"data with the key {self._key[1]!r}, which no <key> element declares")
 
     def _text(self, text: str) -> None:
-        self._value.append(text)
+        if self._texts:
+            self._texts[-1].append(text)
 
     def _end(self, tag: str) -> None:
         tag = self._path.pop()
         parent = self._path[-1] if self._path else ""
-        value = "".join(self._value).strip()
+        value = "".join(self._texts.pop()).strip()
         if tag == "default" and parent == "key":
             self._defaults[self._key[0], self._names[self._key[1]]] = value
         elif tag == "data" and parent in ("node", "edge"):
             elements = self.document.nodes if parent == "node" else self.document.edges
             elements[-1].data[self._names[self._key[1]]] = value
+        elif tag == "NodeLabel" and "node" in self._path:
+            node = self.document.nodes[-1]
+            node.shown = node.shown or value
