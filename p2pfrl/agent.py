@@ -194,6 +194,10 @@ class Agent(Stateful):
         """
         return self._is_open
 
+    def place(self) -> str:
+        """Return the round that it is in, counted from 1 as in the record."""
+        return f"round {self._round + 1}"
+
     def perform(self, action: Action) -> None:
         """Carry out an action of the schedule."""
         _ACTIONS[type(action)](self, action)

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScenarioError as error:
         return fail(BAD_USAGE, *error.problems)
     except P2PFRLError as error:
-        return fail(FAILED, str(error))
+        return fail(FAILED, str(error), *getattr(error, "__notes__", ()))
     except KeyboardInterrupt as error:
         return fail(INTERRUPTED, str(error) or "interrupted")
     except BrokenPipeError:

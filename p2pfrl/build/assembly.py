@@ -120,6 +120,10 @@ class Assembly:
             coordinators=max(1, len(self.coordinators)),
         )
 
+    def close(self) -> None:
+        """Close the environments."""
+        self.learning.close()
+
     @property
     def compared(self) -> Sequence[str] | None:
         """The parts over which agents are compared; None for all parts.

@@ -59,6 +59,13 @@ class World:
     recorder: Recorder
     log: Log
 
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        """Close the environments, whatever happened."""
+        self.assembly.close()
+
     def save(self, others: Mapping[str, object]) -> State:
         """Return the state of the whole run, taken between two events.
 

@@ -56,6 +56,9 @@ class CoordinatorRules:
 class Coordinator(Stateful):
     """Carries out what a coordinator's schedule decides: aggregate, step, send the model.
 
+    Attributes:
+        id: its number, below 0.
+
     Args:
         model: the first model, `(k,)`.
         agents: number of agents n.
@@ -101,6 +104,8 @@ class Coordinator(Stateful):
         self._state = rules.optimizer.init(model)
         self._standing = Standing(seed, model)
         self._repeats: dict[int, int] = {}
+        self.id = encoder.sender
+        self._round = 0
 
     @override
     def save(self) -> State:
@@ -122,8 +127,14 @@ class Coordinator(Stateful):
         self._repeats = {i: times for i, times in drawn.items() if times > 1}
         return sorted(drawn)
 
+    def place(self) -> str:
+        """Return the round that it is in, counted from 1 as in the record."""
+        return f"round {self._round + 1}"
+
     def perform(self, action: Action) -> None:
         """Carry out `Send` and `Mix`."""
+        if isinstance(action, Mix | Send):
+            self._round = action.round
         if isinstance(action, Mix):
             if action.received or (self._rules.aggregator.goes_on and self._memory):
                 self._aggregate(action)

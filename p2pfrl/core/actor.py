@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from p2pfrl.core.causes import FOREIGN, cause, is_of_user
+from p2pfrl.core.errors import AgentError, P2PFRLError
 from p2pfrl.core.state import State
 from p2pfrl.core.types import (
     Action,
@@ -57,10 +60,19 @@ def _carry_out(
 
 
 class Body(Protocol):
-    """An agent or a coordinator: it performs actions, and its memory is a value."""
+    """An agent or a coordinator: it performs actions, and its memory is a value.
+
+    Attributes:
+        id: its number; coordinators are below 0.
+    """
+
+    id: int
 
     def perform(self, action: Action, /) -> None:
         """Carry out an action."""
+
+    def place(self) -> str:
+        """Return where in the run it is, in words."""
 
     def save(self) -> State:
         """Return a copy of what it remembers."""
@@ -85,13 +97,33 @@ class Actor:
     port: Port
     stays: bool = False
 
-    def run(self, *, is_new: bool = True) -> Coroutine[Any, Any, None]:
-        """Return the coroutine that follows the schedule; `is_new` as of `follow`."""
-        return follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+    async def run(self, *, is_new: bool = True) -> None:
+        """Follow the schedule; `is_new` as of `follow`.
+
+        Raises:
+            AgentError: the agent cannot go on, or a rule of the user's own raised an error.
+        """
+        with self.named():
+            await follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let errors in the block say whose they are, and in which round."""
+        try:
+            yield
+        except AgentError as error:
+            raise error.at(self.body.place()) from error.__cause__
+        except P2PFRLError:
+            raise
+        except FOREIGN as error:
+            if not is_of_user(error):
+                raise  # our own bug, with its traceback
+            raise AgentError(self.body.id, cause(error), self.body.place()) from error
 
     def answer(self, event: Event) -> None:
         """Do what a schedule that has finished makes of `event`."""
-        _carry_out(event, self.schedule, self.port, self.body.perform)
+        with self.named():
+            _carry_out(event, self.schedule, self.port, self.body.perform)
 
     def save(self) -> State:
         """Return what schedule and body remember."""

@@ -8,7 +8,13 @@ from types import TracebackType
 
 
 class P2PFRLError(Exception):
-    """The root of every error this package raises on purpose."""
+    """The root of every error this package raises on purpose.
+
+    Attributes:
+        record: of a run that this error ended: what there was until then.
+    """
+
+    record: object = None
 
 
 class ScenarioError(P2PFRLError):
@@ -24,6 +30,30 @@ class ScenarioError(P2PFRLError):
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[str, ...]]]:
         """Pickle the list of problems, which another process may have found."""
         return type(self), (self.problems,)
+
+
+class AgentError(P2PFRLError):
+    """An agent cannot go on: its environment or a rule failed, or a number is not finite.
+
+    Attributes:
+        agent: its id; coordinators are below 0.
+        detail: what happened.
+        place: where in the run, such as "round 3"; "" if the world has not said.
+    """
+
+    def __init__(self, agent: int, detail: str, place: str = "") -> None:
+        self.agent, self.detail, self.place = agent, detail, place
+        coordinator = "the coordinator" if agent == -1 else f"edge{-2 - agent}"
+        who = f"agent {agent}" if agent >= 0 else coordinator
+        super().__init__(", ".join(filter(None, (who, place, detail))))
+
+    def at(self, place: str) -> AgentError:
+        """Return the error with a place, if it has none yet."""
+        return self if self.place else AgentError(self.agent, self.detail, place)
+
+    def __reduce__(self) -> tuple[type[AgentError], tuple[int, str, str]]:
+        """Pickle the parts: another process may have failed."""
+        return type(self), (self.agent, self.detail, self.place)
 
 
 class TopologyError(P2PFRLError):

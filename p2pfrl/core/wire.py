@@ -83,6 +83,11 @@ class Encoder:
         self._sender = sender
         self.incarnation = incarnation
 
+    @property
+    def sender(self) -> int:
+        """The id of the sender."""
+        return self._sender
+
     def encode(
         self,
         vector: Vector | None,

@@ -19,11 +19,13 @@ from pathlib import Path
 
 from p2pfrl.core.errors import Caught, P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import INTERRUPTED, PATIENCE, follow, raised, withheld
-from p2pfrl.results.record import load_summary
+from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
 
-_INTERRUPT = "interrupt"  # `stopped_by` in the summary of an incomplete run
+_INTERRUPT = "interrupt"
+_INCOMPLETE = (_INTERRUPT, FAILURE)
+"""`stopped_by` in the summary of an incomplete run."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -90,7 +92,7 @@ def is_complete(job: Job) -> bool:
         )
     except (RecordError, ScenarioError, OSError):
         return False
-    return summary.get("stopped_by") != _INTERRUPT and done == job.load()
+    return summary.get("stopped_by") not in _INCOMPLETE and done == job.load()
 
 
 def run_all(

@@ -15,9 +15,11 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.units import SECOND
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
-from p2pfrl.results.record import Record, save
+from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario
@@ -58,25 +60,40 @@ def simulate(
         scenario = replace(scenario, seed=seed)
     run = _Run(scenario, progress)
     built = scenario if mixing is None else replace(scenario, mixing=mixing)
-    world = run.world = build(built, trace=trace, on_row=run.on_row)
+    with build(built, trace=trace, on_row=run.on_row) as world:
+        return _simulate(scenario, world, run, out, repr(mixing) if mixing else "", resuming)
+
+
+def _simulate(
+    scenario: Scenario, world: World, run: _Run, out: str | Path | None, rule: str, resuming: bool
+) -> Record:
+    """Run a built world to its end; return the record, after saving it in `out`."""
+    run.world = world
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
     if out is not None:
-        run.checkpoints = Checkpoints(Path(out), scenario, repr(mixing) if mixing else "")
+        run.checkpoints = Checkpoints(Path(out), scenario, rule)
     has_begun = run.begin(resuming=resuming)
+    more: dict[str, Any] = {}
+    if has_begun and not _is_saved_whole(scenario):
+        more["episodes_began_anew"] = True
     with fewer_collections(), threadpool_limits(1, "blas"):
         try:
             if has_begun:
                 world.simulation.go_on()
             else:
                 world.simulation.run()
+            world.recorder.finish()
         except KeyboardInterrupt:
             run.reason = "interrupt"
+            world.recorder.finish(evaluating=False)
+        except FOREIGN as error:
+            run.reason = FAILURE
+            _keep_failed(error, scenario, world, run, out, more)
+            raise
         finally:
             if run.checkpoints is not None:
                 run.checkpoints.close()
-    world.recorder.finish()
-    more = {} if not has_begun or _is_saved_whole(scenario) else {"episodes_began_anew": True}
     record = _record(scenario, world, run.reason, run.wall_seconds(), more)
     if out is None:
         return record
@@ -84,6 +101,32 @@ def simulate(
     if run.checkpoints is not None and run.reason != "interrupt":
         run.checkpoints.end()
     return saved
+
+
+def _keep_failed(
+    error: BaseException,
+    scenario: Scenario,
+    world: World,
+    run: _Run,
+    out: str | Path | None,
+    more: Mapping[str, Any],
+) -> None:
+    """Keep the record of a run that an error ended, and let the error say where it is."""
+    rounds = len(world.recorder.rows)
+    failure = str(error) if isinstance(error, P2PFRLError) else cause(error)
+    more = {**more, "failure": failure}
+    record = _record(scenario, world, run.reason, run.wall_seconds(), more)
+    if isinstance(error, P2PFRLError):
+        error.record = record
+    if out is None:
+        return
+    try:
+        save(record, out)
+    except (OSError, RecordError) as second:
+        error.add_note(f"{out}: the record until then could not be saved: {second}")
+    else:
+        many = f"the {rounds} rounds" if rounds != 1 else "the one round"
+        error.add_note(f"{out} holds the record of {many} before")
 
 
 def resume(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.experiment.run import Progress, simulate
-from p2pfrl.results.record import load_summary
+from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
 
@@ -51,9 +51,10 @@ def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
     """
     folder = Path(directory)
     summary = load_summary(folder)
-    if summary["stopped_by"] == "interrupt":
+    if (reason := summary["stopped_by"]) in ("interrupt", FAILURE):
+        what = "was interrupted" if reason == "interrupt" else f"failed: {summary.get('failure')}"
         raise RecordError(
-            f"{folder}: the run was interrupted, so that it cannot be compared with a whole one"
+            f"{folder}: the run {what}, so that it cannot be compared with a whole one"
         )
     is_real = summary.get("transport") == "tcp"
     path = folder / "scenario.toml"

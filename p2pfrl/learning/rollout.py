@@ -87,7 +87,7 @@ def collect(
     elapsed = np.empty((b, steps, m), dtype=np.int64)
     successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
     returns: list[list[float]] = [[] for _ in agents]
-    totals = {name: np.zeros((2, b)) for name in simulator.spec.measures}
+    measures = Measures(b, simulator.spec.measures)
     noise = policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
     simulator.begin(agents, index)
     current = simulator.observe(agents, state)
@@ -101,13 +101,11 @@ def collect(
         reward[:, t], terminated[:, t], finished[:, t] = step.reward, step.terminated, step.finished
         elapsed[:, t] = step.lengths - 1
         if step.finished.any():
-            _note_returns(step, returns)
+            note_returns(step, returns)
             cut = np.flatnonzero(step.truncated.any(axis=1))
             if len(cut):
                 successors.append((t, cut, step.next_obs[cut], step.truncated[cut]))
-        for name, values in step.measures.items():
-            is_there = ~np.isnan(values)
-            totals[name] += np.where(is_there, values, 0.0).sum(axis=1), is_there.sum(axis=1)
+        measures.add(step)
         current = step.obs
         if episodes is not None and len(returns[0]) >= episodes:
             break
@@ -115,7 +113,6 @@ def collect(
     obs, action, out = obs[:, :, : taken * m], action[:, :, : taken * m], out[:, :, : taken * m]
     reward, terminated, finished = reward[:, :taken], terminated[:, :taken], finished[:, :taken]
     elapsed = elapsed[:, :taken]
-    measures = {name: _mean(total, count) for name, (total, count) in totals.items()}
     value, next_value = np.zeros_like(reward), np.zeros_like(reward)
     if network.has_critic:
         _forward_blocks(network, rows, obs, out, len(acting))
@@ -128,7 +125,7 @@ def collect(
             ahead = _values(network, own, successor)
             next_value[cut, t] = np.where(truncated, ahead, next_value[cut, t])
     return Rollout(
-        obs, action, out, value, reward, next_value, finished, elapsed, returns, measures
+        obs, action, out, value, reward, next_value, finished, elapsed, returns, measures.means()
     )
 
 
@@ -188,15 +185,47 @@ class GAE:
         return advantage, advantage + rollout.value
 
 
-def _note_returns(step: Step, returns: list[list[float]]) -> None:
+class Measures:
+    """Sums of the environment's own measures over the steps of a rollout.
+
+    Args:
+        agents: number of agents b.
+        names: measures that are known before the first step; others are added as they come.
+    """
+
+    def __init__(self, agents: int, names: Sequence[str]) -> None:
+        self._known = len(names)
+        self._totals = {name: np.zeros((2, agents)) for name in names}
+
+    def add(self, step: Step) -> None:
+        """Add the measures of one step; nan counts as not there."""
+        for name, values in step.measures.items():
+            if name not in self._totals:
+                self._totals[name] = np.zeros((2, len(values)))
+            is_there = ~np.isnan(values)
+            self._totals[name] += (
+                np.where(is_there, values, 0.0).sum(axis=1),
+                is_there.sum(axis=1),
+            )
+
+    def means(self) -> dict[str, NDArray[np.float64]]:
+        """Return the mean of each measure `(b,)`, nan where it was never there.
+
+        Measures that were not known before the first step come last, sorted by name.
+        """
+        names = list(self._totals)
+        return {
+            name: np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+            for name in (*names[: self._known], *sorted(names[self._known :]))
+            for total, count in (self._totals[name],)
+        }
+
+
+def note_returns(step: Step, returns: list[list[float]]) -> None:
+    """Append the returns of the episodes that finished to those of their agents."""
     rows, instances = np.nonzero(step.finished)
     for row, value in zip(rows.tolist(), step.returns[rows, instances].tolist(), strict=True):
         returns[row].append(value)
-
-
-def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return total / count, nan where nothing was counted."""
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def _values(network: Network, rows: Vector, obs: NDArray[np.float32]) -> Vector:

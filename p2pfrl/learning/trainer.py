@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import AgentError
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
@@ -51,6 +52,11 @@ class Executor(Protocol):
 def local(update: Callable[[Batch], Outcome], batches: Iterable[Batch], /) -> Iterator[Outcome]:
     """Compute chunk after chunk in this thread."""
     return map(update, batches)
+
+
+def is_finite(values: Vector) -> bool:
+    """Whether all numbers are finite."""
+    return 0 not in np.isfinite(values).tobytes()  # faster than `all` for short vectors
 
 
 @dataclass(slots=True)
@@ -149,7 +155,13 @@ class Trainer:
         return view
 
     def write(self, agent: int, values: Vector) -> None:
-        """Set the agent's parameters `(stride,)`; an update under way keeps its own."""
+        """Set the agent's parameters `(stride,)`; an update under way keeps its own.
+
+        Raises:
+            AgentError: they are not finite.
+        """
+        if not is_finite(values):
+            raise AgentError(agent, f"what it received and mixed left {self._first(values)}")
         row = self.parameters[self._rows[agent]]
         request = self._pending.get(agent)
         if request is not None and request.frozen is None:
@@ -169,6 +181,9 @@ class Trainer:
         """Compute the frozen updates of `agents`, by default all pending, as one batch.
 
         The batch is computed in chunks of `Traits.chunk` agents.
+
+        Raises:
+            AgentError: an environment failed, or parameters are not finite.
         """
         wanted = self.pending if agents is None else tuple(sorted(agents))
         if not wanted:
@@ -178,11 +193,41 @@ class Trainer:
         for chunk, outcome in zip(
             chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True
         ):
+            self._check(chunk, outcome)
             for position, agent in enumerate(chunk):
                 request = self._pending[agent]
                 request.outcome, request.position = outcome, position
         self._computed += len(wanted)
         self._batches += 1
+
+    def _check(self, chunk: Sequence[int], outcome: Outcome) -> None:
+        """Raise an error if an update ended with a number that is not finite."""
+        for name, values in (
+            ("parameters", outcome.parameters),
+            ("experience", outcome.transitions),
+        ):
+            if values is None or is_finite(values):
+                continue
+            row = int(np.argmin(np.isfinite(values).all(axis=1)))
+            found = (
+                self._first(values[row])
+                if name == "parameters"
+                else "experience that is not finite"
+            )
+            loss = "" if np.isfinite(outcome.loss[row]) else f", and a loss of {outcome.loss[row]}"
+            index = int(self.index[self._rows[chunk[row]]])
+            fix = "a smaller learner.lr may help, or rewards and observations of a smaller scale"
+            raise AgentError(chunk[row], f"update {index}: training left {found}{loss}; {fix}")
+
+    def _first(self, row: Vector) -> str:
+        """Return the first parameter of `(stride,)` that is not finite, in words."""
+        layout = self.stack.layout
+        for tensor, offset in zip(layout.tensors, layout.offsets, strict=True):
+            values = row[offset : offset + tensor.size]
+            if not np.isfinite(values).all():
+                bad = values[np.argmin(np.isfinite(values))]
+                return f"parameters {tensor.name} that are not finite, such as {bad}"
+        return "parameters that are not finite"
 
     def steps(self, agent: int) -> int:
         """Return the environment steps of the agent's update, which is computed, not committed."""

@@ -12,13 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.measures import apart
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.state import State
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import Interval
+from p2pfrl.results.record import AGENTS, PHYSICS, Interval
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
@@ -223,11 +224,19 @@ class Recorder:
         if not self.stopped_at_row and self._ticks.is_busy():
             self._ticks.post(self._now() + longer, self.tick, longer, self.updates)
 
-    def finish(self) -> None:
-        """Write the last row of an asynchronous run and evaluate the final parameters."""
+    def finish(self, *, evaluating: bool = True) -> None:
+        """Write the last row of an asynchronous run and evaluate the final parameters.
+
+        Without `evaluating`, nothing is evaluated.
+        """
         if self._tick is not None:
             self._write(self._now())
-        if self.rows and self._episodes and np.isnan(self.rows[-1]["evaluation_own"]):
+        if (
+            evaluating
+            and self.rows
+            and self._episodes
+            and np.isnan(self.rows[-1]["evaluation_own"])
+        ):
             self.rows[-1].update(self._evaluation(range(self._n)))
 
     # The state.
@@ -377,7 +386,10 @@ class _Ticks:
 
 
 def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row:
-    """Return a row of one agent. The environment's own measures come last."""
+    """Return a row of one agent. The environment's own measures come last.
+
+    A measure with the name of one of our columns has the prefix "measure.".
+    """
     return {
         "round": round,
         "agent": agent,
@@ -388,5 +400,9 @@ def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row
         "disagreement": disagreement,
         "bytes_sent": entry.bytes_sent,
         "staleness": entry.staleness,
-        **entry.measures,
+        **{apart(name, _is_ours): value for name, value in entry.measures.items()},
     }
+
+
+def _is_ours(name: str) -> bool:
+    return name in AGENTS or name.startswith(PHYSICS)

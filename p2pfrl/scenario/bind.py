@@ -36,12 +36,19 @@ class Learning:
         physics: `(n, ...)` arrays by name; empty without an environment.
         instance: arrays of the problem instance, the content of `problem.safetensors`.
         heterogeneity: measures of how different the agents are.
+        simulators: the environments, of training and of evaluation.
     """
 
     stack: Stack
     physics: Table
     instance: Table
     heterogeneity: dict[str, float]
+    simulators: tuple[Simulator, ...] = ()
+
+    def close(self) -> None:
+        """Close the environments; those that are needed again are opened anew."""
+        for simulator in self.simulators:
+            simulator.close()
 
 
 def learning(scenario: Scenario) -> Learning:
@@ -52,10 +59,14 @@ def learning(scenario: Scenario) -> Learning:
         scenario.evaluation.episodes,
     )
 
+    opened: list[Simulator] = []
+
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
         problem, table = section.rule, tables.of(section)
         evaluator = problem.simulator(table, episodes, seed) if episodes else None
-        return problem.simulator(table, section.instances, seed), evaluator
+        simulator = problem.simulator(table, section.instances, seed)
+        opened.extend(filter(None, (simulator, evaluator)))
+        return simulator, evaluator
 
     stack = _stack(scenario, world)
     found = [
@@ -64,7 +75,7 @@ def learning(scenario: Scenario) -> Learning:
         if make.environment is not None
     ]
     if not found:
-        return Learning(stack, {}, stack.objective.problem(), {})
+        return Learning(stack, {}, stack.objective.problem(), {}, tuple(opened))
     instance = merge(
         [
             make.environment.rule.instance(table)
@@ -73,7 +84,11 @@ def learning(scenario: Scenario) -> Learning:
         ]
     )
     return Learning(
-        stack, _columns(found), instance | stack.objective.problem(), _differences(found)
+        stack,
+        _columns(found),
+        instance | stack.objective.problem(),
+        _differences(found),
+        tuple(opened),
     )
 
 

@@ -50,6 +50,14 @@ class EnvironmentSection(_Own):
     rule: Annotated[Problem, Slot(Problem)]
 
 
+def _meant(key: str, known: Mapping[str, object]) -> str:
+    """Return what an unknown key was meant to be: a known one, or an option of the constructor."""
+    hint = did_you_mean(key, known)
+    if "kwargs" in known and "did you mean" not in hint:
+        return "; what the environment's own constructor takes is set in environment.kwargs"
+    return hint
+
+
 class EnvironmentSlot(Slot):
     """Annotation of the `[environment]` section: all other keys are options of the environment."""
 
@@ -82,7 +90,7 @@ class EnvironmentSlot(Slot):
         known = {**options_of(found.rule), **dict.fromkeys(names)}
         strays = [key for key in options if key not in known]
         problems = [
-            problem(f"unknown key{did_you_mean(key, known)}", key, value=options.pop(key))
+            problem(f"unknown key{_meant(key, known)}", key, value=options.pop(key))
             for key in strays
         ]
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import details, problem
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import did_you_mean
@@ -156,8 +156,10 @@ def _options(
     if made is not None and group.environment:
         try:
             known = made.rule.spec.physics
-        except P2PFRLError as error:
-            yield problem(str(error).removeprefix("environment.id: "), *path, "id")
+        except ScenarioError as error:
+            for line in error.problems:
+                key, _, reason = line.partition(": ")
+                yield problem(reason, *path, *key.split(".")[1:])
             return
         for name in made.vary:
             if name not in known:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from p2pfrl.core.errors import AgentError, WireError
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State, Stateful, copied
 from p2pfrl.core.traffic import Traffic
@@ -73,7 +74,7 @@ class Network(Stateful):
         self.extra_loss = 0.0
         self.group: list[int] | None = None
         self._loop = loop
-        self._receive = decoder.receive
+        self._decoder = decoder
         self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + coordinators)
         self._log = log
         self._note = log.append
@@ -184,7 +185,7 @@ class Network(Stateful):
         self._receiving_until[receiver] = now
         self.traffic.messages_delivered += 1
         self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-        self._mailboxes[receiver](frame.received or self._receive(frame))
+        self._mailboxes[receiver](frame.received or self._decode(sender, frame))
 
     def hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a frame that waited for the interface."""
@@ -193,14 +194,26 @@ class Network(Stateful):
             return
         self.traffic.messages_delivered += 1
         self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-        self._mailboxes[receiver](self._receive(frame))
+        self._mailboxes[receiver](self._decode(sender, frame))
 
     def arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a second copy."""
         if self.can_reach(sender, receiver):
             self.traffic.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-            self._mailboxes[receiver](Received(self._receive(frame).message, again=True))
+            self._mailboxes[receiver](Received(self._decode(sender, frame).message, again=True))
+
+    def _decode(self, sender: int, frame: Frame) -> Received:
+        """Return what receivers make of a frame.
+
+        Raises:
+            AgentError: they would refuse it. In a simulation, that is a fault of the sender.
+        """
+        try:
+            return self._decoder.receive(frame)
+        except WireError as error:
+            detail = f"what it sent would be refused by every receiver: {error}"
+            raise AgentError(sender, detail, f"round {frame.round + 1}") from error
 
     def _drop(self, sender: int, receiver: int, frame: Frame) -> None:
         self.traffic.messages_dropped += 1

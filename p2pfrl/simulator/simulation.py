@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from typing_extensions import override
 
 from p2pfrl.core.actor import Actor
+from p2pfrl.core.errors import AgentError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained
@@ -427,7 +428,12 @@ class Simulation:
         if training != self._lives[agent].training:
             return
         if agent in self._queued:
-            self._trainer.compute(sorted(self._queued))
+            try:
+                self._trainer.compute(sorted(self._queued))
+            except AgentError as error:
+                actor = self._lives[error.agent].actor
+                assert actor is not None
+                raise error.at(actor.body.place()) from error.__cause__
             self._queued.clear()
         end = start + round(self._trainer.steps(agent) * self._step_ns[agent] * slowness)
         if end <= self._loop.now:

@@ -142,13 +142,13 @@ def test_varied_attributes_reach_each_agents_own_copies() -> None:
     problem = Gym(id="Pendulum-v1")
     simulator = made(problem, vary={"g": Values(list=(1.0, 5.0, 10.0, 20.0))})
     go(simulator, [0, 1, 2, 3], simulator.init([0, 1, 2, 3]), 1)
-    assert [simulator._envs[agent].envs[1].unwrapped.g for agent in range(4)] == [
+    assert [simulator._envs[agent][1].unwrapped.g for agent in range(4)] == [
         1.0,
         5.0,
         10.0,
         20.0,
     ]
-    assert simulator._envs[0].envs[0].unwrapped.max_speed == 8
+    assert simulator._envs[0][0].unwrapped.max_speed == 8
     physics = problem.physics(
         3, range(4), columns(problem, {"g": Uniform(low=8, high=12)}, 3, range(4), 4)
     )
@@ -157,7 +157,7 @@ def test_varied_attributes_reach_each_agents_own_copies() -> None:
 
 def test_numbers_in_info_become_measures() -> None:
     simulator = made(Gym(id="FrozenLake-v1", kwargs={"is_slippery": True}))
-    assert simulator.spec.measures == ("prob",)
+    assert simulator.spec.measures == ()
     steps = go(simulator, [0, 1], simulator.init([0, 1]), 10)
     values = np.concatenate([step.measures["prob"].ravel() for step in steps])
     assert values == pytest.approx(np.full(values.shape, 1 / 3))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.distributions.base import Distribution
+from p2pfrl.core.errors import AgentError
 from p2pfrl.core.rng import Purpose, Streams
 
 Array = NDArray[np.float64]
@@ -40,7 +41,8 @@ class Spec:
         max_steps: time limit after which an episode is truncated, or None.
         states: number of states of a tabular environment, else 0.
         physics: what `[environment.vary]` may set, with defaults.
-        measures: names of the environment's own measures that `step` returns.
+        measures: names of the environment's own measures that `step` returns, as far as they are
+            known before the first step.
     """
 
     observation: int
@@ -213,6 +215,13 @@ class Simulator(ABC):
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
         """Return the current observations `(b, m, o)`."""
 
+    def shown(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
+        """Return the current observations `(b, m, o)`, and touch no environment.
+
+        Anyone may ask, at any time. `observe` is for whoever steps the environments next.
+        """
+        return self.observe(agents, state)
+
     @abstractmethod
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
@@ -225,6 +234,16 @@ class Simulator(ABC):
     @abstractmethod
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
         """Advance all instances by one step, and reset those that finish; change `state`."""
+
+    def close(self) -> None:
+        """Close what was opened; what is needed again later is opened anew."""
+        return
+
+
+def moment(purpose: str, index: int, step: int) -> str:
+    """Return the update or the evaluation, and its step, in words."""
+    word = {"environment": "update", "public": "public states of update"}.get(purpose, purpose)
+    return f"{word} {index}, step {step}"
 
 
 class ArraySimulator(Simulator):
@@ -253,6 +272,9 @@ class ArraySimulator(Simulator):
         self._physics = {name: values[:, None] for name, values in physics.items()}
         self._seed = seed
         self._rows: dict[str, NDArray[np.generic]] = {}
+        self._agents: Sequence[int] = ()
+        self._index: Sequence[int] = ()
+        self._purpose = ""
         self._resets = self._noise = Streams.of(seed, [], Purpose.ENVIRONMENT)
         self._position = 0
 
@@ -282,6 +304,7 @@ class ArraySimulator(Simulator):
     ) -> None:
         """Gather the physics of `agents` and name the random streams of this rollout."""
         self._rows = self._gather(agents)
+        self._agents, self._index, self._purpose = agents, index, purpose
         self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
         self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
         self._position = 0
@@ -297,6 +320,7 @@ class ArraySimulator(Simulator):
         values, reward, terminated, measures = environment.step(
             state["state"], action, physics, noise
         )
+        self._check("reward", reward)
         elapsed, returns = state["elapsed"] + 1, state["episode_return"] + reward
         truncated = (
             ~terminated & (elapsed >= self.max_steps)
@@ -305,6 +329,7 @@ class ArraySimulator(Simulator):
         )
         finished = terminated | truncated
         obs = next_obs = environment.observe(values, physics)
+        self._check("an observation of", next_obs)
         state.update(state=values, elapsed=elapsed, episode_return=returns)
         if finished.any():
             rows, instances = np.nonzero(finished)
@@ -324,6 +349,20 @@ class ArraySimulator(Simulator):
         self._position += 1
         return Step(
             next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures
+        )
+
+    def _check(self, what: str, values: NDArray[Any]) -> None:
+        """Refuse values `(b, m, ...)` of the environment that are not finite."""
+        if 0 not in np.isfinite(values).tobytes():  # faster than `all` for short arrays
+            return
+        row, instance = np.argwhere(~np.isfinite(values))[0, :2].tolist()
+        bad = values[row, instance].ravel()
+        name = type(self.environment).__name__
+        raise AgentError(
+            int(self._agents[row]),
+            f"{moment(self._purpose, self._index[row], self._position)}, instance {instance} of "
+            f"environment {name}: step returned {what} {bad[np.argmin(np.isfinite(bad))]}; "
+            "expected finite numbers",
         )
 
     def _gather(self, agents: Sequence[int]) -> dict[str, NDArray[np.generic]]:

@@ -1,6 +1,6 @@
-"""Any other Gymnasium id, through Gymnasium's vector API.
+"""Any other Gymnasium id.
 
-There is one `SyncVectorEnv` per agent, with `instances` copies each.
+There are `instances` environments per agent, which are stepped one after the other.
 
 Unlike array environments, these have state that cannot be gathered or stored: it lives in
 Gymnasium's objects. The rows of `State` hold only the observation, the episode so far and a `tick`
@@ -11,12 +11,21 @@ checkpoints that never happens.
 
 Every episode is seeded from (seed, agent, purpose, update, step, instance), so an agent's random
 numbers depend on neither the number of agents nor who shares its batch.
+
+This module is the seam to code of users, which may raise anything and return anything. Whatever an
+environment raises becomes a `AgentError` or, where it cannot be made, a `ScenarioError`. What it
+returns is checked: the number of values, the shape of observations, and that observations and
+rewards are finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,19 +33,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import AgentError, ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step
+from p2pfrl.core.wording import show
+from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
 
 if TYPE_CHECKING:
     import gymnasium
 else:
     gymnasium = LazyModule("gymnasium")
 
-_PROBE_STEPS = 5
 _NOT_PHYSICS = ("_", "screen", "render")
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+_PIXEL = np.float32(1 / 255)
 
 
 @rule
@@ -44,38 +56,44 @@ class Gym(Problem):
     """A Gymnasium environment by id.
 
     Physics: the numbers among the attributes of the unwrapped environment. Observations are
-    flattened (`gymnasium.spaces.flatten`) into float32. Actions are discrete, or boxes with finite
-    bounds. Only attributes whose value differs from the environment's own are set, after it was
-    made, so numbers that its constructor derived from them keep their values; `kwargs` reach the
-    constructor. Measures: the numbers in the `info` of the first steps; nan where a step does not
-    report one.
+    flattened (`gymnasium.spaces.flatten`) into float32; bytes, such as pixels, are
+    divided by 255. Actions are discrete, or boxes with finite bounds. Policies act in [-1, 1] per
+    coordinate, and -1 and 1 are the bounds of the box. Only attributes whose value differs from the
+    environment's own are set, after it was made, so numbers that its constructor derived from them
+    keep their values; `kwargs` reach the constructor. Measures: the numbers in `info`, with nan
+    where a step does not report one.
 
     Attributes:
         id: as `gymnasium.make` takes it.
         max_steps: time limit; None: the id's own.
-        kwargs: of the constructor.
+        kwargs: of the constructor: any values of TOML, lists and tables too.
     """
 
     is_saved_whole: ClassVar[bool] = False
 
     id: str
     max_steps: int | None = Field(default=None, ge=1)
-    kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @cached_property
     @override
     def spec(self) -> Spec:
-        """Sizes and bounds, found by making one environment and taking a few steps.
+        """Sizes and bounds, found by making one environment, which is closed without a step.
 
         Raises:
-            P2PFRLError: no such environment, a package that it needs is missing, or its spaces are
-                not supported.
+            ScenarioError: no such environment, a package that it needs is missing, or its spaces
+                are not supported.
         """
-        env = self.make()
-        try:
-            return _probe(self.id, env)
-        finally:
-            env.close()
+        # A scenario is checked and bound several times, and groups are copies of it. So specs are
+        # kept by value, or every check would open the environment again.
+        key = (_entry_point(self.id), json.dumps([self.id, self.max_steps, self.kwargs]))
+        if key not in _SPECS:
+            env = self.make()
+            try:
+                _SPECS[key] = _spec(self.id, env)
+            finally:
+                _close(env, self.id)
+        return _SPECS[key]
 
     @override
     def simulator(
@@ -87,39 +105,73 @@ class Gym(Problem):
     ) -> Simulator:
         return GymSimulator(self, physics, instances, seed, max_steps)
 
-    def make(self, max_steps: int | None = None) -> gymnasium.Env[NDArray[Any], Any]:
-        """Return one environment with flat observations."""
+    def make(self, max_steps: int | None = None) -> gymnasium.Env[Any, Any]:
+        """Return one environment.
+
+        Raises:
+            ScenarioError: Gymnasium cannot make it.
+        """
         limit = max_steps or self.max_steps
         try:
-            env = gymnasium.make(
+            return gymnasium.make(
                 self.id, max_episode_steps=limit, disable_env_checker=True, **self.kwargs
             )
         except gymnasium.error.Error as error:
-            raise P2PFRLError(
-                f"environment.id: Gymnasium cannot make {self.id!r}: {error}"
+            raise ScenarioError(
+                [
+                    f"environment.id: Gymnasium cannot make {self.id!r}: {' '.join(str(error).split())}"
+                ]
             ) from error
-        except (ImportError, TypeError) as error:
-            raise P2PFRLError(
-                f"environment: Gymnasium cannot make {self.id!r} with {self.kwargs}: {error}"
-            ) from error
-        try:
-            return gymnasium.wrappers.FlattenObservation(env)
-        except NotImplementedError as error:
-            raise P2PFRLError(
-                f"environment.id: the observations of {self.id!r} cannot be flattened"
+        except FOREIGN as error:
+            where, given = (
+                ("environment.kwargs", f" with {self.kwargs}")
+                if self.kwargs
+                else ("environment.id", "")
+            )
+            raise ScenarioError(
+                [f"{where}: Gymnasium cannot make {self.id!r}{given}: {_reason(error)}"]
             ) from error
 
 
-def _probe(id: str, env: gymnasium.Env[NDArray[Any], Any]) -> Spec:
+_SPECS: dict[tuple[object, str], Spec] = {}
+
+
+def _entry_point(id: str) -> object:
+    """Return what makes the environment, or None if it is not known.
+
+    A class that is defined anew is another one.
+    """
+    module, _, name = id.rpartition(":")
+    try:
+        if module:
+            import_module(module)
+    except FOREIGN:
+        return None  # `make` says why
+    found = gymnasium.registry.get(name)
+    return None if found is None else found.entry_point
+
+
+def _spec(id: str, env: gymnasium.Env[Any, Any]) -> Spec:
     space = env.action_space
-    actions, low, high = 0, np.empty(0), np.empty(0)
+    actions, width = 0, 0
     if isinstance(space, gymnasium.spaces.Discrete):
         actions = int(space.n)
     elif isinstance(space, gymnasium.spaces.Box) and space.is_bounded("both"):
-        low, high = space.low.ravel(), space.high.ravel()
+        width = int(np.prod(space.shape))
     else:
-        raise P2PFRLError(
-            f"environment.id: {id!r} has actions {space}; expected discrete ones or a bounded box"
+        raise ScenarioError(
+            [
+                f"environment.id: {id!r} has actions {show(space)}; "
+                "expected discrete ones or a bounded box"
+            ]
+        )
+    seen = env.observation_space
+    if not getattr(seen, "is_np_flattenable", False):
+        raise ScenarioError(
+            [
+                f"environment.id: the observations of {id!r} are {show(seen)}, which cannot be "
+                "flattened to a vector of one size; wrap the environment so that it returns a Box"
+            ]
         )
     physics = {
         name: float(value)
@@ -127,35 +179,52 @@ def _probe(id: str, env: gymnasium.Env[NDArray[Any], Any]) -> Spec:
         if type(value) in (int, float, np.float64, np.float32) and not name.startswith(_NOT_PHYSICS)
     }
     return Spec(
-        observation=int(np.prod(env.observation_space.shape or ())),
+        observation=int(gymnasium.spaces.flatdim(seen)),
         state=0,
         actions=actions,
-        action_low=tuple(low.tolist()),
-        action_high=tuple(high.tolist()),
+        action_low=(-1.0,) * width,
+        action_high=(1.0,) * width,
         max_steps=env.spec.max_episode_steps if env.spec else None,
         physics={name: value for name, value in physics.items() if np.isfinite(value)},
-        measures=_measures(env),
     )
 
 
-def _measures(env: gymnasium.Env[NDArray[Any], Any]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    env.action_space.seed(0)
-    _, info = env.reset(seed=0)
-    for _ in range(_PROBE_STEPS):
-        _, _, terminated, truncated, info = env.step(env.action_space.sample())
-        found.update(dict.fromkeys(name for name, value in info.items() if _is_number(value)))
-        if terminated or truncated:
-            env.reset()
-    return tuple(found)
+def _reason(error: BaseException) -> str:
+    """Return what an environment raised, with the user's line."""
+    return cause(error, *gymnasium.__path__)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)
+def _close(env: gymnasium.Env[Any, Any], name: str) -> None:
+    """Close an environment; one that cannot be closed is reported, since nothing depends on it."""
+    try:
+        env.close()
+    except FOREIGN as error:
+        warnings.warn(f"{name}: close() raised {_reason(error)}", RuntimeWarning, stacklevel=2)
+
+
+def _scale(space: gymnasium.Space[Any]) -> NDArray[np.float32]:
+    """Return the factor of every coordinate of a flattened observation: 1/255 for bytes, else 1."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        inner = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return np.concatenate([_scale(child) for child in inner])
+    is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8
+    return np.full(spaces.flatdim(space), _PIXEL if is_bytes else 1.0, dtype=np.float32)
+
+
+def _scaled(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
+    """Return the action of a box for numbers `(a,)` in [-1, 1]."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    values = (low / 2 + high / 2) + (high / 2 - low / 2) * action.reshape(space.shape)
+    if np.issubdtype(space.dtype, np.integer):
+        values = np.rint(values)
+    # Rounding to the box's type may leave the box by one unit in the last place.
+    scaled: NDArray[Any] = np.clip(values.astype(space.dtype), space.low, space.high)
+    return scaled
 
 
 class GymSimulator(Simulator):
-    """A simulator over Gymnasium's vector environments, made when an agent is first used.
+    """A simulator over Gymnasium environments, made when an agent is first used.
 
     Args:
         problem: which environment.
@@ -179,7 +248,8 @@ class GymSimulator(Simulator):
         self._physics = physics
         self._seed = seed
         self._max_steps = max_steps
-        self._envs: dict[int, gymnasium.vector.SyncVectorEnv] = {}
+        self._envs: dict[int, list[gymnasium.Env[Any, Any]]] = {}
+        self._factors: NDArray[np.float32] | None = None
         self._ticks: dict[int, int] = {}
         self._path: list[tuple[int | str, ...]] = []
         self._agents: Sequence[int] = ()
@@ -209,6 +279,11 @@ class GymSimulator(Simulator):
         return state["obs"].astype(np.float32)
 
     @override
+    def shown(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
+        """Return the observations that the rows hold."""
+        return state["obs"].astype(np.float32)
+
+    @override
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
@@ -224,27 +299,26 @@ class GymSimulator(Simulator):
         next_obs = np.empty((b, m, self.spec.observation), dtype=np.float32)
         reward = np.empty((b, m), dtype=np.float64)
         terminated, truncated = np.empty((b, m), dtype=np.bool_), np.empty((b, m), dtype=np.bool_)
-        measures = {name: np.full((b, m), np.nan) for name in self.spec.measures}
-        obs = next_obs
+        measures: dict[str, NDArray[np.float64]] = {}
         for row, agent in enumerate(self._agents):
-            env = self._envs[agent]
-            seen, reward[row], terminated[row], cut, info = env.step(self._action(env, action[row]))
-            next_obs[row] = seen
-            truncated[row] = cut & ~terminated[row]
-            for name, values in measures.items():
-                if name in info:
-                    values[row] = np.where(info[f"_{name}"], info[name], np.nan)
+            for j, env in enumerate(self._envs[agent]):
+                seen, reward[row, j], ended, cut, info = self._step(row, j, env, action[row, j])
+                next_obs[row, j] = seen
+                terminated[row, j], truncated[row, j] = ended, cut and not ended
+                for name, value in info.items():
+                    if isinstance(value, _NUMBERS) and isinstance(name, str):
+                        if name not in measures:
+                            measures[name] = np.full((b, m), np.nan)
+                        measures[name][row, j] = value
         finished = terminated | truncated
         returns, lengths = state["episode_return"] + reward, state["elapsed"] + 1
+        obs = next_obs
         if finished.any():
             obs = next_obs.copy()
-            for row in np.flatnonzero(finished.any(axis=1)).tolist():
-                seeds = self._seeds(self._agents[row], (*self._path[row], self._position))
-                mask = finished[row].copy()
-                fresh, _ = self._envs[self._agents[row]].reset(
-                    seed=seeds, options={"reset_mask": mask}
-                )
-                obs[row, mask] = fresh[mask]
+            for row, j in np.argwhere(finished).tolist():
+                agent = self._agents[row]
+                seed = self._seeds(agent, (*self._path[row], self._position))[j]
+                obs[row, j] = self._reset(agent, j, seed, self._moment(row))
         for agent in self._agents:
             self._ticks[agent] += 1
         state.update(
@@ -258,18 +332,96 @@ class GymSimulator(Simulator):
             next_obs, obs, reward, terminated, truncated, finished, returns, lengths, measures
         )
 
+    @override
     def close(self) -> None:
-        """Close every environment."""
-        for env in self._envs.values():
-            env.close()
+        """Close every environment; one that is needed again later is made anew."""
+        for agent, envs in self._envs.items():
+            for j, env in enumerate(envs):
+                _close(env, f"agent {agent}, instance {j}")
         self._envs.clear()
+        self._ticks.clear()
 
-    def _action(self, env: gymnasium.vector.SyncVectorEnv, action: NDArray[Any]) -> NDArray[Any]:
-        space = env.single_action_space
+    def _step(
+        self, row: int, j: int, env: gymnasium.Env[Any, Any], action: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, Mapping[Any, Any]]:
+        """Step one environment and check what it returns."""
+        space = env.action_space
         if isinstance(space, gymnasium.spaces.Discrete):
-            return action.astype(np.int64) + int(space.start)
-        assert isinstance(space, gymnasium.spaces.Box)
-        return action.astype(space.dtype).reshape(self.instances, *space.shape)
+            taken: Any = np.int64(action) + space.start
+        else:
+            assert isinstance(space, gymnasium.spaces.Box)
+            taken = _scaled(action, space)
+
+        def refuse(what: str) -> AgentError:
+            call = f"step({show(np.asarray(taken).tolist())})"
+            return self._error(self._agents[row], j, self._moment(row), f"{call} {what}")
+
+        try:
+            found = env.step(taken)
+        except FOREIGN as error:
+            raise refuse(f"raised {_reason(error)}") from error
+        if not isinstance(found, tuple) or len(found) != 5:
+            raise refuse(f"returned {_count(found)}; {_EXPECTED_STEP}")
+        seen, reward, terminated, truncated, info = found
+        try:
+            value, ended, cut = float(reward), bool(terminated), bool(truncated)
+        except (TypeError, ValueError) as error:
+            what = (
+                f"reward {show(reward)}, terminated {show(terminated)}, truncated {show(truncated)}"
+            )
+            raise refuse(f"returned {what}; expected a number and two truth values") from error
+        if not isinstance(info, Mapping):
+            raise refuse(f"returned info {show(info)}; expected a dict")
+        if not np.isfinite(value):
+            raise refuse(f"returned reward {value}; expected a finite number")
+        return self._flat(env, seen, refuse), value, ended, cut, info
+
+    def _reset(self, agent: int, j: int, seed: int, moment: str) -> NDArray[np.float32]:
+        """Reset one environment and check what it returns."""
+        env = self._envs[agent][j]
+
+        def refuse(what: str) -> AgentError:
+            return self._error(agent, j, moment, f"reset(seed={seed}) {what}")
+
+        try:
+            found = env.reset(seed=seed)
+        except FOREIGN as error:
+            raise refuse(f"raised {_reason(error)}") from error
+        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Mapping):
+            raise refuse(f"returned {_count(found)}; {_EXPECTED_RESET}")
+        return self._flat(env, found[0], refuse)
+
+    def _flat(
+        self, env: gymnasium.Env[Any, Any], seen: Any, refuse: Callable[[str], AgentError]
+    ) -> NDArray[np.float32]:
+        """Return an observation as a finite vector."""
+        space = env.observation_space
+        try:
+            with np.errstate(over="ignore"):
+                flat = np.asarray(gymnasium.spaces.flatten(space, seen)).astype(np.float32)
+        except FOREIGN as error:
+            what = f"observation {show(seen)}; expected one of {show(space)}"
+            raise refuse(f"returned {what}: {_reason(error)}") from error
+        if flat.shape != (self.spec.observation,):
+            what = f"an observation of shape {np.shape(seen)}"
+            raise refuse(f"returned {what}; expected one of {show(space)}")
+        if not np.isfinite(flat).all():
+            bad = int(np.argmin(np.isfinite(flat)))
+            what = f"an observation whose number {bad} is {flat[bad]}"
+            raise refuse(f"returned {what}; expected finite numbers")
+        if self._factors is None:
+            self._factors = _scale(space)
+        return flat * self._factors
+
+    def _moment(self, row: int) -> str:
+        """Return the update or evaluation, and the step in it, that is under way."""
+        purpose, index = self._path[row]
+        return moment(str(purpose), int(index), self._position)
+
+    def _error(self, agent: int, j: int, moment: str, what: str) -> AgentError:
+        return AgentError(
+            agent, f"{moment}, instance {j} of environment {self._problem.id!r}: {what}"
+        )
 
     def _align(self, agents: Sequence[int], state: State) -> None:
         for row, agent in enumerate(agents):
@@ -279,27 +431,52 @@ class GymSimulator(Simulator):
     def _restart(self, row: int, agent: int, state: State, path: tuple[int | str, ...]) -> None:
         if agent not in self._envs:
             self._envs[agent] = self._make(agent)
-        obs, _ = self._envs[agent].reset(seed=self._seeds(agent, path))
+        for j, seed in enumerate(self._seeds(agent, path)):
+            state["obs"][row, j] = self._reset(agent, j, seed, "start of episodes")
         self._ticks[agent] = self._ticks.get(agent, 0) + 1
-        state["obs"][row], state["elapsed"][row], state["episode_return"][row] = obs, 0, 0.0
+        state["elapsed"][row], state["episode_return"][row] = 0, 0.0
         state["tick"][row] = self._ticks[agent]
 
-    def _seeds(self, agent: int, path: tuple[int | str, ...]) -> list[int | None]:
+    def _seeds(self, agent: int, path: tuple[int | str, ...]) -> list[int]:
         instances = range(self.instances)
         return [
             int.from_bytes(key(self._seed, agent, "gym", *path, j)[:4], "little") >> 1
             for j in instances
         ]
 
-    def _make(self, agent: int) -> gymnasium.vector.SyncVectorEnv:
-        def make() -> gymnasium.Env[NDArray[Any], Any]:
-            env = self._problem.make(self._max_steps)
-            for name, default in self.spec.physics.items():
-                value = float(self._physics[name][agent])
-                if value != default:
-                    kind = type(getattr(env.unwrapped, name))
-                    setattr(env.unwrapped, name, kind(round(value) if kind is int else value))
-            return env
+    def _make(self, agent: int) -> list[gymnasium.Env[Any, Any]]:
+        """Return the environments of an agent; if one of them cannot be made, close the others."""
+        made: list[gymnasium.Env[Any, Any]] = []
+        with ExitStack() as opened:
+            for j in range(self.instances):
+                made.append(self._problem.make(self._max_steps))
+                opened.callback(_close, made[-1], f"agent {agent}, instance {j}")
+                self._vary(agent, made[-1])
+            opened.pop_all()
+        return made
 
-        disabled = gymnasium.vector.AutoresetMode.DISABLED
-        return gymnasium.vector.SyncVectorEnv([make] * self.instances, autoreset_mode=disabled)
+    def _vary(self, agent: int, env: gymnasium.Env[Any, Any]) -> None:
+        """Set the physics of an agent that differ from the environment's own."""
+        for name, default in self.spec.physics.items():
+            value = float(self._physics[name][agent])
+            if value == default:
+                continue
+            try:
+                kind = type(getattr(env.unwrapped, name))
+                setattr(env.unwrapped, name, kind(round(value) if kind is int else value))
+            except FOREIGN as error:
+                raise AgentError(
+                    agent,
+                    f"environment.vary.{name}: {value} cannot be set in {self._problem.id!r}: "
+                    f"{_reason(error)}",
+                ) from error
+
+
+_OLD = "as Gymnasium since 0.26; wrap an environment of the older interface"
+_EXPECTED_STEP = f"expected observation, reward, terminated, truncated, info, {_OLD}"
+_EXPECTED_RESET = f"expected observation and info, a dict, {_OLD}"
+
+
+def _count(found: object) -> str:
+    """Return what a call returned, for a message: the number of values, or the value."""
+    return f"{len(found)} values" if isinstance(found, tuple) else f"one value, {show(found)}"

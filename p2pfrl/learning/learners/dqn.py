@@ -19,7 +19,6 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
-from p2pfrl.learning.environments.base import Step
 from p2pfrl.learning.learners.base import (
     Batch,
     Exchange,
@@ -36,6 +35,7 @@ from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
 from p2pfrl.learning.policies import Categorical
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
+from p2pfrl.learning.rollout import Measures, note_returns
 
 if TYPE_CHECKING:
     import torch
@@ -263,7 +263,7 @@ class DQNStack(Stack, Exchange):
         draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
         before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.traits.min_steps
         returns: list[list[float]] = [[] for _ in batch.agents]
-        measures = {name: np.zeros((2, b)) for name in simulator.spec.measures}
+        measures = Measures(b, simulator.spec.measures)
         loss = np.zeros((2, b))
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
@@ -271,18 +271,15 @@ class DQNStack(Stack, Exchange):
             action = self._act(rows, current, chances[:, t], before + t * m)
             step = simulator.step(world, action)
             self.replay.add(state, current, action, step)
-            _note(step, returns, measures)
+            note_returns(step, returns)
+            measures.add(step)
             if (t + 1) % learner.train_every == 0:
                 self._learn(rows, state, draws.uniform(learner.batch_size), loss)
             current = step.obs
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
         taken = np.full(b, self.traits.min_steps, dtype=np.int64)
-        means = {
-            name: np.divide(total, count, out=np.full(b, np.nan), where=count > 0)
-            for name, (total, count) in measures.items()
-        }
-        return Outcome(rows, state | world, taken, mean, returns, means)
+        return Outcome(rows, state | world, taken, mean, returns, measures.means())
 
     def _meet(self, rows: Vector, state: State) -> None:
         """Move the target networks as the exchange moved Q; at the very first they are Q."""
@@ -445,13 +442,3 @@ class DQNStack(Stack, Exchange):
         if name != TRANSITIONS:
             super().receive(name, agent, state, received)
         self.replay.receive(state, received)
-
-
-def _note(step: Step, returns: list[list[float]], measures: dict[str, NDArray[np.float64]]) -> None:
-    """Note the returns of episodes that finished, and the environment's own measures."""
-    for row, instance in zip(*np.nonzero(step.finished), strict=True):
-        returns[row].append(float(step.returns[row, instance]))
-    for name, total in measures.items():
-        values = step.measures[name]
-        is_there = ~np.isnan(values)
-        total += np.where(is_there, values, 0.0).sum(axis=1), is_there.sum(axis=1)

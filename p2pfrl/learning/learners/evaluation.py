@@ -66,7 +66,7 @@ class GreedyAndDivergence(Greedy):
     @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
         """Return the mean of KL(pi_i || pi_mean) on each agent's own current observations."""
-        obs = self._simulator.observe(agents, {**state})
+        obs = self._simulator.shown(agents, {**state})
         x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=parameters.dtype)
         mean = np.broadcast_to(parameters.mean(axis=0), parameters.shape)
         heads = []

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.measures import apart
 from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
@@ -196,7 +197,7 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
             + sum((outcome.env_steps for outcome in outcomes), np.zeros_like(shared.env_steps)),
             shared.loss,
             shared.returns,
-            {**shared.measures, **_measures(outcomes)},
+            _with(shared.measures, _measures(outcomes)),
         )
 
     @override
@@ -289,6 +290,13 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         return state | {
             _PREFIX + name: values for name, values in own.items() if _PREFIX + name in before
         }
+
+
+def _with(
+    shared: Mapping[str, NDArray[np.float64]], own: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the measures of the shared update and those of the personal one."""
+    return {**{apart(name, own.__contains__): values for name, values in shared.items()}, **own}
 
 
 def _measures(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:

@@ -63,8 +63,8 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
         return
     try:
         known = scenario.environment.rule.spec.physics
-    except P2PFRLError as error:
-        yield ("environment", "id"), str(error).removeprefix("environment.id: ")
+    except ScenarioError as error:
+        yield from (placed(line, "environment") for line in error.problems)
         return
     for name, distribution in scenario.environment.vary.items():
         path = ("environment", "vary", name)
