@@ -145,7 +145,8 @@ class Coordinator(Stateful):
                 self.model if is_last else self._rules.correction.point(self.model, self._previous)
             )
             vector = np.concatenate([model, self._extra])
-            self._witness.excused(action.round, action.to)
+            if action.asked is not None:
+                self._witness.excused(action.round, action.asked)
             for score, to in self._groups(action):
                 frame = self._encoder.encode(
                     vector, kind=action.kind, round=action.round, score=score, parts=self._parts

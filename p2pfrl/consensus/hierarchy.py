@@ -100,6 +100,8 @@ class EdgeCoordinator(Coordinator):
             self.model = self._anchor = action.message.payload
         elif isinstance(action, Send) and action.kind == UPDATE:
             self._report(action)
+        elif isinstance(action, Send) and action.kind == SKIP:
+            self._port.send(action.to, self._encoder.encode(None, kind=SKIP, round=action.round))
         else:
             if isinstance(action, Mix):
                 self._samples += sum(message.weight for message in action.received)

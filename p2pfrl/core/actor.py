@@ -25,8 +25,10 @@ from p2pfrl.core.types import (
 
 async def follow(
     schedule: Schedule, port: Port, perform: Callable[[Action], None], *, is_new: bool = True
-) -> None:
+) -> str:
     """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes.
+
+    Returns why it ended early (`Finish.why`).
 
     Args:
         schedule: of the agent or coordinator.
@@ -34,15 +36,16 @@ async def follow(
         perform: carries out what is the agent's own.
         is_new: whether it starts; one that was saved while it waited for an event just goes on.
     """
-    has_finished = is_new and _carry_out(Started(), schedule, port, perform)
-    while not has_finished:  # no event is kept while the next is awaited
-        has_finished = _carry_out(await port.receive(), schedule, port, perform)
+    finish = _carry_out(Started(), schedule, port, perform) if is_new else None
+    while finish is None:  # no event is kept while the next is awaited
+        finish = _carry_out(await port.receive(), schedule, port, perform)
+    return finish.why
 
 
 def _carry_out(
     event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]
-) -> bool:
-    """Do what `schedule` makes of `event`; return whether it finished."""
+) -> Finish | None:
+    """Do what `schedule` makes of `event`; return its last action if it finished."""
     if type(event) is Trained:
         perform(event)  # type: ignore[arg-type]
     for action in schedule.handle(event, port.now()):
@@ -53,10 +56,10 @@ def _carry_out(
         elif kind is WaitUntil:
             port.wait_until(action.time)  # type: ignore[union-attr]
         elif kind is Finish:
-            return True
+            return action  # type: ignore[return-value]
         else:
             perform(action)
-    return False
+    return None
 
 
 class Body(Protocol):
@@ -90,21 +93,23 @@ class Actor:
         body: carries it out.
         port: its world.
         stays: it still answers neighbors that come back once it has finished.
+        gives_last: once it has finished it still sends its last model to whoever did not get it.
     """
 
     schedule: Schedule
     body: Body
     port: Port
     stays: bool = False
+    gives_last: bool = False
 
-    async def run(self, *, is_new: bool = True) -> None:
-        """Follow the schedule; `is_new` as of `follow`.
+    async def run(self, *, is_new: bool = True) -> str:
+        """Follow the schedule; `is_new` and the result as of `follow`.
 
         Raises:
             AgentError: the agent cannot go on, or a rule of the user's own raised an error.
         """
         with self.named():
-            await follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+            return await follow(self.schedule, self.port, self.body.perform, is_new=is_new)
 
     @contextmanager
     def named(self) -> Iterator[None]:

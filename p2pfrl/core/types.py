@@ -24,6 +24,9 @@ UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the
 last model; the payload that answers another agent's."""
 
+ASKS = 1000
+"""Maximum number of times in a row that somebody asks again for a model that links keep losing."""
+
 TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
 
@@ -220,12 +223,15 @@ class Send:
     Attributes:
         unused: of a coordinator's model: receiver whose answer to the last one did not count -> the
             round in which one of it counted last, -1 where none did.
+        asked: of a coordinator's model that begins a round: those who are expected to end the round
+            before with it. None where the model is sent again.
     """
 
     to: Sequence[int]
     round: int
     kind: str = UPDATE
     unused: Mapping[int, int] = field(default_factory=dict)
+    asked: Sequence[int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -285,7 +291,13 @@ class WaitUntil:
 
 @dataclass(slots=True, eq=False)
 class Finish:
-    """The agent is done."""
+    """The agent is done.
+
+    Attributes:
+        why: "coordinator_gone" or "unreachable" where it ends without the last model; else "".
+    """
+
+    why: str = ""
 
 
 Action = Train | Send | Mix | Adopt | Answer | WaitUntil | Finish

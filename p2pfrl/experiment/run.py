@@ -94,7 +94,8 @@ def _simulate(
         finally:
             if run.checkpoints is not None:
                 run.checkpoints.close()
-    record = _record(scenario, world, run.reason, run.wall_seconds(), more)
+    reason = _reason(scenario, world, run.reason)
+    record = _record(scenario, world, reason, run.wall_seconds(), more)
     if out is None:
         return record
     saved = save(record, out)
@@ -209,6 +210,13 @@ class _Run:
         assert self.world is not None
         self.world.simulation.stop()
         return True
+
+
+def _reason(scenario: Scenario, world: World, reason: str) -> str:
+    """Return `reason`, or why there are fewer rounds than were asked for."""
+    rows, rounds = world.recorder.rows, scenario.stop.rounds
+    is_whole = rounds is not None and bool(rows) and rows[-1]["round"] >= rounds
+    return reason if is_whole or reason != "rounds" else world.simulation.end()
 
 
 def _is_saved_whole(scenario: Scenario) -> bool:

@@ -138,7 +138,7 @@ class Node:
             P2PFRLError: some processes did not connect in time.
         """
         listener.welcome(self.mesh.accept, self.mesh.refuse, len(set(self._address.values())))
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[str]] = []
         try:
             await self.mesh.open(resuming=resuming)
             actors = self.actors
@@ -182,7 +182,7 @@ class Node:
         near = {peer for agent in staying for peer in self._neighbors[agent]}
         return sorted(near - self._ended.keys() - self._finished.keys())
 
-    def _end(self, agent: int, task: asyncio.Task[None]) -> None:
+    def _end(self, agent: int, task: asyncio.Task[str]) -> None:
         """Note that the task of an agent is done.
 
         If it ended well and stays, its neighbors are told.

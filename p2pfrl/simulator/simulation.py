@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol
 
 from typing_extensions import override
@@ -13,7 +14,7 @@ from p2pfrl.core.actor import Actor
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
-from p2pfrl.core.types import COORDINATOR, Frame, PeerJoined, PeerLost, Trained
+from p2pfrl.core.types import COORDINATOR, Event, Frame, PeerJoined, PeerLost, Trained
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
@@ -63,7 +64,7 @@ class Life(Stateful):
     )
     port: MailboxPort
     actor: Actor | None = None
-    task: asyncio.Future[None] | None = None
+    task: asyncio.Future[str] | None = None
     incarnation: int = -1
     training: int = 0
     slowness: float = 1.0
@@ -207,7 +208,7 @@ class Simulation:
                 self._follow(agent, life.actor, is_new=False)
             elif saved["status"] == "over":
                 life.task = self._loop.create_future()
-                life.task.set_result(None)
+                life.task.set_result("")
         self._queued = dict.fromkeys(state["queued"])
         self._faults_left = state["faults_left"]
 
@@ -228,6 +229,17 @@ class Simulation:
         for schedule in (life.actor.schedule for life in lives if life.actor is not None):
             late, expired = late + schedule.messages_late, expired + schedule.deadlines_expired
         return late, expired
+
+    def end(self) -> str:
+        """Return why nobody runs any more although rounds are missing.
+
+        "coordinator_gone": a coordinator crashed for good; "agents_gone": all agents did;
+        "unreachable": an agent did not get the last model.
+        """
+        if not all(self._has_finished(id) for id in self._coordinators):
+            return "coordinator_gone"
+        agents = [life for id, life in self._lives.items() if id > COORDINATOR]
+        return "unreachable" if any(life.task is not None for life in agents) else "agents_gone"
 
     def keep(self, agent: int, completed: int) -> None:
         """Save the agent as it is now, after `completed` rounds, for a restart."""
@@ -342,8 +354,17 @@ class Simulation:
             self._witness.interval(agent, "send", self._loop.now, end)
 
         port = MailboxPort(self._loop, train, send)
-        self._network.connect(agent, port.put)
+        deliver = port.put if agent > COORDINATOR else partial(self._deliver, agent)
+        self._network.connect(agent, deliver)
         return port
+
+    def _deliver(self, agent: int, event: Event) -> None:
+        """Hand an event to a coordinator, also to one that has finished."""
+        life = self._lives[agent]
+        if life.actor is not None and life.actor.gives_last and self._has_finished(agent):
+            life.actor.answer(event)
+        else:
+            life.port.put(event)
 
     def _begin(self, agent: int) -> None:
         life = self._lives[agent]
@@ -368,7 +389,7 @@ class Simulation:
 
     def _follow(self, agent: int, actor: Actor, *, is_new: bool = True) -> None:
         task = self._loop.create_task(actor.run(is_new=is_new), name=f"agent {agent}")
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, agent))
         self._lives[agent].task = task
         self._running += 1
 
@@ -388,8 +409,12 @@ class Simulation:
         self._witness.live(agent, False)
         return True
 
-    def _finished(self, task: asyncio.Future[None]) -> None:
+    def _finished(self, agent: int, task: asyncio.Future[str]) -> None:
         self._running -= 1
+        if not task.cancelled() and task.exception() is None and task.result():
+            self._witness.live(agent, False)  # the rounds of the others are complete without it
+            for peer in self._neighbors[agent]:
+                self._notice_loss(peer, agent)
         if not task.cancelled() and task.exception() is not None and not self._done.done():
             self._done.set_exception(task.exception())  # type: ignore[arg-type]
         # Nobody runs. If the last one was killed, a later fault may restart it, and `strike` looks
@@ -403,7 +428,6 @@ class Simulation:
         finally:
             for life in self._lives.values():
                 if life.task is not None:
-                    life.task.remove_done_callback(self._finished)
                     life.task.cancel()
 
     def _train(self, agent: int) -> None:
@@ -482,7 +506,8 @@ class Simulation:
         if not self._network.can_reach(to, about):
             return
         actor = self._lives[to].actor
-        if actor is not None and actor.stays and self._has_finished(to):
+        answers = actor is not None and (actor.stays or actor.gives_last)
+        if actor is not None and answers and self._has_finished(to):
             actor.answer(PeerJoined(about))
         else:
             self._lives[to].port.put(

@@ -17,6 +17,7 @@ from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.consensus.staleness import Hinge
 from p2pfrl.core.types import (
+    ASKS,
     COORDINATOR,
     FINAL,
     SKIP,
@@ -232,18 +233,71 @@ def test_a_lost_model_is_answered_with_a_skip_so_that_nobody_waits():
     assert feed(c, model(2)) == ["adopt 2", "train"]
 
 
-def test_a_lost_final_model_ends_the_client_too():
+def test_a_client_asks_again_for_a_lost_final_model_and_ends_with_it():
     c = client(rounds=5)
     feed(c, model(4), trained())
-    assert feed(c, Missing(COORDINATOR, 5)) == ["finish"]
+    assert feed(c, Missing(COORDINATOR, 5), Missing(COORDINATOR, 5)) == ["send skip 5 to -1"] * 2
+    assert feed(c, final(5)) == ["adopt 5", "finish"]
 
 
 @pytest.mark.parametrize("retag", [True, False])
-def test_a_final_model_that_is_lost_while_the_client_trains_ends_it_after_its_update(retag):
+def test_a_client_that_trains_asks_at_once_for_a_lost_final_model(retag):
     c = client(rounds=5, every=2, retag=retag)
     feed(c, model(4))
-    assert feed(c, Missing(COORDINATOR, 5), trained()) == ["train"]
-    assert feed(c, trained()) == ["finish"]
+    assert feed(c, Missing(COORDINATOR, 5), trained()) == ["send skip 5 to -1", "train"]
+    assert feed(c, final(5), trained()) == ["adopt 5", "finish"]
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_client_whose_final_model_is_lost_a_thousand_times_ends_without_it_and_says_so(trains):
+    c = client(rounds=5)
+    feed(c, model(4), *(() if trains else (trained(),)))
+    assert feed(c, *[Missing(COORDINATOR, 5)] * ASKS) == ["send skip 5 to -1"] * ASKS
+    end = list(c.handle(Missing(COORDINATOR, 5), 0))
+    end += c.handle(trained(), 0) if trains else []
+    assert [action.why for action in end] == ["unreachable"]
+
+
+def test_only_models_that_are_lost_in_a_row_end_a_client_without_rounds():
+    c = client(retag=False)
+    feed(c, *[Missing(COORDINATOR, 0)] * ASKS)
+    assert feed(c, model(0), trained()) == ["adopt 0", "train", "send update 0 to -1"]
+    assert feed(c, *[Missing(COORDINATOR, 1)] * ASKS) == ["send skip 1 to -1"] * ASKS
+    assert feed(c, Missing(COORDINATOR, 1)) == ["finish"]
+
+
+@pytest.mark.parametrize("rounds", [3, 4])
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_a_coordinator_sends_the_last_model_again_to_whoever_did_not_get_it(
+    rounds, is_asynchronous
+):
+    c = asynchronous(rounds=rounds) if is_asynchronous else coordinator(agents=2, rounds=rounds)
+    feed(c, Started())
+    for number in range(rounds):
+        feed(c, received(0, number), received(1, number))
+    last = 2 * rounds if is_asynchronous else rounds
+    again = [f"send final {last} to 1"]
+    assert feed(c, received(1, last, kind=SKIP, sequence=98)) == again, "it asks"
+    assert feed(c, Missing(1, last)) == again, "its question was lost"
+    assert feed(c, PeerJoined(1)) == again, "its link was down"
+    assert feed(c, Missing(1, last - 1), PeerLost(1), Expired(0)) == []
+    assert feed(c, received(1, last - 1, kind=SKIP, sequence=99)) == [], "of an earlier model"
+    assert feed(c, received(1, last, sequence=100)) == [], "an update that comes too late"
+
+
+def test_a_model_says_who_is_expected_to_end_the_round_before_with_it():
+    c = coordinator(rounds=1)
+    (_, send) = c.handle(Started(), 0)
+    assert isinstance(send, Send)
+    assert send.asked == [0, 1, 2]
+    feed(c, PeerLost(1))
+    (again,) = c.handle(PeerJoined(1), 0)
+    assert isinstance(again, Send)
+    assert again.asked is None, "sent again: the round has begun"
+    feed(c, PeerLost(1), received(0, 0))
+    (*_, last, _) = c.handle(received(2, 0), 0)
+    assert isinstance(last, Send)
+    assert (last.to, last.asked) == (range(3), [0, 2]), "nobody waits for one that is away"
 
 
 def test_a_client_without_a_coordinator_finishes_when_its_patience_ends():
@@ -253,7 +307,9 @@ def test_a_client_without_a_coordinator_finishes_when_its_patience_ends():
     assert isinstance(wait, WaitUntil)
     assert wait.time == 13 * SECOND
     assert feed(c, Expired(12 * SECOND)) == []
-    assert feed(c, Expired(13 * SECOND)) == ["finish"]
+    (end,) = c.handle(Expired(13 * SECOND), 0)
+    assert isinstance(end, Finish)
+    assert end.why == "coordinator_gone"
     assert c.deadlines_expired == 1
 
 
@@ -537,6 +593,7 @@ class Federation:
         self.training: set[int] = set()
         self.deadlines: dict[int, int] = {}
         self.finished: set[int] = set()
+        self.reasons: set[str] = set()
         self.sequence = dict.fromkeys(self.machines, 0)
         self.applied: set[tuple[int, int]] = set()
         self.cut: set[int] = set()
@@ -545,7 +602,7 @@ class Federation:
             self.feed(i, Started())
 
     def feed(self, i: int, event: object) -> None:
-        if i in self.finished:
+        if i in self.finished and i != COORDINATOR:
             return
         for action in self.machines[i].handle(event, self.now):  # type: ignore[arg-type]
             if isinstance(action, Train):
@@ -565,6 +622,7 @@ class Federation:
                     self.applied.add((m.sender, m.sequence))
             elif isinstance(action, Finish):
                 self.finished.add(i)
+                self.reasons.add(action.why)
                 self.deadlines.pop(i, None)
 
     def step(self, random: object) -> None:
@@ -623,6 +681,7 @@ def test_whatever_links_do_everyone_finishes_and_no_update_is_applied_twice(
             f.heal()
         f.step(random)
     assert len(f.finished) == n + 1
+    assert f.reasons <= {"", *(["coordinator_gone"] if cuts else [])}, "losses alone take no model"
 
 
 def test_who_is_away_asks_an_asynchronous_coordinator_again_more_and_more_rarely():

@@ -11,6 +11,7 @@ from p2pfrl.consensus.schedules.edge import Edge
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.errors import ScenarioError, WireError
 from p2pfrl.core.types import (
+    ASKS,
     COORDINATOR,
     FINAL,
     MODEL,
@@ -69,8 +70,42 @@ def test_a_model_of_the_cloud_that_is_lost_is_one_that_it_goes_on_without():
     assert feed(e, Missing(COORDINATOR, 0)) == []
     feed(e, *(received(i, r) for r in (0, 1) for i in (4, 5)))
     assert feed(e, Missing(COORDINATOR, 1)) == ["no deadline", "send model 2 to 4 5"]
-    feed(e, *(received(i, r) for r in (2, 3) for i in (4, 5)))
-    assert feed(e, Missing(COORDINATOR, 2)) == ["send final 4 to 4 5", "finish"]
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_an_edge_asks_again_for_a_lost_last_model_and_ends_without_it_a_thousand_times_later(
+    reports,
+):
+    e = edge(rounds=4)
+    last = [received(i, 3) for i in (4, 5)]
+    feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)), model(1))
+    feed(e, *(received(i, 2) for i in (4, 5)), *(last if reports else ()))
+    assert feed(e, *[Missing(COORDINATOR, 2)] * ASKS) == ["send skip 2 to -1"] * ASKS
+    if reports:
+        assert feed(e, Missing(COORDINATOR, 2)) == ["send final 4 to 4 5", "finish"]
+        return
+    assert feed(e, Missing(COORDINATOR, 2), now=3) == []
+    *_, wait, report = [a for event in last for a in e.handle(event, 4)]
+    assert (wait.time, report.kind) == (4, UPDATE)
+    assert feed(e, Expired(4), now=4) == ["send final 4 to 4 5", "finish"]
+
+
+def test_an_edge_takes_a_last_model_that_it_asked_for():
+    e = edge(rounds=2)
+    feed(e, model(0), *(received(i, r) for r in (0, 1) for i in (4, 5)))
+    assert feed(e, Missing(COORDINATOR, 1), model(1, kind=FINAL)) == [
+        "send skip 1 to -1",
+        "adopt 1",
+        "send final 2 to 4 5",
+        "finish",
+    ]
+    assert feed(e, received(4, 2, kind=SKIP), Missing(COORDINATOR, 1)) == ["send final 2 to 4"]
+
+
+def test_a_model_that_is_lost_during_the_rounds_of_an_earlier_one_is_answered_with_a_skip():
+    e = edge(rounds=12)
+    feed(e, model(0), received(4, 0))
+    assert feed(e, Missing(COORDINATOR, 1), Missing(COORDINATOR, 0)) == ["send skip 1 to -1"]
 
 
 def test_a_model_that_comes_twice_counts_once():

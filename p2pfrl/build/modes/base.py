@@ -189,7 +189,7 @@ class CoordinatedBuilder(ModeBuilder):
         )
         participants = Participants(scenario.agents, body.choose)
         machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
-        return Actor(machine, body, life.port)
+        return Actor(machine, body, life.port, gives_last=True)
 
 
 def words(rule: object) -> str:

@@ -91,7 +91,7 @@ def _cloud(plan: Plan, life: CoordinatorLife) -> Actor:
     machine = scenario.schedule.cloud(
         Participants(edges, body.choose, ids), rounds=scenario.stop.rounds, period=period
     )
-    return Actor(machine, body, life.port)
+    return Actor(machine, body, life.port, gives_last=True)
 
 
 def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
@@ -121,4 +121,4 @@ def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
         rounds=scenario.stop.rounds,
         period=scenario.hierarchy.edge_rounds,
     )
-    return Actor(machine, body, life.port)
+    return Actor(machine, body, life.port, gives_last=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from p2pfrl.consensus.schedules.base import Available, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import Client
+from p2pfrl.consensus.schedules.central import Client, lacking_last
 from p2pfrl.consensus.staleness import Polynomial, Staleness
 from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.state import Stateful
@@ -88,7 +88,8 @@ class AsynchronousCoordinator(Stateful):
     agents that it knows. An agent that has sent an update gets the current model at once. Updates
     that arrive at the same time are handled together, so their order does not matter if together
     they make a new model. If all agents have been gone for 300 seconds (virtual ones in a
-    simulation), the coordinator applies the updates it has and ends.
+    simulation), the coordinator applies the updates it has and ends. After its end it still sends
+    the last model again to an agent that did not get it.
 
     Args:
         participants: the agents that are asked at the start.
@@ -109,6 +110,7 @@ class AsynchronousCoordinator(Stateful):
         "_waiting",
         "_absent",
         "_deadline",
+        "_is_over",
     )
 
     def __init__(
@@ -134,9 +136,12 @@ class AsynchronousCoordinator(Stateful):
         self._waiting: dict[int, None] = {}
         self._absent: dict[int, None] = {}
         self._deadline: int | None = None
+        self._is_over = False
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return the actions for `event`."""
+        if self._is_over and not isinstance(event, Started):
+            return [Send(to, self.version, FINAL) for to in lacking_last(event, self.version)]
         if isinstance(event, Received):
             return self._received(event.message, now)
         if isinstance(event, Expired):
@@ -159,7 +164,7 @@ class AsynchronousCoordinator(Stateful):
         """Send the first model, or the saved one after a restart."""
         if not self._asked:
             self._asked = tuple(self._participants.choose(0, self._participants.everyone))
-        if self._updates_left == 0:
+        if self._updates_left == 0 or self._is_over:
             return self._end()
         self._absent, self._waiting, self._deadline = {}, {}, None
         return (Send(sorted({*self._asked, *self._newest}), self.version, MODEL),)
@@ -209,6 +214,7 @@ class AsynchronousCoordinator(Stateful):
         )
 
     def _end(self) -> Sequence[Action]:
+        self._is_over = True
         last = (self._mix(),) if self._buffer else ()
         return (*last, Send(self._participants.everyone, self.version, FINAL), Finish())
 

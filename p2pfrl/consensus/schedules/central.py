@@ -12,6 +12,7 @@ from typing import ClassVar
 from p2pfrl.consensus.schedules.base import Available, Participants
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
+    ASKS,
     COORDINATOR,
     FINAL,
     MODEL,
@@ -51,6 +52,9 @@ class Client(Stateful):
     that model again. If the newest checkpoint of a coordinator was damaged, the coordinator goes
     back to an earlier model, and the agent follows.
 
+    Of a model that a link lost it says so with a skip. The coordinator sends the last model again
+    then, and without rounds any model, up to `ASKS` times in a row.
+
     Args:
         every: local updates per exchange.
         rounds: the number of the final model, where it is known.
@@ -75,6 +79,7 @@ class Client(Stateful):
         "_is_alone",
         "_absences",
         "_rest",
+        "_asks",
     )
 
     def __init__(
@@ -107,6 +112,7 @@ class Client(Stateful):
         self._is_alone = False
         self._absences = 0
         self._rest: int | None = None
+        self._asks = 0
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return what to do about `event`."""
@@ -117,10 +123,7 @@ class Client(Stateful):
         if isinstance(event, Started):
             return self._start()
         if isinstance(event, Missing):
-            if self._rounds is not None and event.round >= self._rounds:
-                self._over = True
-                return () if self._updates_left else (Finish(),)
-            return (Send(self._to, event.round, SKIP),)
+            return self._missing(event.round)
         if isinstance(event, PeerLost):
             self._deadline = now + self._patience
             return (WaitUntil(self._deadline),)
@@ -131,7 +134,7 @@ class Client(Stateful):
         if isinstance(event, Expired) and event.deadline == self._deadline:
             self.deadlines_expired += 1
             self._is_alone = True
-            return () if self._updates_left else (Finish(),)
+            return () if self._updates_left else (Finish("coordinator_gone"),)
         if isinstance(event, Expired) and event.deadline == self._rest:
             self._rest = None
             return (Send(self._to, self._round, SKIP),)
@@ -152,6 +155,16 @@ class Client(Stateful):
         self._is_alone = False
         return (Train(),) if self._updates_left else ()
 
+    def _missing(self, round: int) -> Sequence[Action]:
+        """Say that a model was lost; end where one that is needed is lost again and again."""
+        is_last = self._rounds is not None and round >= self._rounds
+        if is_last or not self._retag:
+            self._asks += 1
+            if self._asks > ASKS:
+                self._over = True
+                return () if self._updates_left else (Finish("unreachable"),)
+        return (Send(self._to, round, SKIP),)
+
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         version = (message.incarnation, message.sequence)
@@ -160,6 +173,7 @@ class Client(Stateful):
             self.messages_late += not event.again
             return ()
         self._newest = version
+        self._asks = 0
         if self._retag and message.round == self._round and message.kind != FINAL:
             return () if self._updates_left else (Send(self._to, self._round, self._answer),)
         if self._updates_left:
@@ -218,7 +232,7 @@ class Client(Stateful):
         if following is not None and following.kind == FINAL:
             return self._adopt(following, now)
         if self._over or self._is_alone:
-            return (Finish(),)
+            return (Finish("coordinator_gone" if self._is_alone else "unreachable"),)
         if following is None or not self._retag:
             self._answer = UPDATE
             self._sent = self._round
@@ -245,6 +259,8 @@ class Coordinator(Stateful):
     A coordinator that is started again continues with the round that it was in: it sends the model
     again to the agents whose answers it waited for. It does not know any more which agents are
     present; links report the absent ones.
+
+    After its end it still answers: it sends the last model again to an agent that did not get it.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -260,6 +276,7 @@ class Coordinator(Stateful):
         "_asked",
         "_counted",
         "_unused",
+        "_is_over",
     )
 
     def __init__(
@@ -290,9 +307,12 @@ class Coordinator(Stateful):
         self._asked: dict[int, None] = {}
         self._counted: dict[int, int] = {}
         self._unused: dict[int, int] = {}
+        self._is_over = False
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return what to do about `event`."""
+        if self._is_over and not isinstance(event, Started):
+            return self._again(event)
         if isinstance(event, Received):
             return self._received(event, now)
         if isinstance(event, Started):
@@ -336,22 +356,37 @@ class Coordinator(Stateful):
     def _begin(self, now: int) -> list[Action]:
         self._box = {}
         if self._is_last():
-            last = self._sending(self._participants.everyone, FINAL)
-            return [WaitUntil(None), last, Finish()]
-        present = [i for i in self._participants.everyone if i not in self._absent]
+            return [WaitUntil(None), *self._end()]
+        present = self._present()
         chosen = self._participants.choose(self.round, present) if present else ()
         self._awaited, self._asked = dict.fromkeys(chosen), dict.fromkeys(chosen)
         self._spare = len(chosen) - ceil(self._quorum * len(chosen))
         self._deadline = None if chosen or self._idle is None else now + self._idle
         actions: list[Action] = [WaitUntil(self._deadline)]
         if chosen:
-            actions.append(self._sending(chosen))
+            actions.append(self._sending(chosen, asked=chosen))
         return actions
 
-    def _sending(self, to: Sequence[int], kind: str = MODEL) -> Send:
-        """Return the action that sends the model of this round."""
+    def _present(self) -> list[int]:
+        """Return the agents that are there."""
+        return [i for i in self._participants.everyone if i not in self._absent]
+
+    def _end(self) -> list[Action]:
+        """Send the last model to everyone. Nobody waits for those who are away."""
+        self._is_over = True
+        everyone = self._participants.everyone
+        return [self._sending(everyone, FINAL, asked=self._present()), Finish()]
+
+    def _again(self, event: Event) -> Sequence[Action]:
+        """Send the last model again to whoever did not get it."""
+        return [self._sending(to, FINAL) for to in lacking_last(event, self.round)]
+
+    def _sending(
+        self, to: Sequence[int], kind: str = MODEL, asked: Sequence[int] | None = None
+    ) -> Send:
+        """Return the sending of the model of this round."""
         unused = {i: self._unused[i] for i in to if i in self._unused} if self._unused else {}
-        return Send(to, self.round, kind, unused)
+        return Send(to, self.round, kind, unused, asked)
 
     def _joined(self, peer: int) -> Sequence[Action]:
         self._absent.pop(peer, None)
@@ -399,3 +434,13 @@ class Coordinator(Stateful):
         self.round += 1
         yield Mix(self.round - 1, received, [0] * len(received), [1.0] * len(received))
         yield from self._begin(now)
+
+
+def lacking_last(event: Event, round: int) -> Sequence[tuple[int]]:
+    """Return who, after the end, did not get the last model, of `round`; at most one agent."""
+    if isinstance(event, Received):
+        message = event.message
+        return [(message.sender,)] if message.kind == SKIP and message.round >= round else []
+    if isinstance(event, PeerJoined) or (isinstance(event, Missing) and event.round >= round):
+        return [(event.peer,)]
+    return []

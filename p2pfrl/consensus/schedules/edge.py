@@ -8,20 +8,22 @@ from typing import ClassVar
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.central import Coordinator
 from p2pfrl.core.types import (
+    ASKS,
     COORDINATOR,
     FINAL,
+    SKIP,
     UPDATE,
     Action,
     Adopt,
     Event,
     Expired,
-    Finish,
     Message,
     Missing,
     PeerJoined,
     PeerLost,
     Received,
     Send,
+    Started,
     WaitUntil,
 )
 
@@ -32,7 +34,8 @@ class Edge(Coordinator):
     The edge runs `period` rounds from each model of the cloud. Rounds are numbered continuously:
     round r belongs to model r // period, and after the last of them the edge sends its result to
     the cloud. If all its agents have left, it answers at once. If a model of the cloud is lost, the
-    edge continues without it.
+    edge continues without it; it asks again for the last one, up to `ASKS` times. A skip answers a
+    model that is lost during the rounds of an earlier one.
 
     When a link to the cloud comes back, the cloud sends a model. If the edge has answered this
     model before, it sends the answer again. If the model is newer than the one of its rounds, the
@@ -57,6 +60,7 @@ class Edge(Coordinator):
         "_is_reporting",
         "_next",
         "_alone",
+        "_asks",
     )
 
     def __init__(
@@ -81,17 +85,16 @@ class Edge(Coordinator):
         self._next: Message | None = None
         self._to_wait = patience
         self._alone: int | None = None
+        self._asks = 0
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return the actions for `event`."""
+        if self._is_over and not isinstance(event, Started):
+            return super().handle(event, now)
         if isinstance(event, Received) and event.message.sender == COORDINATOR:
             return self._adopt(event.message, now)
         if isinstance(event, Missing) and event.peer == COORDINATOR:
-            return (
-                self._open(event.round, now)
-                if self._is_reporting and event.round > self._model
-                else ()
-            )
+            return self._missing(event.round, now) if event.round > self._model else ()
         if isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR:
             self._alone = now + self._to_wait if isinstance(event, PeerLost) else None
             return [WaitUntil(self._alone)] if self._is_reporting else ()
@@ -114,8 +117,18 @@ class Edge(Coordinator):
             return super()._start(now)
         self._absent, self._misses = {}, {}
         if self._last is not None and self._model * self._period >= self._last:
-            return [Send(self._participants.everyone, self.round, FINAL), Finish()]
+            return self._end()
         return []
+
+    def _missing(self, model: int, now: int) -> Iterable[Action]:
+        """Continue without a model of the cloud that is lost; ask again for the last one."""
+        is_last = self._last is not None and model * self._period >= self._last
+        self._asks += is_last
+        if is_last and self._asks > ASKS:
+            self._alone = now
+        elif is_last or not self._is_reporting:
+            return [Send((COORDINATOR,), model, SKIP)]
+        return self._open(model, now) if self._is_reporting else ()
 
     def _adopt(self, message: Message, now: int) -> Iterator[Action]:
         version = (message.incarnation, message.sequence)
@@ -139,8 +152,7 @@ class Edge(Coordinator):
         self.round = model * self._period
         if self._last is not None and self.round >= self._last:
             self.round = self._last
-            yield Send(self._participants.everyone, self.round, FINAL)
-            yield Finish()
+            yield from self._end()
             return
         self._is_reporting = False
         yield from self._begin(now)
@@ -148,7 +160,7 @@ class Edge(Coordinator):
     def _give_up(self) -> list[Action]:
         """End without the cloud."""
         self.deadlines_expired += 1
-        return [Send(self._participants.everyone, self.round, FINAL), Finish()]
+        return self._end()
 
     def _begin(self, now: int) -> list[Action]:
         is_over = self.round == self._last or self.round == (self._model + 1) * self._period
