@@ -24,9 +24,17 @@ TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
 
 
 def run(
-    scenario: Scenario, groups: Sequence[Sequence[int]], root: Path, *, tls: bool = False
+    scenario: Scenario,
+    groups: Sequence[Sequence[int]],
+    root: Path,
+    *,
+    tls: bool = False,
+    failing: Sequence[int] = (),
 ) -> list[Path]:
-    """Run one process per group to its end; return their directories."""
+    """Run one process per group to its end; return their directories.
+
+    The processes of the groups in `failing` end with 1, the others with 0.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "p2pfrl.deploy.process", "p2pfrl.net.certificates"])
     homes = [root / show_agents(agents) for agents in groups]
@@ -57,9 +65,9 @@ def run(
         address = hears.recv()
         for index in range(1, len(groups)):
             start(index, address, lead=False)
-        for process, agents in zip(processes, groups, strict=True):
+        for index, (process, agents) in enumerate(zip(processes, groups, strict=True)):
             process.join(DEADLINE)
-            assert process.exitcode == 0, (
+            assert process.exitcode == (index in failing), (
                 f"the process of agents {agents} ended with {process.exitcode}"
             )
     finally:

@@ -18,6 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal
@@ -32,8 +34,10 @@ from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.node import Node
 from p2pfrl.net.records import Identity
 from p2pfrl.net.rendezvous import Rendezvous, join
+from p2pfrl.net.supervision import supervised, surfaced
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.files import write_bytes
+from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
@@ -146,7 +150,7 @@ async def _deploy(
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
-    with closing(listener.server):
+    with closing(listener.server), closing(assembly):
         own = Identity(
             scenario.name,
             hash8(scenario),
@@ -157,7 +161,9 @@ async def _deploy(
             address,
             settings(text),
         )
-        fleet, ids = await _find(scenario, place, own, assembly, security, timing, log, announce)
+        fleet, ids = await supervised(
+            _find(scenario, place, own, assembly, security, timing, log, announce)
+        )
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         memory = Memory(assembly, trainer, checkpoints, ids, incarnation)
@@ -191,18 +197,29 @@ async def _deploy(
         (out / "scenario.toml").write_text(text, encoding="utf-8")
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
-        watching = node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, log))
+        watching = surfaced(
+            node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, log))
+        )
+
+        def summarize(reason: str, **more: str) -> Mapping[str, Any]:
+            wall = time.perf_counter() - began
+            summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, wall)
+            write_bytes(out / SUMMARY, json.dumps({**summary, **more}, indent=2).encode())
+            return {**summary, **more}
+
         try:
             seconds, resuming = scenario.stop.virtual_time, incarnation > 0
             reason = await _run(node, listener, seconds, resuming=resuming)
+        except FOREIGN as error:
+            problem = str(error) if isinstance(error, P2PFRLError) else cause(error)
+            log.note("failed", agents=ids, detail=problem)
+            summarize(FAILURE, failure=problem)
+            raise
         finally:
             watching.cancel()
             journal.close()
             write_timings(out / TIMINGS, node.stopwatch.timings)
-        wall = time.perf_counter() - began
-        summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, wall)
-        write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
-        return summary
+        return summarize(reason)
 
 
 def _say_what_was_saved(

@@ -17,11 +17,12 @@ from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
 from p2pfrl.deploy.projection import Projection
 from p2pfrl.learning.learners.base import Evaluator, Objective
+from p2pfrl.results.record import FAILURE
 from p2pfrl.results.recorder import Recorder, Row
 
 _Event = tuple[int, int, int, Callable[[], object]]
 """Time, agent, rank among simultaneous events of the agent, and the function that applies it."""
-_OUT = ("interrupt", "died")
+_OUT = ("interrupt", "died", FAILURE)
 
 
 class Logged:

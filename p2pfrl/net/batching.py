@@ -20,7 +20,7 @@ class Batches:
     Args:
         loop: event loop of the process.
         compute: computes the updates of a batch of agents; called in the thread.
-        ended: called with every agent of a batch, in order, after the batch is computed.
+        trained: called with every agent of a batch, in order, after the batch is computed.
         present: returns how many agents may still train.
     """
 
@@ -29,12 +29,12 @@ class Batches:
         loop: asyncio.AbstractEventLoop,
         *,
         compute: Callable[[list[int]], None],
-        ended: Callable[[int], None],
+        trained: Callable[[int], None],
         present: Callable[[], int],
     ) -> None:
         self._loop = loop
         self._compute = compute
-        self._ended = ended
+        self._trained = trained
         self._present = present
         self._queued: dict[int, None] = {}
         self._is_computing = False
@@ -69,6 +69,10 @@ class Batches:
             self._timer.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    async def ended(self) -> None:
+        """Wait until the update under way, if any, has ended, after `close`."""
+        await asyncio.to_thread(self._thread.shutdown)
+
     def _give_up(self) -> None:
         self._end_wait(has_paid=len(self._queued) > self._alone)
         self._begin()
@@ -95,5 +99,5 @@ class Batches:
         future.result()
         self._took = self._loop.time() - start
         for agent in batch:
-            self._ended(agent)
+            self._trained(agent)
         self.look()

@@ -20,6 +20,7 @@ from p2pfrl.net.options import Log, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.resend import ResendBuffer
 from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Refused, Session
+from p2pfrl.net.supervision import surfaced
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import refusal
 
@@ -39,6 +40,7 @@ class Mesh:
         refusals: count by reason.
         is_done: set by the owner once all agents of this process have finished. Our goodbye then
             says so, and a link that closes is logged as left, not as lost.
+        why: set by the owner where this process leaves early: our goodbye says it.
 
     Args:
         own: identity of this process.
@@ -66,6 +68,7 @@ class Mesh:
     ) -> None:
         self.refusals: dict[str, int] = {}
         self.is_done = False
+        self.why = ""
         self._loop = asyncio.get_running_loop()
         self._own = own
         self._others = dict(others)
@@ -143,7 +146,7 @@ class Mesh:
             task.cancel()
         links = list(self._all)
         for link in links:
-            link.close("bye", done=self.is_done)
+            link.close("bye", done=self.is_done, why=self.why)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timing.timeout):
                 for link in links:
@@ -174,7 +177,7 @@ class Mesh:
         return self._link(dialer=False)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(self._loop.create_task(coroutine))
+        self._tasks.append(surfaced(self._loop.create_task(coroutine)))
 
     async def _keep_time(self) -> None:
         before = self._loop.time()

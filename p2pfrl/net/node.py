@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from p2pfrl.core.actor import Actor
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import AgentError, P2PFRLError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import (
@@ -31,6 +33,7 @@ from p2pfrl.net.listener import Listener
 from p2pfrl.net.mesh import Log, Mesh, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.session import Delivered
+from p2pfrl.net.supervision import supervised
 from p2pfrl.net.timings import Stopwatch, Timings
 
 _SKIPPED = 64
@@ -123,7 +126,7 @@ class Node:
         self._ended: dict[int, None] = {}
         self._changed = asyncio.Event()
         self._batches = Batches(
-            self.loop, compute=trainer.compute, ended=self._trained, present=self._present
+            self.loop, compute=trainer.compute, trained=self._trained, present=self._present
         )
 
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
@@ -135,23 +138,21 @@ class Node:
                 that do not connect in time.
 
         Raises:
-            P2PFRLError: some processes did not connect in time.
+            P2PFRLError: some processes did not connect in time, or an agent cannot go on. The
+                neighbors are told why this process leaves.
         """
         listener.welcome(self.mesh.accept, self.mesh.refuse, len(set(self._address.values())))
         tasks: list[asyncio.Task[str]] = []
         try:
-            await self.mesh.open(resuming=resuming)
-            actors = self.actors
-            for agent, port in self._ports.items():
-                actors[agent] = self._spawn(agent, port)
-            self.schedules = [actor.schedule for actor in actors.values()]
-            for agent, actor in actors.items():
-                tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
-                tasks[-1].add_done_callback(partial(self._end, agent))
-            await asyncio.gather(*tasks)
-            await self._stay()
-            self.mesh.is_done = True
-            await self.mesh.drain()
+            await supervised(self._work(tasks, resuming=resuming))
+        except AgentError as error:
+            actor = self.actors.get(error.agent)
+            placed = error if actor is None else error.at(actor.body.place())
+            self.mesh.why = str(placed)
+            raise placed from error.__cause__
+        except FOREIGN as error:
+            self.mesh.why = str(error) if isinstance(error, P2PFRLError) else cause(error)
+            raise
         finally:
             self._batches.close()
             self.stopwatch.timings.round_trips.update(self.mesh.round_trips())
@@ -160,6 +161,22 @@ class Node:
             for task in tasks:
                 task.cancel()
             await self.mesh.close()
+            await self._batches.ended()
+
+    async def _work(self, tasks: list[asyncio.Task[None]], *, resuming: bool) -> None:
+        """Connect and run the agents to their end."""
+        await self.mesh.open(resuming=resuming)
+        actors = self.actors
+        for agent, port in self._ports.items():
+            actors[agent] = self._spawn(agent, port)
+        self.schedules = [actor.schedule for actor in actors.values()]
+        for agent, actor in actors.items():
+            tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
+            tasks[-1].add_done_callback(partial(self._end, agent))
+        await asyncio.gather(*tasks)
+        await self._stay()
+        self.mesh.is_done = True
+        await self.mesh.drain()
 
     async def _stay(self) -> None:
         """Wait until all neighbors have ended.

@@ -15,6 +15,7 @@ from p2pfrl.net.log import Throttle
 from p2pfrl.net.mesh import TICK, USUAL, Log, Security, Timing
 from p2pfrl.net.records import Identity
 from p2pfrl.net.session import Closed, Control, Event, Opened, Session
+from p2pfrl.net.supervision import surfaced
 from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import refusal
 
@@ -66,7 +67,7 @@ class Rendezvous:
         """
         listener.welcome(self._accept, self._refused, len(self._everyone))
         self._security.relay.to = lambda reason, detail: self._refused(reason, detail, (), "")
-        ticking = asyncio.get_running_loop().create_task(self._keep_time())
+        ticking = surfaced(asyncio.get_running_loop().create_task(self._keep_time()))
         self._look()
         try:
             async with asyncio.timeout(self._timing.start):

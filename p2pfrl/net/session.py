@@ -303,10 +303,10 @@ class Session:
         if say == "refused":
             return self._close("refused_by_peer", plain_text(body.get("detail")))
         if say == "bye":
-            done = body.get("done") is True
-            return self._close(
-                "done" if done else "bye", f"the other side {'has finished' if done else 'left'}"
-            )
+            if body.get("done") is True:
+                return self._close("done", "the other side has finished")
+            why = plain_text(body.get("why", ""))
+            return self._close("bye", f"the other side left{f': {why}' if why else ''}")
         if not self.is_open:
             raise WireError("not_joined", f"{say!r} before both have joined")
         return [] if say == "alive" else [Control(printable(say, 50), body)]

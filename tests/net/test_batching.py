@@ -75,7 +75,7 @@ def batches(loop: Loop, present: int, ended: list[int] | None = None) -> Batches
     return Batches(
         cast(asyncio.AbstractEventLoop, loop),
         compute=lambda batch: None,
-        ended=(ended if ended is not None else []).append,
+        trained=(ended if ended is not None else []).append,
         present=lambda: present,
     )
 
@@ -138,7 +138,7 @@ def test_a_batch_does_not_wait_for_an_agent_that_has_finished(loop):
     made = Batches(
         cast(asyncio.AbstractEventLoop, loop),
         compute=lambda batch: None,
-        ended=lambda agent: None,
+        trained=lambda agent: None,
         present=lambda: present[0],
     )
     made.add(0)
