@@ -318,12 +318,14 @@ class Trainer:
         self._computed, self._batches = state["computed"]
 
     def reset(self, agent: int) -> None:
-        """Start the agent anew, with nothing learned.
+        """Start the agent anew, as if it had never been there.
 
-        Its update counter goes on, so that no random number comes twice.
+        Its first updates draw the same numbers again, as those of a process that was killed before
+        its first checkpoint do.
         """
         self.cancel(agent)
         row = self._rows[agent]
+        self.index[row] = 0
         self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
         for name, values in (self.stack.init([agent]) | self._extra_state(1)).items():
             self.state[name][row] = values[0]

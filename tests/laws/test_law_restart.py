@@ -94,6 +94,18 @@ def test_rules_that_need_every_message_end_as_if_nobody_had_crashed(name, seed):
     np.testing.assert_array_equal(record.parameters, expected.parameters)
 
 
+def test_an_agent_that_crashes_before_its_first_checkpoint_trains_as_it_did_before():
+    name = "extra, three updates per exchange"
+    expected = of_agents(name, 1)
+    faults = (  # its first update has ended, its first round has not
+        {"at": "60ms", "kind": "crash", "agents": [1]},
+        {"at": "90ms", "kind": "restart", "agents": [1]},
+    )
+    record = of_agents(name, 1, faults)
+    assert record.summary["env_steps"] > expected.summary["env_steps"]
+    np.testing.assert_array_equal(record.parameters, expected.parameters)
+
+
 def test_a_neighbor_that_stays_away_too_long_ends_the_run_with_a_reason():
     faults = [
         {"at": "200ms", "kind": "crash", "agents": [2]},
