@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from p2pfrl.consensus.server_optimizers.check import check_server_optimizer
     from p2pfrl.consensus.topologies.base import Topology
     from p2pfrl.consensus.topologies.check import check_topology
-    from p2pfrl.core.errors import ContractError, P2PFRLError, ScenarioError
+    from p2pfrl.core.errors import ContractError, P2PFRLError, ScenarioError, ScenarioWarning
     from p2pfrl.core.graph import Graph
     from p2pfrl.core.needs import Need
     from p2pfrl.core.parameters import Layout, Tensor, Vector
@@ -81,7 +81,7 @@ _HOMES = {
     "p2pfrl.consensus.server_optimizers.check": ("check_server_optimizer",),
     "p2pfrl.consensus.topologies.base": ("Topology",),
     "p2pfrl.consensus.topologies.check": ("check_topology",),
-    "p2pfrl.core.errors": ("ContractError", "P2PFRLError", "ScenarioError"),
+    "p2pfrl.core.errors": ("ContractError", "P2PFRLError", "ScenarioError", "ScenarioWarning"),
     "p2pfrl.core.graph": ("Graph",),
     "p2pfrl.core.needs": ("Need",),
     "p2pfrl.core.parameters": ("Layout", "Tensor", "Vector"),
@@ -155,6 +155,7 @@ __all__ = [
     "Record",
     "Scenario",
     "ScenarioError",
+    "ScenarioWarning",
     "ScheduleRule",
     "ServerOptimizer",
     "Spec",

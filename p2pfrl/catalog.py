@@ -8,6 +8,7 @@ from typing import Any
 
 from p2pfrl.core.docs import docstrings, reference, summary
 from p2pfrl.core.members import Members
+from p2pfrl.core.modules import place_of
 
 TABLES = {
     "environments": "p2pfrl.learning.environments:RULES",
@@ -39,9 +40,8 @@ def table(axis: str) -> Members[Any]:
 
 
 def kind_of(axis: str, rule: object) -> str:
-    """Return a rule's name in scenario files; for a user's own rule, its class path."""
-    own = f"{type(rule).__module__}.{type(rule).__qualname__}"
-    return table(axis).name_of(type(rule)) or own
+    """Return a rule's name in scenario files; for a user's own rule, "module:Class"."""
+    return table(axis).name_of(type(rule)) or place_of(type(rule))
 
 
 def entries(axis: str) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError
 from p2pfrl import __version__
 from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
-from p2pfrl.commands.failures import as_json
+from p2pfrl.commands.failures import as_json, notes_on_stderr
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 app = App(
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
     try:
-        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        with notes_on_stderr():
+            code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return fail(BAD_USAGE, f"{error}\nTry: p2pfrl --help")

@@ -41,6 +41,7 @@ NAMES = [
     "Record",
     "Scenario",
     "ScenarioError",
+    "ScenarioWarning",
     "ScheduleRule",
     "ServerOptimizer",
     "Spec",

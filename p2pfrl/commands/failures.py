@@ -1,10 +1,16 @@
-"""Messages of failed commands: lines for people, one JSON object for programs."""
+"""Messages of commands: notes, and failures as lines for people and as JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from p2pfrl.core.errors import ScenarioWarning
 
 _PLACE = re.compile(r"((?:--[a-z-]+ [^\s:]+|[^\s:]+:\d+:\d+|[^\s:]+)): (?=\S)")
 _EXPECTED = re.compile(
@@ -47,3 +53,29 @@ def fields(message: str) -> dict[str, str | None]:
         "where": ": ".join(where) or None,
         **{name: known.get(name) for name in ("expected", "got", "fix")},
     }
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Print the warnings of scenarios inside as notes on stderr, each text once."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, ScenarioWarning):
+                others(message, category, filename, lineno, file, line)
+            elif (text := str(message)) not in shown:
+                shown.add(text)
+                print(f"note: {text}", file=sys.stderr, flush=True)
+
+        warnings.simplefilter("always", ScenarioWarning)
+        warnings.showwarning = show
+        yield

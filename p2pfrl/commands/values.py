@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.wording import did_you_mean, show
@@ -24,9 +24,9 @@ def overrides(settings: Sequence[str]) -> dict[str, object]:
     {'learner.lr': 0.001, 'mixing.kind': 'uniform', 'faults': []}
 
     Raises:
-        ScenarioError: a setting has no key or no value.
+        ScenarioError: a setting has no key or no value, or a key is given twice.
     """
-    return {key: value(text) for key, text in map(_split, settings)}
+    return {key: value(text) for key, text in _once(settings)}
 
 
 def grid(settings: Sequence[str]) -> dict[str, list[object]]:
@@ -36,9 +36,9 @@ def grid(settings: Sequence[str]) -> dict[str, list[object]]:
     {'learner.lr': [0.001, 0.0003], 'environment.vary.gravity': [[8, 9], 9.8]}
 
     Raises:
-        ScenarioError: a setting has no key or no value.
+        ScenarioError: a setting has no key or no value, or a key is given twice.
     """
-    return {key: [value(piece) for piece in _pieces(text)] for key, text in map(_split, settings)}
+    return {key: [value(piece) for piece in _pieces(text)] for key, text in _once(settings)}
 
 
 def value(text: str) -> object:
@@ -103,6 +103,18 @@ def modes(text: str) -> tuple[str, ...]:
     if len(set(found)) < len(found):
         raise ScenarioError([f"--modes: a mode appears twice in {show(text)}"])
     return found
+
+
+def _once(settings: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield key and text of each setting, every key once."""
+    seen: dict[str, str] = {}
+    for key, text in map(_split, settings):
+        if key in seen:
+            raise ScenarioError(
+                [f"--set {key}: given twice, as {show(seen[key])} and {show(text)}"]
+            )
+        seen[key] = text
+        yield key, text
 
 
 def _split(setting: str) -> tuple[str, str]:

@@ -32,6 +32,10 @@ class ScenarioError(P2PFRLError):
         return type(self), (self.problems,)
 
 
+class ScenarioWarning(UserWarning):
+    """A key of a scenario has no effect."""
+
+
 class AgentError(P2PFRLError):
     """An agent cannot go on: its environment or a rule failed, or a number is not finite.
 

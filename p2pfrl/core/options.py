@@ -16,100 +16,16 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 from p2pfrl.core.docs import attributes, summary
 from p2pfrl.core.members import Members
-from p2pfrl.core.wording import as_number, closest, did_you_mean, show
+from p2pfrl.core.modules import find_class, is_place, place_of
+from p2pfrl.core.problems import details, problem, refuse
+from p2pfrl.core.rule import in_our_words
+from p2pfrl.core.wording import did_you_mean, show
 
 T = TypeVar("T")
-_OURS = "p2pfrl"
-_NOUNS = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a table",
-    "dataclass_type": "a table",
-}
-_BOUNDS = {
-    "greater_than_equal": "at least",
-    "greater_than": "above",
-    "less_than_equal": "at most",
-    "less_than": "below",
-}
-
-
-def problem(message: str, *loc: str | int, value: object = None) -> InitErrorDetails:
-    """Return one problem, at `loc` within the table that is being read."""
-    return InitErrorDetails(type=PydanticCustomError(_OURS, message), loc=loc, input=value)
-
-
-def refuse(*problems: InitErrorDetails) -> ValidationError:
-    """Return the error to raise inside a validator.
-
-    Pydantic puts the outer location before the location of each problem.
-    """
-    return ValidationError.from_exception_data("scenario", list(problems))
-
-
-def details(error: ValidationError) -> list[InitErrorDetails]:
-    """Return the problems of an error, in our words.
-
-    A list that is too short because its elements are wrong is not named beside them.
-    """
-    errors = error.errors(include_url=False)
-    places = {found["loc"][:-1] for found in errors}
-    return [
-        problem(phrase(found), *found["loc"], value=found["input"])
-        for found in errors
-        if found["type"] != "too_short" or found["loc"] not in places
-    ]
-
-
-def phrase(error: Mapping[str, Any]) -> str:
-    """Return the message for one of pydantic's error details.
-
-    It says what was expected, what was got and how to fix it.
-    """
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == _OURS:
-        return str(error["msg"])
-    if kind.startswith("missing"):
-        return "this key is required"
-    if kind in _NOUNS:
-        expected = _NOUNS[kind]
-        return f"expected {expected}, got {show(value)}{_rewritten(value, expected)}"
-    if kind in _BOUNDS:
-        return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {show(value)}"
-    if kind == "literal_error":
-        words = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-        return f"expected {context['expected']}, got {show(value)}" + _close(value, words)
-    if kind == "value_error":
-        return str(error["msg"]).removeprefix("Value error, ")
-    return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {show(value)}"
-
-
-def _rewritten(value: object, expected: str) -> str:
-    """Return how to write a value of the wrong type that is probably meant as the expected one."""
-    if expected == "a string" and isinstance(value, bool | int | float):
-        return f"; write it in quotes: {json.dumps(str(value).lower())}"
-    if not isinstance(value, str):
-        return ""
-    if expected == "true or false" and value.lower() in ("true", "false"):
-        return "; write it without quotes" if value.islower() else f"; write {value.lower()}"
-    number = as_number(value) if expected in ("a number", "an integer") else ""
-    if not number or (expected == "an integer" and not number.lstrip("+-").isdecimal()):
-        return ""
-    return "; write it without quotes" if number == value else f"; write {number}"
-
-
-def _close(value: object, names: list[str]) -> str:
-    close = closest(value, names) if isinstance(value, str) else None
-    return f"; did you mean {close!r}?" if close else ""
 
 
 @cache
@@ -120,6 +36,7 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
 def adapter(cls: type[T]) -> TypeAdapter[T]:
     """Return the validator of a class, made once."""
     found: TypeAdapter[T] = _adapter(cls)  # type: ignore[arg-type]
+    in_our_words(cls)
     return found
 
 
@@ -156,6 +73,11 @@ def construct(cls: type[T], options: Mapping[str, object]) -> T:
     return made
 
 
+def is_of_file(value: object) -> bool:
+    """Return whether a value is of a kind that files hold."""
+    return value is None or isinstance(value, str | int | float | list | tuple | Mapping)
+
+
 class Slot:
     """Annotation of a field whose table is an instance of one class."""
 
@@ -178,9 +100,7 @@ class Slot:
         """Return the instance that a table describes; an instance made in Python passes."""
         if isinstance(value, Mapping):
             return self.make(value)
-        if value is None or isinstance(value, str | int | float | list | tuple):
-            return self.short(value)
-        return value
+        return self.short(value) if is_of_file(value) else value
 
     def make(self, value: Mapping[str, object]) -> object:
         """Return the instance that a table describes."""
@@ -199,10 +119,17 @@ class Slot:
         return schema_of(self.cls)
 
 
+def find_slot(cls: type, field: str) -> Slot | None:
+    """Return the annotation of a field that holds a section or a rule; None for other fields."""
+    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    return next((mark for mark in infos[field].metadata if isinstance(mark, Slot)), None)
+
+
 def slot_of(cls: type, field: str) -> Slot:
     """Return the annotation of a field that holds a section or a rule."""
-    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
-    return next(mark for mark in infos[field].metadata if isinstance(mark, Slot))
+    found = find_slot(cls, field)
+    assert found is not None, f"{cls.__name__}.{field} holds no section or rule"
+    return found
 
 
 class Rule(Slot):
@@ -234,10 +161,42 @@ class Rule(Slot):
             raise refuse(problem(f"kind is required: one of {', '.join(rules)}", value=value))
         if not isinstance(kind, str):
             raise refuse(problem(f"expected a string, got {show(kind)}", "kind", value=kind))
-        if kind not in rules:
+        if kind in rules:
+            return rules[kind]
+        if not is_place(kind):
             message = f"no {show(kind)} among {self.what}{did_you_mean(kind, rules)}"
             raise refuse(problem(message, "kind", value=kind))
-        return rules[kind]
+        try:
+            found = find_class(kind)
+        except ValueError as error:
+            raise refuse(problem(str(error), "kind", value=kind)) from error
+        if wrong := self._misfit(found):
+            raise refuse(problem(f"{kind!r} {wrong}", "kind", value=kind))
+        return found
+
+    def read(self, value: object) -> object:
+        """Return the rule that a table describes; a rule made in Python passes."""
+        if is_of_file(value) or type(value).__module__.startswith("p2pfrl."):
+            return super().read(value)
+        if isinstance(value, type):
+            raise refuse(
+                problem(
+                    f"expected a rule, got the class {value.__name__}; write {value.__name__}()"
+                )
+            )
+        if wrong := self._misfit(type(value)):
+            raise refuse(problem(f"{show(value)} {wrong}"))
+        return value
+
+    def _misfit(self, cls: type) -> str:
+        """Return why a class of a user cannot be one of these rules, or ""."""
+        first: type = next(iter(self.rules().values()), object)
+        bases = [base for base in first.__mro__ if base.__module__.endswith(".base")]
+        if bases and not issubclass(cls, bases[-1]):
+            return f"is no {bases[-1].__name__}, the contract of {self.what}"
+        if "__pydantic_fields__" not in vars(cls):
+            return f"is no rule; decorate class {cls.__name__} with @p2pfrl.rule"
+        return ""
 
     def short(self, value: object) -> object:
         """Refuse: a rule is a table."""
@@ -247,10 +206,9 @@ class Rule(Slot):
     def dump(self, value: object) -> object:
         """Return the table that would be read as `value`.
 
-        A class of the user's own is named by its module and its name in it.
+        A class of the user's own is named by its module and its name in it: "module:Class".
         """
-        kind = self.rules().name_of(type(value))
-        kind = kind or f"{type(value).__module__}.{type(value).__qualname__}"
+        kind = self.rules().name_of(type(value)) or place_of(type(value))
         return {"kind": kind, **(dump(value) if dataclasses.is_dataclass(value) else {})}
 
     def json_schema(self) -> JsonSchemaValue:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import inspect
 from contextlib import suppress
 from dataclasses import fields
+from functools import wraps
 from typing import Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.problems import phrases
 
 T = TypeVar("T")
 
@@ -39,7 +43,34 @@ def rule(cls: type[T]) -> type[T]:
         if vars(cls).get(name) is None:
             setattr(cls, name, method)
     make = dataclass(frozen=True, kw_only=True, repr=False, eq=False, config=config)
-    return make(cls)  # type: ignore[return-value]  # adds to cls
+    made = make(cls)
+    in_our_words(made)
+    return made  # type: ignore[return-value]  # adds to cls
+
+
+def in_our_words(cls: type[Any]) -> None:
+    """Let the constructor of a rule report problems as scenario files do, in a `ScenarioError`.
+
+    pydantic completes a class when it is first used, and replaces its constructor then. So this is
+    called again afterwards; it does nothing if nothing was replaced.
+    """
+    construct = cls.__init__
+    if hasattr(construct, "__wrapped__"):
+        return
+
+    @wraps(construct)
+    def __init__(self: Any, *args: object, **options: object) -> None:  # noqa: N807
+        try:
+            construct(self, *args, **options)
+        except ValidationError as error:
+            problems = error
+        else:
+            in_our_words(cls)
+            return
+        in_our_words(cls)
+        raise ScenarioError([f"{cls.__name__}.{line}" for line in phrases(cls, problems)])
+
+    cls.__init__ = __init__
 
 
 def _values(rule: Any) -> tuple[object, ...]:

@@ -133,7 +133,7 @@ def closest(name: str, known: Sequence[str]) -> str | None:
     meant = SYNONYMS.get(word, "").rpartition(".")[2]
     if meant in known:
         return meant
-    cutoff = 0.6 if len(word) > _SHORT else 0.8
+    cutoff = 0.6 if len(word) > _SHORT else 0.7
     close = get_close_matches(word, plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else None
 
@@ -160,5 +160,8 @@ def as_number(text: str) -> str:
 
 def show(value: object) -> str:
     """Return how a value of the file is quoted in a message: short, whatever it is."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

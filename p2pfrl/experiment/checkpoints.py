@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,7 +77,6 @@ class Checkpoints:
     Args:
         directory: the run directory.
         scenario: scenario of the run.
-        rule: name of a mixing rule from Python, which the scenario does not contain.
         now: wall clock, seconds.
     """
 
@@ -85,14 +84,13 @@ class Checkpoints:
         self,
         directory: Path,
         scenario: Scenario,
-        rule: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.written = self.failed = 0
         self._folder = directory / FOLDER
         self._scenario = scenario
         self._every = scenario.checkpoint.every
-        self._facts = facts(scenario, rule)
+        self._facts = facts(scenario)
         self._now = now
         self._last = now()
         self._rows = self._agent_rows = self._parts = 0
@@ -221,8 +219,8 @@ class Checkpoints:
         world.log.file = self._events
 
 
-def scenario_of(directory: Path) -> Scenario:
-    """Return the scenario of a run that has not finished.
+def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) -> Scenario:
+    """Return the scenario of a run that has not finished, with overrides on top.
 
     Raises:
         RecordError: the directory has none.
@@ -233,12 +231,12 @@ def scenario_of(directory: Path) -> Scenario:
         what = "this run has finished" if has_finished else "no run was interrupted here"
         raise RecordError(f"{directory}: there is nothing to resume: {what}")
     try:
-        return loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return loads(path.read_bytes(), overrides, source=str(path))
+    except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
-def facts(scenario: Scenario, rule: str) -> dict[str, str]:
-    """Return what must be equal to resume from a checkpoint: the scenario, versions and rule."""
+def facts(scenario: Scenario) -> dict[str, str]:
+    """Return what must be equal to resume from a checkpoint: the scenario and versions."""
     own = {name: version for name, version in versions().items() if name != "python"}
-    return {"scenario": hash8(scenario), "mixing": rule, **own}
+    return {"scenario": hash8(scenario), **own}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,13 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from p2pfrl.core.errors import Caught, P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import (
+    Caught,
+    P2PFRLError,
+    RecordError,
+    ScenarioError,
+    ScenarioWarning,
+)
 from p2pfrl.core.interrupts import INTERRUPTED, PATIENCE, follow, raised, withheld
 from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.scenario.loader import load, loads
@@ -77,7 +84,10 @@ def execute(job: Job) -> None:
     """
     from p2pfrl.experiment.run import simulate
 
-    record = simulate(job.load(), out=job.directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScenarioWarning)  # `run_all` has warned once for all
+        scenario = job.load()
+    record = simulate(scenario, out=job.directory)
     if record.summary.get("stopped_by") == _INTERRUPT:
         raise KeyboardInterrupt
 

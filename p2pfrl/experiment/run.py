@@ -10,30 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.options import slot_of
+from p2pfrl.core.problems import phrases
+from p2pfrl.core.tables import plain
 from p2pfrl.core.units import SECOND
+from p2pfrl.core.wording import show
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
-from p2pfrl.scenario import Scenario
+from p2pfrl.scenario import Scenario, load
 from p2pfrl.simulator.digest import NAMES
 
 Progress = Callable[[Row], None]
 
 
 def simulate(
-    scenario: Scenario,
+    scenario: Scenario | str | Path,
     *,
     seed: int | None = None,
     out: str | Path | None = None,
-    mixing: Mixing | None = None,
+    mixing: Mixing | str | Mapping[str, object] | None = None,
     progress: Progress | None = None,
     trace: bool = False,
     resuming: bool = False,
@@ -44,10 +49,11 @@ def simulate(
     number of threads.
 
     Args:
-        scenario: scenario from `load`.
+        scenario: scenario from `load`, or the file or name of one.
         seed: replaces the scenario's seed.
         out: directory for the record; no files are written without it.
-        mixing: a rule from Python that replaces the scenario's.
+        mixing: a rule that replaces the scenario's: one from Python, a name such as "metropolis",
+            or a table such as {"kind": "laplacian", "alpha": 0.1}.
         progress: called with every new row of metrics.
         trace: whether to keep every event in the record.
         resuming: whether to continue from the last checkpoint in `out`, or from the beginning
@@ -56,23 +62,25 @@ def simulate(
     Raises:
         P2PFRLError: the run cannot be built, or all agents wait forever.
     """
+    scenario = scenario_from(scenario)
     if seed is not None:
         scenario = replace(scenario, seed=seed)
+    if mixing is not None:
+        scenario = replace(scenario, mixing=rule_from(mixing))
     run = _Run(scenario, progress)
-    built = scenario if mixing is None else replace(scenario, mixing=mixing)
-    with build(built, trace=trace, on_row=run.on_row) as world:
-        return _simulate(scenario, world, run, out, repr(mixing) if mixing else "", resuming)
+    with build(scenario, trace=trace, on_row=run.on_row) as world:
+        return _simulate(scenario, world, run, out, resuming)
 
 
 def _simulate(
-    scenario: Scenario, world: World, run: _Run, out: str | Path | None, rule: str, resuming: bool
+    scenario: Scenario, world: World, run: _Run, out: str | Path | None, resuming: bool
 ) -> Record:
     """Run a built world to its end; return the record, after saving it in `out`."""
     run.world = world
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
     if out is not None:
-        run.checkpoints = Checkpoints(Path(out), scenario, rule)
+        run.checkpoints = Checkpoints(Path(out), scenario)
     has_begun = run.begin(resuming=resuming)
     more: dict[str, Any] = {}
     if has_begun and not _is_saved_whole(scenario):
@@ -131,7 +139,10 @@ def _keep_failed(
 
 
 def resume(
-    directory: str | Path, *, progress: Progress | None = None, mixing: Mixing | None = None
+    directory: str | Path,
+    *,
+    progress: Progress | None = None,
+    mixing: Mixing | str | Mapping[str, object] | None = None,
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
 
@@ -141,14 +152,47 @@ def resume(
     Args:
         directory: the run directory.
         progress: called with every new row of metrics.
-        mixing: the rule from Python with which the run began, if there was one.
+        mixing: the rule from Python with which the run began, if it cannot be imported.
 
     Raises:
         P2PFRLError: there is nothing to resume, or another version began it.
     """
     folder = Path(directory)
-    scenario = scenario_of(folder)
+    scenario = scenario_of(folder, None if mixing is None else {"mixing": None})
     return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
+
+
+def scenario_from(given: object) -> Scenario:
+    """Return the scenario that a caller means: one that is loaded, or the file or name of one.
+
+    Raises:
+        ScenarioError: it is neither, or the file is not valid.
+    """
+    if isinstance(given, Scenario):
+        return given
+    if isinstance(given, str | Path):
+        return load(given)
+    raise ScenarioError([f"expected a scenario, or the file or name of one, got {show(given)}"])
+
+
+def rule_from(given: object) -> Mixing:
+    """Return the mixing rule that a caller means: a rule, the name of one, or its table.
+
+    Raises:
+        ScenarioError: it is none of them.
+    """
+    value = {"kind": given} if isinstance(given, str) else given
+    if not isinstance(value, Mixing | Mapping):
+        what = f"the class {value.__name__}" if isinstance(value, type) else show(value)
+        raise ScenarioError([f"mixing: expected a rule, or the name of one, got {what}"])
+    try:
+        found = slot_of(Scenario, "mixing").read(
+            plain(value) if isinstance(value, Mapping) else value
+        )
+    except ValidationError as error:
+        raise ScenarioError([f"mixing.{line}" for line in phrases(Scenario, error)]) from None
+    assert isinstance(found, Mixing)
+    return found
 
 
 class _Run:

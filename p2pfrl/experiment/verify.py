@@ -6,12 +6,14 @@ bit, if the run was synchronous, no deadline expired and no process was lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.experiment.run import Progress, simulate
-from p2pfrl.results.record import FAILURE, load_summary
+from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
 
@@ -42,8 +44,20 @@ class Verdict:
         return self.recorded == self.replayed
 
 
-def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
+def verify(
+    directory: Path | str,
+    progress: Progress | None = None,
+    *,
+    mixing: Mixing | str | Mapping[str, object] | None = None,
+) -> Verdict:
     """Run the scenario of a run directory again and compare.
+
+    A rule of the user's own is imported from the module that the record names.
+
+    Args:
+        directory: the run directory.
+        progress: called with every new row of metrics.
+        mixing: the rule from Python with which the run was made, if it cannot be imported.
 
     Raises:
         RecordError: the directory is not a finished run, or it was interrupted.
@@ -57,12 +71,9 @@ def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
             f"{folder}: the run {what}, so that it cannot be compared with a whole one"
         )
     is_real = summary.get("transport") == "tcp"
-    path = folder / "scenario.toml"
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    scenario = loads(text, dict.fromkeys(_TOGETHER) if is_real else None, source=str(path))
+    text = checked_file(folder, "scenario.toml", summary)
+    overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *(("mixing",) if mixing else ())))
+    scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
     if is_real and scenario.schedule.is_asynchronous:
         raise ScenarioError(
             [
@@ -81,7 +92,7 @@ def verify(directory: Path | str, progress: Progress | None = None) -> Verdict:
             "with a simulated one"
         )
     digest = "parameters_digest" if is_real else "digest"
-    replayed = simulate(scenario, progress=progress).summary[digest]
+    replayed = simulate(scenario, progress=progress, mixing=mixing).summary[digest]
     then, now = summary["versions"], versions()
     changed = {
         name: (str(then.get(name, "not recorded")), now[name])

@@ -9,6 +9,7 @@ error that names the file.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -306,6 +307,17 @@ def load(directory: Path | str) -> Record:
     )
 
 
+def checked_file(folder: Path, name: str, summary: Mapping[str, Any]) -> bytes:
+    """Return the content of a file of a run directory.
+
+    Raises:
+        RecordError: it is missing, or not what `summary` says.
+    """
+    with refusing(folder / "summary.json"):
+        expected = str(summary["files"][name])
+    return _checked(folder, name, expected)
+
+
 def _checked(folder: Path, name: str, expected: str) -> bytes:
     path = folder / name
     if name not in _FILES:
@@ -325,6 +337,7 @@ __all__ = [
     "Event",
     "Interval",
     "Record",
+    "checked_file",
     "load",
     "load_summary",
     "plain",

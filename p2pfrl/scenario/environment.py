@@ -13,16 +13,9 @@ from p2pfrl.catalog import table
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.options import (
-    Slot,
-    construct,
-    details,
-    dump,
-    options_of,
-    problem,
-    refuse,
-    schema_of,
-)
+from p2pfrl.core.modules import place_of
+from p2pfrl.core.options import Slot, construct, dump, options_of, schema_of
+from p2pfrl.core.problems import details, problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.learning.environments.base import Problem
@@ -115,6 +108,8 @@ class EnvironmentSlot(Slot):
         assert isinstance(value, EnvironmentSection)
         own = dump(value)
         own.pop("rule")
+        if not type(value.rule).__module__.startswith("p2pfrl."):
+            own["id"] = place_of(type(value.rule))
         options: dict[str, object] = (
             dump(value.rule) if dataclasses.is_dataclass(value.rule) else {}
         )

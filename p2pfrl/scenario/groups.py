@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.options import details, problem
+from p2pfrl.core.problems import details, problem
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import did_you_mean
 from p2pfrl.learning.learners.base import Learner

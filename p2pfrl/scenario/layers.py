@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import datetime
 import math
-import numbers
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,33 @@ from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.files import OversizeError, read_regular
 from p2pfrl.core.finder import is_file
-from p2pfrl.core.options import options_of
-from p2pfrl.core.tables import KeyPath, walk
+from p2pfrl.core.options import Rule, Slot, find_slot, options_of
+from p2pfrl.core.tables import KeyPath, plain, walk
 from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario import positions
 from p2pfrl.scenario.find import find, recipes
-from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.positions import Document
+from p2pfrl.scenario.sections import Scenario
 
 MAX_EXTENDS = 8
 MAX_PROBLEMS = 100
 
-RULE_SECTIONS: dict[tuple[str, ...], str] = {
-    ("learner",): "learners",
-    **{key.path: key.axis for key in RULES_OF_ALL},
-    **{key.path: key.axis for mode in MODES.values() for key in mode.rules},
-}
-"""The path of every section that is a rule -> its axis."""
-
 
 @dataclass(frozen=True)
 class Layers:
-    """Documents in order of precedence, and their merged values."""
+    """Documents in order of precedence, and their merged values.
+
+    Attributes:
+        documents: overrides if there are any, the file, and the files that it extends.
+        values: their merged tables.
+        dropped: (path of an option, the kind that has no such option), for options of another kind.
+        moved: (earlier id, id) of the environment, if a document replaces that of another.
+    """
 
     documents: tuple[Document, ...]
     values: dict[str, Any]
+    dropped: tuple[tuple[KeyPath, str], ...] = ()
+    moved: tuple[str, str] | None = None
 
     def place(self, path: Sequence[str | int]) -> tuple[str, int, int]:
         """Return (file, line, column) of a key, or of the closest enclosing table in a file."""
@@ -63,19 +63,43 @@ class Layers:
         placed = sorted(
             {(self.place(path), ".".join(map(str, path)), message) for path, message in problems}
         )
-        lines = []
         hidden = len(placed) - MAX_PROBLEMS
-        for (source, line, column), key, message in placed[:MAX_PROBLEMS]:
-            where = f"--set {key}" if source == OVERRIDES else f"{source}:{line}:{column}: {key}"
-            lines.append(f"{where}: {message}" if key else f"{where}{message}")
+        lines = [
+            f"{_where(place, key)}: {message}" if key else f"{_where(place, key)}{message}"
+            for place, key, message in placed[:MAX_PROBLEMS]
+        ]
         return ScenarioError([*lines, f"... and {hidden} more"] if hidden > 0 else lines)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for every option without effect, because its rule is of another kind now.
+
+        Options of recipes are left out: who extends one chooses another kind to be rid of them.
+        """
+        own = {str(path) for path in recipes().values()}
+        for path, kind in self.dropped:
+            place = self.place(path)
+            if place[0] not in own:
+                where = _where(place, ".".join(map(str, path)))
+                yield f"{where}: without effect: {kind!r} has no such option"
+
+
+def _where(place: tuple[str, int, int], key: str) -> str:
+    source, line, column = place
+    return f"--set {key}" if source == OVERRIDES else f"{source}:{line}:{column}: {key}"
 
 
 OVERRIDES = "--set"
 
 
+@dataclass(frozen=True)
 class Overrides(Document):
-    """Settings that override the file, from Python or `--set`."""
+    """Settings that override the file, from Python or `--set`.
+
+    Attributes:
+        emptied: paths of tables that the files' tables give way to.
+    """
+
+    emptied: tuple[KeyPath, ...] = ()
 
 
 def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Layers:
@@ -85,7 +109,7 @@ def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Lay
         ScenarioError: a file is missing, is not TOML, exceeds a limit, or extends itself.
     """
     found = find(str(path), "scenarios", ".toml")
-    return stack(_chain(_read(found), found), overrides)
+    return stack(_chain(_read(found), found, overrides), overrides)
 
 
 def read_text(text: bytes, source: str, overrides: Mapping[str, object] | None = None) -> Layers:
@@ -96,22 +120,45 @@ def read_text(text: bytes, source: str, overrides: Mapping[str, object] | None =
     Raises:
         ScenarioError: as `read`.
     """
-    return stack(_chain(positions.parse(text, source), Path(source)), overrides)
+    return stack(_chain(positions.parse(text, source), Path(source), overrides), overrides)
 
 
 def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None = None) -> Layers:
     """Return the layers of parsed documents in order of precedence, with overrides on top."""
     if overrides:
         documents = [_overrides(overrides), *documents]
+    merger = _Merger()
     merged: dict[str, Any] = {}
     for document in reversed(documents):
-        merged = _merge(merged, document.values, ())
+        for path in document.emptied if isinstance(document, Overrides) else ():
+            _remove(merged, path)
+        merged = merger.merge(merged, document.values, ())
     merged.pop("extends", None)
-    layers = Layers(tuple(documents), merged)
+    there = tuple(entry for entry in merger.dropped if not _holds(merged, entry[0]))
+    layers = Layers(tuple(documents), merged, there, merger.moved)
     problems = [(path, reason) for path, value in walk(merged) if (reason := _unfit(value))]
     if problems:
         raise layers.say(problems)
     return layers
+
+
+def _remove(values: dict[str, Any], path: KeyPath) -> None:
+    """Remove a table of nested tables."""
+    *outer, last = path
+    node: Any = values
+    for name in outer:
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(last, None)
+
+
+def _holds(values: Any, path: KeyPath) -> bool:
+    """Return whether nested tables have a value at `path`."""
+    for name in path:
+        if not isinstance(values, dict) or name not in values:
+            return False
+        values = values[name]
+    return True
 
 
 def _unfit(value: object) -> str:
@@ -136,15 +183,24 @@ def _read(path: Path) -> Document:
         raise ScenarioError([f"{path}: cannot be read: {error.strerror}"]) from error
 
 
-def _chain(document: Document, path: Path) -> list[Document]:
-    """Return a document and all documents that it extends, in order of precedence."""
+def _chain(
+    document: Document, path: Path, overrides: Mapping[str, object] | None = None
+) -> list[Document]:
+    """Return a document and all documents that it extends, in order of precedence.
+
+    An override of `extends` takes the place of the document's own.
+    """
     documents, seen = [document], [path.resolve()]
-    while "extends" in document.values:
+    holder, name = document, document.values.get("extends")
+    if overrides and "extends" in overrides:
+        name = plain(overrides["extends"])
+        holder = Overrides(OVERRIDES, {}, {("extends",): (1, 0)})
+    while name is not None:
 
-        def refuse(reason: str, here: Document = document) -> ScenarioError:
-            return Layers((here,), {}).say([(("extends",), reason)])
+        def refuse(reason: str, here: Document = holder) -> ScenarioError:
+            return Layers((here, documents[0]), {}).say([(("extends",), reason)])
 
-        path = _base(document.values["extends"], path, refuse)
+        path = _base(name, path, refuse)
         if path.resolve() in seen or len(seen) > MAX_EXTENDS:
             what = (
                 "in a circle"
@@ -154,8 +210,9 @@ def _chain(document: Document, path: Path) -> list[Document]:
             chain = " -> ".join([*(d.source for d in documents), str(path)])
             raise refuse(f"scenarios extend each other {what}: {chain}")
         seen.append(path.resolve())
-        document = _read(path)
+        document = holder = _read(path)
         documents.append(document)
+        name = document.values.get("extends")
     return documents
 
 
@@ -175,85 +232,145 @@ def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) ->
     )
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """Return `base` with `over` on top, table by table. None removes a key."""
-    merged = _compatible(base, over, path)
-    for name, value in over.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            below = merged.get(name)
-            merged[name] = _merge(below if isinstance(below, dict) else {}, value, (*path, name))
-        else:
-            merged[name] = value
-    return merged
+class _Merger:
+    """Merges tables, and keeps what has no effect in the result.
 
-
-def _compatible(
-    base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return the keys of `base` that are valid under `over`.
-
-    If `over` chooses another kind of rule, these are the options that both kinds have.
+    Attributes:
+        dropped: as in `Layers`.
+        moved: as in `Layers`.
     """
-    if path == ("environment",) and over.get("id", base.get("id")) != base.get("id"):
-        return {name: value for name, value in base.items() if name == "instances"}
-    kind = over.get("kind")
-    if kind is None or kind == base.get("kind"):
-        return dict(base)
-    axis = RULE_SECTIONS.get(path)
-    # An unknown kind keeps nothing; validation reports it with its place.
-    cls = table(axis).get(kind) if axis and isinstance(kind, str) else None
-    return {name: value for name, value in base.items() if cls and name in options_of(cls)}
+
+    def __init__(self) -> None:
+        self.dropped: list[tuple[KeyPath, str]] = []
+        self.moved: tuple[str, str] | None = None
+
+    def merge(
+        self, base: dict[str, Any], over: Mapping[str, Any], path: KeyPath, slot: Slot | None = None
+    ) -> dict[str, Any]:
+        """Return `base` with `over` on top, table by table. None removes a key.
+
+        Args:
+            base: the lower table.
+            over: the upper table.
+            path: of both.
+            slot: how a scenario reads this table; None where it is no section or rule.
+        """
+        merged = self._compatible(base, over, path, slot)
+        for name, value in over.items():
+            if value is None:
+                merged.pop(name, None)
+            elif isinstance(value, dict):
+                below = merged.get(name)
+                inner = _slot(slot, path, {**merged, **over}, name)
+                merged[name] = self.merge(
+                    below if isinstance(below, dict) else {}, value, (*path, name), inner
+                )
+            else:
+                merged[name] = value
+        return merged
+
+    def _compatible(
+        self, base: dict[str, Any], over: Mapping[str, Any], path: KeyPath, slot: Slot | None
+    ) -> dict[str, Any]:
+        """Return the keys of `base` that are valid under `over`.
+
+        If `over` chooses another kind of rule, these are the options that both kinds have. All keys
+        of an environment are kept: what another one does not have is a problem of the scenario.
+        """
+        if path == ("environment",):
+            earlier, name = base.get("id"), over.get("id", base.get("id"))
+            if earlier != name and isinstance(earlier, str) and isinstance(name, str):
+                self.moved = earlier, name
+            return dict(base)
+        kind = over.get("kind")
+        if kind is None or kind == base.get("kind", getattr(slot, "default", None)):
+            return dict(base)
+        rules = slot.rules() if isinstance(slot, Rule) else {}
+        # An unknown kind keeps nothing; validation reports it with its place.
+        if not isinstance(kind, str) or kind not in rules:
+            return {}
+        known = options_of(rules[kind])
+        self.dropped += [
+            ((*path, name), kind) for name in base if name not in known and name != "kind"
+        ]
+        return {name: value for name, value in base.items() if name in known}
 
 
-def _overrides(overrides: Mapping[str, object]) -> Document:
+_DISTRIBUTIONS = Rule("distributions", partial(table, "distributions"))
+
+
+def _slot(outer: Slot | None, path: KeyPath, values: Mapping[str, Any], name: str) -> Slot | None:
+    """Return how a scenario reads the table `name` in a table that `outer` reads.
+
+    Args:
+        outer: reads the outer table; None at the root and where there is none.
+        path: of the outer table.
+        values: of the outer table.
+        name: of the inner table.
+    """
+    if path == ("environment", "vary"):
+        return _DISTRIBUTIONS
+    if not path:
+        cls: type = Scenario
+    elif isinstance(outer, Rule):
+        kind, rules = values.get("kind", outer.default), outer.rules()
+        if not isinstance(kind, str) or kind not in rules:
+            return None
+        cls = rules[kind]
+    elif outer is None:
+        return None
+    else:
+        cls = outer.cls
+    field = options_of(cls).get(name)
+    return None if field is None else find_slot(cls, field.name)
+
+
+def _overrides(overrides: Mapping[str, object]) -> Overrides:
+    """Return overrides as a document; an empty table empties what the files say there."""
     values: dict[str, Any] = {}
     places: dict[KeyPath, tuple[int, int]] = {}
+    emptied: list[KeyPath] = []
     problems: list[str] = []
-    for key, value in overrides.items():
-        parts = key.split(".")
-        if not all(parts) or len(parts) > positions.MAX_DEPTH:
+    for key, given in overrides.items():
+        parts = tuple(key.split(".")) if isinstance(key, str) else ()
+        if not parts or not all(parts) or len(parts) > positions.MAX_DEPTH:
             problems.append(f"{OVERRIDES} {show(key)}: expected a key such as learner.lr")
             continue
-        node = values
-        for depth, part in enumerate(parts[:-1], 1):
-            places.setdefault(tuple(parts[:depth]), (depth, 0))
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                problems.append(
-                    f"{OVERRIDES} {key}: {'.'.join(parts[:depth])} is also set to a value"
-                )
-                node = {}
-        node[parts[-1]] = _plain(value)
-        places[tuple(parts)] = (len(parts), 0)
+        for depth in range(1, len(parts) + 1):
+            places.setdefault(parts[:depth], (depth, 0))
+        value = plain(given)
+        if value == {}:
+            emptied.append(parts)
+        for path, leaf in _leaves(value, parts):
+            if (taken := _put(values, path, leaf)) is not None:
+                what = "set twice" if taken == path else f"{'.'.join(taken)} is also set to a value"
+                problems.append(f"{OVERRIDES} {'.'.join(path)}: {what}")
     if problems:
         raise ScenarioError(problems)
-    return Overrides(OVERRIDES, values, places)
+    return Overrides(OVERRIDES, values, places, tuple(emptied))
 
 
-def _plain(value: object) -> object:
-    """Return a value from Python as the value that a TOML file would give.
+def _leaves(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield what is no table, or an empty one, with its path."""
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for name, child in value.items():
+        yield from _leaves(child, (*path, name))
 
-    numpy's numbers and arrays, tensors, paths, decimals and fractions become plain values.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): _plain(child) for name, child in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain(child) for child in value]
-    if isinstance(value, str):
-        return str.__str__(value)
-    if value is None or type(value) in (bool, int, float):
-        return value
-    try:
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        if callable(listed := getattr(value, "tolist", None)):
-            return _plain(listed())
-        if isinstance(value, numbers.Integral):
-            return int(value)
-        if isinstance(value, numbers.Real | Decimal):
-            return float(value)
-    except (ValueError, OverflowError, TypeError):
-        return value
-    return value
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: object) -> tuple[str, ...] | None:
+    """Set a value in nested tables; return the path of a value that is in its way, or None."""
+    node = values
+    for depth, part in enumerate(path[:-1], 1):
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            return path[:depth]
+    last = path[-1]
+    if value == {} and isinstance(node.get(last, {}), dict):
+        node.setdefault(last, {})
+        return None
+    if last in node and node[last] != {}:
+        return path
+    node[last] = value
+    return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from p2pfrl.core.options import construct, phrase
+from p2pfrl.core.errors import ScenarioWarning
+from p2pfrl.core.options import construct
+from p2pfrl.core.problems import phrase
+from p2pfrl.scenario.checks.facts import Problem
 from p2pfrl.scenario.checks.sections import check
 from p2pfrl.scenario.layers import Layers, read, read_text
 from p2pfrl.scenario.sections import Scenario
@@ -26,7 +30,7 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
     """
     layers = read(path, overrides)
     layers.values.setdefault("name", Path(str(path)).stem)
-    return validate(layers)
+    return _noted(layers)
 
 
 def loads(
@@ -37,7 +41,16 @@ def loads(
     Raises:
         ScenarioError: with every problem and its line and column.
     """
-    return validate(read_text(text.encode() if isinstance(text, str) else text, source, overrides))
+    content = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    return _noted(read_text(content, source, overrides))
+
+
+def _noted(layers: Layers) -> Scenario:
+    """Return the scenario of layers, and warn of every option that has no effect."""
+    scenario = validate(layers)
+    for note in layers.notes():
+        warnings.warn(note, ScenarioWarning, stacklevel=3)
+    return scenario
 
 
 def validate(layers: Layers) -> Scenario:
@@ -49,14 +62,29 @@ def validate(layers: Layers) -> Scenario:
     try:
         scenario = construct(Scenario, layers.values)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise layers.say(
-            [(_path(layers.values, detail["loc"]), phrase(detail)) for detail in details]
-        ) from error
-    problems = check(scenario)
-    if problems:
-        raise layers.say(problems)
-    return scenario
+        problems: list[Problem] = [
+            (_path(layers.values, detail["loc"]), phrase(detail))
+            for detail in error.errors(include_url=False)
+        ]
+    else:
+        problems = check(scenario)
+        if not problems:
+            return scenario
+    # Here, and not where it is caught, so that the other error is not shown with it.
+    raise layers.say(_explained(layers, problems))
+
+
+def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Yield problems; those of keys that were written for another environment say so."""
+    for path, message in problems:
+        is_left = path[:1] == ("environment",) and path not in layers.documents[0].places
+        if layers.moved is not None and is_left and path != ("environment", "id"):
+            earlier, name = layers.moved
+            message += (
+                f"; it is there for {earlier!r}, and the environment is now {name!r}: remove the key, "
+                "or begin anew with --set environment={}"
+            )
+        yield path, message
 
 
 def _path(values: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:

@@ -10,7 +10,8 @@ from pydantic_core import InitErrorDetails
 from p2pfrl.core.distributions import RULES
 from p2pfrl.core.distributions.base import Constant, Distribution, number
 from p2pfrl.core.members import Members
-from p2pfrl.core.options import Rule, construct, problem, refuse
+from p2pfrl.core.options import Rule, construct
+from p2pfrl.core.problems import problem, refuse
 
 
 class Number(Rule):

@@ -18,7 +18,8 @@ from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS
 from p2pfrl.core.distributions.base import Distribution, Draw
 from p2pfrl.core.members import Members
-from p2pfrl.core.options import Rule, Slot, problem, refuse
+from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.core.units import Rate, Seconds

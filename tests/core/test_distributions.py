@@ -2,13 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from p2pfrl.core.distributions import DRAWS, RULES
 from p2pfrl.core.distributions.assigned import Arithmetic, Cycle, Linspace, Values
 from p2pfrl.core.distributions.base import Constant, Distribution, Draw
 from p2pfrl.core.distributions.draws import Choice, Exponential, LogNormal, Normal, Uniform
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 MEMBERS = (
     Constant(value=2.0),
@@ -132,7 +131,7 @@ def test_a_list_needs_exactly_one_value_per_agent() -> None:
 def test_impossible_options_are_refused(
     cls: type[Distribution], options: dict[str, object]
 ) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         cls(**options)
 
 

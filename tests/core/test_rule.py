@@ -2,8 +2,9 @@ import dataclasses
 from typing import ClassVar
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rule import rule
 
 
@@ -44,9 +45,9 @@ def test_a_rule_is_compared_hashed_and_shown_as_a_frozen_dataclass():
     assert dataclasses.replace(one, count=3) == Ruled(count=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.count = 3
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         Ruled(count=-1)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         Ruled(size=1)
 
 
@@ -77,5 +78,5 @@ class Nested:
 
 def test_an_option_may_have_a_type_that_comes_later():
     assert Nested(inner=Nested()).inner == Nested()
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         Nested(inner=3)

@@ -1,8 +1,8 @@
 import math
 
 import pytest
-from pydantic import ValidationError
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Bytes, Rate, Seconds, rate, seconds, size
 
@@ -77,9 +77,9 @@ class Options:
 def test_options_parse_units_refuse_strangers_and_stay_as_they_are():
     options = Options(wait="20ms", room="1KiB", speed="8Mbit/s")  # type: ignore[arg-type]
     assert (options.wait, options.room, options.speed) == (0.02, 1024.0, 1e6)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         Options(wate="1s")  # type: ignore[call-arg]
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError):
         Options(factor=math.nan)
     with pytest.raises(AttributeError):
         options.wait = 3.0  # type: ignore[misc]

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.quadratic import Quadratic
@@ -140,7 +140,7 @@ def test_the_loss_is_the_objective_where_the_step_began():
 
 @pytest.mark.parametrize("curvature", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)])
 def test_curvatures_without_a_minimum_are_refused(curvature):
-    with pytest.raises(ValidationError, match="0 < low <= high"):
+    with pytest.raises(ScenarioError, match="0 < low <= high"):
         Quadratic(curvature=curvature)
 
 

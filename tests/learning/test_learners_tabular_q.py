@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.errors import ScenarioError
@@ -185,7 +184,7 @@ def test_agents_may_start_apart():
 
 
 def test_what_it_cannot_do_is_said():
-    with pytest.raises(ValidationError, match="sum to 1"):
+    with pytest.raises(ScenarioError, match="sum to 1"):
         Given(policies=((0.5, 0.4),))
     with pytest.raises(ScenarioError, match="expected 3 probabilities"):
         bound(TabularQ(behavior=Given(policies=((0.5, 0.5),))))

@@ -77,7 +77,7 @@ def refused(one: Scenario, **rules: object) -> str:
 
 
 def test_a_users_own_rule_is_refused_by_its_needs():
-    where = "network.loss: mixing '" + f"{Proud.__module__}.Proud' needs every message in its round"
+    where = "network.loss: mixing '" + f"{Proud.__module__}:Proud' needs every message in its round"
     assert refused(scenario(network={"loss": 0.1}), mixing=Proud()).startswith(where)
     assert p2pfrl.run(scenario(), mixing=Proud()).summary["rounds"] == 3
     reason = "needs exchange.payload 'logits', because it reads chances; got 'parameters'"

@@ -11,17 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfrl.catalog import TABLES, table
+from p2pfrl.catalog import table
 from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.distributions.draws import LogNormal
-from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.options import Rule
+from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.core.wording import SYNONYMS
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema
 from p2pfrl.scenario.find import recipes
-from p2pfrl.scenario.layers import RULE_SECTIONS
-from p2pfrl.scenario.sections import Coordinator
 from p2pfrl.simulator.losses import Burst, Independent
 
 QUADRATIC = """
@@ -273,22 +270,103 @@ def test_a_file_extends_one_beside_it_and_errors_name_the_file_that_holds_the_ke
     assert (scenario.learner.lr, scenario.learner.steps, scenario.mixing.alpha) == (0.25, 2, 0.1)
 
 
-def test_another_kind_keeps_only_the_options_that_both_have(tmp_path):
+def test_another_kind_keeps_the_options_that_both_have_and_notes_the_others():
     text = QUADRATIC + "[mixing]\nkind = 'laplacian'\nalpha = 0.1\non_loss = 'renormalize'\n"
-    scenario = loads(text, {"mixing.kind": "metropolis"})
+    note = "<text>:10:1: mixing.alpha: without effect: 'metropolis' has no such option"
+    with pytest.warns(ScenarioWarning) as caught:
+        scenario = loads(text, {"mixing.kind": "metropolis"})
+    assert [str(warning.message) for warning in caught] == [note]
     assert (type(scenario.mixing).__name__, scenario.mixing.on_loss) == (
         "Metropolis",
         "renormalize",
     )
 
 
-def test_every_section_that_is_a_rule_is_known_to_the_layers():
-    found = {}
-    for path, cls in (((), Scenario), (("coordinator",), Coordinator)):
-        for name, field in cls.__pydantic_fields__.items():
-            axes = [mark.what for mark in field.metadata if isinstance(mark, Rule)]
-            found.update({(*path, name): axis for axis in axes if axis in TABLES})
-    assert found == RULE_SECTIONS
+def test_another_kind_of_a_nested_rule_keeps_what_both_have(tmp_path):
+    text = QUADRATIC + (
+        "dimension = 3\n[network]\nlatency = {kind = 'uniform', low = '1ms', high = '9ms'}\n"
+        "[compressor]\nkind = 'difference'\ncompressor = {kind = 'topk', count = 2}\n"
+        "[mixing]\nkind = 'choco'\n"
+    )
+    with pytest.warns(ScenarioWarning) as caught:
+        scenario = loads(
+            text, {"network.latency.kind": "exponential", "network.latency.mean": "2ms"}
+        )
+    assert [str(warning.message) for warning in caught] == [
+        f"<text>:10:{column}: network.latency.{name}: without effect: 'exponential' has no such option"
+        for column, name in ((30, "low"), (43, "high"))
+    ]
+    assert scenario.network.latency.mean == 0.002
+    scenario = loads(text, {"compressor.compressor.kind": "randk"})
+    assert scenario.compressor.compressor.count == 2
+
+
+def test_an_override_of_extends_is_applied_as_in_the_file(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("extends = 'fedavg'\n" + QUADRATIC)
+    (tmp_path / "b.toml").write_text("learner.lr = 0.25\n")
+    assert load(path).mode == "central"
+    assert load(path, {"extends": "dpsgd"}) == loads("extends = 'dpsgd'\n" + QUADRATIC)
+    assert load(path, {"extends": "b"}).learner.lr == 0.25
+    assert load(path, {"extends": None}) == loads(QUADRATIC)
+    with pytest.raises(ScenarioError) as caught:
+        load(path, {"extends": "fedvag"})
+    (problem,) = caught.value.problems
+    assert problem.startswith("--set extends: no recipe and no file beside this one is called")
+    assert problem.endswith("did you mean 'fedavg'?")
+    with pytest.raises(ScenarioError, match="--set extends: expected the name of a recipe"):
+        load(path, {"extends": ["fedavg"]})
+    with pytest.raises(ScenarioError, match="--set extends: scenarios extend each other in a"):
+        load(path, {"extends": "a"})
+
+
+CARTPOLE = """
+name = "c"
+agents = 2
+[stop]
+rounds = 2
+[environment]
+id = "CartPole-v1"
+max_steps = 50
+[environment.vary]
+gravity = [8.0, 9.0]
+[learner]
+kind = "ppo"
+"""
+
+
+def test_another_environment_keeps_what_the_file_says_of_it_or_refuses(tmp_path):
+    scenario = loads(CARTPOLE, {"environment.id": "acrobot"})
+    assert scenario.environment.rule.max_steps == 50
+    assert scenario.environment.vary == {"gravity": Values(list=(8.0, 9.0))}
+    (problem,) = problems(CARTPOLE, **{"environment.id": "gridworld"})
+    assert problem.startswith("<text>:10:1: environment.vary.gravity: gridworld has nothing")
+    assert "it is there for 'CartPole-v1'" in problem
+    assert "--set environment={}" in problem
+    (problem,) = problems(
+        CARTPOLE.replace("max_steps = 50", "force_mag = 3.0"),
+        **{"environment.id": "acrobot", "environment.max_steps": 10},
+    )
+    assert "environment.force_mag: unknown key" in problem
+    scenario = loads(CARTPOLE, {"environment": {}, "environment.id": "MountainCar-v0"})
+    assert scenario.environment.vary == {}
+    assert scenario.environment.rule.max_steps == 200
+
+
+def test_an_empty_table_empties_what_the_file_says():
+    assert loads(CARTPOLE, {"environment.vary": {}}).environment.vary == {}
+    text = QUADRATIC + "lr = 0.25\n"
+    assert loads(text, {"learner.kind": "quadratic", "learner": {}}) == loads(QUADRATIC)
+    assert loads(text, {"learner": {}, "learner.kind": "quadratic"}) == loads(QUADRATIC)
+
+
+def test_a_key_that_is_set_twice_is_refused():
+    table = {"kind": "quadratic", "lr": 0.5}
+    for first, second in (("learner", "learner.lr"), ("learner.lr", "learner")):
+        values = {key: table if key == "learner" else 0.25 for key in (first, second)}
+        assert problems(QUADRATIC, **values) == ("--set learner.lr: set twice",)
+    scenario = loads(QUADRATIC, {"learner": table, "learner.steps": 2})
+    assert (scenario.learner.lr, scenario.learner.steps) == (0.5, 2)
 
 
 def test_files_that_extend_each_other_are_refused(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.modules import find_class, is_place
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.base import Problem
 
@@ -51,6 +52,8 @@ def resolve(id: str) -> Resolved:
     if id in ALIASES:
         name, preset = ALIASES[id]
         return Resolved(RULES[name], preset)
+    if is_place(id) and (own := _own(id)) is not None:
+        return Resolved(own)
     if _GYMNASIUM.fullmatch(id):
         from p2pfrl.learning.environments.gym import Gym
 
@@ -61,3 +64,18 @@ def resolve(id: str) -> Resolved:
     raise P2PFRLError(
         f"environment.id: expected one of {', '.join(RULES)}, or a Gymnasium id such as 'CartPole-v1', got {id!r}{hint}"
     )
+
+
+def _own(place: str) -> type[Problem] | None:
+    """Return a user's class at "module:Class"; None if it is an id of Gymnasium instead.
+
+    Raises:
+        P2PFRLError: the module cannot be imported.
+    """
+    try:
+        found = find_class(place)
+    except ValueError as error:
+        if "AttributeError" in str(error):
+            return None
+        raise P2PFRLError(f"environment.id: {error}") from error
+    return found if issubclass(found, Problem) else None

@@ -11,7 +11,8 @@ from pydantic.json_schema import JsonSchemaValue
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Need
-from p2pfrl.core.options import Slot, problem, refuse
+from p2pfrl.core.options import Slot
+from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
 from p2pfrl.core.wording import show

@@ -1,0 +1,80 @@
+"""Classes of users' own modules, by their place "module:Class"."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import reduce
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from p2pfrl.core.errors import Caught
+
+MAIN = "__main__"
+
+
+def place_of(cls: type) -> str:
+    """Return the place of a class: "module:Class".
+
+    >>> place_of(Caught)
+    'p2pfrl.core.errors:Caught'
+    """
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def is_place(name: str) -> bool:
+    """Return whether a name has the form of a place."""
+    module, colon, cls = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *_path(cls)))
+
+
+def _path(cls: str) -> list[str]:
+    return cls.replace("<locals>", "locals").split(".")
+
+
+def find_class(place: str) -> type:
+    """Return the class at a place; its module is imported.
+
+    Raises:
+        ValueError: there is no such class; the message has the reason and what helps.
+    """
+    module, _, name = place.partition(":")
+    if "<locals>" in name:
+        raise ValueError(
+            f"{place!r} was defined inside a function, from where it cannot be imported; move the class "
+            "to the top of a module, or pass the rule from Python"
+        )
+    with Caught() as caught:
+        found: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
+        get: Callable[[Any, str], Any] = getattr
+        found = reduce(get, name.split("."), found)
+    if module == MAIN and caught.error is not None:
+        raise ValueError(
+            f"{place!r} was defined in a script or notebook, from where it cannot be imported; put it "
+            "into a module, or pass the rule from Python"
+        )
+    if isinstance(caught.error, ModuleNotFoundError):
+        raise ValueError(
+            f"{place!r} cannot be imported: {caught.error}; start in the folder of the module, or "
+            "install it"
+        )
+    if caught.error is not None:
+        raise ValueError(f"{place!r} cannot be imported: {caught.reason}")
+    if not isinstance(found, type):
+        raise ValueError(f"{place!r} is no class")
+    return found
+
+
+def look_in(folder: Path, module: str) -> None:
+    """Let a module be imported from `folder` if it is found nowhere else and stands there."""
+    top = module.partition(".")[0]
+    if not top.isidentifier() or top == MAIN or top in sys.modules:
+        return
+    with Caught() as caught:
+        spec = find_spec(top)
+    known = caught.error is None and spec is not None
+    if not known and ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
+        sys.path.append(str(folder.resolve()))
+        importlib.invalidate_caches()

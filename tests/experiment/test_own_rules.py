@@ -1,0 +1,182 @@
+"""Rules of a user: how they are given, what the record says of them, and who can run it again."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import p2pfrl
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.scenario import resolved
+
+SCENARIO = """
+name = "own"
+agents = 4
+[stop]
+rounds = 3
+[learner]
+kind = "quadratic"
+dimension = 3
+initial_spread = 1.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _found(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def own():
+    import own_rules
+
+    return own_rules
+
+
+def test_the_record_names_rule_options_and_module_and_verify_imports_it(tmp_path):
+    scenario = p2pfrl.loads(SCENARIO)
+    record = p2pfrl.run(scenario, mixing=own().Clipped(radius=0.1), out=tmp_path / "a")
+    text = (tmp_path / "a" / "scenario.toml").read_text()
+    assert 'kind = "own_rules:Clipped"\non_loss = "fold"\nradius = 0.1\n' in text
+    assert record.scenario == text
+    verdict = p2pfrl.verify(tmp_path / "a")
+    assert verdict.is_equal
+    plain = p2pfrl.run(scenario)
+    assert plain.summary["digest"] != record.summary["digest"]
+
+
+def test_verify_says_which_rule_it_cannot_import_and_takes_it_from_python(tmp_path, monkeypatch):
+    rule = own().Clipped(radius=0.1)
+    p2pfrl.run(p2pfrl.loads(SCENARIO), mixing=rule, out=tmp_path / "a")
+    monkeypatch.delitem(sys.modules, "own_rules")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(Path(__file__).parent)])
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.verify(tmp_path / "a")
+    (problem,) = caught.value.problems
+    assert "mixing.kind: 'own_rules:Clipped' cannot be imported: No module named" in problem
+    assert p2pfrl.verify(tmp_path / "a", mixing=rule).is_equal
+
+
+def test_rules_of_every_axis_and_environments_are_named_in_files(tmp_path):
+    scenario = p2pfrl.loads(SCENARIO)
+    gated = p2pfrl.run(replace(scenario, gate=own().Alternate()), out=tmp_path / "a")
+    assert p2pfrl.verify(tmp_path / "a").is_equal
+    named = p2pfrl.loads(SCENARIO + '[gate]\nkind = "own_rules:Alternate"\n')
+    assert p2pfrl.run(named).summary["digest"] == gated.summary["digest"]
+    text = SCENARIO.replace('"quadratic"\ndimension = 3\ninitial_spread = 1.0', '"reinforce"') + (
+        '[environment]\nid = "own_rules:Point"\nsize = 0.5\n[environment.vary]\n'
+        "push = [0.1, 0.2, 0.3, 0.4]\n[evaluation]\nepisodes = 0\n"
+    )
+    scenario = p2pfrl.loads(text)
+    assert scenario.environment.rule == own().Point(size=0.5)
+    assert p2pfrl.loads(resolved(scenario)) == scenario
+    p2pfrl.run(scenario, out=tmp_path / "b")
+    assert p2pfrl.verify(tmp_path / "b").is_equal
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nowhere:Clipped", "'nowhere:Clipped' cannot be imported: No module named 'nowhere'"),
+        ("own_rules:Cliped", "'own_rules:Cliped' cannot be imported: AttributeError"),
+        ("own_rules:np", "'own_rules:np' is no class"),
+        ("own_rules:Alternate", "is no Mixing, the contract of mixing"),
+        ("builtins:dict", "is no Mixing"),
+        ("own_rules.Clipped", "no 'own_rules.Clipped' among mixing"),
+        ("__main__:Nothing", "was defined in a script or notebook"),
+        ("../evil:X", "no '../evil:X' among mixing"),
+    ],
+)
+def test_a_name_that_is_no_rule_is_refused(kind, message):
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.loads(SCENARIO, {"mixing.kind": kind})
+    (problem,) = caught.value.problems
+    assert problem.startswith("--set mixing.kind: ")
+    assert message in problem
+
+
+def test_run_takes_files_names_and_rules_by_name(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(SCENARIO)
+    expected = p2pfrl.run(p2pfrl.loads(SCENARIO, {"mixing.kind": "uniform"})).summary["digest"]
+    for given in (path, str(path)):
+        assert p2pfrl.run(given, mixing="uniform").summary["digest"] == expected
+    table = {"kind": "laplacian", "alpha": 0.1}
+    named = p2pfrl.loads(SCENARIO, {"mixing": table})
+    assert p2pfrl.run(path, mixing=table).summary["digest"] == p2pfrl.run(named).summary["digest"]
+
+
+def plain_class():
+    class Plain(p2pfrl.Mixing):
+        def weights(self, graph):
+            return ()
+
+    return Plain()
+
+
+def plain_dataclass():
+    @dataclass(frozen=True, kw_only=True)
+    class Plain(p2pfrl.Mixing):
+        radius: float = 0.5
+
+        def weights(self, graph):
+            return ()
+
+    return Plain()
+
+
+@pytest.mark.parametrize(
+    ("mixing", "message"),
+    [
+        ("metropolls", "mixing.kind: no 'metropolls' among mixing; did you mean 'metropolis'?"),
+        ({"kind": "laplacian", "alhpa": 1.0}, "mixing.alhpa: unknown key; did you mean 'alpha'?"),
+        (3, "mixing: expected a rule, or the name of one, got 3"),
+        (p2pfrl.Mixing, "mixing: expected a rule, or the name of one, got the class Mixing"),
+        (plain_class, "is no rule; decorate class Plain with @p2pfrl.rule"),
+        (plain_dataclass, "is no rule; decorate class Plain with @p2pfrl.rule"),
+    ],
+)
+def test_what_is_no_rule_is_refused(mixing, message):
+    given = mixing() if callable(mixing) and mixing is not p2pfrl.Mixing else mixing
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.run(p2pfrl.loads(SCENARIO), mixing=given)
+    assert message in str(caught.value)
+
+
+def test_run_refuses_what_is_no_scenario():
+    for given in (3, None, {"name": "x"}):
+        with pytest.raises(ScenarioError, match="expected a scenario, or the file or name of one"):
+            p2pfrl.run(given)
+    with pytest.raises(ScenarioError, match=r"Scenario.seed: must be at least 0, got -1"):
+        p2pfrl.run(p2pfrl.loads(SCENARIO), seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: own().Clipped(radius="x"), "Clipped.radius: "),
+        (lambda: own().Clipped(radios=0.5), "Clipped.radios: unknown key; did you mean 'radius'?"),
+        (lambda: replace(p2pfrl.loads(SCENARIO), agents=0), "agents: must be at least 1, got 0"),
+        (
+            lambda: replace(p2pfrl.loads(SCENARIO), gate=own().Clipped()),
+            "Scenario.gate: Clipped(on_loss='fold', radius=0.5) is no Gate, the contract of gates",
+        ),
+        (
+            lambda: replace(p2pfrl.loads(SCENARIO), gate=own().Alternate),
+            "expected a rule, got the class Alternate; write Alternate()",
+        ),
+    ],
+)
+def test_errors_from_python_are_one_exception_with_the_good_lines(make, message):
+    with pytest.raises(ScenarioError) as caught:
+        make()
+    assert message in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_an_error_of_a_file_is_one_exception():
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.loads(SCENARIO.replace("agents", "agnets"))
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
