@@ -10,7 +10,7 @@ from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
 from p2pfrl.consensus.coordinator import Witness
 from p2pfrl.consensus.mixing.linear import Metropolis
-from p2pfrl.consensus.schedules.base import Available, always
+from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.rng import MessagePurpose, draw
@@ -235,12 +235,26 @@ class Assembly:
         scenario, presence = self.scenario, self._presence
         dropout = scenario.availability.dropout
         if presence.has(agent):
-            return lambda round, now: presence.is_there(agent, now / SECOND)
+            return self._attendance(agent)
         if dropout:
             return lambda round, now: (
                 draw(scenario.seed, agent, agent, round, MessagePurpose.AVAILABILITY)[0] >= dropout
             )
         return always
+
+    def _attendance(self, agent: int) -> Attendance:
+        """Return when an agent of the availability trace takes part."""
+        presence, n = self._presence, self.scenario.agents
+
+        def returns(now: int) -> int | None:
+            return presence.next(agent, now)
+
+        return Attendance(
+            is_there=lambda now: presence.is_there(agent, now / SECOND),
+            returns=returns,
+            # An agent that exchanges with nobody keeps step with nobody.
+            opens=(lambda now: presence.first(n, now)) if self.mode.exchanges else returns,
+        )
 
 
 def saved_every(scenario: Scenario) -> int:

@@ -294,7 +294,8 @@ class Finish:
     """The agent is done.
 
     Attributes:
-        why: "coordinator_gone" or "unreachable" where it ends without the last model; else "".
+        why: "coordinator_gone" or "unreachable" where it ends without the last model, "agents_gone"
+            where no agent will be there again; else "".
     """
 
     why: str = ""

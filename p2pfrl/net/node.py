@@ -163,7 +163,7 @@ class Node:
             await self.mesh.close()
             await self._batches.ended()
 
-    async def _work(self, tasks: list[asyncio.Task[None]], *, resuming: bool) -> None:
+    async def _work(self, tasks: list[asyncio.Task[str]], *, resuming: bool) -> None:
         """Connect and run the agents to their end."""
         await self.mesh.open(resuming=resuming)
         actors = self.actors

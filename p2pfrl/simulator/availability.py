@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import OversizeError, read_regular
 from p2pfrl.core.text import EncodingError, decode
-from p2pfrl.core.units import seconds
+from p2pfrl.core.units import SECOND, seconds
 
 _LIMIT = 2**20
 
@@ -67,6 +68,23 @@ class Presence:
         if not all(self.has(agent) for agent in range(agents)):
             return None
         return max((until for there in self.intervals.values() for _, until in there), default=None)
+
+    def next(self, agent: int, now: int) -> int | None:
+        """Return the first nanosecond from `now` on at which `agent` is there; None for never."""
+        if self.is_there(agent, now / SECOND):
+            return now
+        starts = [start for start, _ in self.intervals[agent] if start > now / SECOND]
+        if not starts:
+            return None
+        first = ceil(min(starts) * SECOND)
+        return first if first / SECOND >= min(starts) else first + 1
+
+    def first(self, agents: int, now: int) -> int | None:
+        """Return the first nanosecond from `now` on at which any agent is there."""
+        if not all(self.has(agent) for agent in range(agents)):
+            return now
+        times = [self.next(agent, now) for agent in range(agents)]
+        return min((time for time in times if time is not None), default=None)
 
     def is_there(self, agent: int, time: float) -> bool:
         """Whether `agent` is available at `time` seconds."""

@@ -233,13 +233,16 @@ class Simulation:
     def end(self) -> str:
         """Return why nobody runs any more although rounds are missing.
 
-        "coordinator_gone": a coordinator crashed for good; "agents_gone": all agents did;
-        "unreachable": an agent did not get the last model.
+        "coordinator_gone": a coordinator crashed for good; "unreachable": an agent did not get the
+        last model; "agents_gone": all agents crashed, or no agent will be there again.
         """
         if not all(self._has_finished(id) for id in self._coordinators):
             return "coordinator_gone"
-        agents = [life for id, life in self._lives.items() if id > COORDINATOR]
-        return "unreachable" if any(life.task is not None for life in agents) else "agents_gone"
+        tasks = [self._lives[id].task for id in self._lives if id > COORDINATOR]
+        reasons = {task.result() for task in tasks if task is not None and task.done()}
+        return next(
+            (why for why in ("coordinator_gone", "unreachable") if why in reasons), "agents_gone"
+        )
 
     def keep(self, agent: int, completed: int) -> None:
         """Save the agent as it is now, after `completed` rounds, for a restart."""

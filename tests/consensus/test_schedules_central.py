@@ -12,7 +12,7 @@ from machines import SECOND, Neighbors, feed, message, model, received, trained
 
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.asynchronous import Asynchronous, Push
-from p2pfrl.consensus.schedules.base import Participants, always
+from p2pfrl.consensus.schedules.base import Attendance, Participants, always
 from p2pfrl.consensus.schedules.central import Client, Coordinator
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.consensus.staleness import Hinge
@@ -211,6 +211,37 @@ def test_whoever_sits_out_skips_and_says_so_again_when_asked_again():
     assert feed(c, model(1, sequence=2)) == ["adopt 1", "send skip 1 to -1"]
     assert feed(c, model(1, sequence=3)) == ["send skip 1 to -1"]
     assert feed(c, model(2, sequence=4)) == ["adopt 2", "train"]
+
+
+def away(until: int | None, opens: int | None) -> Attendance:
+    """Return the attendance of an agent that is away, where somebody is there from `opens` on."""
+    return Attendance(
+        is_there=lambda now: until is not None and now >= until,
+        returns=lambda now: until,
+        opens=lambda now: None if opens is None else max(now, opens),
+    )
+
+
+def test_a_round_waits_until_somebody_is_there():
+    c = client(available=away(until=5, opens=5))
+    (_, wait) = c.handle(model(0), 0)
+    assert isinstance(wait, WaitUntil)
+    assert wait.time == 5
+    assert feed(c, model(0, sequence=7), Expired(4), now=4) == [], "sent again"
+    assert feed(c, PeerLost(COORDINATOR), PeerJoined(COORDINATOR)) == ["wait", "wait"]
+    assert feed(c, Expired(5), now=5) == ["train"]
+    other = client(available=away(until=9, opens=5))
+    feed(other, model(0))
+    assert feed(other, Expired(5), now=5) == ["send skip 0 to -1"]
+    assert feed(other, model(1), now=8) == ["adopt 1", "send skip 1 to -1"]
+    assert feed(other, model(1, sequence=9), now=8) == ["send skip 1 to -1"]
+
+
+def test_a_client_ends_where_nobody_will_be_there_again():
+    c = client(available=away(until=None, opens=None))
+    (_, end) = c.handle(model(0), 0)
+    assert isinstance(end, Finish)
+    assert end.why == "agents_gone"
 
 
 def test_a_straggler_s_update_counts_for_the_newest_round():

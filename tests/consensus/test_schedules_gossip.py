@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, message, received, trained
 
-from p2pfrl.consensus.schedules.base import always
+from p2pfrl.consensus.schedules.base import Attendance, always
 from p2pfrl.consensus.schedules.gossip import _KEPT, Gossip
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.types import (
@@ -219,7 +219,7 @@ def test_who_joins_hears_from_an_agent_that_sits_its_round_out_that_it_does():
 def test_an_agent_that_sits_a_round_out_waits_for_nobody_who_is_past_it():
     g = machine(out=(1,), available=lambda round, now: round > 0)
     assert feed(g, Started()) == ["send skip 0 to 1", "wait"]
-    assert feed(g, received(1, 4)) == ["no deadline", "send skip 3 to 1", "train"]
+    assert feed(g, received(1, 4)) == ["sit out 0", "no deadline", "send skip 3 to 1", "train"]
     assert feed(g, trained()) == ["send update 4 to 1", "mix 4 of 1", "train"]
     assert (g.messages_late, g.deadlines_expired) == (0, 0)
 
@@ -233,6 +233,105 @@ def test_who_is_one_round_ahead_may_have_been_overtaken_by_its_own_message_and_i
     assert feed(g, received(1, 1)) == []
     assert feed(g, received(1, 0))[0] == ("mix 0 of 1" if is_there else "sit out 0")
     assert (g.round, g.messages_late) == (1, 0)
+
+
+def test_whoever_sits_out_says_once_that_it_skips_the_round():
+    g = Synchronous().gossip(
+        0,
+        EverySecond((1,)),
+        rounds=10,
+        order="adapt_then_combine",
+        available=lambda round, now: round > 0,
+    )
+    assert feed(g, Started()) == ["send skip 0 to 1", "wait"]
+    assert feed(g, received(1, 4))[0] == "sit out 0", "1 passed round 2, in which it hears us"
+    assert g.round == 1
+
+
+@pytest.mark.parametrize("first", [Missing(1, 0), received(1, 0, kind=SKIP)])
+def test_what_was_lost_or_skipped_is_mixed_where_it_comes_all_the_same(first):
+    g = machine()
+    feed(g, Started(), trained(), first, received(1, 0, sequence=9))
+    assert feed(g, received(2, 0))[0] == "mix 0 of 1 2"
+    assert g.messages_late == 0
+
+
+def test_who_joins_gets_the_messages_of_the_rounds_in_which_it_hears_us():
+    g = Synchronous().gossip(
+        0, EverySecond((1,)), rounds=10, order="adapt_then_combine", available=always
+    )
+    feed(g, Started())
+    assert feed(g, PeerJoined(1)) == [], "this round's payload is still to come"
+    feed(g, trained(), received(1, 0))
+    assert g.round == 1
+    assert feed(g, PeerJoined(1)) == ["send update 0 to 1"], "it waits in the round before"
+    feed(g, trained())
+    assert g.round == 2
+    assert feed(g, trained(), PeerJoined(1))[-1] == "send update 2 to 1"
+
+
+def away(until: int | None, opens: int | None) -> Attendance:
+    """Return the attendance of an agent that is away, where somebody is there from `opens` on."""
+
+    def following(start: int | None, now: int) -> int | None:
+        return None if start is None else max(now, start)
+
+    return Attendance(
+        is_there=lambda now: until is not None and now >= until,
+        returns=lambda now: following(until, now),
+        opens=lambda now: following(opens, now),
+    )
+
+
+def test_no_round_passes_while_nobody_is_there():
+    g = machine(out=(1,), available=away(until=5, opens=5))
+    (wait,) = g.handle(Started(), 0)
+    assert isinstance(wait, WaitUntil)
+    assert wait.time == 5
+    assert feed(g, Expired(4)) == []
+    assert feed(g, PeerJoined(1), now=1) == ["no deadline", "wait"]
+    assert feed(g, Expired(5), now=5) == ["no deadline", "train"]
+    assert feed(g, Expired(5), trained(), now=5) == ["send update 0 to 1", "wait"]
+
+
+def test_whoever_is_away_sits_out_the_rounds_of_those_who_are_there():
+    g = machine(out=(1,), available=away(until=9, opens=5))
+    feed(g, Started())
+    assert feed(g, Expired(5), now=5) == ["no deadline", "send skip 0 to 1", "wait"]
+    assert feed(g, received(1, 0), now=6)[:2] == ["sit out 0", "no deadline"]
+
+
+def test_whoever_is_away_and_hears_nobody_waits_until_it_is_there_or_hears_somebody():
+    g = machine(out=(1,), available=away(until=9, opens=0))
+    assert feed(g, Started(), PeerLost(1)) == [
+        "send skip 0 to 1",
+        "wait",
+        "sit out 0",
+        "no deadline",
+        "wait",
+    ]
+    assert feed(g, received(1, 4), now=1) == [
+        "no deadline",
+        "send skip 3 to 1",
+        "send skip 4 to 1",
+        "sit out 4",
+        "send skip 5 to 1",
+        "wait",
+    ]
+
+
+def test_a_run_in_which_nobody_will_be_there_again_ends():
+    g = machine(out=(1,), available=away(until=None, opens=None))
+    (end,) = g.handle(Started(), 0)
+    assert isinstance(end, Finish)
+    assert end.why == "agents_gone"
+
+
+def test_a_rest_is_part_of_the_state():
+    before, after = (machine(out=(1,), available=away(until=5, opens=5)) for _ in range(2))
+    feed(before, Started())
+    after.restore(before.save())
+    assert feed(after, Expired(5), now=5) == ["no deadline", "train"]
 
 
 class EverySecond(Neighbors):

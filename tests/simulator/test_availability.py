@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.laws.runs import play
 from p2pfrl.simulator.availability import Presence
 
 
@@ -71,3 +74,58 @@ def test_a_trace_of_another_editor_is_read_or_named(tmp_path):
     file.write_bytes("1,0s,1s\n".encode("utf-16"))
     with pytest.raises(P2PFRLError, match=r"trace.csv:1:1: expected UTF-8 text, got UTF-16"):
         Presence.read(file, 4)
+
+
+def test_a_trace_says_when_an_agent_and_when_the_first_one_is_there_next(tmp_path):
+    presence = read(tmp_path, "0,1s,2s\n0,5s,6s\n1,0.3000000004s,4s\n", agents=2)
+    s = 10**9
+    assert [presence.next(0, t) for t in (0, s, 2 * s, 6 * s)] == [s, s, 5 * s, None]
+    assert presence.next(1, 0) == 300_000_001, "not before its time"
+    assert [presence.first(2, t) for t in (0, s, 4 * s, 6 * s)] == [300_000_001, s, 5 * s, None]
+    assert presence.first(3, 0) == 0, "an agent that the trace does not name is always there"
+
+
+PPO = {"learner": {"kind": "ppo", "steps": 16}, "environment": {"id": "pendulum", "instances": 1}}
+MODES: dict[str, dict[str, object]] = {
+    "gossip": {},
+    "independent": {},
+    "central": {},
+    "hierarchical": {"hierarchy": {"edges": 2}},
+    "pooled": {**PPO, "evaluation": {"episodes": 0}},
+}
+
+
+def traced(tmp_path: Path, mode: str, lines: str, rounds: int = 6, **tables: object):
+    file = tmp_path / "trace.csv"
+    file.write_text(lines, encoding="utf-8")
+    common = {"availability": {"trace": str(file)}, "compute": {"seconds_per_env_step": "1s"}}
+    return play(2, rounds, mode=mode, **{**MODES[mode], **common, **tables})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_round_waits_until_somebody_is_there(tmp_path, mode):
+    record = traced(tmp_path, mode, "0,10s,1h\n1,10s,1h\n")
+    assert record.summary["stopped_by"] == "rounds"
+    assert record.metrics["virtual_seconds"][0] > 10
+    assert record.summary["env_steps"] == 6 * 2 * (16 if mode == "pooled" else 1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_whoever_is_away_does_not_run_ahead_of_the_others(tmp_path, mode):
+    record = traced(tmp_path, mode, "0,0s,1h\n1,3s,1h\n")
+    steps = 16 if mode == "pooled" else 1
+    away = {"independent": 0, "pooled": 1}.get(mode, 3)
+    assert record.summary["env_steps"] == steps * (12 - away)
+
+
+def test_whoever_is_away_and_cut_off_waits_for_its_own_time(tmp_path):
+    crash = {"kind": "crash", "at": 0.5, "agents": [0]}
+    record = traced(tmp_path, "gossip", "1,100s,1h\n", faults=(crash,))
+    assert record.summary["env_steps"] >= 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_ends_where_nobody_will_be_there_again_and_says_so(tmp_path, mode):
+    record = traced(tmp_path, mode, "0,0s,3s\n1,0s,3s\n", rounds=60, stop={"virtual_time": "1h"})
+    assert record.summary["stopped_by"] == "agents_gone"
+    assert record.summary["rounds"] < 60

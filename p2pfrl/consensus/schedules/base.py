@@ -19,6 +19,38 @@ Available = Callable[[int, int], bool]
 """(round, time in nanoseconds) -> whether the agent takes part in this round."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """An `Available` by the time of day: an agent that is there at some times and away at others.
+
+    While nobody is there, no round passes: whoever is away waits until somebody is.
+
+    Attributes:
+        is_there: time -> whether the agent is there.
+        returns: time -> the first time from then on at which the agent is there; None for never.
+        opens: the same of the first agent of the run that is there.
+    """
+
+    is_there: Callable[[int], bool]
+    returns: Callable[[int], int | None]
+    opens: Callable[[int], int | None]
+
+    def __call__(self, round: int, now: int) -> bool:
+        """Return whether the agent takes part."""
+        return self.is_there(now)
+
+
+def resting(available: Available, now: int, *, has_company: bool = True) -> int | None:
+    """Return until when an agent that is away rests; `now` for not at all, None for ever.
+
+    It rests while nobody is there. Without company, which means that it hears nobody, it rests
+    until it is there itself.
+    """
+    if not isinstance(available, Attendance):
+        return now
+    return available.opens(now) if has_company else available.returns(now)
+
+
 class Neighborhood(Protocol):
     """Neighbors of one agent in every round, sorted."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import ClassVar
 
-from p2pfrl.consensus.schedules.base import Available, Participants
+from p2pfrl.consensus.schedules.base import Available, Participants, resting
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     ASKS,
@@ -130,13 +130,15 @@ class Client(Stateful):
         if isinstance(event, PeerJoined):
             self._deadline = None
             self._is_alone = False
-            return (WaitUntil(None),)
+            return (WaitUntil(self._rest if self._retag else None),)
         if isinstance(event, Expired) and event.deadline == self._deadline:
             self.deadlines_expired += 1
             self._is_alone = True
             return () if self._updates_left else (Finish("coordinator_gone"),)
         if isinstance(event, Expired) and event.deadline == self._rest:
             self._rest = None
+            if self._retag:
+                return self._begin(now)
             return (Send(self._to, self._round, SKIP),)
         return ()
 
@@ -175,7 +177,8 @@ class Client(Stateful):
         self._newest = version
         self._asks = 0
         if self._retag and message.round == self._round and message.kind != FINAL:
-            return () if self._updates_left else (Send(self._to, self._round, self._answer),)
+            is_busy = self._updates_left or self._rest is not None
+            return () if is_busy else (Send(self._to, self._round, self._answer),)
         if self._updates_left:
             if (
                 self._next is None
@@ -192,12 +195,16 @@ class Client(Stateful):
         if message.kind == FINAL:
             return [*actions, Finish()]
         self._models += 1
+        return [*actions, *self._begin(now)]
+
+    def _begin(self, now: int) -> list[Action]:
+        """Train from the model, sit out its round, or wait until somebody is there."""
         if not self._available(self._models - 1, now):
             self._answer = SKIP
-            return [*actions, self._sit_out(now)]
+            return [self._sit_out(now)]
         self._absences, self._rest = 0, None
         self._updates_left = self._every
-        return [*actions, Train()]
+        return [Train()]
 
     def _used(self, message: Message) -> bool | None:
         """Return whether the last update counted, according to a model.
@@ -213,12 +220,20 @@ class Client(Stateful):
         return used
 
     def _sit_out(self, now: int) -> Action:
-        """Say that the agent does not take part.
+        """Say that the agent does not take part; wait first while nobody is there.
 
         Without `retag` it says so at once only the first time. After that it waits longer and
         longer before it asks again.
         """
         self._absences += 1
+        if self._retag:
+            self._rest = None
+            until = resting(self._available, now)
+            if until is None:
+                return Finish("agents_gone")
+            if until > now:
+                self._rest = until
+                return WaitUntil(until)
         if self._retag or self._absences == 1:
             return Send(self._to, self._round, SKIP)
         self._rest = now + min(_LONGEST_REST, _FIRST_REST << min(self._absences - 2, 16))

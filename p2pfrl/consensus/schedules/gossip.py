@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Protocol
 
 from typing_extensions import override
 
-from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.consensus.schedules.base import Available, Neighborhood, resting
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     SKIP,
+    UPDATE,
     Action,
     Event,
     Expired,
@@ -123,6 +124,7 @@ class Gossip(Stateful):
         "_updates_left",
         "_waiting",
         "_active",
+        "_is_resting",
         "_deadline",
         "_until",
         "_awaited",
@@ -140,6 +142,7 @@ class Gossip(Stateful):
         "_deadline",
         "_every",
         "_inbox",
+        "_is_resting",
         "_me",
         "_misses",
         "_neighborhood",
@@ -181,6 +184,7 @@ class Gossip(Stateful):
         self._updates_left = 0
         self._waiting = False
         self._active = True
+        self._is_resting = False
         self._deadline: int | None = None
         self._until = 0
         self._awaited = _NOBODY
@@ -225,12 +229,35 @@ class Gossip(Stateful):
             return [*jump, Finish()]
         self._updates_left = self._every
         self._active = self._available(self.round, now)
+        if not self._active and (rest := self._rest(now)):
+            return [*jump, rest]
         to = self._neighborhood.successors(self.round)
         if not self._active:
             return [*jump, Send(to, self.round, SKIP), *self._wait(now)]
         if self._combine_first:
             return [*jump, Send(to, self.round), Train()]
         return [*jump, Train()]
+
+    def _rest(self, now: int) -> Action | None:
+        """Return what an absent agent does instead of sitting out a round; None to sit it out.
+
+        It rests while nobody is there, or, if all neighbors that it would hear are lost, until it
+        is there itself. Otherwise rounds would pass at once, since a round that everybody sits out
+        takes no time. A message ends the rest, as it may come from a round in which it is awaited.
+        """
+        heard = self._neighborhood.predecessors(self.round)
+        has_company = not heard or any(j not in self._absent for j in heard)
+        until = resting(self._available, now, has_company=has_company)
+        if until is None:
+            return Finish("agents_gone")
+        if until <= now:
+            return None
+        self._is_resting, self._deadline = True, until
+        return WaitUntil(until)
+
+    def _end_rest(self, now: int) -> list[Action]:
+        self._is_resting, self._deadline = False, None
+        return [WaitUntil(None), *self._begin(now)]
 
     def _catch_up(self) -> Sequence[Action]:
         """Move to the newest round of a successor, and send a skip of the round before it.
@@ -253,11 +280,8 @@ class Gossip(Stateful):
             return (Train(),)
         if self._combine_first:
             return self._wait(now)
-        jump = self._catch_up()
-        if self._rounds is not None and self.round >= self._rounds:
-            self.round = self._rounds - 1
         return [
-            *jump,
+            *self._catch_up(),
             Send(self._neighborhood.successors(self.round), self.round),
             *self._wait(now),
         ]
@@ -302,14 +326,15 @@ class Gossip(Stateful):
         )
         content = None if message.kind == SKIP else message
         actions = self._arrived(sender, message.round, content, now)
+        if self._is_resting:
+            return self._end_rest(now)
         if not has_passed:
             return actions
         # The message is of a later round, so `actions` is empty.
         if self._active:
             return self._arrived(sender, self.round, None, now)  # counts as a skip of our round
         # We sit this round out and only wait to keep in step: go on from where the others are.
-        self._waiting, self._deadline = False, None
-        return [WaitUntil(None), *self._begin(now)]
+        return self._mix(now)
 
     def _has_passed(self, sender: int, round: int) -> bool:
         """Whether a neighbor that is in `round` no longer waits for us.
@@ -335,7 +360,9 @@ class Gossip(Stateful):
     def _arrived(
         self, sender: int, round: int, message: Message | None, now: int
     ) -> Sequence[Action]:
-        self._inbox.setdefault(round, {}).setdefault(sender, message)
+        box = self._inbox.setdefault(round, {})
+        if box.get(sender) is None:  # what was lost or skipped may come all the same
+            box[sender] = message
         if len(self._inbox) > _KEPT:  # a cheap test first: rounds of all senders
             self._trim(sender)
         if self._waiting and round == self.round and sender in self._awaited:
@@ -361,6 +388,8 @@ class Gossip(Stateful):
                 del self._inbox[surplus]
 
     def _expired(self, event: Expired, now: int) -> Sequence[Action]:
+        if self._is_resting and event.deadline == self._deadline:
+            return self._end_rest(now)
         if not self._waiting or event.deadline != self._deadline:
             return ()
         self.deadlines_expired += 1
@@ -389,17 +418,21 @@ class Gossip(Stateful):
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
         self._absent.pop(event.peer, None)
         self._misses.pop(event.peer, None)
-        if event.peer not in self._neighborhood.successors(self.round):
-            return ()
-        to, last = (event.peer,), self.round - 1
         # It waits in our round or in the one before.
         if self._active and (self._waiting or self._combine_first):
             # This round's payload has left: it counts there, and not in the last round.
-            return [*([Send(to, last, SKIP)] if self.round else []), Send(to, self.round)]
+            return self._to(event.peer, SKIP, UPDATE)
         # What we have now counts for the last round.
-        known = [Send(to, last)] if self.round else []
+        if self._is_resting:
+            return [*self._to(event.peer, UPDATE, None), *self._end_rest(now)]
         # While we train, this round's payload is still to come. An agent that sits out sends none.
-        return known if self._active else [*known, Send(to, self.round, SKIP)]
+        return self._to(event.peer, UPDATE, None if self._active else SKIP)
+
+    def _to(self, peer: int, last: str, this: str | None) -> list[Action]:
+        """Return messages of the last round and of this one, if the neighbor hears us in them."""
+        kinds = {self.round - 1: last, self.round: this}
+        hears = [r for r in kinds if r >= 0 and peer in self._neighborhood.successors(r)]
+        return [Send((peer,), r, kind) for r in hears if (kind := kinds[r]) is not None]
 
     def _mix(self, now: int) -> list[Action]:
         self._waiting = False
