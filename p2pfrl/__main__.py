@@ -1,8 +1,35 @@
-"""`python -m p2pfrl`."""
+"""The program `p2pfrl`, also `python -m p2pfrl`.
 
+Interrupts end it with code 130 from its first moment on, whatever it imports meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
 import sys
 
-from p2pfrl.cli import main
+from p2pfrl.core.interrupts import INTERRUPTED, end_at_once
+
+
+def main() -> int:
+    """Run the command line on the arguments of this process and return its exit code."""
+    end_at_once(_say)
+    from p2pfrl.cli import main as run
+
+    return run()
+
+
+def _say(message: str) -> None:
+    """Print a message; with --json an object, as `commands.failures` writes it."""
+    os.write(2, f"{message}\n".encode())
+    if "--json" in sys.argv:
+        import json
+
+        problem = dict.fromkeys(("where", "expected", "got", "fix"))
+        error = {"code": INTERRUPTED, "message": message}
+        found = {"error": {**error, "problems": [{"message": message, **problem}]}}
+        os.write(1, f"{json.dumps(found)}\n".encode())
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import sys
+from codecs import register_error
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
 from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
+from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, notes_on_stderr
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -58,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json(problems, code), flush=True)
         return code
 
+    register_error(in_ascii.__name__, in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=in_ascii.__name__)
     try:
         with notes_on_stderr():
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
+
 if TYPE_CHECKING:
     from p2pfrl.scenario import Scenario
 
-DONE, FAILED, BAD_USAGE, MISSED_TARGET, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, BAD_USAGE, MISSED_TARGET = 0, 1, 2, 3
 
 Set = Annotated[
     tuple[str, ...],
@@ -60,6 +62,9 @@ ResumeRun = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, Parameter(negative=(), help="Repeat the runs in --out.")]
+Replace = Annotated[
+    bool, Parameter(name="--overwrite", negative=(), help="Replace the run in --out.")
+]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from p2pfrl.commands.arguments import (
     Out,
     Overrides,
     Quiet,
+    Replace,
     Seed,
     Set,
     text,
 )
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
+from p2pfrl.core.children import end_with
 from p2pfrl.core.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ Tls = Annotated[
 Insecure = Annotated[
     bool, Parameter(negative=(), help="Allow plain TCP on an address that others can reach.")
 ]
+Attached = Annotated[
+    bool,
+    Parameter(negative=(), show=False, help="End when standard input ends: that of a parent."),
+]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
 _SHOWN = (
     "agents",
@@ -107,6 +113,7 @@ def peer(
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
+    attached: Attached = False,
 ) -> int:
     """Run the agents of one host as a process over TCP, with the same scenario file on every host.
 
@@ -115,17 +122,18 @@ def peer(
     file
         A scenario file or name.
     """
-    from p2pfrl.commands.progress import run_directory
     from p2pfrl.deploy.process import deploy
     from p2pfrl.net.fleet import show_agents
     from p2pfrl.net.mesh import Timing
 
+    if attached:
+        end_with(sys.stdin.read)
     chosen = Overrides(set, seed).load(file)
     place = place_of(lead, rendezvous, agents, count, peers, bind, discover=discover)
     refuse_strangers(place, chosen)
     security = security_of(place, secret, tls, insecure)
     name = show_agents(place.agents) if place.agents else f"{count}-more"
-    directory = out or run_directory(chosen).parent / f"peer-{name}"
+    directory = out or Path("runs") / chosen.name / f"peer-{name}"
 
     def announce(address: Address) -> None:
         meeting = shown(address)
@@ -172,7 +180,9 @@ def _print(summary: Mapping[str, Any], directory: Path) -> None:
     print(f"{'directory':20}  {directory}")
 
 
-def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
+def collect(
+    *directories: Path, out: Out = None, overwrite: Replace = False, json: Json = False
+) -> int:
     """Make one record from the directories of all peers, for figures, report and compare.
 
     Parameters
@@ -182,12 +192,14 @@ def collect(*directories: Path, out: Out = None, json: Json = False) -> int:
     """
     from p2pfrl.commands.progress import conclude
     from p2pfrl.deploy.collect import collect as gather
+    from p2pfrl.results.directory import reserved
     from p2pfrl.results.report import report
 
     if not directories:
         raise ScenarioError(["RUN: expected the run directories of all peers"])
     target = out or directories[0].parent / "collected"
-    record = gather(directories, target)
+    with reserved(target, overwrite=overwrite):
+        record = gather(directories, target)
     conclude(record.summary, target, report([target]), as_json=json)
     return DONE
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
+from p2pfrl.results.directory import new_directory
 from p2pfrl.results.files import plain
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario, hash8
@@ -37,6 +38,7 @@ def run_scenario(
     quiet: bool,
     as_json: bool,
     resuming: bool = False,
+    overwrite: bool = False,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -47,10 +49,18 @@ def run_scenario(
         quiet: whether to show no progress.
         as_json: whether to print the summary as JSON.
         resuming: whether to continue from the last checkpoint in `out`.
+        overwrite: whether to replace a run in `out`.
     """
     directory = out or run_directory(scenario)
     with watching(scenario, quiet=quiet) as watcher:
-        record = simulate(scenario, out=directory, progress=watcher, trace=trace, resuming=resuming)
+        record = simulate(
+            scenario,
+            out=directory,
+            progress=watcher,
+            trace=trace,
+            resuming=resuming,
+            overwrite=overwrite,
+        )
     summary = record.summary
     if summary["stopped_by"] == "interrupt" and not quiet:
         print(f"to go on: p2pfrl scenario --resume {directory}", file=sys.stderr, flush=True)
@@ -77,16 +87,10 @@ def conclude(
 
 
 def run_directory(scenario: Scenario) -> Path:
-    """Return a path `runs/<name>/<utc>-<mode>-s<seed>-<hash8>` that does not exist yet."""
+    """Make the directory `runs/<name>/<utc>-<mode>-s<seed>-<hash8>` and return its path."""
     utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    base = (
-        Path("runs") / scenario.name / f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
-    )
-    path, count = base, 1
-    while path.exists():
-        count += 1
-        path = base.with_name(f"{base.name}-{count}")
-    return path
+    name = f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
+    return new_directory(Path("runs") / scenario.name / name)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from math import isfinite, nan
 from pathlib import Path
@@ -25,6 +25,7 @@ from p2pfrl.commands.arguments import (
     Overwrite,
     Processes,
     Quiet,
+    Replace,
     Resume,
     ResumeRun,
     Seed,
@@ -38,6 +39,7 @@ from p2pfrl.commands.arguments import (
     text,
 )
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.interrupts import explained
 
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
 """Columns that `sweep` prints of every run, if any run has them."""
@@ -59,6 +61,7 @@ def scenario(
     transport: Transport = "memory",
     jobs: Processes = None,
     resume: ResumeRun = None,
+    overwrite: Replace = False,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -70,7 +73,8 @@ def scenario(
     from p2pfrl.commands.progress import conclude, run_directory, run_scenario
 
     if resume is not None:
-        others = (file, *set, seed, out, jobs, None if transport == "memory" else transport)
+        others = (file, *set, seed, out, jobs, overwrite or None)
+        others += (None if transport == "memory" else transport,)
         if any(value is not None for value in others):
             raise ScenarioError(
                 [
@@ -99,11 +103,13 @@ def scenario(
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
         directory = out or run_directory(chosen)
         summary: Mapping[str, Any] = run_processes(
-            chosen, directory, jobs or PROCESSES, quiet=quiet
+            chosen, directory, jobs or PROCESSES, quiet=quiet, overwrite=overwrite
         ).summary
         conclude(summary, directory, write([directory]), as_json=json)
     else:
-        summary = run_scenario(chosen, out, trace=trace, quiet=quiet, as_json=json)
+        summary = run_scenario(
+            chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite
+        )
     return _code(summary, require_target)
 
 
@@ -263,18 +269,18 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     return DONE if verdict.is_equal else FAILED
 
 
-@contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Print how to continue after an interrupt."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        told = f"interrupted: the same command with --out {folder} --resume keeps the runs that are complete"
-        raise KeyboardInterrupt(told) from error
+def _resumable(folder: Path) -> AbstractContextManager[None]:
+    """Say how to continue after an interrupt in the block."""
+    return explained(
+        f"interrupted: the same command with --out {folder} --resume keeps the runs that are complete"
+    )
 
 
 def _below_runs(name: str, what: str) -> Path:
-    return Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}"
+    """Make the directory of a series of runs and return its path."""
+    from p2pfrl.results.directory import new_directory
+
+    return new_directory(Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}")
 
 
 def _rich(value: RenderableType) -> None:

@@ -2,7 +2,7 @@
 
 A signal raises `KeyboardInterrupt` where a run can be saved. Elsewhere, such as in imports, the
 command line ends at once: an exception would be raised within whatever is being imported, and not
-every module survives this.
+every module survives this. This module itself imports as little as possible.
 """
 
 from __future__ import annotations
@@ -12,29 +12,27 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 """The exit code of a program that was interrupted."""
-PATIENCE = 10.0
-"""Seconds that an interrupted process has to save its run, before it is killed."""
 
 
-@dataclass(frozen=True)
 class AtOnce:
     """A handler of signals that ends the process with code 130, after a message.
 
-    Attributes:
+    Args:
         say: prints a message and flushes it.
         message: what it prints.
     """
 
-    say: Callable[[str], None]
-    message: str = "interrupted"
+    def __init__(self, say: Callable[[str], None], message: str = "interrupted") -> None:
+        self.say = say
+        self.message = message
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """End the process."""
@@ -90,43 +88,6 @@ def postponed() -> Iterator[None]:
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])
-
-
-@contextmanager
-def withheld() -> Iterator[None]:
-    """Block the signals in the block, and in processes that it starts, until these `follow`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def follow() -> None:
-    """Let this child process end with its parent.
-
-    A terminal sends its signals to parent and children alike, so that a child ignores them: SIGTERM
-    alone interrupts it. If the parent dies, the child interrupts itself.
-    """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    parent = parent_process()
-    assert parent is not None
-    end_with(lambda: wait([parent.sentinel]))
-
-
-def end_with(ended: Callable[[], object]) -> None:
-    """Interrupt this process when `ended` returns in another thread; kill it if it does not end."""
-
-    def watch() -> None:
-        ended()
-        os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(PATIENCE)
-        os._exit(INTERRUPTED)
-
-    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 @contextmanager

@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import IO
 
 from p2pfrl.build.participants import share
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.children import PATIENCE
+from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.interrupts import explained, raised
 from p2pfrl.deploy.collect import collect
-from p2pfrl.net.fleet import show_agents
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.fleet import Fleet, show_agents
+from p2pfrl.results.directory import DEPLOYED, PEERS, clear, reserved
 from p2pfrl.results.record import Record
-from p2pfrl.scenario import Scenario
+from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.render import resolved
 
-_PATIENCE = 10.0
 
-
-def run_processes(scenario: Scenario, directory: Path, jobs: int, *, quiet: bool) -> Record:
+def run_processes(
+    scenario: Scenario, directory: Path, jobs: int, *, quiet: bool, overwrite: bool = False
+) -> Record:
     """Run a scenario as processes on loopback, collect their records, and return the record.
+
+    If the directory has an interrupted run of this scenario with the same processes, it continues.
 
     Args:
         scenario: the scenario; its stop conditions are rounds and, as real time, virtual_time.
@@ -31,69 +37,158 @@ def run_processes(scenario: Scenario, directory: Path, jobs: int, *, quiet: bool
         jobs: number of processes with agents, and with the edges of a tree; the coordinator has
             another.
         quiet: whether to show no progress.
+        overwrite: whether to replace a run in the directory.
 
     Raises:
-        P2PFRLError: a process failed.
+        P2PFRLError: a process failed, or the directory has something else.
     """
     refuse_faults(scenario.faults)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "deployed.toml"
-    file.write_text(resolved(scenario), encoding="utf-8")
     groups = share(scenario, jobs)
-    homes = [directory / "peers" / show_agents(agents) for agents in groups]
-    processes: list[subprocess.Popen[str]] = []
+    homes = [directory / PEERS / show_agents(agents) for agents in groups]
+    text = resolved(scenario)
+    resuming = not overwrite and _is_of(directory, text, homes)
+    again = f"interrupted: the same command with --out {directory} continues"
+    with reserved(directory, overwrite=overwrite, resuming=resuming), explained(again):
+        known = _known(scenario, directory, homes) if resuming else None
+        if known is None:
+            clear(directory)
+        file = directory / DEPLOYED
+        file.write_text(text, encoding="utf-8")
+        processes: list[_Process] = []
+        with raised():
+            try:
+                for agents, home in zip(groups, homes, strict=True):
+                    if known is not None:
+                        where = ["--peers", _table(known)]
+                    elif not processes:
+                        where = ["--lead"]
+                    else:
+                        where = ["--rendezvous", processes[0].rendezvous()]
+                    processes.append(_start(file, agents, home, where, quiet=quiet))
+                for process in processes:
+                    process.finish()
+            finally:
+                for process in processes:
+                    process.end()
+                for process in processes:
+                    process.wait()
+        return collect(homes, directory)
+
+
+def _is_of(directory: Path, text: str, homes: Sequence[Path]) -> bool:
+    """Whether a directory has an unfinished run of a scenario with these processes."""
     try:
-        lead = _start(file, groups[0], homes[0], ["--lead", "--json"], quiet=quiet)
-        processes.append(lead)
-        assert lead.stdout is not None
-        address = _rendezvous(lead.stdout)
-        for agents, home in zip(groups[1:], homes[1:], strict=True):
-            processes.append(
-                _start(file, agents, home, ["--rendezvous", address, "--json"], quiet=quiet)
-            )
-        for process, agents in zip(processes, groups, strict=True):
-            process.communicate()
-            if process.returncode:
-                raise P2PFRLError(
-                    f"the process of agents {show_agents(agents)} ended with code {process.returncode}"
-                )
-    finally:
-        _end(processes)
-    return collect(homes, directory)
+        is_same = (directory / DEPLOYED).read_text(encoding="utf-8") == text
+        found = {path.name for path in (directory / PEERS).iterdir()}
+    except (OSError, UnicodeDecodeError):
+        return False
+    return is_same and found <= {home.name for home in homes}
 
 
-def _start(
-    file: Path, agents: Sequence[int], home: Path, options: Sequence[str], *, quiet: bool
-) -> subprocess.Popen[str]:
-    here = ["--agents", show_agents(agents), "--out", str(home)]
-    command = [sys.executable, "-m", "p2pfrl", "peer", str(file), *here, "--quiet", *options]
-    error = subprocess.DEVNULL if quiet else None
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=error, stdin=subprocess.DEVNULL, text=True
+def _known(scenario: Scenario, directory: Path, homes: Sequence[Path]) -> Fleet | None:
+    """Return the table of processes that met before, or None if no agent has begun.
+
+    Raises:
+        RecordError: not all of them met, so that the run cannot continue.
+    """
+    found = [Checkpoints(home / "checkpoints", hash8(scenario)).whereabouts() for home in homes]
+    met = [known for known in found if known is not None]
+    if len(met) == len(homes):
+        return met[0][2]
+    if any(any(home.glob("checkpoints/*.safetensors")) for home in homes):
+        raise RecordError(
+            f"{directory}: {len(met)} of {len(homes)} processes had met when this run was interrupted, and the "
+            "others cannot join them; --overwrite begins anew"
+        )
+    return None
+
+
+def _table(fleet: Fleet) -> str:
+    """Return a table of processes as --peers takes it."""
+    return ",".join(
+        f"{show_agents(agents)}={host}:{port}" for (host, port), agents in fleet.processes.items()
     )
 
 
-def _rendezvous(output: IO[str]) -> str:
-    """Return where the lead listens, from its first line of output."""
-    line = output.readline()
-    try:
-        said = json.loads(line)
-        if "error" in said:
-            raise P2PFRLError(f"the lead did not start: {said['error']['message']}")
-        return str(said["rendezvous"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise P2PFRLError(f"the lead did not start; it said {line!r}") from error
+class _Process:
+    """A process of the deployment. It ends when its standard input ends, as with this process.
 
+    Args:
+        agents: its agents.
+        process: the running process.
+    """
 
-def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    for process in processes:
+    def __init__(self, agents: Sequence[int], process: subprocess.Popen[str]) -> None:
+        self._agents = show_agents(agents)
+        self._process = process
+
+    @property
+    def _output(self) -> IO[str]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def rendezvous(self) -> str:
+        """Return where the lead listens, from its first line of output."""
+        line = self._output.readline()
         try:
-            process.communicate(timeout=_PATIENCE)
+            return str(json.loads(line)["rendezvous"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise P2PFRLError(f"the lead did not start{_said(line)}") from error
+
+    def finish(self) -> None:
+        """Wait for the end of its run.
+
+        Raises:
+            P2PFRLError: it failed.
+        """
+        output = self._output.read()
+        code = self._process.wait()
+        if code:
+            raise P2PFRLError(
+                f"the process of agents {self._agents} ended with code {code}{_said(output)}"
+            )
+
+    def end(self) -> None:
+        """Interrupt it, if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait for its end; kill it if it does not come."""
+        try:
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def _start(
+    file: Path, agents: Sequence[int], home: Path, where: Sequence[str], *, quiet: bool
+) -> _Process:
+    words = ["--agents", show_agents(agents), "--out", str(home), *where]
+    command = [sys.executable, "-m", "p2pfrl", "peer", str(file), *words, "--quiet", "--json"]
+    # In a group of its own, a process does not get the interrupts of the terminal a second time.
+    process = subprocess.Popen(
+        [*command, "--attached"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        text=True,
+        process_group=0,
+    )
+    return _Process(agents, process)
+
+
+def _said(output: str) -> str:
+    """Return the error in the output of a process, as the end of a sentence."""
+    for line in reversed(output.splitlines()):
+        try:
+            return f": {json.loads(line)['error']['message']}"
+        except (ValueError, KeyError, TypeError):
+            continue
+    return ""

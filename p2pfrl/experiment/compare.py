@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all
+from p2pfrl.results.directory import reserved_for_series
 from p2pfrl.results.files import encode_json, plain, write_bytes
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
@@ -284,15 +285,16 @@ def compare(
         for mode in modes
         for seed in seeds
     }
-    finished = run_all(
-        list(planned.values()),
-        workers=jobs,
-        resume=resume,
-        overwrite=overwrite,
-        execute=run,
-        progress=progress,
-    )
-    _refuse_failures(finished)
+    with reserved_for_series(folder):
+        finished = run_all(
+            list(planned.values()),
+            workers=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            execute=run,
+            progress=progress,
+        )
+        _refuse_failures(finished)
     records = {mode: [load(planned[mode, seed].directory) for seed in seeds] for mode in modes}
     facts = {mode: differences(planned[mode, seeds[0]].load()) for mode in modes}
     comparison = Comparison(

@@ -18,14 +18,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from p2pfrl.core.errors import (
-    Caught,
-    P2PFRLError,
-    RecordError,
-    ScenarioError,
-    ScenarioWarning,
-)
-from p2pfrl.core.interrupts import INTERRUPTED, PATIENCE, follow, raised, withheld
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.children import PATIENCE, follow, withheld
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError, ScenarioWarning
+from p2pfrl.core.interrupts import INTERRUPTED, raised
+from p2pfrl.results.directory import Content, content_of
 from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
@@ -87,7 +84,7 @@ def execute(job: Job) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScenarioWarning)  # `run_all` has warned once for all
         scenario = job.load()
-    record = simulate(scenario, out=job.directory)
+    record = simulate(scenario, out=job.directory, overwrite=True)
     if record.summary.get("stopped_by") == _INTERRUPT:
         raise KeyboardInterrupt
 
@@ -137,13 +134,7 @@ def run_all(
         )
     for job in jobs:
         job.load()
-    used = [
-        job.directory for job in jobs if job.directory.is_dir() and any(job.directory.iterdir())
-    ]
-    if used and not resume and not overwrite:
-        count = f"expected none of these {len(jobs)} runs, got {len(used)}, such as {used[0].name}"
-        fix = "--resume keeps those that are complete, --overwrite runs all again"
-        raise ScenarioError([f"{used[0].parent}: {count}; {fix}"])
+    refuse_used(jobs, resume=resume, overwrite=overwrite)
     finished = {
         job.directory: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)
     }
@@ -159,6 +150,30 @@ def run_all(
     return tuple(finished[job.directory] for job in jobs)
 
 
+def refuse_used(jobs: Sequence[Job], *, resume: bool, overwrite: bool) -> None:
+    """Refuse directories that are not empty.
+
+    Args:
+        jobs: the jobs.
+        resume: whether they may have runs, which are kept if they are complete.
+        overwrite: whether they may have runs.
+
+    Raises:
+        ScenarioError: a directory has a run, or files that are not of a run.
+    """
+    found = {job.directory: content_of(job.directory) for job in jobs}
+    others = [folder for folder, content in found.items() if content is Content.OTHER]
+    if others:
+        raise ScenarioError(
+            [f"{others[0]}: expected a run directory, got other files; give another --out"]
+        )
+    used = [folder for folder, content in found.items() if content is not Content.NOTHING]
+    if used and not resume and not overwrite:
+        count = f"expected none of these {len(jobs)} runs, got {len(used)}, such as {used[0].name}"
+        fix = "--resume keeps those that are complete, --overwrite runs all again"
+        raise ScenarioError([f"{used[0].parent}: {count}; {fix}"])
+
+
 def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
     for job in jobs:
         yield Finished(job, error=_attempt(execute, job))
@@ -166,9 +181,13 @@ def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
 
 def _attempt(execute: Execute, job: Job) -> str | None:
     """Run a job; return why it failed, or None."""
-    with Caught() as caught:
+    try:
         execute(job)
-    return caught.reason
+    except P2PFRLError as error:
+        return str(error)
+    except FOREIGN as error:
+        return cause(error)
+    return None
 
 
 def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Finished]:

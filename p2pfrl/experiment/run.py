@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.options import slot_of
 from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
+from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
@@ -42,6 +44,7 @@ def simulate(
     progress: Progress | None = None,
     trace: bool = False,
     resuming: bool = False,
+    overwrite: bool = False,
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
@@ -58,9 +61,10 @@ def simulate(
         trace: whether to keep every event in the record.
         resuming: whether to continue from the last checkpoint in `out`, or from the beginning
             without one.
+        overwrite: whether to replace a run in `out`. Other files are never replaced.
 
     Raises:
-        P2PFRLError: the run cannot be built, or all agents wait forever.
+        P2PFRLError: the run cannot be built, all agents wait forever, or `out` is in use.
     """
     scenario = scenario_from(scenario)
     if seed is not None:
@@ -68,48 +72,58 @@ def simulate(
     if mixing is not None:
         scenario = replace(scenario, mixing=rule_from(mixing))
     run = _Run(scenario, progress)
-    with build(scenario, trace=trace, on_row=run.on_row) as world:
-        return _simulate(scenario, world, run, out, resuming)
+    folder = None if out is None else Path(out)
+    with (
+        nullcontext()
+        if folder is None
+        else reserved(folder, overwrite=overwrite, resuming=resuming),
+        build(scenario, trace=trace, on_row=run.on_row) as world,
+    ):
+        return _simulate(scenario, world, run, folder, resuming)
 
 
 def _simulate(
-    scenario: Scenario, world: World, run: _Run, out: str | Path | None, resuming: bool
+    scenario: Scenario, world: World, run: _Run, out: Path | None, resuming: bool
 ) -> Record:
     """Run a built world to its end; return the record, after saving it in `out`."""
     run.world = world
     if scenario.stop.virtual_time is not None:
         world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
     if out is not None:
-        run.checkpoints = Checkpoints(Path(out), scenario)
-    has_begun = run.begin(resuming=resuming)
-    more: dict[str, Any] = {}
-    if has_begun and not _is_saved_whole(scenario):
-        more["episodes_began_anew"] = True
-    with fewer_collections(), threadpool_limits(1, "blas"):
+        if not resuming:
+            clear(out)
+        run.checkpoints = Checkpoints(out, scenario)
+    with raised():
+        has_begun = run.begin(resuming=resuming)
+        more: dict[str, Any] = {}
+        if has_begun and not _is_saved_whole(scenario):
+            more["episodes_began_anew"] = True
         try:
-            if has_begun:
-                world.simulation.go_on()
-            else:
-                world.simulation.run()
-            world.recorder.finish()
+            with fewer_collections(), threadpool_limits(1, "blas"):
+                if has_begun:
+                    world.simulation.go_on()
+                else:
+                    world.simulation.run()
+                world.recorder.finish()
         except KeyboardInterrupt:
             run.reason = "interrupt"
             world.recorder.finish(evaluating=False)
         except FOREIGN as error:
             run.reason = FAILURE
-            _keep_failed(error, scenario, world, run, out, more)
+            with postponed():
+                _keep_failed(error, scenario, world, run, out, more)
             raise
         finally:
             if run.checkpoints is not None:
                 run.checkpoints.close()
-    reason = _reason(scenario, world, run.reason)
-    record = _record(scenario, world, reason, run.wall_seconds(), more)
-    if out is None:
-        return record
-    saved = save(record, out)
-    if run.checkpoints is not None and run.reason != "interrupt":
-        run.checkpoints.end()
-    return saved
+        with postponed():
+            reason = _reason(scenario, world, run.reason)
+            record = _record(scenario, world, reason, run.wall_seconds(), more)
+            if out is not None:
+                record = save(record, out)
+            if run.checkpoints is not None and run.reason != "interrupt":
+                run.checkpoints.end()
+    return record
 
 
 def _keep_failed(
@@ -117,7 +131,7 @@ def _keep_failed(
     scenario: Scenario,
     world: World,
     run: _Run,
-    out: str | Path | None,
+    out: Path | None,
     more: Mapping[str, Any],
 ) -> None:
     """Keep the record of a run that an error ended, and let the error say where it is."""

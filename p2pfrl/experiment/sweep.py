@@ -14,8 +14,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all, slug
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.experiment.jobs import (
+    Execute,
+    Finished,
+    Job,
+    Progress,
+    execute,
+    refuse_used,
+    run_all,
+    slug,
+)
+from p2pfrl.results.directory import reserved_for_series
 from p2pfrl.results.files import encode_rows, write_bytes
 from p2pfrl.results.numbers import dig
 from p2pfrl.results.record import load_summary
@@ -127,21 +137,22 @@ def sweep(
     seeds, folder = [int(seed) for seed in seeds], Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     table = _Table(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
+    runs = [job for _, job in planned]
 
     def report(finished: int, total: int, result: Finished) -> None:
         table.add(result)
         if progress is not None:
             progress(finished, total, result)
 
-    run_all(
-        [job for _, job in planned],
-        workers=jobs,
-        resume=resume,
-        overwrite=overwrite,
-        execute=run,
-        progress=report,
-    )
-    rows = table.complete()
+    with reserved_for_series(folder):
+        refuse_used(runs, resume=resume, overwrite=overwrite)
+        if table.path.exists() and not resume and not overwrite:
+            fix = "--resume keeps runs that are complete, --overwrite runs all again"
+            raise ScenarioError([f"{folder}: expected no sweep, got one with other runs; {fix}"])
+        run_all(
+            runs, workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=report
+        )
+        rows = table.complete()
     failed = sum(not row["state"].startswith(("done", "kept")) for row in rows)
     return Sweep(tuple(settings), rows, table.path, failed)
 

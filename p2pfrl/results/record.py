@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
+from p2pfrl.results.directory import FILES, FORMAT, Content, clear_results, content_of
 from p2pfrl.results.files import (
     Table,
     checksum,
@@ -40,7 +41,6 @@ from p2pfrl.results.formats import (
 )
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
-FORMAT = "p2pfrl-record-1"
 FAILURE = "failure"
 """`stopped_by` in the summary of a run that an error ended; the key `failure` says which."""
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
@@ -77,18 +77,6 @@ AGENTS = (
     "staleness",
 )
 _WHOLE = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
-_FILES = (
-    "scenario.toml",
-    "metrics.csv",
-    "agents.csv",
-    "parameters.safetensors",
-    "problem.safetensors",
-    "graph.json",
-    "staleness.csv",
-    "timeline.csv",
-    "events.jsonl",
-    "trace.json",
-)
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 
 
@@ -165,20 +153,16 @@ def save(record: Record, directory: Path | str) -> Record:
     """Write the run directory and return the record with its `directory` set.
 
     It replaces an existing record in the directory, including its figures and report.
+
+    Raises:
+        RecordError: it cannot be written, or it has files that are not of a run.
     """
     folder = Path(directory)
+    if content_of(folder) is Content.OTHER:
+        raise RecordError(f"{folder}: has files that are not of a run; give another directory")
+    clear_results(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (
-            "summary.json",
-            "problem.safetensors",
-            "events.jsonl",
-            "trace.json",
-            "report.html",
-        ):
-            (folder / old).unlink(missing_ok=True)
-        for figure in (folder / "figures").glob("*.[sp][vn]g"):
-            figure.unlink()
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
     written = {
@@ -320,7 +304,7 @@ def checked_file(folder: Path, name: str, summary: Mapping[str, Any]) -> bytes:
 
 def _checked(folder: Path, name: str, expected: str) -> bytes:
     path = folder / name
-    if name not in _FILES:
+    if name not in FILES:
         raise RecordError(f"{path}: not a file of a run directory")
     content = read_bytes(path)
     if checksum(content) != expected:

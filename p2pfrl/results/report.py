@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.results.directory import refuse_replacing
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
@@ -55,7 +56,9 @@ def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tu
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records) / "figures"
-    return write(draw(group(records)), folder)
+    pictures = draw(group(records))
+    refuse_replacing(folder, _files(pictures, folder))
+    return write(pictures, folder)
 
 
 def report(
@@ -74,9 +77,9 @@ def report(
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records)
     groups = group(records)
-    pictures = draw(groups)
+    pictures, path = draw(groups), folder / "report.html"
+    refuse_replacing(folder, [path, *_files(pictures, folder / "figures")])
     write(pictures, folder / "figures")
-    path = folder / "report.html"
     write_bytes(path, _page(groups, pictures, tables).encode())
     return path
 
@@ -89,6 +92,11 @@ def load_all(directories: Sequence[Path | str]) -> tuple[Record, ...]:
             "no run directory given: expected at least one, as `p2pfrl report runs/ring_16/...`"
         )
     return tuple(load(directory) for directory in unique)
+
+
+def _files(pictures: Sequence[Any], folder: Path) -> list[Path]:
+    """Return the files of pictures in a folder."""
+    return [folder / f"{p.name}.{suffix}" for p in pictures for suffix in ("svg", "png")]
 
 
 def _beside(records: Sequence[Record]) -> Path:

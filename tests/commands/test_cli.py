@@ -120,11 +120,18 @@ def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("p2pfrl.commands.progress.datetime", Stopped)
+    monkeypatch.setattr("p2pfrl.commands.runs.datetime", Stopped)
     scenario = loads(QUADRATIC)
     first = run_directory(scenario)
     assert str(first) == f"runs/q/20260102T030405Z-gossip-s0-{hash8(scenario)}"
-    first.mkdir(parents=True)
+    assert first.is_dir()
     assert run_directory(scenario) == first.with_name(f"{first.name}-2")
+    Path("q.toml").write_text(QUADRATIC)
+    for command in (["sweep", "q.toml"], ["compare", "q.toml", "--modes", "gossip"]):
+        for _ in range(2):
+            assert main([*command, "--seed", "0", "-q"]) == 0
+        name = f"20260102T030405Z-{command[0]}"
+        assert {path.name for path in Path("runs/q").glob(f"{name}*")} == {name, f"{name}-2"}
 
 
 def test_a_missed_target_is_code_3_only_when_required(tmp_path, monkeypatch, capsys):
@@ -142,6 +149,9 @@ def test_a_missed_target_is_code_3_only_when_required(tmp_path, monkeypatch, cap
         "run",
     ]
     assert main(words) == 0
+    assert main(words) == 2
+    assert "run: expected an empty directory, got a finished run" in capsys.readouterr().err
+    words.append("--overwrite")
     assert main([*words, "--require-target"]) == 3
     assert main([*words, "--require-target", "--set", "stop.target_return=1.0"]) == 0
 

@@ -156,4 +156,4 @@ def test_bad_modes_seeds_and_failed_runs_are_errors(tmp_path: Path) -> None:
     with pytest.raises(P2PFRLError, match="mode"):
         compare(scenario, ["gosip"], [1], tmp_path, run=fake)
     with pytest.raises(P2PFRLError, match=r"1 of 2 runs failed(.|\n)*it went wrong"):
-        compare(scenario, ["gossip"], [1, 2], tmp_path, run=fails_on_seed_2)
+        compare(scenario, ["gossip"], [1, 2], tmp_path / "out", run=fails_on_seed_2)

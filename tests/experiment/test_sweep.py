@@ -100,7 +100,9 @@ def test_what_was_run_is_overwritten_only_when_told(tmp_path: Path) -> None:
     assert len(executed(out)) == 1
     sweep(scenario, {}, [0], out, overwrite=True, run=fake)
     assert len(executed(out)) == 2
-    sweep(scenario, {}, [1], out, run=fake)
+    with pytest.raises(ScenarioError, match="expected no sweep, got one with other runs"):
+        sweep(scenario, {}, [1], out, run=fake)
+    sweep(scenario, {}, [1], out, run=fake, resume=True)
     assert len(executed(out)) == 3
 
 

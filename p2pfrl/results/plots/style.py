@@ -110,7 +110,8 @@ def panels(
 def render(figure: Figure, kind: str) -> bytes:
     """Return the figure as "svg" or "png". Equal figures give equal bytes."""
     out = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
+    # The name shows later that the file is ours and may be replaced.
+    metadata = {"svg": {"Date": None, "Creator": "p2pfrl"}, "png": {"Software": "p2pfrl"}}[kind]
     figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 

@@ -1,0 +1,300 @@
+"""Run directories: what is in one, and who may write there.
+
+Nothing that is not ours is ever replaced or deleted. A run reserves its directory, so that two
+processes never write to the same one, and replaces a record only if it is told to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+
+from p2pfrl.core.errors import RecordError, ScenarioError
+
+FORMAT = "p2pfrl-record-1"
+SUMMARY = "summary.json"
+FILES = (
+    "scenario.toml",
+    "metrics.csv",
+    "agents.csv",
+    "parameters.safetensors",
+    "problem.safetensors",
+    "graph.json",
+    "staleness.csv",
+    "timeline.csv",
+    "events.jsonl",
+    "trace.json",
+)
+"""The files of a record, without its summary."""
+CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
+    "checkpoints",
+    "deployed.toml",
+    "peers",
+    "report.html",
+    "figures",
+)
+_LOCK = ".lock"
+_DRAWN = re.compile(
+    r"(modes|return|problem|consensus|graph|physics|staleness|timeline)(_\d+_\w+)?\.(svg|png)"
+)
+"""Names of figures."""
+_SERIES = ("sweep.csv", "comparison.json")
+"""Tables of several runs."""
+_MARK, _HEAD = b"p2pfrl", 4096
+_MOST_SUMMARY = 2**26
+
+
+class Content(Enum):
+    """What is in a directory."""
+
+    NOTHING = "nothing"
+    RECORD = "a finished run"
+    UNFINISHED = "an unfinished run"
+    OTHER = "files that are not of a run"
+
+
+def content_of(folder: Path) -> Content:
+    """Return what is in a directory, or in the place where it would be.
+
+    Raises:
+        RecordError: it cannot be read, or it is a file.
+    """
+    names = _names(folder)
+    if not names:
+        return Content.NOTHING
+    has_checkpoints = (folder / CHECKPOINTS / "scenario.toml").is_file()
+    if has_checkpoints or ({DEPLOYED, PEERS} <= names and SUMMARY not in names):
+        return Content.UNFINISHED
+    is_damaged = {"graph.json", "parameters.safetensors"} <= names
+    return Content.RECORD if is_damaged or _is_summary(folder / SUMMARY) else Content.OTHER
+
+
+@contextmanager
+def reserved(folder: Path, *, overwrite: bool = False, resuming: bool = False) -> Iterator[None]:
+    """Reserve a run directory for this process in the block. If it is empty then, it is removed.
+
+    Args:
+        folder: the directory; it is made if there is none.
+        overwrite: whether it may have a run, which `clear` removes.
+        resuming: whether it may have an unfinished run.
+
+    Raises:
+        ScenarioError: it has something else, or another process uses it.
+        RecordError: it cannot be written.
+    """
+
+    def check() -> None:
+        found = content_of(folder)
+        if found is Content.OTHER:
+            raise ScenarioError([f"{folder}: {_foreign(_names(folder))}"])
+        if found is Content.NOTHING or overwrite or (resuming and found is Content.UNFINISHED):
+            return
+        fix = "--overwrite replaces it, or give another --out"
+        if found is Content.UNFINISHED:
+            fix = f"scenario --resume {folder} continues a simulated one, {fix}"
+        raise ScenarioError([f"{folder}: expected an empty directory, got {found.value}; {fix}"])
+
+    check()
+    with _locked(folder):
+        check()
+        yield
+
+
+@contextmanager
+def reserved_for_series(folder: Path) -> Iterator[None]:
+    """Reserve a directory of several runs for this process in the block.
+
+    Raises:
+        ScenarioError: it has something that is not of a series of runs, or another process uses it.
+        RecordError: it cannot be written.
+    """
+    names = _names(folder)
+    others = [name for name in names if _is_foreign(folder / name)]
+    if others and not any(_is_table(folder / name) for name in _SERIES):
+        raise ScenarioError([f"{folder}: {_foreign(others)}"])
+    with _locked(folder):
+        yield
+
+
+def new_directory(base: Path) -> Path:
+    """Make a directory that did not exist, `base` or `base-2`, `base-3`, ..., and return it.
+
+    Raises:
+        RecordError: it cannot be made.
+    """
+    path, count = base, 1
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                count += 1
+                path = base.with_name(f"{base.name}-{count}")
+            else:
+                return path
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be made: {error.strerror}") from error
+
+
+def clear(folder: Path) -> None:
+    """Remove a run from a directory. Files that are not of a run stay.
+
+    Raises:
+        RecordError: a file cannot be removed.
+    """
+    clear_results(folder)
+    try:
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        if (folder / DEPLOYED).is_file():
+            shutil.rmtree(folder / PEERS, ignore_errors=True)
+            (folder / DEPLOYED).unlink()
+        if (folder / CHECKPOINTS / "scenario.toml").is_file():
+            shutil.rmtree(folder / CHECKPOINTS)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+
+
+def clear_results(folder: Path) -> None:
+    """Remove what a record adds to a directory at its end: summary, optional files, figures.
+
+    Raises:
+        RecordError: a file cannot be removed.
+    """
+    optional = ("problem.safetensors", "events.jsonl", "trace.json")
+    try:
+        for name in (SUMMARY, *optional, REPORT):
+            (folder / name).unlink(missing_ok=True)
+        for path in (folder / FIGURES).glob("*"):
+            if _DRAWN.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+
+
+def refuse_replacing(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse to replace files that this package has not written.
+
+    Args:
+        folder: where they will be written. In a run directory they are ours.
+        paths: pages and figures that will be written. Ours have our name in their first lines.
+
+    Raises:
+        ScenarioError: one is not ours.
+    """
+    existing = [path for path in paths if path.exists()]
+    if existing and content_of(folder) in (Content.RECORD, Content.UNFINISHED):
+        return
+    for path in existing:
+        if not (path.is_file() and _MARK in _head(path)):
+            raise ScenarioError(
+                [
+                    f"{path}: expected no file or one that p2pfrl has written, got another; give another --out"
+                ]
+            )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()} - {_LOCK}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+
+
+def _foreign(names: Sequence[str] | set[str]) -> str:
+    """Return the reason to refuse a directory with these files."""
+    shown = sorted(names)
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return (
+        f"expected an empty directory or one of p2pfrl's, got {', '.join(shown[:3])}{more}; "
+        "give another --out"
+    )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a path in the directory of a series is no run directory."""
+    return not path.is_dir() or content_of(path) is Content.OTHER
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is the table of a series of runs."""
+    marks = (b",state,directory,final_return.mean", b'"modes": [')
+    return path.is_file() and any(mark in _head(path) for mark in marks)
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_SUMMARY:
+            return False
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory in the block. The system releases it if the process dies."""
+    path = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+    except BlockingIOError as error:
+        user = _head(path).decode(errors="replace").strip() or "another process"
+        raise ScenarioError(
+            [f"{folder}: is in use by {user}; wait for its end, or give another --out"]
+        ) from error
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(lock)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _lock(path: Path) -> int:
+    """Return the descriptor of a locked file. It is locked as long as it is open.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+        OSError: it cannot be made.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise
+        except OSError:
+            pass  # a file system without locks
+        with suppress(FileNotFoundError):
+            # The process that had the lock may have removed the file in the meantime.
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                return lock
+        os.close(lock)
