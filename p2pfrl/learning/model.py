@@ -57,7 +57,11 @@ class Model:
         row = trainer.row(self.agent)
         for number, name in enumerate(self._averaged, start=1):
             start = number * self._width
-            layout.unpack(vector[start : start + self._width], trainer.state[name][row], self.parts)
+            moment = vector[start : start + self._width]
+            if name in trainer.stack.traits.squares:
+                # Rounding, or an attack, may have made a mean of squares negative.
+                moment = np.maximum(moment, 0)
+            layout.unpack(moment, trainer.state[name][row], self.parts)
         if self._reset:
             trainer.reset_moments(self.agent)
 

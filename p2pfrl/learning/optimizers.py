@@ -28,10 +28,12 @@ class Optimizer(Protocol):
 
     Attributes:
         moments: names of its `(b, stride)` state arrays.
+        squares: those of them that are means of squares, and so never negative.
         counts: names of its `(b,)` step counts.
     """
 
     moments: tuple[str, ...]
+    squares: tuple[str, ...]
     counts: tuple[str, ...]
 
     def init(self, layout: Layout, rows: int) -> State:
@@ -52,6 +54,7 @@ class Adam:
     """
 
     moments: tuple[str, ...] = ("adam_m", "adam_v")
+    squares: tuple[str, ...] = ("adam_v",)
     counts: tuple[str, ...] = ("adam_steps",)
 
     def __init__(
@@ -102,6 +105,7 @@ class RMSprop:
     """
 
     moments: tuple[str, ...] = ("rmsprop_v",)
+    squares: tuple[str, ...] = ("rmsprop_v",)
     counts: tuple[str, ...] = ()
 
     def __init__(self, lr: float, *, eps: float = 1e-5, decay: float = 0.99) -> None:
@@ -134,6 +138,7 @@ class SGD:
     """x -= lr g."""
 
     moments: tuple[str, ...] = ()
+    squares: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
 
     def __init__(self, lr: float) -> None:
@@ -157,6 +162,7 @@ class Keep:
     """Takes no step: the gradient stays in the state array "gradient", where others read it."""
 
     moments: tuple[str, ...] = ()
+    squares: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
 
     def init(self, layout: Layout, rows: int) -> State:

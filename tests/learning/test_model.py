@@ -13,7 +13,9 @@ class Stack:
     """Parameters and two moments of three agents, all different; nothing learns."""
 
     layout = LAYOUT
-    traits = Traits(layout=LAYOUT, min_steps=1, chunk=4, moments=("m", "v"), counts=("t",))
+    traits = Traits(
+        layout=LAYOUT, min_steps=1, chunk=4, moments=("m", "v"), squares=("v",), counts=("t",)
+    )
 
     def start(self, agents, *, same):
         rows = LAYOUT.zeros(len(agents))
@@ -72,6 +74,13 @@ def test_averaged_moments_travel_behind_the_parameters_and_come_back():
     assert LAYOUT.pack(t.state["m"][2], ("actor",)).tolist() == [200.25, 201.25, 202.25]
     assert t.state["t"].tolist() == [1.0, 2.0, 3.0]
     assert m.first(t.stack).tolist() == [3, 4, 0, 0, 0, 0]
+
+
+def test_a_second_moment_is_never_negative_and_a_first_one_may_be():
+    t = trainer()
+    m = Model(t, 2, parts=("critic",), moments="average")
+    m.replace(-np.ones(6))
+    assert m.shared().tolist() == [-1, -1, -1, -1, 0, 0]
 
 
 def test_reset_moments_start_from_zero_after_every_mixing():

@@ -283,6 +283,44 @@ REFUSED = {
         "learner.moments",
         "negative",
     ),
+    "averaged moments without a barrier": (
+        {
+            "schedule": {"kind": "asynchronous"},
+            "learner": {"kind": "a2c", "moments": "average"},
+            **CARTPOLE,
+        },
+        "learner.moments",
+        "agents do not wait",
+    ),
+    "averaged moments of the agents that were quick": (
+        {
+            "mode": "central",
+            "schedule": {"quorum": 0.5},
+            "learner": {"kind": "a2c", "moments": "average"},
+            **CARTPOLE,
+        },
+        "schedule.quorum",
+        "stragglers may answer later",
+    ),
+    "averaged moments that a server optimizer steps beyond": (
+        {
+            "mode": "central",
+            "coordinator": {"server_optimizer": {"kind": "yogi"}},
+            "learner": {"kind": "a2c", "moments": "average"},
+            **CARTPOLE,
+        },
+        "learner.moments",
+        "takes other steps; use kind = 'replace'",
+    ),
+    "averaged moments that a compressor rounds": (
+        {
+            "compressor": {"kind": "quantize"},
+            "learner": {"kind": "a2c", "moments": "average"},
+            **CARTPOLE,
+        },
+        "learner.moments",
+        "exactly as they were sent",
+    ),
     "own control variates around a mean of samples": (
         {
             "mode": "central",

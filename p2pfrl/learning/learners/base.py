@@ -120,6 +120,7 @@ class Traits:
         chunk: how many agents to compute at once so that they stay in the cache.
         moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be
             reset or averaged).
+        squares: those of them that are means of squares, and so never negative.
         counts: names of the state arrays, `(b,)`, that count the optimizer steps in the moments
             (reset with them).
         arrays: names of the state arrays, `(b, stride)`, that correction and exchange need
@@ -139,6 +140,7 @@ class Traits:
     fixed_steps: bool = True
     chunk: int = 64
     moments: tuple[str, ...] = ()
+    squares: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     rate: float = 0.0
@@ -348,7 +350,7 @@ class Learner(ABC):
         same_start: all agents start at one point, from (seed, "start"); False: each from its own
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
-            like the parameters.
+            like the parameters, which needs a mean over all agents in every exchange.
     """
 
     same_start: bool = True

@@ -172,6 +172,7 @@ class DQNStack(Stack, Exchange):
             min_steps=learner.steps * task.simulator.instances,
             chunk=32,
             moments=self.optimizer.moments,
+            squares=self.optimizer.squares,
             counts=self.optimizer.counts,
             arrays=task.arrays,
             takes_corrections=True,

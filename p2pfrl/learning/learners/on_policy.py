@@ -90,6 +90,7 @@ class OnPolicyStack(Stack, PooledTraining):
             fixed_steps=fixed_steps,
             chunk=64 if fixed_steps else 1,
             moments=optimizer.moments,
+            squares=optimizer.squares,
             counts=optimizer.counts,
             arrays=task.arrays,
             rate=rate,
