@@ -195,7 +195,8 @@ def record(
         problem={"A": np.eye(3)[None].repeat(n, 0), "x_star": rng.normal(size=(n, 3))}
         if quadratic
         else {},
-        graph=graph or ring(n),
+        graph=graph or (ring(n) if mode == "gossip" else Graph(((),) * n)),
+        coordinators={-1: tuple(range(n))} if mode in ("central", "pooled") else {},
         lambda_2=None if lambda_2 is None else float(lambda_2),
         staleness=np.array([700, 310, 120, 40, 11], dtype=np.int64),
         timeline=tuple(timeline),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.consensus.theory import predict
+from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record
@@ -94,13 +95,31 @@ def compose(
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
         problem=assembly.learning.instance,
-        graph=assembly.plan.view.union,
+        graph=_talked(assembly),
+        coordinators=_coordinators(assembly),
         lambda_2=lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),
         heterogeneity=assembly.learning.heterogeneity,
         events=events,
     )
+
+
+def _talked(assembly: Assembly) -> Graph:
+    """Return the graph of the agents. It has no edges in a mode without messages between agents."""
+    graph = assembly.plan.view.union
+    if any(peer >= 0 for agent in range(graph.n) for peer in assembly.neighbors()[agent]):
+        return graph
+    return Graph(((),) * graph.n, positions=graph.positions, labels=graph.labels)
+
+
+def _coordinators(assembly: Assembly) -> dict[int, tuple[int, ...]]:
+    """Return whom every coordinator sends models to: agents, and the edges of a hierarchy."""
+    neighbors = assembly.neighbors()
+    return {
+        id: tuple(sorted(peer for peer in neighbors[id] if peer >= 0 or peer < id))
+        for id in assembly.coordinators
+    }
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:

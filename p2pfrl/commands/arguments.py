@@ -35,6 +35,14 @@ Settings = Annotated[
 ]
 Seed = Annotated[int | None, Parameter(help="Replaces the scenario's seed.")]
 Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
+Width = Annotated[
+    str | None,
+    Parameter(
+        help="Width for print, with text of 8 to 9 points: column (3.4 in), page (7 in), 86mm, 9cm, 5in."
+    ),
+]
+Formats = Annotated[str, Parameter(name="--format", help="Formats: svg, png, pdf.")]
+Names = Annotated[str, Parameter(help="Names of figures, such as return,consensus.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
 Seeds = Annotated[str, Parameter(help="Seeds, such as 0-4 or 1,2,7.")]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pfrl.commands.arguments import DONE, Out
+from p2pfrl.commands.arguments import DONE, Formats, Names, Out, Width
 from p2pfrl.core.errors import ScenarioError
 
 
-def plot(*runs: Path, out: Out = None) -> int:
+def plot(
+    *runs: Path,
+    out: Out = None,
+    width: Width = None,
+    formats: Formats = "svg,png",
+    only: Names = "",
+) -> int:
     """Draw the figures of one run, or of several together.
 
     Parameters
@@ -17,10 +24,21 @@ def plot(*runs: Path, out: Out = None) -> int:
     runs
         Run directories.
     """
+    from p2pfrl.commands.values import names, page_width
+    from p2pfrl.results.plots import FIGURES, Look
+    from p2pfrl.results.plots.style import FORMATS
     from p2pfrl.results.report import plot as draw
 
-    for path in draw(_some(runs), out):
+    look = Look(
+        formats=names("--format", formats, FORMATS),
+        width=None if width is None else page_width(width),
+        only=names("--only", only, FIGURES) if only else (),
+    )
+    paths = draw(_some(runs), out, look)
+    for path in paths:
         print(path)
+    if not paths:
+        print("nothing is drawn: the runs have no data for these figures", file=sys.stderr)
     return DONE
 
 

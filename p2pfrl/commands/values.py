@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.wording import did_you_mean, show
@@ -14,6 +14,10 @@ _MOST_SEEDS = 10_000
 _SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _TRUTHS = {"True": True, "TRUE": True, "False": False, "FALSE": False}
 _POINTED = re.compile(r"[+-]?(\.\d{1,20}|\d{1,20}\.)([eE][+-]?\d{1,3})?")
+_WIDTH = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(in|cm|mm)?")
+_WIDTHS = {"column": 3.4, "page": 7.0}
+_UNITS = {"in": 1.0, "cm": 2.54, "mm": 25.4}
+_NARROWEST, _WIDEST = 2.0, 40.0
 _PIECE = re.compile(r"""(?:[^,\[\]{}"']|"[^"]*"|'[^']*')""")
 
 
@@ -115,6 +119,45 @@ def _once(settings: Sequence[str]) -> Iterator[tuple[str, str]]:
             )
         seen[key] = text
         yield key, text
+
+
+def names(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of "svg,pdf", in order and once each.
+
+    >>> names("--format", "pdf, svg,pdf", ["svg", "png", "pdf"])
+    ('pdf', 'svg')
+
+    Raises:
+        ScenarioError: there is no such name.
+    """
+    found = tuple(dict.fromkeys(piece.strip() for piece in text.split(",")))
+    for name in found:
+        if name not in (known := tuple(known)):
+            raise ScenarioError([f"{option}: there is no {show(name)}{did_you_mean(name, known)}"])
+    return found
+
+
+def page_width(text: str) -> float:
+    """Return a width in inches: of a column, of a page, or a number with a unit.
+
+    >>> page_width("column"), page_width("86mm"), page_width("5")
+    (3.4, 3.385826771653543, 5.0)
+
+    Raises:
+        ScenarioError: it is no width, or one at which no figure can be drawn.
+    """
+    match = _WIDTH.fullmatch(text.strip())
+    inches = _WIDTHS.get(text.strip())
+    if match:
+        inches = float(match[1]) / _UNITS[match[2] or "in"]
+    if inches is None or not _NARROWEST <= inches <= _WIDEST:
+        raise ScenarioError(
+            [
+                f"--width: expected column, page, or {_NARROWEST:g} to {_WIDEST:g} inches such as 86mm, 9cm or 5in; "
+                f"got {show(text)}"
+            ]
+        )
+    return inches
 
 
 def _split(setting: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
 )
 _LOCK = ".lock"
 _DRAWN = re.compile(
-    r"(modes|return|problem|consensus|graph|physics|staleness|timeline)(_\d+_\w+)?\.(svg|png)"
+    r"(modes|return|problem|consensus|graph|physics|staleness|timeline)(_\d+_\w+)?\.(svg|png|pdf)"
 )
 """Names of figures."""
 _SERIES = ("sweep.csv", "comparison.json")
@@ -186,7 +186,7 @@ def refuse_replacing(folder: Path, paths: Sequence[Path]) -> None:
 
     Args:
         folder: where they will be written. In a run directory they are ours.
-        paths: pages and figures that will be written. Ours have our name in their first lines.
+        paths: pages and figures that will be written. Ours have our name at their beginning or end.
 
     Raises:
         ScenarioError: one is not ours.
@@ -195,7 +195,7 @@ def refuse_replacing(folder: Path, paths: Sequence[Path]) -> None:
     if existing and content_of(folder) in (Content.RECORD, Content.UNFINISHED):
         return
     for path in existing:
-        if not (path.is_file() and _MARK in _head(path)):
+        if not (path.is_file() and (_MARK in _head(path) or _MARK in _end(path))):
             raise ScenarioError(
                 [
                     f"{path}: expected no file or one that p2pfrl has written, got another; give another --out"
@@ -241,6 +241,16 @@ def _is_summary(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def _end(path: Path) -> bytes:
+    """Return the last bytes of a file, where a PDF says who wrote it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _HEAD))
+            return file.read(_HEAD)
+    except OSError:
+        return b""
 
 
 def _head(path: Path) -> bytes:

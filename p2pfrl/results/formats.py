@@ -56,9 +56,9 @@ def decode_parameters(content: bytes) -> tuple[NDArray[np.floating], Layout]:
     return parameters, layout
 
 
-def graph_to_json(graph: Graph) -> dict[str, Any]:
-    """Return a graph as a JSON object."""
-    return {
+def graph_to_json(graph: Graph, coordinators: Mapping[int, tuple[int, ...]]) -> dict[str, Any]:
+    """Return a graph and the members of every coordinator as a JSON object."""
+    value: dict[str, Any] = {
         "agents": graph.n,
         "successors": [list(receivers) for receivers in graph.successors],
         "latency": [[i, j, value] for (i, j), value in sorted(graph.latency.items())],
@@ -66,22 +66,35 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         "positions": [list(position) for position in graph.positions],
         "labels": list(graph.labels),
     }
+    if coordinators:
+        value["coordinators"] = [
+            {"id": id, "members": list(members)} for id, members in coordinators.items()
+        ]
+    return value
 
 
-def graph_from_json(value: Mapping[str, Any]) -> Graph:
-    """Return the graph that `graph_to_json` encoded.
+def graph_from_json(value: Mapping[str, Any]) -> tuple[Graph, dict[int, tuple[int, ...]]]:
+    """Return the graph and the coordinators that `graph_to_json` encoded.
 
     Raises:
-        ValueError: the edges do not fit the number of agents.
+        ValueError: the edges do not fit the number of agents, or a coordinator is in a loop.
     """
     n = int(value["agents"])
     successors = tuple(tuple(int(j) for j in receivers) for receivers in value["successors"])
     if len(successors) != n or any(not 0 <= j < n for receivers in successors for j in receivers):
         raise ValueError("its edges do not fit the number of agents")
-    return Graph(
+    coordinators = {
+        int(one["id"]): tuple(int(member) for member in one["members"])
+        for one in value.get("coordinators", ())
+    }
+    for id, members in coordinators.items():
+        if id >= 0 or any(not -(2**31) < member < n or id <= member < 0 for member in members):
+            raise ValueError("its coordinators do not fit the agents")
+    graph = Graph(
         successors=successors,
         latency={(int(i), int(j)): float(v) for i, j, v in value["latency"]},
         bandwidth={(int(i), int(j)): float(v) for i, j, v in value["bandwidth"]},
         positions=tuple((float(x), float(y)) for x, y in value["positions"]),
         labels=tuple(str(label) for label in value["labels"]),
     )
+    return graph, coordinators

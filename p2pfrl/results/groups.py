@@ -6,16 +6,22 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.tables import leaves
+from p2pfrl.results.numbers import drawable
 from p2pfrl.results.record import PHYSICS, Record
 from p2pfrl.results.statistics import band
 
+_ROUNDING = 1e-12  # share of the parameters' size that rounding leaves of equal parameters
 POINTS = 400  # maximum number of points of a curve over seeds
+_FAMILIAR = ("name", "mode")  # their values need no key beside them
+_CANDIDATES = 16  # keys among which the fewest are found
+_MOST_KEYS = 4
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,26 @@ class Group:
     @cached_property
     def target(self) -> float | None:
         """The `stop.target_return` of the scenario."""
-        value = _flat(self.first.scenario).get("stop.target_return")
-        return float(value) if isinstance(value, int | float) else None
+        value = scenario_keys(self.first.scenario).get("stop.target_return")
+        target = float(drawable(value)) if isinstance(value, int | float) else np.nan
+        return target if np.isfinite(target) else None
 
-    def has(self, *columns: str) -> bool:
-        """Whether at least one run has numbers in all these columns of its metrics."""
-        return any(all(record.has(column) for column in columns) for record in self.records)
+    @cached_property
+    def rates(self) -> tuple[float, ...]:
+        """The different predicted contractions per round of the runs, in ascending order.
+
+        There are several if seeds draw different graphs.
+        """
+        found = sorted(r.lambda_2 for r in self.records if r.lambda_2 is not None)
+        kept: list[float] = []
+        for rate in found:
+            if not kept or rate > kept[-1] * (1 + 1e-9) + 1e-15:
+                kept.append(rate)
+        return tuple(kept)
+
+    def has(self, x: str, y: str) -> bool:
+        """Whether at least one run has numbers to draw in column `y` against column `x`."""
+        return any(len(_points(record, x, y)[0]) for record in self.records)
 
     def curve(self, x: str, y: str) -> Curve:
         """Return the mean of column `y` against column `x` over the seeds.
@@ -100,7 +120,7 @@ def _points(record: Record, x: str, y: str) -> tuple[NDArray[np.float64], NDArra
     nothing = np.empty(0)
     if x not in record.metrics or y not in record.metrics:
         return nothing, nothing
-    a, b = record.metrics[x], record.metrics[y]
+    a, b = drawable(record.metrics[x]), drawable(record.metrics[y])
     finite = np.isfinite(a) & np.isfinite(b)
     return a[finite], b[finite]
 
@@ -109,7 +129,7 @@ def group(records: Iterable[Record]) -> tuple[Group, ...]:
     """Return `records` in groups that differ only in the seed, in order of first appearance."""
     found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
-        flat = {**_flat(record.scenario), "name": record.name, "mode": record.mode}
+        flat = {**scenario_keys(record.scenario), "name": record.name, "mode": record.mode}
         flat.pop("seed", None)
         found.setdefault(tuple(sorted((k, repr(v)) for k, v in flat.items())), []).append(record)
     labels = _labels([dict(identity) for identity in found])
@@ -120,21 +140,82 @@ def group(records: Iterable[Record]) -> tuple[Group, ...]:
 
 
 def _labels(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return one label per group: its mode and the keys in which it differs from others."""
+    """Return one label per group: the values of the fewest keys that tell all groups apart.
+
+    Among as few keys, name and mode come first, then the keys with the shortest labels.
+    """
     keys = dict.fromkeys(key for identity in identities for key in identity)
     differing = [key for key in keys if len({identity.get(key) for identity in identities}) > 1]
-    telling = [key for key in differing if key not in ("mode", "name")][:3]
-    labels = []
-    for identity in identities:
-        words = [identity[key].strip("'\"") for key in ("name", "mode") if key in differing]
-        words += [
-            f"{key.rpartition('.')[2]} {identity.get(key, '-')}".replace("'", "") for key in telling
-        ]
-        labels.append(" · ".join(words) or identity["mode"].strip("'\""))
-    return labels
+    if not differing:
+        return [_word(identity["mode"]) for identity in identities]
+    differing.sort(key=lambda key: (key not in _FAMILIAR, _length([key], identities)))
+    chosen = _fewest(differing[:_CANDIDATES], identities) or _greedy(differing, identities)
+    chosen.sort(key=lambda key: (key not in _FAMILIAR, list(keys).index(key)))
+    return [" · ".join(_words(chosen, identity)) for identity in identities]
 
 
-def _flat(scenario: str) -> dict[str, Any]:
+def _fewest(keys: Sequence[str], identities: Sequence[Mapping[str, str]]) -> list[str] | None:
+    for count in range(1, min(len(keys), _MOST_KEYS) + 1):
+        found = [list(c) for c in combinations(keys, count) if _tell_apart(c, identities)]
+        if found:
+            return min(
+                found,
+                key=lambda c: (
+                    sum(key not in _FAMILIAR for key in c),
+                    _length(c, identities),
+                ),
+            )
+    return None
+
+
+def _greedy(keys: Sequence[str], identities: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return keys that tell all apart, each of which splits the groups further than any other."""
+    chosen: list[str] = []
+    while not _tell_apart(chosen, identities):
+        rest = (key for key in keys if key not in chosen)
+        chosen.append(max(rest, key=lambda key: len(_values([*chosen, key], identities))))
+    return chosen
+
+
+def _values(
+    keys: Sequence[str], identities: Sequence[Mapping[str, str]]
+) -> set[tuple[str | None, ...]]:
+    return {tuple(identity.get(key) for key in keys) for identity in identities}
+
+
+def _tell_apart(keys: Sequence[str], identities: Sequence[Mapping[str, str]]) -> bool:
+    return len(_values(keys, identities)) == len(identities)
+
+
+def _length(keys: Sequence[str], identities: Sequence[Mapping[str, str]]) -> int:
+    return sum(len(" · ".join(_words(keys, identity))) for identity in identities)
+
+
+def _words(keys: Sequence[str], identity: Mapping[str, str]) -> list[str]:
+    """Return "key value" per key: the last word of a key, or more where that is not unique.
+
+    A section says more than its key `kind`: "topology ring" of topology.kind.
+    """
+    names = {key: key.removesuffix(".kind").split(".") for key in keys}
+    words = []
+    for key, parts in names.items():
+        value = _word(identity[key]) if key in identity else "not set"
+        if key in _FAMILIAR:
+            words.append(value)
+            continue
+        others = [other for name, other in names.items() if name != key]
+        count = 1
+        while any(other[-count:] == parts[-count:] for other in others) and count < len(parts):
+            count += 1
+        words.append(f"{'.'.join(parts[-count:])} {value}")
+    return words
+
+
+def _word(value: str) -> str:
+    return value.replace("'", "").replace('"', "")
+
+
+def scenario_keys(scenario: str) -> dict[str, Any]:
     """Return the keys of a TOML text with dots, such as `stop.rounds`.
 
     Empty if it is not valid TOML.
@@ -154,6 +235,15 @@ def final_rows(record: Record) -> dict[str, NDArray[Any]]:
     order = np.lexsort((record.agents["round"], ids))
     last = order[np.append(np.flatnonzero(np.diff(ids[order])), len(order) - 1)]
     return {name: values[last] for name, values in record.agents.items()}
+
+
+def is_one_model(record: Record) -> bool:
+    """Whether a coordinator kept the parameters of all agents equal, up to rounding."""
+    if not record.coordinators:
+        return False
+    size = np.sqrt((drawable(record.parameters) ** 2).sum(axis=1).mean())
+    distance = drawable(record.metrics.get("consensus_distance", ()))
+    return bool(distance[np.isfinite(distance)].max(initial=0.0) <= _ROUNDING * size)
 
 
 def varied(record: Record) -> tuple[str, ...]:

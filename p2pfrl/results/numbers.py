@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.results.statistics import Estimate
 
@@ -49,6 +50,23 @@ def scale(column: str, largest: float) -> Scale:
     )
 
 
+LARGEST = 1e100
+"""The largest number that figures show, and the inverse of the smallest."""
+
+
+def drawable(values: ArrayLike) -> NDArray[np.float64]:
+    """Return `values` with nan in place of numbers that no axis can show.
+
+    Matplotlib computes powers, differences and ratios of what it draws. They overflow or vanish if
+    numbers are infinite, beyond `LARGEST`, or below its inverse without being zero.
+    """
+    numbers = np.array(values, dtype=np.float64)
+    size = np.abs(numbers)
+    with np.errstate(invalid="ignore"):
+        numbers[~(size <= LARGEST) | ((size > 0) & (size < 1 / LARGEST))] = np.nan
+    return numbers
+
+
 def amount(value: float, column: str) -> str:
     """Return a number of `column` with its unit, for example "3.2 MB"."""
     if not math.isfinite(value):
@@ -73,6 +91,8 @@ def number(value: float) -> str:
         return "-"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
+    if abs(value) >= 1e15:
+        return f"{value:.4g}"
     if abs(value) >= 1000:
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}"
     return f"{value:.4g}"
@@ -89,7 +109,10 @@ def dig(summary: Any, path: str) -> float:
     """Return the number at a dotted `path` of a summary, nan if there is none."""
     for key in path.split("."):
         summary = summary.get(key) if isinstance(summary, dict) else None
-    return float(summary) if isinstance(summary, int | float) else float("nan")
+    try:
+        return float(summary) if isinstance(summary, int | float) else float("nan")
+    except OverflowError:  # an integer beyond any float
+        return float("inf")
 
 
 def duration(seconds: float) -> str:

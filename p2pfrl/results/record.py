@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -104,13 +104,16 @@ class Record:
         parameters: the final parameters, `(n, d)`, without padding.
         layout: names and shapes of the tensors within the `d` numbers, in order.
         problem: named arrays of the problem instance; empty if there are none.
-        graph: the communication graph; the union over rounds if it varies.
+        graph: the communication graph of the agents; the union over rounds if it varies. It has no
+            edges in a mode whose agents do not send to each other.
         lambda_2: the predicted contraction of the consensus distance per round, or None if there is
             no prediction.
         staleness: `(k,)` int64, the number of messages applied at staleness 0, 1, ..., k-1.
         timeline: the activities of agents; only the beginning of a long run.
         heterogeneity: measures of how different the agents are, by name.
         events: every send, delivery, drop, train and mix of a run with a trace; else None.
+        coordinators: the agents and edges below each coordinator, by id: -1 is the coordinator or
+            cloud, -2, -3, ... are the edges. Empty in modes without a coordinator.
         directory: the folder where the record was saved or loaded.
     """
 
@@ -127,6 +130,7 @@ class Record:
     timeline: tuple[Interval, ...]
     heterogeneity: dict[str, float]
     events: tuple[Event, ...] | None = None
+    coordinators: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     directory: Path | None = None
 
     @property
@@ -191,7 +195,7 @@ def _contents(record: Record) -> dict[str, bytes]:
         "metrics.csv": encode_csv(record.metrics, _WHOLE),
         "agents.csv": encode_csv(record.agents),
         "parameters.safetensors": encode_tensors({"parameters": record.parameters}, record.layout),
-        "graph.json": encode_json(graph_to_json(record.graph)),
+        "graph.json": encode_json(graph_to_json(record.graph, record.coordinators)),
         "staleness.csv": encode_csv(
             {
                 "staleness": np.arange(len(record.staleness)),
@@ -259,7 +263,7 @@ def load(directory: Path | str) -> Record:
         with refusing(folder / "problem.safetensors"):
             problem = decode_tensors(contents["problem.safetensors"])
     with refusing(folder / "graph.json"):
-        graph = graph_from_json(json.loads(content("graph.json")))
+        graph, coordinators = graph_from_json(json.loads(content("graph.json")))
     with refusing(folder / "staleness.csv"):
         staleness = decode_csv(content("staleness.csv"))["messages"].astype(np.int64)
     with refusing(folder / "timeline.csv"):
@@ -287,6 +291,7 @@ def load(directory: Path | str) -> Record:
         timeline=timeline,
         heterogeneity=heterogeneity,
         events=events,
+        coordinators=coordinators,
         directory=folder,
     )
 

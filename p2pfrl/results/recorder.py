@@ -107,7 +107,7 @@ class Recorder:
         self._mixes, self._tick = mixes, tick
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
-        self._timeline = Timeline(agents, now)
+        self._timeline = Timeline(now)
         self._distances = Distances(layout, parts)
         self._drift = Drift(agents)
         self._ticks = _Ticks()
@@ -179,7 +179,11 @@ class Recorder:
 
     def live(self, agent: int, alive: bool) -> None:
         """Record that an agent joined, or that it left."""
-        if agent < 0 or self._rounds.alive[agent] == alive:
+        if agent < 0:
+            if alive:
+                self._timeline.came(agent)
+            return
+        if self._rounds.alive[agent] == alive:
             return
         self._rounds.live(agent, alive)
         if alive:

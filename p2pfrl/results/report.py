@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import PHYSICS, Record, load
 from p2pfrl.results.statistics import MIN_SEEDS, estimate, interquartile
+
+if TYPE_CHECKING:
+    from p2pfrl.results.plots import Look
 
 _OVER_RUNS = "final return, interquartile mean over runs"
 _ROWS = 64  # maximum number of rows of the table by physics
@@ -43,20 +46,23 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
 
-def plot(directories: Sequence[Path | str], out: Path | str | None = None) -> tuple[Path, ...]:
-    """Draw every figure that the runs have data for, as SVG and PNG, and return the paths.
+def plot(
+    directories: Sequence[Path | str], out: Path | str | None = None, look: Look | None = None
+) -> tuple[Path, ...]:
+    """Draw every figure that the runs have data for, and return the paths.
 
     Args:
         directories: run directories. Runs that differ only in the seed become one line with its
             confidence interval.
         out: folder of the figures. By default `figures` in the run directory, or beside the run
             directories if there are several.
+        look: formats, width and names of the figures; by default SVG and PNG of all.
     """
-    from p2pfrl.results.plots import draw, write
+    from p2pfrl.results.plots import Look, draw, write
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records) / "figures"
-    pictures = draw(group(records))
+    pictures = draw(group(records), look or Look())
     refuse_replacing(folder, _files(pictures, folder))
     return write(pictures, folder)
 
@@ -96,7 +102,7 @@ def load_all(directories: Sequence[Path | str]) -> tuple[Record, ...]:
 
 def _files(pictures: Sequence[Any], folder: Path) -> list[Path]:
     """Return the files of pictures in a folder."""
-    return [folder / f"{p.name}.{suffix}" for p in pictures for suffix in ("svg", "png")]
+    return [folder / f"{p.name}.{suffix}" for p in pictures for suffix in p.files]
 
 
 def _beside(records: Sequence[Record]) -> Path:
@@ -120,7 +126,7 @@ def _page(groups: Sequence[Group], pictures: Sequence[Any], first: Sequence[Tabl
             "name": p.name,
             "title": p.title,
             "caption": p.caption,
-            "source": base64.b64encode(p.svg).decode(),
+            "source": base64.b64encode(p.files["svg"]).decode(),
         }
         for p in pictures
     ]
@@ -201,6 +207,9 @@ def summary_table(groups: Sequence[Group]) -> Table:
         if over_runs and most < MIN_SEEDS:
             continue
         center = interquartile if over_runs else estimate
+        if path == "lambda_2" and any(len(g.rates) > 1 for g in groups):
+            rows.append((title, *map(_rates, groups)))
+            continue
         cells = [
             center([dig(r.summary | {"lambda_2": r.lambda_2}, path) for r in g.records])
             for g in groups
@@ -209,6 +218,11 @@ def summary_table(groups: Sequence[Group]) -> Table:
             rows.append((title, *(interval(cell, show) for cell in cells)))
     caption = "" if most == 1 else f"Means over seeds{_confidence(groups)}."
     return Table("Summary", caption, ("", *(g.label for g in groups)), tuple(rows))
+
+
+def _rates(group: Group) -> str:
+    """Return lambda_2 of a group as text; a range if seeds draw different graphs."""
+    return " to ".join(dict.fromkeys(map(number, group.rates[:1] + group.rates[-1:]))) or "-"
 
 
 def _confidence(groups: Sequence[Group]) -> str:
@@ -238,7 +252,7 @@ def physics_table(groups: Sequence[Group]) -> Table | None:
     It is None if the agents have the same physics.
     """
     columns = varied(groups[0].first)
-    if not columns or not groups[0].has("return_mean"):
+    if not columns or not groups[0].has("round", "return_mean"):
         return None
     # The agents of one run learn together, so an interval counts runs: their agents are averaged.
     values: dict[tuple[float, ...], list[list[float]]] = {}

@@ -1,4 +1,4 @@
-"""Timeline of a run: training, sending and waiting of the first agents, from the start."""
+"""Timeline of a run: training, sending and waiting of coordinators and the first agents."""
 
 from __future__ import annotations
 
@@ -16,40 +16,39 @@ class Timeline:
     """Activities of agents, in order.
 
     Attributes:
-        intervals: intervals of the first agents, up to a maximum number.
+        intervals: intervals of the first agents and coordinators, up to a maximum number.
 
     Args:
-        agents: number of agents n.
         now: the clock, nanoseconds.
     """
 
-    def __init__(self, agents: int, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int]) -> None:
         self.intervals: list[Interval] = []
         self._now = now
-        self._free_since = [0] * agents
+        self._free_since: dict[int, int] = {}
 
     def interval(self, agent: int, kind: str, start: int, end: int) -> None:
         """Add an interval of training or sending. The time between intervals is waiting."""
-        if not 0 <= agent < _AGENTS or len(self.intervals) >= _MAX_INTERVALS:
+        if not -_AGENTS <= agent < _AGENTS or len(self.intervals) >= _MAX_INTERVALS:
             return
-        free = self._free_since[agent]
+        free = self._free_since.get(agent, 0)
         if start > free:
             self.intervals.append(Interval(agent, "wait", free / SECOND, start / SECOND))
         self.intervals.append(Interval(agent, kind, start / SECOND, end / SECOND))  # type: ignore[arg-type]
         self._free_since[agent] = max(free, end)
 
     def came(self, agent: int) -> None:
-        """Record that an agent joined: it waits from now on."""
+        """Record that an agent or coordinator is there again: it waits from now on."""
         self._free_since[agent] = self._now()
 
     def save(self) -> State:
         """Return the state."""
         return {
             "intervals": [tuple(interval) for interval in self.intervals],
-            "free_since": list(self._free_since),
+            "free_since": dict(self._free_since),
         }
 
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
         self.intervals = [Interval(*interval) for interval in state["intervals"]]
-        self._free_since = list(state["free_since"])
+        self._free_since = dict(state["free_since"])

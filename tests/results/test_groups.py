@@ -34,6 +34,45 @@ def test_runs_of_one_mode_are_told_apart_by_what_differs() -> None:
     assert [g.label for g in group(runs)] == ["lr 0.1", "lr 0.01"]
 
 
+def labels(*settings: str) -> list[str]:
+    base = record(2, rounds=2)
+    return [g.label for g in group([replace(base, scenario=base.scenario + s) for s in settings])]
+
+
+def test_labels_tell_groups_apart_by_as_few_keys_as_possible() -> None:
+    every = [
+        f"[learner]\nlr = {lr}\nhidden = {h}\nclip = {lr}\nwarm = {h}\nlast = {x}\n"
+        for lr, h, x in ((0.1, 8, 1), (0.1, 16, 1), (0.01, 8, 1), (0.01, 8, 2))
+    ]
+    found = labels(*every)
+    assert len(set(found)) == 4
+    assert found == [
+        "last 1 · lr 0.1 · warm 8",
+        "last 1 · lr 0.1 · warm 16",
+        "last 1 · lr 0.01 · warm 8",
+        "last 2 · lr 0.01 · warm 8",
+    ]
+
+
+def test_one_key_that_tells_all_apart_is_enough_and_the_shortest_is_taken() -> None:
+    found = labels(*(f"long_key = 1{i}000\nlr = {i}\nname_of_it = {i}\n" for i in range(5)))
+    assert found == [f"lr {i}" for i in range(5)]
+
+
+def test_a_label_names_the_section_where_the_last_word_does_not() -> None:
+    assert labels('[topology]\nkind = "ring"\n', '[topology]\nkind = "path"\n') == [
+        "topology ring",
+        "topology path",
+    ]
+    found = labels(*(f"[a]\nlr = {i // 2}\n[b]\nlr = {i % 2}\n" for i in range(4)))
+    assert found[3] == "a.lr 1 · b.lr 1"
+
+
+def test_labels_of_many_keys_still_differ() -> None:
+    found = labels(*("".join(f"k{j} = {int(i == j)}\n" for j in range(12)) for i in range(12)))
+    assert len(set(found)) == 12
+
+
 @pytest.mark.parametrize("seeds", [2, 4, 5, 7])
 def test_a_curve_over_seeds_is_their_mean_with_an_interval_from_five_on(seeds: int) -> None:
     runs = [record(4, rounds=5, seed=seed) for seed in range(seeds)]

@@ -5,20 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from factory import record, ring, scatter
 from matplotlib.collections import PathCollection
+from matplotlib.text import Text
 
 from p2pfrl.core.graph import Graph
+from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import group
-from p2pfrl.results.plots import FIGURES, draw, write
+from p2pfrl.results.plots import FIGURES, Look, draw, write
 from p2pfrl.results.plots.consensus import prediction, with_start
-from p2pfrl.results.plots.graph import layout
+from p2pfrl.results.plots.graph import layout, network
 from p2pfrl.results.plots.style import style
-from p2pfrl.results.record import Record, save
+from p2pfrl.results.plots.timeline import window
+from p2pfrl.results.record import Interval, Record, save
 
 
 @pytest.mark.parametrize(
@@ -96,29 +100,24 @@ def test_few_seeds_are_thin_lines_and_many_a_band(seeds: int) -> None:
 
 
 def test_the_prediction_starts_at_the_peak_and_falls_by_lambda_2_each_round() -> None:
-    run = record(8, rounds=4)
-    run = replace(
-        run,
-        lambda_2=0.5,
-        metrics=run.metrics | {"consensus_distance": np.array([1.0, 8.0, 3.0, 2.0])},
-    )
-    predicted = prediction(run)
+    rounds, distance = np.arange(1.0, 5.0), np.array([1.0, 8.0, 3.0, 2.0])
+    predicted = prediction(rounds, distance, 0.5)
     assert predicted is not None
     np.testing.assert_array_equal(predicted[0], [2, 3, 4])
     np.testing.assert_allclose(predicted[1], [8.0, 4.0, 2.0])
-    assert prediction(replace(run, lambda_2=None)) is None
-    assert prediction(replace(run, lambda_2=1e-17)) is None
+    assert prediction(rounds, distance, 1e-17) is None
+    assert prediction(rounds, np.arange(1.0, 5.0), 0.5) is None
 
 
 def test_the_prediction_starts_where_the_agents_started() -> None:
     run = record(8, rounds=3)
     run = replace(
         run,
-        lambda_2=0.5,
         summary=run.summary | {"initial_consensus_distance": 16.0},
         metrics=run.metrics | {"consensus_distance": np.array([8.0, 4.0, 2.0])},
     )
-    predicted = prediction(with_start(run))
+    metrics = with_start(run).metrics
+    predicted = prediction(metrics["round"], metrics["consensus_distance"], 0.5)
     assert predicted is not None
     np.testing.assert_array_equal(predicted[0], [0, 1, 2, 3])
     np.testing.assert_allclose(predicted[1], [16.0, 8.0, 4.0, 2.0])
@@ -170,9 +169,218 @@ def test_a_graph_without_edges_and_one_in_two_parts_can_be_drawn() -> None:
         assert len({tuple(p) for p in layout(graph).tolist()}) == graph.n
 
 
+def with_faults(run: Record, text: str, **summary: object) -> Record:
+    return replace(run, scenario=run.scenario + text, summary=run.summary | summary)
+
+
+FAULTS = """
+[[faults]]
+at = 0.1
+kind = "crash"
+agents = [1, "coordinator"]
+[[faults]]
+at = 0.2
+kind = "partition"
+groups = [[0, 1], [2, 3]]
+[[faults]]
+at = 9e9
+kind = "heal"
+"""
+
+
+def test_a_coordinator_is_the_middle_of_a_star_and_has_a_row() -> None:
+    run = record(4, rounds=6, mode="central")
+    run = replace(run, timeline=(Interval(-1, "send", 0.0, 0.1), *run.timeline))
+    drawn = network(run)
+    assert drawn.successors == ((4,), (4,), (4,), (4,), (0, 1, 2, 3))
+    assert drawn.labels[-1] == "coordinator"
+    picture = FIGURES["graph"].draw(group([run]))
+    assert picture is not None
+    assert "a coordinator" in picture.caption
+    assert "edges" not in picture.caption
+    timeline = FIGURES["timeline"].draw(group([run]))
+    assert timeline is not None
+    rows = [label.get_text() for label in timeline.figure.axes[0].get_yticklabels()]
+    assert rows == ["coordinator", "0", "1", "2", "3"]
+
+
+def test_a_hierarchy_is_a_tree() -> None:
+    run = replace(
+        record(5, rounds=3, mode="central"), coordinators={-1: (-3, -2), -2: (0, 1), -3: (2, 3, 4)}
+    )
+    drawn = network(run)
+    assert drawn.labels[5:] == ("coordinator", "edge0", "edge1")
+    assert {pair for pair in drawn.edges if pair[0] < pair[1]} == {
+        (5, 6),
+        (5, 7),
+        (0, 6),
+        (1, 6),
+        (2, 7),
+        (3, 7),
+        (4, 7),
+    }
+    assert FIGURES["graph"].draw(group([run])) is not None
+
+
+def test_agents_that_talk_to_nobody_have_no_graph() -> None:
+    assert FIGURES["graph"].draw(group([record(4, rounds=3, mode="independent")])) is None
+
+
+def test_rounding_errors_of_a_coordinators_model_are_not_drawn() -> None:
+    run = record(4, rounds=3, mode="central")
+    noise = np.array([1e-17, 3e-17, 2e-17])
+    run = replace(run, metrics=run.metrics | {"consensus_distance": noise})
+    assert FIGURES["consensus"].draw(group([run])) is None
+    graph = FIGURES["graph"].draw(group([run]))
+    assert graph is not None
+    titles = [graph.figure.axes[0].get_title(loc=side) for side in ("left", "center")]
+    assert "final return" in titles
+    assert len(graph.figure.axes) == 2  # the agents and their color bar
+    both = FIGURES["consensus"].draw(group([run, record(4, rounds=3)]))
+    assert both is not None
+    assert [line.get_label() for line in both.figure.axes[0].lines[:1]] == ["measured"]
+
+
+@pytest.mark.parametrize("name", ["return", "consensus", "timeline", "modes"])
+def test_figures_mark_every_fault_before_the_end(name: str) -> None:
+    runs = [with_faults(record(4, rounds=8), FAULTS)]
+    if name == "modes":
+        runs.append(with_faults(record(4, rounds=8, mode="independent"), FAULTS))
+    drawing = FIGURES[name].draw(group(runs))
+    assert drawing is not None
+    axes = drawing.figure.axes[1 if name in ("consensus", "modes") else 0]
+    texts = {text.get_text() for text in axes.texts}
+    assert {"crash", "partition"} <= texts
+    assert "heal" not in texts
+    assert "aults" in drawing.caption
+
+
+def test_faults_name_those_who_are_there_and_processes_have_none() -> None:
+    gossip, central = (
+        faults(with_faults(record(4, rounds=8, mode=mode), FAULTS))
+        for mode in ("gossip", "central")
+    )
+    assert [(f.kind, f.agents) for f in gossip] == [("crash", (1,)), ("partition", ())]
+    assert central[0].agents == (1, -1)
+    assert faults(with_faults(record(4, rounds=8), FAULTS, transport="tcp")) == ()
+
+
+def test_the_window_of_the_timeline_covers_the_faults() -> None:
+    spans = [Interval(0, "train", float(t), t + 1.0) for t in range(100)]
+    assert window(spans) == 10.0
+    assert window(spans, [5.0]) == 10.0
+    assert window(spans, [50.5]) == 52.0
+    assert window(spans, [50.5, 1e6]) == 52.0
+
+
+def test_rates_of_different_graphs_are_a_range() -> None:
+    runs = [replace(record(4, rounds=9, seed=s), lambda_2=0.5 + s / 10) for s in range(3)]
+    drawing = FIGURES["consensus"].draw(group(runs))
+    assert drawing is not None
+    _, labels = drawing.figure.axes[0].get_legend_handles_labels()
+    assert "mixing alone, λ₂ = 0.5 to 0.7" in labels
+    other = [replace(r, scenario=r.scenario + "x = 1\n", lambda_2=0.8) for r in runs]
+    drawing = FIGURES["consensus"].draw(group([*runs, *other]))
+    assert drawing is not None
+    _, labels = drawing.figure.axes[0].get_legend_handles_labels()
+    assert [label for label in labels if "λ₂" in label] == [
+        "x not set, mixing alone, λ₂ = 0.5 to 0.7",
+        "x 1, mixing alone, λ₂ = 0.8",
+    ]
+
+
+@pytest.mark.parametrize("width", [None, 3.4])
+@pytest.mark.parametrize("letters", [5, 40, 400])
+def test_legends_fit(width: float | None, letters: int) -> None:
+    base = record(4, rounds=3)
+    runs = [
+        replace(base, scenario=base.scenario + f'note = "{i}{"wide word " * (letters // 10)}"\n')
+        for i in range(9)
+    ]
+    with style(width):
+        drawing = FIGURES["return"].draw(group(runs))
+        assert drawing is not None
+        figure = drawing.figure
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1 + 1
+    assert len({text.get_text() for text in legend.get_texts()}) == 9
+    assert min(axes.get_window_extent().height for axes in figure.axes) > 72
+    colors = {line.get_color() for line in figure.axes[0].lines if line.get_label()[0] != "_"}
+    assert len(colors) >= 9
+
+
+@pytest.mark.parametrize(
+    "wild", [[1.7e308, -1.7e308, 1e308], [np.inf, -np.inf, 5.0], [5e-324, 1e-310, 0.0]]
+)
+def test_numbers_at_the_ends_of_the_range_are_left_out(wild: list[float]) -> None:
+    def spoiled(run: Record) -> Record:
+        metrics = {name: values.copy() for name, values in run.metrics.items()}
+        for name in metrics.keys() - {"round"}:
+            metrics[name][2:5] = wild
+        agents = {name: values.copy() for name, values in run.agents.items()}
+        for name in ("return", "disagreement", "physics_difficulty"):
+            agents[name][-3:] = wild
+        return replace(run, metrics=metrics, agents=agents)
+
+    runs = [
+        spoiled(record(3, rounds=6, vary=True, quadratic=quadratic)) for quadratic in (False, True)
+    ]
+    other = replace(runs[0], scenario=runs[0].scenario + "x = 1\n", lambda_2=0.3)
+    with style():
+        for figure, groups in product(FIGURES.values(), ([runs[0]], [runs[1]], [runs[0], other])):
+            drawing = figure.draw(group(groups))
+            if drawing is not None:
+                drawing.figure.draw_without_rendering()
+
+
+def test_figures_of_nothing_but_infinity_are_not_made() -> None:
+    run = record(3, rounds=4)
+    wild = {name: np.full(4, 1e308) for name in run.metrics} | {"round": np.arange(4.0)}
+    names = {picture.name for picture in draw(group([replace(run, metrics=wild)]))}
+    assert names == {"graph", "staleness", "timeline"}
+
+
+@pytest.mark.parametrize("width", [3.4, 7.0])
+def test_figures_for_print_are_as_wide_as_asked_and_their_text_is_readable(width: float) -> None:
+    runs = [record(6, rounds=5, vary=True, mode=m) for m in ("gossip", "central", "independent")]
+    with style(width):
+        for figure in FIGURES.values():
+            drawing = figure.draw(group(runs))
+            if drawing is None:
+                continue
+            drawing.figure.draw_without_rendering()
+            assert drawing.figure.get_figwidth() == pytest.approx(width)
+            texts = drawing.figure.findobj(Text)
+            assert min(text.get_fontsize() for text in texts if text.get_text()) >= 6.5
+
+
+def test_text_is_text_and_a_pdf_is_a_pdf() -> None:
+    (picture,) = draw(group([record(4, rounds=4)]), Look(("svg", "pdf"), 3.4, ("return",)))
+    assert picture.name == "return"
+    assert b">round</text>" in picture.files["svg"]
+    assert picture.files["pdf"].startswith(b"%PDF")
+    again = draw(group([record(4, rounds=4)]), Look(("svg", "pdf"), 3.4, ("return",)))
+    assert picture.files == again[0].files
+
+
+def test_a_small_world_is_drawn_as_a_circle() -> None:
+    run = record(12, rounds=3, graph=scatter(12, 3))
+    drawing = FIGURES["graph"].draw(
+        group([replace(run, scenario=run.scenario + '[topology]\nkind = "watts_strogatz"\n')])
+    )
+    assert drawing is not None
+    marks = [c for c in drawing.figure.axes[0].collections if isinstance(c, PathCollection)]
+    radii = np.hypot(*np.array(marks[0].get_offsets()).T)
+    np.testing.assert_allclose(radii, 1.0)
+
+
 def test_the_same_record_gives_the_same_pictures() -> None:
     first, second = (draw(group([record(4, rounds=4, vary=True)])) for _ in range(2))
-    assert [(p.svg, p.png) for p in first] == [(p.svg, p.png) for p in second]
+    assert [p.files for p in first] == [p.files for p in second]
 
 
 def test_plotting_imports_neither_torch_nor_pyplot(tmp_path: Path) -> None:

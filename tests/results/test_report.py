@@ -15,7 +15,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.results.groups import group
 from p2pfrl.results.numbers import dig, interval, number
 from p2pfrl.results.record import Record, save
-from p2pfrl.results.report import physics_table, plot, report, summary_table
+from p2pfrl.results.report import Table, physics_table, plot, report, summary_table
 from p2pfrl.results.statistics import Estimate
 
 
@@ -54,6 +54,17 @@ def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -
         set(re.findall(r' id="([^"]*)"', page)),
     )
     assert anchors <= ids
+
+
+def test_wide_content_scrolls_in_its_own_box_and_sentences_wrap(tmp_path: Path) -> None:
+    sentence = "a sentence that is far too long for one line of a phone, or of anything else " * 2
+    runs = saved([record(4, rounds=3)], tmp_path)
+    page = report(runs, tables=[Table("T", "", ("", sentence), ((1.5, sentence),))]).read_text()
+    assert len(re.findall(r'<div class="scroll">\s*<table>', page)) == page.count("<table>")
+    assert f'<th class="long">{sentence}' in page
+    assert f'<td>1.5</td><td class="long">{sentence}' in page
+    assert re.search(r"figure, \.scroll \{ overflow-x: auto; max-width: 100%; \}", page)
+    assert page.startswith("<!doctype html>")
 
 
 def test_every_tag_of_the_report_is_closed(tmp_path: Path) -> None:
@@ -115,6 +126,12 @@ def test_the_summary_leaves_out_what_no_run_has() -> None:
     assert "bytes sent" in titles
     assert "final return, mean of agents" not in titles
     assert "rounds to target" not in titles
+
+
+def test_lambda_2_of_different_graphs_is_a_range() -> None:
+    runs = [replace(record(4, rounds=3, seed=s), lambda_2=0.5 + s / 10) for s in range(3)]
+    rows = {row[0]: row[1] for row in summary_table(group(runs)).rows}
+    assert rows["predicted contraction per round, λ₂"] == "0.5 to 0.7"
 
 
 def test_several_runs_need_at_least_one_and_count_twins_once(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Figures of one run or of several, drawn from records alone, as SVG and PNG."""
+"""Figures of one run or of several, drawn from records alone, as SVG, PNG and PDF."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ FIGURES: dict[str, Figure] = {
     "return": Figure("Learning curves", learning_curves),
     "problem": Figure("Error and objective", problem),
     "consensus": Figure("Consensus distance", consensus_distance),
-    "graph": Figure("The graph", graph, each=True),
+    "graph": Figure("Who talks to whom", graph, each=True),
     "physics": Figure("Return against physics", return_by_physics),
     "staleness": Figure("Staleness", staleness, each=True),
     "timeline": Figure("Timeline", timeline, each=True),
@@ -55,28 +55,43 @@ class Picture:
         name: name of its files, without a suffix.
         title: heading.
         caption: explanation of the figure.
-        svg: the figure as SVG.
-        png: the figure as PNG.
+        files: format -> content.
     """
 
     name: str
     title: str
     caption: str
-    svg: bytes
-    png: bytes
+    files: Mapping[str, bytes]
 
 
-def draw(groups: Sequence[Group]) -> tuple[Picture, ...]:
+@dataclass(frozen=True)
+class Look:
+    """How figures are rendered.
+
+    Attributes:
+        formats: formats of the files, out of `FORMATS`.
+        width: inches of every figure; by default figures are as wide as they need.
+        only: names of the figures, out of `FIGURES`; empty for all.
+    """
+
+    formats: tuple[str, ...] = ("svg", "png")
+    width: float | None = None
+    only: tuple[str, ...] = ()
+
+
+def draw(groups: Sequence[Group], look: Look = Look()) -> tuple[Picture, ...]:
     """Return every figure for which `groups` have data."""
     pictures = []
-    with style():
+    with style(look.width):
         for name, figure in FIGURES.items():
+            if look.only and name not in look.only:
+                continue
             for suffix, title, part in _parts(figure, groups):
                 drawing = figure.draw(part)
                 if drawing is not None:
-                    svg, png = render(drawing.figure, "svg"), render(drawing.figure, "png")
+                    files = {kind: render(drawing.figure, kind) for kind in look.formats}
                     pictures.append(
-                        Picture(name + suffix, figure.title + title, drawing.caption, svg, png)
+                        Picture(name + suffix, figure.title + title, drawing.caption.strip(), files)
                     )
     return tuple(pictures)
 
@@ -88,11 +103,11 @@ def _parts(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, str, Sequ
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> tuple[Path, ...]:
-    """Write SVG and PNG of every picture into `folder` and return the paths."""
+    """Write the files of every picture into `folder` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for picture in pictures:
-        for suffix, content in (("svg", picture.svg), ("png", picture.png)):
+        for suffix, content in picture.files.items():
             path = folder / f"{picture.name}.{suffix}"
             write_bytes(path, content)
             paths.append(path)

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from p2pfrl.results.groups import Curve, Group
+from p2pfrl.results.groups import Curve, Group, is_one_model
 from p2pfrl.results.numbers import scale
 from p2pfrl.results.plots.style import (
     DASHES,
+    FAULTS,
     GRAY,
     INK,
     Drawing,
@@ -21,8 +23,10 @@ from p2pfrl.results.plots.style import (
     legend,
     log_axis,
     log_floor,
+    mark_faults,
     over_seeds,
     panels,
+    vertical,
 )
 from p2pfrl.results.record import Record
 
@@ -32,12 +36,15 @@ _NEGLIGIBLE = 1e-9  # below it one round of mixing removes all disagreement
 def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     """Draw the consensus distance against rounds, virtual time and bytes, with the line lambda_2^t.
 
-    The consensus distance is sqrt(mean_i ||theta_i - mean||^2).
+    The consensus distance is sqrt(mean_i ||theta_i - mean||^2). Runs in which a coordinator gives
+    every agent the same model have none, and what floating-point numbers leave of it is not drawn.
     """
     shown = [
         replace(g, records=tuple(map(with_start, g.records)))
         for g in groups
-        if g.has("round", "consensus_distance") and g.first.graph.n > 1
+        if g.has("round", "consensus_distance")
+        and g.first.graph.n > 1
+        and not all(map(is_one_model, g.records))
     ]
     if not shown:
         return None
@@ -63,7 +70,7 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
             if len(shown) == 1:
                 _parts(panel, g, column, unit.divisor, color)
         horizontal(panel, column, unit)
-    axes[0].set_ylabel("consensus distance")
+    vertical(axes, "consensus distance")
     if floor is None:
         for panel, column in zip(axes, columns, strict=True):
             _agreed(panel, shown, column)
@@ -76,14 +83,17 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         low, high = low / 3, high * 1.5
     for panel in axes:
         log_axis(panel, low / 2, high * 2)
-    noted = False
+    noted = marked = False
     for panel, column in zip(axes, columns, strict=True):
         unit = scale(column, _range(shown, column))
-        for g in shown:
-            noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2)
+        for g, color in zip(shown, colors(shown), strict=True):
+            ink = color if len(shown) > 1 else INK
+            name = f"{g.label}, mixing alone" if len(shown) > 1 else "mixing alone"
+            noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2, ink=ink, name=name)
         _zeros(panel, shown, column, unit.divisor)
+        marked |= mark_faults(panel, shown, column, unit.divisor)
     legend(figure, axes[0])
-    return Drawing(figure, _caption(shown, predicted=noted))
+    return Drawing(figure, _caption(shown, predicted=noted) + (FAULTS if marked else ""))
 
 
 def with_start(record: Record) -> Record:
@@ -108,8 +118,8 @@ def with_start(record: Record) -> Record:
 
 
 def _range(groups: Sequence[Group], column: str) -> float:
-    values = [r.metrics[column] for g in groups for r in g.records if r.has(column)]
-    return max((float(np.nanmax(v)) for v in values), default=0.0)
+    curves = [g.curve("round", column) for g in groups]
+    return max((float(curve.mean.max()) for curve in curves if len(curve.x)), default=0.0)
 
 
 def _positive(curve: Curve) -> Curve:
@@ -143,17 +153,16 @@ def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str) -> Non
             )
 
 
-def prediction(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return rounds and D_peak lambda_2^(round - peak), the distance that mixing alone would leave.
+def prediction(
+    rounds: NDArray[np.float64], distance: NDArray[np.float64], rate: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return rounds and D_peak rate^(round - peak), the distance that mixing alone would leave.
 
-    `peak` is the round of the largest consensus distance D_peak.
+    `peak` is the round of the largest consensus distance D_peak. None if there is nothing after it,
+    or if the rate predicts no line.
     """
-    rate = record.lambda_2
-    if rate is None or not _NEGLIGIBLE < rate < 1 or not record.has("consensus_distance"):
+    if not _NEGLIGIBLE < rate < 1 or not len(rounds):
         return None
-    rounds, distance = record.metrics["round"], record.metrics["consensus_distance"]
-    keep = np.isfinite(rounds) & np.isfinite(distance)
-    rounds, distance = rounds[keep], distance[keep]
     peak = int(np.argmax(distance))
     if distance[peak] <= 0 or peak == len(rounds) - 1:
         return None
@@ -161,23 +170,28 @@ def prediction(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
     return after, distance[peak] * rate ** (after - after[0])
 
 
-def _prediction(axes: Axes, g: Group, column: str, divisor: float, *, floor: float) -> bool:
-    predicted = prediction(g.first)
-    if predicted is None:
+def _prediction(
+    axes: Axes, g: Group, column: str, divisor: float, *, floor: float, ink: str, name: str
+) -> bool:
+    """Draw the prediction of a group: a line, or an area if seeds have different rates."""
+    curve = g.curve("round", "consensus_distance")
+    lines = [prediction(curve.x, curve.mean, rate) for rate in (g.rates[:1] + g.rates[-1:])]
+    found = [line for line in lines if line is not None]
+    if not found:
         return False
-    rounds, values = predicted
-    metrics = g.first.metrics
-    x = np.interp(rounds, metrics["round"], metrics[column]) / divisor
-    label = f"mixing alone, λ₂ = {g.first.lambda_2:.4g}"
-    (line,) = axes.plot(
-        x,
-        np.where(values >= floor, values, np.nan),
-        color=INK,
-        linewidth=1.1,
-        label=label,
-        zorder=4,
+    progress = g.curve("round", column)
+    x = np.interp(found[0][0], progress.x, progress.mean) / divisor
+    low, high = (np.where(y >= floor, y, np.nan) for _, y in (found[0], found[-1]))
+    rates = f"λ₂ = {g.rates[0]:.4g}"
+    if len(g.rates) == 1:
+        (line,) = axes.plot(x, low, color=ink, linewidth=1.1, label=f"{name}, {rates}", zorder=4)
+        line.set_dashes(DASHES)
+        return True
+    label = f"{name}, {rates} to {g.rates[-1]:.4g}"
+    low = np.where(np.isnan(low), floor, low)
+    axes.fill_between(
+        x, low, high, facecolor="none", edgecolor=ink, hatch="//////", linewidth=0.3, label=label
     )
-    line.set_dashes(DASHES)
     return True
 
 
@@ -225,17 +239,20 @@ def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:
 
 def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
     text = (
-        "Root mean square distance of the agents' parameters from their average, after mixing, on a log scale: a "
-        "straight line is exponential agreement. "
+        "Root mean square distance of the agents' parameters from their average at the end of a round, on a log "
+        "scale: a straight line is exponential agreement. "
     )
+    if predicted and any(len(g.rates) > 1 for g in groups):
+        text += "Hatched, from the smallest to the largest λ₂ of seeds whose graphs differ: what "
+    elif predicted:
+        text += "Dashed: what "
     if predicted:
         text += (
-            "Dashed: what mixing alone would leave of the largest disagreement, multiplied each round by λ₂, the "
+            "mixing alone would leave of the largest disagreement, multiplied each round by λ₂, the "
             "second-largest modulus of an eigenvalue of the mixing matrix, in synchronous rounds. Pure consensus "
             "follows it; where training adds new disagreement each round, the measured line settles above. "
         )
     text += over_seeds(groups)
-    rates = [g for g in groups if g.first.lambda_2 is not None and g.first.lambda_2 <= _NEGLIGIBLE]
-    if rates:
+    if any(g.rates and g.rates[-1] <= _NEGLIGIBLE for g in groups):
         text += "λ₂ is 0 here: one round of mixing ends all disagreement, so no rate is drawn. "
     return text

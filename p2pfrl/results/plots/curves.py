@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.numbers import scale
+from p2pfrl.results.numbers import drawable, scale
 from p2pfrl.results.plots.style import (
+    FAULTS,
     GRAY,
     INK,
     Drawing,
@@ -17,8 +18,10 @@ from p2pfrl.results.plots.style import (
     draw_curve,
     horizontal,
     legend,
+    mark_faults,
     over_seeds,
     panels,
+    vertical,
 )
 from p2pfrl.results.record import Record
 
@@ -30,9 +33,7 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         return None
     figure, (left, right) = panels(2, size=(4.3, 3.1), sharey=True)
     for axes, column in ((left, "round"), (right, "env_steps")):
-        unit = scale(
-            column, max(float(np.nanmax(r.metrics[column])) for g in shown for r in g.records)
-        )
+        unit = scale(column, _largest(shown, column))
         for g, color in zip(shown, colors(shown), strict=True):
             if len(shown) == 1:
                 _spread(axes, g, column, unit.divisor, color)
@@ -46,10 +47,16 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         if len(shown) == 1:
             _evaluations(axes, shown[0], column, unit.divisor)
         _target(axes, shown)
+        marked = mark_faults(axes, shown, column, unit.divisor)
         horizontal(axes, column, unit)
-    left.set_ylabel("return")
+    vertical((left, right), "return")
     legend(figure, left)
-    return Drawing(figure, _caption(shown))
+    return Drawing(figure, _caption(shown) + (FAULTS if marked else ""))
+
+
+def _largest(groups: Sequence[Group], column: str) -> float:
+    ends = [curve.x[-1] for g in groups if len((curve := g.curve(column, "return_mean")).x)]
+    return float(max(ends, default=1.0))
 
 
 def _label(g: Group, *, alone: bool) -> str:
@@ -90,8 +97,9 @@ def _quartiles(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray] | No
     rounds, returns = record.agents.get("round"), record.agents.get("return")
     if rounds is None or returns is None:
         return None
+    returns = drawable(returns)
     keep = np.isfinite(returns)
-    rounds, returns = rounds[keep], returns[keep].astype(np.float64)
+    rounds, returns = rounds[keep], returns[keep]
     values, starts = np.unique(np.sort(rounds), return_index=True)
     if len(values) < 2:
         return None
@@ -152,10 +160,10 @@ def _caption(groups: Sequence[Group]) -> str:
             else ", averaged over seeds. "
         )
     text += over_seeds(groups)
-    if len(groups) == 1 and groups[0].has("evaluation_own"):
+    if len(groups) == 1 and groups[0].has("round", "evaluation_own"):
         text += (
             "Marks are greedy evaluations apart from training: of each agent's own parameters (circles) and of the "
             "average of all parameters (diamonds). Diamonds below circles mean that the agents disagree too much to "
-            "be averaged."
+            "be averaged. "
         )
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,66 +12,140 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from p2pfrl.core.graph import Graph
-from p2pfrl.results.groups import Group, final_rows
+from p2pfrl.core.graph import Graph, undirected
+from p2pfrl.core.types import COORDINATOR, name_of
+from p2pfrl.results.groups import Group, final_rows, is_one_model, scenario_keys
+from p2pfrl.results.numbers import drawable
 from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
+from p2pfrl.results.record import Record
 
 _MEANINGS = {
     "return": "Final return: each agent's own.",
     "disagreement": "Disagreement: the distance of an agent's parameters from the average of all.",
 }
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
+_CIRCULAR = (
+    "watts_strogatz",
+    "exponential",
+    "one_peer_exponential",
+    "directed_ring",
+    "random_matchings",
+)
 _SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
 _VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
 _OUTLINED = 200  # agents; with more the marks have no outline
 
 
 def graph(groups: Sequence[Group]) -> Drawing | None:
-    """Draw the graph of one run, its agents colored by final return and by disagreement."""
+    """Draw who talks to whom in one run: the agents' graph, or the tree below a coordinator.
+
+    Agents are colored by final return and by disagreement. There is no figure of agents that talk
+    to nobody.
+    """
     record = groups[0].first
     rows = final_rows(record)
     views = [
-        (column, title, rows[column].astype(np.float64), colors)
+        (column, title, drawable(rows[column]), colors)
         for column, title, colors in (
             ("return", "final return", "viridis"),
             ("disagreement", "disagreement: distance from the average", "YlOrBr"),
         )
-        if column in rows and np.isfinite(rows[column].astype(np.float64)).any()
+        if column in rows and np.isfinite(drawable(rows[column])).any()
     ]
-    if not views or record.graph.n < 2:
+    if is_one_model(record):
+        views = [view for view in views if view[0] != "disagreement"]
+    drawn = network(record)
+    if record.graph.n < 2 or not drawn.edges:
         return None
-    positions = layout(record.graph)
+    if not views and not record.coordinators:
+        return None
+    views = views or [("", "", np.full(len(rows.get("agent", ())), np.nan), "viridis")]
+    positions = _places(record, drawn)
     figure, axes = panels(len(views), size=(4.3, 4.0))
     for panel, (_, title, values, colors) in zip(axes, views, strict=True):
-        _draw(figure, panel, record.graph, positions, rows["agent"], values, colors)
+        by_agent = np.full(record.graph.n, np.nan)
+        ids = rows.get("agent", np.empty(0, dtype=np.int64))
+        known = (ids >= 0) & (ids < record.graph.n)
+        by_agent[ids[known]] = values[known]
+        _draw(figure, panel, drawn, positions, by_agent, colors)
         panel.set_title(title)
-    return Drawing(figure, _caption(record.graph, groups[0], [column for column, *_ in views]))
+    return Drawing(figure, _caption(record, groups[0], [column for column, *_ in views]))
 
 
-def layout(graph: Graph) -> NDArray[np.float64]:
+def network(record: Record) -> Graph:
+    """Return who talks to whom, agents first and then coordinators in the order of the record.
+
+    The nodes of coordinators have labels.
+    """
+    n, base = record.graph.n, record.graph
+    if not record.coordinators:
+        return base
+    node = {id: n + place for place, id in enumerate(record.coordinators)}
+    pairs = [
+        (node[id], member if member >= 0 else node[member])
+        for id, members in record.coordinators.items()
+        for member in members
+        if member >= 0 or member in node
+    ]
+    tree = undirected(n + len(node), [*base.edges, *pairs])
+    names = [str(name_of(id)) for id in node]
+    return replace(tree, labels=(*(base.labels or [""] * n), *names))
+
+
+def _places(record: Record, drawn: Graph) -> NDArray[np.float64]:
+    """Return `(n + coordinators, 2)` positions."""
+    n = record.graph.n
+    if not record.coordinators:
+        kind = str(scenario_keys(record.scenario).get("topology.kind"))
+        return layout(record.graph, is_circular=kind in _CIRCULAR)
+    if len(record.coordinators) == 1:
+        agents = layout(replace(record.graph, successors=((),) * n), is_circular=True)
+        center = (agents.max(axis=0) + agents.min(axis=0)) / 2
+        return np.vstack([agents, center])
+    # The agents of one edge lie beside each other on a circle around it and the cloud.
+    edges = {id: members for id, members in record.coordinators.items() if id != COORDINATOR}
+    order = [agent for members in edges.values() for agent in members if agent >= 0]
+    order += [agent for agent in range(n) if agent not in set(order)]
+    places = np.zeros((drawn.n, 2))
+    places[order] = _circle(n)
+    for place, (id, members) in enumerate(record.coordinators.items()):
+        own = [agent for agent in members if agent >= 0]
+        if id != COORDINATOR and own:
+            middle = places[own].mean(axis=0)
+            places[n + place] = 0.5 * middle / max(float(np.hypot(*middle)), 1e-9)
+    return places
+
+
+def layout(graph: Graph, *, is_circular: bool = False) -> NDArray[np.float64]:
     """Return `(n, 2)` positions: the graph's own, else a circle or a force-directed layout.
 
-    Rings and complete graphs have a circle. More than 1500 agents are placed on Fermat's spiral in
-    the order of their ids, which fills a disk evenly (Vogel, "A better way to construct the
-    sunflower head", Mathematical Biosciences, 1979).
+    Rings, complete graphs, and graphs that are made from a ring (`is_circular`) have a circle. More
+    than 1500 other agents are placed on Fermat's spiral in the order of their ids, which fills a
+    disk evenly (Vogel, "A better way to construct the sunflower head", Mathematical Biosciences,
+    1979).
     """
     n = graph.n
-    if len(graph.positions) == n:
-        return np.array(graph.positions, dtype=np.float64)
+    positions = drawable(graph.positions)
+    if len(positions) == n and np.isfinite(positions).all():
+        return positions
     degrees = {
         len(set(s) | set(p)) for s, p in zip(graph.successors, graph.predecessors, strict=True)
     }
-    if degrees == {0}:
+    if degrees == {0} and not is_circular:
         side = math.ceil(math.sqrt(n))
         return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
-    if degrees <= {2, n - 1}:
-        start = math.pi if n == 2 else math.pi / 2
-        angles = start - 2 * math.pi * np.arange(n) / n
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    if degrees <= {2, n - 1} or is_circular:
+        return _circle(n)
     if n > _SPRINGS:
         turns, radii = math.pi * (3 - math.sqrt(5)) * np.arange(n), np.sqrt(np.arange(n) / n)
         return np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=1)
     return _forces(graph)
+
+
+def _circle(n: int) -> NDArray[np.float64]:
+    start = math.pi if n == 2 else math.pi / 2
+    angles = start - 2 * math.pi * np.arange(n) / n
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _forces(graph: Graph) -> NDArray[np.float64]:
@@ -95,11 +170,11 @@ def _draw(
     axes: Axes,
     graph: Graph,
     positions: NDArray[np.float64],
-    agents: NDArray[np.int64],
-    values: NDArray[np.float64],
+    by_agent: NDArray[np.float64],
     colors: str,
 ) -> None:
-    n = graph.n
+    """Draw the graph. The nodes after those of `by_agent` are coordinators."""
+    n, agents = graph.n, len(by_agent)
     pairs = sorted({(min(i, j), max(i, j)) for i, j in graph.edges})
     many = len(pairs)
     axes.add_collection(
@@ -112,14 +187,12 @@ def _draw(
             rasterized=n > _VECTORS,
         )
     )
-    by_agent = np.full(n, np.nan)
-    known = (agents >= 0) & (agents < n)
-    by_agent[agents[known]] = values[known]
     finite = np.isfinite(by_agent)
+    own, coordinators = positions[:agents], positions[agents:]
     size = float(np.clip(5200 / n, 14, 330))
     marks = axes.scatter(
-        positions[finite, 0],
-        positions[finite, 1],
+        own[finite, 0],
+        own[finite, 1],
         c=by_agent[finite],
         cmap=colors,
         s=size,
@@ -129,8 +202,8 @@ def _draw(
         rasterized=n > _VECTORS,
     )
     axes.scatter(
-        positions[~finite, 0],
-        positions[~finite, 1],
+        own[~finite, 0],
+        own[~finite, 1],
         c="white",
         s=size,
         edgecolors=GRAY,
@@ -138,7 +211,10 @@ def _draw(
         zorder=2,
         rasterized=n > _VECTORS,
     )
-    if n <= 40:
+    axes.scatter(
+        coordinators[:, 0], coordinators[:, 1], c=INK, s=min(size, 90.0), marker="s", zorder=2
+    )
+    if n <= 50:
         _names(axes, graph, positions, marks.to_rgba(by_agent))
     axes.set_aspect("equal")
     middle, half = (
@@ -149,6 +225,8 @@ def _draw(
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.axis("off")
+    if not finite.any():
+        return
     bar = figure.colorbar(marks, ax=axes, shrink=0.75, aspect=28, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
@@ -160,8 +238,22 @@ def _names(
     positions: NDArray[np.float64],
     fills: NDArray[np.float64],
 ) -> None:
-    """Write agent ids into the marks, and the names of a graph file beside them."""
+    """Write agent ids into the marks, and names of nodes and coordinators beside them."""
     for agent, (x, y) in enumerate(positions.tolist()):
+        if graph.labels and graph.labels[agent]:
+            axes.annotate(
+                graph.labels[agent],
+                (x, y),
+                (0, -12 if agent < len(fills) else -7),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=6.5,
+                color=GRAY if agent < len(fills) else INK,
+                zorder=3,
+            )
+        if agent >= len(fills):
+            continue
         dark = fills[agent, 3] > 0 and float(fills[agent, :3] @ _LUMINANCE) < 0.5
         axes.text(
             x,
@@ -173,27 +265,23 @@ def _names(
             color="white" if dark else INK,
             zorder=3,
         )
-        if graph.labels:
-            axes.annotate(
-                graph.labels[agent],
-                (x, y),
-                (0, -12),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=6.5,
-                color=GRAY,
-                zorder=3,
-            )
 
 
-def _caption(graph: Graph, group: Group, columns: Sequence[str]) -> str:
-    kind = "edges" if graph.is_undirected else "directed links"
-    count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
-    text = f"Communication graph: {graph.n:,} agents, {count:,} {kind}. " + " ".join(
-        _MEANINGS[c] for c in columns
-    )
-    text += " A color that changes along the graph shows where information is still on its way."
-    if len(graph.positions) != graph.n and graph.n > _SPRINGS:
+def _caption(record: Record, group: Group, columns: Sequence[str]) -> str:
+    graph = record.graph
+    text = f"Who talks to whom: {graph.n:,} agents"
+    edges = sum(id != COORDINATOR for id in record.coordinators)
+    if graph.edges:
+        kind = "edges" if graph.is_undirected else "directed links"
+        count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
+        text += f", {count:,} {kind}"
+    if edges:
+        text += f", {edges:,} edge coordinators and the cloud's coordinator"
+    elif record.coordinators:
+        text += " and a coordinator (the square)"
+    text += ". " + " ".join(_MEANINGS[c] for c in columns if c)
+    if graph.edges:
+        text += " A color that changes along the graph shows where information is still on its way."
+    if not record.coordinators and len(graph.positions) != graph.n and graph.n > _SPRINGS:
         text += " Agents lie on a spiral in the order of their ids."
     return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")

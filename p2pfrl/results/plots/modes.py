@@ -11,6 +11,7 @@ from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import scale
 from p2pfrl.results.plots.style import (
     DASHES,
+    FAULTS,
     Drawing,
     colors,
     draw_curve,
@@ -18,8 +19,10 @@ from p2pfrl.results.plots.style import (
     label_ends,
     legend,
     log_axis,
+    mark_faults,
     over_seeds,
     panels,
+    vertical,
 )
 
 _COLUMNS = (
@@ -45,6 +48,7 @@ def _side_by_side(
     groups: Sequence[Group], column: str, label: str, *, logarithmic: bool
 ) -> Drawing:
     figure, axes = panels(3, size=(3.6, 3.2), sharey=True)
+    marked = False
     for panel, (x, title) in zip(axes, _COLUMNS, strict=True):
         curves = [g.curve(x, column) for g in groups]
         ends = [float(c.x[-1]) for c in curves if len(c.x) and c.x[-1] > 0]
@@ -58,12 +62,14 @@ def _side_by_side(
                 draw_curve(panel, curve, unit.divisor, color, g.label)
         if x != "round" and len(ends) > 1 and max(ends) > 1.5 * min(ends):
             panel.axvline(min(ends) / unit.divisor, color="#bbbbbb", linewidth=0.8, zorder=0)
+        if x == "virtual_seconds":
+            marked = mark_faults(panel, groups, x, unit.divisor)
         horizontal(panel, x, unit)
         panel.set_title(title)
     values = np.concatenate([g.curve("round", column).mean for g in groups])
     if logarithmic and values.min() > 0:
         log_axis(axes[0], float(values.min()) / 1.3, float(values.max()) * 1.3)
-    axes[0].set_ylabel(label)
+    vertical(axes, label)
     legend(figure, axes[0])
     text = (
         "The same scenario in each mode. Compare heights along one vertical line: at equal rounds, at equal virtual "
@@ -71,7 +77,7 @@ def _side_by_side(
         "together. A gray vertical marks where the first of them ended. A mode that sends nothing is a dashed level: "
         "the value it ends at for free."
     )
-    return Drawing(figure, f"{text} {over_seeds(groups)}".strip())
+    return Drawing(figure, f"{text} {over_seeds(groups)}{FAULTS if marked else ''}".strip())
 
 
 def _silent(axes: Axes, value: float, color: str, label: str) -> None:

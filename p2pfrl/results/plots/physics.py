@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pfrl.results.groups import Group, final_rows, varied
-from p2pfrl.results.plots.style import Drawing, colors, legend, panels
+from p2pfrl.results.numbers import drawable
+from p2pfrl.results.plots.style import Drawing, colors, legend, panels, vertical
 from p2pfrl.results.record import PHYSICS
 
 _PANELS = 4
@@ -16,7 +17,7 @@ _PANELS = 4
 def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
     """Draw one dot per agent and seed: final return against each physics in which agents differ."""
     columns = varied(groups[0].first)[:_PANELS]
-    if not columns or not groups[0].has("return_mean"):
+    if not columns or not groups[0].has("round", "return_mean"):
         return None
     figure, axes = panels(len(columns), size=(3.9, 3.1), sharey=True)
     for panel, column in zip(axes, columns, strict=True):
@@ -24,8 +25,8 @@ def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
             rows = [r for r in map(final_rows, g.records) if column in r]
             if not rows:
                 continue
-            x = np.concatenate([r[column] for r in rows]).astype(np.float64)
-            y = np.concatenate([r["return"] for r in rows]).astype(np.float64)
+            x = drawable(np.concatenate([r[column] for r in rows]))
+            y = drawable(np.concatenate([r["return"] for r in rows]))
             size = 34 if len(x) <= 40 else 14
             panel.scatter(
                 x,
@@ -41,7 +42,7 @@ def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
             )
         panel.set_xlabel(column.removeprefix(PHYSICS).replace("_", " "))
         panel.margins(0.06)
-    axes[0].set_ylabel("final return")
+    vertical(axes, "final return")
     if len(groups) > 1:
         legend(figure, axes[0])
     return Drawing(

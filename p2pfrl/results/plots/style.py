@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import Curve, Group
 from p2pfrl.results.numbers import Scale
 from p2pfrl.results.statistics import MIN_SEEDS
@@ -40,14 +46,19 @@ _COLORS = {
     "hierarchical": "#E69F00",
 }
 ACTIONS = {"train": "#0072B2", "send": "#E69F00", "wait": "#e4e4e4"}
+FAULT = "#b2182b"
 PANEL = (3.5, 2.9)  # inches
 DASHES = (4.0, 2.2)
+NARROWEST = 2.2
+"""Inches of the narrowest panel in which ticks and labels of the usual size have room."""
+
+_WIDTH: ContextVar[float | None] = ContextVar("width", default=None)
 
 _STYLE: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "savefig.dpi": 170,
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -74,9 +85,20 @@ _STYLE: dict[RcKeyType, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "svg.hashsalt": "p2pfrl",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text remains text, which can be searched and edited
+    "pdf.fonttype": 42,
     "path.simplify": True,
 }
+
+
+FORMATS: dict[str, dict[str, str | None]] = {
+    "svg": {"Date": None, "Creator": "p2pfrl"},
+    "png": {"Software": "p2pfrl"},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": "p2pfrl"},
+}
+"""Format of a file -> its metadata: nothing that differs from time to time.
+
+The name shows later that the file is ours and may be replaced."""
 
 
 @dataclass(frozen=True)
@@ -88,40 +110,71 @@ class Drawing:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Apply the style to all figures drawn and rendered inside the context."""
-    with mpl.rc_context(_STYLE):
-        yield
+def style(width: float | None = None) -> Iterator[None]:
+    """Apply the style to all figures drawn and rendered inside the context.
+
+    Args:
+        width: inches of every figure, at which text keeps its size and panels are put below each
+            other where they would be too narrow; by default figures are as wide as they need.
+    """
+    token = _WIDTH.set(width)
+    try:
+        with mpl.rc_context(_STYLE):
+            yield
+    finally:
+        _WIDTH.reset(token)
 
 
 def panels(
-    columns: int, rows: int = 1, size: tuple[float, float] = PANEL, *, sharey: bool = False
+    count: int, size: tuple[float, float] = PANEL, *, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes, row by row.
+    """Return a figure and its axes, side by side as far as the width of the style allows.
 
-    `size` is the width and height of one panel in inches.
+    `size` is the width and height of one panel in inches. A panel that must be narrower is lower,
+    too, but not by more than a quarter.
     """
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    width = _WIDTH.get()
+    columns = count if width is None else max(1, min(count, int(width / min(NARROWEST, size[0]))))
+    rows = math.ceil(count / columns)
+    each = size[0] if width is None else width / columns
+    height = size[1] * min(1.0, max(0.75, each / size[0]))
+    figure = Figure(figsize=(each * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
-    return figure, [axes for row in grid for axes in row]
+    grid = [
+        axes for row in figure.subplots(rows, columns, squeeze=False, sharey=sharey) for axes in row
+    ]
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
+
+
+def vertical(axes: Sequence[Axes], text: str) -> None:
+    """Label the vertical axis of the leftmost panels."""
+    for panel in axes:
+        place = panel.get_subplotspec()
+        if place is None or place.is_first_col():
+            panel.set_ylabel(text)
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Return the figure as "svg" or "png". Equal figures give equal bytes."""
+    """Return the figure as one of `FORMATS`. Equal figures give equal bytes."""
     out = io.BytesIO()
-    # The name shows later that the file is ours and may be replaced.
-    metadata = {"svg": {"Date": None, "Creator": "p2pfrl"}, "png": {"Software": "p2pfrl"}}[kind]
-    figure.savefig(out, format=kind, metadata=metadata)
+    figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
 
 
 def colors(groups: Sequence[Group]) -> list[str]:
-    """Return a color per group: that of its mode if all modes differ, else from the palette."""
+    """Return a color per group: that of its mode if all modes differ, else from the palette.
+
+    More groups than the palette has colors get colors of a spectrum.
+    """
     modes = [g.mode for g in groups]
     if len(set(modes)) == len(modes) and all(mode in _COLORS for mode in modes):
         return [_COLORS[mode] for mode in modes]
-    return [PALETTE[i % len(PALETTE)] for i in range(len(groups))]
+    if len(groups) > len(PALETTE):
+        spectrum = mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(groups)))
+        return [to_hex(color) for color in spectrum]
+    return list(PALETTE[: len(groups)])
 
 
 def draw_curve(
@@ -145,6 +198,45 @@ def draw_curve(
         axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
     elif len(curve.runs) > 1:
         axes.plot(x, curve.runs.T, color=color, alpha=0.45, linewidth=0.6, zorder=2)
+
+
+def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> bool:
+    """Mark the faults of all groups on a horizontal axis, and return whether there are any.
+
+    On an axis that is not time, a fault is where its group was at that time, the mean over seeds.
+    """
+    marked: dict[float, list[str]] = {}
+    for g in groups:
+        happened = faults(g.first)
+        if not happened:
+            continue
+        times = [fault.seconds for fault in happened]
+        if column != "virtual_seconds":
+            progress = g.curve("virtual_seconds", column)
+            if progress.is_empty:
+                continue
+            times = np.interp(times, progress.x, progress.mean).tolist()
+        for time, fault in zip(times, happened, strict=True):
+            marked.setdefault(time / divisor, []).append(fault.kind)
+    for place, kinds in marked.items():
+        axes.axvline(place, color=INK, linewidth=0.7, linestyle=(0, (1, 1.5)), alpha=0.7, zorder=1)
+        axes.text(
+            place,
+            0.995,
+            ", ".join(dict.fromkeys(kinds)),
+            transform=axes.get_xaxis_transform(),
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=6.5,
+            color=GRAY,
+            zorder=1,
+        )
+    return bool(marked)
+
+
+FAULTS = "Dotted verticals mark faults. "
+"""Sentence of a caption where `mark_faults` has marked some."""
 
 
 def over_seeds(groups: Sequence[Group]) -> str:
@@ -188,18 +280,44 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
         )
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """Put the labels of `axes` in one row above the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
+def legend(
+    figure: Figure, axes: Axes | None = None, handles: Sequence[Artist] = (), **options: Any
+) -> None:
+    """Put the labels of `axes`, or those of `handles`, above the figure.
+
+    There are as many columns as fit, and longer labels are broken into lines. The figure becomes
+    higher by all rows but the first.
+    """
+    if axes is not None:
+        handles, labels = axes.get_legend_handles_labels()
+    else:
+        labels = [str(handle.get_label()) for handle in handles]
+    if not handles:
+        return
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    room = 0.98 * figure.bbox.width
+    made, columns, letters = None, min(len(labels), 5), 0
+    while made is None or made.get_window_extent(renderer).width > room:
+        if made is not None:
+            made.remove()
+            if columns > 1:
+                columns -= 1
+            else:
+                letters = int(0.8 * letters) if letters else max(map(len, labels))
+                labels = [textwrap.fill(label, max(8, letters)) for label in labels]
+        made = figure.legend(
             handles,
             labels,
             loc="outside upper left",
-            ncols=min(len(labels), 5),
-            handlelength=1.6,
-            columnspacing=1.6,
+            ncols=columns,
+            **{"handlelength": 1.6, "columnspacing": 1.6, **options},
         )
+        if letters and letters <= 8:
+            break
+    line = 1.7 * FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points() / 72
+    higher = made.get_window_extent(renderer).height / figure.dpi - line
+    if higher > 0.05:
+        figure.set_figheight(figure.get_figheight() + higher)
 
 
 def log_floor(values: NDArray[np.float64]) -> float | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from p2pfrl.core.types import name_of
+from p2pfrl.results.faults import Happened, faults
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import scale
-from p2pfrl.results.plots.style import ACTIONS, GRAY, INK, Drawing, panels
+from p2pfrl.results.plots.style import ACTIONS, FAULT, GRAY, INK, Drawing, legend, panels
 from p2pfrl.results.record import Interval
 
 _AGENTS = 40
@@ -26,9 +31,11 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
         :_AGENTS
     ]
     rows = {agent: row for row, agent in enumerate(agents)}
-    end = window(record.timeline)
+    happened = faults(record)
+    end = window(record.timeline, [fault.seconds for fault in happened])
     unit = scale("virtual_seconds", end)
     figure, (axes,) = panels(1, size=(8.6, 1.0 + min(0.24 * len(agents) + 0.4, 7.0)))
+    marked = [fault for fault in happened if fault.seconds <= end]
     for kind, color in ACTIONS.items():
         height, offset = (0.3, 0.2) if kind == "send" else (0.8, 0.0)
         shown = [i for i in record.timeline if i.kind == kind and i.agent in rows and i.start < end]
@@ -49,32 +56,66 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     axes.set_ylim(len(agents) - 0.4, -0.6)
     axes.set_xlim(0, end / unit.divisor)
     step = max(1, len(agents) // 20)
-    names = [f"{agent}" if agent >= 0 else "coordinator" for agent in agents]
+    names = [str(name_of(agent)) for agent in agents]
     axes.set_yticks(range(0, len(agents), step), names[::step])
     axes.set_ylabel("agent")
     axes.set_xlabel(unit.label)
     axes.grid(visible=False, axis="y")
     used = {i.kind for i in record.timeline}
-    figure.legend(
-        handles=[Patch(color=color, label=kind) for kind, color in ACTIONS.items() if kind in used],
-        loc="outside upper left",
-        ncols=3,
-        handlelength=1.2,
-        handleheight=0.9,
-    )
+    handles: list[Artist] = [
+        Patch(color=color, label=kind) for kind, color in ACTIONS.items() if kind in used
+    ]
+    if marked:
+        handles.append(_mark(axes, marked, rows, unit.divisor))
+    legend(figure, handles=handles, handlelength=1.2, handleheight=0.9)
     left_out = len({i.agent for i in record.timeline}) - len(agents)
     text = (
         "What each agent does at the beginning of the run, in virtual time: training, sending (the narrow bar; it "
-        "may overlap training) and waiting for neighbors. Wide pale stretches are time lost to slower neighbors or "
+        "may overlap training) and waiting for others. Wide pale stretches are time lost to slower neighbors or "
         "to the network."
     )
+    if marked:
+        text += " Verticals are faults, with crosses at the agents that they affect; an agent that is away has no bars."
+    if len(marked) < len(happened):
+        text += f" {len(happened) - len(marked)} later faults are beyond what is recorded."
     return Drawing(figure, text + (f" {left_out} more agents are not shown." if left_out else ""))
 
 
-def window(intervals: Sequence[Interval]) -> float:
-    """Return the time at which the median agent has finished ten updates.
+def _mark(
+    axes: Axes, marked: Sequence[Happened], rows: Mapping[int, int], divisor: float
+) -> Artist:
+    """Mark faults and return the handle of the legend."""
+    kinds: dict[float, dict[str, None]] = {}
+    for fault in marked:
+        place = fault.seconds / divisor
+        kinds.setdefault(place, {})[fault.kind] = None
+        hit = [rows[agent] for agent in fault.agents if agent in rows]
+        axes.plot([place] * len(hit), hit, "x", color=FAULT, markersize=5, zorder=5)
+    for place, names in kinds.items():
+        axes.axvline(place, color=FAULT, linewidth=0.9, zorder=4)
+        axes.annotate(
+            ", ".join(names),
+            (place, 1.0),
+            (0, 2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color=FAULT,
+        )
+    return Line2D([], [], color=FAULT, linewidth=0.9, marker="x", markersize=5, label="fault")
 
-    If there is none, it is the end of the timeline.
+
+def window(intervals: Sequence[Interval], faults: Sequence[float] = ()) -> float:
+    """Return the time at which the median agent has finished ten updates, and two after faults.
+
+    If there is none, it is the end of the timeline. Faults after the end of the timeline do not
+    count.
+
+    Args:
+        intervals: the timeline.
+        faults: times of faults.
     """
     ends: dict[int, list[float]] = {}
     for interval in intervals:
@@ -83,6 +124,11 @@ def window(intervals: Sequence[Interval]) -> float:
     last = max(i.end for i in intervals)
     tenth = [sorted(times)[_UPDATES - 1] for times in ends.values() if len(times) >= _UPDATES]
     end = float(np.median(tenth)) if tenth else last
+    shown = [time for time in faults if time <= last]
+    if shown and max(shown) >= end:
+        rest = [[t for t in sorted(times) if t > max(shown)] for times in ends.values()]
+        after = [times[min(1, len(times) - 1)] for times in rest if times]
+        end = float(np.median(after)) if after else last
     return end if end > 0 else max(last, 1e-9)
 
 
