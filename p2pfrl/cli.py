@@ -21,6 +21,7 @@ from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, notes_on_stderr
+from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 app = App(
@@ -84,4 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(FAILED, str(error))
     except MemoryError as error:
         return fail(FAILED, f"not enough memory: {error}")
+    except FOREIGN as error:
+        # A bug of ours has its traceback. Programs that read stdout get their object all the same.
+        if wants_json and not isinstance(error, SystemExit):
+            print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
+        raise
     return code if isinstance(code, int) else DONE

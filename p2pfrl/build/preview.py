@@ -7,6 +7,8 @@ from typing import Any
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.learning.environments.base import longest
+from p2pfrl.learning.learners.base import Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES
@@ -19,7 +21,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     `bytes_per_round` and `messages_per_round` are sums over all agents (and the coordinator), when
     every payload is sent; bytes are not known in mode pooled, where experience travels. `lambda_2`
     and what follows from it are those of gossip, None in other modes. `edges` and `degree` are
-    those of all rounds together; of the first, where every round is a fresh draw.
+    those of all rounds together; of the first, where every round is a fresh draw. Environment steps
+    and seconds that vary from update to update are bounds.
     """
     stack, n = outline(scenario), scenario.agents
     layout, every = stack.layout, scenario.schedule.every
@@ -40,8 +43,9 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "parts": {part: layout.slices([part])[-1][0].stop for part in layout.parts},
         "travels": list(parts),
         "dtype": layout.dtype,
-        "env_steps_per_round": n * stack.traits.min_steps * every,
-        "update_seconds": stack.traits.min_steps * scenario.compute.seconds_per_env_step,
+        "env_steps_per_round": _bounds(stack.traits, n * every),
+        "update_seconds": _bounds(stack.traits, scenario.compute.seconds_per_env_step),
+        "evaluation": _evaluation(scenario),
         "bytes_per_message": upload,
         "messages_per_round": messages,
         "bytes_per_round": None if mode.pools else round(messages * frame),
@@ -49,6 +53,34 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_graph(view),
         "heterogeneity": differences(scenario),
     }
+
+
+def _bounds(traits: Traits, factor: float) -> Any:
+    """Return the environment steps of an update times `factor`, or bounds where they vary."""
+    if traits.fixed_steps:
+        return factor * traits.min_steps
+    most = traits.most_steps
+    return {
+        "at least": factor * traits.min_steps,
+        "at most": None if most is None else factor * most,
+    }
+
+
+def _evaluation(scenario: Scenario) -> dict[str, int] | None:
+    """Return the rounds between evaluations, and the most environment steps that one can take.
+
+    Each agent plays its own model and the mean model.
+    """
+    section = scenario.evaluation
+    sections = [(len(make.agents), make.environment) for make in scenario.makes]
+    limits = [
+        agents * longest(environment.rule.spec)
+        for agents, environment in sections
+        if environment is not None
+    ]
+    if not section.episodes or not limits:
+        return None
+    return {"every": section.every, "env_steps at most": 2 * section.episodes * sum(limits)}
 
 
 def _agreement(prediction: Prediction | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.results.record import AGENTS, METRICS, PHYSICS, Record
+from p2pfrl.results.record import AGENTS, DRAWN, METRICS, PHYSICS, Record
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
@@ -89,7 +89,7 @@ def compose(
     facts = {"parameters": layout.size, "error_is": stack.objective.error_is, **digests}
     return Record(
         scenario=resolved(scenario),
-        summary=_summary(scenario, recorder, totals, facts),
+        summary=_summary(scenario, recorder, totals, facts, is_greedy=stack.evaluator.is_greedy),
         metrics=_columns(recorder.rows),
         agents=_agent_columns(recorder.agent_rows, physics),
         parameters=parameters,
@@ -144,7 +144,12 @@ def _agent_columns(
 
 
 def _summary(
-    scenario: Scenario, recorder: Recorder, totals: Totals, facts: Mapping[str, Any]
+    scenario: Scenario,
+    recorder: Recorder,
+    totals: Totals,
+    facts: Mapping[str, Any],
+    *,
+    is_greedy: bool,
 ) -> dict[str, Any]:
     last = recorder.rows[-1] if recorder.rows else {}
     returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
@@ -174,6 +179,7 @@ def _summary(
         "evaluation": {
             "own": _finite(last.get("evaluation_own")),
             "mean_parameters": _finite(last.get("evaluation_mean_parameters")),
+            **({} if is_greedy else {"actions": DRAWN}),
         },
         "target_reached": None if target is None else reached is not None,
         "time_to_target": None

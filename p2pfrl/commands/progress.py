@@ -16,6 +16,7 @@ from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.directory import new_directory
 from p2pfrl.results.files import plain
+from p2pfrl.results.record import DRAWN
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario, hash8
 
@@ -204,7 +205,8 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
             f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
         )
     if evaluation["own"] is not None:
-        lines["greedy evaluation"] = f"{evaluation['own']:.1f}"
+        how = "evaluation, drawn" if evaluation.get("actions") == DRAWN else "greedy evaluation"
+        lines[how] = f"{evaluation['own']:.1f}"
     if evaluation["mean_parameters"] is not None:
         lines["of the mean"] = f"{evaluation['mean_parameters']:.1f}"
     if target is not None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 import traceback
+from functools import cache
 from pathlib import Path
 
 FOREIGN = (Exception, SystemExit)
 """What code of users may raise: anything but an interrupt. Caught only where we call such code."""
 _OURS = (str(Path(__file__).parents[1]) + os.sep,)
-_LIBRARIES = tuple(
-    path + os.sep
-    for path in (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-)
 _LONGEST = 300
 
 
@@ -39,13 +35,21 @@ def is_of_user(error: BaseException) -> bool:
     return bool(_frames(error, ())[1])
 
 
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of installed packages. Asking takes longer than most commands."""
+    import sysconfig
+
+    return tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
+
+
 def _frames(
     error: BaseException, libraries: tuple[str, ...]
 ) -> tuple[list[traceback.FrameSummary], list[traceback.FrameSummary]]:
     """Return the frames outside this package and `libraries`, and those in no package."""
     frames = traceback.extract_tb(error.__traceback__)
     others = [frame for frame in frames if not frame.filename.startswith((*_OURS, *libraries))]
-    own = [frame for frame in others if not frame.filename.startswith((*_LIBRARIES, "<"))]
+    own = [frame for frame in others if not frame.filename.startswith((*_libraries(), "<"))]
     return others, own
 
 

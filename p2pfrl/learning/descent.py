@@ -67,7 +67,7 @@ class Plan:
         epochs: passes over the rollout.
         minibatches: per pass; with one, samples keep their order.
         max_grad_norm: bound on the norm of an agent's gradient, 0 for none.
-        norm_adv: normalize advantages per minibatch.
+        norm_adv: normalize advantages per minibatch; one of a single sample stays as it is.
         targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
         loss: `(b,)` of a minibatch.
         episodes: stop an update's rollout after so many episodes; `steps` only bounds it then.
@@ -172,7 +172,8 @@ class Descent:
         parts = packed.reshape(b, self.plan.minibatches, size // self.plan.minibatches, features)
         columns = aligned_zeros((parts.shape[1], b, features, parts.shape[2]), packed.dtype)
         columns[:] = parts.transpose(1, 0, 3, 2)
-        if self.plan.norm_adv:
+        # One advantage less its mean is 0: the actor would never learn.
+        if self.plan.norm_adv and columns.shape[-1] > 1:
             advantage = columns[:, :, -2]
             advantage -= advantage.mean(axis=-1, keepdims=True)
             advantage /= advantage.std(axis=-1, keepdims=True) + np.float32(1e-8)

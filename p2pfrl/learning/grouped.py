@@ -70,6 +70,7 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
             _layout([stack.layout for stack in stacks], may_differ=may_differ),
         )
         self.error_is = stacks[0].objective.error_is
+        self.is_greedy = all(stack.evaluator.is_greedy for stack in stacks)
         self.evaluator = self.exchange = self.objective = self
         self._columns = [_columns(self.layout, stack.layout, k) for k, stack in enumerate(stacks)]
         self._group_of = {agent: k for k, group in enumerate(groups) for agent in group.agents}
@@ -290,10 +291,12 @@ def _prefix(k: int) -> str:
 def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
     """Return the traits of all groups together, given those of each and the common layout."""
     min_steps, rate = min(traits.min_steps for traits in own), own[0].rate
+    known = [most for traits in own if (most := traits.most_steps) is not None]
     return Traits(
         layout=layout,
         min_steps=min_steps,
         fixed_steps=all(traits.fixed_steps and traits.min_steps == min_steps for traits in own),
+        max_steps=max(known) if len(known) == len(own) else None,
         chunk=min(traits.chunk for traits in own),
         moments=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.moments),
         counts=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.counts),

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Simulator, Step
+from p2pfrl.learning.environments.base import LONGEST, Simulator, Step
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
 
-_LONGEST = 10_000
 _BLOCK = (
     64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
 )
@@ -293,7 +292,7 @@ def play(
     state = simulator.init(agents, purpose=f"evaluation-{index}")
     simulator.begin(agents, [index] * b, purpose="evaluation")
     obs = simulator.observe(agents, state)
-    for _ in range(wanted * max(_LONGEST, spec.max_steps or 0)):
+    for _ in range(wanted * max(LONGEST, spec.max_steps or 0)):
         step = simulator.step(state, act(obs))
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)

@@ -41,6 +41,8 @@ from p2pfrl.results.formats import (
 )
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
+DRAWN = "drawn"
+"""`evaluation.actions` in the summary if actions were drawn from the policies, not greedy."""
 FAILURE = "failure"
 """`stopped_by` in the summary of a run that an error ended; the key `failure` says which."""
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set

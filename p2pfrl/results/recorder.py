@@ -44,7 +44,7 @@ class Judge(Protocol):
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean return of greedy episodes per agent."""
+        """Return the mean return of the episodes of an evaluation per agent."""
 
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean parameters as each agent would use them, `(b, stride)`."""

@@ -219,7 +219,9 @@ class Availability:
 
 @rule
 class Evaluation:
-    """Greedy episodes apart from training. They take no virtual time.
+    """Greedy episodes apart from training, which take no virtual time.
+
+    Learners `softmax_pg` and `npg` draw actions from their policies instead.
 
     Attributes:
         every: rounds between evaluations; the last round is always evaluated.

@@ -391,3 +391,16 @@ def test_processes_say_in_one_line_what_has_no_effect_on_them(file, capsys):
     )
     assert main([*words, "--set", 'faults=[{kind = "crash", at = 1.0, agents = [0]}]']) == 2
     assert "faults: only the simulator makes them happen" in capsys.readouterr().err
+
+
+def test_json_is_printed_even_for_an_error_of_ours_which_keeps_its_traceback(
+    file, monkeypatch, capsys
+):
+    def broken(scenario):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("p2pfrl.build.preview.preview", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["validate", file, "--json"])
+    message = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert message.startswith("an error in p2pfrl itself: ZeroDivisionError: ours")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from learner_worlds import task
 
+from p2pfrl.commands.progress import describe
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.natural import Natural
 from p2pfrl.core.errors import ScenarioError
@@ -278,6 +279,16 @@ def test_a_policy_is_evaluated_as_it_is_not_as_its_most_likely_actions():
     assert np.allclose(coin, 1 - 2.0**-8, atol=5 * 2.0**-4 / 20)
     stack._tables(rows)[:] = (50.0, 0.0)
     assert stack.evaluator.evaluate([0, 1], rows, 400, 1).tolist() == [1.0, 0.0]
+
+
+def test_the_record_and_the_summary_say_that_actions_of_an_evaluation_were_drawn():
+    options = {"environment": {"id": "crossing", "max_steps": 8}, "evaluation": {"episodes": 4}}
+    drawn = play(2, 1, mode="independent", learner={"kind": "softmax_pg"}, **options)
+    assert drawn.summary["evaluation"]["actions"] == "drawn"
+    assert "evaluation, drawn" in describe(drawn.summary)
+    greedy = play(2, 1, mode="independent", learner={"kind": "tabular_q"}, **options)
+    assert "actions" not in greedy.summary["evaluation"]
+    assert "greedy evaluation" in describe(greedy.summary)
 
 
 def test_the_crossing_lets_every_second_agent_out_to_the_left():

@@ -58,6 +58,15 @@ class Spec:
     measures: tuple[str, ...] = ()
 
 
+LONGEST = 10_000
+"""Steps after which an episode of an evaluation counts as it stands, if it has no other limit."""
+
+
+def longest(spec: Spec) -> int:
+    """Return the most steps that an episode of an evaluation can take."""
+    return spec.max_steps or LONGEST
+
+
 class Problem(ABC):
     """An environment of a scenario: its sizes, its physics per agent, and its simulator.
 

@@ -38,7 +38,7 @@ class A2C(Learner):
         ent_coef: weight of the entropy bonus.
         vf_coef: weight of the value loss.
         max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
-        norm_adv: normalize advantages per update.
+        norm_adv: normalize advantages per update; a single one stays as it is.
         optimizer: adam, rmsprop or sgd.
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.

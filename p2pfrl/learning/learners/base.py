@@ -117,6 +117,8 @@ class Traits:
         layout: of one agent's parameters.
         min_steps: environment steps that an update takes at least; exact where `fixed_steps`.
         fixed_steps: whether every update takes exactly `min_steps`.
+        max_steps: environment steps that an update takes at most, where they are not fixed; None:
+            there is no bound.
         chunk: how many agents to compute at once so that they stay in the cache.
         moments: names of the state arrays, `(b, stride)`, that are optimizer moments (they can be
             reset or averaged).
@@ -138,6 +140,7 @@ class Traits:
     layout: Layout
     min_steps: int
     fixed_steps: bool = True
+    max_steps: int | None = None
     chunk: int = 64
     moments: tuple[str, ...] = ()
     squares: tuple[str, ...] = ()
@@ -152,6 +155,11 @@ class Traits:
     personal: tuple[str, ...] = ()
 
     @property
+    def most_steps(self) -> int | None:
+        """Environment steps that an update takes at most; None: there is no bound."""
+        return self.min_steps if self.fixed_steps else self.max_steps
+
+    @property
     def common(self) -> tuple[str, ...]:
         """The parts that may travel: all that are not personal."""
         return tuple(part for part in self.layout.parts if part not in self.personal)
@@ -161,12 +169,17 @@ class Evaluator:
     """The evaluation of policies.
 
     This class is that of learners without policies: it evaluates nothing.
+
+    Attributes:
+        is_greedy: whether the likeliest actions are taken; else they are drawn from the policies.
     """
+
+    is_greedy: bool = True
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        """Return the mean greedy return `(b,)` of rows in their agents' environments, if any.
+        """Return the mean return `(b,)` of rows in their agents' environments, if any.
 
         Args:
             agents: whose environments, `(b,)`.

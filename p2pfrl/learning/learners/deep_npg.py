@@ -38,7 +38,7 @@ class DeepNPG(Learner):
         gamma: discount.
         gae_lambda: lambda of the advantage estimate.
         ent_coef: weight of the entropy bonus.
-        norm_adv: normalize advantages per update.
+        norm_adv: normalize advantages per update; a single one stays as it is.
         damping: added to the diagonal of F.
         iterations: of conjugate gradients.
         max_kl: trust region of a step; 0 for none.

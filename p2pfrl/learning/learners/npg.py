@@ -129,6 +129,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
     """Softmax policies of a population."""
 
     error_is = "value lost against one's own best"
+    is_greedy = False
 
     def __init__(self, learner: SoftmaxPG, task: Task) -> None:
         self.learner = learner
@@ -153,6 +154,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
             layout=Layout((Tensor("actor", self.shape),), "float64"),
             min_steps=learner.steps * (1 if learner.exact else self._count),
             fixed_steps=learner.exact,
+            max_steps=learner.steps * self._count * learner.horizon,
             chunk=256,
             arrays=task.arrays,
             rate=0.0 if learner.bound else learner.lr * learner.steps,

@@ -88,6 +88,7 @@ class OnPolicyStack(Stack, PooledTraining):
             layout=self.network.layout,
             min_steps=min_steps,
             fixed_steps=fixed_steps,
+            max_steps=plan.steps * instances,
             chunk=64 if fixed_steps else 1,
             moments=optimizer.moments,
             squares=optimizer.squares,

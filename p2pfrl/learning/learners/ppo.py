@@ -44,7 +44,7 @@ class PPO(Learner):
         ent_coef: weight of the entropy bonus.
         vf_coef: weight of the value loss.
         max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
-        norm_adv: normalize advantages per minibatch.
+        norm_adv: normalize advantages per minibatch; a single one stays as it is.
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.

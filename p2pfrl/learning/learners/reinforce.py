@@ -47,7 +47,7 @@ class REINFORCE(Learner):
         baseline: b: none, or the learned value of the state.
         ent_coef: weight of the entropy bonus, mean over steps.
         max_grad_norm: bound on the norm of an agent's gradient; 0 for none.
-        norm_adv: normalize G - b per update.
+        norm_adv: normalize G - b per update; a single one stays as it is.
         optimizer: adam, rmsprop or sgd.
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.

@@ -147,6 +147,7 @@ class UCBVIStack(Stack, Evaluator, Exchange, Objective):
             layout=Layout(tensors, "float64"),
             min_steps=0,
             fixed_steps=False,
+            max_steps=self._count * learner.horizon,
             chunk=256,
             arrays=task.arrays,
             only_payload=STATISTICS,

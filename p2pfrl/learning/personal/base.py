@@ -152,14 +152,17 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         tensors = shared.layout.tensors
         copies = [replace(tensor, name=_PREFIX + tensor.name) for tensor in tensors]
         copies[0] = replace(copies[0], aligned=True)
+        most = shared.traits.max_steps
         self.traits = replace(
             shared.traits,
             layout=Layout((*tensors, *copies), shared.layout.dtype),
             min_steps=shared.traits.min_steps * (1 + rule.further),
+            max_steps=None if most is None else most * (1 + rule.further),
             personal=(*shared.traits.personal, PART),
         )
         self.evaluator = self.exchange = self.objective = self
         self.error_is, self.pooled = shared.objective.error_is, None
+        self.is_greedy = shared.evaluator.is_greedy
         self._width = shared.layout.stride
         assert self.layout.offsets[len(tensors)] == self._width
 

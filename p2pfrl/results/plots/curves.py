@@ -111,8 +111,8 @@ def _quartiles(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray] | No
 
 def _evaluations(axes: Axes, g: Group, column: str, divisor: float) -> None:
     marks = (
-        ("evaluation_own", "o", "greedy, own parameters"),
-        ("evaluation_mean_parameters", "D", "greedy, mean parameters"),
+        ("evaluation_own", "o", "evaluation, own parameters"),
+        ("evaluation_mean_parameters", "D", "evaluation, mean parameters"),
     )
     for name, marker, label in marks:
         curve = g.curve(column, name)
@@ -162,7 +162,7 @@ def _caption(groups: Sequence[Group]) -> str:
     text += over_seeds(groups)
     if len(groups) == 1 and groups[0].has("round", "evaluation_own"):
         text += (
-            "Marks are greedy evaluations apart from training: of each agent's own parameters (circles) and of the "
+            "Marks are evaluations apart from training: of each agent's own parameters (circles) and of the "
             "average of all parameters (diamonds). Diamonds below circles mean that the agents disagree too much to "
             "be averaged. "
         )
