@@ -54,6 +54,9 @@ app.command(benchmarks.bench)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None and not sys.flags.safe_path and os.getcwd() not in sys.path:
+        # A script has its own folder here; `python -m` has the working directory.
+        sys.path.insert(0, os.getcwd())
     wants_json = "--json" in words
 
     def fail(code: int, *problems: str) -> int:

@@ -71,8 +71,10 @@ class Assembly:
             self._matrix(0)
         self._sizes = self._sizes_of_messages()
         self.decoder = self._decoder()
-        trace = scenario.availability.trace
-        self._presence = Presence.read(trace, scenario.agents) if trace else Presence({})
+        section = scenario.availability
+        self._presence = (
+            Presence.read(section.path, scenario.agents) if section.trace else Presence({})
+        )
 
     def _rules_of_agents(self) -> Rules:
         """Return one rule of every axis."""

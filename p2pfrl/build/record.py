@@ -24,6 +24,7 @@ from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.sources import sources
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ def compose(
         lambda_2 = predict(assembly.plan.view, assembly.plan.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
     stack, layout = assembly.learning.stack, assembly.learning.stack.layout
-    facts = {"parameters": layout.size, "error_is": stack.objective.error_is, **digests}
+    facts = {
+        "parameters": layout.size,
+        **({"sources": found} if (found := sources(scenario)) else {}),
+        "error_is": stack.objective.error_is,
+        **digests,
+    }
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, recorder, totals, facts, is_greedy=stack.evaluator.is_greedy),

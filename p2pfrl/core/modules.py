@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from functools import reduce
@@ -76,5 +77,14 @@ def look_in(folder: Path, module: str) -> None:
         spec = find_spec(top)
     known = caught.error is None and spec is not None
     if not known and ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
-        sys.path.append(str(folder.resolve()))
+        _ADDED.append(str(folder.resolve()))
+        sys.path.append(_ADDED[-1])
         importlib.invalidate_caches()
+
+
+_ADDED: list[str] = []
+
+
+def search_path() -> str:
+    """Return PYTHONPATH for another process that shall find what was found here."""
+    return os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH", ""), *_ADDED)))

@@ -23,7 +23,8 @@ from p2pfrl.deploy.process import TIMINGS
 from p2pfrl.experiment.run import simulate
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.timings import Timings, read_timings
-from p2pfrl.scenario import Scenario, hash8, load
+from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.loader import load_recorded
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.render import resolved, to_toml
 from p2pfrl.scenario.sections import Link
@@ -162,7 +163,7 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     if not directories:
         raise RecordError("expected the run directories of all peers")
     peers = [read_timings(directory / TIMINGS) for directory in directories]
-    scenario = load(directories[0] / "scenario.toml")
+    scenario = load_recorded(directories[0] / "scenario.toml")
     for directory, peer in zip(directories, peers, strict=True):
         if peer.scenario != hash8(scenario):
             raise RecordError(

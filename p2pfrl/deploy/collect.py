@@ -19,6 +19,7 @@ from p2pfrl.deploy.projection import DIMENSION, Projection
 from p2pfrl.deploy.replay import Replay, totals_of
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
+from p2pfrl.scenario.sources import copy_files
 
 _AT_THE_END = ("messages_late", "messages_empty", "messages_duplicate", "deadlines_expired")
 """Counters that are not in journals. A process reports them in its summary."""
@@ -71,7 +72,9 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
         totals=_totals(peers, replay.now / SECOND, projection),
     )
     metrics = {name: values for name, values in record.metrics.items() if name not in _LEFT_OUT}
-    return save(replace(record, metrics=metrics), out)
+    saved = save(replace(record, metrics=metrics), out)
+    copy_files(scenario, Path(out))
+    return saved
 
 
 def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:

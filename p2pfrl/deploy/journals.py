@@ -20,8 +20,10 @@ from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.results.files import read_bytes, refusing
-from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.loader import load_recorded
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.sources import differences, sources
 
 SCENARIO = "scenario.toml"
 
@@ -163,10 +165,18 @@ def check_size(step: Step, entry: Entry, layout: Layout) -> None:
 
 
 def _scenario(folders: Sequence[Path]) -> Scenario:
-    scenario = load(_existing(folders[0] / SCENARIO))
+    scenario = load_recorded(_existing(folders[0] / SCENARIO))
     own = resolved(scenario)
     for folder in folders[1:]:
-        other = resolved(load(_existing(folder / SCENARIO)))
+        found = load_recorded(_existing(folder / SCENARIO))
+        other = resolved(found)
+        changed = differences(sources(scenario), sources(found))
+        if changed and other == own:
+            what = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in changed.items())
+            raise RecordError(
+                f"{folders[0] / SCENARIO} and {folder / SCENARIO} name other contents ({what}): "
+                "give one run's peers"
+            )
         if other != own:
             a, b = settings(own), settings(other)
             keys = [key for key in sorted({**a, **b}) if a.get(key) != b.get(key)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from p2pfrl.build.participants import share
 from p2pfrl.core.children import PATIENCE
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import explained, raised
+from p2pfrl.core.modules import search_path
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.fleet import Fleet, show_agents
@@ -22,6 +24,7 @@ from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.sources import copy_files
 
 
 def run_processes(
@@ -56,6 +59,7 @@ def run_processes(
             clear(directory)
         file = directory / DEPLOYED
         file.write_text(text, encoding="utf-8")
+        copy_files(scenario, directory)
         processes: list[_Process] = []
         with raised():
             try:
@@ -180,6 +184,7 @@ def _start(
         stderr=subprocess.DEVNULL if quiet else None,
         text=True,
         process_group=0,
+        env={**os.environ, "PYTHONPATH": search_path()},
     )
     return _Process(agents, process)
 

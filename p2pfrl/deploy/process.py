@@ -44,6 +44,7 @@ from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.sources import copy_files, sources
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
@@ -159,7 +160,7 @@ async def _deploy(
             incarnation,
             b"",
             address,
-            settings(text),
+            settings(text) | sources(scenario),
         )
         fleet, ids = await supervised(
             _find(scenario, place, own, assembly, security, timing, log, announce)
@@ -195,6 +196,7 @@ async def _deploy(
         )
         memory.journal, journal.traffic = journal, node.traffic
         (out / "scenario.toml").write_text(text, encoding="utf-8")
+        copy_files(scenario, out)
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = surfaced(

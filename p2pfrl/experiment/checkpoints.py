@@ -28,6 +28,7 @@ from p2pfrl.core.state import read, write
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import hash8, resolved
+from p2pfrl.scenario.sources import copy_files, sources
 
 FOLDER = "checkpoints"
 PERIOD = 60.0
@@ -107,6 +108,7 @@ class Checkpoints:
             self._folder.mkdir(parents=True)
             text = resolved(self._scenario)
             (self._folder / _SCENARIO).write_text(text, encoding="utf-8")
+            copy_files(self._scenario, self._folder)
             self._follow(world, (self._folder / _EVENTS).open("w+b"), 0)
         except OSError as error:
             raise RecordError(f"{self._folder}: cannot be written: {error.strerror}") from error
@@ -239,4 +241,4 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
 def facts(scenario: Scenario) -> dict[str, str]:
     """Return what must be equal to resume from a checkpoint: the scenario and versions."""
     own = {name: version for name, version in versions().items() if name != "python"}
-    return {"scenario": hash8(scenario), **own}
+    return {**sources(scenario), "scenario": hash8(scenario), **own}

@@ -30,6 +30,7 @@ from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario.sources import copy_files
 from p2pfrl.simulator.digest import NAMES
 
 Progress = Callable[[Row], None]
@@ -121,6 +122,7 @@ def _simulate(
             record = _record(scenario, world, reason, run.wall_seconds(), more)
             if out is not None:
                 record = save(record, out)
+                copy_files(scenario, Path(out))
             if run.checkpoints is not None and run.reason != "interrupt":
                 run.checkpoints.end()
     return record
@@ -145,6 +147,7 @@ def _keep_failed(
         return
     try:
         save(record, out)
+        copy_files(scenario, Path(out))
     except (OSError, RecordError) as second:
         error.add_note(f"{out}: the record until then could not be saved: {second}")
     else:

@@ -16,6 +16,7 @@ from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
+from p2pfrl.scenario.sources import differences, sources
 
 _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
 """Limits of a run as a whole.
@@ -99,4 +100,5 @@ def verify(
         for name in now
         if then.get(name) != now[name]
     }
+    changed |= differences(dict(summary.get("sources", {})), sources(scenario))
     return Verdict(summary[digest], replayed, changed)

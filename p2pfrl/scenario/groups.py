@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.located import Located
 from p2pfrl.core.problems import details, problem
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import did_you_mean
@@ -104,6 +105,10 @@ def _environment(group: Group, environment: EnvironmentSection | None) -> Enviro
         base = {"instances": table["instances"]} if is_other else table
     made = _ENVIRONMENT.make({**base, **group.environment})
     assert isinstance(made, EnvironmentSection)
+    own: object = made.rule
+    shared: object = None if environment is None else environment.rule
+    if isinstance(own, Located) and isinstance(shared, Located):
+        own.locate(shared.folder)
     return made
 
 

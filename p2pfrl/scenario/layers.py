@@ -45,6 +45,13 @@ class Layers:
     dropped: tuple[tuple[KeyPath, str], ...] = ()
     moved: tuple[str, str] | None = None
 
+    @property
+    def main(self) -> str:
+        """Source of the file that the others extend or override."""
+        return next(
+            document.source for document in self.documents if not isinstance(document, Overrides)
+        )
+
     def place(self, path: Sequence[str | int]) -> tuple[str, int, int]:
         """Return (file, line, column) of a key, or of the closest enclosing table in a file."""
         for length in range(len(path), 0, -1):
@@ -52,8 +59,7 @@ class Layers:
             for document in self.documents:
                 if prefix in document.places:
                     return (document.source, *document.places[prefix])
-        main = next(document for document in self.documents if not isinstance(document, Overrides))
-        return main.source, 1, 1
+        return self.main, 1, 1
 
     def say(self, problems: Iterable[tuple[Sequence[str | int], str]]) -> ScenarioError:
         """Return the error that lists problems, each with its place, in order.

@@ -9,8 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2pfrl.core.errors import ScenarioWarning
+from p2pfrl.core.finder import is_file
+from p2pfrl.core.located import Located
+from p2pfrl.core.modules import look_in
 from p2pfrl.core.options import construct
 from p2pfrl.core.problems import phrase
+from p2pfrl.core.tables import KeyPath, walk
 from p2pfrl.scenario.checks.facts import Problem
 from p2pfrl.scenario.checks.sections import check
 from p2pfrl.scenario.layers import Layers, read, read_text
@@ -28,9 +32,34 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sce
     Raises:
         ScenarioError: with every problem and its file:line:column.
     """
+    layers = _read(path, overrides)
+    for module in _modules(layers.values):
+        look_in(Path(layers.main).parent, module)
+    return _noted(layers)
+
+
+def load_recorded(path: str | Path) -> Scenario:
+    """Return the scenario in a run directory.
+
+    No module of the directory is imported, since it may come from somebody else.
+
+    Raises:
+        ScenarioError: as `load`.
+    """
+    return _noted(_read(path, None))
+
+
+def _read(path: str | Path, overrides: Mapping[str, object] | None) -> Layers:
     layers = read(path, overrides)
     layers.values.setdefault("name", Path(str(path)).stem)
-    return _noted(layers)
+    return layers
+
+
+def _modules(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield the modules that a scenario names: "module:Class" of a rule or an environment."""
+    for path, value in walk(values):
+        if path and path[-1] in ("kind", "id") and isinstance(value, str) and ":" in value:
+            yield value.partition(":")[0]
 
 
 def loads(
@@ -67,11 +96,27 @@ def validate(layers: Layers) -> Scenario:
             for detail in error.errors(include_url=False)
         ]
     else:
+        _locate(scenario, layers)
         problems = check(scenario)
         if not problems:
             return scenario
     # Here, and not where it is caught, so that the other error is not shown with it.
     raise layers.say(_explained(layers, problems))
+
+
+def _locate(scenario: Scenario, layers: Layers) -> None:
+    """Let every rule that names files know the folder of the file that has its key."""
+    section = scenario.environment
+    named: dict[KeyPath, object] = {
+        ("topology", "path"): scenario.topology,
+        ("availability", "trace"): scenario.availability,
+        ("environment", "kwargs"): None if section is None else section.rule,
+    }
+    for path, rule in named.items():
+        source = Path(layers.place(path)[0])
+        source = source if is_file(source) else Path(layers.main)
+        if isinstance(rule, Located):
+            rule.locate(source.parent if is_file(source) else None)
 
 
 def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]:

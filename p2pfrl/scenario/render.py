@@ -10,6 +10,7 @@ from typing import Any
 
 from p2pfrl.core.options import dump
 from p2pfrl.scenario.sections import Scenario
+from p2pfrl.scenario.sources import sources
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -20,8 +21,10 @@ def resolved(scenario: Scenario) -> str:
 
 
 def hash8(scenario: Scenario) -> str:
-    """Return eight hexadecimal digits that identify the resolved scenario."""
-    return blake2b(resolved(scenario).encode(), digest_size=4).hexdigest()
+    """Return eight hexadecimal digits that identify the resolved scenario and its sources."""
+    found = sources(scenario)
+    text = "".join(f"{name}: {content}\n" for name, content in found.items())
+    return blake2b((resolved(scenario) + text).encode(), digest_size=4).hexdigest()
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

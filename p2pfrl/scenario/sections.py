@@ -7,7 +7,8 @@ rule itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -17,6 +18,7 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.core import units
 from p2pfrl.core.distributions import DRAWS
 from p2pfrl.core.distributions.base import Distribution, Draw
+from p2pfrl.core.located import Located
 from p2pfrl.core.members import Members
 from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
@@ -204,17 +206,28 @@ class Compute:
 
 
 @rule
-class Availability:
+class Availability(Located):
     """Availability of agents.
 
     Attributes:
         dropout: probability that an agent sits out a round.
         trace: a CSV file with lines `agent,from,until` (durations) during which an agent is
-            available; instead of dropout.
+            available; instead of dropout. It is searched beside the scenario file, then in the
+            working directory.
     """
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     trace: str | None = None
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the trace."""
+        return {} if self.trace is None else {self.trace: self.path}
+
+    @property
+    def path(self) -> Path:
+        """The path of the trace."""
+        assert self.trace is not None
+        return self.beside(self.trace) or Path(self.trace)
 
 
 @rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +14,7 @@ from p2pfrl.consensus.topologies.graphml import Document, Element
 from p2pfrl.core import finder
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph, directed
+from p2pfrl.core.located import Located
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import rate, seconds
 
@@ -22,7 +23,7 @@ _SPEED_IN_FIBER = 299_792_458.0 * 2 / 3  # meters per second
 
 
 @rule
-class File(Topology):
+class File(Topology, Located):
     """The graph of a GraphML file; agent i is its i-th node.
 
     These attributes are read, in any case: of a node `label` or `name` (else its id), `latitude`
@@ -33,8 +34,8 @@ class File(Topology):
     with the smallest latency and the largest bandwidth.
 
     Attributes:
-        path: path of the file; it is searched in the working directory, in ./topologies, and in the
-            package.
+        path: path of the file; it is searched beside the scenario file, in the working directory,
+            in ./topologies, and in the package.
 
     Reference: Knight, Nguyen, Falkner, Bowden, Roughan, The Internet Topology Zoo, IEEE JSAC 29(9),
     2011.
@@ -48,12 +49,17 @@ class File(Topology):
         Raises:
             TopologyError: the file is missing or unfit, or has another number of nodes.
         """
-        graph = load(find(self.path))
+        graph = load(self.beside(self.path) or find(self.path))
         require(
             graph.n == n,
             f"{self.path} has {graph.n} nodes, the scenario {n} agents: set agents = {graph.n} or take another graph",
         )
         return graph
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the graph file."""
+        found = self.beside(self.path) or finder.search(self.path, "topologies")
+        return {} if found is None else {self.path: found}
 
 
 def find(name: str) -> Path:
@@ -68,7 +74,8 @@ def find(name: str) -> Path:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise TopologyError(
-        f"topology.path: no graph file {name[:200]!r} here, in ./topologies or in the package; {hint}"
+        f"topology.path: no graph file {name[:200]!r} beside the scenario, here, in ./topologies or "
+        f"in the package; {hint}"
     )
 
 

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,9 @@ from typing_extensions import override
 
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import AgentError, ScenarioError
+from p2pfrl.core.finder import is_file
 from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.located import Located
 from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
@@ -52,7 +55,7 @@ _PIXEL = np.float32(1 / 255)
 
 
 @rule
-class Gym(Problem):
+class Gym(Problem, Located):
     """A Gymnasium environment by id.
 
     Physics: the numbers among the attributes of the unwrapped environment. Observations are
@@ -86,7 +89,7 @@ class Gym(Problem):
         """
         # A scenario is checked and bound several times, and groups are copies of it. So specs are
         # kept by value, or every check would open the environment again.
-        key = (_entry_point(self.id), json.dumps([self.id, self.max_steps, self.kwargs]))
+        key = (_entry_point(self.id), json.dumps([self.id, self.max_steps, self._arguments()]))
         if key not in _SPECS:
             env = self.make()
             try:
@@ -105,6 +108,31 @@ class Gym(Problem):
     ) -> Simulator:
         return GymSimulator(self, physics, instances, seed, max_steps)
 
+    def _arguments(self) -> dict[str, Any]:
+        """Return `kwargs`, with the paths of files that stand beside the scenario."""
+        found = {name: str(path) for name, path in self.files().items()}
+        return {
+            name: found.get(value, value) if isinstance(value, str) else value
+            for name, value in self.kwargs.items()
+        }
+
+    @override
+    def files(self) -> Mapping[str, Path]:
+        """Return the files among `kwargs`, such as `xml_file`."""
+        texts = [value for value in self.kwargs.values() if isinstance(value, str) and value]
+        paths = {text: self.beside(text) or Path(text) for text in texts}
+        return {text: path for text, path in paths.items() if is_file(path)}
+
+    @override
+    def modules(self) -> tuple[str, ...]:
+        """Return the module that registers the environment and the one that makes it."""
+        named = self.id.partition(":")[0] if ":" in self.id else ""
+        maker = _entry_point(self.id)
+        made = (
+            maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")
+        )
+        return tuple(filter(None, (named, made)))
+
     def make(self, max_steps: int | None = None) -> gymnasium.Env[Any, Any]:
         """Return one environment.
 
@@ -114,7 +142,7 @@ class Gym(Problem):
         limit = max_steps or self.max_steps
         try:
             return gymnasium.make(
-                self.id, max_episode_steps=limit, disable_env_checker=True, **self.kwargs
+                self.id, max_episode_steps=limit, disable_env_checker=True, **self._arguments()
             )
         except gymnasium.error.Error as error:
             raise ScenarioError(

@@ -153,7 +153,7 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
     if section.dropout > 0:
         yield ("availability", "dropout"), "give either dropout or a trace, not both"
     try:
-        presence = Presence.read(section.trace, scenario.agents)
+        presence = Presence.read(section.path, scenario.agents)
     except P2PFRLError as error:
         yield ("availability", "trace"), str(error)
         return
