@@ -217,6 +217,42 @@ def test_fedprox_with_mu_zero_changes_no_bit(mode):
     assert np.abs(plain.parameters - pulled.parameters).max() > 1e-5
 
 
+@pytest.mark.parametrize("learner", ["a2c", "reinforce", "deep_npg"])
+def test_the_recipe_fedprox_differs_from_fedavg_for_learners_of_one_step_and_equals_it_without_mu(
+    learner,
+):
+    rest = f"""name = "one_step"
+agents = 4
+stop = {{rounds = 2}}
+environment = {{id = "CartPole-v1", instances = 2}}
+learner = {{kind = "{learner}", steps = 8, hidden = [8]}}
+evaluation = {{episodes = 0}}
+"""
+    fedavg, fedprox = (loads(f'extends = "{name}"\n{rest}') for name in ("fedavg", "fedprox"))
+    assert fedavg.schedule.every == fedprox.schedule.every > 1
+    plain, without, pulled = (
+        p2pfrl.run(loads(f'extends = "{name}"\n{rest}', overrides)).parameters
+        for name, overrides in (
+            ("fedavg", {}),
+            ("fedprox", {"correction.mu": 0.0}),
+            ("fedprox", {"correction.mu": 10.0}),
+        )
+    )
+    np.testing.assert_array_equal(plain, without)
+    assert np.abs(plain - pulled).max() > 1e-6
+
+
+def test_the_recipe_fedavg_asks_a_sample_of_the_agents():
+    run = p2pfrl.run(
+        loads(
+            'extends = "fedavg"\nname = "q"\nagents = 6\nstop = {rounds = 4}\n'
+            'learner = {kind = "quadratic"}\n'
+        )
+    )
+    assert run.metrics["active"].tolist() == [3.0] * 3 + [6.0], "the last model goes to all"
+    assert run.summary["env_steps"] == 4 * 3 * 5
+
+
 def test_fedprox_takes_gradient_steps_on_the_prox_objective():
     run = play(
         4,

@@ -87,6 +87,53 @@ GRADIENTS = {
             {"exchange": {"payload": "transitions"}, "learner": {"kind": "dqn"}},
             ["payload 'transitions' shares raw experience"],
         ),
+        (
+            {"correction": {"kind": "prox"}, "learner": {"kind": "a2c"}},
+            [
+                "correction 'prox' has no effect on the first gradient step of a round, and a round has only one: set "
+                "schedule.every = 5, or more steps per update"
+            ],
+        ),
+        (
+            {"correction": {"kind": "prox"}, "learner": {"kind": "reinforce"}},
+            [
+                "correction 'prox' has no effect on the first gradient step of a round, and a round has only one: set "
+                "schedule.every = 5, or more steps per update"
+            ],
+        ),
+        (
+            {"correction": {"kind": "prox"}, "learner": {"kind": "deep_npg"}},
+            [
+                "correction 'prox' has no effect on the first gradient step of a round, and a round has only one: set "
+                "schedule.every = 5, or more steps per update"
+            ],
+        ),
+        (
+            {"correction": {"kind": "guide"}, "learner": {"kind": "a2c"}},
+            [
+                "correction 'guide' has no effect on the first gradient step of a round, and a round has only one: set "
+                "schedule.every = 5, or more steps per update"
+            ],
+        ),
+        ({"correction": {"kind": "prox"}}, []),
+        ({"correction": {"kind": "prox"}, "learner": {"kind": "dqn"}}, []),
+        (
+            {
+                "correction": {"kind": "prox"},
+                "learner": {"kind": "ppo", "update_epochs": 1, "num_minibatches": 1},
+                "schedule": {"every": 2},
+            },
+            [],
+        ),
+        (
+            {
+                "correction": {"kind": "prox"},
+                "learner": {"kind": "quadratic", "steps": 2},
+                "environment": None,
+            },
+            [],
+        ),
+        ({"correction": {"kind": "storm"}, "learner": {"kind": "a2c"}}, []),
     ],
 )
 def test_keys_without_effect_are_named(settings, said):

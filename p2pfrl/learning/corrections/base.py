@@ -32,11 +32,14 @@ class Correction(Composable):
         guided_by: the one of `arrays` whose policy pi_guide adds weight x mean KL(pi_guide || pi)
             over the samples of a minibatch to its loss; the learner must have such a loss
             (`Traits.takes_guides`).
+        begins_at_zero: its change is zero in the first gradient step of a round, so that it has no
+            effect on a round of one step.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()
     extras: ClassVar[int] = 0
     guided_by: ClassVar[str | None] = None
+    begins_at_zero: ClassVar[bool] = False
 
     @property
     @override

@@ -35,6 +35,7 @@ class Guide(Correction):
 
     arrays: ClassVar[tuple[str, ...]] = ("guide",)
     guided_by: ClassVar[str | None] = "guide"
+    begins_at_zero: ClassVar[bool] = True
     coef: float = Field(default=0.1, ge=0)
 
     @property

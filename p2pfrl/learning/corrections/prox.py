@@ -33,6 +33,7 @@ class Prox(Correction):
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("anchor",)
+    begins_at_zero: ClassVar[bool] = True
     mu: float = Field(default=0.01, ge=0)
 
     @override

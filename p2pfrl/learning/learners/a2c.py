@@ -63,6 +63,12 @@ class A2C(Learner):
     shared_trunk: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        """One."""
+        return 1
+
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan

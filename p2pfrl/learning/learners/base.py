@@ -370,6 +370,11 @@ class Learner(ABC):
     moments: Literal["keep", "reset", "average"] = "keep"
     lr: float = Field(default=1e-3, ge=0)
 
+    @property
+    def gradient_steps(self) -> int | None:
+        """Gradient steps of one update; None where the options do not say."""
+        return None
+
     @abstractmethod
     def prepare(self, task: Task) -> Stack:
         """Bind the options to a task."""

@@ -62,6 +62,12 @@ class DeepNPG(Learner):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        """One."""
+        return 1
+
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan

@@ -70,6 +70,12 @@ class PPO(Learner):
     shared_trunk: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        """Passes times minibatches."""
+        return self.update_epochs * self.num_minibatches
+
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan

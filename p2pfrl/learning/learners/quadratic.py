@@ -76,6 +76,12 @@ class Quadratic(Learner):
             )
         return self
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        """The option `steps`."""
+        return self.steps
+
     @override
     def prepare(self, task: Task) -> QuadraticStack:
         """Bind the options to a task; the environment is not used."""

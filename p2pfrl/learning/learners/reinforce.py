@@ -70,6 +70,12 @@ class REINFORCE(Learner):
     activation: Literal["tanh", "relu"] = "tanh"
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        """One."""
+        return 1
+
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan

@@ -35,6 +35,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
     if mode.averages and (needed := scenario.correction.reckons_with) is not None:
         yield from _mismatch(scenario, *needed)
+    if scenario.correction.begins_at_zero and "correction" not in mode.idle:
+        yield from _of_one_step(scenario)
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})
         own = [
@@ -45,6 +47,16 @@ def notes(scenario: Scenario) -> Iterator[str]:
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _of_one_step(scenario: Scenario) -> Iterator[str]:
+    """Yield a note if a correction that is zero in the first step of a round has no other."""
+    steps = {make.learner.gradient_steps for make in scenario.makes}
+    if scenario.schedule.every == 1 and steps == {1}:
+        yield (
+            f"correction {kind_of('corrections', scenario.correction)!r} has no effect on the first gradient step of "
+            "a round, and a round has only one: set schedule.every = 5, or more steps per update"
+        )
 
 
 def _absent(scenario: Scenario) -> Iterator[str]:
