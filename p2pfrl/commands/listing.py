@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pfrl.catalog import TABLES
 from p2pfrl.catalog import entries as rules
+from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.files import read_regular
 from p2pfrl.core.finder import files
@@ -34,6 +35,7 @@ _AXES = {
     "schedules": "the round protocol",
     "faults": "faults at given times",
     "distributions": "numbers that differ between agents or messages",
+    "sections": "sections of a scenario that are no rules",
     "recipes": "named algorithms to extend",
     "scenarios": "scenario files found by name",
     "graphs": "graph files found by name",
@@ -50,9 +52,30 @@ def entries(axis: str) -> list[dict[str, str]]:
         return [{"name": name, "summary": text, "reference": ""} for name, text in _AXES.items()]
     if axis in TABLES:
         return rules(axis)
+    if axis == "sections":
+        from p2pfrl.commands.describing import sections
+
+        return [
+            {"name": name, "summary": summary(cls.__doc__), "reference": ""}
+            for name, cls in sections().items()
+        ]
     if axis in _FILES:
         return [_from_comment(name, path) for name, path in _FILES[axis]().items()]
     raise ScenarioError([f"list: there is no axis {show(axis)}{did_you_mean(axis, _AXES)}"])
+
+
+def has_descriptions(axis: str) -> str:
+    """Return an axis whose rules have options.
+
+    Raises:
+        ScenarioError: it has none, or there is no such axis.
+    """
+    known = [*TABLES, "sections"]
+    if axis not in known:
+        raise ScenarioError(
+            [f"list: no options of {show(axis)} to show{did_you_mean(axis, known)}"]
+        )
+    return axis
 
 
 def _scenarios() -> dict[str, Path]:

@@ -28,16 +28,21 @@ def validate(
     return DONE
 
 
-def list_(axis: str = "", /, *, json: Json = False) -> int:
-    """List the rules of an axis, or the axes.
+def list_(axis: str = "", name: str = "", /, *, json: Json = False) -> int:
+    """List the axes, the rules of an axis, or the options of a rule.
 
     Parameters
     ----------
     axis
-        environments, learners, topologies, mixing, ...; recipes; scenarios.
+        environments, learners, topologies, mixing, ...; sections; recipes; scenarios.
+    name
+        A rule of the axis, such as watts_strogatz: its options with defaults, units, ranges and an
+        example.
     """
-    from p2pfrl.commands.listing import entries
+    from p2pfrl.commands.listing import entries, has_descriptions
 
+    if name:
+        return _describe(has_descriptions(axis), name, json)
     found = entries(axis)
     if json:
         show(found, json)
@@ -49,6 +54,26 @@ def list_(axis: str = "", /, *, json: Json = False) -> int:
             print(f"{entry['name']:{width}}  {entry['summary']}")
             if entry["reference"]:
                 print(f"{'':{width}}  {entry['reference']}")
+    return DONE
+
+
+def _describe(axis: str, name: str, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from p2pfrl.commands.describing import describe
+
+    found = describe(axis, name)
+    if as_json:
+        show(asdict(found), as_json=True)
+        return DONE
+    print("\n".join(filter(None, (found.text, found.reference))))
+    if found.options:
+        print()
+    for option in found.options:
+        default = "required" if option.is_required else f"default {option.default or 'none'}"
+        print("  ".join(filter(None, (option.name, option.type, option.unit, default))))
+        print(f"    {option.meaning}")
+    print(f"\n{found.example}")
     return DONE
 
 

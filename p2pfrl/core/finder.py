@@ -43,3 +43,10 @@ def files(kind: str, suffix: str) -> dict[str, Path]:
     """
     paths = [path for folder in folders(kind) for path in sorted(folder.glob(f"*{suffix}"))]
     return dict(sorted({path.name: path for path in reversed(paths)}.items()))
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an optional part of this package, from where it stands."""
+    if (PACKAGE.parent / "pyproject.toml").is_file():
+        return f"pip install -e '{PACKAGE.parent}[{extra}]'"
+    return f"pip install 'p2pfrl[{extra}]'"

@@ -133,6 +133,9 @@ def closest(name: str, known: Sequence[str]) -> str | None:
     meant = SYNONYMS.get(word, "").rpartition(".")[2]
     if meant in known:
         return meant
+    begun = [other for start, other in plain.items() if start.startswith(word)]
+    if len(begun) == 1 and len(word) >= _SHORT:
+        return begun[0]
     cutoff = 0.6 if len(word) > _SHORT else 0.7
     close = get_close_matches(word, plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else None

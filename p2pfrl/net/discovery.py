@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.records import Identity, printable
 
@@ -173,7 +174,7 @@ def _network(host: str) -> tuple[AsyncZeroconf, str]:
         from zeroconf.asyncio import AsyncZeroconf
     except ImportError as error:
         raise P2PFRLError(
-            "--discover: the package zeroconf is missing: pip install 'p2pfrl[lan]'"
+            f"--discover: the package zeroconf is missing: {install('lan')}"
         ) from error
     host = "127.0.0.1" if host == "localhost" else host
     try:

@@ -23,20 +23,25 @@ from p2pfrl.scenario.numbers import Number
 
 
 @rule
-class _Own:
+class OwnKeys:
+    """Keys of the section beside the options of the environment.
+
+    Attributes:
+        id: name of an environment, or any Gymnasium id, or "module:Class" of a user's own.
+        instances: parallel copies per agent.
+        vary: a distribution over agents for each physical quantity that differs between them.
+    """
+
     id: str
     instances: int = Field(default=4, ge=1, le=65536)
     vary: dict[str, Annotated[Distribution, Number()]] = Field(default_factory=dict)
 
 
 @rule
-class EnvironmentSection(_Own):
+class EnvironmentSection(OwnKeys):
     """The environment of the agents.
 
     Attributes:
-        id: name of an environment, or any Gymnasium id.
-        instances: parallel copies per agent.
-        vary: a distribution over agents for each physical quantity that differs between them.
         rule: the environment with its options, which are keys of this section.
     """
 
@@ -63,7 +68,7 @@ class EnvironmentSlot(Slot):
 
     def make(self, value: Mapping[str, object]) -> object:
         """Return the section that a table describes."""
-        names = [field.name for field in dataclasses.fields(_Own)]
+        names = [field.name for field in dataclasses.fields(OwnKeys)]
         own = {name: option for name, option in value.items() if name in names}
         options = {name: option for name, option in value.items() if name not in names}
         name = own.get("id")
@@ -91,7 +96,7 @@ class EnvironmentSlot(Slot):
         except ValidationError as error:
             problems += details(error)
         try:
-            section = construct(_Own, own)
+            section = construct(OwnKeys, own)
         except ValidationError as error:
             problems += details(error)
         if problems:
@@ -120,7 +125,7 @@ class EnvironmentSlot(Slot):
 
         It allows other keys: the environment's options.
         """
-        schema = schema_of(_Own)
+        schema = schema_of(OwnKeys)
         schema["description"] = summary(EnvironmentSection.__doc__)
         schema["additionalProperties"] = True
         rules = table("environments")
