@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -99,44 +98,6 @@ def _throughput() -> Iterator[Figure]:
             yield near(f"{what}: with one / without", gain, fast / slow, 0.01 * gain)
 
 
-_CARTPOLE: dict[str, Any] = {
-    "environment": {"id": "CartPole-v1", "instances": 1},
-    "learner": {"kind": "reinforce", "episodes": 4, "hidden": [16, 16], "baseline": "none"},
-    "exchange": {"payload": "gradient"},
-    "coordinator": {"server_optimizer": {"kind": "normalized_momentum", "alpha": 0.2, "lr": 0.05}},
-    "compute": {"speed": [1.0, 1.0, 1.0, 0.25]},
-    "evaluation": {"episodes": 0},
-}
-
-
-def seconds_to_400(seed: int, kind: str, alpha: float) -> float:
-    """Return the virtual seconds to a mean return of 400 for four agents, one of them slow."""
-    record = play(
-        4,
-        1000,
-        mode="central",
-        seed=seed,
-        schedule={"kind": kind},
-        correction={"kind": "lookahead", "alpha": alpha},
-        stop={"target_return": 400.0},
-        **_CARTPOLE,
-    )
-    assert record.summary["stopped_by"] == "target_return", record.summary["stopped_by"]
-    return float(record.metrics["virtual_seconds"][-1])
-
-
-def _cartpole() -> Iterator[Figure]:
-    ratios = []
-    for seed in range(1, 6):
-        barrier, none = (
-            seconds_to_400(seed, kind, alpha)
-            for kind, alpha in (("synchronous", 1.0), ("asynchronous", 0.2))
-        )
-        ratios.append(barrier / none)
-        yield at_least(f"seed {seed}: seconds to 400 with a barrier / without", 1.0, barrier / none)
-    yield at_least("median of five", 2.5, float(np.median(ratios)))
-
-
 LAWS = (
     Law(
         "lookahead",
@@ -149,12 +110,5 @@ LAWS = (
         "without a barrier agents make sum 1 / t_i updates a second, with one n / max t_i",
         "Lan et al., ICLR 2025, arXiv 2404.08003",
         _throughput,
-    ),
-    Law(
-        "afedpg_cartpole",
-        "asynchronous policy gradients of four agents, one four times slower, reach a CartPole return of 400 sooner",
-        "Lan et al., ICLR 2025, arXiv 2404.08003",
-        _cartpole,
-        is_slow=True,
     ),
 )

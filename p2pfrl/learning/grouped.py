@@ -148,6 +148,20 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         return out
 
     @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic] | None:
+        out: list[NDArray[np.generic]] = [np.empty(0)] * len(agents)
+        for k, at, stack in self._present(agents):
+            own = self._narrow(parameters, at, k)
+            found = stack.evaluator.act([agents[row] for row in at], own, obs[at])
+            if found is None:
+                return None
+            for row, actions in zip(at, found, strict=True):
+                out[row] = actions
+        return np.stack(out)
+
+    @override
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return the mean of common tensors over all agents, of others over their group's."""
         common = self.traits.common

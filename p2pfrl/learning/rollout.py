@@ -245,6 +245,16 @@ def _forward_blocks(network: Network, rows: Vector, obs: Vector, out: Vector, do
         network.forward(rows, obs[:, :, columns], out[:, :, columns], network.chains[done:])
 
 
+def act(
+    network: Network, policy: Policy, rows: Vector, obs: NDArray[np.float32]
+) -> NDArray[np.generic]:
+    """Return the greedy actions of rows at observations `(b, m, o)`."""
+    x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
+    out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
+    network.forward(rows, x, out, network.chains[:1])
+    return policy.to_environment(policy.greedy(out[:, : policy.outputs]))
+
+
 def evaluate(
     network: Network,
     policy: Policy,
@@ -256,14 +266,13 @@ def evaluate(
     index: int,
 ) -> NDArray[np.float64]:
     """Return the mean undiscounted return `(b,)` of greedy episodes; see `play`."""
-    out = np.empty((len(agents), network.outputs, simulator.instances), dtype=rows.dtype)
-
-    def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
-        network.forward(rows, x, out, network.chains[:1])
-        return policy.to_environment(policy.greedy(out[:, : policy.outputs]))
-
-    return play(simulator, act, agents=agents, episodes=episodes, index=index)
+    return play(
+        simulator,
+        lambda obs: act(network, policy, rows, obs),
+        agents=agents,
+        episodes=episodes,
+        index=index,
+    )
 
 
 def play(

@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.lazy import LazyModule
 from p2pfrl.results.directory import FILES, FORMAT, Content, clear_results, content_of
 from p2pfrl.results.files import (
     Table,
@@ -41,10 +43,16 @@ from p2pfrl.results.formats import (
 )
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
 DRAWN = "drawn"
 """`evaluation.actions` in the summary if actions were drawn from the policies, not greedy."""
 FAILURE = "failure"
 """`stopped_by` in the summary of a run that an error ended; the key `failure` says which."""
+
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
 METRICS = (
     "round",
@@ -80,6 +88,13 @@ AGENTS = (
 )
 _WHOLE = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
+
+
+class Policy(Protocol):
+    """What acts: the policy of a record."""
+
+    def act(self, obs: ArrayLike) -> NDArray[np.generic]:
+        """Return the most likely action at an observation `(o,)`, or those of a batch `(m, o)`."""
 
 
 class Interval(NamedTuple):
@@ -149,6 +164,33 @@ class Record:
     def seed(self) -> int:
         """Seed of the run."""
         return int(self.summary.get("seed", 0))
+
+    def policy(self, agent: int) -> Policy:
+        """Return the greedy policy of an agent's final parameters; it has `act(obs)`.
+
+        Raises:
+            RecordError: there is no such agent, or its learner has no policy.
+        """
+        # A record is data and knows no learner, so what makes the policy is imported here.
+        found: Policy = import_module("p2pfrl.build.policy").RecordedPolicy(self, agent)
+        return found
+
+    def state_dict(self, agent: int) -> dict[str, torch.Tensor]:
+        """Return an agent's final parameters as a torch state dict, by the names of `layout`.
+
+        Raises:
+            RecordError: there is no such agent.
+        """
+        if not 0 <= agent < len(self.parameters):
+            raise RecordError(
+                f"state_dict: expected an agent from 0 to {len(self.parameters) - 1}, got {agent}"
+            )
+        sizes = [int(np.prod(shape)) for _, shape in self.layout]
+        pieces = np.split(np.array(self.parameters[agent]), np.cumsum(sizes)[:-1])
+        return {
+            name: torch.from_numpy(piece.reshape(shape))
+            for (name, shape), piece in zip(self.layout, pieces, strict=True)
+        }
 
     def has(self, column: str) -> bool:
         """Whether `metrics` has a number in `column`."""

@@ -109,6 +109,30 @@ def outline(scenario: Scenario) -> Stack:
     return _stack(scenario, world)
 
 
+def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
+    """Return the learner of a scenario and the size of what an agent observes, None if nothing.
+
+    Environments are opened for their sizes only, and closed.
+
+    Raises:
+        P2PFRLError: learner and environment do not fit.
+    """
+    tables = _Tables(scenario, range(1))
+    made: list[tuple[EnvironmentSection, Simulator]] = []
+
+    def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
+        simulator = section.rule.simulator(tables.of(section), section.instances, scenario.seed)
+        made.append((section, simulator))
+        return simulator, simulator
+
+    stack = _stack(scenario, world)
+    own = next(make.environment for make in scenario.makes if agent in make.agents)
+    size = next((known.spec.observation for section, known in made if section == own), None)
+    for _, simulator in made:
+        simulator.close()
+    return stack, size
+
+
 def differences(scenario: Scenario) -> dict[str, float]:
     """Return how different the agents' environments are.
 

@@ -190,6 +190,20 @@ class Evaluator:
         """
         return None
 
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic] | None:
+        """Return the greedy actions of rows, `(b, m)` or `(b, m, a)`, as environments take them.
+
+        None for learners without policies that act on single observations.
+
+        Args:
+            agents: whose rows, `(b,)`.
+            parameters: `(b, stride)`.
+            obs: observations `(b, m, o)`.
+        """
+        return None
+
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return mean parameters `(b, stride)` as each agent would run them, for `evaluate`."""
         mean = np.empty_like(parameters)

@@ -13,7 +13,7 @@ from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Evaluator, State
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
-from p2pfrl.learning.rollout import evaluate
+from p2pfrl.learning.rollout import act, evaluate
 
 
 class Greedy(Evaluator):
@@ -45,6 +45,12 @@ class Greedy(Evaluator):
             episodes=episodes,
             index=index,
         )
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic]:
+        return act(self._network, self._policy, parameters, obs)
 
 
 class GreedyAndDivergence(Greedy):

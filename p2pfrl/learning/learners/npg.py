@@ -290,6 +290,14 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
 
     @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic]:
+        """Return the most likely action of each state."""
+        best = self._tables(parameters).argmax(axis=-1)
+        return np.asarray(best[np.arange(len(best))[:, None], np.argmax(obs, axis=-1)])
+
+    @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
         """Return the mean over agents and states of KL(pi_i || pi_mean)."""
         tables = self._tables(parameters)

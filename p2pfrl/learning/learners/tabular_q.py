@@ -213,15 +213,20 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         """Return the mean return `(b,)` of each table's best actions, the first of equals."""
         if self.task.evaluator is None:
             return None
-        best = self._tables(parameters).argmax(axis=-1)
-        own = np.arange(len(best))[:, None]
         return play(
             self.task.evaluator,
-            lambda obs: np.asarray(best[own, np.argmax(obs, axis=-1)]),
+            lambda obs: self.act(agents, parameters, obs),
             agents=agents,
             episodes=episodes,
             index=index,
         )
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic]:
+        best = self._tables(parameters).argmax(axis=-1)
+        return np.asarray(best[np.arange(len(best))[:, None], np.argmax(obs, axis=-1)])
 
     @cached_property
     def optimum(self) -> Array:

@@ -1,0 +1,72 @@
+"""Policies of a record: the greedy policy of an agent's final parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from p2pfrl.core.errors import RecordError
+from p2pfrl.results.record import Record
+from p2pfrl.scenario import loads
+from p2pfrl.scenario.bind import acting
+
+
+class RecordedPolicy:
+    """The greedy policy of one agent's final parameters.
+
+    Attributes:
+        agent: whose.
+
+    Args:
+        record: the run.
+        agent: whose.
+
+    Raises:
+        RecordError: there is no such agent, or its learner has no policy.
+    """
+
+    def __init__(self, record: Record, agent: int) -> None:
+        n = len(record.parameters)
+        if not 0 <= agent < n:
+            raise RecordError(f"policy: expected an agent from 0 to {n - 1}, got {agent}")
+        scenario = loads(record.scenario)
+        self.agent = agent
+        self._stack, self._size = acting(scenario, agent)
+        layout = self._stack.layout
+        self._row = layout.zeros(1)
+        layout.unpack(np.asarray(record.parameters[agent], dtype=layout.dtype), self._row[0])
+        if self._size is None or self._act(np.zeros((1, self._size), np.float32)) is None:
+            raise RecordError(
+                f"policy: the learner of agent {agent} has no policy that acts on one observation; "
+                "its numbers are in record.parameters"
+            )
+
+    def act(self, obs: ArrayLike) -> NDArray[np.generic]:
+        """Return the most likely action at an observation, as the environment takes it.
+
+        Args:
+            obs: `(o,)`, or a batch `(m, o)`. The number of a discrete state is taken, too.
+
+        Returns:
+            An integer, or `(a,)` numbers within the bounds; `(m,)` or `(m, a)` for a batch.
+
+        Raises:
+            RecordError: it is no observation of the agent's environment.
+        """
+        given = np.asarray(obs)
+        size = self._size or 0
+        if given.ndim == 0 and given.dtype.kind in "iu" and 0 <= given < size:
+            given = np.eye(size)[int(given)]
+        if given.dtype.kind not in "biuf" or given.ndim not in (1, 2) or given.shape[-1] != size:
+            raise RecordError(
+                f"act: expected an observation of {size} numbers, or a batch of them; got "
+                f"{given.dtype} of shape {given.shape}"
+            )
+        actions = self._act(np.atleast_2d(given).astype(np.float32))
+        assert actions is not None
+        found: NDArray[np.generic] = actions if given.ndim == 2 else actions[0]
+        return found
+
+    def _act(self, obs: NDArray[np.float32]) -> NDArray[np.generic] | None:
+        found = self._stack.evaluator.act([self.agent], self._row, obs[None])
+        return None if found is None else found[0]
