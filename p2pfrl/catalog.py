@@ -6,7 +6,6 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from p2pfrl.core.docs import docstrings, reference, summary
 from p2pfrl.core.members import Members
 from p2pfrl.core.modules import place_of
 
@@ -46,6 +45,8 @@ def kind_of(axis: str, rule: object) -> str:
 
 def entries(axis: str) -> list[dict[str, str]]:
     """Return name, summary and reference of every rule of `axis`, importing none of them."""
+    from p2pfrl.core.docs import docstrings, reference, summary
+
     places = {name: place.split(":") for name, place in table(axis).places.items()}
     told = {module: docstrings(module) for module, _ in places.values()}
     docs = {name: told[module][cls] for name, (module, cls) in places.items()}

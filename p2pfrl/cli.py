@@ -17,7 +17,6 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
-from p2pfrl.commands import benchmarks, calibrate, lan, quick, records, runs
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, notes_on_stderr
@@ -31,24 +30,26 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-app.command(runs.scenario)
-app.command(runs.compare)
-app.command(runs.sweep)
-app.command(quick.validate)
-app.command(quick.list_, name="list")
-app.command(quick.schema)
-app.command(quick.new)
-app.command(records.plot)
-app.command(records.report)
-app.command(runs.verify)
-app.command(lan.peer)
-app.command(lan.collect)
-app.command(calibrate.calibrate)
-pki = App(name="pki", help="Make certificates for peers.", help_format="plaintext")
-pki.command(lan.pki_init, name="init")
-pki.command(lan.pki_issue, name="issue")
-app.command(pki)
-app.command(benchmarks.bench)
+_COMMANDS = {
+    "scenario": "runs:scenario",
+    "compare": "runs:compare",
+    "sweep": "runs:sweep",
+    "validate": "quick:validate",
+    "list": "quick:list_",
+    "schema": "quick:schema",
+    "new": "quick:new",
+    "plot": "records:plot",
+    "report": "records:report",
+    "verify": "runs:verify",
+    "peer": "lan:peer",
+    "collect": "lan:collect",
+    "calibrate": "calibrate:calibrate",
+    "pki": "lan:pki",
+    "bench": "benchmarks:bench",
+}
+"""Name -> module and function in `commands`, imported when the command is named."""
+for _name, _place in _COMMANDS.items():
+    app.command(f"p2pfrl.commands.{_place}", name=_name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=in_ascii.__name__)
+    # Pydantic would read the metadata of every installed package to find plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if words[:1] not in [[name] for name in _COMMANDS]:
+        for name in _COMMANDS:  # what lists all commands says what each does
+            app[name]
     try:
         with notes_on_stderr():
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")

@@ -32,7 +32,8 @@ from p2pfrl.core.types import (
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.exchange.gates.base import Always, Gate
-from p2pfrl.exchange.payloads.base import Delta, Parameters
+from p2pfrl.exchange.payloads.base import Parameters
+from p2pfrl.exchange.payloads.changes import Delta
 from p2pfrl.exchange.privacy.base import Plain
 from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.simulator.loop import virtual_time

@@ -32,7 +32,7 @@ from p2pfrl import (
 )
 from p2pfrl.consensus.aggregators import RULES as AGGREGATORS
 from p2pfrl.consensus.mixing import RULES as MIXING
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.participation import RULES as PARTICIPATION
 from p2pfrl.consensus.participation.base import All
 from p2pfrl.consensus.server_optimizers import RULES as SERVER_OPTIMIZERS

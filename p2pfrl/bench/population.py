@@ -19,7 +19,7 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.bench.events import DEGREE, MILLISECOND, edge_latency, neighbors, work_of
 from p2pfrl.bench.measure import Result, Work, rates
 from p2pfrl.consensus.mixing.base import Mixing, Weights
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import always
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.actor import Actor

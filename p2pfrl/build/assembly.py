@@ -9,7 +9,7 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
 from p2pfrl.consensus.coordinator import Witness
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor

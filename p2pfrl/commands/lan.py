@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from p2pfrl.commands.arguments import (
     DONE,
@@ -249,3 +249,8 @@ def _tell(made: Paths, as_json: bool) -> None:
         print(encoder.dumps({name: str(path) for name, path in files.items()}, indent=2))
     else:
         print(made.said)
+
+
+pki = App(name="pki", help="Make certificates for peers.", help_format="plaintext")
+pki.command(pki_init, name="init")
+pki.command(pki_issue, name="issue")

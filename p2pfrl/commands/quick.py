@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2pfrl.commands.arguments import DONE, Json, Out, Overrides, Quiet, Seed, Set, show
@@ -20,12 +23,30 @@ def validate(
     file
         A scenario file or name.
     """
-    from p2pfrl.build.preview import preview
+    with _uncollected():
+        from p2pfrl.build.preview import preview
 
-    found = preview(Overrides(set, seed).load(file))
+        found = preview(Overrides(set, seed).load(file))
     if json or not quiet:
         show(found, json)
     return DONE
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause the garbage collector, and let it ignore afterwards what the block has imported.
+
+    It would visit modules and classes again and again, which stay until the process ends.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if gc.get_freeze_count() == 0:
+            gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 def list_(axis: str = "", name: str = "", /, *, json: Json = False) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 from typing_extensions import override
@@ -14,16 +13,6 @@ from p2pfrl.core.state import State
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Send
 from p2pfrl.core.wire import Encoder
-
-
-def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
-    """Return contiguous groups of as equal a size as possible.
-
-    >>> split(5, 2)
-    ((0, 1), (2, 3, 4))
-    """
-    bounds = [i * agents // edges for i in range(edges + 1)]
-    return tuple(tuple(range(low, high)) for low, high in pairwise(bounds))
 
 
 class EdgeCoordinator(Coordinator):

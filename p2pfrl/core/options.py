@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from p2pfrl.core.docs import attributes, summary
 from p2pfrl.core.members import Members
 from p2pfrl.core.modules import find_class, is_place, place_of
 from p2pfrl.core.problems import details, problem, refuse
@@ -57,6 +56,8 @@ def construct(cls: type[T], options: Mapping[str, object]) -> T:
 
     Problems are unknown keys, missing keys, wrong types and wrong values.
     """
+    if not options and (default := _default(cls)) is not None:
+        return default
     known = options_of(cls)
     problems = [
         problem(f"unknown key{did_you_mean(name, known)}", name, value=options[name])
@@ -70,6 +71,32 @@ def construct(cls: type[T], options: Mapping[str, object]) -> T:
         problems += details(error)
     if problems:
         raise refuse(*problems)
+    return made
+
+
+def _default(cls: type[T]) -> T | None:
+    """Return `cls()`, made without a validator, or None where an option or a check needs one.
+
+    To build the validator takes most of the time of reading a table.
+    """
+    checks: Any = cls.__pydantic_decorators__  # type: ignore[attr-defined]
+    if checks.model_validators or checks.field_validators:
+        return None
+    infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    made = object.__new__(cls)
+    for name, info in infos.items():
+        marks = [mark for mark in info.metadata if isinstance(mark, Slot)]
+        if info.is_required() or (info.validate_default and info.metadata != marks):
+            return None
+        value = info.get_default(call_default_factory=True)
+        for mark in marks if info.validate_default else ():
+            value = mark.read(value)
+        object.__setattr__(made, name, value)
+    if hasattr(made, "__post_init__"):
+        try:
+            made.__post_init__()
+        except ValueError:  # the validator makes a problem of it
+            return None
     return made
 
 
@@ -229,6 +256,8 @@ def rule_schema(kind: str, cls: type, default: str | None) -> JsonSchemaValue:
 
 def schema_of(cls: type) -> JsonSchemaValue:
     """Return the JSON schema of a class, with the descriptions of its docstring."""
+    from p2pfrl.core.docs import attributes, summary
+
     schema = adapter(cls).json_schema()
     schema["description"] = summary(cls.__doc__)
     infos: Mapping[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]

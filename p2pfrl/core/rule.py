@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from functools import wraps
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -24,9 +24,9 @@ T = TypeVar("T")
 def rule(cls: type[T]) -> type[T]:
     """Make `cls` a rule: a frozen, keyword-only dataclass whose options are validated.
 
-    Unknown options, infinity and nan are refused. A rule is compared, hashed and shown like any
-    frozen dataclass. All rules share the methods for that, because compiling them for each class
-    would take half of the time of its import.
+    Unknown options, infinity and nan are refused. A rule is compared, hashed, shown and protected
+    like any frozen dataclass. All rules share the methods for that, because compiling them for
+    each class would take half of the time of its import.
     """
     config = ConfigDict(
         extra="forbid",
@@ -42,7 +42,7 @@ def rule(cls: type[T]) -> type[T]:
     for name, method in _METHODS.items():
         if vars(cls).get(name) is None:
             setattr(cls, name, method)
-    make = dataclass(frozen=True, kw_only=True, repr=False, eq=False, config=config)
+    make = dataclass(kw_only=True, repr=False, eq=False, config=config)
     made = make(cls)
     in_our_words(made)
     return made  # type: ignore[return-value]  # adds to cls
@@ -92,4 +92,18 @@ def _repr(rule: Any) -> str:
     return f"{type(rule).__qualname__}({', '.join(options)})"
 
 
-_METHODS = {"__eq__": _equal, "__hash__": _hash, "__repr__": _repr}
+def _set(rule: object, name: str, value: object) -> NoReturn:
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _delete(rule: object, name: str) -> NoReturn:
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+_METHODS = {
+    "__eq__": _equal,
+    "__hash__": _hash,
+    "__repr__": _repr,
+    "__setattr__": _set,
+    "__delattr__": _delete,
+}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.distributions.assigned import Values
-from p2pfrl.core.distributions.draws import LogNormal
+from p2pfrl.core.distributions.normal import LogNormal
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import SECOND

@@ -11,7 +11,6 @@ from pydantic.json_schema import JsonSchemaValue
 
 from p2pfrl.catalog import table
 from p2pfrl.core.distributions.base import Distribution
-from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.modules import place_of
 from p2pfrl.core.options import Slot, construct, dump, options_of, schema_of
@@ -125,6 +124,8 @@ class EnvironmentSlot(Slot):
 
         It allows other keys: the environment's options.
         """
+        from p2pfrl.core.docs import summary
+
         schema = schema_of(OwnKeys)
         schema["description"] = summary(EnvironmentSection.__doc__)
         schema["additionalProperties"] = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 from pydantic import Field
 
-from p2pfrl.consensus.hierarchy import split
 from p2pfrl.core.rule import rule
 
 
@@ -59,3 +59,13 @@ class Hierarchy:
         missing = [agent for agent in range(agents) if agent not in seen]
         if self.groups is not None and missing:
             yield ("groups",), f"agent {missing[0]} is in no group"
+
+
+def split(agents: int, edges: int) -> tuple[tuple[int, ...], ...]:
+    """Return contiguous groups of as equal a size as possible.
+
+    >>> split(5, 2)
+    ((0, 1), (2, 3, 4))
+    """
+    bounds = [i * agents // edges for i in range(edges + 1)]
+    return tuple(tuple(range(low, high)) for low, high in pairwise(bounds))

@@ -112,7 +112,6 @@ class Mode:
         return need in self.exchange_needs or need not in _NEEDS_OF_EXCHANGES
 
 
-@dataclass(frozen=True, slots=True)
 class Gossip(Mode):
     """Agents average with their neighbors on the topology."""
 
@@ -127,7 +126,6 @@ class Gossip(Mode):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Central(Mode):
     """A coordinator averages what agents send."""
 
@@ -139,7 +137,6 @@ class Central(Mode):
     breaks: ClassVar[tuple[tuple[Need, str], ...]] = ((Need.NEIGHBORS, "has one; leave it out"),)
 
 
-@dataclass(frozen=True, slots=True)
 class Hierarchical(Mode):
     """Edge coordinators average what their agents send, and a coordinator averages the edges."""
 
@@ -159,7 +156,6 @@ class Hierarchical(Mode):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Independent(Mode):
     """Every agent learns alone."""
 
@@ -170,7 +166,6 @@ class Independent(Mode):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Pooled(Mode):
     """Agents upload transitions, and one learner trains on all of them."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.consensus.mixing.base import Mixing
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS

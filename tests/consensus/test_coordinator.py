@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
-from p2pfrl.consensus.hierarchy import EdgeCoordinator, GroupWitness, split
-from p2pfrl.consensus.participation.base import All, Standing, Uniform
-from p2pfrl.consensus.server_optimizers.base import Replace, StalenessMix
+from p2pfrl.consensus.hierarchy import EdgeCoordinator, GroupWitness
+from p2pfrl.consensus.participation.base import All, Standing
+from p2pfrl.consensus.participation.selection import Uniform
+from p2pfrl.consensus.server_optimizers.base import Replace
+from p2pfrl.consensus.server_optimizers.momentum import StalenessMix
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
@@ -25,8 +27,10 @@ from p2pfrl.core.types import (
     edge_id,
 )
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.payloads.base import Delta, Parameters
+from p2pfrl.exchange.payloads.base import Parameters
+from p2pfrl.exchange.payloads.changes import Delta
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
+from p2pfrl.scenario.hierarchy import split
 
 
 class Port:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from p2pfrl.consensus.participation import RULES
-from p2pfrl.consensus.participation.base import Standing, Uniform
+from p2pfrl.consensus.participation.base import Standing
 from p2pfrl.consensus.participation.lag import Lag
-from p2pfrl.consensus.participation.selection import PowerOfChoice, RoundRobin, Weighted
+from p2pfrl.consensus.participation.selection import PowerOfChoice, RoundRobin, Uniform, Weighted
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.scores import UNKNOWN
 from p2pfrl.laws.runs import play, start

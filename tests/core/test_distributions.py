@@ -6,7 +6,8 @@ import pytest
 from p2pfrl.core.distributions import DRAWS, RULES
 from p2pfrl.core.distributions.assigned import Arithmetic, Cycle, Linspace, Values
 from p2pfrl.core.distributions.base import Constant, Distribution, Draw
-from p2pfrl.core.distributions.draws import Choice, Exponential, LogNormal, Normal, Uniform
+from p2pfrl.core.distributions.draws import Choice, Exponential, Uniform
+from p2pfrl.core.distributions.normal import LogNormal, Normal
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 MEMBERS = (

@@ -55,7 +55,7 @@ def test_a_users_own_rule_is_named_by_its_place():
     class Mine:
         """Of no table, though its name is in one."""
 
-    assert kind_of("topologies", Mine()) == f"{__name__}.{Mine.__qualname__}"
+    assert kind_of("topologies", Mine()) == f"{__name__}:{Mine.__qualname__}"
 
 
 def test_validating_imports_the_members_that_the_scenario_names_and_no_other():
@@ -72,14 +72,26 @@ print(*sorted(name.removeprefix("p2pfrl.") for name in members & set(sys.modules
     )
     assert done.stdout.split() == [
         "consensus.aggregators.mean",
-        "consensus.mixing.linear",
+        "consensus.mixing.metropolis",
         "consensus.schedules.synchronous",
         "consensus.topologies.lines",
-        "core.distributions.draws",
+        "core.distributions.normal",
         "exchange.compressors.quantized",
         "learning.environments.cartpole",
         "learning.learners.ppo",
     ]
+
+
+def test_validating_reads_the_metadata_of_no_installed_package():
+    program = """
+import importlib.metadata
+from p2pfrl.cli import main
+def entry_points(**found):
+    raise AssertionError(found)
+importlib.metadata.entry_points = entry_points
+assert main(["validate", "ring_16", "--quiet"]) == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_list_imports_no_member_and_neither_numpy_nor_pydantic():

@@ -45,6 +45,10 @@ def test_a_rule_is_compared_hashed_and_shown_as_a_frozen_dataclass():
     assert dataclasses.replace(one, count=3) == Ruled(count=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.count = 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del one.count
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Extended().other = 3
     with pytest.raises(ScenarioError):
         Ruled(count=-1)
     with pytest.raises(ScenarioError):

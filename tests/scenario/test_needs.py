@@ -12,7 +12,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.catalog import TABLES, table
-from p2pfrl.consensus.mixing.linear import Metropolis
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.needs import Breaks, By, Composable, Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from p2pfrl.catalog import table
 from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.distributions.base import Constant
-from p2pfrl.core.distributions.draws import LogNormal
+from p2pfrl.core.distributions.normal import LogNormal
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.core.wording import SYNONYMS
 from p2pfrl.scenario import Scenario, hash8, load, loads, new, resolved, schema

@@ -9,22 +9,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from p2pfrl.consensus.aggregators.base import Aggregator
-from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules, Witness
 from p2pfrl.consensus.mixing.base import Mixing
-from p2pfrl.consensus.schedules.base import Available, Participants
+from p2pfrl.consensus.schedules.base import Available
 from p2pfrl.consensus.topologies.base import TopologyView
-from p2pfrl.core.actor import Actor
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
-from p2pfrl.core.wire import Encoder
+from p2pfrl.core.types import Port, Schedule, edge_id
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads.base import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import Mode
+
+if TYPE_CHECKING:
+    from p2pfrl.consensus.coordinator import Witness
+    from p2pfrl.core.actor import Actor
+    from p2pfrl.core.wire import Encoder
 
 
 @dataclass(frozen=True)
@@ -138,58 +139,6 @@ class ModeBuilder(ABC):
     @abstractmethod
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
         """Return sentences about what the mode of `scenario` changes beyond the mode itself."""
-
-
-class CoordinatedBuilder(ModeBuilder):
-    """Makes a coordinator, and agents that train for it.
-
-    Modes that have a coordinator share this builder.
-    """
-
-    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
-        """Return the coordinator for every agent, and all agents for the coordinator."""
-        agents = plan.scenario.agents
-        return [*((COORDINATOR,) for _ in range(agents)), range(agents)]
-
-    def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
-        """Return the state machine of an agent that trains for a coordinator."""
-        scenario = plan.scenario
-        rounds = scenario.stop.rounds
-        machine: Schedule = scenario.schedule.client(
-            rounds=None if rounds is None else scenario.schedule.models(rounds, scenario.agents),
-            available=life.available,
-            coordinator=plan.edge_of.get(life.agent, COORDINATOR),
-        )
-        return machine
-
-    def aggregator(self, plan: Plan) -> Aggregator:
-        """Return the aggregator, which makes one vector of what the coordinator receives."""
-        scenario = plan.scenario
-        rule: Aggregator = scenario.coordinator.aggregator.bind(scenario.learner.lr)
-        return rule
-
-    def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
-        """Return the life of the coordinator."""
-        scenario, section = plan.scenario, plan.scenario.coordinator
-        body = Coordinator(
-            life.model,
-            agents=scenario.agents,
-            seed=scenario.seed,
-            rules=CoordinatorRules(
-                payload=plan.payload,
-                aggregator=self.aggregator(plan),
-                optimizer=section.server_optimizer,
-                correction=scenario.correction,
-                participation=section.participation,
-            ),
-            encoder=life.encoder,
-            parts=plan.parts,
-            port=life.port,
-            witness=life.witness,
-        )
-        participants = Participants(scenario.agents, body.choose)
-        machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
-        return Actor(machine, body, life.port, gives_last=True)
 
 
 def words(rule: object) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from p2pfrl.build.modes.base import CoordinatedBuilder, rate, words
+from p2pfrl.build.modes.base import rate, words
+from p2pfrl.build.modes.coordinated import CoordinatedBuilder
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.modes import Central, Mode
+from p2pfrl.scenario.modes import MODES, Mode
 
 
 class CentralBuilder(CoordinatedBuilder):
     """Makes one coordinator with the rules of `[coordinator]`."""
 
-    mode: ClassVar[Mode] = Central()
+    mode: ClassVar[Mode] = MODES["central"]
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
         """Return a model down and an answer up for every participant."""

@@ -14,7 +14,7 @@ from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import Schedule
 from p2pfrl.core.units import SECOND
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.modes import Gossip, Mode
+from p2pfrl.scenario.modes import MODES, Mode
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Links:
 class GossipBuilder(ModeBuilder):
     """Makes agents that average with their neighbors."""
 
-    mode: ClassVar[Mode] = Gossip()
+    mode: ClassVar[Mode] = MODES["gossip"]
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return an agent's neighbors on the graph; the coordinator has none."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from p2pfrl.build.modes.base import CoordinatedBuilder, CoordinatorLife, Plan, words
+from p2pfrl.build.modes.base import CoordinatorLife, Plan, words
+from p2pfrl.build.modes.coordinated import CoordinatedBuilder
 from p2pfrl.consensus.aggregators.mean import Mean
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.hierarchy import CloudWitness, EdgeCoordinator, GroupWitness
@@ -16,13 +17,13 @@ from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.modes import Hierarchical, Mode
+from p2pfrl.scenario.modes import MODES, Mode
 
 
 class HierarchicalBuilder(CoordinatedBuilder):
     """Makes edges, which average their agents, and the cloud, which averages the edges."""
 
-    mode: ClassVar[Mode] = Hierarchical()
+    mode: ClassVar[Mode] = MODES["hierarchical"]
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return the ids that each participant talks to.

@@ -11,13 +11,13 @@ from p2pfrl.consensus.schedules.base import Alone
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.types import Schedule
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.modes import Independent, Mode
+from p2pfrl.scenario.modes import MODES, Mode
 
 
 class IndependentBuilder(ModeBuilder):
     """Makes agents without neighbors."""
 
-    mode: ClassVar[Mode] = Independent()
+    mode: ClassVar[Mode] = MODES["independent"]
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return nobody."""

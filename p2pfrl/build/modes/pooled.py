@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from p2pfrl.build.modes.base import CoordinatedBuilder, Plan
+from p2pfrl.build.modes.base import Plan
+from p2pfrl.build.modes.coordinated import CoordinatedBuilder
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.consensus.server_optimizers.base import Replace
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -24,13 +25,13 @@ from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, Wrapped
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.modes import Mode, Pooled
+from p2pfrl.scenario.modes import MODES, Mode
 
 
 class PooledBuilder(CoordinatedBuilder):
     """Makes agents that only collect, and a coordinator that learns."""
 
-    mode: ClassVar[Mode] = Pooled()
+    mode: ClassVar[Mode] = MODES["pooled"]
 
     def plain(self, scenario: Scenario) -> Scenario:
         """Return the scenario without the rules that act on parameters, which agents do not send.

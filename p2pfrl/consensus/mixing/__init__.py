@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MATRICES: Members[Mixing] = Members(
     __name__,
     {
-        "metropolis": "linear:Metropolis",
+        "metropolis": "metropolis:Metropolis",
         "laplacian": "linear:Laplacian",
         "uniform": "linear:Uniform",
         "lazy": "linear:Lazy",

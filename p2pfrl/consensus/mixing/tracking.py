@@ -16,7 +16,8 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weighted_sum
-from p2pfrl.consensus.mixing.linear import Matrix, Metropolis, check_matrix, check_symmetric
+from p2pfrl.consensus.mixing.linear import Matrix, check_matrix, check_symmetric
+from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Breaks, Need, Needs

@@ -13,7 +13,7 @@ RULES: Members[Participation] = Members(
     __name__,
     {
         "all": "base:All",
-        "uniform": "base:Uniform",
+        "uniform": "selection:Uniform",
         "weighted": "selection:Weighted",
         "power_of_choice": "selection:PowerOfChoice",
         "round_robin": "selection:RoundRobin",

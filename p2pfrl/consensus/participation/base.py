@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.state import Stateful
 from p2pfrl.exchange.scores import OF_RETURNS
@@ -100,30 +97,6 @@ class All(Participation):
     @override
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         return present
-
-
-@rule
-class Uniform(Participation):
-    """max(fraction x present, 1) of the agents present, with equal probability of every subset.
-
-    Attributes:
-        fraction: share of the agents present.
-
-    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
-    """
-
-    fraction: float = Field(default=0.5, gt=0, le=1)
-
-    def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return a random subset, drawn from (seed, round)."""
-        drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
-            len(present), size=share(self.fraction, len(present)), replace=False
-        )
-        return [present[i] for i in sorted(np.asarray(drawn).tolist())]
-
-    @override
-    def expected(self, agents: int) -> float:
-        return float(share(self.fraction, agents))
 
 
 def share(fraction: float, count: int) -> int:

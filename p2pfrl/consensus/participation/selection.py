@@ -17,6 +17,30 @@ from p2pfrl.exchange.scores import UNKNOWN
 
 
 @rule
+class Uniform(Participation):
+    """max(fraction x present, 1) of the agents present, with equal probability of every subset.
+
+    Attributes:
+        fraction: share of the agents present.
+
+    Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
+    """
+
+    fraction: float = Field(default=0.5, gt=0, le=1)
+
+    def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
+        """Return a random subset, drawn from (seed, round)."""
+        drawn = generator(standing.seed, Purpose.PARTICIPATION, round).choice(
+            len(present), size=share(self.fraction, len(present)), replace=False
+        )
+        return [present[i] for i in sorted(np.asarray(drawn).tolist())]
+
+    @override
+    def expected(self, agents: int) -> float:
+        return float(share(self.fraction, agents))
+
+
+@rule
 class Weighted(Participation):
     """fraction x present draws with replacement, with probabilities p_k proportional to samples.
 

@@ -13,7 +13,7 @@ RULES: Members[ServerOptimizer] = Members(
     __name__,
     {
         "replace": "base:Replace",
-        "staleness_mix": "base:StalenessMix",
+        "staleness_mix": "momentum:StalenessMix",
         "sgd": "momentum:Sgd",
         "momentum": "momentum:Momentum",
         "adam": "adaptive:Adam",

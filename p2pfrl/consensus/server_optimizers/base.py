@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
@@ -52,23 +51,3 @@ class Replace(ServerOptimizer):
         self, model: Vector, target: Vector, factor: float, state: State
     ) -> tuple[Vector, State]:
         return (target if factor == 1.0 else model + factor * (target - model)), state
-
-
-@rule
-class StalenessMix(ServerOptimizer):
-    """FedAsync: x <- x + alpha s(tau) (target - x).
-
-    Attributes:
-        alpha: mixing weight of a fresh update.
-
-    Reference: Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3.
-    """
-
-    breaks: ClassVar[Breaks] = (Need.STEPS, Need.TARGET)
-    alpha: float = Field(default=0.6, gt=0, le=1)
-
-    @override
-    def step(
-        self, model: Vector, target: Vector, factor: float, state: State
-    ) -> tuple[Vector, State]:
-        return model + self.alpha * factor * (target - model), state

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer, State
+from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
+
+
+@rule
+class StalenessMix(ServerOptimizer):
+    """FedAsync: x <- x + alpha s(tau) (target - x).
+
+    Attributes:
+        alpha: mixing weight of a fresh update.
+
+    Reference: Xie, Koyejo, Gupta, OPT 2020, arXiv 1903.03934, equation 3.
+    """
+
+    breaks: ClassVar[Breaks] = (Need.STEPS, Need.TARGET)
+    alpha: float = Field(default=0.6, gt=0, le=1)
+
+    @override
+    def step(
+        self, model: Vector, target: Vector, factor: float, state: State
+    ) -> tuple[Vector, State]:
+        return model + self.alpha * factor * (target - model), state
 
 
 @rule

@@ -21,8 +21,8 @@ DRAWS: Members[Draw] = Members(
     {
         "constant": "base:Constant",
         "uniform": "draws:Uniform",
-        "normal": "draws:Normal",
-        "lognormal": "draws:LogNormal",
+        "normal": "normal:Normal",
+        "lognormal": "normal:LogNormal",
         "exponential": "draws:Exponential",
         "choice": "draws:Choice",
     },

@@ -13,8 +13,8 @@ RULES: Members[Payload] = Members(
     __name__,
     {
         "parameters": "base:Parameters",
-        "delta": "base:Delta",
-        "gradient": "base:Gradient",
+        "delta": "changes:Delta",
+        "gradient": "changes:Gradient",
         "table": "table:Table",
         "statistics": "statistics:Statistics",
         "fisher": "statistics:Fisher",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
-from p2pfrl.core.needs import Breaks, Composable, Need, Needs, OneOf
+from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
@@ -108,15 +108,6 @@ class Payload(Composable, ABC):
         """
 
 
-OF_GRADIENTS: Needs = (
-    Need.GRADIENTS,
-    Need.STEPS,
-    OneOf("schedule.every", (1,), "a gradient is that of one local update"),
-    OneOf("learner.moments", ("keep", "reset"), "the coordinator steps and the learner has none"),
-)
-"""What every payload needs whose local updates take no step."""
-
-
 @rule
 class Parameters(Payload):
     """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
@@ -135,39 +126,3 @@ class Parameters(Payload):
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return the aggregate."""
         return aggregate
-
-
-@rule
-class Delta(Payload):
-    """The change Theta_i - theta_start of local training, a pseudo-gradient; central modes only.
-
-    Reddi et al., ICLR 2021, arXiv 2003.00295.
-    """
-
-    def extract(self, turn: Turn) -> Vector:
-        """Return own - start."""
-        return turn.own - turn.start
-
-    def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return model + aggregate."""
-        return model + aggregate
-
-
-@rule
-class Gradient(Payload):
-    """The gradient of the local loss at the coordinator's model; central modes only.
-
-    The agent takes no step. Mnih et al., Asynchronous methods for deep reinforcement learning, ICML
-    2016, arXiv 1602.01783 (A3C).
-    """
-
-    needs: ClassVar[Needs] = OF_GRADIENTS
-    needs_gradient: ClassVar[bool] = True
-
-    def extract(self, turn: Turn) -> Vector:
-        """Return the gradient that the local update left."""
-        return turn.memory.recall("gradient")
-
-    def target(self, model: Vector, aggregate: Vector) -> Vector:
-        """Return model - aggregate; the step size of the server optimizer scales the difference."""
-        return model - aggregate

@@ -8,7 +8,8 @@ from p2pfrl.core.needs import Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
-from p2pfrl.exchange.payloads.base import OF_GRADIENTS, Payload
+from p2pfrl.exchange.payloads.base import Payload
+from p2pfrl.exchange.payloads.changes import OF_GRADIENTS
 
 
 class _Statistics(Payload):

@@ -1,0 +1,61 @@
+"""Modes with a coordinator: what their builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, ModeBuilder, Plan
+from p2pfrl.consensus.aggregators.base import Aggregator
+from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
+from p2pfrl.consensus.schedules.base import Participants
+from p2pfrl.core.actor import Actor
+from p2pfrl.core.types import COORDINATOR, Schedule
+
+
+class CoordinatedBuilder(ModeBuilder):
+    """Makes a coordinator, and agents that train for it."""
+
+    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
+        """Return the coordinator for every agent, and all agents for the coordinator."""
+        agents = plan.scenario.agents
+        return [*((COORDINATOR,) for _ in range(agents)), range(agents)]
+
+    def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
+        """Return the state machine of an agent that trains for a coordinator."""
+        scenario = plan.scenario
+        rounds = scenario.stop.rounds
+        machine: Schedule = scenario.schedule.client(
+            rounds=None if rounds is None else scenario.schedule.models(rounds, scenario.agents),
+            available=life.available,
+            coordinator=plan.edge_of.get(life.agent, COORDINATOR),
+        )
+        return machine
+
+    def aggregator(self, plan: Plan) -> Aggregator:
+        """Return the aggregator, which makes one vector of what the coordinator receives."""
+        scenario = plan.scenario
+        rule: Aggregator = scenario.coordinator.aggregator.bind(scenario.learner.lr)
+        return rule
+
+    def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
+        """Return the life of the coordinator."""
+        scenario, section = plan.scenario, plan.scenario.coordinator
+        body = Coordinator(
+            life.model,
+            agents=scenario.agents,
+            seed=scenario.seed,
+            rules=CoordinatorRules(
+                payload=plan.payload,
+                aggregator=self.aggregator(plan),
+                optimizer=section.server_optimizer,
+                correction=scenario.correction,
+                participation=section.participation,
+            ),
+            encoder=life.encoder,
+            parts=plan.parts,
+            port=life.port,
+            witness=life.witness,
+        )
+        participants = Participants(scenario.agents, body.choose)
+        machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
+        return Actor(machine, body, life.port, gives_last=True)
