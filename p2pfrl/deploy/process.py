@@ -96,11 +96,12 @@ def deploy(
         announce: called in the lead with the address on which it listens for the others.
 
     Raises:
-        P2PFRLError: some processes did not connect in time, or something was refused.
+        P2PFRLError: some processes did not connect in time, or something was refused, or the
+            coordinator did not come back.
     """
     refuse_faults(scenario.faults)
     out.mkdir(parents=True, exist_ok=True)
-    log = RunLog(out / "log.jsonl", quiet)
+    log = RunLog(out / "log.jsonl", quiet, scenario.schedule.patience)
     if (finished := _finished(scenario, out)) is not None:
         log.say(
             f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out"
@@ -221,7 +222,20 @@ async def _deploy(
             watching.cancel()
             journal.close()
             write_timings(out / TIMINGS, node.stopwatch.timings)
-        return summarize(reason)
+        summary = summarize(reason)
+        if reason == "coordinator_gone":
+            raise P2PFRLError(_gone(scenario, ids, summary))
+        return summary
+
+
+def _gone(scenario: Scenario, ids: Sequence[int], summary: Mapping[str, Any]) -> str:
+    """Return what to say where a process ends because its coordinator did not come back."""
+    rounds = scenario.stop.rounds
+    return (
+        f"the coordinator is gone: agents {show_agents(ids)} waited {scenario.schedule.patience:g} s for it after "
+        f"round {summary['rounds']}{f' of {rounds}' if rounds else ''}; start it again with its command and then this "
+        "process with the same one, and the run goes on"
+    )
 
 
 def _say_what_was_saved(
@@ -269,7 +283,7 @@ async def _run(node: Node, listener: Listener, seconds: float | None, *, resumin
         return "wall_time"
     except asyncio.CancelledError:
         return "interrupt"
-    return "rounds"
+    return node.reason
 
 
 async def _find(

@@ -13,10 +13,18 @@ from p2pfrl.net.fleet import show_agents
 
 @dataclass
 class RunLog:
-    """Prints events to stderr and appends them to a file as JSON lines."""
+    """Prints events to stderr and appends them to a file as JSON lines.
+
+    Attributes:
+        path: the file.
+        quiet: whether nothing is printed.
+        patience: seconds for which agents wait for their coordinator.
+        lines: number of events so far.
+    """
 
     path: Path
     quiet: bool
+    patience: float = 0.0
     lines: int = field(default=0)
 
     def say(self, text: str) -> None:
@@ -30,8 +38,14 @@ class RunLog:
         line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+        agents = details.get("agents")
+        gone = [id for id in agents if id < 0] if isinstance(agents, tuple) else []
+        if what == "lost" and gone:
+            self.say(
+                f"the coordinator is gone ({show_agents(gone)}): its agents wait at most {self.patience:g} s until it "
+                "is started again with the same command"
+            )
         if what in ("lost", "up", "refused") and self.lines < 100:
-            agents = details.get("agents")
             who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
             where = f" at {details['where']}" if details.get("where") else ""
             self.say(

@@ -54,6 +54,7 @@ class Node:
         mesh: its links.
         schedules: the state machines of its agents.
         actors: the agents and coordinators of the process, by id.
+        reason: why its agents ended: "rounds", or what kept one of them from it (`Finish.why`).
         stopwatch: times of sends, arrivals and training.
 
     Args:
@@ -88,6 +89,7 @@ class Node:
         rounds: int | None = None,
         patience: float = 0.0,
     ) -> None:
+        self.reason = "rounds"
         self.traffic = Traffic()
         self.loop = asyncio.get_running_loop()
         self.clock = WallClock(self.loop)
@@ -173,7 +175,8 @@ class Node:
         for agent, actor in actors.items():
             tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
             tasks[-1].add_done_callback(partial(self._end, agent))
-        await asyncio.gather(*tasks)
+        reasons = await asyncio.gather(*tasks)
+        self.reason = next((why for why in reasons if why), self.reason)
         await self._stay()
         self.mesh.is_done = True
         await self.mesh.drain()

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from processes import DEADLINE, TIMING
+from safetensors import safe_open
 
 from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net.fleet import show_agents
@@ -25,23 +26,36 @@ class Fleet:
         text: of the scenario file.
         groups: who lives together.
         root: of the run directories.
+        quiet: whether the processes print nothing.
+        at: where the lead listened when it was started before; None for the first time.
     """
 
-    def __init__(self, text: str, groups: Sequence[Sequence[int]], root: Path) -> None:
+    def __init__(
+        self,
+        text: str,
+        groups: Sequence[Sequence[int]],
+        root: Path,
+        *,
+        quiet: bool = True,
+        at: tuple[str, int] | None = None,
+    ) -> None:
         self._text = text
+        self._quiet = quiet
         self._groups = groups
         self.homes = [root / show_agents(agents) for agents in groups]
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["p2pfrl.deploy.process", "p2pfrl.net.certificates"])
         self._hears, self._says = self._context.Pipe(duplex=False)
-        self._lead = ("127.0.0.1", 0)
+        self.lead = ("127.0.0.1", 0) if at is None else at
+        self._is_again = at is not None
         self._living: dict[int, BaseProcess] = {}
         self._started: list[BaseProcess] = []
 
     def __enter__(self) -> Fleet:
         self.start(0)
-        assert self._hears.poll(DEADLINE), "the lead did not say where it listens"
-        self._lead = self._hears.recv()
+        if not self._is_again:
+            assert self._hears.poll(DEADLINE), "the lead did not say where it listens"
+            self.lead = self._hears.recv()
         for number in range(1, len(self._groups)):
             self.start(number)
         return self
@@ -58,9 +72,9 @@ class Fleet:
         place = Place(
             tuple(self._groups[number]),
             lead=number == 0,
-            rendezvous=self._lead if number else ("127.0.0.1", 0),
+            rendezvous=self.lead if number else ("127.0.0.1", 0),
         )
-        arguments = (self._text, place, self.homes[number], self._says)
+        arguments = (self._text, place, self.homes[number], self._says, self._quiet)
         process = self._context.Process(target=_peer, args=arguments, daemon=True)
         process.start()
         self._living[number] = process
@@ -71,12 +85,33 @@ class Fleet:
 
         It is killed once a checkpoint of its own was written so many times.
         """
+        self.end_for_good(number, checkpoint, times)
+        self.start(number)
+
+    def end_for_good(self, number: int, checkpoint: str, times: int = 3) -> None:
+        """Kill a process, -9, once a checkpoint of its own was written so many times."""
         self._wait(self.homes[number] / "checkpoints" / f"{checkpoint}.safetensors", times)
         process = self._living[number]
         process.kill()
         process.join()
         assert process.exitcode == -9
-        self.start(number)
+
+    def join(self, number: int, seconds: float) -> None:
+        """Wait until a process ends by itself."""
+        self._living[number].join(seconds)
+
+    def code(self, number: int) -> int | None:
+        """Return with what a process ended; None if it runs."""
+        return self._living[number].exitcode
+
+    def advance(self, number: int, round: int) -> None:
+        """Wait until agent 0 of a process has a checkpoint of a later round."""
+        path = self.homes[number] / "checkpoints" / "agent-0.safetensors"
+        before = path.stat().st_mtime_ns
+        self._wait(path, 2)
+        assert path.stat().st_mtime_ns > before
+        with safe_open(path, "numpy") as file:
+            assert int(file.metadata()["round"]) >= round - 1
 
     def _wait(self, checkpoint: Path, times: int) -> None:
         """Wait until a checkpoint was written so many times from now on."""
@@ -99,13 +134,13 @@ class Fleet:
         return found
 
 
-def _peer(text: str, place: Place, out: Path, says: Connection) -> None:
+def _peer(text: str, place: Place, out: Path, says: Connection, quiet: bool) -> None:
     deploy(
         loads(text),
         place,
         out,
         security=Security(),
         timing=TIMING,
-        quiet=True,
+        quiet=quiet,
         announce=says.send,
     )

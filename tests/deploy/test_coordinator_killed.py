@@ -1,10 +1,12 @@
 """A coordinator's process that is killed, -9, and started again does not change the run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from killing import Fleet
+from processes import DEADLINE
 from safetensors.numpy import load_file
 
 from p2pfrl.core.state import read
@@ -110,3 +112,25 @@ def test_agents_that_gather_experience_send_it_again_after_they_are_killed(tmp_p
     record = collect(fleet.homes, tmp_path / "all")
     assert record.summary["rounds"] == 40
     assert np.ptp(record.parameters, axis=0).max() == 0.0, "all have the coordinator's last model"
+
+
+def test_processes_whose_coordinator_is_killed_for_good_say_so_end_with_1_and_can_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    schedule: Table = {"deadline": "0.2s"}
+    scenario = text(4, 10**6, mode="central", seed=3, schedule=schedule, **SLOW)
+    with Fleet(scenario, [(-1,), (0, 1, 2, 3)], tmp_path, quiet=False) as fleet:
+        fleet.end_for_good(0, "coordinator")
+        fleet.join(1, DEADLINE)
+        assert fleet.code(1) == 1
+    summary = json.loads((fleet.homes[1] / "peer.json").read_text())
+    assert summary["stopped_by"] == "coordinator_gone"
+    assert 0 < summary["rounds"] < 10**6
+    said = capfd.readouterr().err
+    assert "the coordinator is gone (coordinator): its agents wait at most 2 s" in said
+    assert f"waited 2 s for it after round {summary['rounds']} of 1000000; start it again" in said
+    record = collect(fleet.homes, tmp_path / "all")
+    assert record.summary["stopped_by"] in ("died", "coordinator_gone")
+    assert record.summary["rounds"] >= summary["rounds"] - 1
+    with Fleet(scenario, [(-1,), (0, 1, 2, 3)], tmp_path, at=fleet.lead) as again:
+        again.advance(1, summary["rounds"])

@@ -120,12 +120,20 @@ def test_the_journals_of_all_edges_are_asked_for(tmp_path: Path) -> None:
     [
         (
             (-4, 5),
-            {(2, 3): ("rounds", 2), (-3, -2, 0, 1, 4): ("wall_time", 0), (-1,): ("wall_time", 0)},
+            {
+                (2, 3): ("coordinator_gone", 2),
+                (-3, -2, 0, 1, 4): ("wall_time", 0),
+                (-1,): ("wall_time", 0),
+            },
             12.0,
         ),
         (
             (-1,),
-            {(-4, 5): ("rounds", 1), (-3, -2, 0, 1, 4): ("rounds", 2), (2, 3): ("rounds", 0)},
+            {
+                (-4, 5): ("coordinator_gone", 1),
+                (-3, -2, 0, 1, 4): ("coordinator_gone", 2),
+                (2, 3): ("coordinator_gone", 0),
+            },
             10.0,
         ),
     ],

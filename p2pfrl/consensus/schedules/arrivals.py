@@ -31,6 +31,7 @@ from p2pfrl.core.types import (
     Started,
     WaitUntil,
 )
+from p2pfrl.core.units import SECOND
 
 _PATIENCE = 300 * 10**9
 """Nanoseconds after which an agent without a coordinator, or a coordinator without agents, ends."""
@@ -64,6 +65,12 @@ class NoDeadline(ScheduleRule):
     def link_timeout(self) -> float:
         """One second, because no agent waits for a dead peer."""
         return 1.0
+
+    @property
+    @override
+    def patience(self) -> float:
+        """300 s, for the coordinator."""
+        return _PATIENCE / SECOND
 
     @override
     def client(

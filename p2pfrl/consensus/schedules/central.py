@@ -193,7 +193,9 @@ class Client(Stateful):
         self._round = message.round
         actions: list[Action] = [Adopt(message, message.round - 1, self._used(message))]
         if message.kind == FINAL:
-            return [*actions, Finish()]
+            # An edge without its cloud sends a last model before the last round.
+            is_early = self._rounds is not None and message.round < self._rounds
+            return [*actions, Finish("coordinator_gone" if is_early else "")]
         self._models += 1
         return [*actions, *self._begin(now)]
 
@@ -386,11 +388,11 @@ class Coordinator(Stateful):
         """Return the agents that are there."""
         return [i for i in self._participants.everyone if i not in self._absent]
 
-    def _end(self) -> list[Action]:
+    def _end(self, why: str = "") -> list[Action]:
         """Send the last model to everyone. Nobody waits for those who are away."""
         self._is_over = True
         everyone = self._participants.everyone
-        return [self._sending(everyone, FINAL, asked=self._present()), Finish()]
+        return [self._sending(everyone, FINAL, asked=self._present()), Finish(why)]
 
     def _again(self, event: Event) -> Sequence[Action]:
         """Send the last model again to whoever did not get it."""

@@ -160,7 +160,7 @@ class Edge(Coordinator):
     def _give_up(self) -> list[Action]:
         """End without the cloud."""
         self.deadlines_expired += 1
-        return self._end()
+        return self._end("coordinator_gone")
 
     def _begin(self, now: int) -> list[Action]:
         is_over = self.round == self._last or self.round == (self._model + 1) * self._period
