@@ -59,6 +59,12 @@ Peers = Annotated[
 Bind = Annotated[
     str, Parameter(help="HOST:PORT to listen on for neighbors; port 0: any free port.")
 ]
+Advertise = Annotated[
+    str,
+    Parameter(
+        help="Host at which others reach this process, if not the one of --bind: behind NAT or in a container."
+    ),
+]
 Secret = Annotated[
     Path | None,
     Parameter(
@@ -104,6 +110,7 @@ def peer(
     count: Count = 1,
     peers: Peers = "",
     bind: Bind = "127.0.0.1:0",
+    advertise: Advertise = "",
     secret: Secret = None,
     tls: Tls = None,
     insecure: Insecure = False,
@@ -129,7 +136,9 @@ def peer(
     if attached:
         end_with(sys.stdin.read)
     chosen = Overrides(set, seed).load(file)
-    place = place_of(lead, rendezvous, agents, count, peers, bind, discover=discover)
+    place = place_of(
+        lead, rendezvous, agents, count, peers, bind, discover=discover, advertise=advertise
+    )
     refuse_strangers(place, chosen)
     security = security_of(place, secret, tls, insecure)
     name = show_agents(place.agents) if place.agents else f"{count}-more"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from p2pfrl.net.mesh import Security
     from p2pfrl.scenario import Scenario
 
-LOOPBACK = ("127.", "::1", "localhost")
-
 
 @contextmanager
 def named(option: str = "") -> Iterator[None]:
@@ -32,12 +32,22 @@ def named(option: str = "") -> Iterator[None]:
         raise ScenarioError([f"{option}: {error}" if option else str(error)]) from error
 
 
+_HOST = re.compile(r"[0-9A-Za-z._-]{1,255}|[0-9A-Fa-f:.]+:[0-9A-Fa-f:.]*(%[0-9A-Za-z._-]+)?")
+"""A name or an IPv4 address, or an IPv6 address."""
 _MOST_SECRET = 4096
 """Most bytes of a file with a secret."""
 
 
 def place_of(
-    lead: bool, rendezvous: str, agents: str, count: int, peers: str, bind: str, *, discover: bool
+    lead: bool,
+    rendezvous: str,
+    agents: str,
+    count: int,
+    peers: str,
+    bind: str,
+    *,
+    discover: bool,
+    advertise: str = "",
 ) -> Place:
     """Return the place of this process in the deployment.
 
@@ -50,9 +60,11 @@ def place_of(
     with named("--agents"):
         ids = parse_agents(agents) if agents else ()
     if peers:
-        if lead or rendezvous or discover:
+        if lead or rendezvous or discover or advertise:
             raise ScenarioError(
-                ["--peers: an explicit table needs none of --lead, --rendezvous and --discover"]
+                [
+                    "--peers: an explicit table needs none of --lead, --rendezvous, --discover and --advertise"
+                ]
             )
         if not ids:
             raise ScenarioError(["--agents: with --peers, say which agents live here"])
@@ -79,6 +91,13 @@ def place_of(
         )
     with named("--bind"):
         here = parse_address(bind)
+    if advertise and not _HOST.fullmatch(advertise):
+        raise ScenarioError(
+            [
+                f"--advertise: expected the host at which others reach this process, without a port, such as 10.0.0.7, "
+                f"got {advertise!r}"
+            ]
+        )
     with named("--rendezvous"):
         meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
     if (
@@ -92,7 +111,7 @@ def place_of(
                 "--bind ADDRESS:0 with the address that this machine has in that network"
             ]
         )
-    return Place(ids, count, here, lead, meeting, discover)
+    return Place(ids, count, here, lead, meeting, discover, advertise=advertise)
 
 
 def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
@@ -178,7 +197,20 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
 
 
 def _is_local(address: Sequence[object]) -> bool:
-    return str(address[0]).startswith(LOOPBACK)
+    """Whether only this machine can reach a host: all addresses that it has are of loopback."""
+    import socket
+
+    try:
+        found = {str(item[4][0]) for item in socket.getaddrinfo(str(address[0]), None)}
+    except (OSError, UnicodeError):
+        return False  # listening on it will say why
+    return bool(found) and all(_is_loopback(host) for host in found)
+
+
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def shown(address: Address) -> str:

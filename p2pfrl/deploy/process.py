@@ -28,7 +28,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
 from p2pfrl.net.fleet import Address, Fleet, show_agents
-from p2pfrl.net.listener import Listener, listen
+from p2pfrl.net.listener import Listener, host_of, listen
 from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.node import Node
@@ -59,6 +59,7 @@ class Place:
         agents: ids that it wants; none for any `count` agents.
         count: number of agents if `agents` is empty.
         bind: address on which it listens for frames; port 0 takes a free port.
+        advertise: host at which others reach it, where that is not the one of `bind`.
         lead: whether it assigns the ids; it listens for the others at `rendezvous`.
         rendezvous: where the lead listens; None with an explicit fleet, or to discover it.
         discover: whether the lead announces itself by multicast DNS and the others search for it.
@@ -72,6 +73,7 @@ class Place:
     rendezvous: Address | None = None
     discover: bool = False
     fleet: Fleet | None = None
+    advertise: str = ""
 
 
 def deploy(
@@ -160,7 +162,7 @@ async def _deploy(
             place.agents,
             incarnation,
             b"",
-            address,
+            (place.advertise or host_of(listener), address[1]),
             settings(text) | sources(scenario),
         )
         fleet, ids = await supervised(

@@ -18,6 +18,9 @@ from p2pfrl.core.types import (
 
 Address = tuple[str, int]
 
+ANYWHERE = ("0.0.0.0", "::")
+"""Hosts that mean all addresses of a machine. Nobody can connect to them from elsewhere."""
+
 
 @dataclass(frozen=True)
 class Fleet:

@@ -161,6 +161,11 @@ async def listen(address: Address, context: ssl.SSLContext | None) -> tuple[List
     return listener, (address[0], port)
 
 
+def host_of(listener: Listener) -> str:
+    """Return the host of a listener as a number: elsewhere its name may mean another host."""
+    return str(listener.server.sockets[0].getsockname()[0])
+
+
 async def _bound(address: Address) -> socket.socket:
     found = await asyncio.get_running_loop().getaddrinfo(
         *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

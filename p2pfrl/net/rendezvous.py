@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Sequence
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.admission import of_greetings
-from p2pfrl.net.fleet import Address, Fleet, assign, show_agents
+from p2pfrl.net.fleet import ANYWHERE, Address, Fleet, assign, show_agents
 from p2pfrl.net.listener import Listener
 from p2pfrl.net.log import Throttle
 from p2pfrl.net.mesh import TICK, USUAL, Log, Security, Timing
@@ -20,6 +21,7 @@ from p2pfrl.net.tcp import Link
 from p2pfrl.net.tls import refusal
 
 Progress = Callable[[str], None]
+_HOST = re.compile(r"[0-9A-Za-z.:%_-]{0,255}")
 
 
 class Rendezvous:
@@ -27,7 +29,8 @@ class Rendezvous:
 
     Args:
         own: identity of the lead.
-        address: where the lead listens for frames, as others reach it.
+        address: where the lead listens for frames, as others reach it. If it listens on all of its
+            addresses, others get the one at which they have reached it.
         everyone: ids of all agents and coordinators of the run.
         decoder, security, timing: options of the links.
         progress: receives one line per process that joins.
@@ -54,6 +57,7 @@ class Rendezvous:
         self._security = security
         self._timing = timing
         self._progress = progress
+        self._address = address
         self._table: dict[Address, tuple[int, ...]] = {address: own.agents}
         self._members: dict[Link, Address | None] = {}
         self._admission = of_greetings(self._handle)
@@ -82,9 +86,18 @@ class Rendezvous:
         fleet = Fleet(dict(self._table))
         for link, address in self._members.items():
             if address is not None and link.session.is_open:
-                link.session.say("table", rows=fleet.rows(), yours=list(self._table[address]))
+                rows = self._as_seen_by(link).rows()
+                link.session.say("table", rows=rows, yours=list(self._table[address]))
                 link.close()
         return fleet
+
+    def _as_seen_by(self, link: Link) -> Fleet:
+        """Return the table with the address of the lead that this link has reached."""
+        host, port = self._address
+        if host not in ANYWHERE:
+            return Fleet(self._table)
+        others = {a: agents for a, agents in self._table.items() if a != self._address}
+        return Fleet({(link.local_host(), port): self._own.agents, **others})
 
     def _accept(self) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
@@ -121,7 +134,13 @@ class Rendezvous:
         try:
             if self._members.get(link) is not None:
                 raise P2PFRLError("a process joins once")
-            wanted, count, port = _join(event)
+            wanted, count, host, port = _join(event)
+            address = host or link.peer_host(), port
+            if address in self._table:
+                raise P2PFRLError(
+                    f"agents {show_agents(self._table[address])} are at {address[0]}:{port} already; give --advertise "
+                    "or --bind with an address and port that no other process has"
+                )
             ids = assign(wanted, count, taken, self._everyone)
             tls, names = link.tls(), self._security.names
             if tls is not None and names is not None and not set(ids) <= set(names(tls)):
@@ -132,7 +151,6 @@ class Rendezvous:
             link.session.say("sorry", detail=str(error))
             link.close()
             return
-        address = link.peer_host(), port
         self._table[address] = ids
         self._members[link] = address
         self._progress(f"agents {show_agents(ids)} joined from {address[0]}:{address[1]}")
@@ -225,7 +243,8 @@ class _Request:
         Raises:
             P2PFRLError: the lead could not be reached in time, or its certificate is invalid.
         """
-        self._body = {"agents": wanted, "count": count, "port": self._own.address[1]}
+        host, port = self._own.address
+        self._body = {"agents": wanted, "count": count, "host": host, "port": port}
         deadline, host, port = self._loop.time() + self._timing.start, *self._lead
         has_told = False
         while True:
@@ -279,6 +298,8 @@ class _Request:
         for event in events:
             if isinstance(event, Opened):
                 self._progress("connected to the lead; waiting until everyone is there")
+                if self._body["host"] in ANYWHERE:
+                    self._body["host"] = link.local_host()  # the lead can reach it, so others can
                 link.session.say("join", **self._body)
                 link.flush()
             elif self._answer.done():
@@ -332,14 +353,22 @@ def _table(event: Control) -> tuple[Fleet, tuple[int, ...]]:
     return Fleet.of(event.body.get("rows")), tuple(yours)
 
 
-def _join(event: Control) -> tuple[list[int], int, int]:
-    agents, count, port = (event.body.get(name) for name in ("agents", "count", "port"))
+def _join(event: Control) -> tuple[list[int], int, str, int]:
+    """Return who wants to join where.
+
+    Raises:
+        P2PFRLError: the request is malformed.
+    """
+    names = ("agents", "count", "host", "port")
+    agents, count, host, port = (event.body.get(name) for name in names)
     if (
         not isinstance(agents, list)
         or not all(type(agent) is int for agent in agents)
         or type(count) is not int
+        or type(host) is not str
+        or not _HOST.fullmatch(host)
         or type(port) is not int
         or not 0 < port < 65536
     ):
         raise P2PFRLError("the request to join is malformed")
-    return sorted(agents), count, port
+    return sorted(agents), count, host, port

@@ -95,6 +95,11 @@ class Link(asyncio.BufferedProtocol):
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if name else ""
 
+    def local_host(self) -> str:
+        """Return the host at this end, or "" if the connection has already closed."""
+        name = self._transport.get_extra_info("sockname")
+        return str(name[0]) if name else ""
+
     def where(self) -> str:
         """Return host and port at the other end, for the log."""
         return ":".join(map(str, (self._transport.get_extra_info("peername") or ("gone",))[:2]))
