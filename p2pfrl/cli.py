@@ -43,6 +43,8 @@ _COMMANDS = {
     "verify": "runs:verify",
     "peer": "lan:peer",
     "collect": "lan:collect",
+    "status": "lan:status",
+    "stop": "lan:stop",
     "calibrate": "calibrate:calibrate",
     "pki": "lan:pki",
     "bench": "benchmarks:bench",

@@ -18,7 +18,7 @@ from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.results.record import AGENTS, DRAWN, METRICS, PHYSICS, Record
+from p2pfrl.results.record import AGENT_COUNTS, AGENTS, DRAWN, METRICS, PHYSICS, Record
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
@@ -139,7 +139,7 @@ def _agent_columns(
     names = dict.fromkeys((*AGENTS, *(name for row in rows for name in row)))
     table: dict[str, NDArray[Any]] = {}
     for name in names:
-        kind = np.int64 if name in ("round", "agent", "episodes", "bytes_sent") else np.float64
+        kind = np.int64 if name in AGENT_COUNTS else np.float64
         table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=kind)
     own = {name: values[table["agent"]] for name, values in physics.items()} if rows else {}
     return (

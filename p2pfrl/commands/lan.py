@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 
 from p2pfrl.commands.arguments import (
     DONE,
+    FAILED,
     INTERRUPTED,
     Json,
     Out,
@@ -189,6 +190,64 @@ def _print(summary: Mapping[str, Any], directory: Path) -> None:
     print(f"{'directory':20}  {directory}")
 
 
+def status(*runs: Path, json: Json = False) -> int:
+    """Show how far runs and processes are: state, round, and when they last wrote it.
+
+    Parameters
+    ----------
+    runs
+        Run directories of peers or of a whole run.
+    """
+    from p2pfrl.deploy.status import statuses
+
+    if not runs:
+        raise ScenarioError(["RUN: expected at least one run directory"])
+    found = [status for run in runs for status in statuses(run)]
+    if json:
+        print(encoder.dumps(found, indent=2))
+        return DONE
+    for status in found:
+        rounds = "" if status["rounds"] is None else f"/{status['rounds']}"
+        parts = [f"{status['directory']}: {status['state']}"]
+        if status["round"] is not None:
+            parts.append(f"round {status['round']}{rounds}")
+        if status.get("return_mean") is not None:
+            parts.append(f"return {status['return_mean']:.1f}")
+        if "bytes_sent" in status:
+            parts.append(f"sent {status['bytes_sent'] / 1e6:.1f} MB")
+            parts.append(f"journal {status['journal_bytes'] / 1e6:.1f} MB")
+        if status["age"] is not None and status["state"] in ("running", "killed"):
+            parts.append(f"{status['age']:.0f} s ago")
+        if status["process"] is not None:
+            parts.append(status["process"])
+        print("  ".join(parts))
+    return DONE
+
+
+def stop(*runs: Path, json: Json = False) -> int:
+    """Interrupt running processes on this host, as Ctrl-C does: they save and end.
+
+    The exit code is 1 if one of them still runs.
+
+    Parameters
+    ----------
+    runs
+        Run directories of peers or of a whole run.
+    """
+    from p2pfrl.deploy.status import STOPPED
+    from p2pfrl.deploy.status import stop as interrupt
+
+    if not runs:
+        raise ScenarioError(["RUN: expected at least one run directory"])
+    found = {str(run): interrupt(run) for run in runs}
+    if json:
+        print(encoder.dumps(found, indent=2))
+    else:
+        for run, outcome in found.items():
+            print(f"{run}: {outcome}")
+    return DONE if all(outcome in STOPPED for outcome in found.values()) else FAILED
+
+
 def collect(
     *directories: Path, out: Out = None, overwrite: Replace = False, json: Json = False
 ) -> int:
@@ -209,7 +268,7 @@ def collect(
     target = out or directories[0].parent / "collected"
     with reserved(target, overwrite=overwrite):
         record = gather(directories, target)
-    conclude(record.summary, target, report([target]), as_json=json)
+    conclude(record, target, report([target]), as_json=json)
     return DONE
 
 

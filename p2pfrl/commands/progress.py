@@ -16,8 +16,9 @@ from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.directory import new_directory
 from p2pfrl.results.files import plain
-from p2pfrl.results.record import DRAWN
+from p2pfrl.results.record import DRAWN, Record
 from p2pfrl.results.report import report
+from p2pfrl.results.tables import measures, uploads
 from p2pfrl.scenario import Scenario, hash8
 
 INTERVAL = 5.0
@@ -66,7 +67,7 @@ def run_scenario(
     if summary["stopped_by"] == "interrupt" and not quiet:
         print(f"to go on: p2pfrl scenario --resume {directory}", file=sys.stderr, flush=True)
     conclude(
-        summary,
+        record,
         directory,
         report([directory]) if summary["stopped_by"] != "interrupt" else None,
         as_json=as_json,
@@ -74,12 +75,17 @@ def run_scenario(
     return summary
 
 
-def conclude(
-    summary: Mapping[str, Any], directory: Path, page: Path | None, *, as_json: bool
-) -> None:
+def conclude(record: Record, directory: Path, page: Path | None, *, as_json: bool) -> None:
     """Print the summary of a run and the paths of its results."""
+    summary = record.summary
     if as_json:
-        print(json.dumps(plain(summary), indent=2))
+        more = {
+            "lambda_2": record.lambda_2,
+            "uploads": uploads(record.staleness),
+            "heterogeneity": record.heterogeneity,
+            "measures": measures(record.agents),
+        }
+        print(json.dumps(plain({**summary, **more}), indent=2))
         return
     for name, text in describe(summary).items():
         print(f"{name:20}  {text}")

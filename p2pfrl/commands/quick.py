@@ -25,8 +25,13 @@ def validate(
     """
     with _uncollected():
         from p2pfrl.build.preview import preview
+        from p2pfrl.deploy.journal import round_bytes
+        from p2pfrl.scenario.bind import outline
 
-        found = preview(Overrides(set, seed).load(file))
+        scenario = Overrides(set, seed).load(file)
+        found = preview(scenario)
+        own = round_bytes(outline(scenario).layout, found["travels"])
+        found["journal_per_round"] = scenario.agents * own
     if json or not quiet:
         show(found, json)
     return DONE

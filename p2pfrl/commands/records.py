@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pfrl.commands.arguments import DONE, Formats, Names, Out, Width
 from p2pfrl.core.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from p2pfrl.results.report import Table
 
 
 def plot(
@@ -22,7 +26,7 @@ def plot(
     Parameters
     ----------
     runs
-        Run directories.
+        Run directories, or the directory of a sweep or comparison.
     """
     from p2pfrl.commands.values import names, page_width
     from p2pfrl.results.plots import FIGURES, Look
@@ -34,7 +38,8 @@ def plot(
         width=None if width is None else page_width(width),
         only=names("--only", only, FIGURES) if only else (),
     )
-    paths = draw(_some(runs), out, look)
+    found, folder, _ = _some(runs)
+    paths = draw(found, out or (folder and folder / "figures"), look)
     for path in paths:
         print(path)
     if not paths:
@@ -48,15 +53,39 @@ def report(*runs: Path, out: Out = None) -> int:
     Parameters
     ----------
     runs
-        Run directories.
+        Run directories, or the directory of a sweep or comparison.
     """
     from p2pfrl.results.report import report as write
 
-    print(write(_some(runs), out))
+    found, folder, tables = _some(runs)
+    print(write(found, out or folder, tables))
     return DONE
 
 
-def _some(runs: Sequence[Path]) -> Sequence[Path]:
+def _some(runs: Sequence[Path]) -> tuple[Sequence[Path], Path | None, Sequence[Table]]:
+    """Return run directories, and if they are those of one series its folder and its tables."""
+    from p2pfrl.results.directory import runs_in
+
     if not runs:
         raise ScenarioError(["RUN: expected at least one run directory"])
-    return runs
+    found: list[Path] = []
+    for path in runs:
+        finished, unfinished = runs_in(path)
+        for other in unfinished:
+            print(f"{other}: not finished, left out", file=sys.stderr)
+        found += finished or [path]
+    if len(runs) > 1 or found == list(runs):
+        return found, None, ()
+    return found, runs[0], _tables(runs[0])
+
+
+def _tables(folder: Path) -> Sequence[Table]:
+    if (folder / "comparison.json").is_file():
+        from p2pfrl.experiment.compare import read_comparison
+
+        return read_comparison(folder).tables()
+    if (folder / "sweep.csv").is_file():
+        from p2pfrl.experiment.sweep import read_sweep
+
+        return read_sweep(folder)
+    return ()

@@ -44,8 +44,13 @@ from p2pfrl.core.interrupts import explained
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
 """Columns that `sweep` prints of every run, if any run has them."""
 
+_MOST_DRAWN = 24
+"""Number of settings above which `sweep` writes no report by itself."""
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from p2pfrl.experiment.sweep import Sweep
 
 
 def scenario(
@@ -70,7 +75,7 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or in the package.
     """
-    from p2pfrl.commands.progress import conclude, run_directory, run_scenario
+    from p2pfrl.commands.progress import conclude, run_directory, run_scenario, watching
 
     if resume is not None:
         others = (file, *set, seed, out, jobs, overwrite or None)
@@ -102,10 +107,17 @@ def scenario(
         if trace:
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
         directory = out or run_directory(chosen)
-        summary: Mapping[str, Any] = run_processes(
-            chosen, directory, jobs or PROCESSES, quiet=quiet, overwrite=overwrite
-        ).summary
-        conclude(summary, directory, write([directory]), as_json=json)
+        with watching(chosen, quiet=quiet) as watcher:
+            record = run_processes(
+                chosen,
+                directory,
+                jobs or PROCESSES,
+                quiet=quiet,
+                overwrite=overwrite,
+                progress=watcher,
+            )
+        summary: Mapping[str, Any] = record.summary
+        conclude(record, directory, write([directory]), as_json=json)
     else:
         summary = run_scenario(
             chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite
@@ -168,7 +180,8 @@ def compare(
             overwrite=overwrite,
             progress=None if quiet else counting,
         )
-    page = write([path for paths in found.directories.values() for path in paths], folder)
+    runs = [path for paths in found.directories.values() for path in paths]
+    page = write(runs, folder, found.tables())
     if json:
         show(found.to_json(), json)
     else:
@@ -201,6 +214,7 @@ def sweep(
     from p2pfrl.commands.progress import counting
     from p2pfrl.experiment.sweep import sweep as run_all
     from p2pfrl.results.files import plain
+    from p2pfrl.results.tables import for_terminal
 
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
@@ -215,6 +229,7 @@ def sweep(
             overwrite=overwrite,
             progress=None if quiet else counting,
         )
+    page = _page_of(found, folder)
     if json:
         show(plain(list(found.rows)), json)
     else:
@@ -230,7 +245,19 @@ def sweep(
                 )
             )
         print(f"table: {found.table}")
+        _rich(for_terminal(found.tables()))
+        if page is not None:
+            print(f"report: {page}")
     return FAILED if found.failed else DONE
+
+
+def _page_of(found: Sweep, folder: Path) -> Path | None:
+    """Write the report of a sweep; return None if no run is done, or figures would be too full."""
+    from p2pfrl.results.report import report as write
+
+    runs = [Path(row["directory"]) for row in found.rows if row["state"] in ("done", "kept")]
+    settings = {tuple(str(row[key]) for key in found.keys) for row in found.rows}
+    return write(runs, folder, found.tables()) if runs and len(settings) <= _MOST_DRAWN else None
 
 
 def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that an interrupted process has to save its run, before it is killed."""
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import explained, raised
 from p2pfrl.core.modules import search_path
 from p2pfrl.deploy.collect import collect
+from p2pfrl.deploy.status import row_of
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.fleet import Fleet, show_agents
 from p2pfrl.results.directory import DEPLOYED, PEERS, clear, reserved
@@ -26,9 +28,20 @@ from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
 
+Progress = Callable[[dict[str, float]], None]
+"""Receives rows of metrics. Columns that no process knows are nan."""
+_PERIOD = 0.2
+"""Seconds between two looks at the processes."""
+
 
 def run_processes(
-    scenario: Scenario, directory: Path, jobs: int, *, quiet: bool, overwrite: bool = False
+    scenario: Scenario,
+    directory: Path,
+    jobs: int,
+    *,
+    quiet: bool,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Record:
     """Run a scenario as processes on loopback, collect their records, and return the record.
 
@@ -41,6 +54,7 @@ def run_processes(
             another.
         quiet: whether to show no progress.
         overwrite: whether to replace a run in the directory.
+        progress: called with a row when all processes have completed another round.
 
     Raises:
         P2PFRLError: a process failed, or the directory has something else.
@@ -71,6 +85,7 @@ def run_processes(
                     else:
                         where = ["--rendezvous", processes[0].rendezvous()]
                     processes.append(_start(file, agents, home, where, quiet=quiet))
+                _follow(processes, homes, progress)
                 for process in processes:
                     process.finish()
             finally:
@@ -79,6 +94,19 @@ def run_processes(
                 for process in processes:
                     process.wait()
         return collect(homes, directory)
+
+
+def _follow(
+    processes: Sequence[_Process], homes: Sequence[Path], progress: Progress | None
+) -> None:
+    """Report the progress of processes until they have ended."""
+    last = 0.0
+    while progress is not None and any(process.is_running() for process in processes):
+        row = row_of(homes)
+        if row is not None and row["round"] > last:
+            last = row["round"]
+            progress(row)
+        time.sleep(_PERIOD)
 
 
 def _is_of(directory: Path, text: str, homes: Sequence[Path]) -> bool:
@@ -141,6 +169,10 @@ class _Process:
         except (ValueError, KeyError, TypeError) as error:
             raise P2PFRLError(f"the lead did not start{_said(line)}") from error
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def finish(self) -> None:
         """Wait for the end of its run.
 
@@ -156,7 +188,7 @@ class _Process:
 
     def end(self) -> None:
         """Interrupt it, if it still runs."""
-        if self._process.poll() is None:
+        if self.is_running():
             self._process.terminate()
 
     def wait(self) -> None:

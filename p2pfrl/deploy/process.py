@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.interrupts import SIGNALS
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.memory import Memory
+from p2pfrl.deploy.status import Status
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -36,6 +39,7 @@ from p2pfrl.net.records import Identity
 from p2pfrl.net.rendezvous import Rendezvous, join
 from p2pfrl.net.supervision import supervised, surfaced
 from p2pfrl.net.timings import write_timings
+from p2pfrl.results.directory import reserved_for_peer
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
@@ -102,7 +106,21 @@ def deploy(
             coordinator did not come back.
     """
     refuse_faults(scenario.faults)
-    out.mkdir(parents=True, exist_ok=True)
+    with reserved_for_peer(out):
+        return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
+
+
+def _deploy_in(
+    scenario: Scenario,
+    place: Place,
+    out: Path,
+    security: Security,
+    timing: Timing,
+    announce: Callable[[Address], None],
+    *,
+    quiet: bool,
+) -> Mapping[str, Any]:
+    """Run one process to its end in a directory that is reserved for it."""
     log = RunLog(out / "log.jsonl", quiet, scenario.schedule.patience)
     if (finished := _finished(scenario, out)) is not None:
         log.say(
@@ -203,7 +221,7 @@ async def _deploy(
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = surfaced(
-            node.loop.create_task(_watch(journal, node, ids, scenario.stop.rounds, log))
+            node.loop.create_task(_watch(out, journal, node, ids, scenario.stop.rounds, log))
         )
 
         def summarize(reason: str, **more: str) -> Mapping[str, Any]:
@@ -223,6 +241,7 @@ async def _deploy(
         finally:
             watching.cancel()
             journal.close()
+            _status(out, journal, node, ids, scenario.stop.rounds).write(out)
             write_timings(out / TIMINGS, node.stopwatch.timings)
         summary = summarize(reason)
         if reason == "coordinator_gone":
@@ -261,8 +280,9 @@ def _end_on_signals() -> None:
     """Cancel the task of this process when the system asks it to end."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, task.cancel)
 
 
 def _say_what_is_ignored(scenario: Scenario, log: RunLog) -> None:
@@ -334,19 +354,36 @@ async def _find(
 
 
 async def _watch(
-    journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, log: RunLog
+    out: Path, journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, log: RunLog
 ) -> None:
-    """Print one line about this process from time to time."""
-    while True:
-        await asyncio.sleep(5.0)
-        done = min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0)
-        returns = [r for values in journal.returns.values() for r in values]
-        mean = f"  return {sum(returns) / len(returns):.1f}" if returns else ""
-        expired = sum(schedule.deadlines_expired for schedule in node.schedules)
-        log.say(
-            f"agents {show_agents(ids)}  round {done}/{rounds or '?'}{mean}"
-            f"  sent {node.traffic.bytes_sent / 1e6:.1f} MB  deadlines expired {expired}"
-        )
+    """Write the status of this process every second, and print a line every five."""
+    for second in count():
+        status = _status(out, journal, node, ids, rounds)
+        status.write(out)
+        if second and second % 5 == 0:
+            mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
+            log.say(
+                f"agents {show_agents(ids)}  round {status.round}/{rounds or '?'}{mean}"
+                f"  sent {status.bytes_sent / 1e6:.1f} MB  deadlines expired {status.deadlines_expired}"
+            )
+        await asyncio.sleep(1.0)
+
+
+def _status(
+    out: Path, journal: Journal, node: Node, ids: Sequence[int], rounds: int | None
+) -> Status:
+    returns = [r for values in journal.returns.values() for r in values]
+    return Status(
+        agents=tuple(ids),
+        round=min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0),
+        rounds=rounds,
+        return_mean=sum(returns) / len(returns) if returns else None,
+        seconds=node.clock.now / SECOND,
+        bytes_sent=node.traffic.bytes_sent,
+        deadlines_expired=sum(schedule.deadlines_expired for schedule in node.schedules),
+        journal_bytes=(out / JOURNAL).stat().st_size,
+        time=time.time(),
+    )
 
 
 def settings(text: str) -> dict[str, str]:

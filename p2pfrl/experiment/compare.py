@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,14 @@ from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all
 from p2pfrl.results.directory import reserved_for_series
-from p2pfrl.results.files import encode_json, plain, write_bytes
+from p2pfrl.results.files import (
+    encode_json,
+    encode_rows,
+    plain,
+    read_bytes,
+    refusing,
+    write_bytes,
+)
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import Table
@@ -28,6 +36,8 @@ from p2pfrl.results.statistics import (
     signed_rank,
     wins,
 )
+from p2pfrl.results.tables import encode_latex, for_terminal
+from p2pfrl.scenario import loads
 from p2pfrl.scenario.sections import Scenario
 
 if TYPE_CHECKING:
@@ -177,6 +187,41 @@ class Comparison:
         }
         return dict(plain(whole))
 
+    def files(self) -> dict[str, bytes]:
+        """Return the comparison as files: name -> content."""
+        header = [
+            "measure",
+            "mode",
+            *("defined", "mean", "low", "high"),
+            *("difference", "difference_low", "difference_high", "improvement", "p_value"),
+        ]
+        return {
+            "comparison.json": encode_json(self.to_json()),
+            "comparison.csv": encode_rows(header, [*self._numbers()]),
+            "comparison.tex": encode_latex(self.tables()),
+        }
+
+    def _numbers(self) -> Iterator[dict[str, Any]]:
+        for measure, cells in self.rows:
+            for mode, cell in zip(self.modes, cells, strict=True):
+                row: dict[str, Any] = {
+                    "measure": measure.title,
+                    "mode": mode,
+                    "defined": cell.mean.count,
+                    "mean": cell.mean.mean,
+                    "low": cell.mean.low,
+                    "high": cell.mean.high,
+                    "improvement": cell.improvement,
+                    "p_value": cell.p_value,
+                }
+                if (own := cell.difference) is not None:
+                    row |= {
+                        "difference": own.mean,
+                        "difference_low": own.low,
+                        "difference_high": own.high,
+                    }
+                yield row
+
     def tables(self) -> tuple[Table, ...]:
         """Return tables of values, of paired differences, and of differences beyond the mode."""
         seeds, others = len(self.seeds), self.modes[1:]
@@ -211,19 +256,7 @@ class Comparison:
 
     def to_rich(self) -> Group:
         """Return the tables for a terminal."""
-        from rich.console import Group
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        parts: list[Any] = []
-        for table in self.tables():
-            shown = RichTable(
-                *table.header, title=f"{table.title}. {table.caption}", title_justify="left"
-            )
-            for row in table.rows:
-                shown.add_row(*map(Text, row))
-            parts += [shown, Text()]
-        return Group(*parts)
+        return for_terminal(self.tables())
 
 
 def _text(measure: Measure, cell: Cell, seeds: int) -> str:
@@ -257,7 +290,8 @@ def compare(
 ) -> Comparison:
     """Run a scenario in each mode with the same seeds, and compare.
 
-    It writes `comparison.json` to `out`, beside the run directories `<mode>-s<seed>`.
+    It writes `comparison.json`, `comparison.csv` and `comparison.tex` to `out`, beside the run
+    directories `<mode>-s<seed>`.
 
     Args:
         scenario: file or name.
@@ -295,19 +329,38 @@ def compare(
             progress=progress,
         )
         _refuse_failures(finished)
-    records = {mode: [load(planned[mode, seed].directory) for seed in seeds] for mode in modes}
-    facts = {mode: differences(planned[mode, seeds[0]].load()) for mode in modes}
-    comparison = Comparison(
+    comparison = _of_runs(folder, modes, seeds)
+    for path, content in comparison.files().items():
+        write_bytes(folder / path, content)
+    return comparison
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Return the comparison of the runs in the directory of a comparison.
+
+    Raises:
+        RecordError: a file is missing or damaged.
+    """
+    path = folder / "comparison.json"
+    content = read_bytes(path)
+    with refusing(path):
+        found = json.loads(content)
+        modes, seeds = [str(m) for m in found["modes"]], [int(s) for s in found["seeds"]]
+    return _of_runs(folder, modes, seeds)
+
+
+def _of_runs(folder: Path, modes: Sequence[str], seeds: Sequence[int]) -> Comparison:
+    """Compare the finished runs in `folder`."""
+    paths = {mode: tuple(folder / f"{mode}-s{seed}" for seed in seeds) for mode in modes}
+    records = {mode: [load(path) for path in own] for mode, own in paths.items()}
+    facts = {mode: differences(loads(own[0].scenario)) for mode, own in records.items()}
+    return Comparison(
         modes=tuple(modes),
         seeds=tuple(seeds),
         rows=tabulate([records[mode] for mode in modes]),
         differences=facts,
-        directories={
-            mode: tuple(planned[mode, seed].directory for seed in seeds) for mode in modes
-        },
+        directories=paths,
     )
-    write_bytes(folder / "comparison.json", encode_json(comparison.to_json()))
-    return comparison
 
 
 def _refuse_failures(finished: Sequence[Finished]) -> None:

@@ -28,8 +28,10 @@ from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
+from p2pfrl.results.stream import Stream
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
 from p2pfrl.simulator.digest import NAMES
 
@@ -94,6 +96,7 @@ def _simulate(
         if not resuming:
             clear(out)
         run.checkpoints = Checkpoints(out, scenario)
+        run.stream = Stream(out, resolved(scenario))
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {}
@@ -117,6 +120,8 @@ def _simulate(
         finally:
             if run.checkpoints is not None:
                 run.checkpoints.close()
+            if run.stream is not None:
+                run.stream.close(world.recorder.rows, world.recorder.agent_rows)
         with postponed():
             reason = _reason(scenario, world, run.reason)
             record = _record(scenario, world, reason, run.wall_seconds(), more)
@@ -219,12 +224,14 @@ class _Run:
         reason: why the run ended.
         world: the running world.
         checkpoints: writer of checkpoints; None if the run writes no files.
+        stream: writer of rows while the run runs; None if it writes no files.
     """
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
         self.reason = "rounds"
         self.world: World | None = None
         self.checkpoints: Checkpoints | None = None
+        self.stream: Stream | None = None
         self._stop = scenario.stop
         self._progress = progress
         self._began = time.perf_counter()
@@ -235,11 +242,15 @@ class _Run:
         assert self.world is not None
         if self.checkpoints is None:
             return False
-        if not resuming:
+        found: dict[str, Any] = {}
+        if resuming:
+            found = self.checkpoints.resume(self.world, {"run": self})
+            self._earlier = found.get("wall_seconds", 0.0)
+        else:
             self.checkpoints.begin(self.world)
-            return False
-        found = self.checkpoints.resume(self.world, {"run": self})
-        self._earlier = found.get("wall_seconds", 0.0)
+        if self.stream is not None:
+            self.stream.begin()
+            self.stream.write(self.world.recorder.rows, self.world.recorder.agent_rows)
         return bool(found)
 
     def wall_seconds(self) -> float:
@@ -253,6 +264,9 @@ class _Run:
 
     def on_row(self, row: Row) -> bool:
         """Return whether the run ends with this row."""
+        assert self.world is not None
+        if self.stream is not None:
+            self.stream.write(self.world.recorder.rows, self.world.recorder.agent_rows)
         if self._progress is not None:
             self._progress(row)
         target, steps = self._stop.target_return, self._stop.env_steps
@@ -261,7 +275,6 @@ class _Run:
         if steps is not None and row["env_steps"] >= steps:
             return self.because("env_steps")
         if self.checkpoints is not None and self.checkpoints.is_due(int(row["round"])):
-            assert self.world is not None
             self.world.loop.when_idle(self._save)
         return False
 

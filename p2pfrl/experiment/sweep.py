@@ -5,14 +5,19 @@ It can be resumed.
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.experiment.jobs import (
@@ -25,10 +30,13 @@ from p2pfrl.experiment.jobs import (
     run_all,
     slug,
 )
-from p2pfrl.results.directory import reserved_for_series
-from p2pfrl.results.files import encode_rows, write_bytes
-from p2pfrl.results.numbers import dig
+from p2pfrl.results.directory import SUMMARY, reserved_for_series
+from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, write_bytes
+from p2pfrl.results.numbers import dig, interval, number, size
 from p2pfrl.results.record import load_summary
+from p2pfrl.results.report import Table
+from p2pfrl.results.statistics import MIN_SEEDS, estimate, interquartile
+from p2pfrl.results.tables import encode_latex, measures, uploads
 
 COLUMNS = (
     "final_return.mean",
@@ -50,7 +58,19 @@ COLUMNS = (
     "staleness.mean",
     "mean_batch",
     "wall_seconds",
+    "lambda_2",
 )
+_OWN = ("uploads", "heterogeneity.", "measures.")
+"""Columns after `COLUMNS`; names with a point stand for as many as the runs have."""
+_SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("final return", "final_return.mean", number),
+    ("greedy evaluation", "evaluation.own", number),
+    ("environment steps to target", "time_to_target.env_steps", number),
+    ("error", "final_error", number),
+    ("consensus distance", "consensus_distance", number),
+    ("bytes sent", "bytes_sent", size),
+)
+"""Columns of the table of settings: title, column, and how a value is shown."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,8 @@ class Sweep:
     Attributes:
         keys: the settings that vary.
         rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS`
-            of its summary.
+            of its summary. Then follow the number of payloads that were applied (uploads), measures
+            of heterogeneity, and the environment's own measures at the end, as means over agents.
         table: the CSV file with the same rows.
         failed: number of failed runs; their state has the reason.
     """
@@ -69,6 +90,10 @@ class Sweep:
     rows: tuple[dict[str, Any], ...]
     table: Path
     failed: int
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return a table with the settings in rows: means and interquartile means over seeds."""
+        return settings_table(self.keys, self.rows)
 
 
 def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
@@ -136,7 +161,7 @@ def sweep(
         raise P2PFRLError("--seeds: expected at least one seed, as 0-9 or 1,2,3")
     seeds, folder = [int(seed) for seed in seeds], Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
-    table = _Table(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
+    table = _GrowingTable(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
     runs = [job for _, job in planned]
 
     def report(finished: int, total: int, result: Finished) -> None:
@@ -153,11 +178,16 @@ def sweep(
             runs, workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=report
         )
         rows = table.complete()
-    failed = sum(not row["state"].startswith(("done", "kept")) for row in rows)
-    return Sweep(tuple(settings), rows, table.path, failed)
+        found = Sweep(tuple(settings), rows, table.path, sum(map(_has_failed, rows)))
+        write_bytes(folder / "sweep.tex", encode_latex(found.tables()))
+    return found
 
 
-class _Table:
+def _has_failed(row: Mapping[str, Any]) -> bool:
+    return not str(row["state"]).startswith(("done", "kept"))
+
+
+class _GrowingTable:
     """The table of a sweep, which is written while the sweep runs.
 
     Attributes:
@@ -174,7 +204,7 @@ class _Table:
     ) -> None:
         self.path = path
         self._points = {job.directory: point for point, job in planned}
-        self._header = (*keys, *COLUMNS)
+        self._keys = keys
         self._rows: dict[Path, dict[str, Any]] = {}
         self._due = 0.0
 
@@ -203,7 +233,9 @@ class _Table:
     def _write(self) -> None:
         rows = [self._rows[directory] for directory in self._points if directory in self._rows]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.path, encode_rows(self._header, rows))
+        names = dict.fromkeys(name for row in rows for name in row)
+        own = [name for prefix in _OWN for name in names if name.startswith(prefix)]
+        write_bytes(self.path, encode_rows([*self._keys, *COLUMNS, *own], rows))
 
 
 def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:
@@ -216,7 +248,79 @@ def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:
     if result.error is not None:
         return row | {"state": f"failed: {result.error}"}
     try:
-        summary = load_summary(result.job.directory)
+        return row | _numbers(result.job.directory)
     except RecordError as error:
         return row | {"state": f"failed: {error}"}
-    return row | {column: dig(summary, column) for column in COLUMNS}
+
+
+def _numbers(directory: Path) -> dict[str, Any]:
+    """Return the numbers of a finished run by column."""
+    summary = load_summary(directory)
+    found = {column: dig(summary, column) for column in COLUMNS}
+    with refusing(directory / "staleness.csv"):
+        table = decode_csv(read_bytes(directory / "staleness.csv"))
+        found["uploads"] = uploads(table["messages"].astype(np.int64))
+    with refusing(directory / SUMMARY):
+        heterogeneity = {str(k): dig(summary["heterogeneity"], k) for k in summary["heterogeneity"]}
+    with refusing(directory / "agents.csv"):
+        own = measures(decode_csv(read_bytes(directory / "agents.csv")))
+    return {
+        **found,
+        **{f"heterogeneity.{name}": value for name, value in heterogeneity.items()},
+        **{f"measures.{name}": value for name, value in own.items()},
+    }
+
+
+def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+    """Return the table of a sweep with one row per setting, from rows of its runs.
+
+    A setting with one value has no column beside others. It is empty if no run is done.
+    """
+    keys = [key for key in keys if len({str(row[key]) for row in rows}) > 1] or keys
+    points: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if str(row["state"]).startswith(("done", "kept")):
+            points.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+    columns = [
+        (title, column, show)
+        for title, column, show in _SHOWN
+        if any(isfinite(_value(row, column)) for runs in points.values() for row in runs)
+    ]
+    if not columns:
+        return ()
+    header = [*keys, "runs"]
+    body = [[*point, str(len(runs))] for point, runs in points.items()]
+    for title, column, show in columns:
+        values = [[_value(row, column) for row in runs] for runs in points.values()]
+        header.append(title)
+        for cells, own in zip(body, values, strict=True):
+            cells.append(interval(estimate(own), show))
+        if column == columns[0][1]:
+            header.append(f"{title}, IQM")
+            for cells, own in zip(body, values, strict=True):
+                cells.append(interval(interquartile(own), show))
+    caption = "Means and interquartile means (IQM) over runs"
+    if max(map(len, points.values())) < MIN_SEEDS:
+        caption += f". Intervals need at least {MIN_SEEDS} seeds."
+    else:
+        caption += " [95% confidence, Student's t]."
+    return (Table("Settings", caption, tuple(header), tuple(map(tuple, body))),)
+
+
+def read_sweep(folder: Path) -> tuple[Table, ...]:
+    """Return the tables of the sweep in a directory, from its `sweep.csv`.
+
+    Raises:
+        RecordError: the file is missing or damaged.
+    """
+    path = folder / "sweep.csv"
+    content = read_bytes(path)
+    with refusing(path):
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+        keys = list(rows[0])[: list(rows[0]).index("seed")] if rows else []
+        return settings_table(keys, rows)
+
+
+def _value(row: Mapping[str, Any], column: str) -> float:
+    value = row.get(column)
+    return nan if value is None or value == "" else float(value)

@@ -10,10 +10,15 @@ from pathlib import Path
 
 from p2pfrl.net.fleet import show_agents
 
+LIMIT = 16 * 2**20
+"""Number of bytes above which the file is renamed, such as log.jsonl to log.1.jsonl."""
+
 
 @dataclass
 class RunLog:
     """Prints events to stderr and appends them to a file as JSON lines.
+
+    The file and the one before it have at most `LIMIT` bytes each, and the last line.
 
     Attributes:
         path: the file.
@@ -38,6 +43,9 @@ class RunLog:
         line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+            is_full = file.tell() > LIMIT
+        if is_full:
+            self.path.replace(self.path.with_name(f"{self.path.stem}.1{self.path.suffix}"))
         agents = details.get("agents")
         gone = [id for id in agents if id < 0] if isinstance(agents, tuple) else []
         if what == "lost" and gone:

@@ -124,6 +124,58 @@ def reserved_for_series(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def reserved_for_peer(folder: Path) -> Iterator[None]:
+    """Reserve the directory of one process of a deployment for this process in the block.
+
+    Raises:
+        ScenarioError: it has files that are not of such a process, or another process uses it.
+        RecordError: it cannot be written.
+    """
+    names = _names(folder) - {"log.jsonl", "log.1.jsonl"}
+    if names and not (folder / CHECKPOINTS / "process.json").is_file():
+        raise ScenarioError([f"{folder}: {_foreign(names)}"])
+    with _locked(folder):
+        yield
+
+
+def user_of(folder: Path) -> str | None:
+    """Return which process has reserved a directory, as "process PID on HOST", or None."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _head(folder / _LOCK).decode(errors="replace").strip() or "another process"
+    except OSError:
+        return None
+    finally:
+        os.close(lock)
+    return None
+
+
+def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the finished and the unfinished runs of a directory of several runs, by name.
+
+    Both are empty if it is a run directory itself.
+    """
+    if not folder.is_dir() or content_of(folder) in (Content.RECORD, Content.UNFINISHED):
+        return [], []
+    found: dict[Content, list[Path]] = {content: [] for content in Content}
+    for path in sorted(folder.iterdir(), key=_natural):
+        if path.is_dir():
+            found[content_of(path)].append(path)
+    return found[Content.RECORD], found[Content.UNFINISHED]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Return a key for which "s10" comes after "s9"."""
+    pieces = re.split(r"(\d+)", path.name)
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+
+
 def new_directory(base: Path) -> Path:
     """Make a directory that did not exist, `base` or `base-2`, `base-3`, ..., and return it.
 
@@ -249,6 +301,17 @@ def _end(path: Path) -> bytes:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _HEAD))
             return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
+def _ends(path: Path) -> bytes:
+    """Return the first and the last bytes of a file; a PDF has its metadata at its end."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEAD)
+            file.seek(max(0, path.stat().st_size - _HEAD))
+            return start + file.read(_HEAD)
     except OSError:
         return b""
 

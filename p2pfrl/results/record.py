@@ -86,7 +86,10 @@ AGENTS = (
     "bytes_sent",
     "staleness",
 )
-_WHOLE = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
+COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
+"""Columns of metrics.csv with whole numbers."""
+AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent")
+"""Columns of agents.csv with whole numbers."""
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 
 
@@ -236,7 +239,7 @@ def _contents(record: Record) -> dict[str, bytes]:
     }
     contents = {
         "scenario.toml": record.scenario.encode(),
-        "metrics.csv": encode_csv(record.metrics, _WHOLE),
+        "metrics.csv": encode_csv(record.metrics, COUNTS),
         "agents.csv": encode_csv(record.agents),
         "parameters.safetensors": encode_tensors({"parameters": record.parameters}, record.layout),
         "graph.json": encode_json(graph_to_json(record.graph, record.coordinators)),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.results.directory import refuse_replacing
+from p2pfrl.results.directory import FIGURES, refuse_replacing
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
@@ -61,9 +61,10 @@ def plot(
     from p2pfrl.results.plots import Look, draw, write
 
     records = load_all(directories)
-    folder = Path(out) if out is not None else _beside(records) / "figures"
+    folder = Path(out) if out is not None else _beside(records) / FIGURES
     pictures = draw(group(records), look or Look())
-    refuse_replacing(folder, _files(pictures, folder))
+    home = folder.parent if folder.name == FIGURES else folder
+    refuse_replacing(home, _files(pictures, folder))
     return write(pictures, folder)
 
 
@@ -84,8 +85,8 @@ def report(
     folder = Path(out) if out is not None else _beside(records)
     groups = group(records)
     pictures, path = draw(groups), folder / "report.html"
-    refuse_replacing(folder, [path, *_files(pictures, folder / "figures")])
-    write(pictures, folder / "figures")
+    refuse_replacing(folder, [path, *_files(pictures, folder / FIGURES)])
+    write(pictures, folder / FIGURES)
     write_bytes(path, _page(groups, pictures, tables).encode())
     return path
 

@@ -1,5 +1,6 @@
 """The command line: exit codes, what goes where, and how fast the quick commands answer."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from p2pfrl.cli import main
 from p2pfrl.commands import values as settings
 from p2pfrl.commands.progress import run_directory
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.results.plots import FIGURES
 from p2pfrl.scenario import hash8, loads
 from p2pfrl.scenario.checks.notes import without_effect
 
@@ -404,3 +406,31 @@ def test_json_is_printed_even_for_an_error_of_ours_which_keeps_its_traceback(
         main(["validate", file, "--json"])
     message = json.loads(capsys.readouterr().out)["error"]["message"]
     assert message.startswith("an error in p2pfrl itself: ZeroDivisionError: ours")
+
+
+def test_the_directory_of_a_series_has_tables_and_a_report(file, capsys, monkeypatch):
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"problem": FIGURES["problem"]})
+    words = ["--seeds", "0-4", "-q", "--set", "learner.noise=0.1"]
+    assert main(["sweep", file, *words, "--set", "learner.lr=0.1,0.2", "--out", "s"]) == 0
+    told = capsys.readouterr().out
+    assert "IQM" in told
+    assert "learner.noise=0.1" in told
+    assert told.count("[") >= 6
+    assert "report: s/report.html" in told
+    (row, *_) = csv.DictReader(Path("s/sweep.csv").read_text().splitlines())
+    assert (row["uploads"], float(row["lambda_2"])) == ("40", pytest.approx(1 / 3))
+    assert r"\toprule" in Path("s/sweep.tex").read_text()
+    assert main(["compare", file, *words, "--modes", "gossip,central", "--out", "c"]) == 0
+    rows = list(csv.DictReader(Path("c/comparison.csv").read_text().splitlines()))
+    errors = [row for row in rows if row["measure"] == "error at the end"]
+    assert [row["mode"] for row in errors] == ["gossip", "central"]
+    assert float(errors[1]["low"]) < float(errors[1]["mean"]) < float(errors[1]["high"])
+    assert r"\caption{Against gossip." in Path("c/comparison.tex").read_text()
+    for folder, heading in (("s", "Settings"), ("c", "Comparison")):
+        page = Path(folder, "report.html")
+        assert f"<h2>{heading}</h2>" in page.read_text()
+        page.unlink()
+        capsys.readouterr()
+        assert main(["report", folder]) == 0
+        assert capsys.readouterr().out == f"{page}\n"
+        assert f"<h2>{heading}</h2>" in page.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.deploy.journal import round_bytes
 from p2pfrl.deploy.local import run_processes
+from p2pfrl.deploy.status import stop
 from p2pfrl.scenario import load
+from p2pfrl.scenario.bind import outline
 
 SCENARIO = """name = "ring"
 agents = 4
@@ -31,28 +35,35 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ring.toml"
 
 
-def interrupted(number: signal.Signals, folder: Path) -> tuple[int, str]:
-    """End a run after a saved round of all of its processes; return code and stderr."""
+def interrupted(number: signal.Signals | None, folder: Path) -> tuple[int, str]:
+    """End a run after its first line of progress; return code and stderr.
+
+    Without a signal, `p2pfrl stop` ends it.
+    """
     words = ["scenario", "ring.toml", "--transport", "tcp", "-j", "2", "--out", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "p2pfrl", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
+    said = folder / "stderr"
+    with said.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "p2pfrl", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            cwd=folder,
+        )
     deadline = time.monotonic() + DEADLINE
-    while len(list(folder.glob("run/peers/*/checkpoints/agent-*.safetensors"))) < 4:
-        assert process.poll() is None, process.communicate()
+    while "round" not in said.read_text():
+        assert process.poll() is None, said.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(number)
+    if number is None:
+        assert stop(folder / "run") == "stopped"
+    else:
+        process.send_signal(number)
     process.wait(DEADLINE)
     deadline = time.monotonic() + DEADLINE
     while peers_of(folder):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return process.returncode, process.communicate()[1]
+    return process.returncode, said.read_text()
 
 
 def peers_of(folder: Path) -> list[str]:
@@ -68,15 +79,26 @@ def peers_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL, None])
 def test_processes_end_with_their_parent_and_the_same_command_continues(
-    number: signal.Signals, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals | None, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = interrupted(number, tmp_path)
     if number != signal.SIGKILL:
         assert code == 130
         assert "interrupted: the same command with --out run continues" in said
     assert "Traceback" not in said
+    assert re.search(r"^round \d+/150  .*virtual time", said, re.MULTILINE)
+    if number is None:
+        assert main(["status", "run", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [status["agents"] for status in found] == [[0, 1], [2, 3]]
+        assert {status["state"] for status in found} == {"ended by interrupt"}
+        assert all(0 < status["round"] < 150 for status in found)
+        assert main(["status", "run"]) == 0
+        assert "run/peers/0-1: ended by interrupt  round" in capsys.readouterr().out
+        assert main(["stop", "run"]) == 0
+        assert capsys.readouterr().out == "run: not running\n"
     words = [
         "scenario",
         "ring.toml",
@@ -104,8 +126,11 @@ def test_processes_end_with_their_parent_and_the_same_command_continues(
 def test_a_run_that_not_all_processes_had_joined_is_refused_or_begins_anew(
     file: Path, tmp_path: Path
 ) -> None:
-    scenario, run = load(file, {"stop.rounds": 2}), tmp_path / "run"
+    scenario, run = load(file, {"stop.rounds": 40}), tmp_path / "run"
     run_processes(scenario, run, 2, quiet=True)
+    predicted = 40 * 4 * round_bytes(outline(scenario).layout, ("x",))
+    written = sum(path.stat().st_size for path in run.glob("peers/*/journal.bin"))
+    assert written == pytest.approx(predicted, rel=0.15)
     (run / "summary.json").unlink()
     (run / "peers/2-3/checkpoints/fleet.json").unlink()
     with pytest.raises(P2PFRLError, match=r"1 of 2 processes had met .* --overwrite begins anew"):

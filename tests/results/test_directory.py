@@ -15,7 +15,7 @@ from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.experiment.compare import compare
 from p2pfrl.experiment.sweep import sweep
 from p2pfrl.results.directory import Content, clear, content_of, new_directory, reserved
-from p2pfrl.results.plots import FIGURES
+from p2pfrl.results.plots import FIGURES, Look
 from p2pfrl.results.record import load, save
 from p2pfrl.results.report import plot, report
 
@@ -83,7 +83,7 @@ def test_pages_and_figures_that_are_not_ours_are_never_replaced(
     (tmp_path / name).unlink()
     for _ in range(2):
         report(found)
-        plot(found)
+        plot(found, look=Look(formats=("svg", "png", "pdf")))
 
 
 def test_a_run_is_replaced_only_when_told_and_what_is_beside_it_stays(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_damaged_and_unfinished_runs_are_ours(tmp_path: Path) -> None:
 def test_every_figure_is_removed_with_its_run(tmp_path: Path) -> None:
     save(record(2, rounds=2), tmp_path)
     for name in FIGURES:
-        for path in (f"figures/{name}.svg", f"figures/{name}_0_central.png"):
+        for path in (f"figures/{name}.svg", f"figures/{name}_0_central.png", f"figures/{name}.pdf"):
             (tmp_path / path).parent.mkdir(exist_ok=True)
             (tmp_path / path).touch()
     clear(tmp_path)

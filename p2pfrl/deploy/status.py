@@ -1,0 +1,179 @@
+"""Status of a process: a small file with its round, written every second while it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from p2pfrl.results.directory import PEERS, SUMMARY, Content, content_of, runs_in, user_of
+
+STATUS = "status.json"
+_PEER = "peer.json"
+_MOST = 2**20
+_TAIL = 2**16
+
+
+@dataclass(frozen=True)
+class Status:
+    """The status of a process.
+
+    Attributes:
+        agents: its agents.
+        round: number of rounds that all of its agents have completed.
+        rounds: number of rounds of the run; None if it ends otherwise.
+        return_mean: mean return of the last training episodes; None without any.
+        seconds: seconds since the processes began.
+        bytes_sent: frame bytes.
+        deadlines_expired: number of waits that ended by a deadline.
+        journal_bytes: size of the journal.
+        time: when this was written, in seconds since 1970.
+    """
+
+    agents: tuple[int, ...]
+    round: int
+    rounds: int | None
+    return_mean: float | None
+    seconds: float
+    bytes_sent: int
+    deadlines_expired: int
+    journal_bytes: int
+    time: float
+
+    def write(self, folder: Path) -> None:
+        """Write the file, unless the disk is full."""
+        temporary = folder / f".{STATUS}.tmp"
+        with suppress(OSError):
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            temporary.replace(folder / STATUS)
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Return what a process wrote last, or None."""
+    return _json(folder / STATUS)
+
+
+def row_of(folders: Sequence[Path]) -> dict[str, float] | None:
+    """Return the progress of all processes of a run as a row of metrics; None before they begin.
+
+    Columns that no process knows are nan.
+    """
+    found = [status for folder in folders if (status := read_status(folder)) is not None]
+    rounds = [int(status["round"]) for status in found if max(status["agents"], default=-1) >= 0]
+    if not rounds:
+        return None
+    returns = [status["return_mean"] for status in found if status["return_mean"] is not None]
+    return {
+        "round": min(rounds),
+        "return_mean": sum(returns) / len(returns) if returns else math.nan,
+        "error": math.nan,
+        "consensus_distance": math.nan,
+        "virtual_seconds": max(float(status["seconds"]) for status in found),
+        "env_steps": math.nan,
+        "bytes_sent": sum(int(status["bytes_sent"]) for status in found),
+    }
+
+
+def statuses(folder: Path) -> list[dict[str, Any]]:
+    """Return the status of a run directory, or of all processes or runs in it.
+
+    Every status has `directory`, `state`, `process`, `round`, `rounds` and `age` (seconds since the
+    last sign of life); a process of a deployment has those of `Status` as well. The state is
+    "running", "ended by" and why, "killed", or "no run".
+    """
+    peers = sorted((folder / PEERS).iterdir()) if (folder / PEERS).is_dir() else []
+    runs = sorted(chain(*runs_in(folder)))
+    return [_status(path) for path in peers or runs or [folder]]
+
+
+STOPPED = ("stopped", "not running")
+"""Results of `stop` after which no process runs."""
+
+
+def stop(folder: Path, patience: float = 60.0) -> str:
+    """Interrupt the process of a run directory, or all in it, and wait for their end.
+
+    Returns:
+        One of `STOPPED`, or why a process still runs.
+    """
+    peers = sorted((folder / PEERS).iterdir()) if (folder / PEERS).is_dir() else []
+    places = [folder] if user_of(folder) is not None else peers
+    running = {place: user for place in places if (user := user_of(place)) is not None}
+    for place, user in running.items():
+        match = re.fullmatch(r"process (\d+) on (.+)", user)
+        if match is None or match[2] != socket.gethostname():
+            return f"{place} is in use by {user}: stop it there"
+        try:
+            os.kill(int(match[1]), signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            return f"{place} is in use by {user}, of another user"
+    deadline = time.monotonic() + patience
+    while any(user_of(place) == user for place, user in running.items()):
+        if time.monotonic() > deadline:
+            return f"did not end within {patience:g} s"
+        time.sleep(0.1)
+    return "stopped" if running else "not running"
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    own = read_status(folder) or {}
+    summary = _json(folder / _PEER) or _json(folder / SUMMARY) or {}
+    user = user_of(folder)
+    is_known = bool(own) or content_of(folder) is Content.UNFINISHED
+    state = "killed" if is_known else "no run"
+    if "stopped_by" in summary:
+        state = f"ended by {summary['stopped_by']}"
+    if user is not None:
+        state = "running"
+    last = _last_round(folder / "metrics.csv")
+    done = own.get("round", last if last is not None else summary.get("rounds"))
+    written = own.get("time") or _changed(folder / "metrics.csv")
+    return {
+        **own,
+        "directory": str(folder),
+        "state": state,
+        "process": user,
+        "round": done,
+        "rounds": own.get("rounds"),
+        "age": None if written is None else max(0.0, time.time() - written),
+    }
+
+
+def _last_round(path: Path) -> int | None:
+    """Return the round of the last complete line of a table of metrics."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            lines = file.read().split(b"\n")[:-1]
+        return int(float(lines[-1].split(b",")[0]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST:
+            return None
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return dict(found) if isinstance(found, Mapping) else None

@@ -1,0 +1,141 @@
+"""A run writes its rows while it runs, and the files of its record at its end."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import write_scenario
+
+import p2pfrl
+from p2pfrl.deploy.status import statuses, stop
+from p2pfrl.results.stream import PERIOD, Stream
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_rows_are_in_the_files_while_the_run_runs(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def look(row: object) -> None:
+        seen.append((len(rows(out / "metrics.csv")), len(rows(out / "agents.csv"))))
+
+    out = tmp_path / "run"
+    scenario = p2pfrl.load(write_scenario(tmp_path), {"stop.rounds": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pfrl.results.stream.PERIOD", 0.0)
+        p2pfrl.run(scenario, out=out, progress=look)
+    assert seen == [(1, 4), (2, 8), (3, 12)]
+
+
+def test_a_finished_run_has_the_same_files_with_and_without_stream(tmp_path: Path) -> None:
+    scenario = p2pfrl.load(write_scenario(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pfrl.results.stream.PERIOD", 0.0)
+        p2pfrl.run(scenario, out=tmp_path / "a")
+        patch.setattr(Stream, "write", lambda *_: None)
+        patch.setattr(Stream, "begin", lambda _: None)
+        p2pfrl.run(scenario, out=tmp_path / "b")
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {path.name for path in (tmp_path / "b").iterdir()}
+    for name in names - {"summary.json"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_streamed_rows_are_those_of_the_record(tmp_path: Path) -> None:
+    scenario = p2pfrl.load(write_scenario(tmp_path), {"stop.rounds": 4})
+    record = p2pfrl.run(scenario, out=tmp_path / "run")
+    names = list(record.metrics)
+    found = [
+        dict(zip(names, values, strict=True))
+        for values in zip(*record.metrics.values(), strict=True)
+    ]
+    (tmp_path / "new").mkdir()
+    times = iter([0.0, 0.0, PERIOD / 2, 2 * PERIOD, 2 * PERIOD])
+    stream = Stream(tmp_path / "new", record.scenario, now=lambda: next(times))
+    stream.begin()
+    stream.write(found[:1], [])
+    stream.write(found[:2], [])
+    assert len(rows(tmp_path / "new/metrics.csv")) == 1
+    stream.write(found[:3], [])
+    assert len(rows(tmp_path / "new/metrics.csv")) == 3
+    stream.close(found, [])
+    assert (tmp_path / "new/metrics.csv").read_bytes() == (
+        tmp_path / "run/metrics.csv"
+    ).read_bytes()
+    assert (tmp_path / "new/scenario.toml").read_bytes() == (
+        tmp_path / "run/scenario.toml"
+    ).read_bytes()
+
+
+def test_a_killed_run_leaves_its_rows_and_its_status(tmp_path: Path) -> None:
+    file, out = write_scenario(tmp_path), tmp_path / "run"
+    settings = ["--set", "stop.rounds=1_000_000", "--set", "checkpoint.every=0.2s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "p2pfrl", "scenario", str(file), "--out", str(out), "-q", *settings]
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.csv").exists() or len(rows(out / "metrics.csv")) < 20:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (status,) = statuses(out)
+        assert status["state"] == "running"
+        assert status["process"].startswith(f"process {process.pid} on ")
+        assert status["round"] >= 20
+    finally:
+        process.kill()
+        process.wait()
+    found = rows(out / "metrics.csv")
+    assert [int(row["round"]) for row in found[:-1]] == list(range(1, len(found)))
+    assert "stop" in (out / "scenario.toml").read_text()
+    assert not (out / "summary.json").exists()
+    (status,) = statuses(out)
+    assert (status["state"], status["process"], status["rounds"]) == ("killed", None, None)
+    assert stop(out) == "not running"
+
+
+def test_a_full_disk_ends_the_stream_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = Stream(tmp_path, "agents = 2\n", now=lambda: 0.0)
+    stream.begin()
+
+    class Full:
+        def write(self, content: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for table in stream._tables:
+        assert table.file is not None
+        table.file.close()
+        table.file = Full()  # type: ignore[assignment]
+    stream.write([{"round": 1.0}], [])
+    stream.write([{"round": 1.0}, {"round": 2.0}], [])
+    stream.close([], [])
+    assert capsys.readouterr().err == f"{tmp_path}: rows are not written: No space left on device\n"
+
+
+def test_a_summary_names_what_the_record_has_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from p2pfrl.cli import main
+
+    file = write_scenario(tmp_path)
+    assert main(["scenario", str(file), "--out", str(tmp_path / "run"), "--json", "-q"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["uploads"] == 6 * 8
+    assert 0 < found["lambda_2"] < 1
+    assert found["heterogeneity"] == {}
+    assert found["measures"] == {}
