@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -82,14 +83,22 @@ class Overrides:
     set: tuple[str, ...] = ()
     seed: int | None = None
 
-    def load(self, file: str) -> Scenario:
-        """Return the scenario of `file` with these settings on top."""
+    def load(self, file: str, own: Sequence[int] = ()) -> Scenario:
+        """Return the scenario of `file` with these settings on top.
+
+        The environments of the agents `own` are opened before those of others would be.
+        """
         from p2pfrl.commands.values import overrides
         from p2pfrl.scenario import load
         from p2pfrl.scenario.checks.notes import notes
 
         values = overrides(self.set)
-        scenario = load(file, values if self.seed is None else {**values, "seed": self.seed})
+        values = values if self.seed is None else {**values, "seed": self.seed}
+        if own:
+            from p2pfrl.scenario.own import open_own
+
+            open_own(file, values, own)
+        scenario = load(file, values)
         for note in notes(scenario):
             print(f"note: {note}", file=sys.stderr)
         return scenario

@@ -85,6 +85,13 @@ Attached = Annotated[
     bool,
     Parameter(negative=(), show=False, help="End when standard input ends: that of a parent."),
 ]
+Evaluate = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Open the environments of all agents on this host and evaluate; else none is opened.",
+    ),
+]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
 _SHOWN = (
     "agents",
@@ -131,39 +138,42 @@ def peer(
         A scenario file or name.
     """
     from p2pfrl.deploy.process import deploy
+    from p2pfrl.learning.environments.specs import borrowing
     from p2pfrl.net.fleet import show_agents
     from p2pfrl.net.mesh import Timing
 
     if attached:
         end_with(sys.stdin.read)
-    chosen = Overrides(set, seed).load(file)
     place = place_of(
         lead, rendezvous, agents, count, peers, bind, discover=discover, advertise=advertise
     )
-    refuse_strangers(place, chosen)
-    security = security_of(place, secret, tls, insecure)
-    name = show_agents(place.agents) if place.agents else f"{count}-more"
-    directory = out or Path("runs") / chosen.name / f"peer-{name}"
+    # Only the environments of its own agents: those of others may be machines.
+    with borrowing():
+        chosen = Overrides(set, seed).load(file, place.agents)
+        refuse_strangers(place, chosen)
+        security = security_of(place, secret, tls, insecure)
+        name = show_agents(place.agents) if place.agents else f"{count}-more"
+        directory = out or Path("runs") / chosen.name / f"peer-{name}"
 
-    def announce(address: Address) -> None:
-        meeting = shown(address)
-        if not quiet:
-            where = ("--discover",) if discover else ("--rendezvous", meeting)
-            line = _line(file, where, set, seed) + its_own(place, secret, tls, insecure)
-            target = sys.stderr if json else sys.stdout
-            print(f"Run on each of the others:\n\n  {line}\n", file=target, flush=True)
-        elif json:
-            print(encoder.dumps({"rendezvous": meeting}), flush=True)
+        def announce(address: Address) -> None:
+            meeting = shown(address)
+            if not quiet:
+                where = ("--discover",) if discover else ("--rendezvous", meeting)
+                line = _line(file, where, set, seed) + its_own(place, secret, tls, insecure)
+                target = sys.stderr if json else sys.stdout
+                print(f"Run on each of the others:\n\n  {line}\n", file=target, flush=True)
+            elif json:
+                print(encoder.dumps({"rendezvous": meeting}), flush=True)
 
-    summary = deploy(
-        chosen,
-        place,
-        directory,
-        security=security,
-        timing=Timing(start=start_timeout),
-        quiet=quiet,
-        announce=announce,
-    )
+        summary = deploy(
+            chosen,
+            place,
+            directory,
+            security=security,
+            timing=Timing(start=start_timeout),
+            quiet=quiet,
+            announce=announce,
+        )
     if json:
         print(encoder.dumps(dict(summary), indent=None if quiet else 2))
     else:
@@ -249,7 +259,11 @@ def stop(*runs: Path, json: Json = False) -> int:
 
 
 def collect(
-    *directories: Path, out: Out = None, overwrite: Replace = False, json: Json = False
+    *directories: Path,
+    out: Out = None,
+    overwrite: Replace = False,
+    evaluate: Evaluate = False,
+    json: Json = False,
 ) -> int:
     """Make one record from the directories of all peers, for figures, report and compare.
 
@@ -267,7 +281,7 @@ def collect(
         raise ScenarioError(["RUN: expected the run directories of all peers"])
     target = out or directories[0].parent / "collected"
     with reserved(target, overwrite=overwrite):
-        record = gather(directories, target)
+        record = gather(directories, target, evaluating=evaluate)
     conclude(record, target, report([target]), as_json=json)
     return DONE
 

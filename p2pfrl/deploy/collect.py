@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
+from p2pfrl.deploy.process import ENVIRONMENTS
 from p2pfrl.deploy.projection import DIMENSION, Projection
 from p2pfrl.deploy.replay import Replay, totals_of
+from p2pfrl.learning.environments.specs import Opened, borrowing, decode
+from p2pfrl.results.files import read_bytes, refusing
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.recorder import Row
+from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.sources import copy_files
 
 _AT_THE_END = ("messages_late", "messages_empty", "messages_duplicate", "deadlines_expired")
@@ -28,9 +33,14 @@ _LEFT_OUT = {
     "and no observations",
 }
 """Columns of a simulated run that peers cannot compute -> the reason."""
+_UNASKED = dict.fromkeys(
+    ("evaluation_own", "evaluation_mean_parameters"),
+    "an evaluation opens and drives every agent's environment: p2pfrl collect --evaluate does that",
+)
+"""Columns that are left out where environments are programs or machines -> the reason."""
 
 
-def collect(directories: Sequence[Path], out: Path) -> Record:
+def collect(directories: Sequence[Path], out: Path, *, evaluating: bool = False) -> Record:
     """Build one record from all journals, save it in `out`, and return it.
 
     Rows have the columns of a simulated run. For a synchronous run without expired deadlines they
@@ -42,6 +52,8 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     Args:
         directories: directories of all peers.
         out: directory of the record.
+        evaluating: whether to evaluate in environments that have to be opened, such as those of
+            Gymnasium. Without it none is opened. Environments of arrays are evaluated in any case.
 
     Raises:
         RecordError: a directory is not a peer's, is damaged, or belongs to another run; or agents
@@ -49,8 +61,26 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
     """
     if not directories:
         raise RecordError("expected the run directories of all peers")
-    scenario, peers = read_peers(directories)
-    assembly = Assembly(scenario)
+    with borrowing(_sizes(directories)):
+        scenario, peers = read_peers(directories)
+        with closing(Assembly(scenario)) as assembly:
+            return _collect(scenario, peers, assembly, out, evaluating=evaluating)
+
+
+def _sizes(directories: Sequence[Path]) -> list[Opened]:
+    """Return the sizes of the environments that the processes have opened."""
+    paths = [folder / ENVIRONMENTS for folder in directories]
+    found: list[Opened] = []
+    for path in paths:
+        if path.is_file():
+            with refusing(path):
+                found += decode(read_bytes(path))
+    return found
+
+
+def _collect(
+    scenario: Scenario, peers: Sequence[Peer], assembly: Assembly, out: Path, *, evaluating: bool
+) -> Record:
     layout = assembly.learning.stack.layout
     kinds = {life.begin.is_projected for peer in peers for life in peer.lives}
     if len(kinds) > 1:
@@ -58,10 +88,13 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
             "some journals hold parameters and some projections: give one run's peers"
         )
     projection = Projection(scenario.seed, layout) if kinds.pop() else None
-    replay = Replay(assembly, peers, projection)
+    sections = [make.environment for make in scenario.makes if make.environment is not None]
+    evaluates = evaluating or not any(section.rule.is_external for section in sections)
+    left_out = _LEFT_OUT if evaluates or not scenario.evaluation.episodes else _LEFT_OUT | _UNASKED
+    replay = Replay(assembly, peers, projection, evaluating=evaluates)
     replay.run()
     parameters = _final(assembly, peers)
-    if projection is not None and replay.recorder.rows:
+    if projection is not None and replay.recorder.rows and evaluates:
         replay.recorder.rows[-1].update(_evaluation(assembly, parameters, replay.recorder.rows))
     record = compose(
         scenario,
@@ -69,9 +102,9 @@ def collect(directories: Sequence[Path], out: Path) -> Record:
         replay.recorder,
         parameters,
         digest=parameters_digest(parameters),
-        totals=_totals(peers, replay.now / SECOND, projection),
+        totals=_totals(peers, replay.now / SECOND, projection, left_out),
     )
-    metrics = {name: values for name, values in record.metrics.items() if name not in _LEFT_OUT}
+    metrics = {name: values for name, values in record.metrics.items() if name not in left_out}
     saved = save(replace(record, metrics=metrics), out)
     copy_files(scenario, Path(out))
     return saved
@@ -109,7 +142,12 @@ def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> 
     return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}
 
 
-def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None) -> Totals:
+def _totals(
+    peers: Sequence[Peer],
+    seconds: float,
+    projection: Projection | None,
+    left_out: Mapping[str, str],
+) -> Totals:
     traffic = totals_of([life for peer in peers for life in peer.lives])
     for name in _AT_THE_END:
         setattr(traffic, name, int(sum(peer.number(name) for peer in peers)))
@@ -137,7 +175,7 @@ def _totals(peers: Sequence[Peer], seconds: float, projection: Projection | None
         mean_batch=float(np.mean(batches)) if batches else 0.0,
         more={
             "transport": "tcp",
-            "left_out": _LEFT_OUT,
+            "left_out": dict(left_out),
             "projection": estimated,
             "peers": [_describe(peer) for peer in peers],
         },

@@ -27,6 +27,8 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import Status
+from p2pfrl.learning.environments.gym import opened
+from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
@@ -53,6 +55,7 @@ from p2pfrl.scenario.sources import copy_files, sources
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
 TIMINGS = "timings.json"
+ENVIRONMENTS = "environments.json"
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ async def _deploy(
         memory.journal, journal.traffic = journal, node.traffic
         (out / "scenario.toml").write_text(text, encoding="utf-8")
         copy_files(scenario, out)
+        _write_sizes(scenario, ids, out)
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = surfaced(
@@ -274,6 +278,14 @@ def _say_what_was_saved(
     for problem in checkpoints.problems:
         log.note("checkpoint", detail=problem)
         log.say(problem)
+
+
+def _write_sizes(scenario: Scenario, ids: Sequence[int], out: Path) -> None:
+    """Write the sizes of this process's environments, so that `collect` need not open them."""
+    own = [make.environment for make in scenario.makes if {*ids}.intersection(make.agents)]
+    found = opened(section.rule for section in own if section is not None)
+    if found:
+        write_bytes(out / ENVIRONMENTS, encode(found))
 
 
 def _end_on_signals() -> None:

@@ -100,11 +100,18 @@ class Replay:
         assembly: assembly of the scenario.
         peers: all processes.
         projection: projection of the rounds, if they are projected.
+        evaluating: whether to evaluate the agents.
     """
 
     def __init__(
-        self, assembly: Assembly, peers: Sequence[Peer], projection: Projection | None
+        self,
+        assembly: Assembly,
+        peers: Sequence[Peer],
+        projection: Projection | None,
+        *,
+        evaluating: bool = True,
     ) -> None:
+        evaluates = evaluating and assembly.scenario.environment and not projection
         scenario, stack = assembly.scenario, assembly.learning.stack
         self._n = scenario.agents
         self._peers = peers
@@ -131,7 +138,7 @@ class Replay:
             judge=self._judge,
             now=lambda: self.now,
             every=scenario.evaluation.every,
-            episodes=scenario.evaluation.episodes if scenario.environment and not projection else 0,
+            episodes=scenario.evaluation.episodes if evaluates else 0,
             on_row=_go_on,
             mixes=not assembly.mode.pools,
             tick=self._tick() if is_asynchronous else None,

@@ -101,7 +101,7 @@ class GroupedStack(Stack, Evaluator, Exchange, Objective):
         state: State = {}
         for k, group in enumerate(self.groups):
             at = self._rows(agents, k)
-            made = group.stack.init([agents[row] for row in at] or [min(group.agents)])
+            made = group.stack.init([agents[row] for row in at])
             for name, values in made.items():
                 whole = np.zeros((len(agents), *values.shape[1:]), dtype=values.dtype)
                 if at:

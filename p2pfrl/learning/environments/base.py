@@ -73,9 +73,12 @@ class Problem(ABC):
     Attributes:
         is_saved_whole: whether the state arrays hold everything, so that a resumed run goes on with
             its episodes; else they begin anew.
+        is_external: whether its simulator opens something outside of this process' arrays, such as
+            a program or a machine. Nobody but its agent's process opens that unasked.
     """
 
     is_saved_whole: ClassVar[bool] = True
+    is_external: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -20,9 +20,8 @@ rewards are finite.
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from importlib import import_module
@@ -42,6 +41,7 @@ from p2pfrl.core.located import Located
 from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
+from p2pfrl.learning.environments import specs
 from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Gym(Problem, Located):
     """
 
     is_saved_whole: ClassVar[bool] = False
+    is_external: ClassVar[bool] = True
 
     id: str
     max_steps: int | None = Field(default=None, ge=1)
@@ -89,14 +90,23 @@ class Gym(Problem, Located):
         """
         # A scenario is checked and bound several times, and groups are copies of it. So specs are
         # kept by value, or every check would open the environment again.
-        key = (_entry_point(self.id), json.dumps([self.id, self.max_steps, self._arguments()]))
+        if (known := specs.find(self.id, self.options)) is not None:
+            return known
+        arguments = specs.options({"max_steps": self.max_steps, "kwargs": self._arguments()})
+        key = (_entry_point(self.id), self.id, arguments)
         if key not in _SPECS:
             env = self.make()
             try:
                 _SPECS[key] = _spec(self.id, env)
             finally:
                 _close(env, self.id)
+        specs.note(self.id, _SPECS[key])
         return _SPECS[key]
+
+    @property
+    def options(self) -> str:
+        """All options but the id, as text."""
+        return specs.options({"max_steps": self.max_steps, "kwargs": self.kwargs})
 
     @override
     def simulator(
@@ -161,7 +171,13 @@ class Gym(Problem, Located):
             ) from error
 
 
-_SPECS: dict[tuple[object, str], Spec] = {}
+_SPECS: dict[tuple[object, str, str], Spec] = {}
+
+
+def opened(problems: Iterable[Problem | None]) -> list[specs.Opened]:
+    """Return the sizes of those problems that are Gymnasium environments."""
+    found = [problem for problem in problems if isinstance(problem, Gym)]
+    return [specs.Opened(id=one.id, options=one.options, spec=one.spec) for one in found]
 
 
 def _entry_point(id: str) -> object:
