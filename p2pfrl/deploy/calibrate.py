@@ -111,7 +111,7 @@ class Calibration:
             f"# smallest round trip {i} - {j}: {seconds * 1e3:.3f} ms"
             for (i, j), seconds in sorted(self.round_trips.items())
         )
-        head = f"# Measured between running peers: {self.messages} messages of {self.nbytes} bytes"
+        head = f"# Measured by p2pfrl between running peers: {self.messages} messages of {self.nbytes} bytes"
         lines = [f"{head}, {self.round_time * 1e3:.4g} ms per round.", *links]
         if self.unmeasured:
             lines += [
@@ -256,17 +256,20 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
 
     Raises:
         RecordError: see `calibrate`.
+        ScenarioError: `out` has a file of this name that is not of a calibration.
     """
+    from p2pfrl.results.directory import refuse_replacing
     from p2pfrl.results.files import write_bytes
     from p2pfrl.results.plots.prediction import prediction
     from p2pfrl.results.plots.style import render, style
 
+    figures = {kind: out / f"prediction.{kind}" for kind in ("svg", "png")}
+    refuse_replacing(out, [out / "network.toml", out / "calibrated.toml", *figures.values()])
     scenario, measured = calibrate(directories)
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "network.toml", measured.toml().encode())
     write_bytes(out / "calibrated.toml", measured.scenario(scenario).encode())
     links, said = measured.links, None
-    figures = {kind: out / f"prediction.{kind}" for kind in ("svg", "png")}
     for path in figures.values():
         path.unlink(missing_ok=True)
     if links is not None:

@@ -12,9 +12,17 @@ from runs import fake, write_scenario
 
 import p2pfrl
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.deploy.calibrate import write as calibrate
 from p2pfrl.experiment.compare import compare
 from p2pfrl.experiment.sweep import sweep
-from p2pfrl.results.directory import Content, clear, content_of, new_directory, reserved
+from p2pfrl.results.directory import (
+    Content,
+    clear,
+    content_of,
+    new_directory,
+    reserved,
+    reserved_for_peer,
+)
 from p2pfrl.results.plots import FIGURES, Look
 from p2pfrl.results.record import load, save
 from p2pfrl.results.report import plot, report
@@ -169,6 +177,28 @@ def test_new_directories_are_reserved_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordError, match="cannot be made"):
         new_directory(tmp_path / "file/ring")
+
+
+def test_a_process_of_a_deployment_and_a_calibration_touch_nothing_else(tmp_path: Path) -> None:
+    before = fill(tmp_path, "scenario.toml")
+    with (
+        pytest.raises(ScenarioError, match=r"got scenario\.toml; give another --out"),
+        reserved_for_peer(tmp_path),
+    ):
+        pass
+    assert files(tmp_path) == before
+    (tmp_path / "own/network.toml").parent.mkdir()
+    (tmp_path / "own/network.toml").write_text("mine")
+    with pytest.raises(ScenarioError, match=r"network\.toml: expected no file or one that p2pfrl"):
+        calibrate([], tmp_path / "own")
+    (tmp_path / "peer/checkpoints").mkdir(parents=True)
+    (tmp_path / "peer/checkpoints/process.json").write_text("{}")
+    with (
+        reserved_for_peer(tmp_path / "peer"),
+        pytest.raises(ScenarioError, match=f"in use by process {os.getpid()} on"),
+        reserved_for_peer(tmp_path / "peer"),
+    ):
+        pass
 
 
 def test_damaged_and_unfinished_runs_are_ours(tmp_path: Path) -> None:
