@@ -152,7 +152,7 @@ def assert_equal(found: Record, expected: Record) -> None:
     }
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for kill -9: nothing is written after it."""
 
 
