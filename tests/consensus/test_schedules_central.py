@@ -576,6 +576,67 @@ def test_staleness_is_the_lag_on_arrival_plus_own_updates_since():
     assert list(mix.factors) == [1.0 / 3.0, 1.0]
 
 
+@pytest.mark.parametrize(("lag", "is_mixed"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_pushed_payload_is_mixed_up_to_its_maximum_staleness(lag, is_mixed):
+    p = Asynchronous(max_staleness=1).gossip(
+        0, Neighbors((1,)), rounds=9, order="adapt_then_combine", available=always
+    )
+    feed(p, Started(), *[trained()] * 4)
+    feed(p, received(1, 4 - lag))
+    (_, mix, _) = p.handle(trained(), 0)
+    assert isinstance(mix, Mix)
+    assert list(mix.staleness) == ([lag] if is_mixed else [])
+    assert p.messages_late == (not is_mixed)
+
+
+def test_updates_since_its_arrival_make_a_pushed_payload_too_old():
+    p = Asynchronous(max_staleness=1, every=2).gossip(
+        0, Neighbors((1,)), rounds=9, order="adapt_then_combine", available=lambda r, now: r > 1
+    )
+    feed(p, Started(), received(1, 0), *[trained()] * 4)
+    assert p.round == 2
+    (_, mix, _) = [*p.handle(trained(), 0), *p.handle(trained(), 0)][1:]
+    assert isinstance(mix, Mix)
+    assert (list(mix.received), p.messages_late) == ([], 1)
+
+
+def test_a_pusher_moves_to_the_round_after_its_own_or_to_that_of_a_newer_payload():
+    p = push(out=(1,))
+    feed(p, Started(), received(1, 1, sequence=1), trained())
+    assert p.round == 1
+    feed(p, trained(), received(1, 3, sequence=2), trained())
+    assert p.round == 3
+    assert feed(p, trained())[-1] == "finish"
+
+
+def test_who_joins_a_pusher_gets_its_last_payload_if_there_is_one_and_it_hears_it():
+    p = push(out=(1,))
+    feed(p, Started())
+    assert feed(p, PeerJoined(1)) == []
+    feed(p, trained())
+    assert feed(p, PeerJoined(1), PeerJoined(2)) == ["send update 0 to 1"]
+
+
+@pytest.mark.parametrize(("lag", "is_applied"), [(0, True), (1, True), (2, False)])
+def test_an_update_counts_up_to_its_maximum_staleness(lag, is_applied):
+    c = asynchronous(max_staleness=1, rounds=9)
+    feed(c, Started(), received(0, 0, sequence=1), received(0, 1, sequence=2))
+    assert feed(c, received(1, 2 - lag))[0] == ("mix 2 of 1" if is_applied else "send model 2 to 1")
+    assert c.messages_late == (not is_applied)
+
+
+@pytest.mark.parametrize(("quorum", "enough"), [(1.0, 3), (0.7, 3), (0.6, 2), (0.34, 2), (0.3, 1)])
+def test_a_quorum_is_rounded_up(quorum, enough):
+    c = Coordinator(
+        Participants(3, everyone), rounds=5, deadline=SECOND, suspect_after=2, quorum=quorum
+    )
+    feed(c, Started())
+    for number in range(enough):
+        assert c.round == 0
+        feed(c, received(number, 0))
+    assert c.round == 1
+
+
 def test_the_newest_payload_of_a_neighbor_counts_once_whatever_the_order_of_arrival():
     p = push(out=(1,))
     newest = message(1, 3, sequence=4)

@@ -675,3 +675,126 @@ def test_a_gap_in_a_round_beyond_all_others_is_nothing_to_remember():
     g = machine(rounds=None)
     feed(g, Started(), Missing(1, 2**61), Missing(2, 3))
     assert sorted(g._inbox) == [3]
+
+
+def miss(g: Gossip, *heard: int) -> list[str]:
+    """Train in this round, hear only some neighbors, and let the deadline pass."""
+    r = g.round
+    feed(g, trained(), *(received(j, r) for j in heard))
+    assert g._deadline is not None
+    half = g._deadline
+    actions = feed(g, Expired(half), now=half)
+    return actions if g.round > r else actions + feed(g, Expired(g._until), now=g._until)
+
+
+@pytest.mark.parametrize(("max_staleness", "is_mixed"), [(1, False), (2, True), (None, True)])
+def test_a_late_payload_is_mixed_up_to_its_maximum_staleness(max_staleness, is_mixed):
+    g = machine(deadline=1.0, suspect_after=9, max_staleness=max_staleness)
+    feed(g, Started())
+    miss(g, 2)
+    miss(g, 2)
+    assert g.round == 2
+    feed(g, trained(), received(1, 0), received(2, 2))
+    (mix, *_) = g.handle(Expired(g._deadline), g._deadline or 0)
+    assert isinstance(mix, Mix)
+    assert list(mix.staleness) == ([2, 0] if is_mixed else [0])
+
+
+def test_every_late_payload_is_mixed_once_and_only_if_it_is_newer_than_the_last():
+    g = machine(deadline=1.0, suspect_after=9)
+    feed(g, Started())
+    for _ in range(3):
+        miss(g, 2)
+    feed(g, received(1, 1))
+    assert miss(g, 2)[0] == "mix 3 of 1 2"
+    feed(g, received(1, 1, sequence=9), received(1, 0))
+    assert miss(g, 2)[0] == "mix 4 of 2", "it is older than what was mixed"
+    feed(g, received(1, 2))
+    assert miss(g, 2)[0] == "mix 5 of 1 2", "the next one is newer"
+    assert miss(g, 2)[0] == "mix 6 of 2", "once"
+
+
+def test_a_late_payload_is_counted_and_a_late_skip_or_copy_is_not():
+    g = machine(deadline=1.0)
+    feed(g, Started())
+    miss(g, 2)
+    feed(g, received(1, 0, kind=SKIP), Received(message(1, 0), again=True))
+    assert g.messages_late == 0
+    feed(g, received(1, 0))
+    assert g.messages_late == 1
+
+
+def test_one_late_message_does_not_bring_a_neighbor_nearer_to_being_suspected():
+    g = machine(deadline=1.0, suspect_after=3)
+    feed(g, Started())
+    miss(g, 2)
+    feed(g, received(1, 0))
+    miss(g, 2)
+    feed(g, trained(), received(2, 2))
+    assert g.waits_for() == "agent 0 waits in round 2 for 1"
+
+
+def test_misses_are_forgotten_when_the_link_comes_back():
+    g = machine(deadline=1.0, suspect_after=2)
+    feed(g, Started())
+    miss(g, 2)
+    feed(g, PeerLost(1), PeerJoined(1))
+    miss(g, 2)
+    feed(g, trained(), received(2, 2))
+    assert g.waits_for() == "agent 0 waits in round 2 for 1"
+
+
+def test_what_was_missed_of_a_neighbor_is_part_of_the_state():
+    before, after = (machine(deadline=1.0, suspect_after=2) for _ in range(2))
+    feed(before, Started())
+    miss(before, 2)
+    feed(before, received(1, 0))
+    after.restore(before.save())
+    feed(after, trained(), received(2, 1))
+    assert after._deadline == SECOND // 2, "it is waited for half as long"
+    (mix, *_) = after.handle(Expired(after._deadline), after._deadline)
+    assert isinstance(mix, Mix)
+    assert list(mix.staleness) == [1, 0]
+    feed(after, trained(), received(1, 1), received(2, 2))
+    assert not after._awaited, (
+        "a second miss made it suspected, and one late message brings it back"
+    )
+
+
+def test_an_agent_that_nobody_hears_does_not_jump():
+    g = machine(out=(), into=(1,))
+    feed(g, Started(), received(1, 0), received(1, 1))
+    assert feed(g, trained()) == ["send update 0 to", "mix 0 of 1", "train"]
+
+
+class Turning(Neighbors):
+    """Agent 0 sends to 1, 2 and 3 in turn, and hears nobody."""
+
+    def successors(self, round: int) -> Sequence[int]:
+        return (round % 3 + 1,)
+
+    def predecessors(self, round: int) -> Sequence[int]:
+        return ()
+
+
+def test_the_skip_of_an_agent_that_jumps_goes_to_those_who_hear_it_in_that_round():
+    g = Synchronous().gossip(
+        0, Turning(()), rounds=10, order="adapt_then_combine", available=always
+    )
+    feed(g, Started(), received(1, 4))
+    assert feed(g, trained())[:2] == ["send skip 3 to 1", "send update 4 to 2"]
+
+
+def test_exactly_so_many_messages_of_a_sender_are_kept_besides_that_of_this_round():
+    g = machine(out=(), into=(2,), rounds=None)
+    feed(g, Started(), *(received(2, r) for r in range(_KEPT + 1)))
+    assert g.messages_late == 0
+    feed(g, received(2, _KEPT + 1))
+    assert g.messages_late == 1
+
+
+def test_a_sender_with_many_messages_costs_another_one_nothing():
+    g = machine(out=(1,), into=(1, 2), rounds=None)
+    feed(g, Started(), *(received(2, r) for r in range(_KEPT + 1)))
+    feed(g, received(1, 0), received(1, 1))
+    assert g.messages_late == 0

@@ -88,10 +88,7 @@ class Missed(Stateful):
     def take(self) -> Message | None:
         """Return the late payload if it may still be used, once."""
         late, self.late = self.late, None
-        if late is None or late.round < self.first:
-            return None
-        self.first = late.round + 1
-        return late
+        return None if late is None or late.round < self.first else late
 
 
 class Gossip(Stateful):
