@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from p2pfrl.core.types import Frame
+from p2pfrl.net.allowance import Allowance
 from p2pfrl.net.records import envelope
 from p2pfrl.net.session import Event, Session
 from p2pfrl.net.tls import refusal
@@ -28,6 +29,9 @@ _DIRECT = 32 * 1024
 
 _GLANCE = 512
 """Bytes received after a large payload: the next header, and few bytes that must be copied."""
+
+_GULP = 16 * 1024
+"""Bytes received at once from a sender that has used its allowance."""
 
 _MIN_RTT = 148
 _KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
@@ -72,9 +76,11 @@ class Link(asyncio.BufferedProtocol):
         self._paused = False
         self._cut: asyncio.TimerHandle | None = None
         self._stuck: tuple[float, int] | None = None
+        self._allowance = Allowance(clock())
+        self._rest: asyncio.TimerHandle | None = None
         self._stage = memoryview(bytearray(STAGE))
         self._direct: memoryview | None = None
-        self._is_large = False
+        self._is_large = self._is_fast = False
         self._control: deque[bytes] = deque()
         self._slots: dict[tuple[int, str], tuple[tuple[int, ...], Frame]] = {}
         self._sending: deque[memoryview | bytes] = deque()
@@ -119,15 +125,35 @@ class Link(asyncio.BufferedProtocol):
             self._is_large = len(self._direct) >= STAGE
             return self._direct
         self._direct = None
+        if self._is_fast:
+            return self._stage[:_GULP]
         return self._stage[:_GLANCE] if self._is_large else self._stage
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process `nbytes` received bytes."""
         if self._direct is None:
             self._is_large = False
-            self._handle(self.session.feed(self._stage[:nbytes], self._clock()))
+            events = self.session.feed(self._stage[:nbytes], self._clock())
         else:
-            self._handle(self.session.filled(nbytes, self._clock()))
+            events = self.session.filled(nbytes, self._clock())
+        self._handle(events)
+        self._limit(len(events))
+
+    def _limit(self, messages: int) -> None:
+        """Stop reading for a while if the other side sends faster than its allowance."""
+        peer, now = self.session.peer, self._clock()
+        seconds = self._allowance.spend(messages, len(peer.agents) if peer else 0, now)
+        self._is_fast = seconds > 0
+        if not seconds or self._rest is not None or self._transport.is_closing():
+            return
+        self._transport.pause_reading()
+        self.session.excuse(seconds)  # it is we who do not listen
+        self._rest = asyncio.get_running_loop().call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        self._rest = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Close the connection."""
@@ -138,6 +164,8 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Inform the session and release everything that the connection held."""
         self.closed.set()
+        if self._rest is not None:
+            self._rest.cancel()
         if self._cut is not None:
             self._cut.cancel()
         if self._paused and isinstance(exc, TimeoutError):

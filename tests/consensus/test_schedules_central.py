@@ -625,6 +625,25 @@ def test_an_update_counts_up_to_its_maximum_staleness(lag, is_applied):
     assert c.messages_late == (not is_applied)
 
 
+def test_a_final_model_of_the_round_of_a_model_that_waits_replaces_it():
+    c = client(retag=False)
+    feed(c, model(0), model(3, sequence=5), final(3))
+    assert feed(c, trained()) == ["adopt 3", "finish"]
+
+
+@pytest.mark.parametrize("between", ["an answer", "a new link"])
+def test_only_deadlines_missed_in_a_row_count(between):
+    c = coordinator(agents=2, suspect_after=2)
+    feed(c, Started(), received(0, 0), Expired(SECOND))
+    if between == "an answer":
+        feed(c, received(0, 1), received(1, 1))
+    else:
+        feed(c, PeerLost(1), PeerJoined(1))
+    number = c.round
+    feed(c, received(0, number))
+    assert feed(c, Expired(SECOND))[-1] == f"send model {number + 1} to 0 1"
+
+
 @pytest.mark.parametrize(("quorum", "enough"), [(1.0, 3), (0.7, 3), (0.6, 2), (0.34, 2), (0.3, 1)])
 def test_a_quorum_is_rounded_up(quorum, enough):
     c = Coordinator(

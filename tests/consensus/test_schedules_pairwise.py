@@ -146,6 +146,17 @@ def test_one_that_never_answers_is_given_up_in_the_end():
     assert words.count("mix 0 of") == 1
 
 
+def test_a_question_is_sent_sixty_times_at_most():
+    p = pairs()
+    asked = feed(p, Started(), trained())
+    number = 0
+    while p.round == 0:
+        number += 1
+        asked += feed(p, Expired(p._deadline), now=p._deadline)
+    assert number == 60
+    assert sum(word.startswith("send update 0") for word in asked) == 60
+
+
 def test_whoever_sits_out_neither_asks_nor_answers_and_stays_with_a_refusal():
     p = pairs(available=lambda round, now: round != 0)
     assert feed(p, Started(), received(1, 4)) == ["train", "send skip 4 to 1"]
