@@ -25,7 +25,7 @@ def validate(
     """
     with _uncollected():
         from p2pfrl.build.preview import preview
-        from p2pfrl.deploy.journal import round_bytes
+        from p2pfrl.deploy.projection import round_bytes
         from p2pfrl.scenario.bind import outline
 
         scenario = Overrides(set, seed).load(file)

@@ -26,14 +26,12 @@ from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, Update
 from p2pfrl.deploy.entries import Item, parse
-from p2pfrl.deploy.projection import DIMENSION, LARGE, Projection
+from p2pfrl.deploy.projection import LARGE, Projection
 
 MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
 _PREFIX = _HEAD.size + _CHECK.size
 _LATEST = 20
-_OVERHEAD = 170
-"""About the number of bytes of an entry without vectors."""
 
 
 class Journal:
@@ -232,22 +230,6 @@ def framed(packed: bytes) -> bytes:
     """Return an entry's bytes in the file."""
     head = _HEAD.pack(len(packed), zlib.crc32(packed))
     return head + _CHECK.pack(zlib.crc32(head)) + packed
-
-
-def round_bytes(layout: Layout, shared: Sequence[str]) -> int:
-    """Return about how many bytes the journal of an agent grows by per round.
-
-    Args:
-        layout: names and shapes of the parameters.
-        shared: the parts that travel.
-    """
-    size = int(layout.size)
-    if size > LARGE:
-        return _OVERHEAD + 8 * DIMENSION * (len(layout.parts) + 1)
-    itemsize = int(np.dtype(layout.dtype).itemsize)
-    travels: int = sum(piece.stop - piece.start for piece, _ in layout.slices(shared))
-    copies = 1 if travels == size else 2
-    return _OVERHEAD + itemsize * (size + copies * travels)
 
 
 class Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,8 @@ LARGE = 16_384
 _NONZEROS = 4
 _WIDTH = DIMENSION // _NONZEROS
 _BLOCK = 65_536
+_OVERHEAD = 170
+"""About the number of bytes of an entry of a journal without its vectors."""
 
 
 def project(seed: int, name: str, vector: Vector) -> NDArray[np.float64]:
@@ -73,3 +76,19 @@ class Projection:
     def change(self, before: Vector, after: Vector) -> NDArray[np.float64]:
         """Return the projection of after - before."""
         return project(self._seed, "change", np.subtract(after, before, dtype=np.float64))
+
+
+def round_bytes(layout: Layout, shared: Sequence[str]) -> int:
+    """Return about how many bytes the journal of an agent grows by per round.
+
+    Args:
+        layout: names and shapes of the parameters.
+        shared: the parts that travel.
+    """
+    size = int(layout.size)
+    if size > LARGE:
+        return _OVERHEAD + 8 * DIMENSION * (len(layout.parts) + 1)
+    itemsize = int(np.dtype(layout.dtype).itemsize)
+    travels: int = sum(piece.stop - piece.start for piece, _ in layout.slices(shared))
+    copies = 1 if travels == size else 2
+    return _OVERHEAD + itemsize * (size + copies * travels)

@@ -14,8 +14,8 @@ import pytest
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.deploy.journal import round_bytes
 from p2pfrl.deploy.local import run_processes
+from p2pfrl.deploy.projection import round_bytes
 from p2pfrl.deploy.status import stop
 from p2pfrl.scenario import load
 from p2pfrl.scenario.bind import outline
