@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +26,13 @@ INTERVAL = 5.0
 
 
 class Watcher(Protocol):
-    """Receives every new row of metrics."""
+    """Receives every new row of metrics, and what is done between two of them."""
 
     def __call__(self, row: Mapping[str, float], /) -> None:
         """Receive a row."""
+
+    def working(self, what: str) -> None:
+        """Receive what is done now, at every step of an environment whose steps are slow."""
 
 
 def run_scenario(
@@ -59,6 +62,7 @@ def run_scenario(
             scenario,
             out=directory,
             progress=watcher,
+            working=None if watcher is None else watcher.working,
             trace=trace,
             resuming=resuming,
             overwrite=overwrite,
@@ -131,6 +135,7 @@ class Lines:
         self._goal = goal
         self._interval = interval
         self._printed: float | None = None
+        self._last = time.monotonic()
 
     def __call__(self, row: Mapping[str, float], /) -> None:
         """Print the row if the last line is old enough."""
@@ -140,9 +145,39 @@ class Lines:
             or now - self._printed >= self._interval
             or row["round"] == self._goal
         ):
-            self._printed = now
+            self._printed = self._last = now
             goal = f"/{self._goal}" if self._goal else ""
             print(f"round {row['round']:.0f}{goal}  {line(row)}", file=sys.stderr, flush=True)
+
+    def working(self, what: str) -> None:
+        """Print what is done if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._last >= self._interval:
+            self._last = now
+            print(what, file=sys.stderr, flush=True)
+
+
+class _Display:
+    """The live display of a run: a bar for rounds, and a line of numbers."""
+
+    def __init__(
+        self, completed: Callable[[float], None], show: Callable[[str, str], None]
+    ) -> None:
+        self._completed, self._show = completed, show
+        self._numbers, self._last = "", 0.0
+
+    def __call__(self, row: Mapping[str, float], /) -> None:
+        """Show the row."""
+        self._numbers = line(row)
+        self._completed(row["round"])
+        self._show(self._numbers, "")
+
+    def working(self, what: str) -> None:
+        """Show what is done, eight times a second at most."""
+        now = time.monotonic()
+        if now - self._last >= 1 / 8:
+            self._last = now
+            self._show(self._numbers, what)
 
 
 def _live(scenario: Scenario) -> Iterator[Watcher]:
@@ -166,11 +201,10 @@ def _live(scenario: Scenario) -> Iterator[Watcher]:
     numbers = Text("", overflow="fold")
     with Live(Group(bar, numbers), console=Console(stderr=True), refresh_per_second=8):
 
-        def watch(row: Mapping[str, float], /) -> None:
-            bar.update(task, completed=row["round"])
-            numbers.plain = line(row)
+        def show(row: str, what: str) -> None:
+            numbers.plain = "  ".join(filter(None, (row, what)))
 
-        yield watch
+        yield _Display(lambda rounds: bar.update(task, completed=rounds), show)
 
 
 def line(row: Mapping[str, float]) -> str:

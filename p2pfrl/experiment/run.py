@@ -45,6 +45,7 @@ def simulate(
     out: str | Path | None = None,
     mixing: Mixing | str | Mapping[str, object] | None = None,
     progress: Progress | None = None,
+    working: Callable[[str], None] | None = None,
     trace: bool = False,
     resuming: bool = False,
     overwrite: bool = False,
@@ -61,6 +62,8 @@ def simulate(
         mixing: a rule that replaces the scenario's: one from Python, a name such as "metropolis",
             or a table such as {"kind": "laplacian", "alpha": 0.1}.
         progress: called with every new row of metrics.
+        working: called at every step of Gymnasium environments with the agent, the update or
+            evaluation, and the step.
         trace: whether to keep every event in the record.
         resuming: whether to continue from the last checkpoint in `out`, or from the beginning
             without one.
@@ -82,6 +85,7 @@ def simulate(
         else reserved(folder, overwrite=overwrite, resuming=resuming),
         build(scenario, trace=trace, on_row=run.on_row) as world,
     ):
+        world.assembly.learning.follow(working)
         return _simulate(scenario, world, run, folder, resuming)
 
 

@@ -45,6 +45,11 @@ class Learning:
     heterogeneity: dict[str, float]
     simulators: tuple[Simulator, ...] = ()
 
+    def follow(self, working: Callable[[str], None] | None) -> None:
+        """Let slow environments say what they are doing."""
+        for simulator in self.simulators:
+            simulator.working = working
+
     def close(self) -> None:
         """Close the environments; those that are needed again are opened anew."""
         for simulator in self.simulators:

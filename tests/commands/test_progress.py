@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from p2pfrl import run
-from p2pfrl.commands.progress import describe
+from p2pfrl.commands.progress import Lines, describe
 from p2pfrl.core.options import construct
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots.modes import problem
-from p2pfrl.scenario import Scenario
+from p2pfrl.scenario import Scenario, loads
+from p2pfrl.scenario.checks.notes import notes
 
 QUADRATIC = {"learner": {"kind": "quadratic", "dimension": 3}}
 CROSSING = {"learner": {"kind": "softmax_pg", "gamma": 0.9}, "environment": {"id": "crossing"}}
@@ -56,3 +57,31 @@ def test_where_no_optimum_is_known_nothing_is_said_of_it():
         "environment": {"id": "CartPole-v1"},
     }
     assert "error" not in describe(played(options | {"stop": {"rounds": 1}}).summary)
+
+
+SLOW = """name = "slow"
+agents = 2
+mode = "independent"
+stop = {rounds = 1}
+environment = {id = "failing:NAME-v0", instances = 1}
+learner = {kind = "ppo", steps = 4, num_minibatches = 1, hidden = [2]}
+evaluation = {episodes = 1}
+"""
+
+
+def test_training_and_evaluation_in_slow_environments_show_agent_and_step(capsys):
+    watcher = Lines(interval=0.0)
+    run(loads(SLOW.replace("NAME", "Plain")), progress=watcher, working=watcher.working)
+    shown = capsys.readouterr().err.splitlines()
+    assert "agent 0, update 0, step 0" in shown
+    assert "agent 1, update 0, step 3" in shown
+    assert "agent 1, evaluation 1, step 4" in shown
+    patient = Lines(interval=3600.0)
+    run(loads(SLOW.replace("NAME", "Plain")), progress=patient, working=patient.working)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_observations_as_large_as_images_have_a_note_with_their_size():
+    (note,) = notes(loads(SLOW.replace("NAME", "Screen")))
+    assert note.startswith("an observation of failing:Screen-v0 has 27,648 numbers")
+    assert not [*notes(loads(SLOW.replace("NAME", "Plain")))]

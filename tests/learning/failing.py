@@ -144,6 +144,13 @@ class Pixels(Plain):
         return np.full((4, 4, 3), 51, np.uint8)
 
 
+class Screen(Plain):
+    observation_space = spaces.Box(0, 255, (96, 96, 3), np.uint8)
+
+    def seen(self):
+        return np.zeros((96, 96, 3), np.uint8)
+
+
 class Machine(Plain):
     """Writes what is done with it, and by which process, into the file FAILING_LOG."""
 

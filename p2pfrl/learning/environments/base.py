@@ -10,7 +10,7 @@ scenario's `environment` is a `Problem`: an `Environment`, or `Gym`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -218,6 +218,8 @@ class Simulator(ABC):
 
     spec: Spec
     instances: int
+    working: Callable[[str], None] | None = None
+    """Called with the agent, the update or evaluation, and the step, where steps are slow."""
 
     @abstractmethod
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:

@@ -345,6 +345,8 @@ class GymSimulator(Simulator):
         terminated, truncated = np.empty((b, m), dtype=np.bool_), np.empty((b, m), dtype=np.bool_)
         measures: dict[str, NDArray[np.float64]] = {}
         for row, agent in enumerate(self._agents):
+            if self.working is not None:
+                self.working(f"agent {agent}, {self._moment(row)}")
             for j, env in enumerate(self._envs[agent]):
                 seen, reward[row, j], ended, cut, info = self._step(row, j, env, action[row, j])
                 next_obs[row, j] = seen

@@ -13,6 +13,8 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
 
+_WIDE = 4096
+"""Numbers of an observation from which on a note says what they cost: a gray image of 64 x 64."""
 _OWN_STEP = ("lr", "optimizer")
 """Options of a learner's own step. A learner that sends gradients takes no step."""
 
@@ -23,6 +25,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     A key without an effect is no error, because a file may have keys for several modes: `compare`
     runs them all.
     """
+    yield from _wide(scenario)
     payload, mode = scenario.exchange.payload, MODES[scenario.mode]
     travels = PAYLOADS[payload].is_for(mode.name)
     if PAYLOADS[payload].reveals_experience and travels:
@@ -57,6 +60,21 @@ def _of_one_step(scenario: Scenario) -> Iterator[str]:
             f"correction {kind_of('corrections', scenario.correction)!r} has no effect on the first gradient step of "
             "a round, and a round has only one: set schedule.every = 5, or more steps per update"
         )
+
+
+def _wide(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for observations as large as images: networks here are dense."""
+    sections = {
+        make.environment.id: make.environment for make in scenario.makes if make.environment
+    }
+    for id, section in sections.items():
+        size = section.rule.spec.observation
+        if size >= _WIDE:
+            yield (
+                f"an observation of {id} has {size:,} numbers, and networks here are dense: every unit of the "
+                "first layer has as many weights, and all of them travel; wrap the environment so that it "
+                "returns fewer, for example a small gray image"
+            )
 
 
 def _absent(scenario: Scenario) -> Iterator[str]:
