@@ -19,7 +19,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.checkpoint import Checkpoints, _digest
 from p2pfrl.net.fleet import Fleet
 
 STEPS = ("write", "file", "keep", "place", "directory")
@@ -297,3 +297,34 @@ def test_a_checkpoint_of_another_coordinator_or_scenario_is_refused(tmp_path: Pa
     (tmp_path / "coordinator.safetensors").rename(tmp_path / "edge0.safetensors")
     with pytest.raises(RecordError, match="coordinator: expected edge0, got coordinator"):
         Checkpoints(tmp_path, "scenario").restore_coordinator(-2)
+
+
+def test_arrays_of_a_memory_come_back_in_their_order_however_many_there_are(tmp_path: Path) -> None:
+    checkpoints, ours = Checkpoints(tmp_path, "scenario"), trainer()
+    checkpoints.incarnation()
+    memory = {"inbox": [np.full(2, float(k)) for k in range(23)], "round": 4}
+    checkpoints.save(0, 4, ours, memory)
+    again = Checkpoints(tmp_path, "scenario")
+    assert again.restore(0, trainer()) == 5
+    found = again.memories[0]
+    assert found["round"] == 4
+    assert [list(array) for array in found["inbox"]] == [[float(k)] * 2 for k in range(23)]
+
+
+def test_the_checksum_is_of_every_value_name_shape_type_and_fact() -> None:
+    tensors, facts = {"a": np.zeros(4), "b": np.ones(4)}, {"round": "1", "agent": "0"}
+    changes = [
+        ({**tensors, "a": np.ones(4)}, facts),
+        ({"a": tensors["b"], "b": tensors["a"]}, facts),
+        ({"a": tensors["a"], "c": tensors["b"]}, facts),
+        ({**tensors, "a": np.zeros((2, 2))}, facts),
+        ({**tensors, "a": np.zeros(8, dtype=np.float32)}, facts),
+        ({"a": tensors["a"]}, facts),
+        (tensors, {**facts, "round": "2"}),
+        (tensors, {"round": "0", "agent": "1"}),
+        (tensors, {"round": "1"}),
+    ]
+    found = [_digest(*change) for change in [(tensors, facts), *changes]]
+    assert len(set(found)) == len(found)
+    backwards = dict(reversed(tensors.items())), dict(reversed(facts.items()))
+    assert _digest(*backwards) == found[0], "the order does not matter"
