@@ -77,6 +77,8 @@ def for_terminal(tables: Sequence[Table]) -> Group:
         shown = RichTable(
             *table.header, title=f"{table.title}. {table.caption}", title_justify="left"
         )
+        for column in shown.columns:
+            column.overflow = "fold"  # keys are long words
         for row in table.rows:
             shown.add_row(*(Text(str(cell)) for cell in row))
         parts += [shown, Text()]
