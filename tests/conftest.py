@@ -3,6 +3,15 @@
 import gc
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("quick")
+"""Examples of every property: `pytest --hypothesis-profile thorough` tries more of them.
+
+There is no deadline: how long an example takes depends on what else the machine does.
+"""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

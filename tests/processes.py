@@ -19,7 +19,7 @@ from p2pfrl.net.tls import agents_of, contexts
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import resolved
 
-DEADLINE = 120.0
+DEADLINE = 300.0
 TIMING = Timing(heartbeat=2.0, timeout=20.0, start=90.0)
 
 

@@ -32,7 +32,7 @@ RUNNING = {"scenario", "compare", "sweep", "collect", "peer"}
 SHORTENED = RUNNING - {"collect"}
 LABEL = re.compile(r"^(\S+(?: \S+)*)(?:  |: )")
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
-DEADLINE = 120.0
+DEADLINE = 300.0
 
 
 @dataclass(frozen=True)

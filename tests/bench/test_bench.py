@@ -17,6 +17,7 @@ from p2pfrl.core.errors import ScenarioError
 def test_every_benchmark_runs_and_gives_its_own_figure_first(name: str) -> None:
     first, *others = measure(name, quick=True)
     assert first.name == name
+    assert name != "bytes_per_agent" or 1000 < first.value <= 3072, "besides what it learns with"
     for result in (first, *others):
         assert math.isfinite(result.value)
         assert result.value > 0
@@ -26,9 +27,9 @@ def test_every_benchmark_runs_and_gives_its_own_figure_first(name: str) -> None:
 
 def test_a_benchmark_in_a_process_of_its_own_reports_as_it_goes() -> None:
     seen: list[object] = []
-    results = run(["bytes_per_agent"], quick=True, progress=seen.append)
+    results = run(["events_vs_heap_n256"], quick=True, progress=seen.append)
     assert seen == results
-    assert [result.name for result in results] == ["bytes_per_agent"]
+    assert results[0].name == "events_vs_heap_n256"
 
 
 def test_an_unknown_benchmark_is_refused_with_what_was_meant() -> None:
@@ -73,8 +74,3 @@ def test_a_population_mixes_as_its_matrix_says() -> None:
         expected = np.zeros(n)
         expected[[i, *near]] = 0.2
         np.testing.assert_allclose(parameters[i], expected, rtol=0, atol=1e-15)
-
-
-def test_an_agent_takes_at_most_3072_bytes_besides_what_it_learns_with() -> None:
-    (result,) = measure("bytes_per_agent", quick=True)
-    assert 1000 < result.value <= 3072

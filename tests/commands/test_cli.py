@@ -36,6 +36,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "q.toml"
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures out, which take longer than the runs."""
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {})
+
+
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> object:
     assert main(words) == 0
     return json.loads(capsys.readouterr().out)
@@ -53,6 +59,7 @@ def test_validate_tells_sizes_and_rates(file, capsys):
     assert found["bytes_per_message"] > 32 * 8
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_validate_counts_the_bytes_that_a_run_sends(file, capsys):
     for mode in ("gossip", "central", "independent"):
         predicted = printed(
@@ -96,6 +103,7 @@ def test_a_run_ends_with_summary_figures_and_report(file, capsys):
     assert capsys.readouterr().out == f"equal: {summary['digest']}\n"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_does_not_replay_fails(file, capsys):
     assert main(["scenario", file, "--out", "run", "-q"]) == 0
     resolved = Path("run/scenario.toml")
@@ -106,6 +114,7 @@ def test_a_run_that_does_not_replay_fails(file, capsys):
     assert main(["verify", "other", "-q"]) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_without_out_get_a_directory_of_their_own(file, capsys):
     for _ in range(2):
         assert main(["scenario", file, "--json", "-q"]) == 0
@@ -136,6 +145,7 @@ def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
         assert {path.name for path in Path("runs/q").glob(f"{name}*")} == {name, f"{name}-2"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_missed_target_is_code_3_only_when_required(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [
@@ -163,6 +173,7 @@ def test_require_target_needs_a_target(file, capsys):
     assert "--require-target needs one" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_run_is_saved_and_is_code_130(file, monkeypatch, capsys):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -258,6 +269,7 @@ def test_schema_is_json(capsys):
     assert found["properties"]["agents"]["minimum"] == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_compare_puts_modes_side_by_side(file, capsys):
     words = (
         "compare",
@@ -303,6 +315,7 @@ def test_a_sweep_without_returns_prints_error_and_consensus_distance(file, capsy
     assert main(["sweep", file, "--seed", "0", "--out", "s", "-q", "--overwrite"]) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", ["sweep", "compare"])
 def test_an_interrupted_series_says_how_to_go_on(command: str, file, capsys):
     def interrupt(*_: object) -> None:
@@ -369,6 +382,7 @@ def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path):
     assert "faults: only the simulator makes them happen" in done.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_processes_say_in_one_line_what_has_no_effect_on_them(file, capsys):
     words = [
         "scenario",

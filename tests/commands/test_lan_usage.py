@@ -4,8 +4,6 @@ They end with exit code 2, and name the option that is to be changed.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,17 +86,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD, ids=[" ".join(words) for words in BAD])
-def test_bad_usage_is_code_2_and_names_the_option(words, file):
+def test_bad_usage_is_code_2_and_names_the_option(words, file, capsys):
     where, says, got = BAD[words]
-    program = [sys.executable, "-m", "p2pfrl", *words, "--json"]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    (problem,) = json.loads(done.stdout)["error"]["problems"]
+    assert main([*words, "--json"]) == 2
+    told = capsys.readouterr()
+    (problem,) = json.loads(told.out)["error"]["problems"]
     assert problem["where"].startswith(where)
     assert says in problem["message"]
     assert (problem["got"] or "").startswith(got)
     assert problem["expected"] or problem["fix"]
-    assert done.stderr.startswith(where)
+    assert told.err.startswith(where)
 
 
 def test_an_address_that_others_can_reach_is_refused_with_a_fix(file, capsys):

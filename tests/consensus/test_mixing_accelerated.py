@@ -51,7 +51,7 @@ def test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix(
     options = {} if rho is None else {"rho": rho}
     run = play(
         n,
-        30,
+        12,
         seed=4,
         learner={"lr": 0.0, "initial_spread": 1.0},
         topology={"kind": kind},
@@ -60,7 +60,7 @@ def test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix(
     rows = RULES[matrix_kind]().weights(TOPOLOGIES[kind]().at(n, 4, 0))
     W = matrix(rows)
     second = np.sort(np.abs(np.linalg.eigvalsh(W)))[-2]
-    expected = polynomial(W, start(run, 4), second if rho is None else rho, 30)
+    expected = polynomial(W, start(run, 4), second if rho is None else rho, 12)
     np.testing.assert_allclose(run.parameters, expected, rtol=0, atol=1e-12)
 
 
@@ -92,7 +92,7 @@ def test_a_run_with_training_is_the_recursion_with_both_rounds_moved():
     np.testing.assert_allclose(run.parameters, y, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.8, 0.9, 0.97])
+@pytest.mark.parametrize("rho", [0.8, 0.97])
 def test_another_rho_is_slower_by_what_rate_says_and_never_diverges(rho):
     run = play(
         16,

@@ -74,7 +74,7 @@ def test_with_learning_it_is_choco_sgd(code, topology, seed, order):
     learner = {"dimension": 12, "lr": 0.03, "curvature": [1.0, 4.0], "initial_spread": 0.5}
     record = play(
         7,
-        40,
+        15,
         seed=seed,
         topology=topology,
         learner=learner,
@@ -90,7 +90,7 @@ def test_with_learning_it_is_choco_sgd(code, topology, seed, order):
         start(record, seed, 0.5, 12),
         0.03,
         0.2,
-        40,
+        15,
         order == "combine_while_adapting",
     )
     assert np.abs(record.parameters - x).max() <= 1e-12

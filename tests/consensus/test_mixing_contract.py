@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from p2pfrl.consensus import topologies
@@ -44,7 +44,6 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 
 @pytest.mark.parametrize("kind", IN_ROUNDS)
-@settings(deadline=None)
 @given(graph=graphs())
 def test_rows_name_oneself_and_those_heard_in_order_and_rows_or_columns_sum_to_one(kind, graph):
     rule = RULES[kind]()
@@ -62,7 +61,8 @@ def test_agents_agree_on_the_mean_of_where_they_began(kind, dtype, family):
     if (kind, family) == ("uniform", "star"):
         pytest.skip("keeps the mean on regular graphs only")
     x = np.random.default_rng(5).standard_normal((9, 3)).astype(dtype)
-    after = play(RULES[kind](), topologies.RULES[family]().at(9, 0, 0), x, 1200)
+    rounds = 700 if dtype == "float64" else 400
+    after = play(RULES[kind](), topologies.RULES[family]().at(9, 0, 0), x, rounds)
     np.testing.assert_allclose(
         after, np.tile(x.mean(axis=0), (9, 1)), atol=3e-12 if dtype == "float64" else 1e-4
     )
@@ -85,7 +85,6 @@ def test_the_mean_moves_as_training_moves_the_agents(kind):
 
 
 @pytest.mark.parametrize("kind", SYMMETRIC)
-@settings(deadline=None)
 @given(graph=graphs())
 def test_symmetric_rules_are_doubly_stochastic_on_every_undirected_graph_and_refuse_others(
     kind, graph
@@ -153,7 +152,6 @@ def test_mixing_without_a_payload_that_a_weight_names_is_our_bug():
 
 @pytest.mark.parametrize("kind", MATRICES)
 @pytest.mark.parametrize("on_loss", ON_LOSS)
-@settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_rows_under_loss_still_sum_to_one(kind, on_loss, data):
     graph = topologies.RULES["erdos_renyi"]().at(12, data.draw(st.integers(0, 9)), 0)

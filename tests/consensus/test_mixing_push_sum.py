@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.consensus.mixing import RULES
@@ -57,7 +57,7 @@ def test_a_run_is_stochastic_gradient_push(kind, seed):
     n, options = GRAPHS[kind]
     run = play(
         n,
-        60,
+        20,
         seed=seed,
         learner={"lr": 0.03, "initial_spread": 1.0},
         topology={"kind": kind, **options},
@@ -66,13 +66,12 @@ def test_a_run_is_stochastic_gradient_push(kind, seed):
     view = TopologyView(TOPOLOGIES[kind](**options), n, seed)
     first = start(run, seed)
     expected = sgp(
-        first, run.problem["A"], run.problem["x_star"], lambda k: view.at(k).successors, 0.03, 60
+        first, run.problem["A"], run.problem["x_star"], lambda k: view.at(k).successors, 0.03, 20
     )
     np.testing.assert_allclose(run.parameters, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_mass_is_kept_and_the_mean_found_whatever_is_lost_repeated_or_overtaken(dtype, data):
     n, k = data.draw(st.integers(2, 6)), 3
@@ -141,7 +140,6 @@ def test_an_agent_keeps_the_least_weight_until_it_hears_again():
     assert state.own[-1] == pytest.approx(before / 3)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 999), n=st.integers(1, 8))
 def test_columns_of_its_matrix_sum_to_one_on_any_graph(seed, n):
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def test_a_run_is_the_method_of_the_paper(method, kind, n, inner, seed):
     options, reference = METHODS[method]
     run = play(
         n,
-        80,
+        25,
         seed=seed,
         learner={**LEARNER, "lr": 0.03},
         topology={"kind": kind},
@@ -91,7 +91,7 @@ def test_a_run_is_the_method_of_the_paper(method, kind, n, inner, seed):
         lambda x: np.einsum("nij,nj->ni", A, x - x_star),
         lambda k: W,
         0.03,
-        80,
+        25,
     )
     np.testing.assert_allclose(run.parameters, expected, rtol=0, atol=1e-12)
 

@@ -6,7 +6,7 @@ The test is the world, and sends events in any order.
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, message, model, received, trained
 
@@ -768,7 +768,6 @@ class Federation:
         self.cut.clear()
 
 
-@settings(deadline=None, max_examples=300)
 @given(
     n=st.integers(1, 4),
     rounds=st.integers(1, 5),

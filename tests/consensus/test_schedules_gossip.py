@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, message, received, trained
 
@@ -581,7 +581,6 @@ def crowd(
     )
 
 
-@settings(deadline=None, max_examples=120)
 @given(
     graph=st.sampled_from(sorted(GRAPHS)),
     n=st.integers(2, 5),
@@ -604,7 +603,6 @@ def test_without_losses_every_order_of_events_gives_the_same_full_rounds(
         assert c.machines[i].messages_late == c.machines[i].deadlines_expired == 0
 
 
-@settings(deadline=None, max_examples=250)
 @given(
     graph=st.sampled_from(sorted(GRAPHS)),
     n=st.integers(2, 5),

@@ -6,7 +6,7 @@ The test is the world, and lets neighbors crash and come back.
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, received, trained
 
@@ -185,7 +185,6 @@ class World:
                 self.saved[i] = (action.round + 1, False)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data(), st.integers(3, 6), st.booleans())
 def test_whoever_crashes_whenever_everybody_mixes_every_round_once_with_all_neighbors(
     data, n, combine_first

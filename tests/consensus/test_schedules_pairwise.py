@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, received, trained
 
@@ -274,7 +274,6 @@ class Town:
         return sum(self.x.values()) / len(self.x)
 
 
-@settings(deadline=None, max_examples=200)
 @given(n=st.integers(2, 5), steps=st.integers(1, 150), random=st.randoms(use_true_random=False))
 def test_whatever_links_do_both_move_or_neither(n, steps, random):
     town = Town(n, None, is_reliable=False)
@@ -289,7 +288,6 @@ def test_whatever_links_do_both_move_or_neither(n, steps, random):
     assert town.mean() == pytest.approx(before, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=200)
 @given(n=st.integers(2, 5), rounds=st.integers(1, 6), random=st.randoms(use_true_random=False))
 def test_everyone_finishes_and_leaves_nothing_half_done(n, rounds, random):
     town = Town(n, rounds, is_reliable=True)

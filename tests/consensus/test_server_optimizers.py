@@ -64,7 +64,7 @@ def test_a_run_is_the_numpy_server(kind, agents, seed, payload):
         rule, kind = {"kind": "sgd", "lr": 0.04}, "sgd"
     run = play(
         agents,
-        15,
+        6,
         mode="central",
         seed=seed,
         learner={"steps": steps, "lr": lr},
@@ -85,7 +85,7 @@ def test_a_run_is_the_numpy_server(kind, agents, seed, payload):
             ends.append(y - x)
         return np.mean(ends, axis=0)
 
-    expected = numpy_server(kind, start(run, seed, spread=0.0)[0], [delta] * 15, {**rule})
+    expected = numpy_server(kind, start(run, seed, spread=0.0)[0], [delta] * 6, {**rule})
     assert np.abs(run.parameters - expected).max() < 1e-11
     assert np.abs(expected).max() < 100
 

@@ -113,7 +113,7 @@ def test_laplacian_bounds_and_best_constants(kind, bound, best, rate):
         )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(n=st.integers(2, 40), seed=st.integers(0, 99))
 def test_fourier_and_dense_eigenvalues_agree(n, seed):
     rng = np.random.default_rng(seed)

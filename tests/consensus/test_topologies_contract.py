@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.consensus.topologies import RULES
@@ -29,7 +29,6 @@ def graph_or_refusal(topology: Topology, n: int, seed: int, round: int) -> Graph
 
 
 @pytest.mark.parametrize("kind", GENERATED)
-@settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 40), seed=st.integers(0, 2**31), round=st.integers(0, 9))
 def test_a_graph_is_a_pure_function_of_size_seed_and_round(kind, n, seed, round):
     first, again = (graph_or_refusal(RULES[kind](), n, seed, round) for _ in range(2))
@@ -44,7 +43,6 @@ def test_a_graph_is_a_pure_function_of_size_seed_and_round(kind, n, seed, round)
 
 
 @pytest.mark.parametrize("kind", GENERATED)
-@settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 40), seed=st.integers(0, 2**31))
 def test_the_union_over_rounds_is_connected_and_holds_every_round(kind, n, seed):
     topology = RULES[kind]()

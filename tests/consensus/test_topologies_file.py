@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.consensus.topologies import RULES
@@ -219,7 +219,6 @@ def test_files_are_found_as_a_path_then_in_topologies(tmp_path, monkeypatch):
     assert RULES["file"](path=str(tmp_path / "net.graphml")).at(3, 0, 0).n == 3
 
 
-@settings(deadline=None, max_examples=300)
 @given(where=st.integers(0, 4000), garbage=st.binary(max_size=8), cut=st.integers(0, 60))
 def test_a_damaged_file_is_a_graph_or_a_topology_error(tmp_path_factory, where, garbage, cut):
     content = find("abilene.graphml").read_bytes()

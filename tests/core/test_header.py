@@ -5,7 +5,7 @@ The content of a header never depends on the headers before it.
 
 import msgpack
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import WireError
@@ -75,7 +75,6 @@ def test_every_byte_that_changes_in_a_known_header_has_the_effect_that_it_has_in
     assert refused > len(raw)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.tuples(COUNTS, COUNTS, WEIGHTS, COUNTS, st.integers(-2, 5), WEIGHTS),

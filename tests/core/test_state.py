@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import RecordError
@@ -40,7 +40,6 @@ def through(path: Path, value: object) -> object:
     return read(path, FACTS)["value"]
 
 
-@settings(max_examples=60, deadline=None)
 @given(value=VALUES)
 def test_any_plain_value_comes_back_equal_and_of_the_same_types(tmp_path_factory, value):
     found = through(tmp_path_factory.mktemp("state") / "s", value)

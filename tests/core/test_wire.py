@@ -12,7 +12,7 @@ from zlib import crc32
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import WireError
@@ -86,7 +86,6 @@ def refused(data: bytes, into: Decoder | None = None) -> str:
     return error.value.reason
 
 
-@settings(deadline=None)
 @given(
     numbers=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=70),
     kind=st.sampled_from([UPDATE, MODEL, FINAL]),
@@ -462,13 +461,11 @@ def check_fuzzed(data: st.DataObject) -> None:
         assert message.parts in ((), PARTS)
 
 
-@settings(deadline=None, max_examples=1500)
 @given(st.data())
 def test_mutated_frames_are_decoded_or_refused_and_nothing_else(data):
     check_fuzzed(data)
 
 
-@settings(deadline=None, max_examples=1000)
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_random_bytes_are_refused(data, split):
     for candidate in (data, MAGIC + data, rebuilt(header=data[:100])):

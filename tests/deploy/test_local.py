@@ -25,7 +25,7 @@ agents = 4
 stop = {rounds = 150}
 learner = {kind = "quadratic", dimension = 3, steps = 800, initial_spread = 1.0}
 """
-DEADLINE = 150.0
+DEADLINE = 300.0
 
 
 @pytest.fixture

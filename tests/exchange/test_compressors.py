@@ -124,11 +124,11 @@ def test_top_k_of_a_gaussian_loses_what_is_computed_for_it_and_ties_go_to_the_fi
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_k_loses_its_share_in_the_mean_and_is_unbiased_where_it_says_so(seed):
-    lost, _, _ = errors(RULES["randk"](), seed, draws=4000)
+    lost, _, _ = errors(RULES["randk"](), seed, draws=1000)
     assert lost == pytest.approx(0.9, abs=0.01)
-    lost, mean, x = errors(RULES["randk"](unbiased=True), seed, draws=4000)
+    lost, mean, x = errors(RULES["randk"](unbiased=True), seed, draws=1000)
     assert lost == pytest.approx(9.0, abs=0.35)
-    assert np.abs(mean - x).max() < 6 * 3 * np.abs(x).max() / 4000**0.5
+    assert np.abs(mean - x).max() < 6 * 3 * np.abs(x).max() / 1000**0.5
     assert RULES["randk"]().limit(200, 4) == 20 * 4 + 8
 
 
@@ -172,11 +172,11 @@ def test_quantized_numbers_are_off_by_at_most_half_a_level(seed, bits, dtype):
 @pytest.mark.parametrize(("size", "levels"), [(200, 16), (200, 4), (50, 1)])
 def test_qsgd_keeps_its_bounds(seed, size, levels):
     w = min(size / levels**2, size**0.5 / levels)
-    lost, mean, x = errors(RULES["qsgd"](levels=levels), seed, draws=2000, size=size)
+    lost, mean, x = errors(RULES["qsgd"](levels=levels), seed, draws=500, size=size)
     assert lost <= w
-    assert np.abs(mean - x).max() <= 6 * 0.5 * np.linalg.norm(x) / levels / 2000**0.5
+    assert np.abs(mean - x).max() <= 6 * 0.5 * np.linalg.norm(x) / levels / 500**0.5
     shrunk, _, _ = errors(
-        RULES["qsgd"](levels=levels, contractive=True), seed, draws=2000, size=size
+        RULES["qsgd"](levels=levels, contractive=True), seed, draws=500, size=size
     )
     assert shrunk <= w / (1 + w)
     assert RULES["qsgd"](levels=levels).limit(size, 8) == 8 + math.ceil(

@@ -64,12 +64,12 @@ def test_differences_without_choco_are_what_the_neighbors_mix():
 
 
 def test_small_steady_changes_are_lost_for_ever_unless_what_was_left_out_is_kept():
-    learner = {**LEARNER, "lr": 0.01, "spread": 0.1}
+    learner = {**LEARNER, "lr": 0.04, "spread": 0.1}
     tables = {"mode": "central", "learner": learner, "exchange": {"payload": "delta"}}
-    threshold = {"kind": "threshold", "epsilon": 0.01}
-    plain = play(4, 800, **tables)
-    lost = play(4, 800, compressor=threshold, **tables)
-    kept = play(4, 800, compressor={"kind": "error_feedback", "compressor": threshold}, **tables)
+    threshold = {"kind": "threshold", "epsilon": 0.04}
+    plain = play(4, 200, **tables)
+    lost = play(4, 200, compressor=threshold, **tables)
+    kept = play(4, 200, compressor={"kind": "error_feedback", "compressor": threshold}, **tables)
     assert plain.metrics["error"][-1] < 0.05
     assert lost.metrics["error"][-1] > 1.0
     assert kept.metrics["error"][-1] < 0.1

@@ -18,6 +18,7 @@ from runs import executed, fails_on_seed_2, fake, write_scenario
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.experiment.compare import Comparison, compare, tabulate
+from p2pfrl.results.plots import FIGURES
 from p2pfrl.results.record import Record
 from p2pfrl.results.report import report
 
@@ -121,7 +122,10 @@ def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparis
         assert all(fact in text for fact in comparison.differences[mode])
 
 
-def test_the_report_can_show_the_comparison(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_report_can_show_the_comparison(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"modes": FIGURES["modes"]})
     paths = [path for found in comparison.directories.values() for path in found]
     page = report(paths, tmp_path, comparison.tables()).read_text()
     for title in ("Comparison", "Against gossip", "Beyond the mode", "Summary"):

@@ -36,7 +36,6 @@ def digests_in_a_fresh_process(hash_seed: str) -> list[str]:
 def test_digests_agree_across_processes_and_hash_seeds() -> None:
     here = [p2pfrl.run(loads(world)).summary["digest"] for world in WORLDS.values()]
     assert len(set(here)) == len(WORLDS)
-    assert digests_in_a_fresh_process("1") == here
     assert digests_in_a_fresh_process("271828") == here
 
 

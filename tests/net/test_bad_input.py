@@ -31,7 +31,7 @@ SIZE = 1000
 RUN = "run"
 NOBODY, HONEST, VICTIM = 0, 1, 2
 """Agents; the lower id dials, so that the victim waits for both others."""
-WAIT = 20.0
+WAIT = 120.0
 VECTOR = np.arange(SIZE, dtype="<f4")
 
 
@@ -638,7 +638,7 @@ kind = "quadratic"
 dimension = 1000
 [schedule]
 kind = "synchronous"
-deadline = "1s"
+deadline = "3s"
 [topology]
 kind = "ring"
 """
@@ -669,7 +669,7 @@ async def two_of_four(flood: list[bytes]) -> tuple[Node, bytes]:
         spawn=lambda agent, port: assembly.agent(agent, 0, port, trainer, Nothing()),
         save=lambda id, frame: None,
         security=Security(),
-        timing=Timing(start=WAIT),
+        timing=Timing(start=WAIT, timeout=WAIT),
         log=Log(),
     )
     running = asyncio.create_task(node.run(listener))

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.types import SKIP, UPDATE, Frame
@@ -404,7 +404,6 @@ STREAM = b"".join(
 WHOLE = ["Delivered", "Delivered", "Control", "spoofed_sender", "Delivered", "bye"]
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=60))
 def test_a_stream_means_the_same_in_whatever_pieces_it_comes(cuts):
     places = [0, *sorted(cuts), len(STREAM)]
@@ -414,7 +413,6 @@ def test_a_stream_means_the_same_in_whatever_pieces_it_comes(cuts):
     assert [e.message.round for e in events if isinstance(e, Delivered)] == [0, 1, 2]
 
 
-@settings(deadline=None, max_examples=1000)
 @given(
     st.binary(max_size=300),
     st.booleans(),

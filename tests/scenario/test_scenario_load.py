@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.catalog import table
@@ -474,7 +474,6 @@ def outcome(
         return error.problems
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_scenario_or_a_scenario_error(text: bytes):
     assert outcome(text)
@@ -494,7 +493,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.lists(KEYS, min_size=1, max_size=3).map(".".join), VALUES, max_size=5))
 def test_any_overrides_are_a_scenario_or_a_scenario_error(overrides: dict[str, object]):
     assert outcome(QUADRATIC, overrides)

@@ -262,7 +262,7 @@ def test_drawn_latencies_follow_their_distribution_message_by_message():
     assert latency.nanoseconds(0, 1, 5) == times[5] != latency.nanoseconds(1, 0, 5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.permutations([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (1, 3)]))
 def test_the_fate_of_a_message_does_not_depend_on_the_order_of_other_sends(order):
     def fates(pairs):
@@ -339,7 +339,6 @@ def test_a_node_that_goes_down_while_its_interface_is_busy_loses_what_waits_ther
     assert w.books() == (3, 1, 2)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     sends=st.lists(
         st.tuples(st.integers(0, 400), st.integers(0, 3), st.integers(0, 500)), max_size=40
