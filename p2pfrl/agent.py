@@ -23,6 +23,7 @@ from typing_extensions import override
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.consensus.schedules.lockstep import KEPT
+from p2pfrl.core.contract import require_like
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
@@ -289,6 +290,7 @@ class Agent(Stateful):
         mixed, self._mixing_state = ORDERS[self._rules.order].combine(
             mixing, turn, received, weights, self._mixing_state
         )
+        require_like(mixed, turn.own, mixing, "mix", self.id)
         return mixed
 
     def _answer(self, action: Answer) -> None:
@@ -299,6 +301,7 @@ class Agent(Stateful):
             turn = self._turn(message.round, REPLY)
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             after = rules.mixing.answer(turn, message.payload)
+            require_like(after, turn.own, rules.mixing, "answer", self.id)
             rules.payload.write(self._model, after)
             self._start = self._start + (after - turn.own)  # own - start remains what training did
             self._observer.answered(self.id, turn.own, after)

@@ -59,6 +59,8 @@ def place_of(
 
     with named("--agents"):
         ids = parse_agents(agents) if agents else ()
+    if count < 1:
+        raise ScenarioError([f"--count: expected at least 1 agent, got {count}"])
     if peers:
         if lead or rendezvous or discover or advertise:
             raise ScenarioError(

@@ -13,6 +13,7 @@ from typing_extensions import override
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
 from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
+from p2pfrl.core.contract import require_like
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
@@ -184,11 +185,15 @@ class Coordinator(Stateful):
         aggregate, self._memory = self._rules.aggregator.aggregate(
             arrived, self.model, self._memory
         )
+        if arrived:
+            like = arrived[0].vector
+            require_like(aggregate, like, self._rules.aggregator, "aggregate", self.id)
         target = self._rules.payload.target(self.model, aggregate)
         before = self.model
         self.model, self._state = self._rules.optimizer.step(
             self.model, target, factor, self._state
         )
+        require_like(self.model, before, self._rules.optimizer, "step", self.id)
         self._previous = before
         if self._rules.correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])

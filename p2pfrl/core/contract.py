@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import ContractError
+from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.turn import Memory, NoMemory, Turn
 
 T = TypeVar("T")
@@ -35,6 +35,23 @@ def require_array(
     got = f"{expected}, got {value.shape} of {value.dtype}"
     require(value.shape == shape and value.dtype == dtype, where, got)
     require(not finite or bool(np.isfinite(value).all()), where, "expected finite numbers")
+
+
+def require_like(value: object, like: NDArray[Any], rule: object, method: str, agent: int) -> None:
+    """Require an array of the shape and kind of another one, in a run.
+
+    Raises:
+        AgentError: it is another; the message has the rule, the method and both shapes.
+    """
+    if type(value) is np.ndarray and value.shape == like.shape and value.dtype.kind == "f":
+        return
+    got = type(value).__name__
+    if isinstance(value, np.ndarray):
+        got = f"{value.shape} of {value.dtype}"
+    raise AgentError(
+        agent,
+        f"{name_of(rule)}.{method}: expected an array {like.shape} of {like.dtype}, got {got}",
+    )
 
 
 def frozen(vector: NDArray[Any]) -> NDArray[Any]:

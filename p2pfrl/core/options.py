@@ -221,6 +221,8 @@ class Rule(Slot):
         bases = [base for base in first.__mro__ if base.__module__.endswith(".base")]
         if bases and not issubclass(cls, bases[-1]):
             return f"is no {bases[-1].__name__}, the contract of {self.what}"
+        if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+            return f"lacks {', '.join(lacking)}, which {bases[-1].__name__} demands"
         if "__pydantic_fields__" not in vars(cls):
             return f"is no rule; decorate class {cls.__name__} with @p2pfrl.rule"
         return ""

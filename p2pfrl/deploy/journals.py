@@ -19,7 +19,7 @@ from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final
 from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
 from p2pfrl.net.fleet import show_agents
-from p2pfrl.results.files import read_bytes, refusing
+from p2pfrl.results.files import read_bytes, refusing, require_regular
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.loader import load_recorded
 from p2pfrl.scenario.render import resolved
@@ -190,13 +190,13 @@ def _scenario(folders: Sequence[Path]) -> Scenario:
 
 
 def _existing(path: Path) -> Path:
-    read_bytes(path)
+    require_regular(path)
     return path
 
 
 def _read(folder: Path) -> Peer:
     path = folder / JOURNAL
-    read_bytes(folder / SCENARIO)
+    require_regular(folder / SCENARIO)
     reader = Reader(path)
     peer = Peer(folder, reader, [], _summary(folder))
     for position, item in reader.scan():

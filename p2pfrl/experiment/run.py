@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing.base import Mixing
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.options import slot_of
@@ -83,7 +83,7 @@ def simulate(
         nullcontext()
         if folder is None
         else reserved(folder, overwrite=overwrite, resuming=resuming),
-        build(scenario, trace=trace, on_row=run.on_row) as world,
+        _built(scenario, run, trace=trace) as world,
     ):
         world.assembly.learning.follow(working)
         return _simulate(scenario, world, run, folder, resuming)
@@ -186,6 +186,22 @@ def resume(
     folder = Path(directory)
     scenario = scenario_of(folder, None if mixing is None else {"mixing": None})
     return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
+
+
+def _built(scenario: Scenario, run: _Run, *, trace: bool) -> World:
+    """Return the world of a run.
+
+    Raises:
+        P2PFRLError: it cannot be built, or a rule of the user's own raised an error.
+    """
+    try:
+        return build(scenario, trace=trace, on_row=run.on_row)
+    except P2PFRLError:
+        raise
+    except FOREIGN as error:
+        if not is_of_user(error):
+            raise  # our own bug, with its traceback
+        raise P2PFRLError(f"a rule or environment of your own failed: {cause(error)}") from error
 
 
 def scenario_from(given: object) -> Scenario:

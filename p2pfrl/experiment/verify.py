@@ -13,6 +13,7 @@ from pathlib import Path
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.experiment.run import Progress, simulate
+from p2pfrl.results.files import refusing
 from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import loads
@@ -22,6 +23,17 @@ _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
 """Limits of a run as a whole.
 
 No process knows the first two, and a process that ended by its rounds met none of them."""
+
+
+_READ = (
+    "stopped_by",
+    "deadlines_expired",
+    "messages_dropped",
+    "versions",
+    "digest",
+    "parameters_digest",
+)
+"""Keys of the summary that are read."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,10 @@ def verify(
     """
     folder = Path(directory)
     summary = load_summary(folder)
+    with refusing(folder / "summary.json"):
+        missing = [name for name in _READ if name not in summary]
+        if missing:
+            raise KeyError(missing[0])
     if (reason := summary["stopped_by"]) in ("interrupt", FAILURE):
         what = "was interrupted" if reason == "interrupt" else f"failed: {summary.get('failure')}"
         raise RecordError(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import write_file
+from p2pfrl.core.files import read_regular, write_file
 
 Table = dict[str, NDArray[Any]]
 
@@ -32,16 +32,37 @@ def write_bytes(path: Path, content: bytes) -> str:
     return checksum(content)
 
 
+LARGEST = 2**32
+"""Most bytes of a file with a run's data."""
+_LARGEST_TEXT = {".json": 2**26, ".toml": 2**20, ".csv": 2**30}
+"""Suffix of files whose content takes several times their size in memory -> most bytes."""
+
+
 def read_bytes(path: Path) -> bytes:
-    """Return the content of `path`."""
+    """Return the content of a file of a run directory, which may come from somebody else.
+
+    Raises:
+        RecordError: it is missing, is no regular file, is too large, or cannot be read.
+    """
     try:
-        return path.read_bytes()
+        return read_regular(path, _LARGEST_TEXT.get(path.suffix, LARGEST))
     except FileNotFoundError as error:
         raise RecordError(
             f"{path}: missing; the run is incomplete or this is not a run directory"
         ) from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is no regular file, without reading it.
+
+    Raises:
+        RecordError: it is missing, a directory, a pipe or a device.
+    """
+    if not path.is_file():
+        what = "not a regular file" if path.exists() else "missing"
+        raise RecordError(f"{path}: {what}; the run is incomplete or this is not a run directory")
 
 
 def checksum(content: bytes) -> str:
@@ -56,6 +77,7 @@ def refusing(path: Path) -> Iterator[None]:
         yield
     except (
         ValueError,
+        OverflowError,
         KeyError,
         TypeError,
         IndexError,

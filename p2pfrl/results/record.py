@@ -9,6 +9,7 @@ error that names the file.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.tables import walk
+from p2pfrl.core.wording import show
 from p2pfrl.results.directory import FILES, FORMAT, Content, clear_results, content_of
 from p2pfrl.results.files import (
     Table,
@@ -271,7 +274,65 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
         summary = json.loads(content)
         if summary["format"] != FORMAT:
             raise ValueError(f"format {summary['format']!r}, expected {FORMAT!r}")
+        for path_in_file, value in walk(summary):
+            is_large = isinstance(value, int) and abs(value) >= _MOST
+            if is_large or (isinstance(value, float) and not math.isfinite(value)):
+                where = ".".join(map(str, path_in_file))
+                raise ValueError(f"{where}: a number that is not finite or too large")
+        _check_types(summary, _TYPES, "")
         return dict(summary)
+
+
+_MOST = 2**63
+_NUMBER = (int, float)
+_OR_NONE = (int, float, type(None))
+_TYPES: Mapping[str, Any] = {
+    "name": str,
+    "mode": str,
+    "seed": int,
+    "agents": int,
+    "stopped_by": str,
+    "rounds": int,
+    "env_steps": int,
+    "virtual_seconds": _NUMBER,
+    "wall_seconds": _NUMBER,
+    "bytes_sent": int,
+    "messages_sent": int,
+    "messages_dropped": int,
+    "messages_late": int,
+    "deadlines_expired": int,
+    "digest": str,
+    "parameters_digest": str,
+    "final_return": {"mean": _OR_NONE, "min": _OR_NONE, "max": _OR_NONE, "iqm": _OR_NONE},
+    "evaluation": {"own": _OR_NONE, "mean_parameters": _OR_NONE},
+    "target_reached": (bool, type(None)),
+    "time_to_target": (dict, type(None)),
+    "consensus_distance": _OR_NONE,
+    "staleness": {"mean": _NUMBER, "p95": _NUMBER, "max": _NUMBER},
+    "lambda_2": _OR_NONE,
+    "heterogeneity": dict,
+    "versions": dict,
+    "files": dict,
+}
+"""Keys of a summary that are read -> their types."""
+
+
+def _check_types(table: Mapping[str, Any], types: Mapping[str, Any], prefix: str) -> None:
+    """Raise a `TypeError` if a value is of another type."""
+    for name, expected in types.items():
+        if name not in table:  # of an earlier version
+            continue
+        value = table[name]
+        if isinstance(expected, Mapping):
+            if value is None:
+                continue
+            if not isinstance(value, dict):
+                raise TypeError(f"{prefix}{name}: expected a table, got {show(value)}")
+            _check_types(value, expected, f"{prefix}{name}.")
+            continue
+        is_number = isinstance(value, bool) and expected in (int, _NUMBER, _OR_NONE)
+        if is_number or not isinstance(value, expected):
+            raise TypeError(f"{prefix}{name}: got {show(value)}")
 
 
 def load(directory: Path | str) -> Record:
@@ -324,6 +385,8 @@ def load(directory: Path | str) -> Record:
     if "events.jsonl" in contents:
         with refusing(folder / "events.jsonl"):
             events = decode_events(contents["events.jsonl"])
+    with refusing(folder):
+        _check_shapes(metrics, agents, parameters, graph)
     return Record(
         scenario=scenario,
         summary=summary,
@@ -341,6 +404,31 @@ def load(directory: Path | str) -> Record:
         coordinators=coordinators,
         directory=folder,
     )
+
+
+def _check_shapes(
+    metrics: Mapping[str, NDArray[np.float64]],
+    agents: Mapping[str, NDArray[Any]],
+    parameters: NDArray[Any],
+    graph: Graph,
+) -> None:
+    """Raise a `ValueError` if the parts of a record do not belong together."""
+    n = graph.n
+    if missing := [
+        name for name in ("round", "virtual_seconds", "return_mean") if name not in metrics
+    ]:
+        raise ValueError(f"metrics.csv: no column {missing[0]}")
+    if missing := [name for name in ("round", "agent", "return") if name not in agents]:
+        raise ValueError(f"agents.csv: no column {missing[0]}")
+    ids = agents["agent"]
+    if ids.dtype.kind != "i" and len(ids):
+        raise ValueError("agents.csv: agents are not numbers")
+    if len(ids) and not (ids.min() >= 0 and ids.max() < n):
+        raise ValueError(f"agents.csv: an agent beyond the {n} of graph.json")
+    if parameters.ndim != 2 or len(parameters) != n or parameters.dtype.kind != "f":
+        raise ValueError(f"parameters.safetensors: expected a row of numbers for {n} agents")
+    if len(graph.labels) not in (0, n) or len(graph.positions) not in (0, n):
+        raise ValueError(f"graph.json: expected labels and positions of {n} agents or none")
 
 
 def checked_file(folder: Path, name: str, summary: Mapping[str, Any]) -> bytes:

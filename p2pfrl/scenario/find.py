@@ -21,7 +21,9 @@ def find(name: str, kind: str, suffix: str) -> Path:
         return found
     known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
-    raise ScenarioError([f"{name}: no such file ({looked}){did_you_mean(Path(name).name, known)}"])
+    raise ScenarioError(
+        [f"{name[:200]}: no such file ({looked}){did_you_mean(Path(name).name, known)}"]
+    )
 
 
 def recipes() -> dict[str, Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from p2pfrl.core.errors import ScenarioWarning
+from p2pfrl.core.causes import FOREIGN, cause, is_of_user
+from p2pfrl.core.errors import P2PFRLError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.located import Located
 from p2pfrl.core.modules import look_in
@@ -97,7 +98,7 @@ def validate(layers: Layers) -> Scenario:
         ]
     else:
         _locate(scenario, layers)
-        problems = check(scenario)
+        problems = _checked(scenario, layers)
         if not problems:
             return scenario
     # Here, and not where it is caught, so that the other error is not shown with it.
@@ -117,6 +118,23 @@ def _locate(scenario: Scenario, layers: Layers) -> None:
         source = source if is_file(source) else Path(layers.main)
         if isinstance(rule, Located):
             rule.locate(source.parent if is_file(source) else None)
+
+
+def _checked(scenario: Scenario, layers: Layers) -> list[Problem]:
+    """Return all problems of a scenario.
+
+    Raises:
+        ScenarioError: a rule or environment of the user's own raised an error.
+    """
+    try:
+        return check(scenario)
+    except P2PFRLError:
+        raise
+    except FOREIGN as error:
+        if not is_of_user(error):
+            raise
+        message = f"{layers.main}: a rule or environment of your own failed: {cause(error)}"
+        raise ScenarioError([message]) from error
 
 
 def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]:

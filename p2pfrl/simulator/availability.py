@@ -57,6 +57,8 @@ class Presence:
                     f"such as `3,10s,20s`, got {text!r}"
                 ) from error
             intervals.setdefault(int(agent), []).append(interval)
+        if not intervals:
+            raise P2PFRLError(f"{path}: expected lines such as `3,10s,20s`, got none")
         return cls(intervals)
 
     def has(self, agent: int) -> bool:

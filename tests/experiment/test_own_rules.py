@@ -180,3 +180,36 @@ def test_an_error_of_a_file_is_one_exception():
         p2pfrl.loads(SCENARIO.replace("agents", "agnets"))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@p2pfrl.rule
+class Short(p2pfrl.Aggregator):
+    """Aggregate too few numbers."""
+
+    def aggregate(self, received, model, state):
+        return model[:1], state
+
+
+@p2pfrl.rule
+class Halves(p2pfrl.Mixing):
+    """Mix too few numbers."""
+
+    def weights(self, graph):
+        return tuple(
+            {j: 1.0 if j == i else 0.0 for j in sorted({i, *graph.predecessors[i]})}
+            for i in range(graph.n)
+        )
+
+    def mix(self, turn, received, weights, state):
+        return turn.own[:1], state
+
+
+def test_a_result_of_a_wrong_shape_names_rule_agent_and_expected_shape():
+    scenario = p2pfrl.loads(SCENARIO)
+    expected = r"expected an array \(3,\) of float64, got \(1,\) of float64"
+    with pytest.raises(p2pfrl.P2PFRLError, match=rf"agent \d, round 1, Halves.mix: {expected}"):
+        p2pfrl.run(scenario, mixing=Halves())
+    central = p2pfrl.loads(SCENARIO, {"mode": "central"})
+    central = replace(central, coordinator=replace(central.coordinator, aggregator=Short()))
+    with pytest.raises(p2pfrl.P2PFRLError, match=rf"coordinator.*Short.aggregate: {expected}"):
+        p2pfrl.run(central)
