@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ _AGAINST = (
     "Differences on the same seeds, the number of seeds on which the mode does better (ties count half), and the "
     "two-sided p-value of the exact Wilcoxon signed-rank test, not corrected for the number of rows."
 )
+_NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?)")
 _FEW = f"Intervals and p-values need at least {MIN_SEEDS} seeds."
 
 
@@ -353,7 +355,10 @@ def _of_runs(folder: Path, modes: Sequence[str], seeds: Sequence[int]) -> Compar
     """Compare the finished runs in `folder`."""
     paths = {mode: tuple(folder / f"{mode}-s{seed}" for seed in seeds) for mode in modes}
     records = {mode: [load(path) for path in own] for mode, own in paths.items()}
-    facts = {mode: differences(loads(own[0].scenario)) for mode, own in records.items()}
+    facts = {
+        mode: _over_seeds([differences(loads(record.scenario)) for record in own])
+        for mode, own in records.items()
+    }
     return Comparison(
         modes=tuple(modes),
         seeds=tuple(seeds),
@@ -361,6 +366,35 @@ def _of_runs(folder: Path, modes: Sequence[str], seeds: Sequence[int]) -> Compar
         differences=facts,
         directories=paths,
     )
+
+
+def _over_seeds(found: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the sentences of all seeds as one: numbers in which seeds differ become ranges.
+
+    Seeds differ where they draw their graphs.
+    """
+    return tuple(_merged(sentences) for sentences in zip(*found, strict=True))
+
+
+def _merged(sentences: Sequence[str]) -> str:
+    """Return equal sentences once, with ranges in place of different numbers.
+
+    >>> _merged(["8 messages of 1,024 bytes", "12 messages of 1,024 bytes"])
+    '8 to 12 messages of 1,024 bytes'
+    """
+    parts = [_NUMBER.split(sentence) for sentence in sentences]
+    if len({tuple(words[::2]) for words in parts}) > 1:
+        return " Or, with another seed: ".join(dict.fromkeys(sentences))
+    return "".join(
+        " to ".join(dict.fromkeys((min(words, key=_value_of), max(words, key=_value_of))))
+        if place % 2
+        else words[0]
+        for place, words in enumerate(zip(*parts, strict=True))
+    )
+
+
+def _value_of(number: str) -> float:
+    return float(number.replace(",", ""))
 
 
 def _refuse_failures(finished: Sequence[Finished]) -> None:

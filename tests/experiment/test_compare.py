@@ -16,6 +16,7 @@ from factory import record
 from rich.console import Console
 from runs import executed, fails_on_seed_2, fake, write_scenario
 
+import p2pfrl
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.experiment.compare import Comparison, compare, tabulate
 from p2pfrl.results.plots import FIGURES
@@ -139,6 +140,20 @@ def test_what_differs_names_messages_and_interfaces(comparison: Comparison) -> N
     assert "8 messages per exchange" in central
     assert "coordinator's single interface of 1000 Mbit/s" in central
     assert "Nothing is sent" in independent
+
+
+def test_what_differs_is_a_range_where_seeds_draw_different_graphs(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path)
+    text = scenario.read_text().replace("agents = 4", "agents = 9")
+    scenario.write_text(text + '[topology]\nkind = "erdos_renyi"\nprobability = 0.4\n')
+    found = compare(scenario, ["gossip"], [0, 1, 2, 3], tmp_path / "out", run=fake)
+    edges = [
+        len(p2pfrl.load(scenario, overrides={"seed": s}).topology.at(9, s, 0).edges)
+        for s in range(4)
+    ]
+    assert min(edges) < max(edges)
+    facts = " ".join(found.differences["gossip"])
+    assert f"{min(edges)} to {max(edges)} messages per exchange" in facts
 
 
 def test_the_json_is_valid_and_beside_the_runs(comparison: Comparison) -> None:
