@@ -115,7 +115,7 @@ def plain_class():
 
 
 def plain_dataclass():
-    @dataclass(frozen=True, kw_only=True)
+    @dataclass(kw_only=True)
     class Plain(p2pfrl.Mixing):
         radius: float = 0.5
 
