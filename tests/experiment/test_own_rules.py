@@ -1,7 +1,7 @@
 """Rules of a user: how they are given, what the record says of them, and who can run it again."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,17 +114,6 @@ def plain_class():
     return Plain()
 
 
-def plain_dataclass():
-    @dataclass(kw_only=True)
-    class Plain(p2pfrl.Mixing):
-        radius: float = 0.5
-
-        def weights(self, graph):
-            return ()
-
-    return Plain()
-
-
 @pytest.mark.parametrize(
     ("mixing", "message"),
     [
@@ -133,7 +122,6 @@ def plain_dataclass():
         (3, "mixing: expected a rule, or the name of one, got 3"),
         (p2pfrl.Mixing, "mixing: expected a rule, or the name of one, got the class Mixing"),
         (plain_class, "is no rule; decorate class Plain with @p2pfrl.rule"),
-        (plain_dataclass, "is no rule; decorate class Plain with @p2pfrl.rule"),
     ],
 )
 def test_what_is_no_rule_is_refused(mixing, message):
