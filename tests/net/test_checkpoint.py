@@ -319,10 +319,12 @@ def test_the_checksum_is_of_every_value_name_shape_type_and_fact() -> None:
         ({"a": tensors["a"], "c": tensors["b"]}, facts),
         ({**tensors, "a": np.zeros((2, 2))}, facts),
         ({**tensors, "a": np.zeros(8, dtype=np.float32)}, facts),
+        ({**tensors, "a": np.zeros(4, dtype=np.int64)}, facts),
         ({"a": tensors["a"]}, facts),
         (tensors, {**facts, "round": "2"}),
         (tensors, {"round": "0", "agent": "1"}),
         (tensors, {"round": "1"}),
+        (tensors, {"rounds": "1", "agent": "0"}),
     ]
     found = [_digest(*change) for change in [(tensors, facts), *changes]]
     assert len(set(found)) == len(found)
