@@ -17,5 +17,5 @@ if [ -e "$run/summary.json" ]; then
 elif [ -d "$run/checkpoints" ]; then
     exec srun "${PYTHON:-python}" -m p2pfrl scenario --resume "$run" --quiet
 else
-    exec srun "${PYTHON:-python}" -m p2pfrl scenario "$1" --seed "$seed" --out "$run" --quiet
+    exec srun "${PYTHON:-python}" -m p2pfrl scenario "$1" --seed "$seed" --out "$run" --overwrite --quiet
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
@@ -38,17 +39,17 @@ def kernels() -> str:
     """Return the instruction sets whose kernels compute: of torch, of numpy and of its BLAS.
 
     The processor chooses them, and so do variables such as `ATEN_CPU_CAPABILITY`. Other kernels add
-    in another order, so that results differ in the last bits.
+    in another order, so that results differ in the last bits. Torch takes the best kernels that the
+    processor has, unless that variable names others, so torch itself is not imported here.
     """
     import numpy as np
-    import torch
     from threadpoolctl import threadpool_info
 
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     found = [*simd.get("baseline", ()), *simd.get("found", ())]
     blas = [str(one["architecture"]) for one in threadpool_info() if "architecture" in one]
     used = {
-        "torch": torch.backends.cpu.get_cpu_capability(),
+        "torch": os.environ.get("ATEN_CPU_CAPABILITY", "best"),
         "numpy": found[-1] if found else "",
         "blas": blas[0] if blas else "",
     }

@@ -68,5 +68,5 @@ def test_a_finished_run_that_is_started_again_says_so_and_leaves_its_files_as_th
     assert main(words) == 0
     assert "nothing is left to do" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == first
-    assert main([*words, "--set", "stop.rounds=4"]) == 1
+    assert main([*words, "--set", "seed=9"]) == 1
     assert "belongs to scenario" in capsys.readouterr().err
