@@ -185,9 +185,8 @@ class Coordinator(Stateful):
         aggregate, self._memory = self._rules.aggregator.aggregate(
             arrived, self.model, self._memory
         )
-        if arrived:
-            like = arrived[0].vector
-            require_like(aggregate, like, self._rules.aggregator, "aggregate", self.id)
+        if arrived:  # a payload may be longer than the model
+            require_like(aggregate, self.model, self._rules.aggregator, "aggregate", self.id)
         target = self._rules.payload.target(self.model, aggregate)
         before = self.model
         self.model, self._state = self._rules.optimizer.step(
