@@ -19,6 +19,8 @@ def find(name: str, kind: str, suffix: str) -> Path:
         raise ScenarioError([f"{name!r}: a file name holds no NUL"])
     if (found := finder.search(name, kind, suffix)) is not None:
         return found
+    if Path(name).is_dir():
+        raise ScenarioError([f"{name[:200]}: expected a file, got a directory"])
     known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
     raise ScenarioError(

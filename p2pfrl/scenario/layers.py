@@ -337,6 +337,12 @@ def _overrides(overrides: Mapping[str, object]) -> Overrides:
     places: dict[KeyPath, tuple[int, int]] = {}
     emptied: list[KeyPath] = []
     problems: list[str] = []
+    if not isinstance(overrides, Mapping):
+        raise ScenarioError(
+            [
+                f"overrides: expected values by key, as {{'stop.rounds': 20}}, got {show(overrides)}"
+            ]
+        )
     for key, given in overrides.items():
         parts = tuple(key.split(".")) if isinstance(key, str) else ()
         if not parts or not all(parts) or len(parts) > positions.MAX_DEPTH:

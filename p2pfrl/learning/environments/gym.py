@@ -195,8 +195,25 @@ def _entry_point(id: str) -> object:
     return None if found is None else found.entry_point
 
 
+def _space(id: str, env: gymnasium.Env[Any, Any], name: str) -> Any:
+    """Return a space of an environment.
+
+    Raises:
+        ScenarioError: it has none.
+    """
+    try:
+        return getattr(env, name)
+    except FOREIGN as error:
+        raise ScenarioError(
+            [
+                f"environment.id: {id!r} has no {name}: {_reason(error)}; "
+                f"set self.{name} in its constructor"
+            ]
+        ) from error
+
+
 def _spec(id: str, env: gymnasium.Env[Any, Any]) -> Spec:
-    space = env.action_space
+    space = _space(id, env, "action_space")
     actions, width = 0, 0
     if isinstance(space, gymnasium.spaces.Discrete):
         actions = int(space.n)
@@ -209,7 +226,7 @@ def _spec(id: str, env: gymnasium.Env[Any, Any]) -> Spec:
                 "expected discrete ones or a bounded box"
             ]
         )
-    seen = env.observation_space
+    seen = _space(id, env, "observation_space")
     if not getattr(seen, "is_np_flattenable", False):
         raise ScenarioError(
             [
