@@ -140,8 +140,8 @@ def names(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
 def page_width(text: str) -> float:
     """Return a width in inches: of a column, of a page, or a number with a unit.
 
-    >>> page_width("column"), page_width("86mm"), page_width("5")
-    (3.4, 3.385826771653543, 5.0)
+    >>> page_width("column"), page_width("3.5in"), page_width("5")
+    (3.4, 3.5, 5.0)
 
     Raises:
         ScenarioError: it is no width, or one at which no figure can be drawn.

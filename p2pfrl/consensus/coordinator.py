@@ -185,8 +185,10 @@ class Coordinator(Stateful):
         aggregate, self._memory = self._rules.aggregator.aggregate(
             arrived, self.model, self._memory
         )
-        if arrived:  # a payload may be longer than the model
-            require_like(aggregate, self.model, self._rules.aggregator, "aggregate", self.id)
+        if arrived:  # a payload may be longer than the model, and so may the aggregate
+            sent = arrived[0].vector
+            like = sent if np.shape(aggregate) == sent.shape else self.model
+            require_like(aggregate, like, self._rules.aggregator, "aggregate", self.id)
         target = self._rules.payload.target(self.model, aggregate)
         before = self.model
         self.model, self._state = self._rules.optimizer.step(

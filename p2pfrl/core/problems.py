@@ -59,7 +59,7 @@ def details(error: ValidationError) -> list[InitErrorDetails]:
 
 
 def phrases(cls: type[Any], error: ValidationError) -> list[str]:
-    """Return the problems of a constructor's arguments, each as a line that starts with its key."""
+    """Return the problems of a constructor's arguments, each a line, first its key."""
     lines = []
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"]]

@@ -68,7 +68,8 @@ def in_our_words(cls: type[Any]) -> None:
             in_our_words(cls)
             return
         in_our_words(cls)
-        raise ScenarioError([f"{cls.__name__}.{line}" for line in phrases(cls, problems)])
+        lines = phrases(cls, problems)
+        raise ScenarioError([f"{cls.__name__}.{line}".replace(".: ", ": ", 1) for line in lines])
 
     cls.__init__ = __init__
 

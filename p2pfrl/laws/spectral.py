@@ -8,6 +8,7 @@ import numpy as np
 
 from p2pfrl.consensus.mixing.linear import Laplacian
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.rule import rule
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import FLAT, play, slope, start
 
@@ -49,6 +50,7 @@ def _one_peer() -> Iterator[Figure]:
     )
 
 
+@rule
 class _Unchecked(Laplacian):
     """I - alpha L for any alpha."""
 
@@ -59,8 +61,8 @@ class _Unchecked(Laplacian):
 def _step_bound() -> Iterator[Figure]:
     for kind, agents, largest in (("ring", 16, 4.0), ("star", 16, 16.0), ("complete", 16, 16.0)):
         for part, factor in ((0.99, 0.98), (1.01, 1.02)):
-            rule = _Unchecked(alpha=part * 2.0 / largest)
-            record = play(agents, 400, learner=FLAT, topology={"kind": kind}, mixing_rule=rule)
+            unchecked = _Unchecked(alpha=part * 2.0 / largest)
+            record = play(agents, 400, learner=FLAT, topology={"kind": kind}, mixing_rule=unchecked)
             what = f"{kind} of {agents}, alpha {part:g} of 2/lambda_max: factor per round"
             yield near(what, factor, slope(record, 250), 1e-4)
 

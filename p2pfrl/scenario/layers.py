@@ -339,9 +339,7 @@ def _overrides(overrides: Mapping[str, object]) -> Overrides:
     problems: list[str] = []
     if not isinstance(overrides, Mapping):
         raise ScenarioError(
-            [
-                f"overrides: expected values by key, as {{'stop.rounds': 20}}, got {show(overrides)}"
-            ]
+            [f"overrides: expected values by key, as {{'stop.rounds': 20}}, got {show(overrides)}"]
         )
     for key, given in overrides.items():
         parts = tuple(key.split(".")) if isinstance(key, str) else ()

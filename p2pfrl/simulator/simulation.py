@@ -233,16 +233,18 @@ class Simulation:
     def end(self) -> str:
         """Return why nobody runs any more although rounds are missing.
 
+        "rounds": a coordinator counted enough updates, however few models it made of them;
         "coordinator_gone": a coordinator crashed for good; "unreachable": an agent did not get the
         last model; "agents_gone": all agents crashed, or no agent will be there again.
         """
         if not all(self._has_finished(id) for id in self._coordinators):
             return "coordinator_gone"
-        tasks = [self._lives[id].task for id in self._lives if id > COORDINATOR]
+        tasks = [life.task for life in self._lives.values()]
         reasons = {task.result() for task in tasks if task is not None and task.done()}
-        return next(
-            (why for why in ("coordinator_gone", "unreachable") if why in reasons), "agents_gone"
-        )
+        possible = ("coordinator_gone", "unreachable", "agents_gone")
+        found = next((why for why in possible if why in reasons), "agents_gone")
+        ended = any(self._has_finished(id) for id in self._lives if id > COORDINATOR)
+        return "rounds" if self._coordinators and ended and not reasons & {*possible} else found
 
     def keep(self, agent: int, completed: int) -> None:
         """Save the agent as it is now, after `completed` rounds, for a restart."""

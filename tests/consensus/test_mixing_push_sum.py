@@ -14,6 +14,7 @@ from p2pfrl.consensus.mixing import RULES
 from p2pfrl.consensus.mixing.push_sum import PushSum
 from p2pfrl.consensus.topologies import RULES as TOPOLOGIES
 from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.graph import Graph, directed
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.laws.runs import play, start
@@ -191,7 +192,7 @@ def test_a_message_is_one_number_longer():
 
 
 def test_it_takes_no_choice_of_what_loss_does():
-    with pytest.raises(ValueError, match="fold"):
+    with pytest.raises(ScenarioError, match="fold"):
         RULES["push_sum"](on_loss="renormalize")
     assert PushSum().effective({0: 0.5, 1: 0.5}, 0, {}) == {0: 0.5, 1: 0.5}
     PushSum().check(Graph(((1,), (2,), (0,))))

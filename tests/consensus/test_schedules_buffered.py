@@ -137,7 +137,7 @@ def test_only_fresh_updates_count_where_that_is_asked():
     assert feed(c, received(2, 0)) == ["send model 1 to 2"]
     assert c.messages_late == 1
     assert feed(c, received(2, 1, sequence=5)) == ["mix 1 of 2", "send model 2 to 2"]
-    with pytest.raises(ValueError, match="leave max_staleness out"):
+    with pytest.raises(ScenarioError, match="leave max_staleness out"):
         Buffered(fresh_only=True, max_staleness=3)
 
 

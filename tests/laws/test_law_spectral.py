@@ -11,6 +11,7 @@ import pytest
 from p2pfrl.consensus.mixing.linear import Laplacian
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.core.graph import Graph
+from p2pfrl.core.rule import rule as a_rule
 from p2pfrl.laws.runs import FLAT, play, slope, start
 
 # Numbers of closed forms: 1/3 + 2/3 cos(2 pi / n) on rings, 1 - 1/n on stars, and so on.
@@ -70,6 +71,7 @@ def test_disagreement_shrinks_as_theory_says_on_other_graphs(
         assert (distance[1:] <= rate * distance[:-1] * (1 + 1e-8))[seen[1:]].all()
 
 
+@a_rule
 class Unchecked(Laplacian):
     """I - alpha L whatever alpha."""
 

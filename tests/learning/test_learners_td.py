@@ -284,5 +284,5 @@ def test_garnets_of_several_kinds_are_alike_within_and_opposed_where_asked():
         assert np.array_equal(found[name][0], found[name][4])
         assert np.array_equal(found[name][1], found[name][3])
     assert np.abs(found["P"][0] - found["P"][1]).max() > 0.5
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ScenarioError, match="at least 2"):
         Garnet(opposed=True)
