@@ -4,13 +4,14 @@ The test is its port.
 """
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.consensus.mixing import RULES as MIXING
-from p2pfrl.core.actor import follow
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import (
     COORDINATOR,
@@ -137,7 +138,7 @@ def play(*answers, events=(), model=None, world=None, weights=WEIGHTS, **rules):
         port=world,
         observer=world,
     )
-    virtual_time().run_until_complete(follow(Script(*answers, [Finish()]), world, agent.perform))
+    virtual_time().run_until_complete(Actor(Script(*answers, [Finish()]), agent, world).run())
     return model, world
 
 
@@ -163,7 +164,9 @@ def test_events_go_to_the_schedule_and_actions_to_the_world_in_order_until_it_fi
     world = World(PeerJoined(1), PeerJoined(2))
     script = Script([Train(), WaitUntil(5)], [WaitUntil(None), mix()], [Finish(), Train()])
     performed = []
-    virtual_time().run_until_complete(follow(script, world, performed.append))
+    virtual_time().run_until_complete(
+        Actor(script, SimpleNamespace(perform=performed.append), world).run()
+    )
     assert script.seen == [Started, PeerJoined, PeerJoined]
     assert world.done == ["train", ("wait", 5), ("wait", None)]
     assert [type(action) for action in performed] == [Train, Mix]

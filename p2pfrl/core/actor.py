@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,25 +20,6 @@ from p2pfrl.core.types import (
     Trained,
     WaitUntil,
 )
-
-
-async def follow(
-    schedule: Schedule, port: Port, perform: Callable[[Action], None], *, is_new: bool = True
-) -> str:
-    """Carry events to `schedule` and its actions to `port` and `perform`, until it finishes.
-
-    Returns why it ended early (`Finish.why`).
-
-    Args:
-        schedule: of the agent or coordinator.
-        port: its world.
-        perform: carries out what is the agent's own.
-        is_new: whether it starts; one that was saved while it waited for an event just goes on.
-    """
-    finish = _carry_out(Started(), schedule, port, perform) if is_new else None
-    while finish is None:  # no event is kept while the next is awaited
-        finish = _carry_out(await port.receive(), schedule, port, perform)
-    return finish.why
 
 
 def _carry_out(
@@ -103,19 +83,31 @@ class Actor:
     gives_last: bool = False
 
     async def run(self, *, is_new: bool = True) -> str:
-        """Follow the schedule; `is_new` and the result as of `follow`.
+        """Carry events to the schedule and its actions to port and body, until it finishes.
+
+        Returns why it ended early (`Finish.why`).
+
+        Args:
+            is_new: whether it starts; one that was saved while it waited for an event just goes on.
 
         Raises:
             AgentError: the agent cannot go on, or a rule of the user's own raised an error.
         """
-        with self.named():
-            return await follow(self.schedule, self.port, self.body.perform, is_new=is_new)
+        finish = self.answer(Started()) if is_new else None
+        while finish is None:  # no event is kept while the next is awaited
+            finish = self.answer(await self.port.receive())
+        return finish.why
 
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Let errors in the block say whose they are, and in which round."""
+    def answer(self, event: Event) -> Finish | None:
+        """Do what the schedule makes of `event`, also once it has finished.
+
+        Returns its last action if it finished.
+
+        Raises:
+            AgentError: as `run`; it says whose the error is, and in which round.
+        """
         try:
-            yield
+            return _carry_out(event, self.schedule, self.port, self.body.perform)
         except AgentError as error:
             raise error.at(self.body.place()) from error.__cause__
         except P2PFRLError:
@@ -124,11 +116,6 @@ class Actor:
             if not is_of_user(error):
                 raise  # our own bug, with its traceback
             raise AgentError(self.body.id, cause(error), self.body.place()) from error
-
-    def answer(self, event: Event) -> None:
-        """Do what a schedule that has finished makes of `event`."""
-        with self.named():
-            _carry_out(event, self.schedule, self.port, self.body.perform)
 
     def save(self) -> State:
         """Return what schedule and body remember."""
