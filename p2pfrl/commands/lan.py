@@ -200,6 +200,12 @@ def _print(summary: Mapping[str, Any], directory: Path) -> None:
     print(f"{'directory':20}  {directory}")
 
 
+def _require(runs: tuple[Path, ...]) -> None:
+    """Refuse a command without a run directory."""
+    if not runs:
+        raise ScenarioError(["RUN: expected at least one run directory"])
+
+
 def status(*runs: Path, json: Json = False) -> int:
     """Show how far runs and processes are: state, round, and when they last wrote it.
 
@@ -210,8 +216,7 @@ def status(*runs: Path, json: Json = False) -> int:
     """
     from p2pfrl.deploy.status import statuses
 
-    if not runs:
-        raise ScenarioError(["RUN: expected at least one run directory"])
+    _require(runs)
     found = [status for run in runs for status in statuses(run)]
     if json:
         print(encoder.dumps(found, indent=2))
@@ -247,8 +252,7 @@ def stop(*runs: Path, json: Json = False) -> int:
     from p2pfrl.deploy.status import STOPPED
     from p2pfrl.deploy.status import stop as interrupt
 
-    if not runs:
-        raise ScenarioError(["RUN: expected at least one run directory"])
+    _require(runs)
     found = {str(run): interrupt(run) for run in runs}
     if json:
         print(encoder.dumps(found, indent=2))

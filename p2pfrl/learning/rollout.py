@@ -275,6 +275,17 @@ def evaluate(
     )
 
 
+def best_actions(tables: NDArray[np.floating], obs: NDArray[np.float32]) -> NDArray[np.generic]:
+    """Return the action `(b, m)` with the largest entry of each state, the first of equals.
+
+    Args:
+        tables: `(b, states, actions)`, values or logits.
+        obs: `(b, m, states)`, one-hot.
+    """
+    best = tables.argmax(axis=-1)
+    return np.asarray(best[np.arange(len(best))[:, None], np.argmax(obs, axis=-1)])
+
+
 def play(
     simulator: Simulator,
     act: Callable[[NDArray[np.float32]], NDArray[np.generic]],

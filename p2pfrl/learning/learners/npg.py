@@ -31,7 +31,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
-from p2pfrl.learning.rollout import play
+from p2pfrl.learning.rollout import best_actions, play
 
 FISHER = "fisher"
 _VISITS = "visits"
@@ -294,8 +294,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
     ) -> NDArray[np.generic]:
         """Return the most likely action of each state."""
-        best = self._tables(parameters).argmax(axis=-1)
-        return np.asarray(best[np.arange(len(best))[:, None], np.argmax(obs, axis=-1)])
+        return best_actions(self._tables(parameters), obs)
 
     @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:

@@ -30,7 +30,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.behaviors import RULES, Behavior, Generative
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
-from p2pfrl.learning.rollout import play
+from p2pfrl.learning.rollout import best_actions, play
 
 VISITS = "visits"
 
@@ -225,8 +225,7 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
     def act(
         self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
     ) -> NDArray[np.generic]:
-        best = self._tables(parameters).argmax(axis=-1)
-        return np.asarray(best[np.arange(len(best))[:, None], np.argmax(obs, axis=-1)])
+        return best_actions(self._tables(parameters), obs)
 
     @cached_property
     def optimum(self) -> Array:
