@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError
 from p2pfrl import __version__
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.commands.encoding import in_ascii
-from p2pfrl.commands.failures import as_json, notes_on_stderr
+from p2pfrl.commands.failures import as_json, notes_on_stderr, shortened
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wants_json = "--json" in words
 
     def fail(code: int, *problems: str) -> int:
+        problems = tuple(shortened(problem) for problem in problems)
         print("\n".join(problems), file=sys.stderr)
         if wants_json:
             print(as_json(problems, code), flush=True)

@@ -39,11 +39,9 @@ def test_run_directories_and_runs_over_tcp_are_what_they_always_were(tmp_path):
     assert set(golden.directories(tmp_path)) <= set(golden.known())
 
 
-def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows(
-    file,
-):
+def test_a_shipped_scenario_is_named_after_its_file_and_says_what_it_shows(file):
     text = file.read_text("utf-8")
     comment = text[: text.index("\nname = ")]
     assert all(line.startswith("#") for line in comment.splitlines())
-    assert len(comment) > 100
+    assert len(comment.split()) > 10
     assert p2pfrl.load(file).name == file.stem

@@ -17,6 +17,7 @@ _EXPECTED = re.compile(
     r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got:? (?P<got>.+?))?(?:; (?P<fix>.+))?",
     re.DOTALL,
 )
+_LONG_WORD = re.compile(r"\S{301,}")
 _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 
 
@@ -53,6 +54,15 @@ def fields(message: str) -> dict[str, str | None]:
         "where": ": ".join(where) or None,
         **{name: known.get(name) for name in ("expected", "got", "fix")},
     }
+
+
+def shortened(message: str) -> str:
+    """Return a message without the middle of its very long words, such as the name of a file.
+
+    >>> len(shortened("x" * 5000))
+    203
+    """
+    return _LONG_WORD.sub(lambda word: f"{word[0][:100]}...{word[0][-100:]}", message)
 
 
 @contextmanager

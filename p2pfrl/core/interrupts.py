@@ -91,6 +91,20 @@ def postponed() -> Iterator[None]:
 
 
 @contextmanager
+def restored() -> Iterator[None]:
+    """Put the handlers of signals back at the end of the block; an event loop leaves its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _handled(
     change: Callable[[AtOnce], Callable[[int, FrameType | None], object]],
 ) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.interrupts import SIGNALS
+from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal
@@ -132,7 +133,7 @@ def _deploy_in(
         return finished
     main = _deploy(scenario, place, out, security, timing, log, announce)
     try:
-        with threadpool_limits(1, "blas"):  # as in the simulator
+        with restored(), threadpool_limits(1, "blas"):  # one thread, as in the simulator
             try:
                 import uvloop
             except ImportError:
@@ -289,7 +290,12 @@ def _write_sizes(scenario: Scenario, ids: Sequence[int], out: Path) -> None:
 
 
 def _end_on_signals() -> None:
-    """Cancel the task of this process when the system asks it to end."""
+    """Cancel the task of this process when the system asks it to end.
+
+    Signals reach the main thread alone, so that a deployment in another thread has no handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     for number in SIGNALS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -74,6 +75,7 @@ class Fleet:
             lead=number == 0,
             rendezvous=self.lead if number else ("127.0.0.1", 0),
         )
+        self.homes[number].parent.mkdir(parents=True, exist_ok=True)
         arguments = (self._text, place, self.homes[number], self._says, self._quiet)
         process = self._context.Process(target=_peer, args=arguments, daemon=True)
         process.start()
@@ -95,6 +97,10 @@ class Fleet:
         process.kill()
         process.join()
         assert process.exitcode == -9
+
+    def said(self, number: int) -> str:
+        """Return what a process has printed on stderr since it was started for the first time."""
+        return _stderr(self.homes[number]).read_text()
 
     def join(self, number: int, seconds: float) -> None:
         """Wait until a process ends by itself."""
@@ -134,7 +140,14 @@ class Fleet:
         return found
 
 
+def _stderr(home: Path) -> Path:
+    return home.with_name(f"{home.name}.stderr")
+
+
 def _peer(text: str, place: Place, out: Path, says: Connection, quiet: bool) -> None:
+    # The fork server has the stderr of the test that was the first to start it.
+    with _stderr(out).open("ab") as file:
+        os.dup2(file.fileno(), 2)
     deploy(
         loads(text),
         place,

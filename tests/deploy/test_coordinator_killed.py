@@ -115,7 +115,7 @@ def test_agents_that_gather_experience_send_it_again_after_they_are_killed(tmp_p
 
 
 def test_processes_whose_coordinator_is_killed_for_good_say_so_end_with_1_and_can_go_on(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     schedule: Table = {"deadline": "0.2s"}
     scenario = text(4, 10**6, mode="central", seed=3, schedule=schedule, **SLOW)
@@ -126,7 +126,7 @@ def test_processes_whose_coordinator_is_killed_for_good_say_so_end_with_1_and_ca
     summary = json.loads((fleet.homes[1] / "peer.json").read_text())
     assert summary["stopped_by"] == "coordinator_gone"
     assert 0 < summary["rounds"] < 10**6
-    said = capfd.readouterr().err
+    said = fleet.said(1)
     assert "the coordinator is gone (coordinator): its agents wait at most 2 s" in said
     assert f"waited 2 s for it after round {summary['rounds']} of 1000000; start it again" in said
     record = collect(fleet.homes, tmp_path / "all")
