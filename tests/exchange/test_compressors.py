@@ -395,3 +395,66 @@ def test_numbers_whose_levels_are_too_close_to_halve_are_quantized_without_a_war
     with np.errstate(all="raise", under="ignore"):
         known = RULES["quantize"](bits=bits).encode(x, turn(1), ()).known
     assert np.abs(known - x).max() <= x.max()
+
+
+def fixed(bits=8, **options):
+    return RULES["quantize"](bits=bits, grid="fixed", **options)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_on_the_fixed_grid_are_off_by_at_most_half_a_step(bits, dtype):
+    x = np.concatenate([gaussian(1, dtype=dtype), np.arange(-3, 4, dtype=dtype) / 2 ** (bits + 1)])
+    made = fixed(bits).encode(x, turn(1), ())
+    exact, known = x.astype(np.float64), made.known.astype(np.float64)
+    assert np.array_equal(known, np.round(exact * 2**bits) / 2**bits)
+    assert np.abs(known - exact).max() == 2.0 ** -(bits + 1)  # the halves between two steps
+    assert np.array_equal(fixed(bits).encode(made.known, turn(2), ()).known, made.known)
+    levels = known * 2**bits
+    w = next(w for w in range(64) if -(2**w) <= 2 * levels.min() and 2 * levels.max() < 2**w)
+    assert made.data.nbytes == 1 + math.ceil(len(x) * w / 8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_on_the_fixed_grid_are_right_on_average_where_they_are_rounded_at_random(dtype):
+    x, rule, step = gaussian(1, dtype=dtype), fixed(4, stochastic=True), 2.0**-4
+    known = np.array([rule.encode(x, turn(1, c), ()).known for c in range(400)], dtype=np.float64)
+    assert np.abs(known - x).max() < step
+    assert not np.any(known * 16 % 1)
+    assert np.abs(known.mean(axis=0) - x).max() <= 5 * step / 2 / 400**0.5
+    there = known[0].astype(dtype)
+    assert np.array_equal(rule.encode(there, turn(7), ()).known, there)
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("most", [0.0, 1e-3, 3.0, 1e4, 1e9, 1e18, 1e38])
+def test_messages_on_the_fixed_grid_are_decoded_however_large_their_numbers_are(
+    most, dtype, stochastic
+):
+    dtype = np.dtype(dtype)
+    x = (gaussian(2, 40) / 3 * most).astype(dtype)
+    x[0] = most
+    rule = fixed(12, stochastic=stochastic)
+    made = rule.encode(x, turn(1), ())
+    raw = made.data.tobytes()
+    assert rule.decode(memoryview(raw), 40, dtype).tobytes() == made.known.tobytes()
+    assert len(raw) <= rule.limit(40, dtype.itemsize) == 1 + 40 * dtype.itemsize
+    assert (len(raw) == 1) == (most == 0)
+    error = np.abs(made.known.astype(np.float64) - x)
+    assert error.max() <= 2.0**-12 / (2 - stochastic)
+    assert rule.encode(-x, turn(1), ()).known.dtype == dtype
+
+
+def test_bytes_that_are_no_message_on_the_fixed_grid_are_refused():
+    rule, x = fixed(), gaussian(1, 12)
+    good = rule.encode(x, turn(1), ()).data.tobytes()
+    whole = rule.encode(x * 1e300, turn(1), ()).data.tobytes()
+    assert (good[0], whole[0], len(whole)) == (10, 64, 97)
+    for bad in (b"", good[:-1], good + b"\0", whole[:-1], whole + b"\0", bytes([65]) + good[1:]):
+        with pytest.raises(WireError):
+            rule.decode(memoryview(bad), 12, np.dtype("<f8"))
+    x[3] = np.nan
+    sent = rule.encode(x, turn(1), ()).data.tobytes()
+    with pytest.raises(WireError, match="NaN"):
+        rule.decode(memoryview(sent), 12, np.dtype("<f8"))

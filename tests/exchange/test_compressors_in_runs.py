@@ -85,3 +85,18 @@ def test_parameters_of_which_too_little_would_arrive_are_refused(kind):
 def test_who_may_lose_messages_may_not_build_on_what_others_heard():
     with pytest.raises(ScenarioError, match="needs every message"):
         loads(text(4, 3, compressor={"kind": "difference"}, network={"loss": 0.1}))
+
+
+def test_changes_below_the_fixed_grid_are_lost_unless_they_are_kept_or_rounded_at_random():
+    learner = {**LEARNER, "lr": 0.1, "spread": 0.1}
+    tables = {"mode": "central", "learner": learner, "exchange": {"payload": "delta"}}
+    grid = {"kind": "quantize", "grid": "fixed", "bits": 2}
+    lost = play(4, 40, compressor=grid, **tables)
+    kept = play(4, 40, compressor={"kind": "error_feedback", "compressor": grid}, **tables)
+    rounded = play(4, 40, compressor={**grid, "stochastic": True}, **tables)
+    assert lost.metrics["error"][-1] > 0.7 * lost.metrics["error"][0]
+    assert kept.metrics["error"][-1] < 0.2 * lost.metrics["error"][0]
+    assert rounded.metrics["error"][-1] < 0.2 * lost.metrics["error"][0]
+    plain = play(4, 40, **tables)
+    saved = plain.metrics["bytes_sent"][-1] - lost.metrics["bytes_sent"][-1]
+    assert saved > 0.95 * 4 * 40 * 40 * 8  # a message of zeros is one byte instead of 40 numbers

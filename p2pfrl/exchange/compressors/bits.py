@@ -131,16 +131,19 @@ def quiet() -> np.errstate:
 class Reader:
     """Takes a message apart, from front to back.
 
+    Attributes:
+        dtype: of its numbers, little-endian.
+
     Args:
         data: its bytes.
         dtype: of its numbers, little-endian.
     """
 
-    __slots__ = ("_at", "_data", "_dtype")
+    __slots__ = ("_at", "_data", "dtype")
 
     def __init__(self, data: memoryview, dtype: np.dtype[Any]) -> None:
         self._data = np.frombuffer(data, np.uint8)
-        self._dtype = dtype
+        self.dtype = dtype
         self._at = 0
 
     def bytes(self, count: int) -> Bytes:
@@ -157,7 +160,7 @@ class Reader:
 
     def numbers(self, count: int) -> Vector:
         """Return the next `count` numbers, which must be finite."""
-        taken: Vector = self.bytes(count * self._dtype.itemsize).view(self._dtype)
+        taken: Vector = self.bytes(count * self.dtype.itemsize).view(self.dtype)
         if not np.isfinite(taken).all():
             raise WireError("not_finite", "the payload holds NaN or infinity")
         return taken
