@@ -22,6 +22,7 @@ from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, notes_on_stderr, shortened
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.wording import SYNONYMS
 
 app = App(
     name="p2pfrl",
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return fail(BAD_USAGE, f"{error}\nTry: p2pfrl --help")
+        return fail(BAD_USAGE, f"{error}{_meant(words)}\nTry: p2pfrl --help")
     except ScenarioError as error:
         return fail(BAD_USAGE, *error.problems)
     except P2PFRLError as error:
@@ -103,3 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
         raise
     return code if isinstance(code, int) else DONE
+
+
+def _meant(words: Sequence[str]) -> str:
+    """Return how to write an option that is a key of the scenario, such as --rounds; or ""."""
+    given = [word for word in words if word.startswith("--") and word != "--set"]
+    keys = [SYNONYMS.get(word[2:].partition("=")[0].replace("-", "_")) for word in given]
+    return "".join(f"\nA key of the scenario is set with --set {key}=..." for key in keys if key)

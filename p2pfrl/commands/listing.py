@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pfrl.catalog import TABLES
+from p2pfrl.catalog import TABLES, table
 from p2pfrl.catalog import entries as rules
 from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import ScenarioError
@@ -61,7 +61,9 @@ def entries(axis: str) -> list[dict[str, str]]:
         ]
     if axis in _FILES:
         return [_from_comment(name, path) for name, path in _FILES[axis]().items()]
-    raise ScenarioError([f"list: there is no axis {show(axis)}{did_you_mean(axis, _AXES)}"])
+    owners = [f"`p2pfrl list {name} {axis}`" for name in TABLES if axis in table(name)]
+    hint = f"; did you mean {' or '.join(owners)}?" if owners else did_you_mean(axis, _AXES)
+    raise ScenarioError([f"list: there is no axis {show(axis)}{hint}"])
 
 
 def has_descriptions(axis: str) -> str:

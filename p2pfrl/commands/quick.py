@@ -92,7 +92,8 @@ def _describe(axis: str, name: str, as_json: bool) -> int:
     if as_json:
         show(asdict(found), as_json=True)
         return DONE
-    print("\n".join(filter(None, (found.text, found.reference))))
+    cited = "" if found.reference in found.text else found.reference
+    print("\n".join(filter(None, (found.text, cited))))
     if found.options:
         print()
     for option in found.options:

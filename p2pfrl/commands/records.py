@@ -57,6 +57,12 @@ def report(*runs: Path, out: Out = None) -> int:
     """
     from p2pfrl.results.report import report as write
 
+    if out is not None and out.suffix == ".html" and not out.is_dir():
+        raise ScenarioError(
+            [
+                f"--out {out}: expected a directory, got the name of a page; the page is DIRECTORY/report.html"
+            ]
+        )
     found, folder, tables = _some(runs)
     print(write(found, out or folder, tables))
     return DONE

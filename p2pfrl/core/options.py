@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -22,7 +22,7 @@ from p2pfrl.core.members import Members
 from p2pfrl.core.modules import find_class, is_place, place_of
 from p2pfrl.core.problems import details, problem, refuse
 from p2pfrl.core.rule import in_our_words
-from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.core.wording import closest, did_you_mean, show
 
 T = TypeVar("T")
 
@@ -51,16 +51,25 @@ def _name(field: str, infos: Mapping[str, FieldInfo]) -> str:
     return alias if isinstance(alias, str) else field
 
 
-def construct(cls: type[T], options: Mapping[str, object]) -> T:
+def construct(
+    cls: type[T],
+    options: Mapping[str, object],
+    meant: Callable[[str, Iterable[str]], str] = did_you_mean,
+) -> T:
     """Return `cls(**options)`, or raise an error with all problems of the options.
 
     Problems are unknown keys, missing keys, wrong types and wrong values.
+
+    Args:
+        cls: a section or a rule.
+        options: its table.
+        meant: returns what to say of an unknown key, given the known ones.
     """
     if not options and (default := _default(cls)) is not None:
         return default
     known = options_of(cls)
     problems = [
-        problem(f"unknown key{did_you_mean(name, known)}", name, value=options[name])
+        problem(f"unknown key{meant(name, known)}", name, value=options[name])
         for name in options
         if name not in known
     ]
@@ -178,7 +187,17 @@ class Rule(Slot):
     def make(self, value: Mapping[str, object]) -> object:
         """Return the rule that `kind` names, with the other keys as its options."""
         cls = self.choose(value)
-        return construct(cls, {name: option for name, option in value.items() if name != "kind"})
+        options = {name: option for name, option in value.items() if name != "kind"}
+        return construct(cls, options, self._meant)
+
+    def _meant(self, key: str, known: Iterable[str]) -> str:
+        """Return what an unknown key was meant to be: a known one, or one of another kind."""
+        own = list(known)
+        rules = self.rules().items()
+        others = [repr(kind) for kind, cls in rules if key in options_of(cls)]
+        if others and closest(key, own) is None:
+            return f"; it is an option of kind {', '.join(others)}"
+        return did_you_mean(key, own) if own else "; this kind has no options"
 
     def choose(self, value: Mapping[str, object]) -> type:
         """Return the class that `kind` names."""

@@ -11,6 +11,21 @@ _SHORT = 4  # names up to this length are similar only if nearly all letters are
 _DECIMAL = re.compile(r"([+-]?)(\d*)[.,]?(\d*)([eE][+-]?\d+)?(\s*%)?")
 
 SYNONYMS = {
+    "lr": "learner.lr",
+    "gamma": "learner.gamma",
+    "hidden": "learner.hidden",
+    "steps": "learner.steps",
+    "env_steps": "stop.env_steps",
+    "virtual_time": "stop.virtual_time",
+    "target_return": "stop.target_return",
+    "latency": "network.latency",
+    "bandwidth": "network.bandwidth",
+    "loss": "network.loss",
+    "deadline": "schedule.deadline",
+    "dropout": "availability.dropout",
+    "participation": "coordinator.participation",
+    "aggregator": "coordinator.aggregator",
+    "payload": "exchange.payload",
     "learning_rate": "learner.lr",
     "step_size": "learner.lr",
     "alpha": "learner.lr",
@@ -81,7 +96,8 @@ SYNONYMS = {
     "save_freq": "checkpoint.every",
     "checkpoint_frequency": "checkpoint.every",
 }
-"""Keys of other libraries (Stable-Baselines3, RLlib, CleanRL, Flower) -> dotted keys here."""
+"""Names without a section, and keys of other libraries (Stable-Baselines3, RLlib, CleanRL, Flower)
+-> dotted keys here."""
 
 ELSEWHERE = {
     "device": "runs use the processor; there is no key for it",
@@ -109,11 +125,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     "; did you mean 'stop.rounds'?"
     """
     known = sorted(names)
+    plain = _plain(name)
+    if plain in SYNONYMS and SYNONYMS[plain].rpartition(".")[2] not in known:
+        return f"; did you mean {SYNONYMS[plain]!r}?"
     if close := closest(name, known):
         return f"; did you mean {close!r}?"
-    plain = _plain(name)
-    if plain in SYNONYMS:
-        return f"; did you mean {SYNONYMS[plain]!r}?"
     if plain in ELSEWHERE:
         return f"; {ELSEWHERE[plain]}"
     shown = [*known[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Container, Mapping
+from typing import Annotated, cast
 
 from pydantic import Field, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -47,12 +47,22 @@ class EnvironmentSection(OwnKeys):
     rule: Annotated[Problem, Slot(Problem)]
 
 
-def _meant(key: str, known: Mapping[str, object]) -> str:
+def _meant(key: str, known: Mapping[str, object], physics: Container[str]) -> str:
     """Return what an unknown key was meant to be: a known one, or an option of the constructor."""
+    if key in physics:
+        return f"; did you mean 'environment.vary.{key}'?"
     hint = did_you_mean(key, known)
     if "kwargs" in known and "did you mean" not in hint:
         return "; what the environment's own constructor takes is set in environment.kwargs"
     return hint
+
+
+def _physics(rule: type, preset: Mapping[str, object]) -> Container[str]:
+    """Return what can be varied; nothing where only a valid table of the environment says it."""
+    try:
+        return cast("Problem", construct(rule, preset)).spec.physics
+    except (ValidationError, P2PFRLError):
+        return ()
 
 
 class EnvironmentSlot(Slot):
@@ -86,8 +96,9 @@ class EnvironmentSlot(Slot):
             ) from error
         known = {**options_of(found.rule), **dict.fromkeys(names)}
         strays = [key for key in options if key not in known]
+        physics = _physics(found.rule, found.preset) if strays else ()
         problems = [
-            problem(f"unknown key{_meant(key, known)}", key, value=options.pop(key))
+            problem(f"unknown key{_meant(key, known, physics)}", key, value=options.pop(key))
             for key in strays
         ]
         try:

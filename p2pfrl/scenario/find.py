@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2pfrl.core import finder
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.wording import did_you_mean
+from p2pfrl.core.wording import closest
 
 
 def find(name: str, kind: str, suffix: str) -> Path:
@@ -23,9 +23,10 @@ def find(name: str, kind: str, suffix: str) -> Path:
         raise ScenarioError([f"{name[:200]}: expected a file, got a directory"])
     known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
-    raise ScenarioError(
-        [f"{name[:200]}: no such file ({looked}){did_you_mean(Path(name).name, known)}"]
-    )
+    stems = {name.removesuffix(suffix): name for name in known}
+    close = closest(Path(name).name.removesuffix(suffix), [*stems])
+    hint = f"did you mean {stems[close]!r}?" if close else f"`p2pfrl list {kind}` names them"
+    raise ScenarioError([f"{name[:200]}: no such file ({looked}); {hint}"])
 
 
 def recipes() -> dict[str, Path]:

@@ -195,6 +195,7 @@ def test_bad_usage_is_code_2_without_traceback(file, capsys):
         ("validate", file, "--bogus"): "--bogus",
         ("validate",): "requires an argument",
         ("report",): "expected at least one run directory",
+        ("report", "run", "--out", "x.html"): "--out x.html: expected a directory",
         ("compare", file, "--modes", "gosip"): "did you mean 'gossip'?",
         ("compare", file, "--seeds", "4-1"): "expected seeds such as 0-4",
         ("sweep", file, "--set", "learner.lr"): "expected key=value",

@@ -173,6 +173,29 @@ def test_a_name_of_another_library_leads_to_ours(key, value, hint):
     assert hint in problem
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("rounds", 5, "did you mean 'stop.rounds'?"),
+        ("lr", 0.1, "did you mean 'learner.lr'?"),
+        ("topology.path", "g.graphml", "it is an option of kind 'file'"),
+        ("mixing.alpha", 0.1, "it is an option of kind 'laplacian'"),
+        ("topology.nothing", 1, "this kind has no options"),
+    ],
+)
+def test_a_key_in_the_wrong_place_leads_to_the_right_one(key, value, hint):
+    (problem,) = problems(QUADRATIC, **{key: value})
+    assert problem == f"--set {key}: unknown key; {hint}"
+
+
+def test_physics_that_are_set_beside_the_environment_lead_to_vary():
+    text = QUADRATIC.replace("[learner]", '[environment]\nid = "CartPole-v1"\n[learner]', 1)
+    found = problems(text, **{"environment.gravity": 3})
+    assert (
+        "--set environment.gravity: unknown key; did you mean 'environment.vary.gravity'?" in found
+    )
+
+
 def test_every_name_of_another_library_leads_to_a_key_that_exists():
     found = schema()["properties"]
 
