@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from functools import cache
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -14,16 +15,22 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def versions() -> dict[str, str]:
     """Return what a digest depends on beside the scenario: packages, processor and kernels."""
-    from importlib.metadata import version
-
     return {
         "p2pfrl": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "torch", "gymnasium", "msgpack")},
+        **_packages(),
         "machine": platform.machine(),
         "processor": processor(),
         "kernels": kernels(),
     }
+
+
+@cache
+def _packages() -> dict[str, str]:
+    """Return the versions of packages; to read them takes longer than a small run."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("numpy", "torch", "gymnasium", "msgpack")}
 
 
 def processor() -> str:
