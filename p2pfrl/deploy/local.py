@@ -155,6 +155,7 @@ class _Process:
     def __init__(self, agents: Sequence[int], process: subprocess.Popen[str]) -> None:
         self._agents = show_agents(agents)
         self._process = process
+        self._rendezvous = ""
 
     @property
     def _output(self) -> IO[str]:
@@ -163,11 +164,13 @@ class _Process:
 
     def rendezvous(self) -> str:
         """Return where the lead listens, from its first line of output."""
-        line = self._output.readline()
-        try:
-            return str(json.loads(line)["rendezvous"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise P2PFRLError(f"the lead did not start{_said(line)}") from error
+        if not self._rendezvous:  # it says so once, and all others ask
+            line = self._output.readline()
+            try:
+                self._rendezvous = str(json.loads(line)["rendezvous"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise P2PFRLError(f"the lead did not start{_said(line)}") from error
+        return self._rendezvous
 
     def is_running(self) -> bool:
         """Whether it has not ended."""

@@ -14,7 +14,7 @@ import pytest
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.deploy.local import run_processes
+from p2pfrl.deploy.local import _Process, run_processes
 from p2pfrl.deploy.projection import round_bytes
 from p2pfrl.deploy.status import stop
 from p2pfrl.scenario import load
@@ -148,3 +148,17 @@ def test_a_process_that_fails_says_why_in_the_error_of_the_run(file: Path, tmp_p
     (run / "peers/0-1/checkpoints/process.json").write_text("{")
     with pytest.raises(P2PFRLError, match=r"agents 0-1 ended with code 1: .*not a process file"):
         run_processes(scenario, run, 2, quiet=True)
+
+
+def test_a_lead_says_once_where_it_listens_and_every_other_process_is_told() -> None:
+    line = json.dumps({"rendezvous": "127.0.0.1:7"})
+    said = subprocess.Popen(
+        [sys.executable, "-c", f"print({line!r})"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lead = _Process([0], said)
+    assert [lead.rendezvous() for _ in range(3)] == ["127.0.0.1:7"] * 3
+    lead.finish()
+    lead.wait()
