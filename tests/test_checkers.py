@@ -54,6 +54,7 @@ OPTIONS = {
     "every": {"tau": 2},
     "norm": {"threshold": 1.0},
     "performance": {"threshold": 1.0},
+    "reached": {"value": 1.0},
     "lag": {"alpha": 0.1, "agents": 4},
 }
 

@@ -218,6 +218,34 @@ def test_a_gate_by_performance_saves_messages_where_returns_stand_still():
     assert 3 * gated.metrics["bytes_sent"][-1] < plain.metrics["bytes_sent"][-1]
 
 
+def test_reached_is_open_while_the_mean_return_is_high_enough_or_from_then_on():
+    returns = [(), (9.0,), (11.0,), (), (5.0,), (8.0, 8.0, 12.0), (10.0, 9.0)]
+    # means of the last two: -, -, 10, 10, 8, 10, 9.5; one episode is not enough
+    for once in (False, True):
+        gate = GATES["reached"](value=10.0, window=2, once=once)
+        found = opened(gate, numbers(*[0] * 7), returns=returns)
+        assert found == [False, False, True, True, once, True, once]
+
+
+def test_agents_send_in_the_rounds_in_which_their_return_has_reached_the_value():
+    tables = {
+        "environment": {"id": "CartPole-v1", "instances": 1},
+        "learner": {"kind": "reinforce", "episodes": 10, "hidden": [4]},
+        "evaluation": {"episodes": 0},
+    }
+    gate = {"kind": "reached", "value": 22.0, "window": 20}
+    record = play(4, 8, gate=gate, **tables)
+    agents = record.agents
+    is_high = (agents["episodes"] >= 20) & (agents["return"] >= gate["value"])
+    bytes_sent = np.diff(agents["bytes_sent"].reshape(8, 4), axis=0, prepend=0.0)
+    assert np.array_equal(bytes_sent > 2 * bytes_sent.min(), is_high.reshape(8, 4))
+    assert 0.2 < is_high.mean() < 0.8
+    silent = play(4, 2, gate={**gate, "value": 1e6}, **tables)
+    alone = play(4, 2, mode="independent", **tables)
+    assert silent.summary["messages_empty"] == 4 * 2 * 2
+    assert np.array_equal(silent.parameters, alone.parameters)
+
+
 def test_rounds_to_a_tolerance_are_counted_from_the_start():
     record = descent(1.0, 1, 30, lazy=False)
     assert rounds_to(record, 1, 1.0) == 1

@@ -55,6 +55,22 @@ REFUSED = {
         "gate.kind",
         "plays no episodes",
     ),
+    "a gate that waits for a return where no episode ends": (
+        {"gate": {"kind": "reached", "value": 1.0}},
+        "gate.kind",
+        "plays no episodes",
+    ),
+    "a gate that may keep all agents silent where they do not wait": (
+        {
+            "mode": "central",
+            "schedule": {"kind": "asynchronous"},
+            "gate": {"kind": "reached", "value": 1.0},
+            "learner": {"kind": "a2c"},
+            **CARTPOLE,
+        },
+        "gate.kind",
+        "set stop.virtual_time",
+    ),
     "weights by returns where no episode ends": (
         {"mode": "central", "coordinator": {"aggregator": {"kind": "mean", "weights": "rank"}}},
         "coordinator.aggregator",

@@ -18,6 +18,7 @@ RULES: Members[Gate] = Members(
         "norm": "events:Norm",
         "lag": "events:Lag",
         "performance": "events:Performance",
+        "reached": "events:Reached",
         "news": "events:News",
     },
 )

@@ -136,6 +136,42 @@ class Performance(Event):
 
 
 @rule
+class Reached(Gate):
+    """Send while the mean return of the newest training episodes is at least `value`.
+
+    So only agents that are good enough teach others. An agent whose gate is closed mixes what it
+    receives all the same. The gate is closed until `window` episodes have ended.
+
+    Attributes:
+        value: the return to reach.
+        window: number of the newest training episodes of which the mean is taken.
+        once: stay open from the first time on, whatever the return is later.
+    """
+
+    value: float
+    window: int = Field(default=10, ge=1)
+    once: bool = False
+
+    @property
+    @override
+    def needs(self) -> Needs:
+        """The returns, and an end of the run that does not depend on messages."""
+        return (Need.RETURNS, Need.PROGRESS)
+
+    def init(self, start: Vector) -> State:
+        """Return no episodes, and that the return has not been reached."""
+        return (np.zeros(0), np.zeros(1))
+
+    def decide(self, payload: Vector, turn: Turn, state: State) -> tuple[bool, State]:
+        """Return whether the mean return is high enough, or was once."""
+        episodes, before = state
+        episodes = np.concatenate([episodes, turn.returns])[-self.window :]
+        is_high = len(episodes) == self.window and bool(episodes.mean() >= self.value)
+        is_open = is_high or (self.once and bool(before[0]))
+        return is_open, (episodes, np.full(1, float(is_open)))
+
+
+@rule
 class Lag(Event):
     """Send g when ||g - last sent g||^2 exceeds what recent moves of the model account for.
 

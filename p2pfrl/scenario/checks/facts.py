@@ -181,7 +181,9 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
 
 def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     if scenario.schedule.is_asynchronous and scenario.stop.virtual_time is None:
-        yield Need.PROGRESS, Broken(None, "set this key, or stop.virtual_time")
+        has_key = hasattr(scenario.gate, "max_silence")
+        fix = "set this key, or stop.virtual_time" if has_key else "set stop.virtual_time"
+        yield Need.PROGRESS, Broken(None, fix)
     gone = departures(scenario.faults, scenario.agents)
     for position in gone:
         reason = "the sum would lack the share of an agent that has left"
