@@ -26,12 +26,17 @@ def validate(
     with _uncollected():
         from p2pfrl.build.preview import preview
         from p2pfrl.deploy.projection import round_bytes
+        from p2pfrl.deploy.thinning import thinning_of
         from p2pfrl.scenario.bind import outline
 
         scenario = Overrides(set, seed).load(file)
         found = preview(scenario)
-        own = round_bytes(outline(scenario).layout, found["travels"])
-        found["journal_per_round"] = scenario.agents * own
+        layout = outline(scenario).layout
+        own = scenario.agents * round_bytes(layout, found["travels"])
+        thinning = thinning_of(scenario, layout)
+        found["journal_per_round"] = own
+        found["journal_at_most"] = thinning.entries * own
+        found["journal_every"] = thinning.stride(0) if scenario.stop.rounds else None
     if json or not quiet:
         show(found, json)
     return DONE

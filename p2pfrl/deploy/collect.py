@@ -19,6 +19,7 @@ from p2pfrl.deploy.journals import Peer, read_peers
 from p2pfrl.deploy.process import ENVIRONMENTS
 from p2pfrl.deploy.projection import DIMENSION, Projection
 from p2pfrl.deploy.replay import Replay, totals_of
+from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.specs import Opened, borrowing, decode
 from p2pfrl.results.files import read_bytes, refusing
 from p2pfrl.results.record import Record, save
@@ -91,9 +92,13 @@ def _collect(
     sections = [make.environment for make in scenario.makes if make.environment is not None]
     evaluates = evaluating or not any(section.rule.is_external for section in sections)
     left_out = _LEFT_OUT if evaluates or not scenario.evaluation.episodes else _LEFT_OUT | _UNASKED
-    replay = Replay(assembly, peers, projection, evaluating=evaluates)
+    last = max(
+        (step.round for peer in peers for life in peer.lives for step in life.steps), default=0
+    )
+    stride = thinning_of(scenario, layout).stride(last)
+    replay = Replay(assembly, peers, projection, is_thin=stride > 1, evaluating=evaluates)
     replay.run()
-    parameters = _final(assembly, peers)
+    parameters = _final(assembly, peers, is_thin=stride > 1)
     if projection is not None and replay.recorder.rows and evaluates:
         replay.recorder.rows[-1].update(_evaluation(assembly, parameters, replay.recorder.rows))
     record = compose(
@@ -102,7 +107,7 @@ def _collect(
         replay.recorder,
         parameters,
         digest=parameters_digest(parameters),
-        totals=_totals(peers, replay.now / SECOND, projection, left_out),
+        totals=_totals(peers, replay.now / SECOND, projection, left_out, stride),
     )
     metrics = {name: values for name, values in record.metrics.items() if name not in left_out}
     saved = save(replace(record, metrics=metrics), out)
@@ -110,7 +115,7 @@ def _collect(
     return saved
 
 
-def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:
+def _final(assembly: Assembly, peers: Sequence[Peer], *, is_thin: bool) -> Vector:
     """Return the final parameters `(n, d)`, or the start parameters if no round was finished."""
     scenario, stack = assembly.scenario, assembly.learning.stack
     parameters = stack.layout.pack(
@@ -118,7 +123,7 @@ def _final(assembly: Assembly, peers: Sequence[Peer]) -> Vector:
     )
     for peer in peers:
         for agent in peer.agents:
-            found = None if agent < 0 else peer.final(agent, stack.layout)
+            found = None if agent < 0 else peer.final(agent, stack.layout, is_thin=is_thin)
             if found is not None:
                 parameters[agent] = found
     return parameters
@@ -147,6 +152,7 @@ def _totals(
     seconds: float,
     projection: Projection | None,
     left_out: Mapping[str, str],
+    stride: int,
 ) -> Totals:
     traffic = totals_of([life for peer in peers for life in peer.lives])
     for name in _AT_THE_END:
@@ -177,6 +183,7 @@ def _totals(
             "transport": "tcp",
             "left_out": dict(left_out),
             "projection": estimated,
+            **({"journal": {"every": stride}} if stride > 1 else {}),
             "peers": [_describe(peer) for peer in peers],
         },
     )
@@ -189,7 +196,10 @@ def _describe(peer: Peer) -> dict[str, Any]:
         "agents": list(peer.agents),
         "incarnation": peer.lives[-1].begin.incarnation,
         "stopped_by": peer.stopped_by,
-        "rounds": max((step.round + 1 for life in peer.lives for step in life.steps), default=0),
+        "rounds": max(
+            (step.round + 1 for life in peer.lives for step in life.steps),
+            default=int(peer.number("rounds")),
+        ),
         "seconds": peer.lives[-1].last / SECOND,
         "messages_sent": totals.messages_sent,
         "messages_delivered": totals.messages_delivered,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, LOWEST_ID, Update
 
 T = TypeVar("T")
+_TOTALS = 6
+"""Length of the totals of rounds without entries, in the place of a local update of 5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,33 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """Totals of the rounds before an entry that have no entry of their own.
+
+    Attributes:
+        end: the time at which the last of them ended.
+        rounds: their number.
+        update: their last local update, with all environment steps and the last returns; None if
+            there was none.
+        episodes: number of finished episodes whose returns are left out.
+        staleness: staleness -> number of payloads that were applied with it.
+    """
+
+    end: int
+    rounds: int
+    update: Update | None
+    episodes: int
+    staleness: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One agent at the end of one of its rounds.
 
     Attributes:
         round: counted from 0.
-        updates: (end, update): local updates since the previous entry.
+        passed: the rounds without entries since the previous entry; None if there are none.
+        updates: (end, update): local updates after these rounds.
         is_active: False if it sat out the round.
         staleness: by sender.
         bytes_sent: bytes sent by this agent since its process was started.
@@ -51,6 +74,7 @@ class Entry:
     agent: int
     round: int
     time: int
+    passed: Passed | None
     updates: Sequence[tuple[int, Update]]
     is_active: bool
     staleness: Mapping[int, int]
@@ -63,12 +87,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Excused:
-    """The coordinator `by` sent the model of `round`."""
+    """The coordinator `by` sent the model of `round`.
+
+    Attributes:
+        passed: staleness -> number of updates that it applied without an entry since the last one.
+    """
 
     round: int
     time: int
     totals: Traffic
     by: int = COORDINATOR
+    passed: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +153,17 @@ def _begin(found: dict[str, Any]) -> Item:
 
 def _entry(found: dict[str, Any]) -> Item:
     agent = _count(found["agent"])
-    updates = [(_count(end), _update(agent, *row)) for *row, end in found["updates"]]
+    rows = list(found["updates"])
+    has_passed = bool(rows) and len(rows[0]) == _TOTALS
+    passed = _passed(agent, *rows.pop(0)) if has_passed else None
+    updates = [(_count(end), _update(agent, *row)) for *row, end in rows]
     staleness = {_count(sender): _count(tau) for sender, tau in found["staleness"]}
     raw = [_is(found[name], bytes) for name in ("before", "shared", "parameters")]
     return Entry(
         agent,
         _count(found["round"]),
         _count(found["time"]),
+        passed,
         updates,
         _is(found["active"], bool),
         staleness,
@@ -142,7 +175,11 @@ def _entry(found: dict[str, Any]) -> Item:
 
 def _excused(found: dict[str, Any]) -> Item:
     return Excused(
-        _count(found["excused"]), _count(found["time"]), _totals(found["totals"]), _by(found)
+        _count(found["excused"]),
+        _count(found["time"]),
+        _totals(found["totals"]),
+        _by(found),
+        _histogram(found.get("passed", ())),
     )
 
 
@@ -182,6 +219,24 @@ def _update(agent: int, steps: Any, loss: Any, returns: Any, measures: Any) -> U
         tuple(_is(r, float) for r in returns),
         {_is(name, str): _is(value, float) for name, value in measures.items()},
     )
+
+
+def _passed(
+    agent: int, steps: Any, loss: Any, returns: Any, measures: Any, passed: Any, end: Any
+) -> Passed:
+    rounds, updates, episodes, staleness = passed
+    update = _update(agent, steps, loss, returns, measures)
+    return Passed(
+        _count(end),
+        _count(rounds, 1),
+        update if _count(updates) else None,
+        _count(episodes),
+        _histogram(staleness),
+    )
+
+
+def _histogram(found: Any) -> dict[int, int]:
+    return {_count(tau): _count(times) for tau, times in found}
 
 
 def _totals(found: Any) -> Traffic:

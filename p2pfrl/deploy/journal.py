@@ -6,14 +6,18 @@
 A process that is started again in its directory appends to the same file. If a crash left an
 incomplete entry at the end, the file is read up to it, and the next start cuts it off. Damage
 before the end is refused. The journal has the parameters of every round or, above 16,384 numbers,
-their projections (projection.py); the final parameters are always complete.
+their projections (projection.py); the final parameters are always complete. Of a long run, not
+every round has an entry (thinning.py): the next entry then begins with the totals of the rounds
+before.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +36,8 @@ MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
 _PREFIX = _HEAD.size + _CHECK.size
 _LATEST = 20
+_PLAIN = 5
+"""Length of a local update in an entry; the totals of rounds without entries are longer."""
 
 
 class Journal:
@@ -52,6 +58,7 @@ class Journal:
         now: nanoseconds of the process's clock.
         every: rounds between checkpoints.
         save: called with (agent, round) when a checkpoint is due.
+        keeps: round or number of a coordinator's model -> whether it has an entry.
 
     Raises:
         RecordError: the file is not a journal, or is damaged.
@@ -69,6 +76,7 @@ class Journal:
         now: Callable[[], int],
         every: int,
         save: Callable[[int, int], None],
+        keeps: Callable[[int], bool] = lambda round: True,
     ) -> None:
         self.traffic: Traffic | None = None
         self.rounds: dict[int, int] = {}
@@ -80,6 +88,9 @@ class Journal:
         self._now = now
         self._every = every
         self._save = save
+        self._keeps = keeps
+        self._models: dict[int, int] = {}
+        self._lags: dict[int, Counter[int]] = {}
         self._updates: dict[int, list[list[Any]]] = {}
         self._answers: dict[int, Vector] = {}
         self._has_begun = False
@@ -118,6 +129,10 @@ class Journal:
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
+        if not self._keeps(round):
+            self._answers[agent] = after - before  # the next entry has this move too
+            self._pass(agent, round, staleness)
+            return
         if self._projection is not None:
             change = self._projection.change(before, after).tobytes()
             self._write(
@@ -160,17 +175,29 @@ class Journal:
 
     def sat_out(self, agent: int, round: int) -> None:
         """Record the end of a round in which `agent` took no part."""
+        if not self._keeps(round):
+            self._pass(agent, round, {})
+            return
         model = self._model(agent)
         row = model if self._projection is None else self._projection.parameters(model)
         self._write(agent, round, None, b"", b"", row.tobytes())
 
     def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
         """Record that coordinator `by` sent its model."""
-        self._append({"excused": round, "time": self._now(), "totals": self._totals(), "by": by})
+        is_first = by not in self._models
+        self._models[by] = round
+        # A round has its updates between its model and the next, whose traffic ends with another.
+        if is_first or any(self._keeps(r) for r in (round, round - 1, round - 2)):
+            lags = sorted(self._lags.pop(by, {}).items())
+            entry = {"excused": round, "time": self._now(), "totals": self._totals(), "by": by}
+            self._append({**entry, "passed": lags} if lags else entry)
 
     def applied(self, agent: int, tau: int, by: int = COORDINATOR) -> None:
         """Record that coordinator `by` applied an update."""
-        self._append({"applied": agent, "tau": tau, "time": self._now(), "by": by})
+        if self._keeps(self._models.get(by, 0)):
+            self._append({"applied": agent, "tau": tau, "time": self._now(), "by": by})
+        else:
+            self._lags.setdefault(by, Counter())[tau] += 1
 
     def close(self) -> None:
         """Write the final parameters and close the file."""
@@ -191,7 +218,6 @@ class Journal:
         parameters: bytes,
     ) -> None:
         assert self.traffic is not None
-        self.rounds[agent] = round + 1
         self._append(
             {
                 "agent": agent,
@@ -207,6 +233,16 @@ class Journal:
                 "parameters": parameters,
             }
         )
+        self._completed(agent, round)
+
+    def _pass(self, agent: int, round: int, staleness: Mapping[int, int]) -> None:
+        """Add a round without an entry to the totals with which the next entry begins."""
+        updates = self._updates.get(agent, [])
+        self._updates[agent] = [_added(updates, staleness, self._now())]
+        self._completed(agent, round)
+
+    def _completed(self, agent: int, round: int) -> None:
+        self.rounds[agent] = round + 1
         if (round + 1) % self._every == 0:
             self._save(agent, round)
 
@@ -224,6 +260,29 @@ class Journal:
         packed: bytes = msgpack.packb(entry)
         self._file.write(framed(packed))
         self._file.flush()
+
+
+def _added(updates: Sequence[list[Any]], staleness: Mapping[int, int], time: int) -> list[Any]:
+    """Return the totals of rounds, in the place of a local update.
+
+    They are environment steps, loss and measures of the last update, the last returns, then the
+    numbers of rounds, updates and older episodes and how often each staleness was applied; and the
+    time.
+    """
+    has_totals = bool(updates) and len(updates[0]) > _PLAIN
+    rounds, count, older, lags = updates[0][4] if has_totals else (0, 0, 0, ())
+    counted = Counter({int(tau): int(times) for tau, times in lags})
+    counted.update(staleness.values())
+    returns = [r for row in updates for r in row[2]]
+    last = updates[-1] if updates else [0, math.nan, [], {}]
+    passed = [
+        rounds + 1,
+        count + len(updates) - has_totals,
+        older + max(0, len(returns) - _LATEST),
+        sorted(counted.items()),
+    ]
+    steps = sum(row[0] for row in updates)
+    return [steps, last[1], returns[-_LATEST:], last[3], passed, time]
 
 
 def framed(packed: bytes) -> bytes:

@@ -107,17 +107,22 @@ class Peer:
         value = self.summary.get(key, 0)
         return value if isinstance(value, int | float) else 0
 
-    def final(self, agent: int, layout: Layout) -> Vector | None:
-        """Return the agent's last known parameters `(d,)`, or None."""
+    def final(self, agent: int, layout: Layout, *, is_thin: bool = False) -> Vector | None:
+        """Return the agent's last known parameters `(d,)`, or None.
+
+        Where some rounds have no entry (`is_thin`), a checkpoint is newer than the last entry.
+        """
         life = self.lives[-1]
         if agent in life.final:
             item = self.reader.at(life.final[agent])
             assert isinstance(item, Final)
             return _numbers(self, item.parameters, layout)
+        path = self.directory / "checkpoints" / f"agent-{agent}.safetensors"
         steps = [step for life in self.lives for step in life.steps if step.agent == agent]
-        if steps and not life.begin.is_projected:
+        saved = _checkpoint(path, layout) if is_thin else None
+        if saved is None and steps and not life.begin.is_projected:
             return _numbers(self, steps[-1].read().parameters, layout)
-        return _checkpoint(self.directory / "checkpoints" / f"agent-{agent}.safetensors", layout)
+        return _checkpoint(path, layout) if saved is None else saved
 
 
 def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:

@@ -28,6 +28,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import Status
+from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
@@ -218,6 +219,7 @@ async def _deploy(
             now=lambda: node.clock.now,
             every=scenario.checkpoint.rounds,
             save=memory.after,
+            keeps=thinning_of(scenario, layout).keeps,
         )
         memory.journal, journal.traffic = journal, node.traffic
         (out / "scenario.toml").write_text(text, encoding="utf-8")

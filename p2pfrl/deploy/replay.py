@@ -100,6 +100,7 @@ class Replay:
         assembly: assembly of the scenario.
         peers: all processes.
         projection: projection of the rounds, if they are projected.
+        is_thin: whether some rounds have no entry.
         evaluating: whether to evaluate the agents.
     """
 
@@ -109,6 +110,7 @@ class Replay:
         peers: Sequence[Peer],
         projection: Projection | None,
         *,
+        is_thin: bool = False,
         evaluating: bool = True,
     ) -> None:
         evaluates = evaluating and assembly.scenario.environment and not projection
@@ -116,6 +118,7 @@ class Replay:
         self._n = scenario.agents
         self._peers = peers
         self._is_projected = projection is not None
+        self._is_thin = is_thin
         self._layout = projection.layout if projection else stack.layout
         start = stack.start(range(self._n), same=scenario.learner.same_start)
         if projection:
@@ -149,6 +152,11 @@ class Replay:
 
     def run(self) -> None:
         """Replay everything."""
+        for peer in self._peers:
+            for life in peer.lives:
+                for note in _kept(peer, life):
+                    if isinstance(note, Excused):
+                        self.recorder.count(note.passed)
         self._run()
         self.now = max(self.now, *(life.last for peer in self._peers for life in peer.lives))
         self.recorder.finish()
@@ -162,6 +170,8 @@ class Replay:
         absent = {agent: gaps for peer in self._peers for agent, gaps in _absences(peer).items()}
         applied, sent = self._applied(), self._sent()
         for round in sorted(rounds):
+            if self._is_thin:
+                recorder.skip_to(round)
             present = rounds[round]
             for agent in range(self._n):
                 recorder.live(
@@ -220,6 +230,10 @@ class Replay:
     def _train(self, step: Step, entry: Entry) -> None:
         agent = entry.agent
         self._trained_until[agent] = max(self._trained_until[agent], step.start)
+        if (passed := entry.passed) is not None:
+            self._trained_until[agent] = passed.end + step.life.offset
+            self.recorder.passed(agent, passed.rounds, passed.update, passed.episodes)
+            self.recorder.count(passed.staleness)
         for end, update in entry.updates:
             end += step.life.offset
             self.recorder.interval(agent, "train", self._trained_until[agent], end)

@@ -154,9 +154,7 @@ class Recorder:
         `tau` is the staleness of the payload.
         """
         self._progress[agent].lags.append(tau)
-        if tau >= len(self.staleness):
-            self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
-        self.staleness[tau] += 1
+        self._count(tau, 1)
 
     def sat_out(self, agent: int, round: int) -> None:
         """Record the end of a round in which `agent` took no part."""
@@ -174,6 +172,32 @@ class Recorder:
             if agent not in asked:
                 self._rounds.complete(agent, round)
         self._advance()
+
+    # Methods for a journal without entries of some rounds.
+
+    def passed(self, agent: int, rounds: int, update: Update | None, episodes: int) -> None:
+        """Record rounds of `agent` of which only totals are known.
+
+        Args:
+            agent: the agent.
+            rounds: their number.
+            update: the last local update, with all environment steps and the last returns; None if
+                there was none.
+            episodes: number of finished episodes whose returns are not known.
+        """
+        self.updates += rounds
+        self._progress[agent].finished += episodes
+        if update is not None:
+            self.trained(agent, update)
+
+    def count(self, staleness: Mapping[int, int]) -> None:
+        """Record how often payloads of each staleness were applied, at unknown times."""
+        for tau, times in staleness.items():
+            self._count(tau, times)
+
+    def skip_to(self, round: int) -> None:
+        """Record that the rounds before `round` have no rows."""
+        self._rounds.skip_to(round)
 
     # Methods of the witness of the world.
 
@@ -294,6 +318,11 @@ class Recorder:
             self._advance()
         elif self.updates == most:
             self._ticks.stop()
+
+    def _count(self, tau: int, times: int) -> None:
+        if tau >= len(self.staleness):
+            self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
+        self.staleness[tau] += times
 
     def _settle(self, agent: int, entry: Entry) -> None:
         self._progress[agent].latest = entry

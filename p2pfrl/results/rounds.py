@@ -145,12 +145,16 @@ class Rounds:
     def take(self) -> Mapping[int, Entry]:
         """Return the entries of the round that is complete and advance to the next round."""
         entries = self._entries.pop(self.row, {})
-        self.row += 1
+        self.skip_to(self.row + 1)
+        return entries
+
+    def skip_to(self, row: int) -> None:
+        """Advance to a round that is not before this one."""
+        self.row = max(self.row, row)
         self._behind = sum(
             alive and done <= self.row
             for alive, done in zip(self.alive, self._completed, strict=True)
         )
-        return entries
 
     def save(self) -> State:
         """Return the state. Arrays are shared, not copied."""

@@ -24,7 +24,7 @@ from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id
-from p2pfrl.core.units import Rate, Seconds
+from p2pfrl.core.units import Bytes, Rate, Seconds
 from p2pfrl.core.wording import show
 from p2pfrl.learning.learners.base import Learner
 from p2pfrl.scenario.contracts import (
@@ -255,9 +255,12 @@ class Checkpoint:
             with a run directory saves its state every 60 s. An agent that crashes restarts from its
             last checkpoint if `every` is a number of rounds, else from its last round; in modes
             with a coordinator, from its last update.
+        journal: maximum size of an agent's part of `journal.bin`, from which the record of a
+            deployment is made; 1 GiB by default. In a longer run not every round is written.
     """
 
     every: Annotated[int, Field(ge=1)] | Annotated[Seconds, Field(gt=0)] | None = None
+    journal: Annotated[Bytes, Field(ge=10_000)] | None = None
 
     @property
     def rounds(self) -> int:

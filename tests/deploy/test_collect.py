@@ -13,21 +13,18 @@ import msgpack
 import numpy as np
 import processes
 import pytest
+from written import Written, quadratic
 
 import p2pfrl
-from p2pfrl.build.assembly import Assembly
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
-from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import Update
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
-from p2pfrl.deploy.journal import MAGIC, Journal, Reader, framed
+from p2pfrl.deploy.journal import MAGIC, Reader, framed
 from p2pfrl.experiment.verify import verify
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.render import resolved
 
 RING_4 = [[0], [1], [2], [3]]
 RING_8 = [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -75,11 +72,6 @@ def cartpole(agents: int = 4, mode: str = "gossip", **overrides: object) -> Scen
             **dotted,
         },
     )
-
-
-def quadratic(agents: int = 2, **overrides: object) -> Scenario:
-    base = Path(__file__).parents[1] / "hosts" / "quadratic_ring.toml"
-    return p2pfrl.load(base, {"agents": agents, **overrides})
 
 
 def assert_equal(collected: Record, simulated: Record) -> None:
@@ -234,55 +226,6 @@ def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
         "who is behind catches up, and does fewer updates of its own"
     )
     assert load(tmp_path / "out").summary["mode"] == "gossip"
-
-
-# Journals written by hand: what happened to their processes is known exactly.
-
-
-class Written:
-    """One agent's process: a journal whose parameters of round r are all agent + r."""
-
-    def __init__(self, scenario: Scenario, home: Path, agent: int, incarnation: int = 0) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "scenario.toml").write_text(resolved(scenario))
-        layout = Assembly(scenario).learning.stack.layout
-        self.agent, self.clock, self.counts, self.home = agent, 0, Traffic(), home
-        self.row = np.zeros(layout.size, dtype=layout.dtype)
-        self.journal = Journal(
-            home / "journal.bin",
-            agents=[agent],
-            incarnation=incarnation,
-            seed=1,
-            layout=layout,
-            model=lambda agent: self.row,
-            now=lambda: self.clock,
-            every=1,
-            save=lambda agent, round: None,
-        )
-        self.journal.traffic = self.counts
-        self.journal.begin()
-        self.shift = 0.0
-
-    def rounds(self, first: int, last: int) -> "Written":
-        for round in range(first, last + 1):
-            self.clock += 1_000_000_000
-            self.counts.bytes_sent += 100
-            self.counts.bytes_by[self.agent] = self.counts.bytes_sent
-            self.journal.trained(self.agent, Update(self.agent, 1, 0.5, (float(round),)))
-            before, self.row = self.row, np.full_like(self.row, self.agent + round + self.shift)
-            self.journal.mixed(self.agent, round, {1 - self.agent: 0}, before, self.row)
-        return self
-
-    def dies(self) -> Path:
-        self.journal._file.close()
-        return self.home
-
-    def ends(self, reason: str = "rounds", incarnation: int = 0) -> Path:
-        self.journal.close()
-        (self.home / "peer.json").write_text(
-            f'{{"stopped_by": "{reason}", "incarnation": {incarnation}}}'
-        )
-        return self.home
 
 
 @pytest.fixture(name="pair")
