@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +66,8 @@ class Plan:
     Attributes:
         steps: of each instance per update.
         epochs: passes over the rollout.
-        minibatches: per pass; with one, samples keep their order.
+        minibatches: per pass; with one, samples keep their order. Their sizes differ by one sample
+            at most, and fewer samples than minibatches make one minibatch each.
         max_grad_norm: bound on the norm of an agent's gradient, 0 for none.
         norm_adv: normalize advantages per minibatch; one of a single sample stays as it is.
         targets: (advantages, value targets), `(b, steps, m)` each, of a rollout.
@@ -146,7 +148,7 @@ class Descent:
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
         step = self.optimizer.bind(rows, gradient, state)
-        out = aligned_zeros((b, self.network.outputs, size // plan.minibatches), rows.dtype)
+        minibatches = min(plan.minibatches, size)
         total = np.zeros(b)
         guide = None
         if self._guided_by is not None:
@@ -154,7 +156,8 @@ class Descent:
             guide[:] = state[self._guided_by]
         for _ in range(plan.epochs):
             order = streams.permutation(size) if plan.minibatches > 1 else None
-            for columns in self._minibatches(packed, order):
+            for columns in self._minibatches(packed, order, minibatches):
+                out = aligned_zeros((b, self.network.outputs, columns.shape[2]), rows.dtype)
                 total += self._gradient(rows, columns, out, gradient, guide)
                 if self._distillation is not None:
                     total += self._distillation.add(rows, state, gradient)
@@ -162,22 +165,25 @@ class Descent:
                     self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
                 self._clip(gradient)
                 step()
-        return total / (plan.epochs * plan.minibatches)
+        total /= plan.epochs * minibatches
+        return total
 
-    def _minibatches(self, packed: Vector, order: NDArray[np.int64] | None) -> Vector:
-        """Return one epoch's minibatches `(minibatches, b, features, B)`, every one contiguous."""
+    def _minibatches(
+        self, packed: Vector, order: NDArray[np.int64] | None, count: int
+    ) -> Iterator[Vector]:
+        """Yield one epoch's minibatches `(b, features, B)`, every one contiguous."""
         b, size, features = packed.shape
         if order is not None:
             packed = packed[np.arange(b)[:, None], order]
-        parts = packed.reshape(b, self.plan.minibatches, size // self.plan.minibatches, features)
-        columns = aligned_zeros((parts.shape[1], b, features, parts.shape[2]), packed.dtype)
-        columns[:] = parts.transpose(1, 0, 3, 2)
-        # One advantage less its mean is 0: the actor would never learn.
-        if self.plan.norm_adv and columns.shape[-1] > 1:
-            advantage = columns[:, :, -2]
-            advantage -= advantage.mean(axis=-1, keepdims=True)
-            advantage /= advantage.std(axis=-1, keepdims=True) + np.float32(1e-8)
-        return columns
+        for first, last in pairwise(size * part // count for part in range(count + 1)):
+            columns = aligned_zeros((b, features, last - first), packed.dtype)
+            columns[:] = packed[:, first:last].transpose(0, 2, 1)
+            # One advantage less its mean is 0: the actor would never learn.
+            if self.plan.norm_adv and last - first > 1:
+                advantage = columns[:, -2]
+                advantage -= advantage.mean(axis=-1, keepdims=True)
+                advantage /= advantage.std(axis=-1, keepdims=True) + np.float32(1e-8)
+            yield columns
 
     def _gradient(
         self,

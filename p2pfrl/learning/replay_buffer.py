@@ -83,13 +83,17 @@ class ReplayBuffer:
         picked: Vector = state[ROWS][rows[:, None], places]  # type: ignore[assignment]
         return picked
 
-    def fresh(self, state: State, count: int) -> Vector:
+    def fresh(self, state: State, taken: int, least: int) -> Vector:
         """Return the transitions `(count, width)` of the one agent's last update, newest last.
 
-        Rows are absent (see `present`) where there have been fewer.
+        Args:
+            state: with the buffers.
+            taken: environment steps of the update.
+            least: count is this number at least: the first rows are absent (see `present`) where
+                there have been fewer transitions.
         """
-        end = int(state[SEEN][0])
-        first = max(0, end - count)
+        end, count = int(state[SEEN][0]), max(taken, least)
+        first = max(0, end - taken)
         rows = np.full((count, self.width), 0.0, dtype=np.float32)
         rows[:, -1] = _ABSENT
         if end > first:

@@ -12,8 +12,9 @@ def of(**tables: object) -> dict[str, object]:
 
 
 def test_updates_of_whole_episodes_have_bounds_and_not_one_number() -> None:
-    found = of(learner={"kind": "reinforce", "episodes": 3})
-    assert found["env_steps_per_round"] == {"at least": 12, "at most": 600}
+    for kind in ("reinforce", "a2c", "ppo", "dqn"):
+        found = of(learner={"kind": kind, "episodes": 3})
+        assert found["env_steps_per_round"] == {"at least": 12, "at most": 600}
     assert of(learner={"kind": "reinforce", "steps": 8})["env_steps_per_round"] == 32
     plain = text(
         4, 1, mode="independent", environment=CART, learner={"kind": "reinforce", "steps": 8}

@@ -108,6 +108,25 @@ def assert_equal(collected: Record, simulated: Record) -> None:
         assert collected.summary[key] == simulated.summary[key], key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["a2c", "ppo", "dqn"])
+def test_whole_episodes_on_a_fixed_grid_behind_a_gate_leave_the_record_of_the_simulator(
+    tmp_path: Path, kind: str
+) -> None:
+    scenario = cartpole(
+        learner__kind=kind,
+        learner__episodes=2,
+        environment__instances=1,
+        compressor={"kind": "quantize", "grid": "fixed", "bits": 10},
+        gate={"kind": "reached", "value": 20.0, "window": 4},
+    )
+    collected = collect(
+        processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers"), tmp_path / "out"
+    )
+    assert_equal(collected, p2pfrl.run(scenario))
+    assert 0 < collected.summary["messages_empty"] < collected.summary["messages_sent"]
+
+
 def test_a_ring_of_processes_leaves_the_record_of_the_simulator(tmp_path: Path) -> None:
     scenario = cartpole()
     collected = collect(processes.run(scenario, RING_4, tmp_path / "peers"), tmp_path / "out")

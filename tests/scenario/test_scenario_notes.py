@@ -115,6 +115,13 @@ GRADIENTS = {
                 "schedule.every = 5, or more steps per update"
             ],
         ),
+        (
+            {
+                "learner": {"kind": "a2c", "episodes": 2, "steps": 9},
+                "environment": {"id": "CartPole-v1", "instances": 1},
+            },
+            ["with learner.episodes = 2 without effect: learner.steps = 9"],
+        ),
         ({"correction": {"kind": "prox"}}, []),
         ({"correction": {"kind": "prox"}, "learner": {"kind": "dqn"}}, []),
         (

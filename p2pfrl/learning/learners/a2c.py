@@ -12,6 +12,7 @@ from p2pfrl.core.options import Slot
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.learners.episodes import rollout_steps
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,9 @@ class A2C(Learner):
     (their optimizer; decay 0.99) on request; scaled rewards; and bootstraps at truncation.
 
     Attributes:
-        steps: of each instance per update.
+        steps: of each instance per update; not with `episodes`.
+        episodes: whole episodes per update; needs environment.instances = 1 and an environment with
+            a time limit.
         gamma: discount.
         gae_lambda: lambda of the advantage estimate.
         ent_coef: weight of the entropy bonus.
@@ -50,6 +53,7 @@ class A2C(Learner):
 
     lr: float = Field(default=1.5e-3, ge=0)
     steps: int = Field(default=16, ge=1)
+    episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     ent_coef: float = 0.0
@@ -77,13 +81,14 @@ class A2C(Learner):
         from p2pfrl.learning.rollout import GAE
 
         plan = Plan(
-            steps=self.steps,
+            steps=rollout_steps(task, self.steps, self.episodes),
             epochs=1,
             minibatches=1,
             max_grad_norm=self.max_grad_norm,
             norm_adv=self.norm_adv,
             targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
+            episodes=self.episodes,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)

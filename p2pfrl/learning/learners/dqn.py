@@ -30,6 +30,7 @@ from p2pfrl.learning.learners.base import (
     Traits,
 )
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
+from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
@@ -65,8 +66,9 @@ class DQN(Learner):
     With `double` the target's action is that of Q: y = r + gamma (1 - terminated) Q_target(s',
     argmax_a' Q(s',a')). Where the time limit cut an episode the successor still has a value. The
     agent acts epsilon-greedily. Its part of the parameters is `actor`. An update takes `steps`
-    steps of every instance, and one gradient step after every `train_every` of them once the buffer
-    holds `learn_start` transitions; the target network and the buffer stay with the agent.
+    steps of every instance, or whole `episodes`, and one gradient step after every `train_every`
+    steps once the buffer holds `learn_start` transitions; the target network and the buffer stay
+    with the agent.
 
     References: Mnih, Kavukcuoglu, Silver et al., "Human-level control through deep reinforcement
     learning", Nature 518, 2015; van Hasselt, Guez, Silver, "Deep reinforcement learning with double
@@ -75,9 +77,12 @@ class DQN(Learner):
     otherwise be measured against a target that knows nothing of them.
 
     Attributes:
-        steps: of each instance per update.
+        steps: of each instance per update; not with `episodes`.
+        episodes: whole episodes per update; needs environment.instances = 1 and an environment with
+            a time limit.
         gamma: discount.
-        train_every: steps of each instance between gradient steps; divides `steps`.
+        train_every: steps of each instance between gradient steps; divides `steps`, and goes on
+            counting from one update of whole episodes to the next.
         batch_size: transitions of one gradient step, drawn uniformly with replacement.
         capacity: transitions that the buffer keeps: 4 (2 o + 3) bytes each for observations of o
             numbers.
@@ -101,6 +106,7 @@ class DQN(Learner):
 
     lr: float = Field(default=5e-4, ge=0)
     steps: int = Field(default=64, ge=1)
+    episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
     train_every: int = Field(default=2, ge=1)
     batch_size: int = Field(default=64, ge=1)
@@ -131,10 +137,11 @@ class DQN(Learner):
         return DQNStack(self, task)
 
 
-_AHEAD, _AFTER, _STEPS = "dqn_target", "dqn_after", "dqn_steps"
-"""State arrays: the target network, Q after the last update, and the gradient steps.
+_AHEAD, _AFTER, _STEPS, _TAKEN = "dqn_target", "dqn_after", "dqn_steps", "dqn_taken"
+"""State arrays: the target network, Q after the last update, the gradient steps, and, where updates
+are of whole episodes, the environment steps of all updates and of the last one.
 
-Their shapes are `(b, stride)`, `(b, stride)` and `(b,)`.
+Their shapes are `(b, stride)`, `(b, stride)`, `(b,)` and `(b, 2)`.
 """
 
 
@@ -157,6 +164,7 @@ class DQNStack(Stack, Exchange):
                 ]
             )
         self.learner, self.task, self.simulator = learner, task, task.simulator
+        self._steps = rollout_steps(task, learner.steps, learner.episodes)
         self._check(learner, task.simulator.instances)
         self.policy = Categorical(spec.actions)
         self.network = Network(
@@ -169,8 +177,10 @@ class DQNStack(Stack, Exchange):
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
         self.traits = Traits(
             layout=self.network.layout,
-            min_steps=learner.steps * task.simulator.instances,
-            chunk=32,
+            min_steps=learner.episodes or learner.steps * task.simulator.instances,
+            fixed_steps=learner.episodes is None,
+            max_steps=self._steps * task.simulator.instances,
+            chunk=32 if learner.episodes is None else 1,
             moments=self.optimizer.moments,
             squares=self.optimizer.squares,
             counts=self.optimizer.counts,
@@ -188,15 +198,19 @@ class DQNStack(Stack, Exchange):
     def _check(self, learner: DQN, instances: int) -> None:
         check_payload(self.task, "share", learner.share, Share(), TRANSITIONS)
         check_payload(self.task, "distill", learner.distill, Distill(), LOGITS)
-        if learner.steps % learner.train_every:
+        if learner.episodes is None and learner.steps % learner.train_every:
             reason = f"must divide steps = {learner.steps}; got {learner.train_every}"
             raise ScenarioError([f"learner.train_every: {reason}"])
-        if learner.capacity < max(learner.steps * instances, learner.learn_start):
+        if learner.capacity < max(self._steps * instances, learner.learn_start):
+            most = "steps x instances" if learner.episodes is None else "episodes x time limit"
             raise ScenarioError(
                 [
-                    f"learner.capacity: must hold learn_start and an update (steps x instances); got {learner.capacity}"
+                    f"learner.capacity: must hold learn_start and an update ({most} = {self._steps * instances}); "
+                    f"got {learner.capacity}"
                 ]
             )
+        if learner.episodes is not None:
+            return
         if self.task.offer == TRANSITIONS and learner.share.count > learner.steps * instances:
             raise ScenarioError(
                 [
@@ -226,6 +240,8 @@ class DQNStack(Stack, Exchange):
             _AFTER: self.layout.zeros(b),
             _STEPS: np.zeros(b, dtype=np.int64),
         }
+        if self.learner.episodes is not None:
+            own[_TAKEN] = np.zeros((b, 2), dtype=np.int64)
         targets = {} if self.distillation is None else self.distillation.init(b)
         return (
             self.optimizer_state(b)
@@ -252,6 +268,7 @@ class DQNStack(Stack, Exchange):
             _AHEAD,
             _AFTER,
             _STEPS,
+            _TAKEN,
             ROWS,
             FILLED,
             SEEN,
@@ -259,27 +276,35 @@ class DQNStack(Stack, Exchange):
         )
         world = {name: values for name, values in state.items() if name not in kept}
         chances = Streams.of(self.task.seed, batch.agents, Purpose.ACTION, batch.index).uniform(
-            learner.steps, 2, m
+            self._steps, 2, m
         )
         draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
-        before = np.asarray(batch.index, dtype=np.int64)[:, None] * self.traits.min_steps
+        before, begun = np.asarray(batch.index, dtype=np.int64)[:, None] * self.traits.min_steps, 0
+        if learner.episodes is not None:
+            assert b == 1, "others would stop elsewhere"
+            before = state[_TAKEN][:, :1].astype(np.int64)
+            begun = int(before[0, 0])
         returns: list[list[float]] = [[] for _ in batch.agents]
         measures = Measures(b, simulator.spec.measures)
         loss = np.zeros((2, b))
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
-        for t in range(learner.steps):
+        for t in range(self._steps):
             action = self._act(rows, current, chances[:, t], before + t * m)
             step = simulator.step(world, action)
             self.replay.add(state, current, action, step)
             note_returns(step, returns)
             measures.add(step)
-            if (t + 1) % learner.train_every == 0:
+            if (begun + t + 1) % learner.train_every == 0:
                 self._learn(rows, state, draws.uniform(learner.batch_size), loss)
             current = step.obs
+            if learner.episodes is not None and len(returns[0]) >= learner.episodes:
+                break
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
-        taken = np.full(b, self.traits.min_steps, dtype=np.int64)
+        taken = np.full(b, (t + 1) * m, dtype=np.int64)
+        if learner.episodes is not None:
+            state[_TAKEN] = np.concatenate([before + taken[:, None], taken[:, None]], axis=1)
         return Outcome(rows, state | world, taken, mean, returns, measures.means())
 
     def _meet(self, rows: Vector, state: State) -> None:
@@ -426,7 +451,8 @@ class DQNStack(Stack, Exchange):
         """Return transitions of the last update, as `share` chooses them."""
         if name != TRANSITIONS:
             return super().offer(name, agent, parameters, state)
-        share, rows = self.learner.share, self.replay.fresh(state, self.traits.min_steps)
+        taken = int(state[_TAKEN][0, 1]) if _TAKEN in state else self.traits.min_steps
+        share, rows = self.learner.share, self.replay.fresh(state, taken, self.learner.share.count)
         if share.select == "td_error":
             ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
             is_there = self.replay.present(rows)

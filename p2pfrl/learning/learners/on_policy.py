@@ -74,11 +74,8 @@ class OnPolicyStack(Stack, PooledTraining):
         self.pooled = self
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
-        if not fixed_steps and instances != 1:
-            reason = f"or short episodes would count more; got {instances}"
-            raise ScenarioError([f"learner.episodes: needs environment.instances = 1, {reason}"])
         min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
-        if min_steps % plan.minibatches:
+        if fixed_steps and min_steps % plan.minibatches:
             reason = f"must divide steps x instances = {min_steps}; got {plan.minibatches}"
             raise ScenarioError([f"learner.num_minibatches: {reason}"])
         rate = 0.0

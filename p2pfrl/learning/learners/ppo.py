@@ -13,6 +13,7 @@ from p2pfrl.core.options import Slot
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.learners.episodes import rollout_steps
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +36,14 @@ class PPO(Learner):
     the value loss, keeps the step size constant.
 
     Attributes:
-        steps: of each instance per update.
+        steps: of each instance per update; not with `episodes`.
+        episodes: whole episodes per update; needs environment.instances = 1 and an environment with
+            a time limit.
         gamma: discount.
         gae_lambda: lambda of the advantage estimate.
         update_epochs: passes over the rollout.
-        num_minibatches: per pass.
+        num_minibatches: per pass; of whole episodes their sizes differ by one sample at most, and
+            there are no more than samples.
         clip_coef: c.
         ent_coef: weight of the entropy bonus.
         vf_coef: weight of the value loss.
@@ -55,6 +59,7 @@ class PPO(Learner):
 
     lr: float = Field(default=3e-3, ge=0)
     steps: int = Field(default=64, ge=1)
+    episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     update_epochs: int = Field(default=4, ge=1)
@@ -84,13 +89,14 @@ class PPO(Learner):
         from p2pfrl.learning.rollout import GAE
 
         plan = Plan(
-            steps=self.steps,
+            steps=rollout_steps(task, self.steps, self.episodes),
             epochs=self.update_epochs,
             minibatches=self.num_minibatches,
             max_grad_norm=self.max_grad_norm,
             norm_adv=self.norm_adv,
             targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
+            episodes=self.episodes,
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)

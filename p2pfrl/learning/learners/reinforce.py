@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
+from p2pfrl.learning.learners.episodes import rollout_steps
 
 if TYPE_CHECKING:
     import torch
@@ -82,16 +82,8 @@ class REINFORCE(Learner):
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import OPTIMIZERS
 
-        steps = self.steps
-        if self.episodes is not None and task.simulator is not None:
-            limit = task.simulator.spec.max_steps
-            if limit is None:
-                raise ScenarioError(
-                    ["learner.episodes: needs an environment with a time limit, set max_steps"]
-                )
-            steps = self.episodes * limit
         plan = Plan(
-            steps=steps,
+            steps=rollout_steps(task, self.steps, self.episodes),
             epochs=1,
             minibatches=1,
             max_grad_norm=self.max_grad_norm,

@@ -40,6 +40,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield from _mismatch(scenario, *needed)
     if scenario.correction.begins_at_zero and "correction" not in mode.idle:
         yield from _of_one_step(scenario)
+    yield from _of_episodes(scenario)
     if PAYLOADS[payload].needs_gradient and travels:
         plain = construct(type(scenario.learner), {})
         own = [
@@ -60,6 +61,15 @@ def _of_one_step(scenario: Scenario) -> Iterator[str]:
             f"correction {kind_of('corrections', scenario.correction)!r} has no effect on the first gradient step of "
             "a round, and a round has only one: set schedule.every = 5, or more steps per update"
         )
+
+
+def _of_episodes(scenario: Scenario) -> Iterator[str]:
+    """Yield a note if a learner has steps per update although its updates are whole episodes."""
+    for learner in dict.fromkeys(make.learner for make in scenario.makes):
+        episodes, steps = getattr(learner, "episodes", None), getattr(learner, "steps", None)
+        plain = getattr(construct(type(learner), {}), "steps", None)
+        if episodes is not None and steps != plain:
+            yield f"with learner.episodes = {episodes} without effect: learner.steps = {steps}"
 
 
 def _wide(scenario: Scenario) -> Iterator[str]:
