@@ -64,7 +64,7 @@ def test_every_mixing_rule_keeps_its_contract(kind):
     check_mixing(MIXING[kind]())
 
 
-@pytest.mark.parametrize("kind", ["mean", "latest"])
+@pytest.mark.parametrize("kind", ["mean", "preferred", "latest"])
 def test_every_aggregator_of_vectors_keeps_its_contract(kind):
     check_aggregator(AGGREGATORS[kind]())
 

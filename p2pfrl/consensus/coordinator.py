@@ -180,6 +180,8 @@ class Coordinator(Stateful):
         factor = action.factors[0] if action.received else 1.0
         if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
+        used = self._rules.aggregator.prefer(arrived)
+        arrived = [arrived[position] for position in used]
         if self._repeats:
             arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
         aggregate, self._memory = self._rules.aggregator.aggregate(
@@ -202,8 +204,8 @@ class Coordinator(Stateful):
                 self._extra, extras.mean(axis=0), len(extras) / self._agents
             )
         self._remember(action.received, before)
-        for message, tau in zip(action.received, action.staleness, strict=True):
-            self._witness.applied(message.sender, tau)
+        for position in used:
+            self._witness.applied(action.received[position].sender, action.staleness[position])
 
     def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
         """Return the received payloads, each scaled by its factor."""

@@ -48,11 +48,31 @@ def _unbiased() -> Iterator[Figure]:
     yield at_least("power_of_choice, the 3 of the highest loss: error of the mean move", 0.1, apart)
 
 
+def _preferred() -> Iterator[Figure]:
+    agents, lr = 5, 0.05
+    learner: Table = {"dimension": 1, "curvature": [1.0, 1.0], "spread": 1.0, "lr": lr}
+    worst = {"aggregator": {"kind": "preferred", "by": "loss", "fraction": 1 / agents}}
+    run = play(agents, 250, mode="central", learner=learner, coordinator=worst)
+    optima = run.problem["x_star"][:, 0]
+    low, high = float(optima.min()), float(optima.max())
+    middle, reach = (low + high) / 2.0, lr * (1.0 + lr) * (high - low) / 2.0
+    found = abs(float(run.parameters[0, 0]) - middle)
+    yield at_most("only the highest loss: distance from the minimax point", reach, found)
+    other = abs(float(optima.mean()) - middle)
+    yield at_least("the mean of all: distance from the minimax point", 2.0 * reach, other)
+
+
 LAWS = (
     Law(
         "participation",
         "uniform and weighted choices move the coordinator as all agents do, on average; the worst agents do not",
         "Li et al., ICLR 2020, arXiv 1907.02189; Cho et al., AISTATS 2022, arXiv 2010.01243",
         _unbiased,
+    ),
+    Law(
+        "preferred",
+        "the update of the highest loss alone leads to the minimax point, within the length of a step",
+        "Laguel, Pillutla, Malick, Harchaoui, CISS 2021, arXiv 2112.09429",
+        _preferred,
     ),
 )

@@ -13,7 +13,7 @@ from p2pfrl.consensus.staleness import Constant, Hinge, Polynomial
 stacks = st.integers(1, 6).flatmap(
     lambda k: arrays(np.float64, (k, 5), elements=st.floats(-1e6, 1e6))
 )
-AVERAGES = ("mean", "latest")
+AVERAGES = ("mean", "preferred", "latest")
 
 
 def aggregate(rule, rows, samples=None):

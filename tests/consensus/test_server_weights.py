@@ -5,9 +5,12 @@ import pytest
 
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.mean import Mean
+from p2pfrl.consensus.aggregators.preferred import Preferred
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.turn import NoMemory, Turn
 from p2pfrl.exchange.scores import SCORES, UNKNOWN
-from p2pfrl.laws.runs import play
+from p2pfrl.laws.runs import play, text
+from p2pfrl.scenario import loads
 
 CARTPOLE = {
     "environment": {"id": "CartPole-v1", "instances": 1},
@@ -108,3 +111,71 @@ def test_a_coordinator_weighs_real_agents(weights, weigh):
     assert np.abs(together.parameters - expected).max() < 1e-6
     if weights != "uniform":
         assert np.abs(together.parameters - alone.parameters.mean(axis=0)).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, [1, 3]),
+        ({"first": "lowest"}, [0, 4]),
+        ({"fraction": 0.1}, [3]),
+        ({"fraction": 0.9}, [0, 1, 2, 3, 4]),
+        ({"fraction": 0.7}, [0, 1, 3, 4]),
+        ({"by": "samples"}, [2, 4]),
+        ({"by": "samples", "first": "lowest", "fraction": 0.6}, [0, 1, 3]),
+    ],
+)
+def test_updates_that_rank_first_are_preferred(options, kept):
+    """Halves are rounded up, equals go by their position, and no score comes last."""
+    scores, samples = (2.0, 5.0, UNKNOWN, 7.0, 2.0), (1.0, 1.0, 4.0, 1.0, 2.0)
+    pairs = enumerate(zip(scores, samples, strict=True))
+    received = [Arrived(i, np.zeros(1), steps, score) for i, (score, steps) in pairs]
+    rule = Preferred(**{"fraction": 0.4, **options})
+    assert list(rule.prefer(received)) == kept
+
+
+def test_the_agents_of_the_highest_returns_make_the_model_and_only_they_count():
+    whole = {"mode": "central", "seed": 3, **CARTPOLE}
+    alone = play(4, 1, mode="independent", seed=3, **CARTPOLE)
+    best = np.sort(np.argsort(np.asarray(alone.agents["return"]))[-2:])
+    preferred = {"kind": "preferred", "fraction": 0.5}
+    record = play(4, 1, coordinator={"aggregator": preferred}, **whole)
+    assert np.abs(record.parameters[0] - alone.parameters[best].mean(axis=0)).max() < 1e-6
+    assert np.abs(record.parameters[0] - alone.parameters.mean(axis=0)).max() > 1e-5
+    assert record.staleness.tolist() == [2]
+    everyone = play(2, 2, coordinator={"aggregator": {**preferred, "fraction": 1.0}}, **whole)
+    assert np.array_equal(everyone.parameters, play(2, 2, **whole).parameters)
+
+
+@pytest.mark.parametrize(
+    ("tables", "reason"),
+    [
+        ({"schedule": {"kind": "asynchronous"}}, "'preferred' needs several updates for one model"),
+        ({"schedule": {"kind": "buffered", "size": 1}}, r"schedule\.size: .* use at least 2"),
+        ({"mode": "hierarchical"}, "'preferred' needs one coordinator"),
+        ({"learner": {"kind": "quadratic"}}, "'preferred' needs returns of episodes"),
+        (
+            {"coordinator": {"participation": {"kind": "power_of_choice", "by": "loss"}}},
+            "a message has only one",
+        ),
+    ],
+)
+def test_preferring_without_a_choice_or_a_score_is_refused(tables, reason):
+    base = {"mode": "central", **CARTPOLE, **tables}
+    if base["learner"]["kind"] == "quadratic":
+        del base["environment"]
+    coordinator = {"aggregator": {"kind": "preferred"}, **base.pop("coordinator", {})}
+    with pytest.raises(ScenarioError, match=reason):
+        loads(text(4, 2, coordinator=coordinator, **base))
+
+
+def test_a_buffer_has_a_choice():
+    loads(
+        text(
+            4,
+            2,
+            mode="central",
+            schedule={"kind": "buffered", "size": 2},
+            coordinator={"aggregator": {"kind": "preferred", "by": "loss"}},
+        )
+    )

@@ -13,6 +13,7 @@ RULES: Members[Aggregator] = Members(
     __name__,
     {
         "mean": "mean:Mean",
+        "preferred": "preferred:Preferred",
         "latest": "latest:Latest",
         "importance": "importance:Importance",
         "natural": "natural:Natural",

@@ -77,6 +77,14 @@ class Aggregator(Composable, ABC):
         """
         return {}
 
+    def prefer(self, received: Sequence[Arrived]) -> Sequence[int]:
+        """Return the positions, ascending, of the received vectors that are aggregated: all.
+
+        A rule that chooses among them keeps at least one. It is called before `aggregate`, if
+        anything was received.
+        """
+        return range(len(received))
+
     @abstractmethod
     def aggregate(
         self, received: Sequence[Arrived], model: Vector, state: Memory
@@ -84,7 +92,7 @@ class Aggregator(Composable, ABC):
         """Return the aggregate `(k,)` of the vectors in order of sender, and the next memory.
 
         Args:
-            received: the received vectors; may be empty only if the rule `goes_on`.
+            received: the vectors that `prefer` chose; may be empty only if the rule `goes_on`.
             model: the coordinator's model, `(k,)`.
             state: memory that `init` or the last `aggregate` returned.
         """

@@ -40,6 +40,11 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
                 model = np.zeros_like(vectors[0])
                 return rule.aggregate(received, model, rule.init(model))[0]
 
+            everyone = [Arrived(i, row, 1.0) for i, row in enumerate(rows)]
+            used = list(rule.prefer(everyone))
+            chose = f"expected ascending positions below {count}, at least one, got {used}"
+            is_choice = bool(used) and sorted({*used} & {*range(count)}) == used
+            require(is_choice, f"{name_of(rule)}.prefer", chose)
             out = pure(where, lambda r=rows: aggregate(r), [rows])  # type: ignore[misc]
             require_array(out, where, (_SIZE,), rows.dtype)
             require(

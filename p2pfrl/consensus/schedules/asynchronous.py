@@ -12,6 +12,7 @@ from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadl
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
+from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.state import Stateful
@@ -56,6 +57,12 @@ class Asynchronous(NoDeadline):
     staleness: Annotated[Staleness, Rule("staleness factors", lambda: RULES)] = Field(
         default_factory=Polynomial
     )
+
+    @property
+    @override
+    def breaks(self) -> Breaks:
+        """Needs of rounds, and of more than one update for a model."""
+        return (*super().breaks, Need.CHOICE)
 
     @override
     def gossip(

@@ -10,7 +10,7 @@ from typing_extensions import override
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
-from p2pfrl.core.needs import Need, Needs
+from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import Schedule
@@ -55,6 +55,12 @@ class Buffered(NoDeadline):
     def __post_init__(self) -> None:
         if self.fresh_only and self.max_staleness is not None:
             raise ValueError("fresh_only = true is max_staleness = 0: leave max_staleness out")
+
+    @property
+    @override
+    def breaks(self) -> Breaks:
+        """Needs of rounds, and of more than one update for a model if `size` is 1."""
+        return (*super().breaks, *((Need.CHOICE.of("size"),) if self.size == 1 else ()))
 
     def models(self, rounds: int, agents: int) -> int:
         """Return n R / K, rounded up."""

@@ -92,6 +92,8 @@ _WHY: dict[tuple[str, Need | str | None], str] = {
     ("schedules", Need.EVERY_MESSAGE): (
         "an asynchronous agent mixes only the newest of several; use kind = 'synchronous'"
     ),
+    ("schedules", Need.CHOICE): "every update makes one; use kind = 'buffered' or 'synchronous'",
+    ("schedules", "size"): "every update makes one; use at least 2",
     ("schedules", "quorum"): "stragglers may answer later; use 1",
     ("schedules", None): "agents do not wait; use kind = 'synchronous'",
     ("schedules", Need.NO_ROUNDS): (
