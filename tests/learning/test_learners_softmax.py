@@ -8,6 +8,7 @@ from p2pfrl.consensus.aggregators.natural import Natural
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
 from p2pfrl.core.softmax import log_softmax, natural
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.laws.runs import play
 from p2pfrl.learning.corrections import RULES as CORRECTIONS
 from p2pfrl.learning.environments.cartpole import CartPole
@@ -222,6 +223,41 @@ def test_the_coordinators_natural_step_divides_sums_and_is_not_the_mean_of_the_a
     damped = Natural(damping=0.1).aggregate(arrived, logits.ravel(), {})[0]
     full = np.mean(fishers, axis=0) + 0.1 * np.eye(logits.size)
     assert np.allclose(damped, np.linalg.solve(full, np.mean(gradients, axis=0)), atol=1e-9)
+
+
+def test_the_last_messages_of_all_agents_make_the_natural_step_without_rounds():
+    stack = bind(SoftmaxPG(gamma=0.8), gradient_only=True, perturbation=1.0)
+    trainer, shape, size = Trainer(stack, N), stack.shape, stack.layout.size
+    trainer.parameters[:, :size] = logits_of(stack)[0].ravel()
+    trainer.update(range(N))
+    plain = [Arrived(i, trainer.offer(i, "fisher"), 1.0) for i in range(N)]
+    own = [Arrived(i, trainer.offer(i, "fisher_policy"), 1.0) for i in range(N)]
+    assert stack.offer_size("fisher_policy") == len(own[0].vector) == 2 * size + shape[0]
+    model, rule = trainer.parameters[0, :size], Natural(latest=True)
+    known = {}
+    for arrived in own:  # one after the other, as without rounds
+        found, known = rule.aggregate([arrived], model, known)
+    assert np.allclose(found, Natural().aggregate(plain, model, {})[0], atol=1e-12)
+    first = rule.aggregate(own[:1], model, {})[0]
+    assert not np.allclose(first, found)
+    newest = Arrived(0, own[1].vector, 1.0)
+    again = rule.aggregate([newest], model, known)[0]
+    assert np.allclose(again, rule.aggregate([newest, *own[1:]], model, {})[0], atol=1e-14)
+
+
+def test_a_stale_message_counts_by_its_factor_in_both_sums():
+    gradient, visits, policy = np.array([1.0, -1.0]), np.array([0.5]), np.array([0.25, 0.75])
+    vector = np.concatenate([gradient, visits, policy])
+    half = PAYLOADS["fisher_policy"]().scaled(vector, np.zeros(2), 0.5)
+    assert half.tolist() == [0.5, -0.5, 0.25, 0.25, 0.75]
+    rule, other = Natural(latest=True), np.array([-3.0, 3.0, 0.5, 0.5, 0.5])
+    one = rule.aggregate([Arrived(0, vector, 1.0)], np.zeros(2), {})[0]
+    assert np.allclose(one, rule.aggregate([Arrived(0, half, 1.0)], np.zeros(2), {})[0])
+    both, _ = rule.aggregate([Arrived(0, half, 1.0), Arrived(1, other, 1.0)], np.zeros(2), {})
+    seen = 0.25 * policy + 0.5 * np.array([0.5, 0.5])
+    total = np.array([0.5 - 3.0, -0.5 + 3.0])
+    fisher = np.diag(seen) - np.outer(seen, seen) / seen.sum()
+    assert np.allclose(both, np.linalg.pinv(fisher) @ total)
 
 
 def test_where_agents_are_alike_both_natural_steps_are_the_same():

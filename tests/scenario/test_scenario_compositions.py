@@ -376,6 +376,51 @@ REFUSED = {
         "faults.0",
         "lack the share",
     ),
+    "preferred updates where each makes a model": (
+        {
+            "mode": "central",
+            "schedule": {"kind": "asynchronous"},
+            "coordinator": {"aggregator": {"kind": "preferred", "by": "loss"}},
+        },
+        "schedule.kind",
+        "use kind = 'buffered' or 'synchronous'",
+    ),
+    "preferred updates of a buffer of one": (
+        {
+            "mode": "central",
+            "schedule": {"kind": "buffered", "size": 1},
+            "coordinator": {"aggregator": {"kind": "preferred", "by": "loss"}},
+        },
+        "schedule.size",
+        "use at least 2",
+    ),
+    "natural gradients of several models without their policies": (
+        {
+            "mode": "central",
+            "learner": {"kind": "softmax_pg"},
+            "environment": {"id": "garnet"},
+            "exchange": {"payload": "fisher"},
+            "coordinator": {
+                "aggregator": {"kind": "natural", "latest": True},
+                "server_optimizer": {"kind": "sgd"},
+            },
+            "schedule": {"kind": "asynchronous"},
+        },
+        "exchange.payload",
+        "'fisher_policy'",
+    ),
+    "natural gradients without rounds": (
+        {
+            "mode": "central",
+            "learner": {"kind": "softmax_pg"},
+            "environment": {"id": "garnet"},
+            "exchange": {"payload": "fisher"},
+            "coordinator": {"aggregator": {"kind": "natural"}, "server_optimizer": {"kind": "sgd"}},
+            "schedule": {"kind": "asynchronous"},
+        },
+        "schedule.kind",
+        "for one model",
+    ),
     "natural gradients of stragglers": (
         {
             "mode": "central",

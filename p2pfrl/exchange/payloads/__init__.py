@@ -18,6 +18,7 @@ RULES: Members[Payload] = Members(
         "table": "table:Table",
         "statistics": "statistics:Statistics",
         "fisher": "statistics:Fisher",
+        "fisher_policy": "statistics:FisherPolicy",
         "logits": "logits:Logits",
         "transitions": "transitions:Transitions",
     },

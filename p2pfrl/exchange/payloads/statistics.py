@@ -75,3 +75,23 @@ class Fisher(_Statistics):
     def target(self, model: Vector, aggregate: Vector) -> Vector:
         """Return model - aggregate; the step size of the server optimizer scales the difference."""
         return model - aggregate
+
+
+@rule
+class FisherPolicy(Fisher):
+    """(g_i, d_i, pi_i): the gradient, with the visits and the policy that give F_i.
+
+    Aggregator "natural" with latest = true reads them. With payload "fisher" the policy is that of
+    the coordinator's model, which has changed meanwhile where agents do not wait for each other. A
+    message is as much longer as the policy.
+
+    Reference: Kakade, "A natural policy gradient", NeurIPS 2001.
+    """
+
+    offer: ClassVar[str] = "fisher_policy"
+
+    def scaled(self, vector: Vector, model: Vector, factor: float) -> Vector:
+        """Return the payload with gradient and visits scaled: it counts that much in the sums."""
+        out = vector.copy()
+        out[: len(vector) - len(model)] *= factor
+        return out

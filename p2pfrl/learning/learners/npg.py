@@ -33,7 +33,7 @@ from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
 from p2pfrl.learning.rollout import best_actions, play
 
-FISHER = "fisher"
+FISHER, FISHER_POLICY = "fisher", "fisher_policy"
 _VISITS = "visits"
 
 
@@ -186,25 +186,31 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         Raises:
             ScenarioError: another name, or the gradient is a natural one already.
         """
-        if name != FISHER:
+        if name not in (FISHER, FISHER_POLICY):
             return super().offer_size(name)
         if self.learner.is_natural:
             raise ScenarioError(
                 [
-                    "exchange.payload: with 'fisher' the coordinator takes the natural step: use learner "
+                    f"exchange.payload: with {name!r} the coordinator takes the natural step: use learner "
                     "kind = 'softmax_pg', which gives plain gradients"
                 ]
             )
-        return int(self.layout.size + self.shape[0])
+        policy = self.layout.size if name == FISHER_POLICY else 0
+        return int(self.layout.size + self.shape[0] + policy)
 
     @override
     def offer(self, name: str, agent: int, parameters: Vector, state: State) -> Vector:
-        """Return the last update's gradient of -J, and how often it visited each state."""
-        if name != FISHER:
+        """Return the last update's gradient of -J, how often it visited each state, and the policy.
+
+        An update that gives its gradient takes no step, so the policy is still the gradient's.
+        """
+        if name not in (FISHER, FISHER_POLICY):
             return super().offer(name, agent, parameters, state)
-        return np.concatenate(
-            [np.asarray(state["gradient"])[0, : self.layout.size], np.asarray(state[_VISITS])[0]]
-        )
+        gradient = np.asarray(state["gradient"])[0, : self.layout.size]
+        found = [gradient, np.asarray(state[_VISITS])[0]]
+        if name == FISHER_POLICY:
+            found.append(np.exp(log_softmax(self._tables(parameters)))[0].ravel())
+        return np.concatenate(found)
 
     def _tables(self, rows: Vector) -> Array:
         """Return the view `(b, S, A)` of rows `(b, stride)`."""
