@@ -36,6 +36,9 @@ from p2pfrl.core.units import SECOND
 _PATIENCE = 300 * 10**9
 """Nanoseconds after which an agent without a coordinator, or a coordinator without agents, ends."""
 
+_OLD = 10**9
+"""A staleness at which every factor that fades is below 1."""
+
 
 class NoDeadline(ScheduleRule):
     """Base of round protocols without waiting."""
@@ -58,7 +61,7 @@ class NoDeadline(ScheduleRule):
             Need.BOTH_ENDS,
             *(limits if self.max_staleness is not None else ()),
             *(factors if self.staleness != Polynomial() else ()),
-            *(fading if self.staleness.factor(1) != 1.0 else ()),
+            *(fading if self.staleness.factor(_OLD) != 1.0 else ()),
         )
 
     @property

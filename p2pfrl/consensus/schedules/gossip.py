@@ -322,8 +322,9 @@ class Gossip(Stateful):
             self._waiting and sender in self._awaited and self._has_passed(sender, message.round)
         )
         content = None if message.kind == SKIP else message
+        was_resting = self._is_resting  # the message may end a round before a rest
         actions = self._arrived(sender, message.round, content, now)
-        if self._is_resting:
+        if was_resting:
             return self._end_rest(now)
         if not has_passed:
             return actions
