@@ -6,7 +6,8 @@ All are forked from one server that has imported what they need.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import resource
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,10 +31,12 @@ def run(
     *,
     tls: bool = False,
     failing: Sequence[int] = (),
+    limits: Mapping[int, int] | None = None,
 ) -> list[Path]:
     """Run one process per group to its end; return their directories.
 
-    The processes of the groups in `failing` end with 1, the others with 0.
+    The processes of the groups in `failing` end with 1, the others with 0. No file of a group in
+    `limits` grows beyond so many bytes: its disk is full then.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "p2pfrl.deploy.process", "p2pfrl.net.certificates"])
@@ -54,6 +57,7 @@ def run(
             lead,
             certificates[index],
             says,
+            (limits or {}).get(index),
         )
         process = context.Process(target=_peer, args=arguments, daemon=True)
         process.start()
@@ -88,7 +92,10 @@ def _peer(
     lead: bool,
     paths: pki.Paths | None,
     says: Connection,
+    limit: int | None,
 ) -> None:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     security = Security()
     if paths is not None:
         server, client = contexts(paths.authority, paths.certificate, paths.key)

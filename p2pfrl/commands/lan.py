@@ -231,6 +231,7 @@ def status(*runs: Path, json: Json = False) -> int:
         if "bytes_sent" in status:
             parts.append(f"sent {status['bytes_sent'] / 1e6:.1f} MB")
             parts.append(f"journal {status['journal_bytes'] / 1e6:.1f} MB")
+        parts += [f"{n} {kind} not written" for kind, n in status.get("writes_failed", {}).items()]
         if status["age"] is not None and status["state"] in ("running", "killed"):
             parts.append(f"{status['age']:.0f} s ago")
         if status["process"] is not None:

@@ -19,6 +19,8 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +31,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, Update
+from p2pfrl.core.writes import strictly
 from p2pfrl.deploy.entries import Item, parse
 from p2pfrl.deploy.projection import LARGE, Projection
 
@@ -36,6 +39,7 @@ MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
 _PREFIX = _HEAD.size + _CHECK.size
 _LATEST = 20
+_KIND = "entries of the journal"
 _PLAIN = 5
 """Length of a local update in an entry; the totals of rounds without entries are longer."""
 
@@ -59,6 +63,8 @@ class Journal:
         every: rounds between checkpoints.
         save: called with (agent, round) when a checkpoint is due.
         keeps: round or number of a coordinator's model -> whether it has an entry.
+        writes: (kind, write) -> whether the write has worked (core/writes.py). A round whose entry
+            could not be written is as one without an entry.
 
     Raises:
         RecordError: the file is not a journal, or is damaged.
@@ -77,6 +83,7 @@ class Journal:
         every: int,
         save: Callable[[int, int], None],
         keeps: Callable[[int], bool] = lambda round: True,
+        writes: Callable[[str, Callable[[], object]], bool] = strictly,
     ) -> None:
         self.traffic: Traffic | None = None
         self.rounds: dict[int, int] = {}
@@ -89,26 +96,28 @@ class Journal:
         self._every = every
         self._save = save
         self._keeps = keeps
+        self._writes = writes
+        self._path = path
         self._models: dict[int, int] = {}
         self._lags: dict[int, Counter[int]] = {}
         self._updates: dict[int, list[list[Any]]] = {}
         self._answers: dict[int, Vector] = {}
         self._has_begun = False
-        self._file = _reopen(path)
+        self._first: dict[str, Any] | None = None
+        self._file, self._end = _reopen(path)
 
     def begin(self) -> None:
         """Record the time at which the agents begin. Later calls do nothing."""
         if not self._has_begun:
             self._has_begun = True
-            self._append(
-                {
-                    "begin": self._incarnation,
-                    "agents": list(self._agents),
-                    "time": self._now(),
-                    "wall": time.time_ns(),
-                    "projected": self._projection is not None,
-                }
-            )
+            self._first = {
+                "begin": self._incarnation,
+                "agents": list(self._agents),
+                "time": self._now(),
+                "wall": time.time_ns(),
+                "projected": self._projection is not None,
+            }
+            self._append()
 
     def trained(self, agent: int, update: Update) -> None:
         """Record the end of a local update."""
@@ -200,13 +209,19 @@ class Journal:
             self._lags.setdefault(by, Counter())[tau] += 1
 
     def close(self) -> None:
-        """Write the final parameters and close the file."""
-        if self._has_begun:
-            for agent in self._agents:
-                if agent >= 0:
-                    self._append({"final": agent, "parameters": self._model(agent).tobytes()})
-            self._append({"end": self._now(), "totals": self._totals()})
-        self._file.close()
+        """Write the final parameters and close the file. Later calls do nothing.
+
+        Raises:
+            RecordError: they cannot be written.
+        """
+        if self._file.closed:
+            return
+        with closing(self._file):
+            if self._has_begun:
+                for agent in self._agents:
+                    if agent >= 0:
+                        self._append({"final": agent, "parameters": self._model(agent).tobytes()})
+                self._append({"end": self._now(), "totals": self._totals()})
 
     def _write(
         self,
@@ -218,12 +233,12 @@ class Journal:
         parameters: bytes,
     ) -> None:
         assert self.traffic is not None
-        self._append(
+        has_entry = self._append(
             {
                 "agent": agent,
                 "round": round,
                 "time": self._now(),
-                "updates": self._updates.pop(agent, []),
+                "updates": self._updates.get(agent, []),
                 "active": staleness is not None,
                 "staleness": list((staleness or {}).items()),
                 "bytes_sent": self.traffic.bytes_by.get(agent, 0),
@@ -233,7 +248,11 @@ class Journal:
                 "parameters": parameters,
             }
         )
-        self._completed(agent, round)
+        if has_entry:
+            self._updates.pop(agent, None)
+            self._completed(agent, round)
+        else:
+            self._pass(agent, round, staleness or {})
 
     def _pass(self, agent: int, round: int, staleness: Mapping[int, int]) -> None:
         """Add a round without an entry to the totals with which the next entry begins."""
@@ -256,10 +275,36 @@ class Journal:
             traffic.bytes_sent,
         ]
 
-    def _append(self, entry: dict[str, Any]) -> None:
-        packed: bytes = msgpack.packb(entry)
-        self._file.write(framed(packed))
-        self._file.flush()
+    def _append(self, entry: dict[str, Any] | None = None) -> bool:
+        """Write an entry, after that of the beginning; return whether it is in the file."""
+        if self._first is not None:
+            first = framed(msgpack.packb(self._first))
+            if not self._writes(_KIND, lambda: self._put(first)):
+                return False
+            self._first = None
+        if entry is None:
+            return True
+        data = framed(msgpack.packb(entry))
+        return self._writes(_KIND, lambda: self._put(data))
+
+    def _put(self, data: bytes) -> None:
+        """Write the bytes of an entry, all or none.
+
+        Raises:
+            RecordError: the disk is full, or the like.
+        """
+        try:
+            self._file.seek(self._end)
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)  # which needs no space
+            raise RecordError(
+                f"{self._path}: an entry of the journal cannot be written: {error.strerror}"
+            ) from error
+        self._end += len(data)
 
 
 def _added(updates: Sequence[list[Any]], staleness: Mapping[int, int], time: int) -> list[Any]:
@@ -375,19 +420,25 @@ def _is_blank(file: BinaryIO) -> bool:
     return True
 
 
-def _reopen(path: Path) -> BinaryIO:
-    """Open a journal to append after its last complete entry."""
-    if not path.exists():
-        path.write_bytes(MAGIC)
-    reader = Reader(path)
-    for _ in reader.scan():
-        pass
-    file = path.open("r+b")
-    file.truncate(reader.end)
-    file.seek(0)
-    file.write(MAGIC)
-    file.seek(reader.end)
-    return file
+def _reopen(path: Path) -> tuple[FileIO, int]:
+    """Open a journal to append after its last complete entry; return the file and its end.
+
+    Raises:
+        RecordError: it is damaged, or cannot be written.
+    """
+    try:
+        if not path.exists():
+            path.write_bytes(MAGIC)
+        reader = Reader(path)
+        for _ in reader.scan():
+            pass
+        file = path.open("r+b", buffering=0)
+        file.truncate(reader.end)
+        file.seek(0)
+        file.write(MAGIC)
+    except OSError as error:
+        raise RecordError(f"{path}: the journal cannot be written: {error.strerror}") from error
+    return file, reader.end
 
 
 def vector(raw: bytes, dtype: str) -> Vector:

@@ -12,12 +12,13 @@ Whoever sends is saved first, so that nobody has seen what its sender could forg
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import Frame, name_of
+from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal, Notes
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
@@ -33,6 +34,7 @@ class Memory:
         actors: those that were started, by id.
         journal: of the process; set before anyone is started.
         first: agent -> the round with which it goes on, 0 for one that begins.
+        was_behind: whether an earlier start had gone on without checkpoints to its end.
 
     Args:
         assembly: makes agents and coordinators.
@@ -40,6 +42,7 @@ class Memory:
         checkpoints: the files.
         ids: the agents and coordinators of the process.
         incarnation: how many times the process was started before.
+        writes: tries to write a checkpoint (core/writes.py).
 
     Raises:
         RecordError: somebody was saved, and none of its files is valid.
@@ -54,6 +57,7 @@ class Memory:
         checkpoints: Checkpoints,
         ids: Sequence[int],
         incarnation: int,
+        writes: Writes,
     ) -> None:
         self.actors: dict[int, Actor] = {}
         self.first = {i: checkpoints.restore(i, trainer) for i in ids if i >= 0}
@@ -65,6 +69,12 @@ class Memory:
         self._has_coordinator = assembly.mode.has_coordinator
         self._every = saved_every(assembly.scenario)
         self._due: dict[int, float] = {}  # coordinator -> when it is saved next
+        self._writes = writes
+        self._goes_on = assembly.scenario.checkpoint.on_error == "continue"
+        self.was_behind = self._goes_on and incarnation > 0 and not checkpoints.are_newest
+        self._unsaved = dict.fromkeys(ids if self.was_behind else ())
+        if self._goes_on and not self.was_behind:
+            checkpoints.mark(saved=True)
 
     @property
     def goes_on(self) -> list[str]:
@@ -92,7 +102,8 @@ class Memory:
             began = time.perf_counter()
             if began < self._due.get(id, 0.0):
                 return
-            self._checkpoints.save_coordinator(id, self.actors[id].save())
+            state = self.actors[id].save()
+            self._save(id, lambda: self._checkpoints.save_coordinator(id, state))
             if self._assembly.scenario.schedule.is_asynchronous:
                 # There are no rounds to agree on, so an older state will do.
                 now = time.perf_counter()
@@ -103,13 +114,23 @@ class Memory:
                 "gathered": self._trainer.transitions.get(id),
                 "updates": self.journal.updates(id),
             }
-            self._checkpoints.save(id, frame.round, self._trainer, memory)
+            self._save(id, lambda: self._checkpoints.save(id, frame.round, self._trainer, memory))
 
     def after(self, agent: int, round: int) -> None:
         """Save an agent of neighbors that has completed `round`."""
         if not self._has_coordinator:
             memory = {**self.actors[agent].body.save(), "updates": self.journal.updates(agent)}
-            self._checkpoints.save(agent, round, self._trainer, memory)
+            self._save(agent, lambda: self._checkpoints.save(agent, round, self._trainer, memory))
+
+    def _save(self, id: int, write: Callable[[], None]) -> None:
+        """Write a checkpoint; note whether those of all agents are the newest."""
+        was_whole = not self._unsaved
+        if self._writes("checkpoints", write):
+            self._unsaved.pop(id, None)
+        else:
+            self._unsaved[id] = None
+        if self._goes_on and was_whole != (not self._unsaved):
+            self._checkpoints.mark(saved=not self._unsaved)
 
     def _coordinator(self, id: int, port: MailboxPort) -> Actor:
         notes = Notes(self.journal, id)

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -21,10 +22,11 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
+from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import Status
@@ -50,7 +52,7 @@ from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
-from p2pfrl.scenario.checks.resuming import refuse_resuming
+from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
@@ -193,7 +195,8 @@ async def _deploy(
         )
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
-        memory = Memory(assembly, trainer, checkpoints, ids, incarnation)
+        writes = _writes(scenario, log)
+        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes)
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(
             replace(own, agents=ids),
@@ -220,40 +223,68 @@ async def _deploy(
             every=scenario.checkpoint.rounds,
             save=memory.after,
             keeps=thinning_of(scenario, layout).keeps,
+            writes=writes,
         )
         memory.journal, journal.traffic = journal, node.traffic
-        (out / "scenario.toml").write_text(text, encoding="utf-8")
+        write_bytes(out / "scenario.toml", text.encode())
         copy_files(scenario, out)
         _write_sizes(scenario, ids, out)
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = surfaced(
-            node.loop.create_task(_watch(out, journal, node, ids, scenario.stop.rounds, log))
+            node.loop.create_task(
+                _watch(out, journal, node, ids, scenario.stop.rounds, writes, log)
+            )
         )
 
         def summarize(reason: str, **more: str) -> Mapping[str, Any]:
             wall = time.perf_counter() - began
-            summary = _summary(scenario, ids, node, trainer, journal, reason, incarnation, wall)
-            write_bytes(out / SUMMARY, json.dumps({**summary, **more}, indent=2).encode())
-            return {**summary, **more}
+            summary = {
+                **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall),
+                "writes_failed": writes.failed,
+                **more,
+            }
+            write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
+            return summary
 
         try:
             seconds, resuming = scenario.stop.virtual_time, incarnation > 0
             reason = await _run(node, listener, seconds, resuming=resuming)
+            journal.close()
         except FOREIGN as error:
             problem = str(error) if isinstance(error, P2PFRLError) else cause(error)
             log.note("failed", agents=ids, detail=problem)
-            summarize(FAILURE, failure=problem)
+            for last in (journal.close, partial(summarize, FAILURE, failure=problem)):
+                try:
+                    last()
+                except RecordError as second:  # the first error is the one to see
+                    error.add_note(str(second))
             raise
         finally:
             watching.cancel()
-            journal.close()
-            _status(out, journal, node, ids, scenario.stop.rounds).write(out)
-            write_timings(out / TIMINGS, node.stopwatch.timings)
+            _status(out, journal, node, ids, scenario.stop.rounds, writes).write(out)
+            try:
+                write_timings(out / TIMINGS, node.stopwatch.timings)
+            except OSError as unwritten:  # only `calibrate` needs it
+                log.say(f"{out / TIMINGS}: cannot be written: {unwritten.strerror}")
         summary = summarize(reason)
         if reason == "coordinator_gone":
             raise P2PFRLError(_gone(scenario, ids, summary))
         return summary
+
+
+def _writes(scenario: Scenario, log: RunLog) -> Writes:
+    """Return what tries the writes of a process, and says it if one fails."""
+
+    def say(text: str) -> None:
+        log.note("writes", detail=text)
+        log.say(text)
+
+    return Writes(
+        say,
+        goes_on=scenario.checkpoint.on_error == "continue",
+        fix="free space and start this process again with the same command",
+    )
 
 
 def _gone(scenario: Scenario, ids: Sequence[int], summary: Mapping[str, Any]) -> str:
@@ -276,6 +307,12 @@ def _say_what_was_saved(
     """
     if any(memory.first.values()):
         refuse_resuming(scenario, out)
+    if memory.was_behind:
+        refuse_unsaved(scenario, out)
+        log.say(
+            f"{out}: before it ended, this process had gone on without checkpoints, and what it did after the last one "
+            "is lost"
+        )
     for found in memory.goes_on:
         log.say(f"{out} holds {found}: going on from there; to begin anew, give another --out")
     for problem in checkpoints.problems:
@@ -374,11 +411,17 @@ async def _find(
 
 
 async def _watch(
-    out: Path, journal: Journal, node: Node, ids: Sequence[int], rounds: int | None, log: RunLog
+    out: Path,
+    journal: Journal,
+    node: Node,
+    ids: Sequence[int],
+    rounds: int | None,
+    writes: Writes,
+    log: RunLog,
 ) -> None:
     """Write the status of this process every second, and print a line every five."""
     for second in count():
-        status = _status(out, journal, node, ids, rounds)
+        status = _status(out, journal, node, ids, rounds, writes)
         status.write(out)
         if second and second % 5 == 0:
             mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
@@ -390,7 +433,12 @@ async def _watch(
 
 
 def _status(
-    out: Path, journal: Journal, node: Node, ids: Sequence[int], rounds: int | None
+    out: Path,
+    journal: Journal,
+    node: Node,
+    ids: Sequence[int],
+    rounds: int | None,
+    writes: Writes,
 ) -> Status:
     returns = [r for values in journal.returns.values() for r in values]
     return Status(
@@ -402,6 +450,7 @@ def _status(
         bytes_sent=node.traffic.bytes_sent,
         deadlines_expired=sum(schedule.deadlines_expired for schedule in node.schedules),
         journal_bytes=(out / JOURNAL).stat().st_size,
+        writes_failed=writes.failed,
         time=time.time(),
     )
 
@@ -440,6 +489,7 @@ def _summary(
         "run_seconds": node.clock.now / SECOND,
         **traffic.counters(),
         "refusals": node.mesh.refusals,
+        "links_lost": node.mesh.lost,
         "mean_batch": trainer.mean_batch,
         "versions": versions(),
     }

@@ -37,6 +37,8 @@ class Status:
         bytes_sent: frame bytes.
         deadlines_expired: number of waits that ended by a deadline.
         journal_bytes: size of the journal.
+        writes_failed: kind of write, such as "checkpoints" -> number of writes that failed, as on a
+            full disk.
         time: when this was written, in seconds since 1970.
     """
 
@@ -48,6 +50,7 @@ class Status:
     bytes_sent: int
     deadlines_expired: int
     journal_bytes: int
+    writes_failed: Mapping[str, int]
     time: float
 
     def write(self, folder: Path) -> None:

@@ -73,11 +73,11 @@ class Checkpoints:
 
     Attributes:
         written: number of written checkpoints.
-        failed: number of checkpoints that could not be written; the last valid one is kept.
 
     Args:
         directory: the run directory.
         scenario: scenario of the run.
+        writes: tries a write (core/writes.py). Without it, the last valid checkpoint is kept.
         now: wall clock, seconds.
     """
 
@@ -85,9 +85,11 @@ class Checkpoints:
         self,
         directory: Path,
         scenario: Scenario,
+        writes: Callable[[str, Callable[[], object]], bool],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.written = self.failed = 0
+        self.written = 0
+        self._writes = writes
         self._folder = directory / FOLDER
         self._scenario = scenario
         self._every = scenario.checkpoint.every
@@ -149,21 +151,18 @@ class Checkpoints:
         return self._now() - self._last >= (self._every or PERIOD)
 
     def save(self, world: World, others: dict[str, object], **extra: Any) -> None:
-        """Write a checkpoint between two events. If that fails, the run continues.
+        """Write a checkpoint between two events.
 
         Args:
             world: the run.
             others: as in `World.save`.
             extra: values that `resume` returns.
+
+        Raises:
+            RecordError: it cannot be written, and the run does not go on without it.
         """
         began = self._now()
-        try:
-            self._save(world, others, extra)
-            self.written += 1
-        except RecordError as error:
-            self.failed += 1
-            if self.failed & (self.failed - 1) == 0:
-                print(f"checkpoint {self.failed} failed: {error}", file=sys.stderr, flush=True)
+        self.written += self._writes("checkpoints", lambda: self._save(world, others, extra))
         # Slow checkpoints are written less often, so that they cost at most a fiftieth of the run.
         self._last = self._now() + 50 * (self._now() - began) * (self._every is None)
 
@@ -180,7 +179,7 @@ class Checkpoints:
         events, recorder = world.log.flush(), world.recorder
         assert self._events is not None
         if not self._events.drain():
-            raise RecordError(f"{self._folder / _EVENTS}: cannot be written")
+            raise RecordError(f"{self._folder / _EVENTS}: events cannot be written")
         try:
             os.fsync(self._events.file.fileno())
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,7 @@ from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
+from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
@@ -99,8 +101,8 @@ def _simulate(
     if out is not None:
         if not resuming:
             clear(out)
-        run.checkpoints = Checkpoints(out, scenario)
-        run.stream = Stream(out, resolved(scenario))
+        run.checkpoints = Checkpoints(out, scenario, run.writes)
+        run.stream = Stream(out, resolved(scenario), run.writes)
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {}
@@ -128,6 +130,8 @@ def _simulate(
                 run.stream.close(world.recorder.rows, world.recorder.agent_rows)
         with postponed():
             reason = _reason(scenario, world, run.reason)
+            if run.writes.failed:
+                more["writes_failed"] = run.writes.failed
             record = _record(scenario, world, reason, run.wall_seconds(), more)
             if out is not None:
                 record = save(record, out)
@@ -245,9 +249,15 @@ class _Run:
         world: the running world.
         checkpoints: writer of checkpoints; None if the run writes no files.
         stream: writer of rows while the run runs; None if it writes no files.
+        writes: tries the writes of checkpoints and rows.
     """
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
+        self.writes = Writes(
+            _warn,
+            goes_on=scenario.checkpoint.on_error != "stop",
+            fix="free space, and give --resume and the run directory to go on from the last checkpoint",
+        )
         self.reason = "rounds"
         self.world: World | None = None
         self.checkpoints: Checkpoints | None = None
@@ -304,6 +314,10 @@ class _Run:
         assert self.world is not None
         self.world.simulation.stop()
         return True
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _reason(scenario: Scenario, world: World, reason: str) -> str:

@@ -10,6 +10,7 @@ temporary file, synced and renamed, and the previous checkpoint is kept. Nothing
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ _NAMES = {
     "bool": "BOOL",
 }
 _LIMIT = 2**31
+_SAVED = "saved"
 
 
 class Checkpoints:
@@ -97,6 +99,20 @@ class Checkpoints:
                     f"{path}: belongs to scenario {other}, this is {self._scenario}; choose another --out"
                 )
         return count
+
+    @property
+    def are_newest(self) -> bool:
+        """Whether `mark` has noted that no later state was seen by others."""
+        return (self._directory / _SAVED).exists()
+
+    def mark(self, *, saved: bool) -> None:
+        """Note whether the checkpoints are those of the last state that others have seen.
+
+        The note of a lack is that a file is removed, which a full disk permits.
+        """
+        path = self._directory / _SAVED
+        with contextlib.suppress(OSError):
+            path.touch() if saved else path.unlink(missing_ok=True)
 
     def keep_whereabouts(self, port: int, agents: Sequence[int], fleet: Fleet) -> None:
         """Save this process's port, agents and table of processes: the lead sends them once."""

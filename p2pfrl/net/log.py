@@ -25,12 +25,14 @@ class RunLog:
         quiet: whether nothing is printed.
         patience: seconds for which agents wait for their coordinator.
         lines: number of events so far.
+        missing: number of events that could not be written.
     """
 
     path: Path
     quiet: bool
     patience: float = 0.0
     lines: int = field(default=0)
+    missing: int = field(default=0)
 
     def say(self, text: str) -> None:
         """Print one line for the user."""
@@ -38,14 +40,18 @@ class RunLog:
             print(text, file=sys.stderr, flush=True)
 
     def note(self, what: str, **details: object) -> None:
-        """Append one event to the file; the first hundred are also printed."""
+        """Append one event to the file; the first hundred are also printed.
+
+        On a full disk lines are missing, which is printed once.
+        """
         self.lines += 1
         line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            is_full = file.tell() > LIMIT
-        if is_full:
-            self.path.replace(self.path.with_name(f"{self.path.stem}.1{self.path.suffix}"))
+        try:
+            self._append(line)
+        except OSError as error:
+            self.missing += 1
+            if self.missing == 1:
+                self.say(f"{self.path}: lines are missing from now on: {error.strerror}")
         agents = details.get("agents")
         gone = [id for id in agents if id < 0] if isinstance(agents, tuple) else []
         if what == "lost" and gone:
@@ -59,6 +65,13 @@ class RunLog:
             self.say(
                 f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}"
             )
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            is_full = file.tell() > LIMIT
+        if is_full:
+            self.path.replace(self.path.with_name(f"{self.path.stem}.1{self.path.suffix}"))
 
 
 _LINES = 8

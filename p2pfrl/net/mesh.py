@@ -41,6 +41,8 @@ class Mesh:
         is_done: set by the owner once all agents of this process have finished. Our goodbye then
             says so, and a link that closes is logged as left, not as lost.
         why: set by the owner where this process leaves early: our goodbye says it.
+        lost: number of times that another process was lost: a connection that broke, or a process
+            that left early.
 
     Args:
         own: identity of this process.
@@ -69,6 +71,7 @@ class Mesh:
         self.refusals: dict[str, int] = {}
         self.is_done = False
         self.why = ""
+        self.lost = 0
         self._loop = asyncio.get_running_loop()
         self._own = own
         self._others = dict(others)
@@ -352,6 +355,7 @@ class Mesh:
                 self._up[address] = False
                 self._resend.forget(address)
                 what = "left" if self.is_done or event.reason == "done" else "lost"
+                self.lost += what == "lost"
                 self._log.note(what, agents=self._others[address], detail=event.detail)
                 self._report(self._others[address], False)
         if event.reason in _DEAD:

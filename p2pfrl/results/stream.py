@@ -5,7 +5,6 @@ At its end, the record replaces them. A run that was killed leaves the rows unti
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from p2pfrl.core.errors import RecordError
 from p2pfrl.results.files import Table, encode_csv
 from p2pfrl.results.record import AGENT_COUNTS, AGENTS, COUNTS
 
@@ -26,29 +26,35 @@ PERIOD = 1.0
 class Stream:
     """Writer of the rows of a run.
 
-    If the disk is full, the run continues without it.
+    Rows that cannot be written, as on a full disk, are written later if they can be.
 
     Args:
         folder: the run directory.
         scenario: the resolved scenario.
+        writes: tries a write (core/writes.py).
         now: wall clock, seconds.
     """
 
     def __init__(
-        self, folder: Path, scenario: str, now: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        scenario: str,
+        writes: Callable[[str, Callable[[], object]], bool],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._scenario, self._now = folder, scenario, now
+        self._folder, self._scenario, self._writes, self._now = folder, scenario, writes, now
         self._tables = (
             _GrowingTable(folder / "metrics.csv"),
             _GrowingTable(folder / "agents.csv", AGENTS, AGENT_COUNTS),
         )
         self._due = 0.0
-        self._is_open = False
+        self._is_open = self._has_begun = False
 
     def begin(self) -> None:
         """Write the scenario and begin the tables anew."""
         self._is_open = True
-        self._try(self._begin)
+        self._has_begun = False
+        self._try(lambda: None)
 
     def write(self, rows: Rows, agents: Rows) -> None:
         """Write the rows that are new, unless the last write was a moment ago."""
@@ -59,8 +65,11 @@ class Stream:
     def close(self, rows: Rows, agents: Rows) -> None:
         """Write the rows that are new and close the files."""
         if self._is_open:
-            self._try(lambda: self._write(rows, agents))
-        self._end()
+            with suppress(RecordError):  # the record has all rows
+                self._try(lambda: self._write(rows, agents))
+        self._is_open = False
+        for table in self._tables:
+            table.end()
 
     def _begin(self) -> None:
         (self._folder / "scenario.toml").write_text(self._scenario, encoding="utf-8")
@@ -72,16 +81,17 @@ class Stream:
             table.write(all_rows)
 
     def _try(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            self._end()
-            print(f"{self._folder}: rows are not written: {error.strerror}", file=sys.stderr)
+        def attempt() -> None:
+            try:
+                if not self._has_begun:
+                    self._begin()
+                    self._has_begun = True
+                write()
+            except OSError as error:
+                what = f"{self._folder}: rows of the run cannot be written: {error.strerror}"
+                raise RecordError(what) from error
 
-    def _end(self) -> None:
-        self._is_open = False
-        for table in self._tables:
-            table.end()
+        self._writes("rows", attempt)
 
 
 @dataclass
@@ -95,6 +105,7 @@ class _GrowingTable:
         file: the open file.
         header: all columns, when there were rows.
         written: number of written rows.
+        size: number of bytes of these rows.
     """
 
     path: Path
@@ -103,16 +114,22 @@ class _GrowingTable:
     file: BinaryIO | None = None
     header: tuple[str, ...] = ()
     written: int = field(default=0)
+    size: int = field(default=0)
 
     def begin(self) -> None:
         """Open the file anew."""
         self.file, self.header, self.written = self.path.open("wb"), (), 0
+        self.size = 0
 
     def write(self, rows: Rows) -> None:
         """Append the rows that are not yet in the file."""
-        new, is_first = rows[self.written :], not self.header
-        if not new or self.file is None:
+        new, is_first = rows[self.written :], not self.written
+        if not new:
             return
+        if self.file is None:  # the last write failed, perhaps within a row
+            self.file = self.path.open("r+b")
+            self.file.truncate(self.size)
+            self.file.seek(self.size)
         if is_first:
             names = dict.fromkeys((*self.columns, *(name for row in new for name in row)))
             self.header = tuple(names)
@@ -121,9 +138,15 @@ class _GrowingTable:
             for name in self.header
         }
         content = encode_csv(table, self.counts)
-        self.file.write(content if is_first else content.partition(b"\n")[2])
-        self.file.flush()
+        lines = content if is_first else content.partition(b"\n")[2]
+        try:
+            self.file.write(lines)
+            self.file.flush()
+        except OSError:
+            self.end()
+            raise
         self.written = len(rows)
+        self.size += len(lines)
 
     def end(self) -> None:
         """Close the file. Rows that do not fit on the disk are lost."""

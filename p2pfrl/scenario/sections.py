@@ -257,10 +257,14 @@ class Checkpoint:
             with a coordinator, from its last update.
         journal: maximum size of an agent's part of `journal.bin`, from which the record of a
             deployment is made; 1 GiB by default. In a longer run not every round is written.
+        on_error: what happens if a checkpoint, or rows of a run in progress, cannot be written, as
+            on a full disk: "stop" ends the run with an error, "continue" goes on without them. By
+            default a process of a deployment stops, and a simulated run continues.
     """
 
     every: Annotated[int, Field(ge=1)] | Annotated[Seconds, Field(gt=0)] | None = None
     journal: Annotated[Bytes, Field(ge=10_000)] | None = None
+    on_error: Literal["stop", "continue"] | None = None
 
     @property
     def rounds(self) -> int:

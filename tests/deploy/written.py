@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import p2pfrl
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
+from p2pfrl.core.writes import strictly
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.scenario import Scenario
@@ -30,6 +32,7 @@ class Written:
         home: Path,
         agent: int,
         incarnation: int = 0,
+        writes: Callable[[str, Callable[[], object]], bool] = strictly,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         (home / "scenario.toml").write_text(resolved(scenario))
@@ -47,6 +50,7 @@ class Written:
             every=1,
             save=lambda agent, round: None,
             keeps=thinning_of(scenario, layout).keeps,
+            writes=writes,
         )
         self.journal.traffic = self.counts
         self.journal.begin()

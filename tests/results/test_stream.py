@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from runs import write_scenario
 
 import p2pfrl
+from p2pfrl.core.errors import RecordError
+from p2pfrl.core.writes import Writes, strictly
 from p2pfrl.deploy.status import statuses, stop
 from p2pfrl.results.stream import PERIOD, Stream
 
@@ -60,7 +63,7 @@ def test_streamed_rows_are_those_of_the_record(tmp_path: Path) -> None:
     ]
     (tmp_path / "new").mkdir()
     times = iter([0.0, 0.0, PERIOD / 2, 2 * PERIOD, 2 * PERIOD])
-    stream = Stream(tmp_path / "new", record.scenario, now=lambda: next(times))
+    stream = Stream(tmp_path / "new", record.scenario, strictly, now=lambda: next(times))
     stream.begin()
     stream.write(found[:1], [])
     stream.write(found[:2], [])
@@ -104,27 +107,63 @@ def test_a_killed_run_leaves_its_rows_and_its_status(tmp_path: Path) -> None:
     assert stop(out) == "not running"
 
 
-def test_a_full_disk_ends_the_stream_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stream = Stream(tmp_path, "agents = 2\n", now=lambda: 0.0)
+class Full:
+    """A file on a full disk: of what is written the first half fits."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, content: bytes) -> None:
+        self.file.write(content[: len(content) // 2])
+        self.file.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        self.file.close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_rows_that_did_not_fit_on_the_disk_are_written_when_they_do(tmp_path: Path) -> None:
+    said: list[str] = []
+    now = iter(range(0, 1000, 10))
+    writes = Writes(said.append, goes_on=True, fix="")
+    stream = Stream(tmp_path, "agents = 2\n", writes, now=lambda: float(next(now)))
     stream.begin()
+    rows = [{"round": float(number)} for number in range(1, 10)]
+    stream.write(rows[:2], [])
+    table = stream._tables[0]
+    for _ in range(2):
+        table.file = table.file or table.path.open("ab")
+        table.file = Full(table.file)  # type: ignore[assignment, arg-type]
+        stream.write(rows[:5], [])
+    stream.write(rows[:7], [])
+    stream.close(rows, [])
+    assert (tmp_path / "metrics.csv").read_text().split() == ["round", *"123456789"]
+    assert said == [
+        f"{tmp_path}: rows of the run cannot be written: No space left on device; the run goes on, and rows are "
+        "missing from now on",
+        "rows are written again: 2 are missing",
+    ]
+    assert writes.failed == {"rows": 2}
 
-    class Full:
-        def write(self, content: bytes) -> None:
+
+def test_a_run_that_stops_at_a_full_disk_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    scenario = p2pfrl.load(write_scenario(tmp_path), {"checkpoint.on_error": "stop"})
+    p2pfrl.run(scenario, out=tmp_path / "whole")
+
+    def write(self: object, rows: list[object]) -> None:
+        if len(rows) > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        def close(self) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    for table in stream._tables:
-        assert table.file is not None
-        table.file.close()
-        table.file = Full()  # type: ignore[assignment]
-    stream.write([{"round": 1.0}], [])
-    stream.write([{"round": 1.0}, {"round": 2.0}], [])
-    stream.close([], [])
-    assert capsys.readouterr().err == f"{tmp_path}: rows are not written: No space left on device\n"
+    monkeypatch.setattr("p2pfrl.results.stream.PERIOD", 0.0)
+    monkeypatch.setattr("p2pfrl.results.stream._GrowingTable.write", write)
+    with pytest.raises(
+        RecordError, match=r"run: rows .*: No space left .*; free space, and give --resume"
+    ):
+        p2pfrl.run(scenario, out=out)
 
 
 def test_a_summary_names_what_the_record_has_beside_it(
