@@ -26,7 +26,7 @@ class Need(Enum):
     BOTH_ENDS = "both ends of a link to skip at once"
     WHOLE_EXCHANGES = "exchanges that happen completely or not at all"
     PROGRESS = "an agent that sends, because all may be silent and no update would arrive"
-    CHOICE = "several updates for one model, because it chooses among them"
+    CHOICE = "several updates for one model"
     LAST_PAYLOADS = "an aggregator that reuses the last payload of a silent agent"
     FULL_WEIGHT = "sums that count in full at any staleness"
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from p2pfrl.core.parameters import Vector
 from p2pfrl.core.softmax import log_softmax
 from p2pfrl.laws.base import Figure, Law, at_least, at_most
 from p2pfrl.laws.runs import Array, play, text
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
-from p2pfrl.scenario.bind import outline
+from p2pfrl.scenario.bind import acting, outline
 
 _CART = {"id": "CartPole-v1", "instances": 4}
 _STATES, _ACTIONS = 32, 2
@@ -203,6 +204,47 @@ def _dqn() -> Iterator[Figure]:
         yield at_least(f"seed {seed}: mean return of 5 agents, at best", 195.0, best)
 
 
+def chances(scenario: str, parameters: Vector) -> Array:
+    """Return the policies `(n, states, actions)` of networks of a scenario in its public states."""
+    from p2pfrl.learning.distillation import Distillation
+    from p2pfrl.learning.learners.distill import LOGITS, Distill
+    from p2pfrl.learning.learners.on_policy import OnPolicyStack
+
+    read = loads(scenario)
+    stack = acting(read, 0)[0]
+    assert isinstance(stack, OnPolicyStack)
+    shown, found = Distillation(Distill(), stack.network, stack.simulator, read.seed), []
+    for own in parameters:
+        row = stack.layout.zeros(1)
+        stack.layout.unpack(own.astype(stack.layout.dtype), row[0])
+        found.append(shown.offer(LOGITS, 0, row, {}).astype(np.float64))
+    return np.array(found).reshape(len(found), shown.public.shape[1], -1)
+
+
+def _networks() -> Iterator[Figure]:
+    garnet = {"id": "garnet", "states": 6, "actions": 3, "vary": {"reward_perturbation": 1.0}}
+    for where, environment in (("6 states", garnet), ("CartPole", _CART)):
+        tables: dict[str, Any] = {
+            "environment": environment,
+            "learner": {"kind": "a2c", "hidden": [16], "lr": 0.05, "steps": 32},
+            "schedule": {"every": 10},
+            "evaluation": {"episodes": 0},
+        }
+        scenario = text(4, 1, mode="independent", **tables)
+        mixture = chances(scenario, play(4, 1, mode="independent", **tables).parameters).mean(
+            axis=0
+        )
+        apart: dict[str, float] = {}
+        for kind in ("mean", "distilled"):
+            rule = {"aggregator": {"kind": kind}}
+            made = play(4, 1, mode="central", coordinator=rule, **tables)
+            own = chances(scenario, made.parameters[:1])[0]
+            apart[kind] = float((mixture * np.log(mixture / own)).sum(axis=1).mean())
+        ratio = apart["distilled"] / apart["mean"]
+        yield at_least(f"{where}: KL(mixture || policy of mean parameters)", 5e-4, apart["mean"])
+        yield at_most(f"{where}: KL of the imitating network over that", 0.02, ratio)
+
+
 LAWS = (
     Law(
         "distillation_agrees",
@@ -223,6 +265,12 @@ LAWS = (
         "the mixture of policies is their mean, and the mean of logits is their geometric mean",
         "computed",
         _mixture,
+    ),
+    Law(
+        "mixture_networks",
+        "a network imitates the mixture of policies of networks, which the mean of their parameters is far from",
+        "after Lin, Kong, Stich, Jaggi, NeurIPS 2020, arXiv 2006.07242; computed",
+        _networks,
     ),
     Law(
         "critic_consensus",

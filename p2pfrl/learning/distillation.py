@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,11 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
-from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import Exchange, State
+from p2pfrl.learning.environments.base import ArraySimulator, Simulator
+from p2pfrl.learning.learners.base import Exchange, PolicyImitation, State
 from p2pfrl.learning.learners.distill import LOGITS, Distill
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.optimizers import Adam
 
 if TYPE_CHECKING:
     import torch
@@ -141,3 +142,64 @@ class Distillation(Exchange):
         head = torch.from_numpy(np.ascontiguousarray(out[:, : self._actions]))
         log_pi: Vector = torch.log_softmax(head / self.options.temperature, dim=1).numpy()
         return x, log_pi
+
+
+def can_visit(simulator: Simulator) -> bool:
+    """Return whether a process may visit states of environments whose agents it does not train.
+
+    Environments that are arrays have no other existence; others may be machines.
+    """
+    return isinstance(simulator, ArraySimulator)
+
+
+class NetworkImitation(PolicyImitation):
+    """Fits a network to the mixture of the policies of others by the loss of `Distillation`.
+
+    Args:
+        network: whose first outputs are one number per action.
+        simulator: of the environments.
+        seed: of the run.
+    """
+
+    def __init__(self, network: Network, simulator: Simulator, seed: int) -> None:
+        self.size = network.layout.size
+        self._network, self._simulator, self._seed = network, simulator, seed
+        self._teachers: dict[int, Distillation] = {}
+
+    @override
+    def prepare(self, states: int) -> None:
+        if states not in self._teachers:
+            torch.set_num_threads(1)
+            options = Distill(states=states)
+            teacher = Distillation(options, self._network, self._simulator, self._seed)
+            teacher.init(1)
+            self._teachers[states] = teacher
+
+    @override
+    def fit(
+        self,
+        vectors: Sequence[Vector],
+        shares: Sequence[float],
+        *,
+        states: int,
+        steps: int,
+        lr: float,
+    ) -> Vector:
+        teacher, layout = self._teachers[states], self._network.layout
+        mean, target = np.zeros(self.size), np.zeros(teacher.size)
+        for vector, share in zip(vectors, shares, strict=True):
+            row = layout.zeros(1)
+            layout.unpack(vector, row[0])
+            mean += share * vector.astype(np.float64)
+            target += share * teacher.offer(LOGITS, 0, row, {}).astype(np.float64)
+        student, gradient = layout.zeros(1), layout.zeros(1)
+        layout.unpack(mean.astype(layout.dtype), student[0])
+        optimizer = Adam(lr)
+        state = {**optimizer.init(layout, 1), TARGET: target.astype(np.float32)[None]}
+        step = optimizer.bind(student, gradient, state)
+        for _ in range(steps):
+            gradient[:] = 0
+            teacher.add(student, state, gradient)
+            step()
+        made: Vector = layout.pack(student)[0]
+        return made

@@ -127,6 +127,13 @@ def test_whole_episodes_on_a_fixed_grid_behind_a_gate_leave_the_record_of_the_si
     assert 0 < collected.summary["messages_empty"] < collected.summary["messages_sent"]
 
 
+@pytest.mark.slow
+def test_a_coordinator_imitates_policies_as_it_does_in_the_simulator(tmp_path: Path) -> None:
+    scenario = cartpole(mode="central", coordinator__aggregator={"kind": "distilled"})
+    collected = collect(processes.run(scenario, CENTRAL, tmp_path / "peers"), tmp_path / "out")
+    assert_equal(collected, p2pfrl.run(scenario))
+
+
 def test_a_ring_of_processes_leaves_the_record_of_the_simulator(tmp_path: Path) -> None:
     scenario = cartpole()
     collected = collect(processes.run(scenario, RING_4, tmp_path / "peers"), tmp_path / "out")

@@ -35,7 +35,8 @@ class CoordinatedBuilder(ModeBuilder):
         """Return the aggregator, which makes one vector of what the coordinator receives."""
         scenario = plan.scenario
         rule: Aggregator = scenario.coordinator.aggregator.bind(scenario.learner.lr)
-        return rule
+        imitation = plan.stack.imitation
+        return rule if imitation is None else rule.with_policies(imitation)
 
     def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
         """Return the life of the coordinator."""

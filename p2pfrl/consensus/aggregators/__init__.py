@@ -18,6 +18,7 @@ RULES: Members[Aggregator] = Members(
         "importance": "importance:Importance",
         "natural": "natural:Natural",
         "mixture": "mixture:Mixture",
+        "distilled": "distilled:Distilled",
         "optimistic": "optimistic:Optimistic",
     },
 )

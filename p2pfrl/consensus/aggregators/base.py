@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from typing_extensions import override
@@ -36,14 +36,45 @@ class Arrived:
     score: float = 0.0
 
 
+class Imitation(Protocol):
+    """The policy networks of a run, of which one can imitate the others."""
+
+    def prepare(self, states: int) -> None:
+        """Find public states, that many where the environment has no tables.
+
+        This comes once, before any agent trains.
+        """
+
+    def fit(
+        self,
+        vectors: Sequence[Vector],
+        shares: Sequence[float],
+        *,
+        states: int,
+        steps: int,
+        lr: float,
+    ) -> Vector:
+        """Return parameters `(k,)` whose policy is near the mixture of policies on public states.
+
+        Args:
+            vectors: parameters `(k,)` of every policy.
+            shares: of the policies in the mixture; their sum is 1.
+            states: as `prepare` got it.
+            steps: that are taken, from the mean of the parameters.
+            lr: of the steps.
+        """
+
+
 class Aggregator(Composable, ABC):
     """k vectors -> one.
 
     Attributes:
         goes_on: whether it aggregates its memory in a round in which nothing was received.
+        imitates: whether it needs policy networks, in `with_policies`.
     """
 
     goes_on: ClassVar[bool] = False
+    imitates: ClassVar[bool] = False
 
     @property
     @override
@@ -64,6 +95,10 @@ class Aggregator(Composable, ABC):
 
     def bind(self, lr: float) -> Aggregator:
         """Return the rule for a learner with learning rate `lr`."""
+        return self
+
+    def with_policies(self, imitation: Imitation) -> Aggregator:
+        """Return the rule for the policy networks of a run, where the learner has such networks."""
         return self
 
     def misfit(self, tensors: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -25,8 +25,8 @@ class Mixture(Aggregator):
     policies. For two agents that are sure of different actions, logits (c, 0) and (0, c), both give
     1/2, 1/2. For (c, 0) and (0, 0) the mixture tends to 3/4, 1/4 as c grows, and the mean of logits
     to 1, 0. The logits of each state are shifted so that their exponentials sum to 1. For networks
-    payload "logits" does the same by distillation. A mixture that draws an agent per episode, a
-    common definition, would visit other states.
+    aggregator "distilled" imitates the mixture, and so do agents with payload "logits". A mixture
+    that draws an agent per episode, a common definition, would visit other states.
 
     Attributes:
         actions: numbers per state.

@@ -265,6 +265,32 @@ class Objective:
         return None
 
 
+class PolicyImitation(ABC):
+    """Policy networks of which one can be fitted to a mixture of others.
+
+    Attributes:
+        size: numbers of the parameters of a network.
+    """
+
+    size: int
+
+    @abstractmethod
+    def prepare(self, states: int) -> None:
+        """Find public states, before any agent trains."""
+
+    @abstractmethod
+    def fit(
+        self,
+        vectors: Sequence[Vector],
+        shares: Sequence[float],
+        *,
+        states: int,
+        steps: int,
+        lr: float,
+    ) -> Vector:
+        """Return parameters `(size,)` near the mixture of policies, from the mean of `vectors`."""
+
+
 class PooledTraining(ABC):
     """Centralized training: agents upload transitions, one learner trains on all of them.
 
@@ -308,6 +334,7 @@ class Stack(ABC):
         exchange: what it offers to payloads and gates.
         objective: the problem that it solves.
         pooled: its centralized training; None: there is none.
+        imitation: fits one of its policy networks to others; None: it has none.
     """
 
     traits: Traits
@@ -315,6 +342,7 @@ class Stack(ABC):
     exchange: Exchange = Exchange()
     objective: Objective = Objective()
     pooled: PooledTraining | None = None
+    imitation: PolicyImitation | None = None
 
     @property
     def layout(self) -> Layout:
@@ -354,6 +382,7 @@ class Wrapped(Stack):
         self.traits = inner.traits
         self.evaluator, self.exchange = inner.evaluator, inner.exchange
         self.objective, self.pooled = inner.objective, inner.pooled
+        self.imitation = inner.imitation
 
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:

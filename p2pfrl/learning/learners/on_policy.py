@@ -15,7 +15,7 @@ from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
-from p2pfrl.learning.distillation import TARGET, Distillation
+from p2pfrl.learning.distillation import TARGET, Distillation, NetworkImitation, can_visit
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
@@ -72,6 +72,8 @@ class OnPolicyStack(Stack, PooledTraining):
             self.network, self.policy, task.evaluator, task.simulator
         )
         self.pooled = self
+        if task.simulator.spec.actions and can_visit(task.simulator):
+            self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         min_steps = plan.steps * instances if plan.episodes is None else plan.episodes

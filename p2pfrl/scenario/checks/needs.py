@@ -160,6 +160,18 @@ def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if wrong := participation.misfit(scenario.agents):
         yield ("coordinator", "participation"), wrong
     shared = shared_parts(scenario, stack)
+    if aggregator.imitates:
+        kind, learner = kind_of("aggregators", aggregator), kind_of("learners", scenario.learner)
+        width = sum(tensor.size for tensor in stack.layout.tensors if tensor.part in shared)
+        if stack.imitation is None:
+            reason = (
+                f"{kind!r} needs networks of policies with discrete actions, in environments of p2pfrl: learner "
+                f"{learner!r} has none here; use ppo, a2c or reinforce, or payload 'logits'"
+            )
+            yield ("coordinator", "aggregator"), reason
+        elif width != stack.imitation.size:
+            reason = f"{kind!r} needs whole networks: leave this key out"
+            yield ("exchange", "shared"), reason
     tensors = {t.name: t.shape for t in stack.layout.tensors if t.part in shared}
     if wrong := aggregator.misfit(tensors):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"
