@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 from io import FileIO
 from pathlib import Path
@@ -14,9 +15,11 @@ from written import Written, quadratic
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.collect import collect
-from p2pfrl.deploy.journal import Reader
+from p2pfrl.deploy.process import Place, deploy
+from p2pfrl.net import checkpoint
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.log import RunLog
+from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.scenario.checks.resuming import refuse_unsaved
 
 LIMIT = 20_000
@@ -86,10 +89,10 @@ def test_entries_that_do_not_fit_are_cut_off_and_their_totals_are_in_the_next(
     path = tmp_path / "1" / "journal.bin"
     own.journal._file.close()
     own.journal._file = file = Full(path, "r+b")
-    before = len(list(Reader(path).scan()))
+    size = path.stat().st_size
     file.is_full = True
     own.rounds(4, 6)
-    assert len(list(Reader(path).scan())) == before
+    assert path.stat().st_size == size
     file.is_full = False
     record = collect([other, own.rounds(7, 9).ends()], tmp_path / "out")
     assert record.metrics["active"].tolist() == [2] * 4 + [1] * 3 + [2] * 3
@@ -208,3 +211,52 @@ def test_a_disk_that_is_full_again_and_again_does_not_fill_the_log() -> None:
         writes("rows", int)
     assert writes.failed == {"rows": 1000}
     assert len(said) == 2 * (8 + len([16, 32, 64, 128, 256, 512]))
+
+
+def alone(out: Path, capsys: pytest.CaptureFixture[str], **overrides: object) -> str:
+    """Run both agents in one process; return what it says."""
+    tables = {"stop.rounds": 6, "checkpoint.on_error": "continue"}
+    place = Place((0, 1), lead=True, rendezvous=("127.0.0.1", 0))
+    deploy(
+        quadratic(**{**tables, **overrides}),
+        place,
+        out,
+        security=Security(),
+        timing=Timing(),
+    )
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mixing", ["metropolis", "gradient_tracking"])
+def test_a_process_that_ended_without_checkpoints_says_so_when_it_comes_back_or_is_refused(
+    mixing: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saves = checkpoint.write_file
+    full = itertools.count()
+
+    def write(path: Path, content: bytes, **options: Path) -> None:
+        if path.suffix == ".safetensors" and next(full) >= 4:
+            raise RecordError(f"{path}: cannot be written: No space left on device")
+        saves(path, content, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_file", write)
+        said = alone(tmp_path, capsys, **{"mixing.kind": mixing})
+    assert said.count("the run goes on, and checkpoints are missing from now on") == 1
+    summary = json.loads((tmp_path / "peer.json").read_text())
+    assert summary["writes_failed"] == {"checkpoints": next(full) - 4}
+    (tmp_path / "peer.json").unlink()  # as if it had been killed before its end
+    if mixing == "gradient_tracking":
+        with pytest.raises(P2PFRLError, match="had gone on without checkpoints"):
+            alone(tmp_path, capsys, **{"mixing.kind": mixing})
+        return
+    said = alone(tmp_path, capsys, **{"mixing.kind": mixing})
+    assert "had gone on without checkpoints, and what it did after the last one is lost" in said
+    assert "going on from there" in said
+    summary = json.loads((tmp_path / "peer.json").read_text())
+    assert (summary["rounds"], summary["writes_failed"]) == (6, {})
+    (tmp_path / "peer.json").unlink()
+    assert "gone on without" not in alone(tmp_path, capsys, **{"mixing.kind": mixing})
