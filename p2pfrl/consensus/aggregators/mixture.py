@@ -50,7 +50,10 @@ class Mixture(Aggregator):
         found = ", ".join(
             f"{name} of {' x '.join(map(str, shape))}" for name, shape in tensors.items()
         )
-        return f"needs one table of logits with {self.actions} actions a state (option actions), got {found}"
+        return (
+            f"needs one table of logits with {self.actions} actions a state (option actions), got {found}; for "
+            "networks use kind = 'distilled'"
+        )
 
     @override
     def aggregate(

@@ -55,7 +55,7 @@ class Natural(Aggregator):
             why = "the models of the last messages differ"
             return (OneOf("exchange.payload", ("fisher_policy",), why),)
         why = "it divides by Fisher information"
-        return (OneOf("exchange.payload", ("fisher",), why), Need.BARRIER)
+        return (OneOf("exchange.payload", ("fisher",), why), Need.BARRIER.of("latest"))
 
     @override
     def aggregate(
