@@ -15,9 +15,10 @@ from written import Written, quadratic
 import p2pfrl
 from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.journal import Reader
-from p2pfrl.deploy.thinning import Thinning, entry_bytes
+from p2pfrl.deploy.thinning import Thinning, entry_bytes, thinning_of
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import outline
@@ -175,3 +176,25 @@ def test_validate_says_how_large_journals_become_and_of_which_rounds(
     assert endless["journal_at_most"] <= 1e6 * p2pfrl.load(QUADRATIC).agents
     with pytest.raises(ScenarioError, match=r"checkpoint\.journal"):
         p2pfrl.load(QUADRATIC, {"checkpoint.journal": "1kB"})
+
+
+def test_how_many_entries_fit_follows_from_what_an_entry_has_at_most() -> None:
+    small = Layout((Tensor("actor.w", (100,)), Tensor("critic.w", (28,))), "float32")
+    assert entry_bytes(small) == 1200 + 3 * 128 * 4
+    edge = Layout((Tensor("actor.w", (16_384,)),), "float64")
+    assert entry_bytes(edge) == 1200 + 3 * 16_384 * 8
+    large = Layout((Tensor("actor.w", (16_384,)), Tensor("critic.w", (1,))), "float32")
+    assert entry_bytes(large) == 1200 + 8 * 1024 * 3, "projections of both parts and of the change"
+
+
+@pytest.mark.parametrize("mode", ["gossip", "central", "hierarchical"])
+@pytest.mark.parametrize("agents", [4, 1000])
+def test_a_coordinator_s_notes_of_all_updates_fit_too(mode: str, agents: int) -> None:
+    layout = outline(quadratic(4)).layout
+    tables = {"mode": mode, "checkpoint.journal": "10MB", "stop.rounds": 100_000}
+    rows = thinning_of(quadratic(agents, **tables), layout).rows
+    notes = 0 if mode == "gossip" else 128 + 64 * agents
+    assert rows == 10**7 // max(entry_bytes(layout), notes)
+    whole = thinning_of(quadratic(agents, mode=mode), layout)
+    assert whole.rows == 2**30 // max(entry_bytes(layout), notes)
+    assert (whole.rounds, whole.every) == (20, 10)
