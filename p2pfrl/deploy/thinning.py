@@ -15,6 +15,7 @@ import numpy as np
 from p2pfrl.core.parameters import Layout
 from p2pfrl.deploy.projection import DIMENSION, LARGE
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.modes import MODES
 
 DEFAULT = 2.0**30
 """Default of `checkpoint.journal`: maximum number of bytes of an agent in journals."""
@@ -66,7 +67,7 @@ class Thinning:
 def thinning_of(scenario: Scenario, layout: Layout) -> Thinning:
     """Return the thinning of the journals of all processes of a run."""
     own = entry_bytes(layout)
-    if scenario.mode in ("central", "hierarchical", "pooled"):
+    if MODES[scenario.mode].has_coordinator:
         own = max(own, _NOTE + _NOTES * scenario.agents)
     limit = DEFAULT if scenario.checkpoint.journal is None else scenario.checkpoint.journal
     return Thinning(max(1, int(limit // own)), scenario.stop.rounds, scenario.evaluation.every)
