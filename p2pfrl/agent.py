@@ -310,6 +310,8 @@ class Agent(Stateful):
     def _adopt(self, action: Adopt) -> None:
         """Replace the shared vector by a coordinator's model."""
         rules, model = self._rules, action.message.payload
+        # Without rounds the same model may come again: what is trained from it is another exchange.
+        self._outbox.forget(action.message.round)
         # The message holds the model and `extras` vectors as long as it (see `Correction.serve`).
         width = len(model) // (1 + rules.correction.extras)
         if action.round >= 0:

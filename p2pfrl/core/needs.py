@@ -115,6 +115,11 @@ class Composable:
         """Needs that other rules cannot have together with this one."""
         return ()
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Options without effect beside the values of the others, named as in files."""
+        return ()
+
     def has_need(self, need: Need) -> bool:
         """Return whether the rule, or one of its options, has this need."""
         found = (one.need if isinstance(one, By) else one for one in (*self.implied, *self.needs))

@@ -166,6 +166,11 @@ class Outbox(Stateful):
             self._sent = {**last, round: [(tuple(to), frame) for to, frame in frames]}
         return self._rounds > 0
 
+    def forget(self, round: int) -> None:
+        """Forget the frames of a round, which begins anew."""
+        if round in self._sent:
+            self._sent = {r: kept for r, kept in self._sent.items() if r != round}
+
     def has(self, round: int) -> bool:
         """Return whether the frames of a round are kept."""
         return round in self._sent

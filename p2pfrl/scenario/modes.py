@@ -173,7 +173,14 @@ class Pooled(Mode):
     has_coordinator: ClassVar[bool] = True
     pools: ClassVar[bool] = True
     exchange_needs: ClassVar[tuple[Need, ...]] = (Need.LOSSLESS_LINKS,)
-    idle: ClassVar[tuple[str, ...]] = (*_GRAPH, "hierarchy", *_AVERAGING, "correction", *_STEP)
+    idle: ClassVar[tuple[str, ...]] = (
+        *_GRAPH,
+        "hierarchy",
+        *_AVERAGING,
+        "correction",
+        *_STEP,
+        "learner.moments",
+    )
 
 
 MODES: dict[str, Mode] = {

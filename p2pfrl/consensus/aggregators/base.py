@@ -71,7 +71,10 @@ class Aggregator(Composable, ABC):
     Attributes:
         goes_on: whether it aggregates its memory in a round in which nothing was received.
         imitates: whether it needs policy networks, in `with_policies`.
+        of_several: options that matter only where several vectors are aggregated at once.
     """
+
+    of_several: ClassVar[tuple[str, ...]] = ()
 
     goes_on: ClassVar[bool] = False
     imitates: ClassVar[bool] = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Mean(Aggregator):
     Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
     """
 
+    of_several: ClassVar[tuple[str, ...]] = ("weights",)
     weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
 
     @property

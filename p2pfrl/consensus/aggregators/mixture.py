@@ -37,6 +37,7 @@ class Mixture(Aggregator):
 
     needs: ClassVar[Needs] = (OneOf("exchange.payload", ("parameters",), "it mixes policies"),)
     actions: int = Field(default=2, ge=2)
+    of_several: ClassVar[tuple[str, ...]] = ("weights",)
     weights: Literal["uniform", "samples"] = "uniform"
 
     def misfit(self, tensors: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.needs import Breaks, Need, Needs
@@ -39,6 +40,12 @@ class _Some(Compressor):
 
     fraction: float = Field(default=0.1, gt=0, le=1)
     count: int | None = Field(default=None, ge=1)
+
+    @property
+    @override
+    def idle(self) -> tuple[str, ...]:
+        """The fraction, where a count is given."""
+        return ("fraction",) if self.count is not None else ()
 
     def chosen(self, size: int) -> int:
         """Return how many of `size` numbers are sent."""

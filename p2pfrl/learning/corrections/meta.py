@@ -51,6 +51,12 @@ class MAML(Correction):
 
     @property
     @override
+    def idle(self) -> tuple[str, ...]:
+        """The distance of the gradients, where their difference is left out."""
+        return ("delta",) if self.order == "first" else ()
+
+    @property
+    @override
     def bends(self) -> bool:
         """Whether alpha is above 0."""
         return self.alpha > 0

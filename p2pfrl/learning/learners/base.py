@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -407,11 +407,22 @@ class Learner(ABC):
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
             like the parameters, which needs a mean over all agents in every exchange.
+        of_mixing: options that say what follows an exchange; without one they have no effect.
+        of_offers: by vector that the learner offers (`Exchange.offer`), the options that matter
+            only where a payload sends it or a gate reads it.
     """
+
+    of_mixing: ClassVar[tuple[str, ...]] = ()
+    of_offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
     same_start: bool = True
     moments: Literal["keep", "reset", "average"] = "keep"
     lr: float = Field(default=1e-3, ge=0)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Options without effect beside the values of the others, named as in files."""
+        return ()
 
     @property
     def gradient_steps(self) -> int | None:

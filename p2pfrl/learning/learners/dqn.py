@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,8 @@ class DQN(Learner):
         share: with payload "transitions", what is sent.
         distill: with payload "logits", how one learns from what comes back.
     """
+
+    of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing",)
 
     lr: float = Field(default=5e-4, ge=0)
     steps: int = Field(default=64, ge=1)

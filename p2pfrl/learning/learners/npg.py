@@ -77,6 +77,12 @@ class SoftmaxPG(Learner):
     logits: tuple[float, ...] = ()
     lr: float = Field(default=1.0, ge=0)
 
+    @property
+    @override
+    def idle(self) -> tuple[str, ...]:
+        """What concerns trajectories alone, where there are none."""
+        return ("horizon", "damping")[: 1 + self.is_natural] if self.exact else ()
+
     @override
     def prepare(self, task: Task) -> SoftmaxStack:
         """Bind the options to a task.

@@ -5,10 +5,11 @@ The next common policy is made from the sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 
 STATISTICS, NEWS = "statistics", "news"
+_OF_NEWS = ("condition", "episodes", "heterogeneity", "confidence")
 
 
 @rule
@@ -68,11 +70,19 @@ class UCBVI(Learner):
         confidence: delta.
     """
 
+    of_offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({NEWS: _OF_NEWS})
+
     horizon: int = Field(default=4, ge=1)
     condition: Literal["both", "own", "all"] = "both"
     episodes: int = Field(default=10_000, ge=1)
     heterogeneity: float = Field(default=0.0, ge=0, le=2)
     confidence: float = Field(default=0.05, gt=0, lt=1)
+
+    @property
+    @override
+    def idle(self) -> tuple[str, ...]:
+        """The start: all agents begin without counts."""
+        return ("same_start",)
 
     @override
     def prepare(self, task: Task) -> UCBVIStack:

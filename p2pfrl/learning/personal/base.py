@@ -66,9 +66,11 @@ class Personal(Composable, ABC):
 
     Attributes:
         keeps_state: whether the personal training has moments and environments of its own.
+        held_by: the option that holds the personal model near the shared one; "": there is none.
     """
 
     keeps_state: ClassVar[bool] = True
+    held_by: ClassVar[str] = ""
 
     def wrap(self, prepare: Prepare, task: Task) -> Stack:
         """Return the learner bound to `task`, with the personal model beside it.

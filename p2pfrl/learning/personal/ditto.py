@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field
 from typing_extensions import override
@@ -37,6 +38,7 @@ class Ditto(Personal):
         lambda_: how strongly v is held.
     """
 
+    held_by: ClassVar[str] = "lambda"
     lambda_: float = Field(default=0.1, ge=0, validation_alias="lambda")
 
     @override

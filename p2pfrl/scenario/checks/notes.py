@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.core.options import construct, slot_of
-from p2pfrl.core.types import name_of
+from p2pfrl.core.needs import Composable, Need
+from p2pfrl.core.options import construct, options_of, slot_of
+from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
 
@@ -26,6 +28,10 @@ def notes(scenario: Scenario) -> Iterator[str]:
     runs them all.
     """
     yield from _wide(scenario)
+    if beside := [*_beside(scenario)]:
+        yield f"without effect beside the values of other options: {', '.join(beside)}"
+    if scenario.checkpoint.journal is not None:
+        yield "without effect in the simulator: checkpoint.journal; only processes keep a journal"
     payload, mode = scenario.exchange.payload, MODES[scenario.mode]
     travels = PAYLOADS[payload].is_for(mode.name)
     if PAYLOADS[payload].reveals_experience and travels:
@@ -33,7 +39,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
     idle = [key for key in mode.idle if says_something(scenario, key)]
     if isinstance(scenario.network.latency, Edge) and "topology" in idle:
         idle.remove("topology")
-    idle += _absent(scenario)
+    idle += [*_without_messages(scenario), *_absent(scenario), *_links(scenario)]
+    idle += _unread(scenario)
     if idle:
         yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
     if mode.averages and (needed := scenario.correction.reckons_with) is not None:
@@ -87,10 +94,87 @@ def _wide(scenario: Scenario) -> Iterator[str]:
             )
 
 
+def _differing(rule: object, names: Iterable[str]) -> Iterator[str]:
+    """Yield those of the options of a rule that differ from their defaults."""
+    known = options_of(type(rule))
+    infos = type(rule).__pydantic_fields__  # type: ignore[attr-defined]
+    for name in names:
+        field = known[name].name
+        if getattr(rule, field) != infos[field].get_default(call_default_factory=True):
+            yield name
+
+
+def _beside(scenario: Scenario) -> Iterator[str]:
+    """Yield the options without effect beside others of the same rule."""
+    learner = scenario.learner
+    yield from (f"learner.{name}" for name in _differing(learner, learner.idle))
+    for part in parts(scenario):
+        if part.axis in ("faults", "payloads"):  # these have no section of their own
+            continue
+        place, rule = ".".join(map(str, part.path)), part.rule
+        yield from (f"{place}.{name}" for name in _differing(rule, rule.idle))
+        inner = getattr(rule, "compressor", None)
+        if isinstance(inner, Composable):
+            yield from (f"{place}.compressor.{name}" for name in _differing(inner, inner.idle))
+
+
+def _unread(scenario: Scenario) -> Iterator[str]:
+    """Yield options of learner and aggregator that nothing reads in this scenario."""
+    mode, learner, coordinator = MODES[scenario.mode], scenario.learner, scenario.coordinator
+    if not mode.exchanges:
+        yield from (f"learner.{name}" for name in _differing(learner, learner.of_mixing))
+    read = {scenario.gate.offer, PAYLOADS[scenario.exchange.payload].offer}
+    for offer, names in learner.of_offers.items():
+        if offer not in read or not mode.exchanges:
+            yield from (f"learner.{name}" for name in _differing(learner, names))
+    if mode.averages and scenario.schedule.models(1, scenario.agents) >= scenario.agents > 1:
+        several = coordinator.aggregator.of_several if scenario.schedule.is_asynchronous else ()
+        for name in _differing(coordinator.aggregator, several):
+            yield f"coordinator.aggregator.{name} (one update makes a model)"
+
+
+def _without_messages(scenario: Scenario) -> Iterator[str]:
+    """Yield the keys of rules that matter in a mode, but not where no such message exists."""
+    mode, schedule = MODES[scenario.mode], scenario.schedule
+    said = set(_differing(schedule, options_of(type(schedule))))
+    if not mode.exchanges:
+        yield from (f"schedule.{name}" for name in sorted(said - {"every"}))
+        if scenario.correction.has_need(Need.ONE_COORDINATOR):
+            yield "correction"
+        held = scenario.personal.held_by
+        if held and not says_something(scenario, "correction"):
+            for name in _differing(scenario.personal, [held]):
+                yield f"personal.{name} (the shared model is the agent's own)"
+    waits_for_none = mode.mixes and schedule.is_asynchronous and not scenario.mixing.is_pairwise
+    if waits_for_none and scenario.network.peer_timeout is not None:
+        yield "network.peer_timeout (nobody waits for a neighbor)"
+    if mode.pools and not schedule.is_asynchronous and "max_staleness" in said:
+        yield "schedule.max_staleness"
+    if (
+        mode.has_coordinator
+        and scenario.coordinator.at
+        and not isinstance(scenario.network.latency, Edge)
+    ):
+        yield "coordinator.at (the latency is not that of the topology)"
+
+
+def _links(scenario: Scenario) -> Iterator[str]:
+    """Yield the single links that carry no message of the mode."""
+    mode = MODES[scenario.mode]
+    if not mode.exchanges:
+        return
+    for position, link in enumerate(scenario.network.links):
+        is_of_coordinator = COORDINATOR in (link.from_, link.to)
+        if mode.has_edges or is_of_coordinator == mode.mixes:
+            yield f"network.links.{position}"
+
+
 def _absent(scenario: Scenario) -> Iterator[str]:
-    """Yield the faults of coordinators that the mode does not have."""
+    """Yield the faults of coordinators and links that the mode does not have."""
     there = scenario.coordinators
     for position, fault in enumerate(scenario.faults):
+        if fault.is_of_links and not MODES[scenario.mode].exchanges:
+            yield f"faults.{position}"
         if named := [str(name_of(id)) for id in fault.absent(there)]:
             yield f"faults.{position} of {', '.join(named)}"
 
@@ -109,7 +193,10 @@ def _mismatch(scenario: Scenario, option: str, value: float) -> Iterator[str]:
 def says_something(scenario: Scenario, key: str) -> bool:
     """Return whether the value under a dotted key differs from its default."""
     section, *names = key.split(".")
-    value, plain = getattr(scenario, section), _plain(section)
+    value = getattr(scenario, section)
+    if section == "learner":  # it has no default
+        return any(_differing(value, names))
+    plain = _plain(section)
     for name in names:
         value, plain = getattr(value, name), getattr(plain, name)
     return bool(value != plain)

@@ -47,10 +47,12 @@ class Fault(Composable, ABC):
 
     Attributes:
         is_of_presence: somebody comes or goes.
+        is_of_links: it happens to messages alone.
         at: virtual time.
     """
 
     is_of_presence: ClassVar[bool] = False
+    is_of_links: ClassVar[bool] = False
     at: Seconds
 
     @property

@@ -19,6 +19,7 @@ class Partition(Fault):
         groups: lists of agents that still reach each other. The coordinator stays with the first.
     """
 
+    is_of_links: ClassVar[bool] = True
     groups: tuple[tuple[int, ...], ...] = Field(min_length=1)
 
     def strike(self, world: World) -> None:
@@ -30,6 +31,7 @@ class Partition(Fault):
 class Heal(Fault):
     """Restore the links that a partition cut."""
 
+    is_of_links: ClassVar[bool] = True
     breaks: ClassVar[Breaks] = ()
 
     def strike(self, world: World) -> None:
@@ -45,6 +47,7 @@ class Lossy(Fault):
         probability: of each message, independently; 0 ends it.
     """
 
+    is_of_links: ClassVar[bool] = True
     probability: float = Field(ge=0, le=1)
 
     def strike(self, world: World) -> None:

@@ -1,0 +1,366 @@
+"""No option, override or key is accepted without effect; what is recorded suffices to run again."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from every_key import EFFECT, SILENT, UNTRIED, Walk, merged, ran
+
+from p2pfrl.core.options import options_of
+from p2pfrl.scenario import Scenario
+
+Table = dict[str, Any]
+
+QUADRATIC = {
+    "name": "walk",
+    "agents": 4,
+    "stop": {"rounds": 4},
+    "learner": {"kind": "quadratic", "dimension": 4, "noise": 0.1, "initial_spread": 1.0},
+    "compute": {"seconds_per_env_step": 0.002},
+}
+GRID = {
+    "environment": {"id": "gridworld", "rows": 2, "columns": 2, "instances": 1},
+    "learner": {"kind": "tabular_q", "dimension": None},
+    "evaluation": {"episodes": 1},
+}
+CARTS = {
+    "environment": {"id": "CartPole-v1", "instances": 1, "max_steps": 6},
+    "learner": {"kind": "reinforce", "hidden": [2], "steps": 12},
+    "evaluation": {"episodes": 1},
+}
+GARNET = {
+    "environment": {"id": "garnet", "states": 4, "max_steps": 4, "instances": 1},
+    "evaluation": {"episodes": 1},
+}
+UNEVEN = {
+    "compute": {
+        "seconds_per_env_step": 0.002,
+        "speed": {"kind": "cycle", "list": [1.0, 0.3, 0.6, 0.1]},
+    }
+}
+ASYNCHRONOUS, BUFFERED = {"kind": "asynchronous"}, {"kind": "buffered", "size": 2}
+VARIANTS: dict[str, Table] = {
+    "gossip": {"mode": "gossip"},
+    "central": {"mode": "central"},
+    "hierarchical": {"mode": "hierarchical"},
+    "pooled": {"mode": "pooled"},
+    "independent": {"mode": "independent"},
+    "gossip_asynchronous": {"mode": "gossip", "schedule": ASYNCHRONOUS, **UNEVEN},
+    "central_asynchronous": {"mode": "central", "schedule": ASYNCHRONOUS, **UNEVEN},
+    "central_buffered": {"mode": "central", "schedule": BUFFERED, **UNEVEN},
+}
+BASES: dict[str, Table] = {
+    "environment": GRID,
+    "evaluation": GRID,
+    "stop": GRID,
+    "network": {"compute": {"seconds_per_env_step": 0.3}},
+    "mixing": {"agents": 5, "topology": {"kind": "tree"}},
+    "topology": {"agents": 6},
+}
+"""Section -> what is set where its keys are tried, if a quadratic problem does not suffice."""
+
+CART = {"environment": CARTS["environment"], "evaluation": CARTS["evaluation"]}
+LOSSY = {"network": {"loss": 0.3}}
+HANGING = {
+    "compute": {"speed": {"kind": "values", "list": [1.0, 1.0, 1.0, 0.01]}},
+    "schedule": {"deadline": 0.02},
+    "stop": {"rounds": 10},
+}
+LATE = {**UNEVEN, "stop": {"rounds": 12}}
+DRIFT = {
+    "environment": {"id": "drift", "instances": 1, "max_steps": 6},
+    "learner": {"kind": "reinforce", "hidden": [2], "steps": 12},
+}
+SMALL = {"hidden": [2], "steps": 12}
+CRASH = {"kind": "crash", "at": 0.0055, "agents": [0]}
+RESTART = {**CRASH, "kind": "restart", "at": 0.0065}
+CONTINUOUS = {"learner": {"kind": "reinforce", "hidden": [2], "steps": 12}}
+DIRECTED = [
+    {"mixing": {"kind": "push_sum"}},
+    {"mixing": {"kind": "push_sum"}, "schedule": {"staleness": {"kind": "constant"}}},
+]
+SUMS = {
+    **GARNET,
+    "learner": {"kind": "ucbvi"},
+    "exchange": {"payload": "statistics"},
+    "coordinator": {"aggregator": {"kind": "optimistic"}},
+}
+
+NEWS = {
+    "gate": {"kind": "news"},
+    "environment": {"instances": 512},
+    "learner": {"horizon": 1},
+    "stop": {"rounds": 40},
+}
+"""So many visits that the news of UCB-VI are guessed by the end."""
+
+REQUIRED: dict[str, Table] = {
+    "distributions:constant": {"value": 0.5},
+    "distributions:uniform": {"low": 0.2, "high": 0.8},
+    "distributions:normal": {"mean": 0.5, "std": 0.1},
+    "distributions:lognormal": {"median": 0.2, "sigma": 0.1},
+    "distributions:exponential": {"mean": 0.05},
+    "distributions:choice": {"choices": [0.2, 0.7]},
+    "distributions:linspace": {"low": 0.2, "high": 0.8},
+    "distributions:arithmetic": {"start": 0.2, "step": 0.1},
+    "distributions:values": {"list": [0.2, 0.3, 0.5, 0.7]},
+    "distributions:cycle": {"list": [0.2, 0.6]},
+    "loss models:independent": {"probability": 0.3},
+    "loss models:burst": {"good_to_bad": 0.4, "bad_to_good": 0.5},
+    "environment:garnet": {"states": 4, "max_steps": 4},
+    "learner:reinforce": SMALL,
+    "learner:a2c": SMALL,
+    "learner:ppo": {**SMALL, "num_minibatches": 2, "update_epochs": 2},
+    "learner:dqn": {**SMALL, "batch_size": 4, "learn_start": 6, "epsilon_steps": 20},
+    "learner:deep_npg": SMALL,
+    "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
+    "topology:random_regular": {"degree": 3},
+    "coordinator.server_optimizer:sgd": {"lr": 0.5},
+    "topology:file": {"path": "square.graphml"},
+    "coordinator.participation:lag": {"smoothness": [1.0, 2.0, 3.0, 4.0], "lr": 0.01},
+    "gate:every": {"tau": 2},
+    "gate:norm": {"threshold": 0.5},
+    "gate:lag": {"alpha": 0.01},
+    "gate:performance": {"threshold": 1.0},
+    "gate:reached": {"value": 1.0},
+    "network.links": {"from": 0, "to": 1, "latency": 0.1},
+    "faults:partition": {"at": 0.001, "groups": [[0]]},
+    "faults:heal": {"at": 0.004},
+    "faults:crash": {"at": 0.001, "agents": [1]},
+    "faults:restart": {"at": 0.004, "agents": [1]},
+    "faults:straggle": {"at": 0.001, "agents": [1]},
+    "faults:loss": {"at": 0.001, "probability": 0.5},
+    "faults:leave": {"at": 0.003, "agents": [1]},
+    "faults:join": {"at": 0.003, "agents": [1]},
+    "groups": {"agents": [1], "learner": {"lr": 0.2}},
+}
+"""Label of a kind -> the options that it must have, and those that make it small."""
+
+HELPS: dict[str, list[Table]] = {
+    "environment:cartpole": [CONTINUOUS],
+    "environment:pendulum": [CONTINUOUS],
+    "environment:acrobot": [CONTINUOUS],
+    "environment:mountain_car": [CONTINUOUS],
+    "environment:mountain_car_continuous": [CONTINUOUS],
+    "environment:lqr": [CONTINUOUS],
+    "environment:drift": [CONTINUOUS],
+    "environment:FrozenLake-v1": [CONTINUOUS],
+    "learner:reinforce": [CART],
+    "learner:a2c": [CART],
+    "learner:ppo": [CART],
+    "learner:dqn": [CART],
+    "learner:deep_npg": [CART],
+    "learner:td": [GARNET],
+    "learner:tabular_q": [GARNET],
+    "learner:softmax_pg": [GARNET],
+    "learner:npg": [GARNET],
+    "learner:ucbvi": [{**GARNET, "exchange": SUMS["exchange"], "coordinator": SUMS["coordinator"]}],
+    "topology:exponential": DIRECTED,
+    "topology:one_peer_exponential": DIRECTED,
+    "topology:directed_ring": DIRECTED,
+    "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
+    "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
+    "checkpoint.every": [
+        {"faults": [CRASH, RESTART], **LATE},
+        {"faults": [CRASH, RESTART]},
+        {"faults": [CRASH, RESTART], **CARTS},
+    ],
+    "network.peer_timeout": [
+        {"faults": [CRASH]},
+        {"faults": [{**CRASH, "at": 0.5}, {**RESTART, "at": 1.4}], "stop": {"rounds": 12}},
+        {"faults": [{**CRASH, "agents": [0, 1, 2, 3]}]},
+    ],
+    "groups.environment": [GRID],
+    "schedule:synchronous.deadline": [LOSSY, {"faults": [CRASH]}],
+    "schedule:synchronous.suspect_after": [HANGING],
+    "schedule:synchronous.max_staleness": [
+        {"network": {"loss": 0.5}, "mixing": {"on_loss": "last_known"}, "stop": {"rounds": 10}}
+    ],
+    "schedule:asynchronous.max_staleness": [LATE],
+    "schedule:asynchronous.staleness:hinge": [LATE],
+    "schedule:asynchronous.staleness:hinge.slope": [LATE],
+    "schedule:asynchronous.staleness:hinge.grace": [LATE],
+    "schedule:asynchronous.staleness:constant": [LATE],
+    "schedule:asynchronous.staleness:polynomial.power": [LATE],
+    "schedule:buffered.staleness:hinge.slope": [{**LATE, "schedule": {"staleness": {"grace": 0}}}],
+    "schedule:buffered.staleness:hinge.grace": [{**LATE, "schedule": {"staleness": {"grace": 1}}}],
+    "schedule:buffered.max_staleness": [LATE],
+    "exchange.shared": [CARTS],
+    "mixing:metropolis.on_loss": [LOSSY],
+    "mixing:laplacian.on_loss": [LOSSY],
+    "mixing:uniform.on_loss": [LOSSY],
+    "mixing:lazy.on_loss": [LOSSY],
+    "mixing:pairwise.on_loss": [LOSSY],
+    "mixing:push_sum.least_weight": [
+        {"topology": {"kind": "star"}, **LOSSY, "stop": {"rounds": 12}}
+    ],
+    "coordinator.aggregator:mean.weights": [{"groups": [{"agents": [1], "learner": {"steps": 3}}]}],
+    "coordinator.aggregator:latest": [
+        {"coordinator": {"participation": {"kind": "uniform"}}, "stop": {"rounds": 20}}
+    ],
+    "coordinator.aggregator:latest.reduce": [{"exchange": {"payload": "delta"}}],
+    "coordinator.at": [
+        {
+            "topology": {"kind": "random_geometric", "latency_per_unit": 0.1},
+            "network": {"latency": {"kind": "edge"}},
+        }
+    ],
+    "coordinator.participation:lag.memory": [
+        {"stop": {"rounds": 20}},
+        {
+            "stop": {"rounds": 20},
+            "coordinator": {"participation": {"smoothness": [1.0, 1.0, 1.0, 1.0], "lr": 0.05}},
+        },
+    ],
+    "environment:crossing.max_steps": [CONTINUOUS],
+    "environment:garnet.opposed": [{"environment": {"kinds": 2}}],
+    "learner:npg.damping": [{"learner": {"exact": False}}],
+    "learner:npg.horizon": [{"learner": {"exact": False}}],
+    "learner:softmax_pg.horizon": [{"learner": {"exact": False}}],
+    "learner:ucbvi.condition": [NEWS],
+    "learner:ucbvi.episodes": [NEWS],
+    "learner:ucbvi.heterogeneity": [merged(NEWS, {"learner": {"episodes": 1, "confidence": 0.04}})],
+    "learner:ucbvi.confidence": [merged(NEWS, {"learner": {"episodes": 1}})],
+    "correction:maml.delta": [{"correction": {"order": "hessian_free"}}],
+    "gate:lag.agents": [{"stop": {"rounds": 20}}],
+    "gate:lag.memory": [{"stop": {"rounds": 20}}],
+    "gate:lag.variance": [{"stop": {"rounds": 20}}],
+}
+"""Label of a key or kind -> settings with which it has an effect, tried in this order."""
+
+VALUES: dict[str, list[Any]] = {
+    "name": ["other"],
+    "environment:gridworld.walls": [[[0, 1]]],
+    "environment:gridworld.start": [[0, 1]],
+    "availability.trace": ["trace.csv"],
+    "topology:file.path": ["path.graphml"],
+    "hierarchy.groups": [[[0, 1, 2], [3]]],
+    "exchange.shared": [["actor"]],
+    "checkpoint.every": [3, 2],
+    "checkpoint.journal": [20_000],
+    "learner:tabular_q.behavior:given.policies": [[[0.6, 0.4]]],
+    "learner:dqn.capacity": [8],
+    "learner:ucbvi.confidence": [1e-9, 0.9],
+    "learner:ucbvi.heterogeneity": [2.0],
+    "learner:softmax_pg.logits": [[0.5, 0.0]],
+    "learner:npg.logits": [[0.5, 0.0]],
+    "groups.learner": [{"lr": 0.3}],
+    "groups.environment": [{"max_steps": 3}],
+    "faults:partition.groups": [[[1, 2]]],
+    "groups.agents": [[2]],
+    "environment:FrozenLake-v1.kwargs": [{"is_slippery": False}],
+}
+"""Label of a key -> other values, where the type does not give them."""
+
+ELSEWHERE = {"checkpoint.on_error": "results/test_stream.py"}
+"""Label of a key whose effect takes a disk that refuses writes -> the test that shows it."""
+
+_NODES = "".join(f'<node id="{name}"/>' for name in "abcd")
+_EDGES = {"square": ("ab", "bc", "cd", "da"), "path": ("ab", "bc", "cd")}
+
+
+def write_files() -> None:
+    """Write the files that scenarios name into the working directory."""
+    for name, edges in _EDGES.items():
+        inner = "".join(f'<edge source="{a}" target="{b}"/>' for a, b in edges)
+        graph = f'<graph edgedefault="undirected">{_NODES}{inner}</graph>'
+        text = f'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">{graph}</graphml>'
+        Path(f"{name}.graphml").write_text(text, encoding="utf-8")
+    Path("trace.csv").write_text("agent,from,until\n1,0s,0.5ms\n", encoding="utf-8")
+
+
+SECTIONS = tuple(options_of(Scenario))
+SLOW = (
+    "environment",
+    "learner",
+    "mixing",
+    "network",
+    "coordinator",
+    "compressor",
+    "compute",
+    "gate",
+    "topology",
+)
+"""Sections with so many options that they are run before releases alone; else they are loaded."""
+
+
+def walk(section: str, variant: str, *, is_dry: bool = False) -> Walk:
+    """Walk over a section in a mode and schedule.
+
+    What an environment's options do is the same in every mode, so most are tried in one.
+    """
+    ids = () if variant == "gossip" else ("gridworld", "cartpole")
+    found = Walk(REQUIRED, HELPS, VALUES, ids, is_dry=is_dry)
+    base = BASES.get(section, {})
+    base = CARTS if variant == "pooled" and base is GRID else base
+    found.section(section, merged(merged(QUADRATIC, VARIANTS[variant]), base))
+    return found
+
+
+def silent(walked: Walk) -> list[str]:
+    """Return the keys that have neither an effect nor a note or a refusal."""
+    return [
+        f"{label}: {one.why}"
+        for label, one in walked.found.items()
+        if one.what in (SILENT, UNTRIED) and label not in ELSEWHERE
+    ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """Exclude what the first run imports from garbage collection: every run collects first."""
+    ran(merged(QUADRATIC, CARTS))
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files()
+
+
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name not in SLOW])
+def test_every_key_has_an_effect_or_a_reason_in_mode_gossip(section: str) -> None:
+    assert not silent(walk(section, "gossip"))
+
+
+@pytest.mark.parametrize("variant", ["gossip", "central"])
+@pytest.mark.parametrize("section", SLOW)
+def test_every_key_has_another_value_and_every_rule_a_scenario(section: str, variant: str) -> None:
+    assert not silent(walk(section, variant, is_dry=True))
+
+
+@pytest.mark.parametrize(("label", "test"), ELSEWHERE.items())
+def test_a_key_without_effect_in_the_walk_has_one_in_another_test(label: str, test: str) -> None:
+    assert walk(label.partition(".")[0], "gossip").found[label].what == SILENT
+    assert f'"{label}"' in (Path(__file__).parent / test).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_has_an_effect_or_a_reason_in_every_mode(section: str) -> None:
+    walks = {variant: walk(section, variant) for variant in VARIANTS}
+    assert not {variant: found for variant, one in walks.items() if (found := silent(one))}
+    labels = {label for one in walks.values() for label in one.found}
+    moved = {
+        label
+        for one in walks.values()
+        for label, found in one.found.items()
+        if found.what == EFFECT
+    }
+    assert labels <= moved, "these have no effect in any mode"
+
+
+@pytest.mark.slow
+def test_every_help_is_needed() -> None:
+    used = {
+        label
+        for section in SECTIONS
+        for variant in VARIANTS
+        for label in walk(section, variant).used
+    }
+    assert set(HELPS) <= used
