@@ -1,6 +1,7 @@
 """What all tests have in common."""
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ settings.load_profile("quick")
 
 There is no deadline: how long an example takes depends on what else the machine does.
 """
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a job in the background: tests of Ctrl-C, and the programs that they start, need it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

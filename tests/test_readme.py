@@ -105,6 +105,7 @@ def test_every_console_command_of_the_readme_runs_and_prints_what_it_shows(tmp_p
     assert (tmp_path / "runs/modes/report.html").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_every_console_command_of_the_documentation_runs_and_prints_what_it_shows(tmp_path):
     found = list(steps(*DOCS))
     used = {commands[0].words[0] for commands in found}

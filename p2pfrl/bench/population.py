@@ -26,6 +26,7 @@ from p2pfrl.core.actor import Actor
 from p2pfrl.core.graph import undirected
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.core.types import Frame, Trained, Update
 from p2pfrl.core.wire import Decoder, Encoder
@@ -40,7 +41,9 @@ from p2pfrl.simulator.losses import Independent, LinkLosses
 from p2pfrl.simulator.network import Network
 
 _MOST = 3072
-_NOT_COUNTED = [tracemalloc.Filter(False, getfile(what)) for what in (Mixing, Network, tracemalloc)]
+_NOT_COUNTED = [
+    tracemalloc.Filter(False, getfile(what)) for what in (Mixing, Network, Traffic, tracemalloc)
+]
 
 
 class Silent:

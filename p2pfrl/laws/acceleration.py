@@ -13,9 +13,10 @@ from p2pfrl.results.record import Record
 
 def _chebyshev() -> Iterator[Figure]:
     fast = play(32, 100, learner=FLAT, topology={"kind": "ring"}, mixing={"kind": "chebyshev"})
-    plain = play(32, 1000, learner=FLAT, topology={"kind": "ring"}, mixing={"kind": "metropolis"})
+    plain = play(32, 250, learner=FLAT, topology={"kind": "ring"}, mixing={"kind": "metropolis"})
+    needed = np.log(1e-6) / np.log(slope(plain, 150))  # of the slowest mode, which is left by then
     yield at_most("ring of 32: rounds to 1e-6 of the start", 95, _rounds(fast))
-    yield at_least("ring of 32: times fewer than without", 10, _rounds(plain) / _rounds(fast))
+    yield at_least("ring of 32: times fewer than without", 10, float(needed) / _rounds(fast))
     drift = np.abs(fast.parameters.mean(axis=0) - start(fast, 1).mean(axis=0)).max()
     yield at_most("ring of 32: drift of the mean", 2e-14, float(drift))
 

@@ -58,21 +58,21 @@ def _drift() -> Iterator[Figure]:
     for instance in _INSTANCES:
         agents, dimension, steps, lr, _ = instance
         where = f"n = {agents}, d = {dimension}, {steps} steps"
-        plain = _run(instance, 400, {"kind": "none"})
+        plain = _run(instance, 80, {"kind": "none"})
         yield at_most(
             f"{where}: FedAvg to its fixed point",
             1e-10,
             _distance(plain, fedavg_point(plain, lr, steps)),
         )
         yield at_least(f"{where}: FedAvg to the optimum", 1e-2, _distance(plain, optimum(plain)))
-        same = _run(instance, 400, {"kind": "prox", "mu": 0.0})
+        same = _run(instance, 80, {"kind": "prox", "mu": 0.0})
         yield at_most(
             f"{where}: FedProx with mu = 0 to FedAvg",
             0.0,
             float(np.abs(same.parameters - plain.parameters).max()),
         )
         solved = (agents, dimension, 200, 0.1, instance[-1])
-        prox = _run(solved, 60, {"kind": "prox", "mu": _MU})
+        prox = _run(solved, 20, {"kind": "prox", "mu": _MU})
         yield at_most(
             f"{where}: FedProx, solved locally, to its fixed point",
             1e-10,
@@ -102,9 +102,9 @@ def _corrected() -> Iterator[Figure]:
             _distance(early[0], optimum(early[0])),
         )
         half: Table = {"participation": {"kind": "uniform", "fraction": 0.5}}
-        partial = _run(instance, 600, {"kind": "control_variate"}, coordinator=half)
+        partial = _run(instance, 300, {"kind": "control_variate"}, coordinator=half)
         yield at_most(
-            f"{where}: SCAFFOLD, half take part, 600 rounds",
+            f"{where}: SCAFFOLD, half take part, 300 rounds",
             1e-10,
             _distance(partial, optimum(partial)),
         )

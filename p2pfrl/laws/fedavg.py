@@ -15,8 +15,8 @@ COMPLETE: dict[str, Any] = {"topology": {"kind": "complete"}, "mixing": {"kind":
 _NOISY: Table = {"steps": 2, "noise": 0.3}
 _WAYS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "2 agents": (2, 25, {"learner": {"noise": 0.3}}),
-    "16 agents": (16, 25, {"learner": _NOISY}),
-    "31 agents": (31, 25, {"learner": _NOISY}),
+    "9 agents": (9, 25, {"learner": _NOISY}),
+    "24 agents": (24, 8, {"learner": _NOISY}),
     "3 updates per exchange": (6, 25, {"learner": _NOISY, "schedule": {"every": 3}}),
     "PPO on CartPole": (
         5,

@@ -59,27 +59,27 @@ def _coverage() -> Iterator[Figure]:
         "branching": 10,
         "instances": 4,
     }
-    for agents, seed in ((4, 1), (6, 2)):
-        plain = _run(agents, 20, environment, {}, {}, seed, behavior=_HALVES, steps=200)
-        importance: Table = {"aggregator": {"kind": "importance"}}
-        table = _run(
-            agents,
-            20,
-            environment,
-            {"payload": "table"},
-            importance,
-            seed,
-            behavior=_HALVES,
-            steps=200,
-        )
-        reached = float(table.metrics["error"][-1])
-        yield at_most(
-            f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached
-        )
-        diluted = float(plain.metrics["error"][-1])
-        yield at_least(
-            f"{agents} agents, plain averaging: that distance, times as far", 5.0, diluted / reached
-        )
+    agents, seed = 4, 1
+    plain = _run(agents, 20, environment, {}, {}, seed, behavior=_HALVES, steps=200)
+    importance: Table = {"aggregator": {"kind": "importance"}}
+    table = _run(
+        agents,
+        20,
+        environment,
+        {"payload": "table"},
+        importance,
+        seed,
+        behavior=_HALVES,
+        steps=200,
+    )
+    reached = float(table.metrics["error"][-1])
+    yield at_most(
+        f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached
+    )
+    diluted = float(plain.metrics["error"][-1])
+    yield at_least(
+        f"{agents} agents, plain averaging: that distance, times as far", 5.0, diluted / reached
+    )
 
 
 LAWS = (

@@ -49,7 +49,7 @@ def _mean_field() -> Iterator[Figure]:
     for agents, steps, lr, seed in ((4, 50, 1.0, 1), (7, 200, 0.5, 2)):
         where = f"n = {agents}, {steps} steps"
         options = {"exact": True, "lr": lr, "steps": steps}
-        rounds = round(30 / (0.0011 * lr * steps))
+        rounds = round(25 / (0.0011 * lr * steps))
         plain = _run(agents, rounds, seed, _OPPOSED, "none", **options)
         offset = plain.parameters - plain.problem["optimum"]
         yield at_most(
@@ -69,7 +69,7 @@ def _heterogeneity() -> Iterator[Figure]:
     for level in levels:
         vary = {"perturbation": level, "reward_perturbation": level}
         environment = {"id": "garnet", "instances": 1, "vary": vary}
-        record = _run(8, 100, 3, environment, "none", exact=True, lr=1.0, steps=steps)
+        record = _run(8, 60, 3, environment, "none", exact=True, lr=1.0, steps=steps)
         found = record.parameters[0]
         own.append(
             float(np.sqrt(np.square(found - record.problem["theta_star"]).sum(axis=1).mean()))

@@ -32,9 +32,9 @@ def _drift() -> Iterator[Figure]:
     yield at_most(
         "ring of 16, 20% loss, symmetric: largest drift of the mean",
         1e-12,
-        float(drifts("symmetric", 4).max()),
+        float(drifts("symmetric", 2).max()),
     )
-    rms = float(np.sqrt(np.mean(drifts("renormalize", 20) ** 2)))
+    rms = float(np.sqrt(np.mean(drifts("renormalize", 12) ** 2)))
     yield near("ring of 16, 20% loss, renormalize: rms drift of the mean", 0.086, rms, 0.03)
 
 

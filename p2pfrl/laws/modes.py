@@ -52,7 +52,7 @@ def _modes() -> Iterator[Figure]:
 
 
 def _apart() -> Iterator[Figure]:
-    apart = {way: float(learn(way, 4, 12).metrics["consensus_distance"][-1]) for way in WAYS}
+    apart = {way: float(learn(way, 4, 6).metrics["consensus_distance"][-1]) for way in WAYS}
     yield at_most("consensus distance, central", 1e-5, apart["central"])
     yield at_most("consensus distance, ring", apart["lossy ring"], apart["ring"])
     yield at_most(

@@ -23,10 +23,10 @@ def energy(
     seed: int = 1,
     width: int = 512,
 ) -> float:
-    """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 650, on equal quadratics."""
+    """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 450, on equal quadratics."""
     run = play(
         agents,
-        650,
+        450,
         seed=seed,
         topology=topology,
         exchange={"order": order},

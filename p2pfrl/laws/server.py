@@ -28,7 +28,7 @@ def step(rule: Table, round: int, lr: float) -> Array:
 
 
 def _fedopt() -> Iterator[Figure]:
-    for kind, rounds, tolerance in (("adam", 800, 1e-3), ("yogi", 800, 0.01)):
+    for kind, rounds, tolerance in (("adam", 700, 1e-3), ("yogi", 700, 0.01)):
         size = np.abs(step({"kind": kind, "lr": _LR}, rounds, 1.0)) / _LR
         yield near(f"{kind}: largest |step| / lr in the end", 1.0, float(size.max()), tolerance)
         yield near(f"{kind}: smallest |step| / lr in the end", 1.0, float(size.min()), tolerance)
@@ -51,7 +51,7 @@ def _fedopt() -> Iterator[Figure]:
 def _fedavgm() -> Iterator[Figure]:
     plain = step({"kind": "replace"}, 1, 1e-5)
     for beta, gain in ((0.9, 10.0), (0.5, 2.0)):
-        ratio = step({"kind": "momentum", "beta": beta}, 400, 1e-5) / plain
+        ratio = step({"kind": "momentum", "beta": beta}, 150, 1e-5) / plain
         worst = float(ratio[np.argmax(np.abs(ratio - gain))])
         yield near(
             f"beta = {beta}: step with momentum / without, in the end", gain, worst, 1e-6 * gain

@@ -39,8 +39,8 @@ def regret(agents: int, episodes: int, seed: int) -> tuple[float, float]:
 
 
 def _quick() -> Iterator[Figure]:
-    one, four = (regret(agents, 200, 1)[0] for agents in (1, 4))
-    yield at_least("200 episodes: regret of one agent / of each of 4", 1.5, one / four)
+    one, four = (regret(agents, 120, 1)[0] for agents in (1, 4))
+    yield at_least("120 episodes: regret of one agent / of each of 4", 1.5, one / four)
 
 
 def _whole() -> Iterator[Figure]:

@@ -13,7 +13,13 @@ from p2pfrl.bench.population import Population
 from p2pfrl.core.errors import ScenarioError
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "bytes_per_agent" else pytest.param(name, marks=pytest.mark.slow)
+        for name in BENCHMARKS
+    ],
+)
 def test_every_benchmark_runs_and_gives_its_own_figure_first(name: str) -> None:
     first, *others = measure(name, quick=True)
     assert first.name == name

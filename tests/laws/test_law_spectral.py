@@ -23,16 +23,16 @@ KNOWN = [
     ("hypercube", 16, {}, 0.6),
 ]
 OTHERS = [
-    ("path", 9, {}, "metropolis"),
+    ("path", 6, {}, "metropolis"),
     ("grid", 12, {}, "metropolis"),
-    ("tree", 13, {}, "metropolis"),
-    ("dumbbell", 10, {}, "metropolis"),
-    ("erdos_renyi", 20, {"probability": 0.3}, "metropolis"),
-    ("watts_strogatz", 18, {}, "metropolis"),
-    ("barabasi_albert", 17, {}, "laplacian"),
+    ("tree", 8, {}, "metropolis"),
+    ("dumbbell", 6, {}, "metropolis"),
+    ("erdos_renyi", 12, {"probability": 0.4}, "metropolis"),
+    ("watts_strogatz", 11, {}, "metropolis"),
+    ("barabasi_albert", 9, {}, "laplacian"),
     ("random_regular", 10, {"degree": 3}, "uniform"),
-    ("ring", 13, {}, "uniform"),
-    ("ring", 11, {}, "lazy"),
+    ("ring", 9, {}, "uniform"),
+    ("ring", 7, {}, "lazy"),
     ("star", 7, {}, "lazy"),
     ("complete", 9, {}, "laplacian"),
 ]
@@ -42,10 +42,10 @@ OTHERS = [
 def test_disagreement_shrinks_by_the_second_eigenvalue(
     kind: str, agents: int, options: dict[str, object], expected: float
 ) -> None:
-    skip = 150 if expected > 0.9 else 25
+    skip = 80 if expected > 0.9 else 25
     run = play(
         agents,
-        skip + (150 if expected > 0.9 else 25),
+        skip + (40 if expected > 0.9 else 25),
         learner=FLAT,
         topology={"kind": kind, **options},
     )
@@ -80,7 +80,7 @@ class Unchecked(Laplacian):
 
 
 @pytest.mark.parametrize(
-    ("kind", "agents", "largest"), [("ring", 16, 4.0), ("star", 9, 9.0), ("complete", 6, 6.0)]
+    ("kind", "agents", "largest"), [("ring", 8, 4.0), ("star", 9, 9.0), ("complete", 6, 6.0)]
 )
 @pytest.mark.parametrize(("part", "expected"), [(0.99, 0.98), (1.01, 1.02)])
 def test_laplacian_step_decays_below_two_over_lambda_max_and_grows_above(
@@ -88,8 +88,8 @@ def test_laplacian_step_decays_below_two_over_lambda_max_and_grows_above(
 ) -> None:
     alpha = part * 2.0 / largest
     rule = Unchecked(alpha=alpha)
-    run = play(agents, 400, learner=FLAT, topology={"kind": kind}, mixing_rule=rule)
-    assert slope(run, 250) == pytest.approx(expected, abs=1e-4)
+    run = play(agents, 100, learner=FLAT, topology={"kind": kind}, mixing_rule=rule)
+    assert slope(run, 60) == pytest.approx(expected, abs=1e-4)
 
 
 def test_laplacian_step_beyond_the_bound_is_refused() -> None:
@@ -97,7 +97,7 @@ def test_laplacian_step_beyond_the_bound_is_refused() -> None:
         play(16, 5, learner=FLAT, mixing={"kind": "laplacian", "alpha": 0.505})
 
 
-@pytest.mark.parametrize(("agents", "rounds"), [(2, 1), (8, 3), (16, 4), (32, 5)])
+@pytest.mark.parametrize(("agents", "rounds"), [(2, 1), (8, 3), (16, 4)])
 def test_one_peer_exponential_averages_exactly_after_log2_rounds(agents: int, rounds: int) -> None:
     run = play(
         agents,

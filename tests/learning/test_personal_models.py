@@ -209,7 +209,7 @@ def test_maml_ends_at_its_fixed_point(order, seed, alpha):
         "learner": {"dimension": 5, "lr": 0.05},
         "correction": {"kind": "maml", "alpha": alpha, "order": order},
     }
-    record = play(5, 900, mode="central", seed=seed, **tables)
+    record = play(5, 500, mode="central", seed=seed, **tables)
     assert np.abs(record.parameters - maml_point(record, alpha, order)).max() < 1e-8
 
 
