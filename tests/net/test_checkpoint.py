@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from p2pfrl.core.errors import RecordError
@@ -210,6 +213,52 @@ def test_what_is_not_a_checkpoint_of_this_run_is_refused_by_name(kind: str, tmp_
     newest(tmp_path).write_bytes(bad)
     (tmp_path / "agent-0.previous").write_bytes(bad)
     with pytest.raises(RecordError, match=r"agent-0\.safetensors.*\n.*agent-0\.previous"):
+        restored(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agent": "1"}, "expected agent 0 of scenario scenario, got agent 1 of scenario"),
+        ({"scenario": "other"}, "expected agent 0 of scenario scenario, got agent 0 of other"),
+        ({"size": 9}, r"parameters: expected (8,) float64, got (9,) F64"),
+        ({"type": "float32"}, r"parameters: expected (8,) float64, got (8,) F32"),
+        ({"name": "weights"}, r"parameters: expected (8,) float64, got None None"),
+        ({"memory": "["}, "not a checkpoint: "),
+        ({"memory": None}, "not a checkpoint: 'memory'"),
+        ({"digest": "0"}, "damaged: its contents do not have the checksum 0"),
+        ({"digest": None}, "damaged: its contents do not have the checksum (none)"),
+    ],
+)
+def test_a_checkpoint_with_a_right_checksum_is_refused_for_what_is_not_ours(
+    change: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    two_rounds(tmp_path)
+    (tmp_path / "agent-0.previous").unlink()
+    with safe_open(newest(tmp_path), framework="numpy") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["parameters"] = np.zeros(change.get("size", 8), change.get("type", "float64"))
+    tensors[change.get("name", "parameters")] = tensors.pop("parameters")
+    del metadata["digest"]
+    facts = {k: v for k, v in {**metadata, **change}.items() if k in metadata and v is not None}
+    digest = {"digest": change.get("digest", _digest(tensors, facts))}
+    signature = {} if digest["digest"] is None else digest
+    newest(tmp_path).write_bytes(save(tensors, facts | signature))
+    with pytest.raises(RecordError, match=re.escape(f"agent-0.safetensors: {reason}")) as caught:
+        restored(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+def test_a_checkpoint_of_the_largest_size_is_read_and_a_larger_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_rounds(tmp_path)
+    size = newest(tmp_path).stat().st_size
+    monkeypatch.setattr("p2pfrl.net.checkpoint._LIMIT", size)
+    assert restored(tmp_path)[0] == 2
+    monkeypatch.setattr("p2pfrl.net.checkpoint._LIMIT", size - 1)
+    with pytest.raises(RecordError, match=f"{size} bytes; at most {size - 1}"):
         restored(tmp_path)
 
 
