@@ -9,6 +9,7 @@ saving).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from codecs import register_error
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ _COMMANDS = {
     "bench": "benchmarks:bench",
 }
 """Name -> module and function in `commands`, imported when the command is named."""
+_MISSING = re.compile(r'Command "(\w+)" parameter --([a-z-]+) requires an argument\.')
+_UNUSED = re.compile(r"Unused Tokens: \[(.*)\]\.")
 for _name, _place in _COMMANDS.items():
     app.command(f"p2pfrl.commands.{_place}", name=_name)
 
@@ -84,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return fail(BAD_USAGE, f"{error}{_meant(words)}\nTry: p2pfrl --help")
+        return fail(
+            BAD_USAGE, f"{_said(error)}{_meant(words)}\nTry: p2pfrl {_command(words)}--help"
+        )
     except ScenarioError as error:
         return fail(BAD_USAGE, *error.problems)
     except P2PFRLError as error:
@@ -104,6 +109,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
         raise
     return code if isinstance(code, int) else DONE
+
+
+def _said(error: CycloptsError) -> str:
+    """Return what is wrong with the words of a command, in the words of our other messages.
+
+    The library calls a positional argument by the name of an option, such as --file.
+    """
+    text = str(error)
+    if match := _MISSING.fullmatch(text):
+        return f"{match[1]}: expected {match[2].upper()}, got nothing"
+    if match := _UNUSED.fullmatch(text):
+        return f"expected nothing more, got {match[1]}"
+    return text
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return the command whose help explains its words, with a space; "" if there is none."""
+    return f"{words[0]} " if words[:1] in [[name] for name in _COMMANDS] else ""
 
 
 def _meant(words: Sequence[str]) -> str:
