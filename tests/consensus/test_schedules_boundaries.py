@@ -511,6 +511,19 @@ def test_an_overtaken_payload_does_not_replace_a_late_one_that_is_newer():
     assert miss()[0] == "mix 4 of 1"
 
 
+def test_of_two_late_payloads_the_newer_one_is_mixed_whichever_comes_first():
+    for first, second in ((1, 2), (2, 1)):
+        g = gossip(out=(1,), suspect_after=9)
+        feed(g, Started())
+        for _ in range(3):
+            feed(g, trained())
+            feed(g, Expired(g._deadline), now=g._deadline or 0)
+        feed(g, received(1, first), received(1, second))
+        feed(g, trained())
+        mix = g.handle(Expired(g._deadline), g._deadline or 0)[0]
+        assert [m.round for m in mix.received] == [2], (first, second)
+
+
 def test_a_late_payload_waits_for_a_round_in_which_the_agent_takes_part():
     g = gossip(out=(1,), available=lambda round, now: round != 1)
     feed(g, Started(), trained(), Expired(SECOND), received(1, 0))

@@ -77,7 +77,7 @@ class Missed(Stateful):
     Attributes:
         count: number of deadlines missed in a row.
         first: the first of the rounds without a payload from it.
-        late: payload that arrived after the deadline of its round.
+        late: the newest payload that arrived after the deadline of its round.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
@@ -314,7 +314,8 @@ class Gossip(Stateful):
             if missed is not None:
                 # It was heard, but late: one more miss makes it absent again.
                 missed.count = min(missed.count, self._suspect_after - 1)
-                if message.kind != SKIP and message.round >= missed.first:
+                newest = missed.first if missed.late is None else missed.late.round + 1
+                if message.kind != SKIP and message.round >= newest:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
