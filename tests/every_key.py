@@ -435,6 +435,10 @@ class Walk:
             base = merged(table, settings)
             full = dumped(base)
             if full is None:
+                if kind and read(put(base, key.path, kind)).scenario is not None:
+                    self._note(label, Found(EFFECT, f"without it: {read(base).refusal[0]}"))
+                    self.used.add(label)
+                    return
                 continue
             now = replace(key, value=at(full, key.path))
             if kind and kind == now.value:

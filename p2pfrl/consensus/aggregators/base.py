@@ -71,7 +71,8 @@ class Aggregator(Composable, ABC):
     Attributes:
         goes_on: whether it aggregates its memory in a round in which nothing was received.
         imitates: whether it needs policy networks, in `with_policies`.
-        of_several: options that matter only where several vectors are aggregated at once.
+        of_several: options that matter only where several vectors are aggregated at once; "" for
+            the rule itself.
     """
 
     of_several: ClassVar[tuple[str, ...]] = ()

@@ -46,6 +46,7 @@ class Distilled(Aggregator):
     )
     imitates: ClassVar[bool] = True
 
+    of_several: ClassVar[tuple[str, ...]] = ("weights",)
     states: int = Field(default=64, ge=1)
     steps: int = Field(default=50, ge=1)
     lr: float = Field(default=1e-2, gt=0)

@@ -34,6 +34,7 @@ class Importance(Aggregator):
     """
 
     needs: ClassVar[Needs] = (OneOf("exchange.payload", ("table",), "it weighs by visits"),)
+    of_several: ClassVar[tuple[str, ...]] = ("", "rate")
     rate: float | None = Field(default=None, ge=0, lt=1)
 
     def bind(self, lr: float) -> Aggregator:

@@ -44,6 +44,7 @@ class Preferred(Aggregator):
 
     needs: ClassVar[Needs] = (Need.CHOICE, Need.ONE_COORDINATOR)
 
+    of_several: ClassVar[tuple[str, ...]] = ("", "by", "first", "fraction", "weights")
     by: Literal["return", "loss", "samples"] = "return"
     first: Literal["highest", "lowest"] = "highest"
     fraction: float = Field(default=0.5, gt=0, le=1)

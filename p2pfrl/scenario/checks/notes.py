@@ -129,8 +129,10 @@ def _unread(scenario: Scenario) -> Iterator[str]:
             yield from (f"learner.{name}" for name in _differing(learner, names))
     if mode.averages and scenario.schedule.models(1, scenario.agents) >= scenario.agents > 1:
         several = coordinator.aggregator.of_several if scenario.schedule.is_asynchronous else ()
-        for name in _differing(coordinator.aggregator, several):
-            yield f"coordinator.aggregator.{name} (one update makes a model)"
+        said = ["coordinator.aggregator"] if "" in several else []
+        options = _differing(coordinator.aggregator, filter(None, several))
+        said += [f"coordinator.aggregator.{name}" for name in options]
+        yield from (f"{key} (one update makes a model)" for key in said)
 
 
 def _without_messages(scenario: Scenario) -> Iterator[str]:
