@@ -1,6 +1,7 @@
 """What all tests have in common."""
 
 import gc
+import importlib
 import signal
 
 import pytest
@@ -20,10 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Exclude the tests themselves from garbage collection.
+    """Exclude the tests themselves, and torch, from garbage collection.
 
-    Every run collects garbage first, and the tests are half a million objects.
+    Every run collects garbage first, and they are half a million objects.
     """
+    importlib.import_module("torch")
     gc.collect()
     gc.freeze()
 
