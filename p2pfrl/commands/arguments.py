@@ -46,7 +46,7 @@ Formats = Annotated[str, Parameter(name="--format", help="Formats: svg, png, pdf
 Names = Annotated[str, Parameter(help="Names of figures, such as return,consensus.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
-Seeds = Annotated[str, Parameter(help="Seeds, such as 0-4 or 1,2,7.")]
+Seeds = Annotated[str | None, Parameter(help="Seeds, such as 0-4 or 1,2,7; 0-4 by default.")]
 Only = Annotated[int | None, Parameter(help="One seed, instead of --seeds.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
 Target = Annotated[

@@ -144,7 +144,7 @@ def compare(
     file: str,
     *,
     modes: Modes = "gossip,central,independent",
-    seeds: Seeds = "0-4",
+    seeds: Seeds = None,
     seed: Only = None,
     set: Set = (),
     out: Out = None,
@@ -172,7 +172,7 @@ def compare(
         found = run_all(
             file,
             chosen,
-            settings.seeds(seeds) if seed is None else (seed,),
+            settings.seeds_or_one(seeds, seed),
             folder,
             overrides=values,
             jobs=jobs,
@@ -193,7 +193,7 @@ def compare(
 def sweep(
     file: str,
     *,
-    seeds: Seeds = "0-4",
+    seeds: Seeds = None,
     seed: Only = None,
     set: Settings = (),
     out: Out = None,
@@ -222,7 +222,7 @@ def sweep(
         found = run_all(
             file,
             grid,
-            settings.seeds(seeds) if seed is None else (seed,),
+            settings.seeds_or_one(seeds, seed),
             folder,
             jobs=jobs,
             resume=resume,

@@ -72,6 +72,19 @@ def _of_python(text: str) -> object:
     return float(text) if _POINTED.fullmatch(text) else text
 
 
+def seeds_or_one(text: str | None, only: int | None) -> tuple[int, ...]:
+    """Return the seeds of --seeds, or that of --seed.
+
+    Raises:
+        ScenarioError: both are given, or --seeds is not valid.
+    """
+    if only is None:
+        return seeds("0-4" if text is None else text)
+    if text is not None:
+        raise ScenarioError(["--seed: expected either --seed or --seeds, got both"])
+    return (only,)
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Return the seeds of "0-4" or "1,2,7-9".
 

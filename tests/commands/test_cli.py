@@ -198,6 +198,8 @@ def test_bad_usage_is_code_2_without_traceback(file, capsys):
         ("list", "mixing", "extra", "more"): "expected nothing more, got 'more'",
         ("report",): "expected at least one run directory",
         ("report", "run", "--out", "x.html"): "--out x.html: expected a directory",
+        ("compare", file, "--seed", "1", "--seeds", "0-2"): "--seed: expected either",
+        ("sweep", file, "--seed", "1", "--seeds", "0-2"): "--seed: expected either",
         ("compare", file, "--modes", "gosip"): "did you mean 'gossip'?",
         ("compare", file, "--seeds", "4-1"): "expected seeds such as 0-4",
         ("sweep", file, "--set", "learner.lr"): "expected key=value",
