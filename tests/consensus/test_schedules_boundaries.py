@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
-from machines import SECOND, Neighbors, feed, message, model, received, trained
+from machines import SECOND, Neighbors, feed, message, model, received, shape, trained
 
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator
 from p2pfrl.consensus.schedules.asynchronous import Asynchronous, Push
@@ -38,6 +38,7 @@ from p2pfrl.core.types import (
     PeerJoined,
     PeerLost,
     Received,
+    Schedule,
     Started,
     WaitUntil,
 )
@@ -522,6 +523,76 @@ def test_of_two_late_payloads_the_newer_one_is_mixed_whichever_comes_first():
         feed(g, trained())
         mix = g.handle(Expired(g._deadline), g._deadline or 0)[0]
         assert [m.round for m in mix.received] == [2], (first, second)
+
+
+def from_round_5000(round: int, now: int) -> bool:
+    return round >= 5000
+
+
+def lonely() -> Gossip:
+    """Return an agent whose only neighbor is gone."""
+    machine = gossip([1], available=from_round_5000)
+    machine.handle(PeerLost(1), 0)
+    return machine
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param(lambda: gossip([], available=from_round_5000), id="gossip alone"),
+        pytest.param(lonely, id="gossip, neighbor gone"),
+        pytest.param(
+            lambda: gossip([], available=from_round_5000, combine_first=True),
+            id="combine while adapting",
+        ),
+        pytest.param(
+            lambda: Asynchronous().gossip(
+                0,
+                Neighbors([1]),
+                rounds=None,
+                order="adapt_then_combine",
+                available=from_round_5000,
+            ),
+            id="asynchronous",
+        ),
+        pytest.param(lambda: pairs(rounds=None, available=from_round_5000), id="pairwise"),
+        pytest.param(lambda: client(rounds=None, available=from_round_5000), id="client"),
+    ],
+)
+def test_an_agent_may_sit_out_any_number_of_rounds_in_a_row(machine: Callable[[], Schedule]):
+    """One call may end them all, and must not nest one round in another."""
+    agent, sat_out, number = machine(), 0, -1
+    actions = list(agent.handle(Started(), 0))
+    while sat_out < 5000:
+        found = shape(actions)
+        is_client = isinstance(agent, Client)
+        sat_out += sum(a.startswith("send skip" if is_client else "sit out") for a in found)
+        number += 1
+        event = model(number) if is_client else trained()
+        if sat_out < 5000:
+            assert is_client or "train" in found
+            actions = list(agent.handle(event, number))
+    assert sat_out == 5000
+    if is_client:
+        assert feed(agent, model(5000)) == ["adopt 5000", "train"]
+    else:
+        assert found[-1] == "train"
+
+
+def test_a_coordinator_may_be_without_agents_for_any_number_of_rounds():
+    machine = coordinator(rounds=None)
+    feed(machine, Started(), PeerLost(0), PeerLost(1))
+    for _ in range(5000):
+        assert machine._deadline is not None
+        list(machine.handle(Expired(machine._deadline), machine._deadline))
+    assert machine.round == 5001
+
+
+def test_an_edge_may_be_without_agents_for_any_number_of_models():
+    machine = edge(rounds=None)
+    feed(machine, Started(), PeerLost(4), PeerLost(5))
+    for number in range(5000):
+        assert f"send update {number} to -1" in feed(machine, model(number))
 
 
 def test_a_late_payload_waits_for_a_round_in_which_the_agent_takes_part():

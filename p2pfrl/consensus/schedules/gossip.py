@@ -221,19 +221,28 @@ class Gossip(Stateful):
         return self._begin(now)
 
     def _begin(self, now: int) -> list[Action]:
-        jump = self._catch_up()
-        if self._rounds is not None and self.round >= self._rounds:
-            return [*jump, Finish()]
-        self._updates_left = self._every
-        self._active = self._available(self.round, now)
-        if not self._active and (rest := self._rest(now)):
-            return [*jump, rest]
-        to = self._neighborhood.successors(self.round)
-        if not self._active:
-            return [*jump, Send(to, self.round, SKIP), *self._wait(now)]
+        """Begin a round. One that is sat out and waits for nobody ends at once, and the next begins.
+
+        Thousands of rounds may pass like that, so this is a loop.
+        """
+        actions: list[Action] = []
+        while True:
+            actions += self._catch_up()
+            if self._rounds is not None and self.round >= self._rounds:
+                return [*actions, Finish()]
+            self._updates_left = self._every
+            self._active = self._available(self.round, now)
+            if self._active:
+                break
+            if rest := self._rest(now):
+                return [*actions, rest]
+            actions.append(Send(self._neighborhood.successors(self.round), self.round, SKIP))
+            if wait := self._wait_until(now):
+                return [*actions, wait]
+            actions += self._end_round()
         if self._combine_first:
-            return [*jump, Send(to, self.round), Train()]
-        return [*jump, Train()]
+            actions.append(Send(self._neighborhood.successors(self.round), self.round))
+        return [*actions, Train()]
 
     def _rest(self, now: int) -> Action | None:
         """Return what an absent agent does instead of sitting out a round; None to sit it out.
@@ -284,6 +293,12 @@ class Gossip(Stateful):
         ]
 
     def _wait(self, now: int) -> list[Action]:
+        """Wait for the neighbors of this round, or mix if there is nobody to wait for."""
+        wait = self._wait_until(now)
+        return self._mix(now) if wait is None else [wait]
+
+    def _wait_until(self, now: int) -> WaitUntil | None:
+        """Begin to wait; return the timer to set, or None if there is nobody to wait for."""
         arrived, absent = self._inbox.get(self.round, {}), self._absent
         expected = self._neighborhood.predecessors(self.round)
         self._awaited = {
@@ -293,11 +308,11 @@ class Gossip(Stateful):
         }
         self._waiting = True
         if not self._awaited:
-            return self._mix(now)
+            return None
         self._until = now + self._patience
         is_shaky = any(j in self._misses for j in self._awaited)
         self._deadline = now + self._patience // 2 if is_shaky else self._until
-        return [WaitUntil(self._deadline)]
+        return WaitUntil(self._deadline)
 
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
@@ -434,6 +449,10 @@ class Gossip(Stateful):
         return [Send((peer,), r, kind) for r in hears if (kind := kinds[r]) is not None]
 
     def _mix(self, now: int) -> list[Action]:
+        return [*self._end_round(), *self._begin(now)]
+
+    def _end_round(self) -> list[Action]:
+        """Mix what has arrived for this round, and move to the next one."""
         self._waiting = False
         self._awaited = _NOBODY  # a dict that was emptied would keep its table
         box = self._inbox.pop(self.round, {})
@@ -458,7 +477,6 @@ class Gossip(Stateful):
             self._deadline = None
             actions.append(WaitUntil(None))
         self.round += 1
-        actions += self._begin(now)
         return actions
 
     def _take_late(self, j: int) -> Message | None:
