@@ -121,6 +121,7 @@ class Agent(Stateful):
         "_loss",
         "_mixing_state",
         "_model",
+        "_number",
         "_observer",
         "_outbox",
         "_port",
@@ -136,11 +137,16 @@ class Agent(Stateful):
     _returns: tuple[float, ...]
     _env_steps: int
     _updates: int
+    _exchanges: int
+    """Exchanges that have begun, answers included."""
+    _number: int
+    """Number of the round's exchange among them; of the last round's where none has begun."""
     STATE: ClassVar[tuple[str, ...]] = (
         "_start",
         "_round",
         "_is_open",
         "_exchanges",
+        "_number",
         "_mixing_state",
         "_env_steps",
         "_updates",
@@ -163,9 +169,7 @@ class Agent(Stateful):
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
-        self._exchanges = (
-            0  # counts answers too, so that every exchange has random numbers of its own
-        )
+        self._exchanges = self._number = 0
         start = rules.payload.read(model)
         self._begin_round(start, 0)
         rules.correction.begin(model, None, start, start[:0])
@@ -297,8 +301,8 @@ class Agent(Stateful):
         """Answer a neighbor that asked: send the own vector, then move toward the neighbor's."""
         rules, message = self._rules, action.message
         if not action.again:
+            turn = self._turn(message.round, REPLY, number=self._exchanges)
             self._exchanges += 1
-            turn = self._turn(message.round, REPLY)
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             after = rules.mixing.answer(turn, message.payload)
             require_like(after, turn.own, rules.mixing, "answer", self.id)
@@ -349,16 +353,23 @@ class Agent(Stateful):
         An exchange begins once, when its payload is made, or in `_mix` where none was. An earlier
         round, which a neighbor that comes back asks for, begins nothing.
         """
-        turn = self._turn(round, kind, to)
         is_new = not self._is_open and round >= self._round
-        if is_new:
+        if is_new:  # numbered first: what an exchange sends, sends again and mixes has one key
             self._is_open = True
+            self._number = self._exchanges
             self._exchanges += 1
+        turn = self._turn(round, kind, to)
+        if is_new:
             self._mixing_state = self._rules.mixing.prepare(turn, self._mixing_state)
         return turn, is_new
 
-    def _turn(self, round: int, kind: str, to: Sequence[int] = ()) -> Turn:
-        """Return what the rules see now."""
+    def _turn(
+        self, round: int, kind: str, to: Sequence[int] = (), number: int | None = None
+    ) -> Turn:
+        """Return what the rules see now.
+
+        `number` is that of the exchange, where it is not the one of this round.
+        """
         rules = self._rules
         return Turn(
             agent=self.id,
@@ -370,7 +381,7 @@ class Agent(Stateful):
             loss=self._loss,
             returns=self._returns,
             rate=rules.rate * self._updates,
-            key=(rules.seed, self.id, self._exchanges),
+            key=(rules.seed, self.id, self._number if number is None else number),
             memory=self._model,
             sent=self._outbox.known,
             to=to,

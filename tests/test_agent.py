@@ -371,3 +371,52 @@ def test_an_agent_that_is_asked_answers_with_what_it_has_and_moves():
     assert decoded(frame).payload.tolist() == [2.0, 4.0]
     assert model.vector.tolist() == [4.0, 2.0]
     assert world.told == [("answered", 0, [2.0, 4.0], [4.0, 2.0])]
+
+
+def test_all_turns_of_an_exchange_have_one_key_and_no_two_exchanges_have():
+    seen = []
+
+    class Keyed(MIXING["metropolis"]):
+        is_pairwise = True
+
+        def prepare(self, turn, state):
+            seen.append(("prepare", turn.key))
+            return state
+
+        def payload(self, turn, state, to):
+            seen.append((turn.kind, turn.key))
+            return turn.own
+
+        def mix(self, turn, received, weights, state):
+            seen.append(("mix", turn.key))
+            return turn.own, state
+
+        def answer(self, turn, received):
+            return turn.own
+
+    play(
+        [Send((1,), 0), Send((2,), 0), mix()],
+        [Send((1,), 0)],  # again, for one that was away
+        [Send((1,), 1), Answer(message(1, 4, 6.0, 0.0)), Answer(message(2, 4, 6.0, 0.0))],
+        [mix(round=1), mix(round=2), Send((1,), 3)],
+        events=[PeerJoined(1)] * 4,
+        mixing=Keyed(),
+    )
+    assert {(seed, agent) for _, (seed, agent, _) in seen} == {(1, 0)}
+    assert [(what, number) for what, (_, _, number) in seen] == [
+        ("update", 0),  # the vector that the compressor sizes its memory by
+        ("prepare", 0),
+        ("update", 0),
+        ("update", 0),
+        ("mix", 0),
+        ("update", 0),
+        ("prepare", 1),
+        ("update", 1),
+        ("reply", 2),
+        ("reply", 3),
+        ("mix", 1),
+        ("prepare", 4),
+        ("mix", 4),
+        ("prepare", 5),
+        ("update", 5),
+    ]

@@ -74,7 +74,8 @@ class Turn:
         returns: of the training episodes that finished since the last exchange.
         rate: learning rate times gradient steps since the last exchange, where local training is
             plain gradient descent; else 0.
-        key: names the random numbers of this exchange: (seed, agent, how many there were).
+        key: names the random numbers of this exchange: (seed, agent, number of the exchange). A
+            payload that is made again in its exchange has the same ones; no two exchanges have.
         memory: vectors beside the parameters.
         sent: what those who heard everything know of the agent, where its messages only say what
             changed.
