@@ -41,8 +41,8 @@ class Mesh:
         is_done: set by the owner once all agents of this process have finished. Our goodbye then
             says so, and a link that closes is logged as left, not as lost.
         why: set by the owner where this process leaves early: our goodbye says it.
-        lost: number of times that another process was lost: a connection that broke, or a process
-            that left early.
+        lost: number of times that another process was lost: a connection that broke, a process
+            that left early, or one that was not there when this process came back.
 
     Args:
         own: identity of this process.
@@ -125,12 +125,9 @@ class Mesh:
                 raise P2PFRLError(
                     f"not there within {self._timing.start:g} s: {self.awaited()}"
                 ) from None
-            for address in [address for address in self._others if not self._up.get(address)]:
-                self._up[address] = False
-                self._log.note(
-                    "lost", agents=self._others[address], detail="not there when we came back"
-                )
-                self._report(self._others[address], False)
+            for address in self._others:
+                if not self._up.get(address):
+                    self._note_end(address, "lost", "not there when we came back")
 
     def awaited(self) -> str:
         """Return the agents and addresses without a link, as text."""
@@ -138,10 +135,12 @@ class Mesh:
         return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
 
     async def drain(self) -> None:
-        """Wait until the queues are sent, at most one timeout."""
-        deadline = self._loop.time() + self._timing.timeout
-        while any(link.pending for link in self._links.values()) and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        """Wait until the queues of open links are sent, at most one timeout."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.timeout):
+                # Looked for anew after every wait: a link may have been replaced meanwhile.
+                while unsent := [link for link in self._links.values() if link.is_sending]:
+                    await unsent[0].sent()
 
     async def close(self) -> None:
         """Say goodbye on every link and close it."""
@@ -341,6 +340,13 @@ class Mesh:
         """Refuse a control message, because neighbors exchange frames only."""
         self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
 
+    def _note_end(self, address: Address, what: str, detail: str) -> None:
+        """Note that a process is lost or has left, and report its agents as down."""
+        self._up[address] = False
+        self.lost += what == "lost"
+        self._log.note(what, agents=self._others[address], detail=detail)
+        self._report(self._others[address], False)
+
     def _closed(self, link: Link, event: Closed) -> None:
         self._admission.leave(link)
         if link in self._all:
@@ -352,12 +358,9 @@ class Mesh:
         for address, current in self._links.items():
             # A link that was superseded takes nobody with it.
             if current is link and self._up.get(address):
-                self._up[address] = False
                 self._resend.forget(address)
                 what = "left" if self.is_done or event.reason == "done" else "lost"
-                self.lost += what == "lost"
-                self._log.note(what, agents=self._others[address], detail=event.detail)
-                self._report(self._others[address], False)
+                self._note_end(address, what, event.detail)
         if event.reason in _DEAD:
             link.abort()
         else:

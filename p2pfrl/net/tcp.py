@@ -74,6 +74,7 @@ class Link(asyncio.BufferedProtocol):
         self._timeout = timeout
         self._transport: asyncio.Transport
         self._paused = False
+        self._progress = asyncio.Event()  # set where a queue was sent, and where the link closes
         self._cut: asyncio.TimerHandle | None = None
         self._stuck: tuple[float, int] | None = None
         self._allowance = Allowance(clock())
@@ -91,6 +92,17 @@ class Link(asyncio.BufferedProtocol):
     def pending(self) -> int:
         """Number of frames and pieces that the transport has not taken yet."""
         return len(self._slots) + len(self._sending)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the link is open and the transport has not taken everything yet."""
+        return self.session.is_open and self.pending > 0
+
+    async def sent(self) -> None:
+        """Wait until the transport has taken everything, or the link is not open any more."""
+        while self.is_sending:
+            self._progress.clear()
+            await self._progress.wait()
 
     def tls(self) -> ssl.SSLObject | None:
         """Return the connection's TLS object; None over plain TCP."""
@@ -174,6 +186,7 @@ class Link(asyncio.BufferedProtocol):
             self._handle(
                 self.session.ended(refusal(exc) if isinstance(exc, ssl.SSLError) else None)
             )
+        self._progress.set()
 
     def pause_writing(self) -> None:
         """Stop sending pieces."""
@@ -289,6 +302,8 @@ class Link(asyncio.BufferedProtocol):
             transport.write(piece)
         if self.bytes_sent > before:
             session.spoke(self._clock())
+        if not self.is_sending:
+            self._progress.set()
 
     def _load(self, to: tuple[int, ...], frame: Frame) -> None:
         """Split a frame into pieces."""

@@ -74,6 +74,13 @@ class Life(Stateful):
     messages_late: int = 0
     deadlines_expired: int = 0
 
+    @property
+    def why(self) -> str:
+        """Why it ended early (`Finish.why`); "" where it has not ended, or not early."""
+        if self.task is None or not self.task.done() or self.task.cancelled():
+            return ""
+        return "" if self.task.exception() is not None else self.task.result()
+
     @override
     def save(self) -> State:
         """Return the state, the actor's included."""
@@ -83,6 +90,7 @@ class Life(Stateful):
             "port": self.port.save(),
             "actor": None if self.actor is None else self.actor.save(),
             "status": "away" if self.task is None else "over" if self.task.done() else "running",
+            "why": self.why,
             "saved": None if kept is None else (kept.parameters, dict(kept.state), kept.index),
         }
 
@@ -208,7 +216,7 @@ class Simulation:
                 self._follow(agent, life.actor, is_new=False)
             elif saved["status"] == "over":
                 life.task = self._loop.create_future()
-                life.task.set_result("")
+                life.task.set_result(saved["why"])
         self._queued = dict.fromkeys(state["queued"])
         self._faults_left = state["faults_left"]
 
@@ -484,7 +492,7 @@ class Simulation:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
 
     def _has_finished(self, agent: int) -> bool:
-        """Whether the agent has finished: it sends and answers nothing more."""
+        """Whether its schedule has finished. It may still answer (`Actor.stays`, `gives_last`)."""
         task = self._lives[agent].task
         return task is not None and task.done()
 
@@ -503,10 +511,11 @@ class Simulation:
             self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:
-        """Report to an agent that its link to another one works.
+        """Tell `to` that its link to `about` works.
 
-        If the other one has finished but stays, it sends its last messages again. If it has
-        finished and does not stay, it is reported as gone, because it will send nothing.
+        If `to` has finished but still answers, it sends `about` its last messages again. Otherwise
+        it receives `PeerJoined`, or `PeerLost` if `about` has finished, because a finished agent
+        begins no more exchanges.
         """
         if not self._network.can_reach(to, about):
             return

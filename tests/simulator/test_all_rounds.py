@@ -2,8 +2,10 @@
 
 import pytest
 
-from p2pfrl.laws.runs import play
+from p2pfrl.build.world import build
+from p2pfrl.laws.runs import play, text
 from p2pfrl.results.record import Record
+from p2pfrl.scenario import loads
 
 PPO = {
     "learner": {"kind": "ppo", "steps": 16},
@@ -88,6 +90,25 @@ def test_where_rounds_are_missing_the_summary_says_why(mode, faults, reason):
     record = run(mode, 12, faults=faults)
     assert record.summary["stopped_by"] == reason
     assert record.summary["rounds"] < 12
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"kind": "loss", "at": 0.03, "probability": 1.0}, "unreachable"),
+        ({"kind": "crash", "at": 0.03, "agents": ["coordinator"]}, "coordinator_gone"),
+    ],
+)
+def test_a_restored_simulation_knows_why_it_ended(fault, reason):
+    tables = {"network": {"latency": "5ms"}, "schedule": {"deadline": "1s"}}
+    scenario = loads(text(4, 12, mode="central", faults=(fault,), **tables))
+    with (
+        build(scenario, on_row=lambda row: False) as ended,
+        build(scenario, on_row=lambda row: False) as restored,
+    ):
+        ended.simulation.run()
+        restored.simulation.restore(ended.simulation.save())
+        assert (ended.simulation.end(), restored.simulation.end()) == (reason, reason)
 
 
 def test_an_asynchronous_run_ends_where_every_message_is_lost():

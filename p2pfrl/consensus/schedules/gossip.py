@@ -221,9 +221,10 @@ class Gossip(Stateful):
         return self._begin(now)
 
     def _begin(self, now: int) -> list[Action]:
-        """Begin a round. One that is sat out and waits for nobody ends at once, and the next begins.
+        """Begin the next round that takes time.
 
-        Thousands of rounds may pass like that, so this is a loop.
+        A round that is sat out without waiting for anybody ends at once. Thousands may follow each
+        other, so this is a loop.
         """
         actions: list[Action] = []
         while True:
