@@ -2,10 +2,12 @@
 
 The loop between them is core/actor.py.
 
-    Send        payload -> gate -> mixing's payload -> privacy -> compressor -> port
-                (a correction may add vectors of its own before privacy)
+    Send        own vector -> order (before or after training) -> payload.extract -> gate
+                -> mixing.payload -> + correction.extra -> privacy -> compressor -> port
     Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
     Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
+
+`mixing.prepare` runs once per exchange, before the first payload.
 
 The schedule decides when, and the rules of the other axes decide what. The port is the world,
 simulated or real; this module, the schedules and the rules do not know which. An agent that trains
@@ -22,7 +24,6 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
-from p2pfrl.consensus.schedules.lockstep import KEPT
 from p2pfrl.core.contract import require_like
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
@@ -47,7 +48,7 @@ from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.gates.base import Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
-from p2pfrl.exchange.outbox import Outbox, Sent
+from p2pfrl.exchange.outbox import KEPT, Outbox, Sent
 from p2pfrl.exchange.payloads.base import Payload, Shared
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.learning.corrections.base import Correction
@@ -59,11 +60,15 @@ class Rules:
 
     Attributes:
         seed: of the run.
-        order: whether an agent sends its vector from after or from before training.
+        order: with "adapt_then_combine" the vector after training is sent and mixed.
+            With "combine_while_adapting" the vector before training is, and the local change is
+            added to the result.
         max_staleness: rounds after which an earlier payload does not stand in for a missing one.
         score: what receivers rank senders by; None for nothing.
         rate: learning rate times gradient steps of one local update, where that is plain gradient
             descent; else 0. `Turn.rate` is this times the updates since the last exchange.
+
+    The other attributes are the rules, one of each axis.
     """
 
     seed: int
@@ -103,6 +108,11 @@ class Agent(Stateful):
     Its memory is a value: `save` returns it, `restore` takes it over. Its parameters are not part
     of it; the trainer has them.
 
+    Attributes:
+        has_begun_exchange: whether the exchange of this round has begun. If the rules need every
+            message, the outbox then holds its frames, and a restart sends them again, because they
+            may not have left.
+
     Args:
         id: its number, 0 to n-1.
         model: the parameters it shares.
@@ -117,7 +127,6 @@ class Agent(Stateful):
         "_env_steps",
         "_exchanges",
         "_inbox",
-        "_is_open",
         "_loss",
         "_mixing_state",
         "_model",
@@ -131,6 +140,7 @@ class Agent(Stateful):
         "_start",
         "_updates",
         "_weights",
+        "has_begun_exchange",
         "id",
     )
     _start: Vector
@@ -144,7 +154,7 @@ class Agent(Stateful):
     STATE: ClassVar[tuple[str, ...]] = (
         "_start",
         "_round",
-        "_is_open",
+        "has_begun_exchange",
         "_exchanges",
         "_number",
         "_mixing_state",
@@ -171,12 +181,12 @@ class Agent(Stateful):
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
         self._exchanges = self._number = 0
         start = rules.payload.read(model)
-        self._begin_round(start, 0)
-        rules.correction.begin(model, None, start, start[:0])
+        no_extra = start[:0]
+        self._begin_round(0, start, no_extra, ended=None)
         self._mixing_state = rules.mixing.init(start)
-        self._outbox.begin(
-            start, rules.mixing.payload(self._turn(0, UPDATE), self._mixing_state, id)
-        )
+        # Only its length matters: the compressor sizes its memory by it.
+        like_all = rules.mixing.payload(self._turn(0, UPDATE), self._mixing_state, id)
+        self._outbox.begin(start, like_all)
 
     @override
     def save(self) -> State:
@@ -190,21 +200,12 @@ class Agent(Stateful):
         self._inbox.restore(state["inbox"])
         self._outbox.restore(state["outbox"])
 
-    @property
-    def has_sent(self) -> bool:
-        """Whether the exchange of its round has begun.
-
-        In a state that was saved then, the outbox has kept its frames. They may have left or not,
-        and are sent again.
-        """
-        return self._is_open
-
     def place(self) -> str:
         """Return the round that it is in, counted from 1 as in the record."""
         return f"round {self._round + 1}"
 
-    def perform(self, action: Action) -> None:
-        """Carry out an action of the schedule."""
+    def perform(self, action: Action | Trained) -> None:
+        """Carry out an action of the schedule, or note what training produced."""
         _ACTIONS[type(action)](self, action)
 
     def _train(self, action: Train) -> None:
@@ -238,33 +239,39 @@ class Agent(Stateful):
     def _frames(self, action: Send) -> Sequence[Sent]:
         """Return frames of the payload, or of a skip where the gate is closed."""
         rules = self._rules
-        actual, is_new = self._exchange(action.round, action.kind, action.to)
-        outgoing = ORDERS[rules.order].outgoing(actual)
-        vector = rules.payload.extract(outgoing)
+        turn, is_new = self._exchange(action.round, action.kind, action.to)
+        sent_turn = ORDERS[rules.order].outgoing(turn)
+        vector = rules.payload.extract(sent_turn)
         frames: list[Sent]
         # The gate is asked once per exchange: a neighbor that comes back gets the payload anyway.
-        if is_new and not self._outbox.admits(vector, outgoing):
+        if is_new and not self._outbox.admits(vector, sent_turn):
             frames = [(action.to, self._outbox.skip(action.round))]
         else:
-            if vector is not outgoing.own:
-                outgoing = replace(outgoing, own=vector)
+            if vector is not sent_turn.own:
+                sent_turn = replace(sent_turn, own=vector)
+            # Without per-neighbor payloads one frame serves all: any receiver stands for them.
             groups = [(j,) for j in action.to] if rules.mixing.is_per_neighbor else [action.to]
-            frames = [(to, self._frame(outgoing, actual, to[0])) for to in groups]
+            frames = [(to, self._frame(turn, sent_turn, to[0])) for to in groups]
         if is_new and self._outbox.keep(action.round, frames):
             # Write-ahead: an observer may save the agent here, and a restart sends the kept frames
             # again. So nothing may leave before.
             self._observer.sending(self.id, action.round)
         return frames
 
-    def _frame(self, outgoing: Turn, actual: Turn, to: int) -> Frame:
-        """Return the frame for `to`: `outgoing` is the exchange as receivers see it."""
-        payload = self._rules.mixing.payload(outgoing, self._mixing_state, to)
-        return self._outbox.frame(payload, outgoing, actual)
+    def _frame(self, turn: Turn, sent_turn: Turn, to: int) -> Frame:
+        """Return the frame for `to`.
+
+        `turn` has the agent's own vector, `sent_turn` what order and payload made of it to send.
+        """
+        payload = self._rules.mixing.payload(sent_turn, self._mixing_state, to)
+        return self._outbox.frame(payload, sent_turn, turn)
 
     def _mix(self, action: Mix) -> None:
         """End a round with what arrived."""
         if not action.active:
-            self._round, self._is_open = action.round + 1, False
+            # Nothing was exchanged: start, steps, returns and updates count on until the next
+            # exchange.
+            self._round, self.has_begun_exchange = action.round + 1, False
             self._observer.sat_out(self.id, action.round)
             return
         turn, _ = self._exchange(action.round, UPDATE)
@@ -273,8 +280,8 @@ class Agent(Stateful):
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
             factors = dict(zip(senders, action.factors, strict=True))
-            known = {j: factor for j, factor in factors.items() if j in received}
-            mixed = self._average(turn, received, known)
+            decoded_factors = {j: factor for j, factor in factors.items() if j in received}
+            mixed = self._average(turn, received, decoded_factors)
         else:
             assert self._rules.payload.offer is not None
             self._model.receive(self._rules.payload.offer, received)
@@ -284,12 +291,15 @@ class Agent(Stateful):
     def _average(
         self, turn: Turn, received: dict[int, Vector], factors: dict[int, float]
     ) -> Vector:
-        """Return the agent's vector, mixed with those it received."""
+        """Return the agent's vector, mixed with those it received.
+
+        Stand-ins for missing vectors count in full and are not in the recorded staleness.
+        """
         mixing, row = self._rules.mixing, self._weights(turn.round)
         stand_ins = self._inbox.stand_ins(turn.round, row, received)
         if stand_ins:
-            received |= stand_ins
-            factors |= dict.fromkeys(stand_ins, 1.0)
+            received = received | stand_ins
+            factors = factors | dict.fromkeys(stand_ins, 1.0)
         weights = mixing.effective(row, self.id, factors)
         mixed, self._mixing_state = ORDERS[self._rules.order].combine(
             mixing, turn, received, weights, self._mixing_state
@@ -298,7 +308,11 @@ class Agent(Stateful):
         return mixed
 
     def _answer(self, action: Answer) -> None:
-        """Answer a neighbor that asked: send the own vector, then move toward the neighbor's."""
+        """Answer a neighbor that asked: send the own vector, then move toward the neighbor's.
+
+        This bypasses inbox, order, extract and gate, because pairwise rules need the parameters
+        themselves, exact messages and whole exchanges (consensus/mixing/pairwise.py).
+        """
         rules, message = self._rules, action.message
         if not action.again:
             turn = self._turn(message.round, REPLY, number=self._exchanges)
@@ -318,13 +332,13 @@ class Agent(Stateful):
         self._outbox.forget(action.message.round)
         # The message holds the model and `extras` vectors as long as it (see `Correction.serve`).
         width = len(model) // (1 + rules.correction.extras)
-        if action.round >= 0:
+        is_first = action.round < 0
+        if is_first:  # there is no round to end
+            rules.payload.write(self._model, model[:width])
+            self._begin_round(0, model[:width], model[width:], ended=None)
+        else:
             turn = replace(self._turn(action.round, UPDATE), used=action.used)
             self._end_round(turn, {}, model[:width], model[width:])
-        else:  # the first model: there is no round to end
-            rules.payload.write(self._model, model[:width])
-            self._begin_round(model[:width], 0)
-            rules.correction.begin(self._model, None, model[:width], model[width:])
 
     def _end_round(
         self, turn: Turn, staleness: Mapping[int, int], after: Vector, extra: Vector
@@ -334,15 +348,14 @@ class Agent(Stateful):
         The observer comes last: it may save the agent, which must be in the next round by then.
         `extra` came beside the coordinator's model.
         """
-        rules = self._rules
-        rules.payload.write(self._model, after)
-        rules.correction.begin(self._model, turn, after, extra)
-        self._begin_round(after, turn.round + 1)
+        self._rules.payload.write(self._model, after)
+        self._begin_round(turn.round + 1, after, extra, ended=turn)
         self._observer.mixed(self.id, turn.round, staleness, turn.own, after)
 
-    def _begin_round(self, start: Vector, round: int) -> None:
-        """Begin a round at `start`."""
-        self._start, self._round, self._is_open = start, round, False
+    def _begin_round(self, round: int, start: Vector, extra: Vector, ended: Turn | None) -> None:
+        """Begin a round at `start`, after the exchange `ended`; None before the first."""
+        self._rules.correction.begin(self._model, ended, start, extra)
+        self._start, self._round, self.has_begun_exchange = start, round, False
         self._env_steps = self._updates = 0
         self._loss = 0.0
         self._returns = ()
@@ -353,9 +366,9 @@ class Agent(Stateful):
         An exchange begins once, when its payload is made, or in `_mix` where none was. An earlier
         round, which a neighbor that comes back asks for, begins nothing.
         """
-        is_new = not self._is_open and round >= self._round
+        is_new = not self.has_begun_exchange and round >= self._round
         if is_new:  # numbered first: what an exchange sends, sends again and mixes has one key
-            self._is_open = True
+            self.has_begun_exchange = True
             self._number = self._exchanges
             self._exchanges += 1
         turn = self._turn(round, kind, to)

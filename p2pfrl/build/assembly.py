@@ -196,7 +196,7 @@ class Assembly:
             self._available(agent),
             first,
             counts_own,
-            has_sent=body.has_sent,
+            has_sent=body.has_begun_exchange,
             waits=self._waits,
         )
         return Actor(self._builder.schedule(self.plan, life), body, port, stays=self._waits)

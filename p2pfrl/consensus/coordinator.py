@@ -16,7 +16,7 @@ from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.core.contract import require_like
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
-from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send
+from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send, Trained
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads.base import Payload
 
@@ -132,7 +132,7 @@ class Coordinator(Stateful):
         """Return the round that it is in, counted from 1 as in the record."""
         return f"round {self._round + 1}"
 
-    def perform(self, action: Action) -> None:
+    def perform(self, action: Action | Trained) -> None:
         """Carry out `Send` and `Mix`."""
         if isinstance(action, Mix | Send):
             self._round = action.round

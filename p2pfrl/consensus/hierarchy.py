@@ -11,7 +11,7 @@ from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules, Witness
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Send
+from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Send, Trained
 from p2pfrl.core.wire import Encoder
 
 
@@ -83,7 +83,7 @@ class EdgeCoordinator(Coordinator):
             round, frame = self._reported
             self._reported = round, self._encoder.again(frame)
 
-    def perform(self, action: Action) -> None:
+    def perform(self, action: Action | Trained) -> None:
         """Carry out `Send`, `Mix` and `Adopt`."""
         if isinstance(action, Adopt):
             self.model = self._anchor = action.message.payload

@@ -23,11 +23,11 @@ from p2pfrl.core.types import (
 
 
 def _carry_out(
-    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action], None]
+    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action | Trained], None]
 ) -> Finish | None:
     """Do what `schedule` makes of `event`; return its last action if it finished."""
     if type(event) is Trained:
-        perform(event)  # type: ignore[arg-type]
+        perform(event)
     for action in schedule.handle(event, port.now()):
         kind = type(action)
         if kind is Train:
@@ -51,8 +51,8 @@ class Body(Protocol):
 
     id: int
 
-    def perform(self, action: Action, /) -> None:
-        """Carry out an action."""
+    def perform(self, action: Action | Trained, /) -> None:
+        """Carry out an action, or note what an agent's training produced."""
 
     def place(self) -> str:
         """Return where in the run it is, in words."""

@@ -54,6 +54,11 @@ class Outgoing(Protocol):
         """The score that receivers rank senders by; None for none."""
 
 
+KEPT = 2
+"""Rounds whose frames an agent keeps where rules need every message: the last one's, this one's.
+
+Two agents that wait for each other are at most one round apart (schedules/lockstep.py).
+"""
 _NO_REPLIES: dict[int, Frame] = {}
 """One empty dict for all agents that never answered: it is replaced, and nothing is added to it."""
 

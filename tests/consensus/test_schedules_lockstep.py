@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import SECOND, Neighbors, feed, received, trained
 
-from p2pfrl.consensus.schedules.lockstep import KEPT, Lockstep
+from p2pfrl.consensus.schedules.lockstep import Lockstep
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import SKIP, Expired, Missing, PeerJoined, PeerLost, Send, Started
+from p2pfrl.exchange.outbox import KEPT
 
 
 def lockstep(

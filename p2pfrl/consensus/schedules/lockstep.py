@@ -43,8 +43,6 @@ from p2pfrl.core.types import (
 )
 from p2pfrl.core.units import SECOND
 
-KEPT = 2
-"""Rounds whose messages an agent keeps: the last one's and this one's."""
 _AHEAD = 2**14
 """Rounds ahead of ours from which messages are kept.
 
