@@ -111,7 +111,7 @@ def _simulate(
         try:
             with fewer_collections(), threadpool_limits(1, "blas"):
                 if has_begun:
-                    world.simulation.go_on()
+                    world.simulation.resume()
                 else:
                     world.simulation.run()
                 world.recorder.finish()

@@ -144,6 +144,10 @@ class Trainer:
             sorted(agent for agent, request in self._pending.items() if request.outcome is None)
         )
 
+    def has_computed(self, agent: int) -> bool:
+        """Whether the agent's update, which has started, is computed."""
+        return self._pending[agent].outcome is not None
+
     def row(self, agent: int) -> int:
         """Return the row of `agent` in every array."""
         return self._rows[agent]

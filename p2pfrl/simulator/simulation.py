@@ -22,6 +22,9 @@ from p2pfrl.simulator.faults.base import Fault
 from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.network import Network
 
+_NETWORK = COORDINATOR
+"""Stands in the digest for a fault of no single agent, but of the network."""
+
 
 class Witness(Protocol):
     """The keeper of the record's timeline."""
@@ -46,8 +49,10 @@ class Life(Stateful):
             another number is void.
         slowness: factor of the time that its local work takes.
         saved: what the trainer holds for it, as of its last checkpoint; None before the first.
-        memory: what the agent itself remembered then; in modes with a coordinator with its
-            schedule.
+        memory: what it remembered then. Without a coordinator this is the state of the agent
+            (`Actor.body`), and a restart makes its schedule anew at round `completed`. With a
+            coordinator it is the state of the whole actor: the schedule is restored too, because it
+            knows which model it waits for.
         completed: rounds completed by then.
         messages_late, deadlines_expired: sums over its earlier incarnations; its schedule counts
             for the present one.
@@ -86,6 +91,7 @@ class Life(Stateful):
         """Return the state, the actor's included."""
         kept = self.saved
         return {
+            # Not super(): it refers to the class as it was before `slots=True` made another one.
             **Stateful.save(self),
             "port": self.port.save(),
             "actor": None if self.actor is None else self.actor.save(),
@@ -97,13 +103,16 @@ class Life(Stateful):
     @override
     def restore(self, state: State) -> None:
         """Restore the state, except actor and task, which the world has to make."""
-        Stateful.restore(self, state)
+        Stateful.restore(self, state)  # not super(), as above
         self.port.restore(state["port"])
         self.saved = None if state["saved"] is None else Snapshot(*state["saved"])
 
 
 class Simulation:
     """Runs agents and coordinators until all have finished or `stop` is called.
+
+    Every sequence by id has agents 0 to n-1 first and coordinators -1, -2, ... from the end, so
+    that an id is its index.
 
     Args:
         loop: the clock.
@@ -114,8 +123,7 @@ class Simulation:
         coordinators: by id, -1, -2, ...: (incarnation, port) -> a coordinator's life.
         seconds_per_step: per agent, virtual seconds that one environment step takes it.
         variation: (agent, number of the update) -> factor of the time that this local update takes.
-        neighbors: per agent, whom it talks to: they notice when it is gone. Coordinators from the
-            end.
+        neighbors: by id, whom it talks to: they notice when it is gone.
         peer_timeout: nanoseconds until a dead link is noticed.
         faults: the timeline.
         keeps: (sender, frame) -> whether the sender remembers itself before the frame leaves, with
@@ -152,8 +160,7 @@ class Simulation:
         self._peer_timeout = peer_timeout
         self._log = log
         self._witness = witness
-        # Updates that have started and are not computed yet, in order.
-        self._queued: dict[int, None] = {}
+        # Tasks whose done-callback has not run. A killed one counts until the loop runs it.
         self._running = 0
         self._coordinators = coordinators
         self._keeps = keeps
@@ -167,6 +174,9 @@ class Simulation:
 
     def run(self) -> None:
         """Run to the end.
+
+        Neighbors of an agent that joins later are told at once that it is not there, and once more
+        by timeout. Any `PeerLost` may be reported more than once.
 
         Raises:
             DeadlockError: all agents wait for each other.
@@ -184,7 +194,7 @@ class Simulation:
             self._loop.post(round(fault.at * SECOND), self.strike, number)
         self._loop.run_until_complete(self._wait())
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Run to the end from a restored state.
 
         Raises:
@@ -196,7 +206,6 @@ class Simulation:
         """Return the state of all lives, between two events; arrays are shared."""
         return {
             "lives": {agent: life.save() for agent, life in self._lives.items()},
-            "queued": tuple(self._queued),
             "faults_left": self._faults_left,
         }
 
@@ -217,7 +226,6 @@ class Simulation:
             elif saved["status"] == "over":
                 life.task = self._loop.create_future()
                 life.task.set_result(saved["why"])
-        self._queued = dict.fromkeys(state["queued"])
         self._faults_left = state["faults_left"]
 
     def stop(self) -> None:
@@ -239,20 +247,23 @@ class Simulation:
         return late, expired
 
     def end(self) -> str:
-        """Return why nobody runs any more although rounds are missing.
+        """Return why nobody runs any more. Called only if rounds are missing.
 
-        "rounds": a coordinator counted enough updates, however few models it made of them;
         "coordinator_gone": a coordinator crashed for good; "unreachable": an agent did not get the
-        last model; "agents_gone": all agents crashed, or no agent will be there again.
+        last model; "agents_gone": all agents crashed, or no agent will be there again; "rounds": a
+        coordinator counted enough updates, however few models it made of them. The first that
+        holds is returned.
         """
         if not all(self._has_finished(id) for id in self._coordinators):
             return "coordinator_gone"
-        tasks = [life.task for life in self._lives.values()]
-        reasons = {task.result() for task in tasks if task is not None and task.done()}
-        possible = ("coordinator_gone", "unreachable", "agents_gone")
-        found = next((why for why in possible if why in reasons), "agents_gone")
-        ended = any(self._has_finished(id) for id in self._lives if id > COORDINATOR)
-        return "rounds" if self._coordinators and ended and not reasons & {*possible} else found
+        reasons = {life.why for life in self._lives.values()}
+        for why in ("coordinator_gone", "unreachable", "agents_gone"):
+            if why in reasons:
+                return why
+        if not self._coordinators:
+            return "agents_gone"
+        has_any_agent_finished = any(self._has_finished(id) for id in self._lives if id >= 0)
+        return "rounds" if has_any_agent_finished else "agents_gone"
 
     def keep(self, agent: int, completed: int) -> None:
         """Save the agent as it is now, after `completed` rounds, for a restart."""
@@ -273,9 +284,8 @@ class Simulation:
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
+        # Agents in no group form one more. Coordinators stay with the first group.
         group = [len(groups)] * len(self._lives)
-        # Ids of coordinators, -1, -2, ..., count from the end. They stay with the first group;
-        # agents in no group form one more.
         for coordinator in self._coordinators:
             group[coordinator] = 0
         for number, members in enumerate(groups):
@@ -315,7 +325,7 @@ class Simulation:
 
     def lose(self, probability: float) -> None:
         """Lose messages with this probability, besides the network's own losses."""
-        self._note_fault(COORDINATOR)
+        self._note_fault(_NETWORK)
         self._network.extra_loss = probability
 
     def leave(self, agent: int) -> None:
@@ -344,10 +354,47 @@ class Simulation:
         if not self._running and not self._faults_left:
             self.stop()
 
+    def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
+        """Wait for the end of this update; this is the earliest time at which it could end.
+
+        If no earlier batch had it, it is computed first, in one batch with all pending updates.
+        """
+        if training != self._lives[agent].training:
+            return
+        if not self._trainer.has_computed(agent):
+            try:
+                self._trainer.compute()
+            except AgentError as error:
+                actor = self._lives[error.agent].actor
+                assert actor is not None
+                raise error.at(actor.body.place()) from error.__cause__
+        end = start + round(self._trainer.steps(agent) * self._step_ns[agent] * slowness)
+        if end <= self._loop.now:
+            self.ends(agent, training, start)
+        else:
+            self._loop.post(end, self.ends, agent, training, start)
+
+    def ends(self, agent: int, training: int, start: int) -> None:
+        """End this update: hand out its result."""
+        life = self._lives[agent]
+        if training == life.training:
+            life.training += 1
+            update = self._trainer.commit(agent)
+            self._log.add(self._loop.now, TRAIN, agent, agent, update.env_steps, 0)
+            self._witness.interval(agent, "train", start, self._loop.now)
+            life.port.put(Trained(update))
+
+    def report_lost(self, to: int, about: int) -> None:
+        """Report to an agent that another one is gone, if it still is."""
+        if to not in self._network.down and (
+            self._has_finished(about) or not self._network.can_reach(to, about)
+        ):
+            self._lives[to].port.put(PeerLost(about))
+
     def _regroup(self, group: list[int] | None) -> None:
         """Cut the links between different groups, and restore all other links that were cut."""
         before, self._network.group = self._network.group, group
-        self._note_fault(COORDINATOR)
+        self._note_fault(_NETWORK)
         for agent in self._lives:
             for peer in self._neighbors[agent]:
                 was_cut = before is not None and before[agent] != before[peer]
@@ -416,13 +463,16 @@ class Simulation:
         life.task = None
         life.port.close()
         life.training += 1  # voids `could_end` and `ends`, which the loop cannot cancel
-        self._queued.pop(agent, None)
         self._trainer.cancel(agent)
         self._network.down.add(agent)
         self._witness.live(agent, False)
         return True
 
     def _finished(self, agent: int, task: asyncio.Future[str]) -> None:
+        """Note that a task is done: it was killed, failed, or returned why it ended.
+
+        A reason that is not empty means that the agent ended early: its neighbors notice a loss.
+        """
         self._running -= 1
         if not task.cancelled() and task.exception() is None and task.result():
             self._witness.live(agent, False)  # the rounds of the others are complete without it
@@ -446,47 +496,16 @@ class Simulation:
     def _train(self, agent: int) -> None:
         """Start an update: its inputs are fixed now.
 
-        It is computed when the first pending update could end, in one batch with all others
-        (learning/trainer.py). Its number of steps, and so the time of its end, is known only then.
+        This is the first of three moments: start, earliest possible end (`could_end`), end
+        (`ends`). They are the three of an update's life in learning/trainer.py. The number of steps
+        of an update, and so the time of its end, is known only when it has been computed.
         """
         life, stack = self._lives[agent], self._trainer.stack
         self._trainer.freeze(agent)
-        self._queued[agent] = None
         start = self._loop.now
         slowness = life.slowness * self._variation(agent, life.training)
         earliest = start + round(stack.traits.min_steps * self._step_ns[agent] * slowness)
         self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
-
-    def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
-        """Compute this update in one batch with all pending updates, and wait for its end.
-
-        No update can end earlier.
-        """
-        if training != self._lives[agent].training:
-            return
-        if agent in self._queued:
-            try:
-                self._trainer.compute(sorted(self._queued))
-            except AgentError as error:
-                actor = self._lives[error.agent].actor
-                assert actor is not None
-                raise error.at(actor.body.place()) from error.__cause__
-            self._queued.clear()
-        end = start + round(self._trainer.steps(agent) * self._step_ns[agent] * slowness)
-        if end <= self._loop.now:
-            self.ends(agent, training, start)
-        else:
-            self._loop.post(end, self.ends, agent, training, start)
-
-    def ends(self, agent: int, training: int, start: int) -> None:
-        """End this update: hand out its result."""
-        life = self._lives[agent]
-        if training == life.training:
-            life.training += 1
-            update = self._trainer.commit(agent)
-            self._log.add(self._loop.now, TRAIN, agent, agent, update.env_steps, 0)
-            self._witness.interval(agent, "train", start, self._loop.now)
-            life.port.put(Trained(update))
 
     def _note_fault(self, agent: int) -> None:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
@@ -502,13 +521,6 @@ class Simulation:
         `report_lost` checks whether it is still gone.
         """
         self._loop.post(self._loop.now + self._peer_timeout, self.report_lost, to, about)
-
-    def report_lost(self, to: int, about: int) -> None:
-        """Report to an agent that another one is gone, if it still is."""
-        if to not in self._network.down and (
-            self._has_finished(about) or not self._network.can_reach(to, about)
-        ):
-            self._lives[to].port.put(PeerLost(about))
 
     def _report_joined(self, to: int, about: int) -> None:
         """Tell `to` that its link to `about` works.
