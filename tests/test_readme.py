@@ -98,6 +98,7 @@ def run(command, directory, port):
     )
 
 
+@pytest.mark.slow
 def test_every_console_command_of_the_readme_runs_and_prints_what_it_shows(tmp_path):
     found = list(steps(README))
     assert {commands[0].words[0] for commands in found} >= {"new", "validate", "scenario", "verify"}
@@ -179,6 +180,7 @@ def test_every_command_is_named():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", blocks("python", *PAGES) if README.is_file() else [])
 def test_every_program_runs(program, tmp_path):
     done = subprocess.run(
@@ -220,7 +222,8 @@ def test_the_commands_for_a_fresh_machine_are_those_of_ci():
     ]
     script = (ROOT / ".ci/run").read_text("utf-8")
     assert "pip\" install --quiet -e '.[test,docs]'\n" in script
-    assert 'python" -m pytest\n' in script
+    assert 'python" -m pytest --cov' in script
+    assert 'python" -m pytest -m slow tests/test_readme.py' in script
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -123,6 +123,7 @@ def test_runs_without_out_get_a_directory_of_their_own(file, capsys):
     assert all("-gossip-s0-" in name for name in names)
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
     class Stopped(datetime):
         @classmethod

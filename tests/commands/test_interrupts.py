@@ -38,7 +38,13 @@ sys.exit(main())
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize(
-    "module", ["p2pfrl.cli", "cyclopts", "numpy", "numpy._core.multiarray", "torch"]
+    "module",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("p2pfrl.cli", "cyclopts")),
+        "numpy",
+        "numpy._core.multiarray",
+        pytest.param("torch", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupt_in_an_import_ends_at_once_without_traceback(
     module: str, name: str, tmp_path: Path
@@ -152,6 +158,7 @@ def test_an_interrupt_waits_until_files_are_written() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_gets_tables_and_names_without_other_characters(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(LONG.replace("10_000_000", "3"))
     for words in (

@@ -79,7 +79,16 @@ def peers_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL, None])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(
+            pytest.param(number, marks=pytest.mark.slow)
+            for number in (signal.SIGINT, signal.SIGHUP, None)
+        ),
+    ],
+)
 def test_processes_end_with_their_parent_and_the_same_command_continues(
     number: signal.Signals | None, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ environment = {kwargs = {name = "b"}}
 """
 
 
+@pytest.mark.slow
 def test_a_process_opens_its_own_agents_environments_and_collect_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

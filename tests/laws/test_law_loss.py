@@ -32,7 +32,7 @@ def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> f
     return float(np.sqrt(np.mean(np.square(drifts))))
 
 
-@pytest.mark.parametrize("on_loss", ["fold", "renormalize"])
+@pytest.mark.parametrize("on_loss", ["fold", pytest.param("renormalize", marks=pytest.mark.slow)])
 def test_one_sided_drops_move_the_mean_as_a_monte_carlo_says(on_loss: str) -> None:
     rms = float(np.sqrt(np.mean(drifts(on_loss, SEEDS) ** 2)))
     expected = monte_carlo(16, LOSS, on_loss, ROUNDS, draws=100)

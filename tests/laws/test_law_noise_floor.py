@@ -51,6 +51,7 @@ def test_the_floor_of_the_law_is_that_of_the_autoregression(order: str, expected
         ("combine_while_adapting", "torus", 9, 0.3, 0.5, 3),
     ],
 )
+@pytest.mark.slow
 def test_noise_floor_on_other_graphs(
     order: str, kind: str, n: int, lr: float, sigma: float, seed: int
 ) -> None:

@@ -53,7 +53,10 @@ def test_disagreement_shrinks_by_the_second_eigenvalue(
     assert np.log(slope(run, skip)) == pytest.approx(np.log(run.lambda_2), abs=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "agents", "options", "mixing"), OTHERS)
+@pytest.mark.parametrize(
+    ("kind", "agents", "options", "mixing"),
+    [pytest.param(*other, marks=[pytest.mark.slow] * (k % 2)) for k, other in enumerate(OTHERS)],
+)
 def test_disagreement_shrinks_as_theory_says_on_other_graphs(
     kind: str, agents: int, options: dict[str, object], mixing: str
 ) -> None:

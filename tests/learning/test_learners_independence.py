@@ -47,7 +47,13 @@ def assert_same(a, b):
         assert np.array_equal(values, b.state[name]), name
 
 
-@pytest.mark.parametrize("problem", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(DISCRETE, id="discrete"),
+        pytest.param(CONTINUOUS, id="continuous", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_alone_in_pairs_in_subsets_in_chunks_and_all_together_are_bit_identical(name, problem):
     everyone = run(LEARNERS[name], problem, [range(N)])

@@ -69,6 +69,7 @@ def test_continuous_actions_find_the_goal(learner):
     assert (bound.evaluator.evaluate(range(4), trainer.parameters, 1, 0) > -0.03).all()
 
 
+@pytest.mark.slow
 def test_the_standard_deviation_is_learned():
     learner = PPO(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16)
     trainer, _ = train(learner, Target(), agents=2, instances=8, updates=100)

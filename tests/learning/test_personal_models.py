@@ -202,6 +202,7 @@ def test_what_cannot_be_is_refused(tables, words):
         loads(text(3, 1, mode=mode, **tables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "hessian_free"])
 @pytest.mark.parametrize(("seed", "alpha"), [(11, 0.03), (12, 0.08)])
 def test_maml_ends_at_its_fixed_point(order, seed, alpha):

@@ -72,7 +72,9 @@ def test_files_that_are_not_ours_are_never_touched(what: str, name: str, tmp_pat
     assert files(out) == before
 
 
-@pytest.mark.parametrize("name", ["report.html", "figures/return.png"])
+@pytest.mark.parametrize(
+    "name", ["report.html", pytest.param("figures/return.png", marks=pytest.mark.slow)]
+)
 def test_pages_and_figures_that_are_not_ours_are_never_replaced(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
