@@ -1,4 +1,9 @@
-"""Links of one process to the processes of its neighbors: connecting, heartbeats, liveness."""
+"""Links of one process to the processes of its neighbors: connecting, heartbeats, liveness.
+
+A connection (`Link`) carries one `Session`. It has joined once both greetings are checked
+(`Opened`). Of each process the newest connection that has joined is current. An older one is
+superseded and closes without a report. A process is up while its current connection is open.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +32,16 @@ from p2pfrl.net.tls import refusal
 __all__ = ["TICK", "USUAL", "Log", "Mesh", "Security", "Timing"]
 
 TICK = 0.25
-_DEAD = ("silent", "slow_reader", "too_slow", "greeting_timeout")
+"""Seconds between two looks at the clock, for heartbeats and deadlines of connections."""
+_UNREADING = ("silent", "slow_reader", "too_slow", "greeting_timeout")
 """Reasons after which nothing is sent, because a peer that does not read would block."""
 USUAL = ("closed", "bye", "done")
-"""Reasons of a connection's end that are no refusal."""
+"""Reasons of a connection's end that are no refusal.
+
+- closed: the stream ended without a goodbye, or another connection has taken over.
+- bye: the other process left early, and said so.
+- done: the other process left after all its agents had finished.
+"""
 
 
 class Mesh:
@@ -82,14 +93,15 @@ class Mesh:
         self._receive = receive
         self._report = report
         self._log = log
-        # The newest joined link to each process, even after it has closed.
-        self._links: dict[Address, Link] = {}
+        # The newest connection to each process that has joined, even after it has closed.
+        self._current: dict[Address, Link] = {}
         self._resend = ResendBuffer()
         # Every connection that is open or greeting, superseded ones too.
-        self._all: list[Link] = []
+        self._connections: list[Link] = []
         self._admission = of_greetings(self._handle)
         self._throttle = Throttle()
-        # No entry: the process never joined. False: it is lost.
+        # No entry: it has not joined yet. True: up. False: lost, or given up while resuming; when
+        # it joins, its agents are reported up.
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -111,7 +123,7 @@ class Mesh:
         Raises:
             P2PFRLError: some did not connect in time; the message names them.
         """
-        self._start(self._keep_time())
+        self._start(self._tick_connections())
         for address in self._others:
             if self._dials(address):
                 self._dial(address)
@@ -139,14 +151,14 @@ class Mesh:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timing.timeout):
                 # Looked for anew after every wait: a link may have been replaced meanwhile.
-                while unsent := [link for link in self._links.values() if link.is_sending]:
+                while unsent := [link for link in self._current.values() if link.is_sending]:
                     await unsent[0].sent()
 
     async def close(self) -> None:
         """Say goodbye on every link and close it."""
         for task in self._tasks:
             task.cancel()
-        links = list(self._all)
+        links = list(self._connections)
         for link in links:
             link.close("bye", done=self.is_done, why=self.why)
         with contextlib.suppress(TimeoutError):
@@ -156,7 +168,7 @@ class Mesh:
 
     def send(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> bool:
         """Send a frame to agents at `address`; return whether the link is open."""
-        link = self._links.get(address)
+        link = self._current.get(address)
         if link is None or not link.session.is_open:
             return False
         self._resend.add(address, to, frame, sender)
@@ -164,13 +176,16 @@ class Mesh:
         return True
 
     def round_trips(self) -> dict[int, float]:
-        """Return the smallest round trip in seconds to each linked process, by its first agent."""
-        for link in self._all:
+        """Return the smallest round trip in seconds to each linked process.
+
+        The keys are the lowest agent ids of the processes.
+        """
+        for link in self._connections:
             link.measure()
         found = {
-            agents[0]: self._links[a].round_trip
-            for a, agents in self._others.items()
-            if a in self._links
+            min(agents): self._current[address].round_trip
+            for address, agents in self._others.items()
+            if address in self._current
         }
         return {agent: seconds for agent, seconds in found.items() if seconds is not None}
 
@@ -181,21 +196,26 @@ class Mesh:
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(surfaced(self._loop.create_task(coroutine)))
 
-    async def _keep_time(self) -> None:
+    async def _tick_connections(self) -> None:
+        """Let every connection look at the clock, for ever."""
         before = self._loop.time()
         while True:
             await asyncio.sleep(TICK)
             now = self._loop.time()
-            away, before = now - before - TICK, now
-            for link in list(self._all):
-                # This process was suspended. Its peers are not silent: it did not listen.
-                if away > self._timing.timeout / 2:
-                    link.excuse(away)
+            late, before = now - before - TICK, now
+            for link in list(self._connections):
+                # More than half a timeout late: the machine slept, or the loop was blocked. It is
+                # we who were silent, so all deadlines move.
+                if late > self._timing.timeout / 2:
+                    link.excuse(late)
                 link.tick()
 
     def _dials(self, address: Address) -> bool:
-        """Whether this process connects to the other one, rather than the reverse."""
-        # Both sides compute this, so there is one connection per pair of processes.
+        """Whether this process connects to the other one, rather than the reverse.
+
+        Both sides compute this, so there is one connection per pair of processes. The one with the
+        lowest id dials, so a coordinator, whose id is below 0, dials all others.
+        """
         return min(self._own.agents) < min(self._others[address])
 
     def _dial(self, address: Address) -> None:
@@ -224,8 +244,7 @@ class Mesh:
             """Note the connection that was made, and return its session."""
             if not dialer:
                 self._admission.admit(link, link.peer_host(), len(self._others))
-            self._all.append(link)
-            tls, names = transport.get_extra_info("ssl_object"), self._security.names
+            self._connections.append(link)
             return Session(
                 self._own.fresh(),
                 self._decoder,
@@ -234,13 +253,23 @@ class Mesh:
                 now=self._loop.time(),
                 heartbeat=self._timing.heartbeat,
                 timeout=self._timing.timeout,
-                allowed=names(cast(ssl.SSLObject, tls))
-                if tls is not None and names is not None
-                else None,
+                allowed=self._allowed(transport),
                 check=self._check,
             )
 
         return Link(connected, self._handle, self._loop.time, self._timing.timeout)
+
+    def _allowed(self, transport: asyncio.Transport) -> tuple[int, ...] | None:
+        """Return the agents that the certificate at the other end names.
+
+        None: there are no certificates, so any agent may be claimed.
+        """
+        tls, names = transport.get_extra_info("ssl_object"), self._security.names
+        return None if tls is None or names is None else names(cast(ssl.SSLObject, tls))
+
+    def _address_of(self, agents: tuple[int, ...]) -> Address | None:
+        """Return the address of the linked process that has these agents; None if none has."""
+        return next((where for where, those in self._others.items() if those == agents), None)
 
     def _check(self, peer: Identity) -> tuple[str, str] | None:
         """Return why a process is refused, or None."""
@@ -249,22 +278,20 @@ class Mesh:
                 "self_connection",
                 f"agents {show_agents(peer.agents)} live in this process: is it started twice?",
             )
-        for address, agents in self._others.items():
-            if agents == peer.agents:
-                link = self._links.get(address)
-                newest = (
-                    link.session.peer.incarnation if link is not None and link.session.peer else -1
-                )
-                if peer.incarnation < newest:
-                    return (
-                        "stale_incarnation",
-                        f"agents {agents} have joined as incarnation {newest} already",
-                    )
-                return None
-        return (
-            "unknown_peer",
-            f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}",
-        )
+        address = self._address_of(peer.agents)
+        if address is None:
+            return (
+                "unknown_peer",
+                f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}",
+            )
+        link = self._current.get(address)
+        newest = link.session.peer.incarnation if link is not None and link.session.peer else -1
+        if peer.incarnation < newest:
+            return (
+                "stale_incarnation",
+                f"agents {peer.agents} have joined as incarnation {newest} already",
+            )
+        return None
 
     def _handle(self, link: Link, events: list[Event]) -> None:
         for event in events:
@@ -272,8 +299,9 @@ class Mesh:
 
     def _opened(self, link: Link, event: Opened) -> None:
         self._admission.leave(link)
-        address = next(a for a, agents in self._others.items() if agents == event.peer.agents)
-        previous = self._links.get(address)
+        address = self._address_of(event.peer.agents)
+        assert address is not None, "`_check` refuses strangers"
+        previous = self._current.get(address)
         # Another connection may have joined between the hello, which `_check` saw, and now.
         if (
             previous is not None
@@ -283,11 +311,12 @@ class Mesh:
                 link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile")
             )
             return
-        # Before the previous link is dropped: `_closed` reports the loss of a current link only.
-        self._links[address] = link
+        # Set first: dropping the old connection calls `_closed`, which must find a newer current
+        # one and report nothing.
+        self._current[address] = link
         if previous is not None and previous is not link:
-            is_same = self._replace(previous, link, address)
-            if is_same:  # to the agents nothing happened
+            is_seamless = self._replace(previous, link, address)
+            if is_seamless:  # to the agents nothing happened
                 return
         self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         known = address in self._up
@@ -298,25 +327,23 @@ class Mesh:
             self._report(event.peer.agents, True)
 
     def _replace(self, previous: Link, link: Link, address: Address) -> bool:
-        """Close a connection in favor of another one of the same process.
+        """Supersede `previous` by `link`; return whether the takeover is seamless.
 
-        The result says whether the other process is the same incarnation.
-
-        Recent frames are then sent again, because they may not have arrived on a silent connection.
-        The side that accepted the connection leaves the old one to the dialer. The dialer closes it
-        once it knows that this side has joined too.
+        It is if the incarnation is the same and the old connection was still open. Recent frames
+        are then sent again, because a silent connection may have lost them. The dialer drops the
+        old connection now. The accepting side keeps it for one timeout, because frames may still be
+        in transit.
         """
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
-        is_same = previous.session.is_open and old.incarnation == new.incarnation
-        if is_same and not self._dials(address):
-            # Frames may still be in transit on the old connection, so it stays open for a while.
+        is_seamless = previous.session.is_open and old.incarnation == new.incarnation
+        if is_seamless and not self._dials(address):
             self._loop.call_later(self._timing.timeout, self._drop, previous)
         else:
             self._drop(previous)
-        if is_same:
+        if is_seamless:
             self._log.note("reconnected", agents=new.agents)
             self._resend.repeat(address, link.send)
-        return is_same
+        return is_seamless
 
     def _drop(self, link: Link) -> None:
         self._handle(link, link.session.give_up("closed", "another connection has taken over"))
@@ -348,20 +375,23 @@ class Mesh:
         self._report(self._others[address], False)
 
     def _closed(self, link: Link, event: Closed) -> None:
+        """Note the end of a connection.
+
+        Only the current connection of a process reports its loss.
+        """
         self._admission.leave(link)
-        if link in self._all:
-            self._all.remove(link)
+        if link in self._connections:
+            self._connections.remove(link)
         # Before both sides have joined, the identity is only claimed.
         peer = link.session.peer if link.session.was_open else None
         if event.reason not in USUAL:
             self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
-        for address, current in self._links.items():
-            # A link that was superseded takes nobody with it.
-            if current is link and self._up.get(address):
-                self._resend.forget(address)
-                what = "left" if self.is_done or event.reason == "done" else "lost"
-                self._note_end(address, what, event.detail)
-        if event.reason in _DEAD:
+        address = None if peer is None else self._address_of(peer.agents)
+        if address is not None and self._current.get(address) is link and self._up.get(address):
+            self._resend.forget(address)
+            what = "left" if self.is_done or event.reason == "done" else "lost"
+            self._note_end(address, what, event.detail)
+        if event.reason in _UNREADING:
             link.abort()
         else:
             link.flush()

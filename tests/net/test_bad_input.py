@@ -523,8 +523,8 @@ def test_a_reader_that_never_reads_costs_a_bounded_buffer_and_is_disconnected_th
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
                 address = ("127.0.0.1", 9)
                 back = Encoder(RUN, VICTIM)
-                await there.until(lambda: address in there.victim._links)
-                link = there.victim._links[address]
+                await there.until(lambda: address in there.victim._current)
+                link = there.victim._current[address]
                 for round in range(100):
                     frame: Frame = back.encode(
                         np.ones(size, "<f4"), kind=UPDATE, round=round, parts=("actor",)
@@ -586,7 +586,7 @@ def test_a_flood_of_valid_small_frames_and_of_refused_ones_leaves_few_lines_and_
             await there.until(lambda: len(there.applied) == 3000)
             assert there.victim.refusals == {"corrupt": 300}
             assert len([line for line in there.log.lines if line["what"] == "refused"]) <= 20
-            session = there.victim._links["127.0.0.1", 9].session
+            session = there.victim._current["127.0.0.1", 9].session
             assert all(len(seen.numbers) <= 513 for seen in session._newest.values())
 
     run(main())

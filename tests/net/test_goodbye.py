@@ -64,7 +64,7 @@ async def pair() -> AsyncIterator[tuple[Side, Side]]:
 def test_draining_ends_when_the_queue_is_sent() -> None:
     async def main() -> None:
         async with pair() as (left, right):
-            (link,) = left.mesh._all
+            (link,) = left.mesh._connections
             link.pause_writing()
             left.say(0)
             draining = asyncio.create_task(left.mesh.drain())
@@ -83,7 +83,7 @@ def test_draining_ends_when_the_queue_is_sent() -> None:
 def test_draining_does_not_wait_for_the_queue_of_a_closed_link(closes_first: bool) -> None:
     async def main() -> None:
         async with pair() as (left, right):
-            (link,) = right.mesh._all
+            (link,) = right.mesh._connections
             link.pause_writing()
             right.say(0)
             if closes_first:

@@ -163,7 +163,7 @@ def test_a_killed_peer_is_noticed_at_once_and_its_successor_is_heard_though_it_c
         try:
             await first.until(lambda: first.heard)
             listener.server.close()
-            for link in list(first.mesh._all):
+            for link in list(first.mesh._connections):
                 link.abort()
             await dialer.until(lambda: dialer.reports)
             await asyncio.wait_for(opening, WAIT)

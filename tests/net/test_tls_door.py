@@ -106,11 +106,11 @@ def test_of_five_hundred_who_never_begin_tls_few_are_held_and_honest_ones_go_on_
                 assert len(refused) <= 20
                 assert refused[0]["where"].startswith("127.0.0.1:")
                 # An honest one comes while they wait.
-                honest = there.honest._links[there.address]
+                honest = there.honest._current[there.address]
                 there.honest._drop(honest)
                 honest.abort()
                 async with asyncio.timeout(WAIT):
-                    while there.honest._links[there.address] is honest:
+                    while there.honest._current[there.address] is honest:
                         await asyncio.sleep(0.01)
                 await there.rounds(5)
                 await there.until(lambda: len(door) == 0)
