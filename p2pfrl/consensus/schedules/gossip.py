@@ -36,12 +36,12 @@ _KEPT = 1024
 _HORIZON = 2**20
 """A round that is this far ahead of ours cannot be true.
 
-A partition of a night, with rounds of 30 ms, is shorter.
+With rounds of 30 ms it takes longer than a partition of eight hours.
 """
 _SEARCHED = 64
 """Rounds after ours that are searched for one that a neighbor passed.
 
-A topology remembers no more graphs.
+Topologies cache the graphs of 64 rounds (topologies/base.py): a longer search would rebuild them.
 """
 _NOBODY: dict[int, None] = {}
 """The neighbors that an agent waits for while it trains, which are none.
@@ -76,26 +76,30 @@ class Missed(Stateful):
 
     Attributes:
         count: number of deadlines missed in a row.
-        first: the first of the rounds without a payload from it.
+        usable_from: the first round whose payload may still be used: the first one missed, or the
+            one after the newest payload that was mixed since.
         late: the newest payload that arrived after the deadline of its round.
     """
 
-    STATE: ClassVar[tuple[str, ...]] = ("count", "first", "late")
+    STATE: ClassVar[tuple[str, ...]] = ("count", "usable_from", "late")
     count: int
-    first: int
+    usable_from: int
     late: Message | None = None
 
     def take(self) -> Message | None:
         """Return the late payload if it may still be used, once."""
         late, self.late = self.late, None
-        return None if late is None or late.round < self.first else late
+        return None if late is None or late.round < self.usable_from else late
 
 
 class Gossip(Stateful):
     """One agent's synchronous rounds: train, send, wait for the neighbors that it hears, mix.
 
+    `Lockstep` replaces it if a rule needs every message.
+
     Adapt then combine trains before it sends. Combine while adapting sends first, trains meanwhile,
-    and adds its own progress to the mixed vector.
+    and adds its own progress to the mixed vector: without deadlines this is D-PSGD (Lian et al.,
+    NeurIPS 2017, arXiv 1705.09056, Algorithm 1).
 
     Four rules keep one slow or absent agent from stopping the others. In them, a successor is a
     neighbor that we send to, a predecessor one that we hear.
@@ -107,11 +111,17 @@ class Gossip(Stateful):
       We do not wait for it.
     - Absent. A predecessor whose link is down, or that missed `suspect_after` deadlines in a row,
       is not waited for until it is heard. If that message is late too, one more miss is enough.
-    - Half a deadline. A predecessor that missed the last deadline is waited for only half as long,
-      so that we are not late at our other neighbors in turn.
+    - Half a deadline. A predecessor that missed a deadline, and has not been in time since, is
+      waited for only half as long, so that we are not late at our other neighbors in turn.
 
-    A payload that misses its round is mixed in the round in which it arrives, with its staleness,
-    unless it is older than `max_staleness`.
+    Late payloads: of each sender the newest payload that came after its deadline is mixed once, in
+    the first round in which we take part and for which nothing came from its sender, neither a
+    payload nor a skip nor the notice of a loss, if it is then at most `max_staleness` rounds old.
+    If a message of its sender comes in time before that, it is dropped.
+
+    State: while the agent trains, `_awaited` is `_NOBODY`. While it waits, the message of this
+    round, or a skip, has left. While it rests, nothing has left for this round. `_deadline` is the
+    timer that is set; `_until` is when the wait for all neighbors ends.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -267,10 +277,11 @@ class Gossip(Stateful):
         return [WaitUntil(None), *self._begin(now)]
 
     def _catch_up(self) -> Sequence[Action]:
-        """Move to the newest round of a successor, and send a skip of the round before it.
+        """Move to the newest round heard from a successor; our update counts there.
 
-        A neighbor that waits for us in that round mixes at once. One that waits in an earlier round
-        learns from the skip that we have passed it.
+        A skip of the round before it is sent: a neighbor that waits in that round mixes at once,
+        and one in an earlier round sees that we have passed it (`_has_passed`). Kept payloads of
+        the rounds left out count as late.
         """
         to = self._neighborhood.successors(self.round)
         ahead = max((self._newest.get(j, 0) for j in to), default=0) if self._newest else 0
@@ -330,8 +341,9 @@ class Gossip(Stateful):
             if missed is not None:
                 # It was heard, but late: one more miss makes it absent again.
                 missed.count = min(missed.count, self._suspect_after - 1)
-                newest = missed.first if missed.late is None else missed.late.round + 1
-                if message.kind != SKIP and message.round >= newest:
+                late = missed.late
+                at_least = missed.usable_from if late is None else late.round + 1
+                if message.kind != SKIP and message.round >= at_least:
                     missed.late = message
             return ()
         self._misses.pop(sender, None)
@@ -339,32 +351,32 @@ class Gossip(Stateful):
             self._waiting and sender in self._awaited and self._has_passed(sender, message.round)
         )
         content = None if message.kind == SKIP else message
-        was_resting = self._is_resting  # the message may end a round before a rest
-        actions = self._arrived(sender, message.round, content, now)
+        was_resting = self._is_resting  # read first, because `_keep` may mix and begin a rest
+        actions = self._keep(sender, message.round, content, now)
         if was_resting:
             return self._end_rest(now)
         if not has_passed:
             return actions
         # The message is of a later round, so `actions` is empty.
         if self._active:
-            return self._arrived(sender, self.round, None, now)  # counts as a skip of our round
+            return self._keep(sender, self.round, None, now)  # counts as a skip of our round
         # We sit this round out and only wait to keep in step: go on from where the others are.
         return self._mix(now)
 
     def _has_passed(self, sender: int, round: int) -> bool:
-        """Whether a neighbor that is in `round` no longer waits for us.
+        """Return whether `sender`, now in `round`, mixed a later round than ours without us.
 
-        It does not if it passed a round for which it had no message of ours.
+        We have sent nothing after our own round, so any round between ours and `round` in which
+        `sender` hears us was mixed without our payload. Call this only after the message of our
+        round has left.
         """
-        # We have sent nothing yet of the rounds after ours, so a round between ours and its own in
-        # which it hears us was mixed without us.
         between = range(self.round + 1, min(round, self.round + _SEARCHED))
         return any(sender in self._neighborhood.successors(r) for r in between)
 
     def _missing(self, event: Missing, now: int) -> Sequence[Action]:
         if event.round < self.round or self._is_impossible(event.round):
             return ()
-        return self._arrived(event.peer, event.round, None, now)
+        return self._keep(event.peer, event.round, None, now)
 
     def _is_impossible(self, round: int) -> bool:
         """Whether nobody can be in `round` yet."""
@@ -372,9 +384,11 @@ class Gossip(Stateful):
             self._rounds is not None and round >= self._rounds
         )
 
-    def _arrived(
-        self, sender: int, round: int, message: Message | None, now: int
-    ) -> Sequence[Action]:
+    def _keep(self, sender: int, round: int, message: Message | None, now: int) -> Sequence[Action]:
+        """Keep what `sender` sent for `round` (None: skipped or lost).
+
+        Mix if it was the last that this round waits for.
+        """
         box = self._inbox.setdefault(round, {})
         if box.get(sender) is None:  # what was lost or skipped may come all the same
             box[sender] = message
@@ -408,8 +422,9 @@ class Gossip(Stateful):
         if not self._waiting or event.deadline != self._deadline:
             return ()
         self.deadlines_expired += 1
+        # A process that is late may be past the end of the wait; a timer may fire a little early.
         is_over = max(now, event.deadline) >= self._until
-        # At half the deadline, only those are given up that missed the last one.
+        # At half the deadline, only those are given up that missed one and were not in time since.
         given_up = [j for j in self._awaited if is_over or j in self._misses]
         for j in given_up:
             del self._awaited[j]
@@ -431,19 +446,29 @@ class Gossip(Stateful):
         return ()
 
     def _joined(self, event: PeerJoined, now: int) -> Sequence[Action]:
+        """Send a neighbor that is back our messages of the last round and of this one.
+
+        It waits in our round or in the one before, and may never have received our message of that
+        round. What we have counts for one of them:
+
+            we are                           last round   this round
+            waiting, or training after
+            sending (combine while adapting)    skip        update
+            training before sending            update       later
+            sitting this round out             update       skip
+            resting                            update       none
+        """
         self._absent.pop(event.peer, None)
         self._misses.pop(event.peer, None)
-        # It waits in our round or in the one before.
-        if self._active and (self._waiting or self._combine_first):
-            # This round's payload has left: it counts there, and not in the last round.
-            return self._to(event.peer, SKIP, UPDATE)
-        # What we have now counts for the last round.
         if self._is_resting:
-            return [*self._to(event.peer, UPDATE, None), *self._end_rest(now)]
-        # While we train, this round's payload is still to come. An agent that sits out sends none.
-        return self._to(event.peer, UPDATE, None if self._active else SKIP)
+            return [*self._resend(event.peer, last=UPDATE, this=None), *self._end_rest(now)]
+        if not self._active:
+            return self._resend(event.peer, last=UPDATE, this=SKIP)
+        if self._waiting or self._combine_first:
+            return self._resend(event.peer, last=SKIP, this=UPDATE)
+        return self._resend(event.peer, last=UPDATE, this=None)
 
-    def _to(self, peer: int, last: str, this: str | None) -> list[Action]:
+    def _resend(self, peer: int, *, last: str, this: str | None) -> list[Action]:
         """Return messages of the last round and of this one, if the neighbor hears us in them."""
         kinds = {self.round - 1: last, self.round: this}
         hears = [r for r in kinds if r >= 0 and peer in self._neighborhood.successors(r)]
@@ -469,7 +494,7 @@ class Gossip(Stateful):
             for m in received:
                 if (missed := self._misses.get(m.sender)) is not None:
                     # What is older, or comes again, has been overtaken.
-                    missed.first = max(missed.first, m.round + 1)
+                    missed.usable_from = max(missed.usable_from, m.round + 1)
         staleness = [self.round - m.round for m in received]
         full = [1.0] * len(received)  # synchronous rounds do not discount by age
         mix = Mix(self.round, received, staleness, full, active=self._active)
