@@ -46,9 +46,15 @@ _RULES = {
 }
 
 
+_GENERATED = re.compile(r"<!-- generate: (\w+) -->.*?<!-- end -->", re.DOTALL)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace `<!-- generate: NAME -->` by what NAME generates."""
-    return re.sub(r"<!-- generate: (\w+) -->", lambda match: _GENERATE[match[1]](), markdown)
+    """Replace what stands between `<!-- generate: NAME -->` and `<!-- end -->`.
+
+    Who reads the file itself finds there how to print what NAME generates.
+    """
+    return _GENERATED.sub(lambda match: _GENERATE[match[1]](), markdown)
 
 
 def _cell(text: str) -> str:
@@ -135,4 +141,10 @@ def _recipes() -> str:
     return "\n".join(rows)
 
 
-_GENERATE = {"scenario": _scenario, "rules": _rules, "laws": _laws, "recipes": _recipes}
+_GENERATE = {
+    "scenario": _scenario,
+    "rules": _rules,
+    "laws": _laws,
+    "recipes": _recipes,
+    "nothing": str,  # the page is complete when it is built
+}
