@@ -261,7 +261,7 @@ def _page_of(found: Sweep, folder: Path) -> Path | None:
 
 
 def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
-    """Run a recorded scenario again and compare the digests.
+    """Run a recorded scenario again and compare digests, files and summary.
 
     Parameters
     ----------
@@ -278,6 +278,7 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
                 "equal": verdict.is_equal,
                 "recorded": verdict.recorded,
                 "replayed": verdict.replayed,
+                "different": list(verdict.different),
                 "changed": {
                     name: {"then": then, "now": now}
                     for name, (then, now) in verdict.changed.items()
@@ -287,11 +288,16 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
         )
     elif verdict.is_equal:
         print(f"equal: {verdict.replayed}")
-    else:
+    elif verdict.recorded != verdict.replayed:
         print(f"different: recorded {verdict.recorded}, replayed {verdict.replayed}")
+    else:
+        print(f"different: the digest is {verdict.replayed}, but files of the run are not its own")
+    if not json:
+        for line in verdict.different:
+            print(f"{run}/{line}")
     for name, (then, now) in verdict.changed.items():
         print(f"{name} was {then}, is {now}", file=sys.stderr)
-    if not verdict.is_equal and not verdict.changed:
+    if verdict.recorded != verdict.replayed and not verdict.changed:
         print("versions, processor and kernels are those of the recorded run", file=sys.stderr)
     return DONE if verdict.is_equal else FAILED
 

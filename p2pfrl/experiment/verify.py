@@ -1,7 +1,8 @@
-"""Verification of a run: its scenario runs again, and the digests are compared.
+"""Verification of a run: its scenario runs again, and digests, files and summary are compared.
 
-A run of processes is compared with the simulator by its final parameters. They are equal, bit for
-bit, if the run was synchronous, no deadline expired and no process was lost.
+A run of processes is compared with the simulator by its final parameters and the part of its
+summary that does not depend on times. They are equal, bit for bit, if the run was synchronous, no
+deadline expired and no process was lost. Its other files are compared with their checksums.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.experiment.run import Progress, simulate
+from p2pfrl.results.differences import differences as find_differences
+from p2pfrl.results.differences import read_files
 from p2pfrl.results.files import refusing
 from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
@@ -45,16 +48,19 @@ class Verdict:
         replayed: the digest of the new run.
         changed: what differs from the recorded run among the versions, the processor and the
             kernels, on which a digest depends: name -> (then, now).
+        different: what differs between the files of the run and the replay, a line each:
+            "metrics.csv: line 3, return_mean: recorded ..., replayed ...".
     """
 
     recorded: str
     replayed: str
     changed: dict[str, tuple[str, str]]
+    different: tuple[str, ...] = ()
 
     @property
     def is_equal(self) -> bool:
-        """Whether both digests are equal."""
-        return self.recorded == self.replayed
+        """Whether both digests are equal, and the files of the run are those of the replay."""
+        return self.recorded == self.replayed and not self.different
 
 
 def verify(
@@ -73,7 +79,7 @@ def verify(
         mixing: the rule from Python with which the run was made, if it cannot be imported.
 
     Raises:
-        RecordError: the directory is not a finished run, or it was interrupted.
+        RecordError: the directory is not a finished run, it was interrupted, or a file is missing.
         ScenarioError: it is an asynchronous run of processes, which cannot be repeated.
     """
     folder = Path(directory)
@@ -89,6 +95,7 @@ def verify(
         )
     is_real = summary.get("transport") == "tcp"
     text = checked_file(folder, "scenario.toml", summary)
+    files = read_files(folder, summary)
     overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *(("mixing",) if mixing else ())))
     scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
     if is_real and scenario.schedule.is_asynchronous:
@@ -109,7 +116,8 @@ def verify(
             "with a simulated one"
         )
     digest = "parameters_digest" if is_real else "digest"
-    replayed = simulate(scenario, progress=progress, mixing=mixing).summary[digest]
+    has_trace = "events.jsonl" in files
+    replayed = simulate(scenario, progress=progress, mixing=mixing, trace=has_trace)
     then, now = summary["versions"], versions()
     changed = {
         name: (str(then.get(name, "not recorded")), now[name])
@@ -117,4 +125,5 @@ def verify(
         if then.get(name) != now[name]
     }
     changed |= differences(dict(summary.get("sources", {})), sources(scenario))
-    return Verdict(summary[digest], replayed, changed)
+    different = find_differences(files, summary, replayed, has_changed=bool(changed))
+    return Verdict(summary[digest], replayed.summary[digest], changed, different)

@@ -112,7 +112,7 @@ class Interval(NamedTuple):
     end: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """The record of a run.
 
@@ -155,6 +155,15 @@ class Record:
     events: tuple[Event, ...] | None = None
     coordinators: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     directory: Path | None = None
+
+    def __repr__(self) -> str:
+        """Return one line that says which run this is; the arrays are large."""
+        where = "not saved" if self.directory is None else f"directory={str(self.directory)!r}"
+        return (
+            f"<Record {self.name!r}: mode={self.mode}, seed={self.seed}, "
+            f"rounds={self.summary.get('rounds', '-')}, agents={len(self.parameters)}, "
+            f"digest={self.summary.get('digest', '-')}, {where}>"
+        )
 
     @property
     def name(self) -> str:
@@ -220,7 +229,7 @@ def save(record: Record, directory: Path | str) -> Record:
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
     written = {
-        name: write_bytes(folder / name, content) for name, content in _contents(record).items()
+        name: write_bytes(folder / name, content) for name, content in contents(record).items()
     }
     summary = {
         **record.summary,
@@ -233,14 +242,15 @@ def save(record: Record, directory: Path | str) -> Record:
     return replace(record, directory=folder)
 
 
-def _contents(record: Record) -> dict[str, bytes]:
+def contents(record: Record) -> dict[str, bytes]:
+    """Return the files of a record by name, without its summary."""
     timeline: Table = {
         "agent": np.array([i.agent for i in record.timeline], dtype=np.int64),
         "kind": np.array([i.kind for i in record.timeline], dtype=str),
         "start": np.array([i.start for i in record.timeline], dtype=np.float64),
         "end": np.array([i.end for i in record.timeline], dtype=np.float64),
     }
-    contents = {
+    files = {
         "scenario.toml": record.scenario.encode(),
         "metrics.csv": encode_csv(record.metrics, COUNTS),
         "agents.csv": encode_csv(record.agents),
@@ -255,11 +265,11 @@ def _contents(record: Record) -> dict[str, bytes]:
         "timeline.csv": encode_csv(timeline),
     }
     if record.problem:
-        contents["problem.safetensors"] = encode_tensors(record.problem)
+        files["problem.safetensors"] = encode_tensors(record.problem)
     if record.events is not None:
-        contents["events.jsonl"] = encode_events(record.events)
-        contents["trace.json"] = encode_trace(record.events, record.timeline, record.graph.n)
-    return contents
+        files["events.jsonl"] = encode_events(record.events)
+        files["trace.json"] = encode_trace(record.events, record.timeline, record.graph.n)
+    return files
 
 
 def load_summary(directory: Path | str) -> dict[str, Any]:
@@ -350,10 +360,10 @@ def load(directory: Path | str) -> Record:
         }
         lambda_2 = None if summary["lambda_2"] is None else float(summary["lambda_2"])
     summary.pop("format")
-    contents = {name: _checked(folder, name, expected) for name, expected in checksums.items()}
+    found = {name: _checked(folder, name, expected) for name, expected in checksums.items()}
 
     def content(name: str) -> bytes:
-        return contents[name] if name in contents else read_bytes(folder / name)
+        return found[name] if name in found else read_bytes(folder / name)
 
     with refusing(folder / "scenario.toml"):
         scenario = content("scenario.toml").decode()
@@ -367,9 +377,9 @@ def load(directory: Path | str) -> Record:
     with refusing(folder / "parameters.safetensors"):
         parameters, layout = decode_parameters(content("parameters.safetensors"))
     problem: dict[str, NDArray[Any]] = {}
-    if "problem.safetensors" in contents:
+    if "problem.safetensors" in found:
         with refusing(folder / "problem.safetensors"):
-            problem = decode_tensors(contents["problem.safetensors"])
+            problem = decode_tensors(found["problem.safetensors"])
     with refusing(folder / "graph.json"):
         graph, coordinators = graph_from_json(json.loads(content("graph.json")))
     with refusing(folder / "staleness.csv"):
@@ -382,9 +392,9 @@ def load(directory: Path | str) -> Record:
             for a, k, s, e in zip(*columns, strict=True)
         )
     events = None
-    if "events.jsonl" in contents:
+    if "events.jsonl" in found:
         with refusing(folder / "events.jsonl"):
-            events = decode_events(contents["events.jsonl"])
+            events = decode_events(found["events.jsonl"])
     with refusing(folder):
         _check_shapes(metrics, agents, parameters, graph)
     return Record(
@@ -462,6 +472,7 @@ __all__ = [
     "Interval",
     "Record",
     "checked_file",
+    "contents",
     "load",
     "load_summary",
     "plain",

@@ -216,3 +216,11 @@ def test_a_record_in_the_place_of_another_leaves_nothing_of_it(tmp_path: Path) -
     assert not list((tmp_path / "figures").iterdir())
     assert not (tmp_path / "report.html").exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_repr_is_one_line_that_says_which_run_it_is(tmp_path: Path) -> None:
+    made = record(4, rounds=300, seed=7)
+    assert "array" not in repr(made)
+    assert repr(made).startswith(f"<Record {made.name!r}: mode=gossip, seed=7, rounds=")
+    assert repr(made).endswith(f"agents=4, digest={made.summary['digest']}, not saved>")
+    assert repr(save(made, tmp_path / "run")).endswith(f"directory={str(tmp_path / 'run')!r}>")
