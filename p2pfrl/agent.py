@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
-from p2pfrl.core.contract import require_like
+from p2pfrl.core.contract import is_vector, require_like, returned
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
@@ -183,7 +183,8 @@ class Agent(Stateful):
         start = rules.payload.read(model)
         no_extra = start[:0]
         self._begin_round(0, start, no_extra, ended=None)
-        self._mixing_state = rules.mixing.init(start)
+        self._mixing_state = state = rules.mixing.init(start)
+        returned(state is not None, state, "a state", rules.mixing, "init", id)
         # Only its length matters: the compressor sizes its memory by it.
         like_all = rules.mixing.payload(self._turn(0, UPDATE), self._mixing_state, id)
         self._outbox.begin(start, like_all)
@@ -242,6 +243,7 @@ class Agent(Stateful):
         turn, is_new = self._exchange(action.round, action.kind, action.to)
         sent_turn = ORDERS[rules.order].outgoing(turn)
         vector = rules.payload.extract(sent_turn)
+        returned(is_vector(vector), vector, "a vector", rules.payload, "extract", self.id)
         frames: list[Sent]
         # The gate is asked once per exchange: a neighbor that comes back gets the payload anyway.
         if is_new and not self._outbox.admits(vector, sent_turn):
@@ -263,7 +265,9 @@ class Agent(Stateful):
 
         `turn` has the agent's own vector, `sent_turn` what order and payload made of it to send.
         """
-        payload = self._rules.mixing.payload(sent_turn, self._mixing_state, to)
+        mixing = self._rules.mixing
+        payload = mixing.payload(sent_turn, self._mixing_state, to)
+        returned(is_vector(payload), payload, "a vector", mixing, "payload", self.id)
         return self._outbox.frame(payload, sent_turn, turn)
 
     def _mix(self, action: Mix) -> None:
@@ -304,7 +308,6 @@ class Agent(Stateful):
         mixed, self._mixing_state = ORDERS[self._rules.order].combine(
             mixing, turn, received, weights, self._mixing_state
         )
-        require_like(mixed, turn.own, mixing, "mix", self.id)
         return mixed
 
     def _answer(self, action: Answer) -> None:
@@ -373,7 +376,10 @@ class Agent(Stateful):
             self._exchanges += 1
         turn = self._turn(round, kind, to)
         if is_new:
-            self._mixing_state = self._rules.mixing.prepare(turn, self._mixing_state)
+            mixing = self._rules.mixing
+            state = mixing.prepare(turn, self._mixing_state)
+            returned(state is not None, state, "a state", mixing, "prepare", self.id)
+            self._mixing_state = state
         return turn, is_new
 
     def _turn(

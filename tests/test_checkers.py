@@ -181,8 +181,8 @@ class ForgetsAnAgent(Wrong):
         (ReturnsItsInput, "shares memory with turn.own"),
         (DrawsAtRandom, "two results for equal inputs"),
         (SendsToOneOnly, "neighbors get different payloads; set is_per_neighbor"),
-        (SumsToMore, "rows must sum to 1"),
-        (ForgetsAnAgent, "expected 7 rows, got 6"),
+        (SumsToMore, "row 0 sums to 1.1"),
+        (ForgetsAnAgent, "expected a row for each of 7 agents, got 6"),
     ],
 )
 def test_a_mixing_rule_that_breaks_a_law_is_caught_by_name(wrong, says):
@@ -277,7 +277,7 @@ class TooLong(Raw):
         (check_participation, Nobody, "chose nobody"),
         (check_participation, Strangers, "are present"),
         (check_topology, TwoIslands, "disconnected"),
-        (check_gate, Says, "expected True or False"),
+        (check_gate, Says, r"expected \(True or False, state\), got \(1.5, \(\)\)"),
         (check_payload, Halves, "away from the agent"),
         (check_compressor, Forgets, "is not what the sender says"),
         (check_compressor, TooLong, "bytes for 1 numbers"),

@@ -9,6 +9,7 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
 from p2pfrl.consensus.coordinator import Witness
+from p2pfrl.consensus.mixing.base import require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -52,6 +53,8 @@ class Assembly:
         self.scenario = scenario = self._builder.plain(scenario)
         view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
         mixing = scenario.mixing.fit(view.at(0)) if self.mode.mixes else Metropolis()
+        if self.mode.mixes:
+            require_matrix(mixing, view.at(0))
         self.learning = learning(scenario)
         stack = self.learning.stack
         require(scenario, stack)
@@ -223,6 +226,7 @@ class Assembly:
     def _weights(self, index: int) -> tuple[dict[int, float], ...]:
         graph, mixing = self.plan.view.at(index), self.plan.mixing
         mixing.check(graph)
+        require_matrix(mixing, graph)
         return mixing.weights(graph)
 
     def _row(self, agent: int, round: int) -> dict[int, float]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
 
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from p2pfrl.scenario import Scenario
 
 DONE, FAILED, BAD_USAGE, MISSED_TARGET = 0, 1, 2, 3
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+
+
+def whole(type_: object, tokens: Sequence[Token]) -> int:
+    """Return an option's integer. The library would round 1.5 to 2.
+
+    Raises:
+        ValueError: it is no integer.
+    """
+    text = tokens[0].value.strip()
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"expected an integer, got {tokens[0].value!r}")
+    return int(text)
+
 
 Set = Annotated[
     tuple[str, ...],
@@ -34,7 +49,7 @@ Settings = Annotated[
         help="A key and its values, such as learner.lr=1e-3,3e-4; repeatable.",
     ),
 ]
-Seed = Annotated[int | None, Parameter(help="Replaces the scenario's seed.")]
+Seed = Annotated[int | None, Parameter(converter=whole, help="Replaces the scenario's seed.")]
 Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
 Width = Annotated[
     str | None,
@@ -47,7 +62,7 @@ Names = Annotated[str, Parameter(help="Names of figures, such as return,consensu
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
 Seeds = Annotated[str | None, Parameter(help="Seeds, such as 0-4 or 1,2,7; 0-4 by default.")]
-Only = Annotated[int | None, Parameter(help="One seed, instead of --seeds.")]
+Only = Annotated[int | None, Parameter(converter=whole, help="One seed, instead of --seeds.")]
 Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
 Target = Annotated[
     bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
@@ -59,9 +74,14 @@ Transport = Annotated[
 ]
 PROCESSES = 4
 Processes = Annotated[
-    int | None, Parameter(name=["--jobs", "-j"], help="Processes of --transport tcp; 4 by default.")
+    int | None,
+    Parameter(
+        name=["--jobs", "-j"],
+        converter=whole,
+        help="Processes of --transport tcp; 4 by default.",
+    ),
 ]
-Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], help="Processes.")]
+Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], converter=whole, help="Processes.")]
 Resume = Annotated[bool, Parameter(negative=(), help="Keep complete runs, and do the others.")]
 ResumeRun = Annotated[
     Path | None,

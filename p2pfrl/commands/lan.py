@@ -23,6 +23,7 @@ from p2pfrl.commands.arguments import (
     Seed,
     Set,
     text,
+    whole,
 )
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
 from p2pfrl.core.children import end_with
@@ -52,7 +53,8 @@ Agents = Annotated[
     ),
 ]
 Count = Annotated[
-    int, Parameter(help="Number of agents of this process, if --agents is not given.")
+    int,
+    Parameter(converter=whole, help="Number of agents of this process, if --agents is not given."),
 ]
 Peers = Annotated[
     str, Parameter(help="Table of peers, without a lead: 0-3=10.0.0.1:7000,4-7=10.0.0.2:7000.")
@@ -309,7 +311,7 @@ def pki_issue(
     agents: str,
     *,
     authority: Annotated[Path, Parameter(help="Directory of the authority, as pki init made it.")],
-    days: Annotated[int, Parameter(help="Days the certificate is valid.")] = 365,
+    days: Annotated[int, Parameter(converter=whole, help="Days the certificate is valid.")] = 365,
     json: Json = False,
 ) -> int:
     """Issue the certificate of a process. It names the agents that the process may run.

@@ -13,7 +13,7 @@ from typing_extensions import override
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
 from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
-from p2pfrl.core.contract import require_like
+from p2pfrl.core.contract import ARRAY_AND_STATE, is_pair, require_like, returned
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send, Trained
@@ -124,7 +124,12 @@ class Coordinator(Stateful):
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return the agents that are asked to train in `round`."""
         self._standing.model = self.model
-        drawn = Counter(self._rules.participation.choose(round, present, self._standing))
+        rule = self._rules.participation
+        chosen = rule.choose(round, present, self._standing)
+        is_list = isinstance(chosen, Sequence | np.ndarray)
+        is_choice = is_list and len(chosen) > 0 and {*chosen} <= {*present}
+        expected = f"at least one of the {len(present)} agents that are present"
+        drawn = Counter(returned(is_choice, chosen, expected, rule, "choose", self.id))
         self._repeats = {i: times for i, times in drawn.items() if times > 1}
         return sorted(drawn)
 
@@ -180,23 +185,28 @@ class Coordinator(Stateful):
         factor = action.factors[0] if action.received else 1.0
         if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
-        used = self._rules.aggregator.prefer(arrived)
+        rule, optimizer = self._rules.aggregator, self._rules.optimizer
+        used = rule.prefer(arrived)
+        is_choice = isinstance(used, Sequence | np.ndarray) and {*used} <= {*range(len(arrived))}
+        returned(is_choice, used, "positions of received vectors", rule, "prefer", self.id)
         arrived = [arrived[position] for position in used]
         if self._repeats:
             arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
-        aggregate, self._memory = self._rules.aggregator.aggregate(
-            arrived, self.model, self._memory
-        )
+        found = rule.aggregate(arrived, self.model, self._memory)
+        fits = is_pair(found) and isinstance(found[0], np.ndarray)
+        returned(fits, found, "(array, memory)", rule, "aggregate", self.id)
+        aggregate, self._memory = found
         if arrived:  # a payload may be longer than the model, and so may the aggregate
             sent = arrived[0].vector
             like = sent if np.shape(aggregate) == sent.shape else self.model
-            require_like(aggregate, like, self._rules.aggregator, "aggregate", self.id)
+            require_like(aggregate, like, rule, "aggregate", self.id)
         target = self._rules.payload.target(self.model, aggregate)
+        require_like(target, self.model, self._rules.payload, "target", self.id)
         before = self.model
-        self.model, self._state = self._rules.optimizer.step(
-            self.model, target, factor, self._state
-        )
-        require_like(self.model, before, self._rules.optimizer, "step", self.id)
+        moved = optimizer.step(self.model, target, factor, self._state)
+        returned(is_pair(moved), moved, ARRAY_AND_STATE, optimizer, "step", self.id)
+        require_like(moved[0], before, optimizer, "step", self.id)
+        self.model, self._state = moved
         self._previous = before
         if self._rules.correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])

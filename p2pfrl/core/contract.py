@@ -12,6 +12,8 @@ from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.turn import Memory, NoMemory, Turn
 
 T = TypeVar("T")
+ARRAY_AND_STATE = "(array, state)"
+ANSWER_AND_STATE = "(True or False, state)"
 
 
 def require(holds: bool, where: str, message: str) -> None:
@@ -25,12 +27,72 @@ def name_of(rule: object) -> str:
     return type(rule).__name__
 
 
+def require_rule(rule: object, contract: type, check: str) -> None:
+    """Require that what a checker got is a rule of its contract, and not its class or name."""
+    if isinstance(rule, contract):
+        return
+    got, fix = f"{described(rule)}", ""
+    if isinstance(rule, type):
+        got = f"the class {rule.__name__}"
+        fix = f"; write {check}({rule.__name__}(...))" if issubclass(rule, contract) else ""
+    raise ContractError(
+        f"{check}: expected a rule, an instance of {contract.__name__}, got {got}{fix}"
+    )
+
+
+def described(value: object) -> str:
+    """Return what a rule returned, in words.
+
+    >>> described(None), described((True, ())), described(np.zeros(3))
+    ('None', '(True, ())', 'an array (3,) of float64')
+    """
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} of {value.dtype}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(described, value))})"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return type(value).__name__
+
+
+def is_pair(value: object) -> bool:
+    """Return whether a rule returned two values, of which the second is a state: not None."""
+    return isinstance(value, tuple) and len(value) == 2 and value[1] is not None
+
+
+def is_answer(value: object) -> bool:
+    """Return whether a gate returned True or False and a state."""
+    return is_pair(value) and isinstance(value[0], bool | np.bool_)  # type: ignore[index]  # a pair
+
+
+def is_vector(value: object) -> bool:
+    """Return whether a rule returned a vector of floating-point numbers."""
+    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"
+
+
+def require_pair(value: object, where: str) -> None:
+    """Require two values, of which the second is a state."""
+    require(is_pair(value), where, f"expected {ARRAY_AND_STATE}, got {described(value)}")
+
+
+def returned(fits: bool, value: T, expected: str, rule: object, method: str, agent: int) -> T:
+    """Return what a rule returned, in a run.
+
+    Raises:
+        AgentError: it does not fit; the message has the rule, the method and what it returned.
+    """
+    if fits:
+        return value
+    detail = f"{name_of(rule)}.{method}: expected {expected}, got {described(value)}"
+    raise AgentError(agent, detail)
+
+
 def require_array(
     value: object, where: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, finite: bool = True
 ) -> None:
     """Require a finite array of this shape and dtype."""
     expected = f"expected an array {shape} of {dtype}"
-    require(isinstance(value, np.ndarray), where, f"{expected}, got {type(value).__name__}")
+    require(isinstance(value, np.ndarray), where, f"{expected}, got {described(value)}")
     assert isinstance(value, np.ndarray)
     got = f"{expected}, got {value.shape} of {value.dtype}"
     require(value.shape == shape and value.dtype == dtype, where, got)
@@ -45,7 +107,7 @@ def require_like(value: object, like: NDArray[Any], rule: object, method: str, a
     """
     if type(value) is np.ndarray and value.shape == like.shape and value.dtype.kind == "f":
         return
-    got = type(value).__name__
+    got = described(value)
     if isinstance(value, np.ndarray):
         got = f"{value.shape} of {value.dtype}"
     raise AgentError(

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from p2pfrl.core.contract import ANSWER_AND_STATE, is_answer, is_vector, returned
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import COORDINATOR, SKIP, Frame
 from p2pfrl.core.wire import Encoder
-from p2pfrl.exchange.compressors.base import Compressor
+from p2pfrl.exchange.compressors.base import ENCODED, Compressor, is_encoded
 from p2pfrl.exchange.compressors.base import State as CompressorState
 from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.gates.base import State as GateState
@@ -130,7 +131,10 @@ class Outbox(Stateful):
 
     def admits(self, payload: Vector, turn: Turn) -> bool:
         """Return whether the gate lets `payload` out; asked once per exchange."""
-        is_open, self._gate_state = self._rules.gate.decide(payload, turn, self._gate_state)
+        gate = self._rules.gate
+        answer = gate.decide(payload, turn, self._gate_state)
+        returned(is_answer(answer), answer, ANSWER_AND_STATE, gate, "decide", turn.agent)
+        is_open, self._gate_state = answer
         return is_open
 
     def frame(self, payload: Vector, turn: Turn, seen: Turn) -> Frame:
@@ -144,9 +148,11 @@ class Outbox(Stateful):
         if self._rules.correction.extras:
             extra = self._rules.correction.extra(seen)
             payload = payload if extra is None else np.concatenate([payload, extra])
-        made = self._rules.compressor.encode(
-            self._rules.privacy.release(payload), turn, self._compressor_state
-        )
+        privacy, compressor = self._rules.privacy, self._rules.compressor
+        payload = privacy.release(payload)
+        returned(is_vector(payload), payload, "a vector", privacy, "release", turn.agent)
+        made = compressor.encode(payload, turn, self._compressor_state)
+        returned(is_encoded(made), made, ENCODED, compressor, "encode", turn.agent)
         self._compressor_state = made.state
         if self._rules.compressor.is_difference:
             self.known = made.known

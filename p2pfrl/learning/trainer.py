@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.contract import returned
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.state import State as Tree
@@ -205,7 +206,10 @@ class Trainer:
         self._batches += 1
 
     def _check(self, chunk: Sequence[int], outcome: Outcome) -> None:
-        """Raise an error if an update ended with a number that is not finite."""
+        """Raise an error if an update is no result of these agents, or not finite."""
+        parts = "an Outcome with an entry of every agent in each array and list"
+        fits = self._fits(outcome, len(chunk))
+        returned(fits, outcome, parts, self.stack, "update", chunk[0])
         for name, values in (
             ("parameters", outcome.parameters),
             ("experience", outcome.transitions),
@@ -222,6 +226,20 @@ class Trainer:
             index = int(self.index[self._rows[chunk[row]]])
             fix = "a smaller learner.lr may help, or rewards and observations of a smaller scale"
             raise AgentError(chunk[row], f"update {index}: training left {found}{loss}; {fix}")
+
+    def _fits(self, outcome: object, b: int) -> bool:
+        """Whether the results of `b` agents have the shapes of `Outcome`."""
+        if not isinstance(outcome, Outcome):
+            return False
+        shape = (b, self.parameters.shape[1])
+        counts = (outcome.env_steps, outcome.loss, outcome.returns, *outcome.measures.values())
+        states = [outcome.state[name] for name in self.state if name in outcome.state]
+        return (
+            np.shape(outcome.parameters) == shape
+            and len(states) == len(self.state)
+            and all(np.shape(values)[:1] == (b,) for values in states)
+            and all(len(values) == b for values in counts)
+        )
 
     def _first(self, row: Vector) -> str:
         """Return the first parameter of `(stride,)` that is not finite, in words."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
-from p2pfrl.core.contract import frozen, name_of, pure, require, require_array
+from p2pfrl.core.contract import (
+    described,
+    frozen,
+    is_pair,
+    name_of,
+    pure,
+    require,
+    require_array,
+    require_rule,
+)
 from p2pfrl.core.rng import Purpose, generator
 
 _SIZE = 5
@@ -26,6 +37,7 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
     Raises:
         ContractError: with the expected and the actual result.
     """
+    require_rule(rule, Aggregator, "check_aggregator")
     where, rng = f"{name_of(rule)}.aggregate", generator(1, Purpose.CHECK)
     for dtype in ("float32", "float64"):
         for count in range(1, 7):
@@ -38,10 +50,16 @@ def check_aggregator(rule: Aggregator, *, averages: bool = True) -> None:
                     for i, (vector, weight) in enumerate(zip(vectors, weights, strict=True))
                 ]
                 model = np.zeros_like(vectors[0])
-                return rule.aggregate(received, model, rule.init(model))[0]
+                found = rule.aggregate(received, model, rule.init(model))
+                got = f"expected (array, memory), got {described(found)}"
+                require(is_pair(found), where, got)
+                return found[0]
 
             everyone = [Arrived(i, row, 1.0) for i, row in enumerate(rows)]
-            used = list(rule.prefer(everyone))
+            used = rule.prefer(everyone)
+            got = f"expected positions, got {described(used)}"
+            require(isinstance(used, Sequence | np.ndarray), f"{name_of(rule)}.prefer", got)
+            used = list(used)
             chose = f"expected ascending positions below {count}, at least one, got {used}"
             is_choice = bool(used) and sorted({*used} & {*range(count)}) == used
             require(is_choice, f"{name_of(rule)}.prefer", chose)

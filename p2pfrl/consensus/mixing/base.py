@@ -8,12 +8,13 @@ which defines `weights` only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from typing_extensions import override
 
+from p2pfrl.core.contract import described
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Composable, Need, Needs
@@ -22,6 +23,8 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 
 Weights = dict[int, float]
+_ROUNDING = 1e-9
+"""Greatest deviation of a sum of weights from 1 that counts as rounding."""
 State = tuple[Any, ...]
 """State of an agent between exchanges. Only its rule reads it, and no rule modifies it in place."""
 STATEFUL: Needs = (Need.MEMORY, Need.PARAMETERS, Need.FREE_MOMENTS)
@@ -61,8 +64,8 @@ class Mixing(Composable, ABC):
 
         Row i maps i, and each agent that i receives from, to w_ij.
 
-        Keys are sorted. Every row sums to 1 up to rounding; if the rule `is_per_neighbor`, every
-        column does.
+        A sum over agents runs in the order of the keys. Every row sums to 1 up to rounding; if the
+        rule `is_per_neighbor`, every column does.
         """
 
     def check(self, graph: Graph) -> None:
@@ -161,6 +164,40 @@ class Mixing(Composable, ABC):
             for j, weight in row.items():
                 columns[j] += weight
         return all(abs(total - 1.0) <= 1e-12 for total in columns)
+
+
+def matrix_misfit(rule: Mixing, rows: object, graph: Graph) -> str | None:
+    """Return why `rows` is no mixing matrix of a rule on a graph, or None."""
+    where = f"{type(rule).__name__}.weights"
+    is_list = isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows)
+    if not is_list or len(rows) != graph.n:  # type: ignore[arg-type]  # a list
+        got = f"{len(rows)} rows" if isinstance(rows, Sequence) else described(rows)
+        return f"{where}: expected a row for each of {graph.n} agents, got {got}"
+    sums = np.zeros(graph.n)
+    for i, row in enumerate(rows):  # type: ignore[arg-type,var-annotated]  # a list
+        expected = sorted({i, *graph.predecessors[i]})
+        if i not in row or not {*row} <= {*expected}:
+            return f"{where}: row {i}: expected keys {expected}, got {[*row]}"
+        for j, weight in row.items():
+            sums[j if rule.is_per_neighbor else i] += weight
+    worst = int(np.argmax(np.abs(sums - 1.0)))
+    if not abs(sums[worst] - 1.0) <= _ROUNDING:
+        what = "column" if rule.is_per_neighbor else "row"
+        total = f"{where}: {what} {worst} sums to {sums[worst]:.6g}"
+        return f"{total}; every {what} of a mixing matrix sums to 1"
+    return None
+
+
+def require_matrix(rule: Mixing, graph: Graph) -> None:
+    """Raise an error if a rule of a user's own has no mixing matrix on a graph.
+
+    Raises:
+        TopologyError: with the first wrong row or column.
+    """
+    if type(rule).__module__.startswith("p2pfrl."):
+        return  # tests check the package's own
+    if problem := matrix_misfit(rule, rule.weights(graph), graph):
+        raise TopologyError(problem)
 
 
 def weighted_sum(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.consensus.mixing.base import Mixing, State, Weights
-from p2pfrl.core.contract import frozen, name_of, pure, require, require_array, turn_of
+from p2pfrl.consensus.mixing.base import Mixing, State, Weights, matrix_misfit
+from p2pfrl.core.contract import (
+    described,
+    frozen,
+    name_of,
+    pure,
+    require,
+    require_array,
+    require_pair,
+    require_rule,
+    turn_of,
+)
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import Turn
@@ -24,8 +34,8 @@ def check_mixing(rule: Mixing, graph: Graph | None = None, *, keeps_mean: bool =
     """Raise an error if a mixing rule breaks the contract of `Mixing`.
 
     Agents train and mix for some rounds on `graph`, in float32 and float64. Rows of W must have
-    sorted keys, the agent itself and those it receives from, and sum to 1 (columns, if the rule is
-    per neighbor). Payloads must have `size` numbers and be the same for all neighbors unless the
+    the agent itself and those it receives from as keys, and sum to 1 (columns, if the rule is per
+    neighbor). Payloads must have `size` numbers and be the same for all neighbors unless the
     rule is per neighbor. Inputs must remain unchanged, and equal inputs must give equal results.
     Results must be finite, have the agent's dtype and share no memory with its vector. Agents that
     agree must not move. With `keeps_mean`, the mean over agents must move as training moves it.
@@ -39,6 +49,7 @@ def check_mixing(rule: Mixing, graph: Graph | None = None, *, keeps_mean: bool =
         ContractError: with the method, and the expected and the actual result.
         TopologyError: the rule refuses the graph.
     """
+    require_rule(rule, Mixing, "check_mixing")
     ring = undirected(_AGENTS, [(i, (i + 1) % _AGENTS) for i in range(_AGENTS)])
     graph = ring if graph is None else graph
     rule.check(graph)
@@ -89,6 +100,7 @@ def play(
     rule = rule.fit(graph)
     rows = rule.weights(graph)
     states = [rule.init(own.copy()) for own in x]
+    _check_states(states, f"{name_of(rule)}.init")
     for round in range(rounds):
         trained, is_checked = train(round, x), round < checked
         turns = [
@@ -96,6 +108,8 @@ def play(
             for i in range(graph.n)
         ]
         states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
+        if is_checked:
+            _check_states(states, f"{name_of(rule)}.prepare")
         sent = {
             (i, j): rule.payload(turns[i], states[i], j)
             for i in range(graph.n)
@@ -113,6 +127,11 @@ def play(
                 after[i], states[i] = rule.mix(turns[i], received, rows[i], states[i])
         x = after
     return x
+
+
+def _check_states(states: Sequence[object], where: str) -> None:
+    for state in states:
+        require(state is not None, where, f"expected a state, got {described(state)}")
 
 
 def _check_payloads(
@@ -137,7 +156,9 @@ def _checked_mix(
     state: State,
 ) -> tuple[NDArray[np.floating], State]:
     where, inputs = f"{name_of(rule)}.mix", [turn.own, turn.start, *received.values()]
-    mixed, state = pure(where, lambda: rule.mix(turn, received, row, state), inputs)
+    found = pure(where, lambda: rule.mix(turn, received, row, state), inputs)
+    require_pair(found, where)
+    mixed, state = found
     require_array(mixed, where, turn.own.shape, turn.own.dtype)
     apart = not np.shares_memory(mixed, turn.own)
     require(apart, where, "the result shares memory with turn.own; copy it")
@@ -146,16 +167,12 @@ def _checked_mix(
 
 def _check_weights(rule: Mixing, graph: Graph) -> None:
     rows, where = rule.weights(graph), f"{name_of(rule)}.weights"
-    require(len(rows) == graph.n, where, f"expected {graph.n} rows, got {len(rows)}")
-    sums = np.zeros(graph.n)
+    problem = matrix_misfit(rule, rows, graph)
+    require(problem is None, where, (problem or "").removeprefix(f"{where}: "))
     for i, row in enumerate(rows):
         expected = sorted({i, *graph.predecessors[i]})
-        require(list(row) == expected, where, f"row {i}: expected keys {expected}, got {list(row)}")
-        for j, weight in row.items():
-            sums[j if rule.is_per_neighbor else i] += weight
-    what = "columns" if rule.is_per_neighbor else "rows"
-    off = float(np.abs(sums - 1.0).max())
-    require(off < 1e-12, where, f"{what} must sum to 1, one is off by {off:.3g}")
+        is_whole = sorted(row) == expected
+        require(is_whole, where, f"row {i}: expected keys {expected}, got {list(row)}")
 
 
 def _train(

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing, State
+from p2pfrl.core.contract import ARRAY_AND_STATE, is_pair, require_like, returned
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
 
@@ -29,8 +30,15 @@ class Order(ABC):
         weights: Mapping[int, float],
         state: State,
     ) -> tuple[Vector, Any]:
-        """Return the mixed vector and the next state. The arguments are those of `Mixing.mix`."""
-        return mixing.mix(self.outgoing(turn), received, weights, state)
+        """Return the mixed vector and the next state. The arguments are those of `Mixing.mix`.
+
+        Raises:
+            AgentError: the rule returned something else.
+        """
+        mixed = mixing.mix(self.outgoing(turn), received, weights, state)
+        returned(is_pair(mixed), mixed, ARRAY_AND_STATE, mixing, "mix", turn.agent)
+        require_like(mixed[0], turn.own, mixing, "mix", turn.agent)
+        return mixed
 
 
 class AdaptThenCombine(Order):

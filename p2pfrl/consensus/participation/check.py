@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from p2pfrl.consensus.participation.base import Participation, Standing
-from p2pfrl.core.contract import name_of, require
+from p2pfrl.core.contract import described, name_of, require, require_rule
 from p2pfrl.core.rng import Purpose, generator
 
 
@@ -23,6 +25,7 @@ def check_participation(rule: Participation, agents: int = 8) -> None:
     Raises:
         ContractError: with the expected and the actual result.
     """
+    require_rule(rule, Participation, "check_participation")
     name, rng = name_of(rule), generator(3, Purpose.CHECK)
     where = f"{name}.choose"
     model = np.zeros(3)
@@ -32,7 +35,10 @@ def check_participation(rule: Participation, agents: int = 8) -> None:
         count = int(rng.integers(1, agents + 1))
         present = sorted(int(i) for i in rng.choice(agents, count, replace=False))
         seen = Standing(1, model, numbers, numbers, trained, (1.0,))
-        chosen, again = (list(rule.choose(round, tuple(present), seen)) for _ in range(2))
+        found = [rule.choose(round, tuple(present), seen) for _ in range(2)]
+        got = f"expected agents, got {described(found[0])}"
+        require(isinstance(found[0], Sequence | np.ndarray), where, got)
+        chosen, again = map(list, found)
         require(chosen == again, where, f"round {round}: chose {chosen}, then {again}")
         require(bool(chosen), where, f"round {round}: chose nobody of {present}")
         require(set(chosen) <= set(present), where, f"chose {chosen}, but {present} are present")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from p2pfrl.consensus.topologies.base import Topology, TopologyView
-from p2pfrl.core.contract import name_of, require
+from p2pfrl.core.contract import described, name_of, require, require_rule
 from p2pfrl.core.errors import TopologyError
+from p2pfrl.core.graph import Graph
 
 
 def check_topology(topology: Topology, agents: tuple[int, ...] = (2, 3, 8, 16, 25)) -> None:
@@ -22,12 +23,14 @@ def check_topology(topology: Topology, agents: tuple[int, ...] = (2, 3, 8, 16, 2
     Raises:
         ContractError: with the expected and the actual result, or if all sizes were refused.
     """
+    require_rule(topology, Topology, "check_topology")
     where, accepted = f"{name_of(topology)}.at", 0
     for n in agents:
         try:
-            topology.at(n, 0, 0)
+            first = topology.at(n, 0, 0)
         except TopologyError:
             continue
+        require(isinstance(first, Graph), where, f"expected a Graph, got {described(first)}")
         accepted += 1
         for seed in (0, 7):
             for round in range(4):

@@ -37,6 +37,19 @@ class Encoded:
     state: State
 
 
+ENCODED = "an Encoded: an array, a vector and a state"
+
+
+def is_encoded(made: object) -> bool:
+    """Return whether a compressor returned an encoded message."""
+    return (
+        isinstance(made, Encoded)
+        and isinstance(made.data, np.ndarray)
+        and isinstance(made.known, np.ndarray)
+        and made.state is not None
+    )
+
+
 class Compressor(Composable, ABC):
     """Encodes and decodes vectors; the encoding is named in every frame.
 

@@ -7,10 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from p2pfrl.core.contract import frozen, name_of, pure, require, require_array, turn_of
+from p2pfrl.core.contract import (
+    described,
+    frozen,
+    name_of,
+    pure,
+    require,
+    require_array,
+    require_rule,
+    turn_of,
+)
 from p2pfrl.core.needs import Need
 from p2pfrl.core.rng import Purpose, generator
-from p2pfrl.exchange.compressors.base import Compressor
+from p2pfrl.exchange.compressors.base import ENCODED, Compressor, is_encoded
 
 
 def check_compressor(rule: Compressor) -> None:
@@ -24,6 +33,7 @@ def check_compressor(rule: Compressor) -> None:
     Raises:
         ContractError: with the method, what was expected and what was got.
     """
+    require_rule(rule, Compressor, "check_compressor")
     name, rng = name_of(rule), generator(5, Purpose.CHECK)
     for dtype in (np.dtype("<f4"), np.dtype("<f8")):
         for size in (1, 2, 7, 40):
@@ -32,7 +42,7 @@ def check_compressor(rule: Compressor) -> None:
             for count in range(3):
                 sent = frozen(np.multiply(vector, 1 + count, dtype=dtype))
                 turn = turn_of(0, sent, round=count)
-                call = lambda v=sent, t=turn, s=state: _plain(rule.encode(v, t, s))  # noqa: E731
+                call = lambda v=sent, t=turn, s=state: _plain(name, rule.encode(v, t, s))  # noqa: E731
                 data, known_to_all, state = pure(f"{name}.encode", call, [sent])
                 raw, most = data.tobytes(), rule.limit(size, dtype.itemsize)
                 fits = len(raw) <= most
@@ -40,7 +50,11 @@ def check_compressor(rule: Compressor) -> None:
                 decoded = rule.decode(memoryview(raw), size, dtype)
                 if rule.is_difference:
                     message: Any = SimpleNamespace(payload=decoded, encoding=rule.encoding)
-                    received, known = rule.receive(message, known)
+                    found = rule.receive(message, known)
+                    is_two = isinstance(found, tuple) and len(found) == 2
+                    what = f"expected (vector, state), got {described(found)}"
+                    require(is_two, f"{name}.receive", what)
+                    received, known = found
                     require(
                         received is not None, f"{name}.receive", "a message in order is unknown"
                     )
@@ -54,5 +68,7 @@ def check_compressor(rule: Compressor) -> None:
                     require(exact, f"{name}.decode", "an exact compressor changed the vector")
 
 
-def _plain(made: Any) -> tuple[Any, Any, Any]:
+def _plain(name: str, made: Any) -> tuple[Any, Any, Any]:
+    got = f"expected {ENCODED}, got {described(made)}"
+    require(is_encoded(made), f"{name}.encode", got)
     return made.data, made.known, made.state

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2pfrl.core.contract import name_of, pure, require, turn_of
+from p2pfrl.core.contract import (
+    ANSWER_AND_STATE,
+    described,
+    is_answer,
+    name_of,
+    pure,
+    require,
+    require_rule,
+    turn_of,
+)
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.turn import NoMemory
@@ -28,6 +37,7 @@ def check_gate(rule: Gate) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
+    require_rule(rule, Gate, "check_gate")
     rule, rng = rule.bind(4), generator(4, Purpose.CHECK)
     where = f"{name_of(rule)}.decide"
     start = np.zeros(6)
@@ -36,6 +46,7 @@ def check_gate(rule: Gate) -> None:
         payload = rng.standard_normal(6)
         turn = turn_of(0, payload, start, round=count, memory=_Answers())
         call = lambda p=payload, t=turn, s=state: rule.decide(p, t, s)  # noqa: E731
-        is_open, state = pure(where, call, [payload, start])
-        is_answer = isinstance(is_open, bool | np.bool_)
-        require(is_answer, where, f"expected True or False, got {type(is_open).__name__}")
+        answer = pure(where, call, [payload, start])
+        got = f"expected {ANSWER_AND_STATE}, got {described(answer)}"
+        require(is_answer(answer), where, got)
+        state = answer[1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Environment, Spec
@@ -31,6 +32,7 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     Raises:
         ContractError: naming the method and what is wrong with it.
     """
+    require_rule(environment, Environment, "check_environment")
     spec = environment.spec
     _check_spec(spec)
     vary = columns(environment, {}, seed, _AGENTS, len(_AGENTS))
@@ -45,7 +47,11 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
         obs = _repeat("observe", (state,), lambda x, p: (environment.observe(x, p),), rows)[0]
         _is(obs, "observe", (spec.observation,), np.float32)
         action, noise = _action(spec, streams), streams.uniform(_INSTANCES, spec.step_noise)
-        names = set(environment.step(state, action, rows, noise)[3])
+        made: object = environment.step(state, action, rows, noise)
+        is_step = isinstance(made, tuple) and len(made) == 4 and isinstance(made[3], Mapping)
+        expected = "expected (states, rewards, terminated, measures)"
+        require(is_step, "step", f"{expected}, got {described(made)}")
+        names = set(made[3])  # type: ignore[index]  # a tuple
         if names != set(spec.measures):
             raise ContractError(
                 f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}"
@@ -106,6 +112,14 @@ def _repeat(
     before = [x.copy() for x in inputs]
     kept = {name: values.copy() for name, values in rows.items()}
     results: tuple[NDArray[Any], ...] = call(*inputs, rows)
+    for result in results:
+        is_batch = np.shape(result)[:2] == (len(_AGENTS), _INSTANCES)
+        expected = f"expected an array ({len(_AGENTS)}, {_INSTANCES}, ...)"
+        require(
+            is_batch and isinstance(result, np.ndarray),
+            method,
+            f"{expected}, got {described(result)}",
+        )
     if any(not np.array_equal(x, y) for x, y in zip(inputs, before, strict=True)):
         raise ContractError(f"{method}: changed its inputs")
     if any(not np.array_equal(values, kept[name]) for name, values in rows.items()):

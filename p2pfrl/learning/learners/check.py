@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.contract import name_of, require
+from p2pfrl.core.contract import described, name_of, require, require_rule
+from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.learning.environments.base import Problem
-from p2pfrl.learning.learners.base import Learner, Task
+from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.trainer import Trainer
 
 _AGENTS, _INSTANCES, _UPDATES, _SEED = 5, 3, 2, 1
@@ -36,6 +37,7 @@ def check_learner(learner: Learner, environment: Problem | None = None) -> None:
     Raises:
         ContractError: with what was expected and what was got.
     """
+    require_rule(learner, Learner, "check_learner")
     name = name_of(learner)
     together = _train(learner, environment, (range(_AGENTS),))
     for array_name, values in {"parameters": together.parameters, **together.state}.items():
@@ -66,10 +68,16 @@ def _train(
     learner: Learner, environment: Problem | None, groups: Sequence[Sequence[int]]
 ) -> Trainer:
     """Return the trainer after some updates of everyone, computed group by group."""
-    trainer = Trainer(learner.prepare(_task(environment)), _AGENTS, same_start=False)
-    for _ in range(_UPDATES):
-        for group in groups:
-            trainer.update(group)
+    stack: object = learner.prepare(_task(environment))
+    where = f"{name_of(learner)}.prepare"
+    require(isinstance(stack, Stack), where, f"expected a Stack, got {described(stack)}")
+    trainer = Trainer(stack, _AGENTS, same_start=False)  # type: ignore[arg-type]  # a stack
+    try:
+        for _ in range(_UPDATES):
+            for group in groups:
+                trainer.update(group)
+    except AgentError as error:
+        raise ContractError(error.detail) from error
     return trainer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from p2pfrl.consensus.mixing.base import require_matrix
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
@@ -46,6 +47,7 @@ def _mixing(scenario: Scenario, graphs: list[Graph]) -> Iterator[Problem]:
     for graph in graphs:
         try:
             scenario.mixing.check(graph)
+            require_matrix(scenario.mixing, graph)
         except TopologyError as error:
             yield placed(str(error), "mixing")
             return
