@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfrl.commands.arguments import DONE, Formats, Names, Out, Width
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import RecordError, ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.results.report import Table
@@ -75,23 +76,43 @@ def _some(runs: Sequence[Path]) -> tuple[Sequence[Path], Path | None, Sequence[T
     if not runs:
         raise ScenarioError(["RUN: expected at least one run directory"])
     found: list[Path] = []
+    tables: Sequence[Table] = ()
     for path in runs:
         finished, unfinished = runs_in(path)
         for other in unfinished:
             print(f"{other}: not finished, left out", file=sys.stderr)
+        if finished:
+            tables, finished = _series(path, finished)
         found += finished or [path]
     if len(runs) > 1 or found == list(runs):
         return found, None, ()
-    return found, runs[0], _tables(runs[0])
+    return found, runs[0], tables
 
 
-def _tables(folder: Path) -> Sequence[Table]:
+def _series(folder: Path, finished: list[Path]) -> tuple[Sequence[Table], list[Path]]:
+    """Return the tables of the series in a directory, and the runs that are in its table.
+
+    The other runs are of earlier series there; a note names them.
+    """
+    from p2pfrl.results.directory import left_out
+
+    tables: Sequence[Table]
+    own: Sequence[Path]
     if (folder / "comparison.json").is_file():
         from p2pfrl.experiment.compare import read_comparison
 
-        return read_comparison(folder).tables()
-    if (folder / "sweep.csv").is_file():
+        comparison, table = read_comparison(folder), "comparison.json"
+        tables, own = comparison.tables(), [*chain(*comparison.directories.values())]
+    elif (folder / "sweep.csv").is_file():
         from p2pfrl.experiment.sweep import read_sweep
 
-        return read_sweep(folder)
-    return ()
+        (tables, own), table = read_sweep(folder), "sweep.csv"
+    else:
+        return (), finished
+    names = {path.name for path in own}
+    kept = [path for path in finished if path.name in names]
+    if not kept:
+        raise RecordError(f"{folder / table}: expected finished runs of this directory, got none")
+    if note := left_out(folder, own, table):
+        print(note, file=sys.stderr)
+    return tables, kept

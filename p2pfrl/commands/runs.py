@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from math import isfinite, nan
@@ -181,6 +181,7 @@ def compare(
             progress=None if quiet else counting,
         )
     runs = [path for paths in found.directories.values() for path in paths]
+    _name_others(folder, runs, "comparison.json")
     page = write(runs, folder, found.tables())
     if json:
         show(found.to_json(), json)
@@ -229,6 +230,7 @@ def sweep(
             overwrite=overwrite,
             progress=None if quiet else counting,
         )
+    _name_others(folder, [Path(row["directory"]) for row in found.rows], "sweep.csv")
     page = _page_of(found, folder)
     if json:
         show(plain(list(found.rows)), json)
@@ -249,6 +251,14 @@ def sweep(
         if page is not None:
             print(f"report: {page}")
     return FAILED if found.failed else DONE
+
+
+def _name_others(folder: Path, own: Sequence[Path], table: str) -> None:
+    """Name the runs in the directory that are of an earlier series."""
+    from p2pfrl.results.directory import left_out
+
+    if note := left_out(folder, own, table):
+        print(note, file=sys.stderr)
 
 
 def _page_of(found: Sweep, folder: Path) -> Path | None:

@@ -32,9 +32,9 @@ from p2pfrl.results.statistics import (
     MIN_SEEDS,
     Estimate,
     estimate,
-    interquartile,
     paired,
     signed_rank,
+    trimmed,
     wins,
 )
 from p2pfrl.results.tables import encode_latex, for_terminal
@@ -55,7 +55,7 @@ class Measure:
         better: 1 if more is better, -1 if less is better, else 0.
         per: dotted path of a divisor, such as rounds for bytes per round.
         show: converts one value to text.
-        center: the mean over seeds, or the interquartile mean.
+        center: the mean over seeds, or the interquartile mean, which needs four.
     """
 
     name: str
@@ -78,7 +78,7 @@ MEASURES = (
         "final_return.mean",
         "final return, interquartile mean over runs",
         1,
-        center=interquartile,
+        center=trimmed,
     ),
     Measure("final_return.iqm", "final return, interquartile mean over agents of a run", 1),
     Measure("evaluation.own", "evaluation, own parameters", 1),

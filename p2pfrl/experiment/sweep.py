@@ -35,7 +35,7 @@ from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, 
 from p2pfrl.results.numbers import dig, interval, number, size
 from p2pfrl.results.record import load_summary
 from p2pfrl.results.report import Table
-from p2pfrl.results.statistics import MIN_SEEDS, estimate, interquartile
+from p2pfrl.results.statistics import MIN_SEEDS, MIN_TRIMMED, estimate, trimmed
 from p2pfrl.results.tables import encode_latex, measures, uploads
 
 COLUMNS = (
@@ -290,16 +290,20 @@ def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tu
         return ()
     header = [*keys, "runs"]
     body = [[*point, str(len(runs))] for point, runs in points.items()]
+    has_trimmed = False
     for title, column, show in columns:
         values = [[_value(row, column) for row in runs] for runs in points.values()]
         header.append(title)
         for cells, own in zip(body, values, strict=True):
             cells.append(interval(estimate(own), show))
-        if column == columns[0][1]:
+        if column == columns[0][1] and any(trimmed(own).count for own in values):
+            has_trimmed = True
             header.append(f"{title}, IQM")
             for cells, own in zip(body, values, strict=True):
-                cells.append(interval(interquartile(own), show))
-    caption = "Means and interquartile means (IQM) over runs"
+                cells.append(interval(trimmed(own), show))
+    caption = "Means over runs"
+    if has_trimmed:
+        caption = f"Means and, from {MIN_TRIMMED} runs on, interquartile means (IQM) over runs"
     if max(map(len, points.values())) < MIN_SEEDS:
         caption += f". Intervals need at least {MIN_SEEDS} seeds."
     else:
@@ -307,8 +311,10 @@ def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tu
     return (Table("Settings", caption, tuple(header), tuple(map(tuple, body))),)
 
 
-def read_sweep(folder: Path) -> tuple[Table, ...]:
-    """Return the tables of the sweep in a directory, from its `sweep.csv`.
+def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
+    """Return the tables and the finished runs of the sweep in a directory, from its `sweep.csv`.
+
+    The directory may have been moved, so only the names of the runs are read.
 
     Raises:
         RecordError: the file is missing or damaged.
@@ -318,7 +324,9 @@ def read_sweep(folder: Path) -> tuple[Table, ...]:
     with refusing(path):
         rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         keys = list(rows[0])[: list(rows[0]).index("seed")] if rows else []
-        return settings_table(keys, rows)
+        done = [row for row in rows if not _has_failed(row)]
+        runs = tuple(folder / Path(row["directory"]).name for row in done)
+        return settings_table(keys, rows), runs
 
 
 def _value(row: Mapping[str, Any], column: str) -> float:

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 
 from p2pfrl.core.errors import RecordError, ScenarioError
@@ -170,6 +171,25 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
     return found[Content.RECORD], found[Content.UNFINISHED]
 
 
+def left_out(folder: Path, own: Sequence[Path], table: str) -> str | None:
+    """Return a sentence that names the runs in the directory of a series that are not its own.
+
+    A series that was resumed with other settings has runs of the earlier ones beside it. None if
+    there are no others.
+
+    Args:
+        folder: the directory of the series.
+        own: run directories of the series.
+        table: name of the file with the table of the series.
+    """
+    names = {path.name for path in own}
+    others = [path.name for path in chain(*runs_in(folder)) if path.name not in names]
+    if not others:
+        return None
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return f"left out: {', '.join(others[:3])}{more}: in {folder}, but not in its {table}"
+
+
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Return a key for which "s10" comes after "s9"."""
     pieces = re.split(r"(\d+)", path.name)
@@ -231,6 +251,22 @@ def clear_results(folder: Path) -> None:
                 path.unlink()
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+
+
+def clear_figures(folder: Path, kept: Sequence[Path]) -> None:
+    """Remove figures that this package has drawn for an earlier report, but not those of `kept`.
+
+    Raises:
+        RecordError: one cannot be removed.
+    """
+    names = {path.name for path in kept}
+    try:
+        for path in folder.glob("*"):
+            is_drawn = path.name not in names and _DRAWN.fullmatch(path.name) and path.is_file()
+            if is_drawn and (_MARK in _head(path) or _MARK in _end(path)):
+                path.unlink()
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot hold figures: {error.strerror}") from error
 
 
 def refuse_replacing(folder: Path, paths: Sequence[Path]) -> None:

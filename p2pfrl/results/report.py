@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.results.directory import FIGURES, refuse_replacing
+from p2pfrl.results.directory import FIGURES, clear_figures, refuse_replacing
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
 from p2pfrl.results.record import PHYSICS, Record, load
-from p2pfrl.results.statistics import MIN_SEEDS, estimate, interquartile
+from p2pfrl.results.statistics import MIN_SEEDS, estimate, trimmed
 
 if TYPE_CHECKING:
     from p2pfrl.results.plots import Look
@@ -86,7 +86,8 @@ def report(
     groups = group(records)
     pictures, path = draw(groups), folder / "report.html"
     refuse_replacing(folder, [path, *_files(pictures, folder / FIGURES)])
-    write(pictures, folder / FIGURES)
+    written = write(pictures, folder / FIGURES)
+    clear_figures(folder / FIGURES, written)
     write_bytes(path, _page(groups, pictures, tables).encode())
     return path
 
@@ -198,16 +199,13 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 def summary_table(groups: Sequence[Group]) -> Table:
     """Return the summary of each group: means over seeds with 95% confidence intervals.
 
-    It has no lines without a number, and the interquartile mean over runs only where there are
-    enough seeds for its interval.
+    It has no lines without a number, so that the interquartile mean over runs needs four seeds:
+    nothing can be trimmed of fewer.
     """
     rows = []
     most = max(len(g.records) for g in groups)
     for title, path, show in _SUMMARY:
-        over_runs = title == _OVER_RUNS
-        if over_runs and most < MIN_SEEDS:
-            continue
-        center = interquartile if over_runs else estimate
+        center = trimmed if title == _OVER_RUNS else estimate
         if path == "lambda_2" and any(len(g.rates) > 1 for g in groups):
             rows.append((title, *map(_rates, groups)))
             continue

@@ -18,6 +18,9 @@ MIN_SEEDS = 5
 
 It is the smallest number for which a paired exact test can have a p-value below 0.1: 2 / 2^5."""
 
+MIN_TRIMMED = 4
+"""Number of runs below which a quarter of them is less than one, and nothing is trimmed."""
+
 _LARGE = 1e100  # a square of such numbers or a sum of many overflows sooner or later
 
 
@@ -86,6 +89,17 @@ def interquartile(values: ArrayLike) -> Estimate:
     exponential.
     """
     return _estimate(values, int(0.25 * len(_finite(values))))
+
+
+def trimmed(values: ArrayLike) -> Estimate:
+    """Return `interquartile(values)`, or no estimate if fewer than `MIN_TRIMMED` are finite.
+
+    The interquartile mean of fewer values is their mean, and says nothing more.
+
+    >>> trimmed([1.0, 2.0, 3.0]).count, trimmed([1.0, 2.0, 3.0, 1000.0]).mean
+    (0, 2.5)
+    """
+    return interquartile(values) if len(_finite(values)) >= MIN_TRIMMED else NOTHING
 
 
 def paired(

@@ -11,6 +11,7 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +28,13 @@ from runs import (
     write_scenario,
 )
 
+from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.experiment.compare import compare
 from p2pfrl.experiment.jobs import Execute, Job, run_all
 from p2pfrl.experiment.sweep import grid, sweep
+from p2pfrl.results.groups import Group
+from p2pfrl.results.plots import Figure
 from p2pfrl.results.record import load, save
 
 GRID = {"learner.lr": [0.1, 0.01], "agents": [4, 8]}
@@ -268,3 +272,51 @@ def test_a_bad_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
         sweep(write_scenario(tmp_path), {}, [], tmp_path / "out", run=fake)
     with pytest.raises(P2PFRLError, match="share a directory"):
         sweep(write_scenario(tmp_path), {}, [1, 1], tmp_path / "out", run=fake)
+
+
+def test_a_report_has_the_runs_of_the_last_table_and_names_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[str]] = []
+
+    def draw(groups: Sequence[Group]) -> None:
+        drawn.append([record.directory.name for g in groups for record in g.records])  # type: ignore[union-attr]
+
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"modes": Figure("Modes", draw)})
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    sweep(scenario, {"stop.rounds": [3]}, [0], out, run=fake)
+    sweep(scenario, {"stop.rounds": [4]}, [0, 1], out, run=fake, resume=True)
+    third = sweep(scenario, {"stop.rounds": [3]}, [0], out, run=fake, resume=True)
+    (out / "figures").mkdir()
+    (out / "figures" / "graph_7_gossip.svg").write_text("<!-- p2pfrl -->")
+    (out / "figures" / "graph_8_gossip.svg").write_text("<svg>by somebody else</svg>")
+    own = [Path(row["directory"]).name for row in third.rows]
+    out.rename(tmp_path / "moved")
+    assert main(["report", str(tmp_path / "moved")]) == 0
+    assert drawn == [own]
+    told = capsys.readouterr().err
+    assert told.startswith("left out: rounds-4-")
+    assert told.endswith(f"in {tmp_path / 'moved'}, but not in its sweep.csv\n")
+    assert [path.name for path in (tmp_path / "moved" / "figures").iterdir()] == [
+        "graph_8_gossip.svg"
+    ]
+
+
+def test_a_comparison_that_was_resumed_with_fewer_seeds_leaves_the_others_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    compare(scenario, ["gossip", "central"], [0, 1], out, run=fake)
+    compare(scenario, ["gossip", "central"], [0], out, run=fake, resume=True)
+    assert main(["plot", str(out), "--only", "physics"]) == 0
+    assert "left out: central-s1, gossip-s1: in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [3, 4])
+def test_the_interquartile_mean_is_shown_where_something_is_trimmed(
+    seeds: int, tmp_path: Path
+) -> None:
+    found = sweep(write_scenario(tmp_path), {}, range(seeds), tmp_path / "out", run=fake)
+    (table,) = found.tables()
+    assert any(title.endswith(", IQM") for title in table.header) == (seeds == 4)
+    assert ("IQM" in table.caption) == (seeds == 4)

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from p2pfrl.core.graph import Graph
 from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import group
+from p2pfrl.results.numbers import number
 from p2pfrl.results.plots import FIGURES, Look, draw, write
 from p2pfrl.results.plots.consensus import prediction, with_start
 from p2pfrl.results.plots.graph import layout, network
@@ -129,6 +130,12 @@ def test_the_predicted_line_is_labeled_with_its_number() -> None:
     assert drawing is not None
     labels = [line.get_label() for line in drawing.figure.axes[0].lines]
     assert "mixing alone, λ₂ = 0.9493" in labels
+    fast = replace(record(4, rounds=9), lambda_2=1e-3)
+    drawing = FIGURES["consensus"].draw(group([fast]))
+    assert drawing is not None
+    for panel in drawing.figure.axes:
+        (line,) = (one for one in panel.lines if "λ₂" in str(one.get_label()))
+        assert np.nanmin(line.get_ydata()) < panel.get_ylim()[0]  # it leaves the panel
     assert drawing.figure.axes[0].get_yscale() == "log"
 
 
@@ -239,7 +246,8 @@ def test_rounding_errors_of_a_coordinators_model_are_not_drawn() -> None:
     assert len(graph.figure.axes) == 2  # the agents and their color bar
     both = FIGURES["consensus"].draw(group([run, record(4, rounds=3)]))
     assert both is not None
-    assert [line.get_label() for line in both.figure.axes[0].lines[:1]] == ["measured"]
+    assert [line.get_label() for line in both.figure.axes[0].lines[:1]] == ["gossip"]
+    assert "Not drawn: central, where a coordinator keeps" in both.caption
 
 
 @pytest.mark.parametrize("name", ["return", "consensus", "timeline", "modes"])
@@ -399,3 +407,42 @@ def test_plotting_imports_neither_torch_nor_pyplot(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_groups_are_named_after_what_tells_them_apart() -> None:
+    base = record(4, rounds=3)
+    other = replace(base, scenario=base.scenario + "x = 1\n")
+    named = replace(base, summary=base.summary | {"name": "another"})
+    titles = {"setting": other, "scenario": named, "mode": record(4, rounds=3, mode="central")}
+    for kind, run in titles.items():
+        drawing = FIGURES["modes"].draw(group([base, run]))
+        assert drawing is not None
+        assert drawing.title == f"{kind.capitalize()}s side by side"
+        assert f"A {kind} that sends nothing" in drawing.caption
+
+
+def test_the_caption_of_a_graph_has_the_range_of_its_colors() -> None:
+    run = record(4, rounds=3)
+    table = run.agents | {"episodes": np.where(run.agents["agent"] == 2, 7, 31)}
+    drawing = FIGURES["graph"].draw(group([replace(run, agents=table)]))
+    assert drawing is not None
+    returns = run.agents["return"][-4:]
+    low, high = number(float(returns.min())), number(float(returns.max()))
+    assert f"last 7 to 20 episodes of training, colors from {low} to {high}." in drawing.caption
+    assert "on its way" not in drawing.caption
+
+
+def test_figures_of_the_same_groups_have_the_same_unit_of_time() -> None:
+    short, long = record(4, rounds=3), record(4, rounds=3, mode="central")
+    columns = {
+        run.mode: run.metrics | {"virtual_seconds": np.array([1.0, 2.0, 3.0]) * pace}
+        for run, pace in ((short, 1e-3), (long, 1.0))
+    }
+    runs = [replace(run, metrics=columns[run.mode]) for run in (short, long)]
+    runs[1] = replace(runs[1], metrics=runs[1].metrics | {"consensus_distance": np.zeros(3)})
+    labels = set()
+    for name in ("modes", "consensus"):
+        drawing = FIGURES[name].draw(group(runs))
+        assert drawing is not None
+        labels |= {axes.get_xlabel() for axes in drawing.figure.axes}
+    assert {label for label in labels if "time" in label} == {"virtual time (s)"}

@@ -91,7 +91,12 @@ def draw(groups: Sequence[Group], look: Look = Look()) -> tuple[Picture, ...]:
                 if drawing is not None:
                     files = {kind: render(drawing.figure, kind) for kind in look.formats}
                     pictures.append(
-                        Picture(name + suffix, figure.title + title, drawing.caption.strip(), files)
+                        Picture(
+                            name + suffix,
+                            (drawing.title or figure.title) + title,
+                            drawing.caption.strip(),
+                            files,
+                        )
                     )
     return tuple(pictures)
 

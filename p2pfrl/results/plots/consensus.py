@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Curve, Group, is_one_model
-from p2pfrl.results.numbers import scale
+from p2pfrl.results.numbers import Scale, drawable
 from p2pfrl.results.plots.style import (
     DASHES,
     FAULTS,
@@ -26,6 +26,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    unit_of,
     vertical,
 )
 from p2pfrl.results.record import Record
@@ -51,12 +52,13 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or [
         "round"
     ]
+    names = [g.label if len(groups) > 1 else "measured" for g in shown]
     figure, axes = panels(len(columns), size=(3.6, 3.1), sharey=True)
     values = np.concatenate([g.curve("round", "consensus_distance").mean for g in shown])
     floor = log_floor(values)
     for panel, column in zip(axes, columns, strict=True):
-        unit = scale(column, _range(shown, column))
-        for g, color in zip(shown, colors(shown), strict=True):
+        unit = unit_of(groups, column)
+        for g, color, own in zip(shown, colors(shown), names, strict=True):
             curve = g.curve(column, "consensus_distance")
             if column == "bytes_sent" and not curve.x.any():
                 continue
@@ -65,18 +67,20 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
                 _positive(curve),
                 unit.divisor,
                 color,
-                g.label if len(shown) > 1 else "measured",
+                own,
             )
             if len(shown) == 1:
-                _parts(panel, g, column, unit.divisor, color)
+                prefix = f"{own}, " if len(groups) > 1 else ""
+                _parts(panel, g, column, unit.divisor, color, prefix)
         horizontal(panel, column, unit)
     vertical(axes, "consensus distance")
     if floor is None:
         for panel, column in zip(axes, columns, strict=True):
-            _agreed(panel, shown, column)
+            _agreed(panel, shown, column, unit_of(groups, column))
         return Drawing(
             figure,
-            "Every agent held exactly the same parameters in every round: the consensus distance is zero.",
+            "Every agent held exactly the same parameters in every round: the consensus distance is zero. "
+            + _not_drawn(groups, shown),
         )
     low, high = floor, float(np.nanmax(values))
     if high / low < 10:
@@ -85,15 +89,34 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
         log_axis(panel, low / 2, high * 2)
     noted = marked = False
     for panel, column in zip(axes, columns, strict=True):
-        unit = scale(column, _range(shown, column))
+        unit = unit_of(groups, column)
         for g, color in zip(shown, colors(shown), strict=True):
             ink = color if len(shown) > 1 else INK
-            name = f"{g.label}, mixing alone" if len(shown) > 1 else "mixing alone"
+            name = f"{g.label}, mixing alone" if len(groups) > 1 else "mixing alone"
             noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2, ink=ink, name=name)
         _zeros(panel, shown, column, unit.divisor)
         marked |= mark_faults(panel, shown, column, unit.divisor)
     legend(figure, axes[0])
-    return Drawing(figure, _caption(shown, predicted=noted) + (FAULTS if marked else ""))
+    caption = _caption(shown, predicted=noted) + _not_drawn(groups, shown)
+    return Drawing(figure, caption + (FAULTS if marked else ""))
+
+
+def _not_drawn(groups: Sequence[Group], shown: Sequence[Group]) -> str:
+    """Return the sentence of a caption about groups without a line, or "" if there is none."""
+    drawn = {g.label for g in shown}
+    reasons: dict[str, list[str]] = {}
+    for g in groups:
+        if g.label in drawn:
+            continue
+        reason = "nothing was measured"
+        if all(map(is_one_model, g.records)):
+            reason = "a coordinator keeps the parameters of all agents equal"
+        elif g.first.graph.n < 2:
+            reason = "there is one agent"
+        reasons.setdefault(reason, []).append(g.label)
+    return "".join(
+        f"Not drawn: {', '.join(labels)}, where {reason}. " for reason, labels in reasons.items()
+    )
 
 
 def with_start(record: Record) -> Record:
@@ -137,11 +160,11 @@ def _positive(curve: Curve) -> Curve:
     )
 
 
-def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str) -> None:
+def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str, prefix: str) -> None:
     for part, dash in (("consensus_actor", (0, (1, 1.2))), ("consensus_critic", (0, (3, 1, 1, 1)))):
         curve = _positive(g.curve(column, part))
         if np.isfinite(curve.mean).any():
-            label = part.removeprefix("consensus_")
+            label = prefix + part.removeprefix("consensus_")
             axes.plot(
                 curve.x / divisor,
                 curve.mean,
@@ -181,14 +204,15 @@ def _prediction(
         return False
     progress = g.curve("round", column)
     x = np.interp(found[0][0], progress.x, progress.mean) / divisor
-    low, high = (np.where(y >= floor, y, np.nan) for _, y in (found[0], found[-1]))
+    # Below the panel a line goes on, out of sight, so that it does not end before its lower edge.
+    low, high = (drawable(y) for _, y in (found[0], found[-1]))
     rates = f"λ₂ = {g.rates[0]:.4g}"
     if len(g.rates) == 1:
         (line,) = axes.plot(x, low, color=ink, linewidth=1.1, label=f"{name}, {rates}", zorder=4)
         line.set_dashes(DASHES)
         return True
     label = f"{name}, {rates} to {g.rates[-1]:.4g}"
-    low = np.where(np.isnan(low), floor, low)
+    low, high = np.fmax(low, floor), np.fmax(high, floor)
     axes.fill_between(
         x, low, high, facecolor="none", edgecolor=ink, hatch="//////", linewidth=0.3, label=label
     )
@@ -226,8 +250,7 @@ def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> 
         )
 
 
-def _agreed(axes: Axes, groups: Sequence[Group], column: str) -> None:
-    unit = scale(column, _range(groups, column))
+def _agreed(axes: Axes, groups: Sequence[Group], column: str, unit: Scale) -> None:
     for g, color in zip(groups, colors(groups), strict=True):
         draw_curve(axes, g.curve(column, "consensus_distance"), unit.divisor, color)
     axes.set_ylim(-0.1, 1)
@@ -251,6 +274,7 @@ def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
             "mixing alone would leave of the largest disagreement, multiplied each round by λ₂, the "
             "second-largest modulus of an eigenvalue of the mixing matrix, in synchronous rounds. Pure consensus "
             "follows it; where training adds new disagreement each round, the measured line settles above. "
+            "A dashed line that leaves the panel at its lower edge is below every distance that was measured. "
         )
     text += over_seeds(groups)
     if any(g.rates and g.rates[-1] <= _NEGLIGIBLE for g in groups):

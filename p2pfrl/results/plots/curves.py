@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.numbers import drawable, scale
+from p2pfrl.results.numbers import drawable
 from p2pfrl.results.plots.style import (
     FAULTS,
     GRAY,
@@ -21,6 +21,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    unit_of,
     vertical,
 )
 from p2pfrl.results.record import Record
@@ -33,7 +34,7 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         return None
     figure, (left, right) = panels(2, size=(4.3, 3.1), sharey=True)
     for axes, column in ((left, "round"), (right, "env_steps")):
-        unit = scale(column, _largest(shown, column))
+        unit = unit_of(shown, column)
         for g, color in zip(shown, colors(shown), strict=True):
             if len(shown) == 1:
                 _spread(axes, g, column, unit.divisor, color)
@@ -52,11 +53,6 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
     vertical((left, right), "return")
     legend(figure, left)
     return Drawing(figure, _caption(shown) + (FAULTS if marked else ""))
-
-
-def _largest(groups: Sequence[Group], column: str) -> float:
-    ends = [curve.x[-1] for g in groups if len((curve := g.curve(column, "return_mean")).x)]
-    return float(max(ends, default=1.0))
 
 
 def _label(g: Group, *, alone: bool) -> str:

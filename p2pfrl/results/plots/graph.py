@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.results.groups import Group, final_rows, is_one_model, scenario_keys
-from p2pfrl.results.numbers import drawable
+from p2pfrl.results.numbers import drawable, number
 from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
 from p2pfrl.results.record import Record
+from p2pfrl.results.rounds import EPISODES
 
-_MEANINGS = {
-    "return": "Final return: each agent's own.",
-    "disagreement": "Disagreement: the distance of an agent's parameters from the average of all.",
-}
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 _CIRCULAR = (
     "watts_strogatz",
@@ -69,7 +66,27 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         by_agent[ids[known]] = values[known]
         _draw(figure, panel, drawn, positions, by_agent, colors)
         panel.set_title(title)
-    return Drawing(figure, _caption(record, groups[0], [column for column, *_ in views]))
+    meanings = [_meaning(column, values, rows) for column, _, values, _ in views if column]
+    return Drawing(figure, _caption(record, groups[0], meanings))
+
+
+def _meaning(
+    column: str, values: NDArray[np.float64], rows: Mapping[str, NDArray[np.float64]]
+) -> str:
+    """Return the sentence of the caption that says what colors mean, and their range."""
+    known = values[np.isfinite(values)]
+    low, high = number(float(known.min())), number(float(known.max()))
+    span = f"the same for all agents, {low}" if low == high else f"colors from {low} to {high}"
+    if column == "disagreement":
+        return (
+            f"Disagreement: the distance of an agent's parameters from the average of all, {span}."
+        )
+    counts = rows.get("episodes", np.empty(0))
+    counts = np.minimum(counts[counts > 0], EPISODES).astype(np.int64)
+    few, many = (int(counts.min()), int(counts.max())) if len(counts) else (EPISODES, EPISODES)
+    last = f"{few}" if few == many else f"{few} to {many}"
+    episodes = "episode" if last == "1" else f"{last} episodes"
+    return f"Final return: the mean of each agent's last {episodes} of training, {span}."
 
 
 def network(record: Record) -> Graph:
@@ -267,7 +284,7 @@ def _names(
         )
 
 
-def _caption(record: Record, group: Group, columns: Sequence[str]) -> str:
+def _caption(record: Record, group: Group, meanings: Sequence[str]) -> str:
     graph = record.graph
     text = f"Who talks to whom: {graph.n:,} agents"
     edges = sum(id != COORDINATOR for id in record.coordinators)
@@ -279,9 +296,7 @@ def _caption(record: Record, group: Group, columns: Sequence[str]) -> str:
         text += f", {edges:,} edge coordinators and the cloud's coordinator"
     elif record.coordinators:
         text += " and a coordinator (the square)"
-    text += ". " + " ".join(_MEANINGS[c] for c in columns if c)
-    if graph.edges:
-        text += " A color that changes along the graph shows where information is still on its way."
+    text += ". " + " ".join(meanings)
     if not record.coordinators and len(graph.positions) != graph.n and graph.n > _SPRINGS:
         text += " Agents lie on a spiral in the order of their ids."
     return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")

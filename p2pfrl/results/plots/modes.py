@@ -22,6 +22,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    unit_of,
     vertical,
 )
 
@@ -52,7 +53,7 @@ def _side_by_side(
     for panel, (x, title) in zip(axes, _COLUMNS, strict=True):
         curves = [g.curve(x, column) for g in groups]
         ends = [float(c.x[-1]) for c in curves if len(c.x) and c.x[-1] > 0]
-        unit = scale(x, max(ends, default=1.0))
+        unit = unit_of(groups, x)
         for g, curve, color in zip(groups, curves, colors(groups), strict=True):
             if curve.is_empty:
                 continue
@@ -71,13 +72,23 @@ def _side_by_side(
         log_axis(axes[0], float(values.min()) / 1.3, float(values.max()) * 1.3)
     vertical(axes, label)
     legend(figure, axes[0])
+    kind = kind_of(groups)
+    subject = "Scenarios" if kind == "scenario" else f"The same scenario in each {kind}"
     text = (
-        "The same scenario in each mode. Compare heights along one vertical line: at equal rounds, at equal virtual "
+        f"{subject}. Compare heights along one vertical line: at equal rounds, at equal virtual "
         "time (compute, latency and bandwidth included), and at equal bytes sent by all agents and the coordinator "
-        "together. A gray vertical marks where the first of them ended. A mode that sends nothing is a dashed level: "
-        "the value it ends at for free."
+        "together. A gray vertical marks where the first of them ended. A "
+        f"{kind} that sends nothing is a dashed level: the value it ends at for free."
     )
-    return Drawing(figure, f"{text} {over_seeds(groups)}{FAULTS if marked else ''}".strip())
+    caption = f"{text} {over_seeds(groups)}{FAULTS if marked else ''}".strip()
+    return Drawing(figure, caption, f"{kind.capitalize()}s side by side")
+
+
+def kind_of(groups: Sequence[Group]) -> str:
+    """Return what every group is one of: a "mode", a "setting" or a "scenario"."""
+    if len({g.first.name for g in groups}) > 1:
+        return "scenario"
+    return "mode" if len({g.mode for g in groups}) == len(groups) else "setting"
 
 
 def _silent(axes: Axes, value: float, color: str, label: str) -> None:

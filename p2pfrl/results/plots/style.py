@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import Curve, Group
-from p2pfrl.results.numbers import Scale
+from p2pfrl.results.numbers import Scale, drawable, scale
 from p2pfrl.results.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -103,10 +103,17 @@ The name shows later that the file is ours and may be replaced."""
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure and its caption."""
+    """A finished figure and its caption.
+
+    Attributes:
+        figure: the figure.
+        caption: explanation of the figure.
+        title: heading in the report; empty for that of the kind of figure.
+    """
 
     figure: Figure
     caption: str
+    title: str = ""
 
 
 @contextmanager
@@ -146,6 +153,13 @@ def panels(
     for axes in grid[count:]:
         axes.remove()
     return figure, grid[:count]
+
+
+def unit_of(groups: Sequence[Group], column: str) -> Scale:
+    """Return the unit of a horizontal axis, the same in all figures of the same groups."""
+    values = [drawable(r.metrics[column]) for g in groups for r in g.records if column in r.metrics]
+    largest = max((float(v[np.isfinite(v)].max(initial=0.0)) for v in values), default=0.0)
+    return scale(column, largest or 1.0)
 
 
 def vertical(axes: Sequence[Axes], text: str) -> None:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from p2pfrl.core.types import name_of
 from p2pfrl.results.faults import Happened, faults
 from p2pfrl.results.groups import Group
-from p2pfrl.results.numbers import scale
+from p2pfrl.results.numbers import dig, duration, scale
 from p2pfrl.results.plots.style import ACTIONS, FAULT, GRAY, INK, Drawing, legend, panels
 from p2pfrl.results.record import Interval
 
@@ -69,9 +69,12 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
         handles.append(_mark(axes, marked, rows, unit.divisor))
     legend(figure, handles=handles, handlelength=1.2, handleheight=0.9)
     left_out = len({i.agent for i in record.timeline}) - len(agents)
+    all_of_it = dig(record.summary, "virtual_seconds")
+    whole = f" of {duration(all_of_it)}" if all_of_it > end else ""
     text = (
-        "What each agent does at the beginning of the run, in virtual time: training, sending (the narrow bar; it "
-        "may overlap training) and waiting for others. Wide pale stretches are time lost to slower neighbors or "
+        f"What each agent does at the beginning of the run, the first {duration(end)}{whole} of virtual time: "
+        "training, sending (the narrow bar; it may overlap training) and waiting for others. Wide pale stretches "
+        "are time lost to slower neighbors or "
         "to the network."
     )
     if marked:
