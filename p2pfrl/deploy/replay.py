@@ -300,7 +300,9 @@ def _kept(peer: Peer, life: Life) -> list[Applied | Excused]:
 
     A coordinator saves what it made of updates before its next model leaves. One that was killed
     before that sends the model again that it had saved, and what it applied after that was lost.
+    One without rounds notes no models: it saves each update before its answer leaves.
     """
+    rounds = {note.by for other in peer.lives for note in other.notes if isinstance(note, Excused)}
     later = peer.lives[peer.lives.index(life) + 1 :]
     models = [note for other in later for note in other.notes if isinstance(note, Excused)]
     again = {note.by: note.round for note in reversed(models)}
@@ -314,7 +316,7 @@ def _kept(peer: Peer, life: Life) -> list[Applied | Excused]:
     return [
         note
         for place, note in enumerate(life.notes)
-        if isinstance(note, Excused) or place < saved.get(note.by, 0)
+        if isinstance(note, Excused) or note.by not in rounds or place < saved.get(note.by, 0)
     ]
 
 

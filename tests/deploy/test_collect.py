@@ -229,6 +229,14 @@ def test_large_parameters_are_logged_as_projections_that_keep_distances(tmp_path
     assert size < 12 * 3 * 1024 * 8 * 1.1 + 4 * collected.parameters[0].nbytes
 
 
+def test_the_record_counts_every_update_of_a_coordinator_without_rounds(tmp_path: Path) -> None:
+    scenario = quadratic(
+        2, **{"mode": "central", "schedule": {"kind": "asynchronous"}, "stop.rounds": 10}
+    )
+    record = collect(processes.run(scenario, [(-1,), (0, 1)], tmp_path), tmp_path / "all")
+    assert record.staleness.sum() == 2 * 10
+
+
 def test_asynchronous_processes_leave_rows_by_the_clock(tmp_path: Path) -> None:
     scenario = quadratic(4, **{"schedule": {"kind": "asynchronous"}, "stop.rounds": 200})
     record = collect(

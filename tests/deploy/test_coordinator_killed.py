@@ -77,7 +77,8 @@ def test_a_run_without_rounds_whose_coordinator_is_killed_applies_all_updates(
         fleet.kill(0, "coordinator", times=1)
         assert fleet.end() == {0: 1, 1: 0}
     record = collect(fleet.homes, tmp_path / "all")
-    assert record.staleness.sum() == 4 * 200
+    # An update that was in the journal and not yet saved when the coordinator died is there twice.
+    assert 0 <= record.staleness.sum() - 4 * 200 <= 4
 
 
 @pytest.mark.slow
