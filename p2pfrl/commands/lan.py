@@ -199,6 +199,8 @@ def _print(summary: Mapping[str, Any], directory: Path) -> None:
     """Print the summary of a process."""
     for key in _SHOWN:
         print(f"{key:20}  {text(summary[key])}")
+    if summary.get("incarnation"):
+        print(f"{'counts':20}  since the last start, which is number {summary['incarnation'] + 1}")
     print(f"{'directory':20}  {directory}")
 
 

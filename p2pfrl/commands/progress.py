@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from p2pfrl.core.errors import RecordError
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.directory import new_directory
@@ -70,13 +71,24 @@ def run_scenario(
     summary = record.summary
     if summary["stopped_by"] == "interrupt" and not quiet:
         print(f"to go on: p2pfrl scenario --resume {directory}", file=sys.stderr, flush=True)
-    conclude(
-        record,
-        directory,
-        report([directory]) if summary["stopped_by"] != "interrupt" else None,
-        as_json=as_json,
-    )
+    page = _page_of(directory) if summary["stopped_by"] != "interrupt" else None
+    conclude(record, directory, page, as_json=as_json)
     return summary
+
+
+def _page_of(directory: Path) -> Path:
+    """Write the report of a run whose record is saved.
+
+    Raises:
+        RecordError: a file cannot be written; it says how to draw it later.
+    """
+    try:
+        return report([directory])
+    except RecordError as error:
+        error.add_note(
+            f"{directory} has the whole record; `p2pfrl report {directory}` writes its report and figures"
+        )
+        raise
 
 
 def conclude(record: Record, directory: Path, page: Path | None, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from p2pfrl.commands.arguments import DONE, Json, Out, Overrides, Quiet, Seed, Set, show
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 
 def validate(
@@ -125,15 +125,23 @@ def new(name: str, *, out: Out = None) -> int:
     name
         Name of the scenario; the file is NAME.toml, in the working directory or in --out.
     """
+    from p2pfrl.core.files import write_file
     from p2pfrl.scenario import new as template
 
+    if out is not None and out.suffix == ".toml" and not out.is_dir():
+        raise ScenarioError(
+            [
+                f"--out {out}: expected a directory, got the name of a scenario; the file is DIRECTORY/{name}.toml"
+            ]
+        )
     path = (out or Path()) / f"{name}.toml"
     text = template(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        raise P2PFRLError(f"{path} exists already; choose another name or --out")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise P2PFRLError(f"{path} exists already; choose another name or --out") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise P2PFRLError(f"{path}: cannot be written: {error.strerror}") from error
+    write_file(path, text.encode())
     print(path)
     return DONE

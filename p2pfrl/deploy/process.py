@@ -29,7 +29,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.memory import Memory
-from p2pfrl.deploy.status import Status
+from p2pfrl.deploy.status import Status, write_failure
 from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
@@ -259,6 +259,7 @@ async def _deploy(
                     last()
                 except RecordError as second:  # the first error is the one to see
                     error.add_note(str(second))
+                    write_failure(out, problem)
             raise
         finally:
             watching.cancel()

@@ -16,7 +16,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.results.directory import PEERS, SUMMARY, Content, content_of, runs_in, user_of
+from p2pfrl.results.directory import (
+    PEERS,
+    SUMMARY,
+    Content,
+    content_of,
+    read_note,
+    runs_in,
+    user_of,
+)
 
 STATUS = "status.json"
 _PEER = "peer.json"
@@ -61,6 +69,16 @@ class Status:
             temporary.replace(folder / STATUS)
 
 
+def write_failure(folder: Path, reason: str) -> None:
+    """Add why a process has failed to its status, in place: a full disk has no other space."""
+    found = _json(folder / STATUS)
+    with suppress(OSError):
+        if found is not None:
+            content = json.dumps({**found, "failure": reason[:1000]}).encode()
+            with (folder / STATUS).open("r+b") as file:
+                file.write(content)
+
+
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Return what a process wrote last, or None."""
     return _json(folder / STATUS)
@@ -92,7 +110,7 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
 
     Every status has `directory`, `state`, `process`, `round`, `rounds` and `age` (seconds since the
     last sign of life); a process of a deployment has those of `Status` as well. The state is
-    "running", "ended by" and why, "killed", or "no run".
+    "running", "ended by" and why, "failed: " and the reason, "killed", or "no run".
     """
     peers = sorted((folder / PEERS).iterdir()) if (folder / PEERS).is_dir() else []
     runs = sorted(chain(*runs_in(folder)))
@@ -138,6 +156,9 @@ def _status(folder: Path) -> dict[str, Any]:
     state = "killed" if is_known else "no run"
     if "stopped_by" in summary:
         state = f"ended by {summary['stopped_by']}"
+    failure = summary.get("failure") if summary else own.get("failure") or read_note(folder)
+    if failure:
+        state = f"failed: {failure}"
     if user is not None:
         state = "running"
     last = _last_round(folder / "metrics.csv")

@@ -6,6 +6,7 @@
     run.state       the newest state; run.previous is the one before
     rows-K.state    the record's rows between two checkpoints
     events.bin      all events so far, from which the digest is computed again
+    failure.txt     why the run has ended without a record, else blank
 
 A checkpoint only reads the run, so results do not depend on it. The folder is removed when the run
 has finished.
@@ -18,6 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +27,7 @@ from typing import Any, BinaryIO
 from p2pfrl.build.world import World
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import read, write
+from p2pfrl.results.directory import reserve_note, write_note
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import hash8, resolved
@@ -111,6 +114,7 @@ class Checkpoints:
             text = resolved(self._scenario)
             (self._folder / _SCENARIO).write_text(text, encoding="utf-8")
             copy_files(self._scenario, self._folder)
+            reserve_note(self._folder.parent)
             self._follow(world, (self._folder / _EVENTS).open("w+b"), 0)
         except OSError as error:
             raise RecordError(f"{self._folder}: cannot be written: {error.strerror}") from error
@@ -131,6 +135,7 @@ class Checkpoints:
             file = (self._folder / _EVENTS).open("r+b")
             world.log.replay(file, state["events"])
             file.truncate(state["events"])
+            reserve_note(self._folder.parent)
         except OSError as error:
             raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
         self._parts = state["parts"]
@@ -167,9 +172,14 @@ class Checkpoints:
         self._last = self._now() + 50 * (self._now() - began) * (self._every is None)
 
     def close(self) -> None:
-        """Close the file of events."""
+        """Close the file of events. What does not fit on the disk is of no checkpoint."""
         if self._events is not None:
-            self._events.file.close()
+            with suppress(OSError):
+                self._events.file.close()
+
+    def note(self, reason: str) -> None:
+        """Keep why the run has ended without a record."""
+        write_note(self._folder.parent, reason)
 
     def end(self) -> None:
         """Remove all files, because the run has finished."""

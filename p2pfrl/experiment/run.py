@@ -134,11 +134,23 @@ def _simulate(
                 more["writes_failed"] = run.writes.failed
             record = _record(scenario, world, reason, run.wall_seconds(), more)
             if out is not None:
-                record = save(record, out)
-                copy_files(scenario, Path(out))
+                try:
+                    record = save(record, out)
+                    copy_files(scenario, Path(out))
+                except (OSError, RecordError) as error:
+                    raise _unsaved(error, run, out) from error
             if run.checkpoints is not None and run.reason != "interrupt":
                 run.checkpoints.end()
     return record
+
+
+def _unsaved(error: Exception, run: _Run, out: Path) -> RecordError:
+    """Return the error of a run that has ended and cannot save its record, and keep its text."""
+    fix = f"once it can, as after freeing space, `p2pfrl scenario --resume {out}` finishes the run"
+    found = RecordError(f"{error}; the record cannot be saved; {fix}")
+    if run.checkpoints is not None:
+        run.checkpoints.note(str(error))
+    return found
 
 
 def _keep_failed(
@@ -162,7 +174,10 @@ def _keep_failed(
         save(record, out)
         copy_files(scenario, Path(out))
     except (OSError, RecordError) as second:
-        error.add_note(f"{out}: the record until then could not be saved: {second}")
+        if run.checkpoints is not None:
+            run.checkpoints.note(failure)
+        fix = f"`p2pfrl scenario --resume {out}` goes on from the last checkpoint"
+        error.add_note(f"{out}: the record until then could not be saved: {second}; {fix}")
     else:
         many = f"the {rounds} rounds" if rounds != 1 else "the one round"
         error.add_note(f"{out} holds the record of {many} before")

@@ -43,6 +43,7 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
     "figures",
 )
 _LOCK = ".lock"
+_NOTE, _NOTE_SIZE = "failure.txt", 2048
 _DRAWN = re.compile(
     r"(modes|return|problem|consensus|graph|physics|staleness|timeline)(_\d+_\w+)?\.(svg|png|pdf)"
 )
@@ -155,6 +156,31 @@ def user_of(folder: Path) -> str | None:
     finally:
         os.close(lock)
     return None
+
+
+def reserve_note(folder: Path) -> None:
+    """Reserve space in an unfinished run for the reason of its end, which a full disk has not.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    (folder / CHECKPOINTS / _NOTE).write_bytes(b" " * _NOTE_SIZE)
+
+
+def write_note(folder: Path, reason: str) -> None:
+    """Write why an unfinished run has ended into the space that was reserved for it."""
+    content = reason.encode()[:_NOTE_SIZE].ljust(_NOTE_SIZE)
+    with suppress(OSError), (folder / CHECKPOINTS / _NOTE).open("r+b") as file:
+        file.write(content)
+
+
+def read_note(folder: Path) -> str | None:
+    """Return why an unfinished run has ended; None if nothing says so, as after a kill."""
+    try:
+        with (folder / CHECKPOINTS / _NOTE).open("rb") as file:
+            return file.read(_NOTE_SIZE).decode(errors="replace").strip() or None
+    except OSError:
+        return None
 
 
 def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:

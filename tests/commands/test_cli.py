@@ -251,6 +251,12 @@ def test_failures_are_code_1_without_traceback(file, capsys):
     assert loads(Path("fresh.toml").read_text()).name == "fresh"
     assert main(["new", "fresh"]) == 1
     assert "exists already" in capsys.readouterr().err
+    assert main(["new", "fresh", "--out", "sub/fresh.toml"]) == 2
+    assert "expected a directory, got the name of a scenario" in capsys.readouterr().err
+    assert not Path("sub").exists()
+    Path("taken").touch()
+    assert main(["new", "other", "--out", "taken/sub"]) == 1
+    assert "taken/sub/other.toml: cannot be written: Not a directory" in capsys.readouterr().err
     assert main(["report", "nosuch"]) == 1
     assert main(["verify", "nosuch"]) == 1
     assert "Traceback" not in capsys.readouterr().err

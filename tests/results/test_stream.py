@@ -8,16 +8,21 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from factory import record
 from runs import write_scenario
 
 import p2pfrl
-from p2pfrl.core.errors import RecordError
+from p2pfrl.cli import main
+from p2pfrl.commands.lan import _SHOWN, _print
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.writes import Writes, strictly
-from p2pfrl.deploy.status import statuses, stop
+from p2pfrl.deploy.status import Status, statuses, stop, write_failure
+from p2pfrl.results.record import FAILURE, save
 from p2pfrl.results.stream import PERIOD, Stream
 
 
@@ -178,3 +183,72 @@ def test_a_summary_names_what_the_record_has_beside_it(
     assert 0 < found["lambda_2"] < 1
     assert found["heterogeneity"] == {}
     assert found["measures"] == {}
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_a_run_whose_record_does_not_fit_says_why_and_how_to_finish_it(
+    is_failing: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, out = write_scenario(tmp_path), tmp_path / "run"
+    words = ["scenario", str(file), "--out", str(out), "-q"]
+
+    def full(path: Path, content: bytes) -> str:
+        raise RecordError(f"{path}: cannot be written: No space left on device")
+
+    def fails(*args: object) -> None:
+        raise P2PFRLError("it went wrong")
+
+    monkeypatch.setattr("p2pfrl.results.record.write_bytes", full)
+    if is_failing:
+        monkeypatch.setattr("p2pfrl.results.recorder.Recorder.finish", fails)
+    assert main(words) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    cause = "it went wrong" if is_failing else f"{out}/scenario.toml: cannot be written: No space"
+    assert "cannot be written: No space left on device; " in last
+    assert f"`p2pfrl scenario --resume {out}` " in last
+    (status,) = statuses(out)
+    assert status["state"].startswith(f"failed: {cause}")
+    monkeypatch.undo()
+    p2pfrl.resume(out)
+    (status,) = statuses(out)
+    assert status["state"] == "ended by rounds"
+
+
+def test_a_run_whose_figures_do_not_fit_says_that_its_record_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object) -> None:
+        raise RecordError("report.html: cannot be written: No space left on device")
+
+    file, out = write_scenario(tmp_path), tmp_path / "run"
+    monkeypatch.setattr("p2pfrl.commands.progress.report", full)
+    assert main(["scenario", str(file), "--out", str(out), "-q"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.endswith(f"`p2pfrl report {out}` writes its report and figures")
+    assert (out / "summary.json").is_file()
+
+
+def test_a_process_that_was_started_again_says_what_its_counts_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for start in (0, 2):
+        _print(dict.fromkeys(_SHOWN, 1) | {"incarnation": start}, Path("x"))
+        told = capsys.readouterr().out
+        assert ("since the last start, which is number 3" in told) == (start == 2)
+
+
+def test_status_says_why_a_run_or_process_has_failed(tmp_path: Path) -> None:
+    run = record(4, rounds=3)
+    failed = run.summary | {"stopped_by": FAILURE, "failure": "it went wrong"}
+    save(replace(run, summary=failed), tmp_path / "run")
+    assert statuses(tmp_path / "run")[0]["state"] == "failed: it went wrong"
+    peer = tmp_path / "peer"
+    peer.mkdir()
+    Status((0,), 3, 9, None, 1.0, 10, 0, 100, {}, 5.0).write(peer)
+    assert statuses(peer)[0]["state"] == "killed"
+    write_failure(peer, "the disk is full")
+    (status,) = statuses(peer)
+    assert (status["state"], status["round"]) == ("failed: the disk is full", 3)
