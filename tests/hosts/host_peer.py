@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from p2pfrl.core.state import State
 from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
@@ -21,9 +22,11 @@ def _stop_saving_after(last: int) -> None:
     """Save no round after `last`, so that a test can kill everyone at the same one."""
     save = Checkpoints.save
 
-    def until(self: Checkpoints, agent: int, round: int, trainer: Trainer) -> None:
+    def until(
+        self: Checkpoints, agent: int, round: int, trainer: Trainer, memory: State | None = None
+    ) -> None:
         if round <= last:
-            save(self, agent, round, trainer)
+            save(self, agent, round, trainer, memory)
 
     Checkpoints.save = until  # type: ignore[method-assign]
 
