@@ -13,6 +13,7 @@ import re
 import sys
 from codecs import register_error
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
@@ -70,8 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems = tuple(shortened(problem) for problem in problems)
         print("\n".join(problems), file=sys.stderr)
         if wants_json:
-            print(as_json(problems, code), flush=True)
+            with suppress(OSError):  # where stdout itself failed, stderr has said so
+                print(as_json(problems, code), flush=True)
         return code
+
+    if sys.stderr is None:  # closed: whatever the program opens next would get its messages
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+    if sys.stdout is None:
+        return fail(FAILED, "stdout: expected a file or a terminal, got a closed one; try >/dev/null")
 
     register_error(in_ascii.__name__, in_ascii)
     for stream in (sys.stdout, sys.stderr):
@@ -97,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return fail(INTERRUPTED, str(error) or "interrupted")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return FAILED
     except OSError as error:
-        return fail(FAILED, str(error))
+        return fail(FAILED, str(error) if _can_write() else f"stdout: {error.strerror}")
     except MemoryError as error:
         return fail(FAILED, f"not enough memory: {error}")
     except FOREIGN as error:
@@ -109,6 +116,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
         raise
     return code if isinstance(code, int) else DONE
+
+
+def _can_write() -> bool:
+    """Return whether stdout took all that was printed. If not, nothing more goes there."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_no_more()
+        return False
+    return True
+
+
+def _write_no_more() -> None:
+    """Let nothing more that is printed reach stdout, which failed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _said(error: CycloptsError) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from p2pfrl.scenario import Scenario
 
 DONE, FAILED, BAD_USAGE, MISSED_TARGET = 0, 1, 2, 3
+_UNDECODED = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 
 
@@ -31,6 +32,16 @@ def whole(type_: object, tokens: Sequence[Token]) -> int:
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"expected an integer, got {tokens[0].value!r}")
     return int(text)
+
+
+def readable(type_: object, path: Path | None) -> None:
+    """Require that the name of a directory is text, which reports and tables can hold.
+
+    Raises:
+        ValueError: it has bytes that are not UTF-8.
+    """
+    if path is not None and _UNDECODED.search(str(path)):
+        raise ValueError(f"expected a name in UTF-8, got {str(path)!r}")
 
 
 Set = Annotated[
@@ -50,7 +61,7 @@ Settings = Annotated[
     ),
 ]
 Seed = Annotated[int | None, Parameter(converter=whole, help="Replaces the scenario's seed.")]
-Out = Annotated[Path | None, Parameter(help="Directory for the results.")]
+Out = Annotated[Path | None, Parameter(validator=readable, help="Directory for the results.")]
 Width = Annotated[
     str | None,
     Parameter(

@@ -88,7 +88,7 @@ def report(
     refuse_replacing(folder, [path, *_files(pictures, folder / FIGURES)])
     written = write(pictures, folder / FIGURES)
     clear_figures(folder / FIGURES, written)
-    write_bytes(path, _page(groups, pictures, tables).encode())
+    write_bytes(path, _page(groups, pictures, tables).encode(errors="replace"))
     return path
 
 
