@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed: whatever the program opens next would get its messages
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
     if sys.stdout is None:
-        return fail(FAILED, "stdout: expected a file or a terminal, got a closed one; try >/dev/null")
+        return fail(
+            FAILED, "stdout: expected a file or a terminal, got a closed one; try >/dev/null"
+        )
 
     register_error(in_ascii.__name__, in_ascii)
     for stream in (sys.stdout, sys.stderr):

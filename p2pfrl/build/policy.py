@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.results.record import Record
+from p2pfrl.results.record import Record, is_index
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.bind import acting
 
@@ -27,8 +27,8 @@ class RecordedPolicy:
 
     def __init__(self, record: Record, agent: int) -> None:
         n = len(record.parameters)
-        if not 0 <= agent < n:
-            raise RecordError(f"policy: expected an agent from 0 to {n - 1}, got {agent}")
+        if not is_index(agent, n):
+            raise RecordError(f"policy: expected an agent from 0 to {n - 1}, got {agent!r}")
         scenario = loads(record.scenario)
         self.agent = agent
         self._stack, self._size = acting(scenario, agent)

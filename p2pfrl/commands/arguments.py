@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
 
 if TYPE_CHECKING:
@@ -26,22 +28,28 @@ def whole(type_: object, tokens: Sequence[Token]) -> int:
     """Return an option's integer. The library would round 1.5 to 2.
 
     Raises:
-        ValueError: it is no integer.
+        ScenarioError: it is no integer.
     """
     text = tokens[0].value.strip()
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"expected an integer, got {tokens[0].value!r}")
+        where = tokens[0].keyword
+        raise ScenarioError([f"{where}: expected an integer, got {tokens[0].value!r}"])
     return int(text)
 
 
-def readable(type_: object, path: Path | None) -> None:
-    """Require that the name of a directory is text, which reports and tables can hold.
+def directory(type_: object, path: Path | None) -> None:
+    """Require a name of a directory that is text, which reports can hold, and no file.
 
     Raises:
-        ValueError: it has bytes that are not UTF-8.
+        ScenarioError: it has bytes that are not UTF-8, or there is a file.
     """
-    if path is not None and _UNDECODED.search(str(path)):
-        raise ValueError(f"expected a name in UTF-8, got {str(path)!r}")
+    if path is None:
+        return
+    if _UNDECODED.search(str(path)):
+        raise ScenarioError([f"--out: expected a name in UTF-8, got {str(path)!r}"])
+    for place in (path, *path.parents):
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise ScenarioError([f"--out {path}: expected a directory, but {place} is a file"])
 
 
 Set = Annotated[
@@ -61,7 +69,7 @@ Settings = Annotated[
     ),
 ]
 Seed = Annotated[int | None, Parameter(converter=whole, help="Replaces the scenario's seed.")]
-Out = Annotated[Path | None, Parameter(validator=readable, help="Directory for the results.")]
+Out = Annotated[Path | None, Parameter(validator=directory, help="Directory for the results.")]
 Width = Annotated[
     str | None,
     Parameter(

@@ -243,7 +243,7 @@ def sweep(
         for row in found.rows:
             print(
                 "  ".join(
-                    f"{key}={text(row[key])}" for key in (*found.keys, "seed", "state", *shown)
+                    f"{key}={_value(row[key])}" for key in (*found.keys, "seed", "state", *shown)
                 )
             )
         print(f"table: {found.table}")
@@ -259,6 +259,11 @@ def _name_others(folder: Path, own: Sequence[Path], table: str) -> None:
 
     if note := left_out(folder, own, table):
         print(note, file=sys.stderr)
+
+
+def _value(value: object) -> str:
+    """Return a value of a row as text; a list as it is written in a file."""
+    return f"[{text(value)}]" if isinstance(value, list | tuple) else text(value)
 
 
 def _page_of(found: Sweep, folder: Path) -> Path | None:

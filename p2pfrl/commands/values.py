@@ -40,9 +40,23 @@ def grid(settings: Sequence[str]) -> dict[str, list[object]]:
     {'learner.lr': [0.001, 0.0003], 'environment.vary.gravity': [[8, 9], 9.8]}
 
     Raises:
-        ScenarioError: a setting has no key or no value, or a key is given twice.
+        ScenarioError: a setting has no key or no value, or a key or value is given twice.
     """
-    return {key: [value(piece) for piece in _pieces(text)] for key, text in _once(settings)}
+    return {key: _distinct(key, _pieces(text)) for key, text in _once(settings)}
+
+
+def _distinct(key: str, pieces: Sequence[str]) -> list[object]:
+    """Return the values of a key, each of which makes runs of its own."""
+    found: list[object] = []
+    for piece in pieces:
+        if not piece:
+            shown = show(",".join(pieces))
+            raise ScenarioError([f"--set {key}: expected a value between commas, got {shown}"])
+        new = value(piece)
+        if repr(new) in map(repr, found):  # 1 and true are equal
+            raise ScenarioError([f"--set {key}: the value {piece} is given twice"])
+        found.append(new)
+    return found
 
 
 def value(text: str) -> object:
@@ -97,9 +111,18 @@ def seeds(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for piece in text.split(","):
         match = _SEEDS.fullmatch(piece.strip())
-        if not match or int(match[2] or match[1]) - int(match[1]) not in range(_MOST_SEEDS):
+        if not match:
             raise ScenarioError([f"--seeds: expected seeds such as 0-4 or 1,2,7, got {show(text)}"])
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ScenarioError(
+                [f"--seeds: expected ascending seeds, got {show(text)}; write {last}-{first}"]
+            )
+        if len(found) + last - first >= _MOST_SEEDS:
+            raise ScenarioError(
+                [f"--seeds: expected at most {_MOST_SEEDS} seeds, got {show(text)}"]
+            )
+        found += range(first, last + 1)
     if len(set(found)) < len(found):
         raise ScenarioError([f"--seeds: a seed appears twice in {show(text)}"])
     return tuple(found)

@@ -16,6 +16,13 @@ from p2pfrl.core.errors import Caught
 MAIN = "__main__"
 
 
+_MOST_NAMES = 10
+
+
+class MissingClassError(ValueError):
+    """A module has no class of this name."""
+
+
 def place_of(cls: type) -> str:
     """Return the place of a class: "module:Class".
 
@@ -48,10 +55,10 @@ def find_class(place: str) -> type:
             "to the top of a module, or pass the rule from Python"
         )
     with Caught() as caught:
-        found: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
-        get: Callable[[Any, str], Any] = getattr
-        found = reduce(get, name.split("."), found)
-    if module == MAIN and caught.error is not None:
+        start: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
+        get: Callable[[Any, str], Any] = lambda at, part: getattr(at, part, None)  # noqa: E731
+        found = reduce(get, name.split("."), start)
+    if module == MAIN and (caught.error is not None or found is None):
         raise ValueError(
             f"{place!r} was defined in a script or notebook, from where it cannot be imported; put it "
             "into a module, or pass the rule from Python"
@@ -63,9 +70,17 @@ def find_class(place: str) -> type:
         )
     if caught.error is not None:
         raise ValueError(f"{place!r} cannot be imported: {caught.reason}")
+    if found is None:
+        known = [each.__name__ for each in vars(start).values() if _is_of(each, module)]
+        has = f"it has {', '.join(sorted(known)[:_MOST_NAMES])}" if known else "it has no class"
+        raise MissingClassError(f"{module} has no class {name}; {has}")
     if not isinstance(found, type):
         raise ValueError(f"{place!r} is no class")
     return found
+
+
+def _is_of(found: object, module: str) -> bool:
+    return isinstance(found, type) and found.__module__ == module
 
 
 def look_in(folder: Path, module: str) -> None:

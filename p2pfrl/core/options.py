@@ -211,6 +211,8 @@ class Rule(Slot):
             return rules[kind]
         if not is_place(kind):
             message = f"no {show(kind)} among {self.what}{did_you_mean(kind, rules)}"
+            if rules and closest(kind, [*rules]) is None:
+                message += '; a rule of your own is named "module:Class"'
             raise refuse(problem(message, "kind", value=kind))
         try:
             found = find_class(kind)

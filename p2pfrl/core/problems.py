@@ -66,6 +66,11 @@ def phrases(cls: type[Any], error: ValidationError) -> list[str]:
         text = phrase(found)
         if found["type"] == "unexpected_keyword_argument":
             text = f"unknown key{did_you_mean(path[-1], cls.__pydantic_fields__)}"
+        if found["type"] == "unexpected_positional_argument":
+            name = next(iter(cls.__pydantic_fields__), None)
+            example = f", such as {cls.__name__}({name}=...)" if name else "; this rule has none"
+            lines.append(f": options are given by name{example}, got {show(found['input'])}")
+            continue
         lines.append(f"{'.'.join(path)}: {text}")
     return lines
 

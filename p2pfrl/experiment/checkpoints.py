@@ -237,6 +237,8 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
         RecordError: the directory has none.
     """
     path = directory / FOLDER / _SCENARIO
+    if not os.path.isdir(directory):
+        raise RecordError(f"{directory}: there is nothing to resume: no such directory")
     if not path.is_file():
         has_finished = (directory / "summary.json").exists()
         what = "this run has finished" if has_finished else "no run was interrupted here"

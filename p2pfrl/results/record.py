@@ -56,6 +56,13 @@ DRAWN = "drawn"
 FAILURE = "failure"
 """`stopped_by` in the summary of a run that an error ended; the key `failure` says which."""
 
+
+def is_index(agent: object, n: int) -> bool:
+    """Return whether `agent` is the number of one of n agents."""
+    is_number = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
+    return is_number and 0 <= int(agent) < n  # type: ignore[call-overload]  # a number
+
+
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
 METRICS = (
     "round",
@@ -196,9 +203,9 @@ class Record:
         Raises:
             RecordError: there is no such agent.
         """
-        if not 0 <= agent < len(self.parameters):
+        if not is_index(agent, len(self.parameters)):
             raise RecordError(
-                f"state_dict: expected an agent from 0 to {len(self.parameters) - 1}, got {agent}"
+                f"state_dict: expected an agent from 0 to {len(self.parameters) - 1}, got {agent!r}"
             )
         sizes = [int(np.prod(shape)) for _, shape in self.layout]
         pieces = np.split(np.array(self.parameters[agent]), np.cumsum(sizes)[:-1])

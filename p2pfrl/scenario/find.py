@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from p2pfrl.core import finder
@@ -21,6 +22,8 @@ def find(name: str, kind: str, suffix: str) -> Path:
         return found
     if Path(name).is_dir():
         raise ScenarioError([f"{name[:200]}: expected a file, got a directory"])
+    if os.path.exists(name):
+        raise ScenarioError([f"{name[:200]}: expected a regular file, got a device or a pipe"])
     known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
     stems = {name.removesuffix(suffix): name for name in known}

@@ -202,7 +202,7 @@ def test_bad_usage_is_code_2_without_traceback(file, capsys):
         ("compare", file, "--seed", "1", "--seeds", "0-2"): "--seed: expected either",
         ("sweep", file, "--seed", "1", "--seeds", "0-2"): "--seed: expected either",
         ("compare", file, "--modes", "gosip"): "did you mean 'gossip'?",
-        ("compare", file, "--seeds", "4-1"): "expected seeds such as 0-4",
+        ("compare", file, "--seeds", "4-1"): "expected ascending seeds",
         ("sweep", file, "--set", "learner.lr"): "expected key=value",
         ("new", "../x"): "expected 1 to 64 letters",
     }

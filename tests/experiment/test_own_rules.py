@@ -78,7 +78,7 @@ def test_rules_of_every_axis_and_environments_are_named_in_files(tmp_path):
     ("kind", "message"),
     [
         ("nowhere:Clipped", "'nowhere:Clipped' cannot be imported: No module named 'nowhere'"),
-        ("own_rules:Cliped", "'own_rules:Cliped' cannot be imported: AttributeError"),
+        ("own_rules:Cliped", "own_rules has no class Cliped; it has Alternate, Clipped, Point"),
         ("own_rules:np", "'own_rules:np' is no class"),
         ("own_rules:Alternate", "is no Mixing, the contract of mixing"),
         ("builtins:dict", "is no Mixing"),

@@ -459,6 +459,11 @@ class GymSimulator(Simulator):
     ) -> NDArray[np.float32]:
         """Return an observation as a finite vector."""
         space = env.observation_space
+        spaces = gymnasium.spaces
+        arrays = (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
+        if isinstance(space, arrays) and np.shape(seen) != space.shape:
+            what = f"an observation of shape {np.shape(seen)}"
+            raise refuse(f"returned {what}; expected one of {show(space)}")
         try:
             with np.errstate(over="ignore"):
                 flat = np.asarray(gymnasium.spaces.flatten(space, seen)).astype(np.float32)

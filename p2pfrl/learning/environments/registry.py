@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.modules import find_class, is_place
+from p2pfrl.core.modules import MissingClassError, find_class, is_place
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.base import Problem
 
@@ -74,8 +74,8 @@ def _own(place: str) -> type[Problem] | None:
     """
     try:
         found = find_class(place)
+    except MissingClassError:
+        return None
     except ValueError as error:
-        if "AttributeError" in str(error):
-            return None
         raise P2PFRLError(f"environment.id: {error}") from error
     return found if issubclass(found, Problem) else None

@@ -14,6 +14,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
+from p2pfrl.simulator.losses import Independent
 
 _WIDE = 4096
 """Numbers of an observation from which on a note says what they cost: a gray image of 64 x 64."""
@@ -28,6 +29,9 @@ def notes(scenario: Scenario) -> Iterator[str]:
     runs them all.
     """
     yield from _wide(scenario)
+    loss = scenario.network.loss
+    if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
+        yield "network.loss is 1: no message arrives"
     if beside := [*_beside(scenario)]:
         yield f"without effect beside the values of other options: {', '.join(beside)}"
     if scenario.checkpoint.journal is not None:

@@ -31,6 +31,8 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
     stop = scenario.stop
     if stop.rounds is None and stop.virtual_time is None and stop.env_steps is None:
         yield ("stop",), "the run might never end: set rounds, virtual_time or env_steps"
+    if stop.virtual_time == 0:
+        yield ("stop", "virtual_time"), "must be above 0 s, got 0: the run would have no round"
     if stop.target_return is not None and scenario.environment is None:
         yield ("stop", "target_return"), "there are no returns without an [environment]"
     sends_nothing = not MODES[scenario.mode].exchanges
@@ -40,6 +42,12 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
             ("stop",),
             "virtual time stands still while compute.seconds_per_env_step is 0: set rounds or env_steps",
         )
+
+
+def _hidden(scenario: Scenario) -> Iterator[Problem]:
+    sizes = getattr(scenario.learner, "hidden", ())
+    if any(size < 1 for size in sizes):
+        yield ("learner", "hidden"), f"expected layers of at least 1 unit, got {[*sizes]}"
 
 
 def _environment(scenario: Scenario) -> Iterator[Problem]:
@@ -177,6 +185,7 @@ def _faults(scenario: Scenario) -> Iterator[Problem]:
 
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
+    _hidden,
     _environment,
     _speed,
     topology,

@@ -1,0 +1,196 @@
+"""What a newcomer met from outside: names, streams, files and values that ended badly."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+import p2pfrl
+from p2pfrl.cli import main
+from p2pfrl.commands.values import grid, seeds
+from p2pfrl.core.errors import AgentError, RecordError
+
+QUADRATIC = """
+name = "q"
+agents = 4
+[stop]
+rounds = 1
+[learner]
+kind = "quadratic"
+"""
+OWN = """
+import p2pfrl
+
+@p2pfrl.rule
+class Shrunk(p2pfrl.Mixing):
+    factor: float = 0.5
+    def weights(self, graph):
+        return tuple({i: 2.0} for i in range(graph.n))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "rules_from_outside", raising=False)
+    Path("q.toml").write_text(QUADRATIC)
+    Path("rules_from_outside.py").write_text(OWN)
+    yield
+    sys.path_importer_cache.clear()
+
+
+def said(capsys, *words: str) -> str:
+    """Return the one line of a command that is refused as bad usage."""
+    assert main(list(words)) == 2
+    return capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("scenario", "q.toml"), ("sweep", "q.toml"), ("compare", "q.toml"), ("new", "x")],
+)
+@pytest.mark.parametrize("out", ["q.toml", "q.toml/run", "r/w\udcffx"])
+def test_a_directory_that_cannot_be_is_refused_before_the_run(capsys, words, out):
+    line = said(capsys, *words, "--out", out)
+    expected = "a name in UTF-8" if "\udcff" in out else "a directory, but q.toml is a file"
+    assert line.startswith("--out")
+    assert f"expected {expected}" in line
+    assert "\n" not in line
+    assert not Path("r").exists()
+
+
+@pytest.mark.slow  # starts interpreters
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize("stdout", ["/dev/full", None])
+def test_a_stdout_that_takes_nothing_is_one_line(stdout, more):
+    command = [sys.executable, "-m", "p2pfrl", "validate", "q.toml", *more]
+    close = f'exec {">" + stdout if stdout else ">&-"}; exec "$@"'
+    root = str(Path(p2pfrl.__file__).parents[1])
+    done = subprocess.run(
+        ["sh", "-c", close, "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": ""},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("stdout: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_network_that_loses_all_has_a_note(capsys):
+    assert main(["validate", "q.toml", "--set", "network.loss=1"]) == 0
+    assert "note: network.loss is 1: no message arrives" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_said(capsys):
+    os.mkfifo("pipe")
+    for name in ("/dev/null", "pipe"):
+        assert "expected a regular file" in said(capsys, "scenario", name)
+    assert main(["scenario", "--resume", "none"]) == 1
+    assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_class_that_is_not_there_is_said_with_those_that_are(capsys):
+    set_ = "--set", "mixing.kind=rules_from_outside:Nope"
+    assert "rules_from_outside has no class Nope; it has Shrunk" in said(
+        capsys, "validate", "q.toml", *set_
+    )
+    line = said(capsys, "validate", "q.toml", "--set", "mixing.kind=rules_from_outside")
+    assert line.endswith('a rule of your own is named "module:Class"')
+    line = said(capsys, "validate", "q.toml", "--set", "mixing.kind=metropolls")
+    assert line.endswith("did you mean 'metropolis'?")
+    set_ = "--set", "mixing.kind=rules_from_outside:Shrunk"
+    assert "Shrunk.weights: row 0 sums to 2" in said(capsys, "validate", "q.toml", *set_)
+
+
+def test_options_are_given_by_name():
+    from rules_from_outside import Shrunk
+
+    with pytest.raises(p2pfrl.ScenarioError, match=r"Shrunk: options are given by name, such as"):
+        Shrunk(0.3)
+
+
+@pytest.mark.parametrize("agent", ["a", None, 1.0, True, 4, -1])
+def test_an_agent_of_a_record_is_one_of_its_numbers(agent):
+    record = p2pfrl.run(p2pfrl.loads(QUADRATIC))
+    for method in (record.policy, record.state_dict):
+        with pytest.raises(RecordError, match=f"expected an agent from 0 to 3, got {agent!r}"):
+            method(agent)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("learner.lr=1e-3,0.001", "--set learner.lr: the value 0.001 is given twice"),
+        ("learner.lr=1e-3,,", "--set learner.lr: expected a value between commas, got '1e-3,,'"),
+    ],
+)
+def test_values_of_a_sweep_differ(text, says):
+    with pytest.raises(p2pfrl.ScenarioError, match=f"^{says}$"):
+        grid([text])
+    assert grid(["a=1,true"]) == {"a": [1, True]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("5-2", "expected ascending seeds, got '5-2'; write 2-5"),
+        ("0-999999999", "expected at most 10000 seeds, got '0-999999999'"),
+        ("0-5000,6000-12000", "expected at most 10000 seeds"),
+    ],
+)
+def test_ranges_of_seeds_ascend_and_are_not_too_long(text, says):
+    with pytest.raises(p2pfrl.ScenarioError, match=says):
+        seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("stop.virtual_time=0", "stop.virtual_time: must be above 0 s"),
+        ("learner.hidden=[8,0]", "learner.hidden: expected layers of at least 1 unit, got [8, 0]"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(setting, says):
+    given = setting if "hidden" not in setting else "learner.kind=reinforce"
+    key, _, value = given.partition("=")
+    overrides = {key: 0 if value == "0" else value}
+    if "hidden" in setting:
+        overrides |= {"environment.id": "cartpole", "learner.hidden": [8, 0]}
+    with pytest.raises(p2pfrl.ScenarioError) as caught:
+        p2pfrl.loads(QUADRATIC, overrides)
+    assert says in str(caught.value)
+
+
+class Column(gymnasium.Env):
+    """Returns observations of shape (2, 1) for a space of shape (2,)."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 1), np.float32), {}
+
+    def step(self, action):
+        return np.zeros((2, 1), np.float32), 0.0, False, False, {}
+
+
+def test_an_observation_of_another_shape_than_its_space_is_refused():
+    if "Column-v0" not in gymnasium.registry:
+        gymnasium.register("Column-v0", entry_point=Column, disable_env_checker=True)
+    scenario = p2pfrl.loads(
+        QUADRATIC,
+        {
+            "environment.id": "Column-v0",
+            "learner": {"kind": "reinforce"},
+            "environment.instances": 1,
+        },
+    )
+    with pytest.raises(AgentError, match=r"observation of shape \(2, 1\); expected one of"):
+        p2pfrl.run(scenario)
