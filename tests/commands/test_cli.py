@@ -255,8 +255,8 @@ def test_failures_are_code_1_without_traceback(file, capsys):
     assert "expected a directory, got the name of a scenario" in capsys.readouterr().err
     assert not Path("sub").exists()
     Path("taken").touch()
-    assert main(["new", "other", "--out", "taken/sub"]) == 1
-    assert "taken/sub/other.toml: cannot be written: Not a directory" in capsys.readouterr().err
+    assert main(["new", "other", "--out", "taken/sub"]) == 2
+    assert "--out taken/sub: expected a directory, but taken is a file" in capsys.readouterr().err
     assert main(["report", "nosuch"]) == 1
     assert main(["verify", "nosuch"]) == 1
     assert "Traceback" not in capsys.readouterr().err
