@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -186,8 +187,8 @@ class Replay:
             previous = self.now
             order = sorted(present.values(), key=lambda steps: (steps[-1].time, steps[-1].agent))
             for steps in order:
-                for step in steps[:-1]:
-                    self._train(step, step.read())
+                for step, following in pairwise(steps):
+                    self._train_if_lost(step.read(), step, following.read())
                 self.now = (
                     steps[-1].time if steps is not order[-1] else max(steps[-1].time, previous)
                 )
@@ -226,6 +227,18 @@ class Replay:
                 write()
             self.now = when
             tell()
+
+    def _train_if_lost(self, entry: Entry, step: Step, following: Entry) -> None:
+        """Train as a process did that was killed in the round, and that a later life repeats.
+
+        What it had saved of its updates, the later life did not make again: it is in its entry too.
+        """
+        made, saved = (
+            [(end, update.env_steps, update.returns) for end, update in found.updates]
+            for found in (entry, following)
+        )
+        if not made or made != saved[: len(made)]:
+            self._train(step, entry)
 
     def _train(self, step: Step, entry: Entry) -> None:
         agent = entry.agent

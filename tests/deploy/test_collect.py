@@ -18,6 +18,7 @@ from written import Written, quadratic
 import p2pfrl
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.types import Update
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
 from p2pfrl.deploy.journal import MAGIC, Reader, framed
@@ -306,6 +307,21 @@ def test_a_round_that_was_done_twice_counts_as_the_second_time(tmp_path: Path) -
     assert record.metrics["active"].tolist() == [2, 2, 2, 2]
     assert record.metrics["consensus_distance"].tolist() == [4.0, 4.0, 6.0, 6.0]
     assert record.summary["env_steps"] == 9
+
+
+def test_an_update_that_was_saved_before_a_kill_counts_once(tmp_path: Path) -> None:
+    scenario = quadratic()
+    whole = Written(scenario, tmp_path / "0", 0).rounds(0, 3).ends()
+    first = Written(scenario, tmp_path / "1", 1).rounds(0, 1)
+    first.journal.trained(1, Update(1, 1, 0.5, (2.0,)))
+    saved = list(first.journal.updates(1))
+    first.journal.mixed(1, 2, {0: 0}, first.row, first.row)
+    first.dies()
+    second = Written(scenario, tmp_path / "1", 1, incarnation=1)
+    second.journal.resume(1, saved)
+    second.journal.mixed(1, 2, {0: 0}, second.row, second.row)
+    record = collect([whole, second.rounds(3, 3).ends(incarnation=1)], tmp_path / "out")
+    assert record.summary["env_steps"] == 8
 
 
 def test_nobody_waits_for_rounds_that_a_process_left_out(tmp_path: Path) -> None:
