@@ -65,7 +65,16 @@ class Stateful:
         return {name: copied(getattr(self, name)) for name in self.STATE}
 
     def restore(self, state: State) -> None:
-        """Take over a state that `save` returned, of this object or of one constructed like it."""
+        """Take over a state that `save` returned, of this object or of one constructed like it.
+
+        Raises:
+            RecordError: the state is of another version of this class.
+        """
+        if lacking := [name for name in self.STATE if name not in state]:
+            raise RecordError(
+                f"the saved state of {type(self).__name__} lacks {', '.join(lacking)}: another version of p2pfrl "
+                "saved it; go on with that version, or begin anew"
+            )
         for name in self.STATE:
             setattr(self, name, copied(state[name]))
 

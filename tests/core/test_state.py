@@ -125,3 +125,11 @@ def test_a_saved_state_does_not_change_with_its_object_nor_the_object_with_it():
     other.restore(saved)
     other.seen[1].append(4)
     assert saved == {"seen": {1: [2]}}
+
+
+def test_a_state_of_another_version_is_refused_by_name() -> None:
+    class Counter(Stateful):
+        STATE = ("count", "why")
+
+    with pytest.raises(RecordError, match=r"Counter lacks why: another version of p2pfrl"):
+        Counter().restore({"count": 1})
