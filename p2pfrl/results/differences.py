@@ -1,4 +1,4 @@
-"""What differs between the files of a recorded run and the record of its replay.
+"""Differences between the files of a recorded run and the record of its replay.
 
 Somebody who changes a file can change its checksum too. So contents are compared, and checksums
 only of what a replay cannot tell.

@@ -367,17 +367,6 @@ def _end(path: Path) -> bytes:
         return b""
 
 
-def _ends(path: Path) -> bytes:
-    """Return the first and the last bytes of a file; a PDF has its metadata at its end."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_HEAD)
-            file.seek(max(0, path.stat().st_size - _HEAD))
-            return start + file.read(_HEAD)
-    except OSError:
-        return b""
-
-
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
