@@ -206,7 +206,7 @@ class Descent:
         log_std = torch.from_numpy(self.network.log_std(rows).copy()).requires_grad_()
         data = torch.from_numpy(columns)
         samples = Samples(
-            leaf[:, :k],
+            self.policy.legal(leaf[:, :k], data[:, :o]),
             log_std,
             leaf[:, k] if self.network.has_critic else None,
             data[:, o : o + w],
@@ -231,9 +231,8 @@ class Descent:
         """Return the actor's outputs and log standard deviations at other parameters."""
         out = np.empty((len(rows), self.network.outputs, x.shape[2]), dtype=rows.dtype)
         self.network.forward(rows, x, out, self.network.chains[:1])
-        return torch.from_numpy(out[:, : self.policy.outputs]), torch.from_numpy(
-            self.network.log_std(rows).copy()
-        )
+        head = self.policy.legal(out[:, : self.policy.outputs], x)
+        return torch.from_numpy(head), torch.from_numpy(self.network.log_std(rows).copy())
 
     def _again(self, columns: Vector, episodes: NDArray[np.intp] | None, rows: Vector) -> Vector:
         """Return the gradient of the same samples at other parameters, a new array.
@@ -257,7 +256,7 @@ class Descent:
         o = columns.shape[1] - w - 3
         self.network.forward(rows, columns[:, :o], out)
         arrays = (
-            np.ascontiguousarray(out[:, :k]),
+            np.ascontiguousarray(self.policy.legal(out[:, :k], columns[:, :o])),
             self.network.log_std(rows).copy(),
             columns[:, o : o + w],
         )

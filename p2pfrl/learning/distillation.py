@@ -15,10 +15,12 @@ from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.environments.base import ArraySimulator, Simulator
+from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.learning.learners.base import Exchange, PolicyImitation, State
 from p2pfrl.learning.learners.distill import LOGITS, Distill
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Adam
+from p2pfrl.learning.policies import policy_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +52,9 @@ class Distillation(Exchange):
     def __init__(self, options: Distill, network: Network, simulator: Simulator, seed: int) -> None:
         spec = simulator.spec
         if not spec.actions:
+            got = f"are several at once, {list(spec.heads)}" if spec.heads else "are continuous"
             raise ScenarioError(
-                ["exchange.payload: 'logits' are chances of discrete actions; these are continuous"]
+                [f"exchange.payload: 'logits' are chances of one discrete action; these {got}"]
             )
         self.options = options
         self._network = network
@@ -59,6 +62,7 @@ class Distillation(Exchange):
         self._seed = seed
         self._states = spec.states or options.states
         self._actions = spec.actions
+        self._policy = policy_of(spec)
         self.size = self._states * spec.actions
 
     def init(self, rows: int) -> State:
@@ -80,8 +84,9 @@ class Distillation(Exchange):
         self._simulator.begin([0], [0], purpose="public")
         streams, seen = Streams.of(self._seed, [0], Purpose.PUBLIC), []
         for _ in range(-(-_APART * self._states // m)):
-            seen.append(self._simulator.observe([0], state)[0])
-            self._simulator.step(state, (streams.uniform(m) * spec.actions).astype(np.int64))
+            obs = self._simulator.observe([0], state)
+            seen.append(obs[0])
+            self._simulator.step(state, random_action(spec, obs, streams))
         found = np.concatenate(seen)
         chosen = generator(self._seed, Purpose.PUBLIC).choice(
             len(found), self._states, replace=False
@@ -139,8 +144,9 @@ class Distillation(Exchange):
         )
         out = np.empty((len(rows), self._network.outputs, self._states), dtype=rows.dtype)
         self._network.forward(rows, x, out)
-        head = torch.from_numpy(np.ascontiguousarray(out[:, : self._actions]))
-        log_pi: Vector = torch.log_softmax(head / self.options.temperature, dim=1).numpy()
+        head = self._policy.legal(out[:, : self._actions], x)
+        leaf = torch.from_numpy(np.ascontiguousarray(head))
+        log_pi: Vector = torch.log_softmax(leaf / self.options.temperature, dim=1).numpy()
         return x, log_pi
 
 

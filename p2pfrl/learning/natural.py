@@ -136,7 +136,8 @@ class NaturalDescent(Descent):
         """Write the natural gradient of the loss into `gradient`; return the loss `(b,)`."""
         loss = super()._gradient(rows, columns, out, gradient, guide)
         o = columns.shape[1] - self.policy.width - 3
-        head = np.ascontiguousarray(out[:, : self.policy.outputs])
+        head = self.policy.legal(out[:, : self.policy.outputs], columns[:, :o])
+        head = np.ascontiguousarray(head)
         fisher = Fisher(self, rows, columns[:, :o], head)
         total = np.zeros_like(gradient)
         for part in fisher.parts:
@@ -197,7 +198,8 @@ class Fisher:
         np.subtract(self._rows, step, out=moved)
         out = np.empty((len(step), self._network.outputs, self._samples), dtype=step.dtype)
         self._network.forward(moved, self._x, out, self._network.chains[:1])
-        head, log_std = out[:, : self._policy.outputs], self._network.log_std(moved)
+        head = self._policy.legal(out[:, : self._policy.outputs], self._x)
+        log_std = self._network.log_std(moved)
         return np.asarray(
             self._policy.divergence(self._head, self._log_std, head, log_std).mean(axis=1)
         )

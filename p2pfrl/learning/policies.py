@@ -8,7 +8,9 @@ do, sigmoid and softplus do not).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
+_FORBIDDEN = 1e9
+"""Minus the logit of an action that the mask forbids: its probability is exactly 0 in float32."""
 _BELOW_ONE = np.nextafter(np.float32(1.0), np.float32(0.0))
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+Numbers = TypeVar("Numbers", Vector, "torch.Tensor")
 
 
 class Policy(Protocol):
@@ -43,6 +48,12 @@ class Policy(Protocol):
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
         """Return the random numbers of a rollout, `(b, steps, width, instances)`."""
 
+    def legal(self, head: Numbers, obs: Numbers) -> Numbers:
+        """Return the head `(b, k, B)` for observations `(b, o, B)`, without forbidden actions.
+
+        The other functions take a head that was restricted so.
+        """
+
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
         """Return actions `(b, width, m)`, given outputs `(b, k, m)`, log std `(b, k)` and noise."""
 
@@ -50,7 +61,7 @@ class Policy(Protocol):
         """Return the most likely actions `(b, width, m)`."""
 
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
-        """Return the environment's actions: `(b, m)` integers or `(b, m, a)` in bounds."""
+        """Return the environment's actions, as `Environment.step` takes them."""
 
     def log_prob(
         self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
@@ -78,14 +89,39 @@ class Policy(Protocol):
         """Return the Fisher information of each sample's head times its change, `(b, k, B)`."""
 
 
+def without_forbidden(values: Numbers, obs: Numbers) -> Numbers:
+    """Return values of actions `(b, k, B)`; those that the mask forbids are -1e9.
+
+    Args:
+        values: logits or action values.
+        obs: `(b, o, B)`; its last k numbers are the mask.
+    """
+    mask = obs[:, -values.shape[1] :]
+    return values * mask + (mask - 1.0) * _FORBIDDEN
+
+
 class Categorical:
-    """Discrete actions: pi(a|s) = softmax(head)_a."""
+    """Discrete actions: pi(a|s) = softmax(head)_a.
+
+    Args:
+        actions: how many there are.
+        is_masked: whether observations end with a mask.
+    """
 
     width = 1
     has_log_std = False
 
-    def __init__(self, actions: int) -> None:
+    def __init__(self, actions: int, *, is_masked: bool = False) -> None:
         self.outputs = actions
+        self._is_masked = is_masked
+
+    def legal(self, head: Numbers, obs: Numbers) -> Numbers:
+        """Return the head with a logit of -1e9 where the mask forbids an action.
+
+        Huang, Ontañón, A closer look at invalid action masking in policy gradient algorithms,
+        FLAIRS 2022, arXiv 2006.14171.
+        """
+        return without_forbidden(head, obs) if self._is_masked else head
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
         """Return uniform numbers below 1, in float32 too."""
@@ -145,10 +181,107 @@ class Categorical:
         return out
 
 
+class Categoricals:
+    """Several discrete choices taken together, independent given the observation.
+
+    pi(a|s) = prod_h softmax(head_h)_(a_h), head_h being the outputs of choice h.
+
+    Args:
+        heads: how many actions each choice has.
+        is_masked: whether observations end with a mask, of all choices one after the other.
+    """
+
+    has_log_std = False
+
+    def __init__(self, heads: tuple[int, ...], *, is_masked: bool = False) -> None:
+        self.outputs, self.width = sum(heads), len(heads)
+        self._is_masked = is_masked
+        self._parts = [Categorical(actions) for actions in heads]
+        self._slices = [slice(*ends) for ends in pairwise(accumulate(heads, initial=0))]
+
+    def legal(self, head: Numbers, obs: Numbers) -> Numbers:
+        """Return the head with a logit of -1e9 where the mask forbids an action."""
+        return without_forbidden(head, obs) if self._is_masked else head
+
+    def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
+        """Return uniform numbers below 1, in float32 too, one for each choice."""
+        uniform = streams.uniform(steps, self.width, instances)
+        return np.minimum(uniform.astype(np.float32), _BELOW_ONE)
+
+    def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
+        """Return the action of each choice, as `Categorical` does."""
+        chosen = [
+            part.sample(head[:, rows], log_std, noise[:, h : h + 1])
+            for h, (part, rows) in enumerate(self._each())
+        ]
+        return np.concatenate(chosen, axis=1)
+
+    def greedy(self, head: Vector) -> Vector:
+        """Return the argmax of each choice."""
+        return np.concatenate([part.greedy(head[:, rows]) for part, rows in self._each()], axis=1)
+
+    def to_environment(self, action: Vector) -> NDArray[np.generic]:
+        """Return the actions as integers `(b, m, heads)`."""
+        return np.ascontiguousarray(action.transpose(0, 2, 1)).astype(np.int64)
+
+    def log_prob(
+        self, head: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the sum of the choices' log-probabilities."""
+        terms = [
+            part.log_prob(head[:, rows], log_std, action[:, h : h + 1])
+            for h, (part, rows) in enumerate(self._each())
+        ]
+        return torch.stack(terms).sum(dim=0)
+
+    def entropy(self, head: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the choices' entropies."""
+        terms = [part.entropy(head[:, rows], log_std) for part, rows in self._each()]
+        return torch.stack(terms).sum(dim=0)
+
+    def divergence(
+        self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector
+    ) -> Vector:
+        """Return the sum of the choices' divergences."""
+        terms = [
+            part.divergence(head[:, rows], log_std, other[:, rows], other_log_std)
+            for part, rows in self._each()
+        ]
+        kl: Vector = np.add.reduce(terms)
+        return kl
+
+    def kl(
+        self,
+        head: torch.Tensor,
+        log_std: torch.Tensor,
+        other: torch.Tensor,
+        other_log_std: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the sum of the choices' divergences."""
+        terms = [
+            part.kl(head[:, rows], log_std, other[:, rows], other_log_std)
+            for part, rows in self._each()
+        ]
+        return torch.stack(terms).sum(dim=0)
+
+    def curvature(self, head: Vector, log_std: Vector, change: Vector) -> Vector:
+        """Return the change of each choice times its own Fisher information."""
+        return np.concatenate(
+            [
+                part.curvature(head[:, rows], log_std, change[:, rows])
+                for part, rows in self._each()
+            ],
+            axis=1,
+        )
+
+    def _each(self) -> Iterator[tuple[Categorical, slice]]:
+        return zip(self._parts, self._slices, strict=True)
+
+
 class Gaussian:
     """Continuous actions with distribution N(head, exp(2 log_std)) per coordinate.
 
-    Actions are clipped to the bounds for the environment alone.
+    Actions are clipped to the bounds, where there are any, for the environment alone.
     """
 
     has_log_std = True
@@ -157,6 +290,10 @@ class Gaussian:
         self.outputs = self.width = len(low)
         self._low = np.array(low, dtype=np.float32)
         self._high = np.array(high, dtype=np.float32)
+
+    def legal(self, head: Numbers, obs: Numbers) -> Numbers:
+        """Return the head: every number is an action."""
+        return head
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
         """Return standard normal numbers `(b, steps, width, instances)`."""
@@ -222,9 +359,11 @@ class Gaussian:
 
 def policy_of(spec: Spec) -> Policy:
     """Return the policy that an environment's actions call for."""
-    return (
-        Categorical(spec.actions) if spec.actions else Gaussian(spec.action_low, spec.action_high)
-    )
+    if spec.heads:
+        return Categoricals(spec.heads, is_masked=spec.is_masked)
+    if spec.actions:
+        return Categorical(spec.actions, is_masked=spec.is_masked)
+    return Gaussian(spec.action_low, spec.action_high)
 
 
 def _log_softmax(head: Vector) -> Vector:

@@ -94,7 +94,8 @@ def collect(
         columns = slice(t * m, (t + 1) * m)
         obs[:, :, columns] = current.transpose(0, 2, 1)
         network.forward(rows, obs[:, :, columns], out[:, :, columns], acting)
-        chosen = policy.sample(out[:, : policy.outputs, columns], log_std, noise[:, t])
+        head = policy.legal(out[:, : policy.outputs, columns], obs[:, :, columns])
+        chosen = policy.sample(head, log_std, noise[:, t])
         action[:, :, columns] = chosen
         step = simulator.step(state, policy.to_environment(chosen))
         reward[:, t], terminated[:, t], finished[:, t] = step.reward, step.terminated, step.finished
@@ -252,7 +253,7 @@ def act(
     x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
     out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
     network.forward(rows, x, out, network.chains[:1])
-    return policy.to_environment(policy.greedy(out[:, : policy.outputs]))
+    return policy.to_environment(policy.greedy(policy.legal(out[:, : policy.outputs], x)))
 
 
 def evaluate(

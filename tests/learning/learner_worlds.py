@@ -89,3 +89,90 @@ def stack(
 
 
 DISCRETE, CONTINUOUS = CartPole(), Pendulum()
+
+
+@rule
+class Dials(Environment):
+    """One-step episodes: the reward is how many of several dials were set as the goal says.
+
+    The goal is observed one-hot, dial by dial. With `is_masked`, the mask forbids every wrong
+    number of the first dial.
+    """
+
+    heads: tuple[int, ...] = (3, 2)
+    is_masked: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        size, dials = sum(self.heads), len(self.heads)
+        return Spec(
+            observation=size * (1 + self.is_masked),
+            state=dials,
+            heads=self.heads,
+            reset_noise=dials,
+            max_steps=1,
+            is_masked=self.is_masked,
+        )
+
+    def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
+        return np.floor(noise * np.array(self.heads))
+
+    def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        goals = [np.eye(n)[state[..., h].astype(int)] for h, n in enumerate(self.heads)]
+        rest = [np.ones_like(goal) for goal in goals[1:]]
+        parts = [*goals, *([goals[0], *rest] if self.is_masked else [])]
+        return np.concatenate(parts, axis=-1).astype(np.float32)
+
+    def step(
+        self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
+    ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
+        assert action.shape == state.shape
+        reward = (action == state).sum(axis=-1).astype(np.float64)
+        return state, reward, np.ones(state.shape[:2], dtype=np.bool_), {}
+
+
+@rule
+class Corridor(Environment):
+    """A corridor of six cells, whose last one is the goal; every step costs 1.
+
+    Actions are left, right, and `useless` ones that stay where one is. With `is_masked` the mask
+    forbids these, and left in the first cell; measure `forbidden` counts how often one was taken.
+    """
+
+    useless: int = 0
+    is_masked: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        actions = 2 + self.useless
+        return Spec(
+            observation=6 + actions * self.is_masked,
+            state=1,
+            actions=actions,
+            reset_noise=1,
+            max_steps=20,
+            measures=("forbidden",),
+            is_masked=self.is_masked,
+        )
+
+    def reset(self, physics: Mapping[str, NDArray[Any]], noise: Array) -> Array:
+        return np.floor(noise * 5)
+
+    def _mask(self, state: Array) -> NDArray[np.bool_]:
+        allowed = np.zeros((*state.shape[:2], 2 + self.useless), dtype=np.bool_)
+        allowed[..., 0], allowed[..., 1] = state[..., 0] > 0, True
+        return allowed
+
+    def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        cell = np.eye(6)[state[..., 0].astype(int)]
+        parts = [cell, self._mask(state)] if self.is_masked else [cell]
+        return np.concatenate(parts, axis=-1).astype(np.float32)
+
+    def step(
+        self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
+    ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
+        allowed = np.take_along_axis(self._mask(state), action[..., None], axis=-1)[..., 0]
+        move = np.where(action == 0, -1.0, np.where(action == 1, 1.0, 0.0))
+        after = np.clip(state + move[..., None], 0.0, 5.0)
+        forbidden = {"forbidden": (~allowed).astype(np.float64)}
+        return after, np.full(state.shape[:2], -1.0), after[..., 0] == 5.0, forbidden

@@ -33,9 +33,15 @@ class Spec:
     Attributes:
         observation: size of an observation vector (a tabular environment observes its state
             one-hot).
-        actions: number of discrete actions, or 0 where actions are continuous.
+        actions: number of discrete actions, or 0 where actions are anything else.
+        heads: where an action is several discrete ones taken together, how many there are of each.
         action_low, action_high: bounds of a continuous action, one per coordinate (empty when
-            discrete).
+            discrete); -inf or inf where a coordinate has no bound.
+        is_masked: whether an observation ends with a mask: for every discrete action (of all
+            heads, one after the other) 1 where it is allowed and 0 where it is not. The others
+            are never taken.
+        image: (height, width, channels) of an observation that is an image, pixels in this order
+            and without its mask; else empty.
         state: size of the state vector.
         reset_noise, step_noise: uniform numbers that one reset and one step consume.
         max_steps: time limit after which an episode is truncated, or None.
@@ -48,6 +54,7 @@ class Spec:
     observation: int
     state: int
     actions: int = 0
+    heads: tuple[int, ...] = ()
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     reset_noise: int = 0
@@ -56,6 +63,18 @@ class Spec:
     states: int = 0
     physics: Mapping[str, float] = field(default_factory=dict)
     measures: tuple[str, ...] = ()
+    is_masked: bool = False
+    image: tuple[int, ...] = ()
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """How many actions each discrete choice has: one choice, one per head, or none."""
+        return self.heads or ((self.actions,) if self.actions else ())
+
+    @property
+    def mask(self) -> int:
+        """Numbers of the mask at the end of an observation; 0 where there is none."""
+        return sum(self.choices) if self.is_masked else 0
 
 
 LONGEST = 10_000
@@ -170,7 +189,8 @@ class Environment(Problem):
 
         Args:
             state: `(b, m, s)`; not changed.
-            action: `(b, m)` integers, or `(b, m, a)` float32 within the bounds.
+            action: `(b, m)` integers, `(b, m, heads)` integers, or `(b, m, a)` float32 within the
+                bounds.
             physics: `(b, 1, ...)` each.
             noise: uniform `(b, m, step_noise)`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Environment, Spec
+from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.learning.environments.vary import columns
 
 _AGENTS = (0, 1, 2, 3, 4)
@@ -46,7 +48,9 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     for _ in range(steps):
         obs = _repeat("observe", (state,), lambda x, p: (environment.observe(x, p),), rows)[0]
         _is(obs, "observe", (spec.observation,), np.float32)
-        action, noise = _action(spec, streams), streams.uniform(_INSTANCES, spec.step_noise)
+        _check_mask(spec, obs)
+        action = random_action(spec, obs, streams)
+        noise = streams.uniform(_INSTANCES, spec.step_noise)
         made: object = environment.step(state, action, rows, noise)
         is_step = isinstance(made, tuple) and len(made) == 4 and isinstance(made[3], Mapping)
         expected = "expected (states, rewards, terminated, measures)"
@@ -72,21 +76,43 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
 
 
 def _check_spec(spec: Spec) -> None:
-    if (spec.actions > 0) == bool(spec.action_low) or len(spec.action_low) != len(spec.action_high):
+    kinds = (spec.actions > 0, bool(spec.heads), bool(spec.action_low))
+    if sum(kinds) != 1 or len(spec.action_low) != len(spec.action_high):
         raise ContractError(
-            "spec: expected either discrete actions or equally many action_low and action_high"
+            "spec: expected either discrete actions, or heads, or equally many action_low and "
+            "action_high"
         )
-    if any(
-        not -np.inf < low < high < np.inf
-        for low, high in zip(spec.action_low, spec.action_high, strict=True)
-    ):
+    if any(not low < high for low, high in zip(spec.action_low, spec.action_high, strict=True)):
         raise ContractError(
-            f"spec: actions need finite bounds, low below high: {spec.action_low}, {spec.action_high}"
+            f"spec: actions need bounds, low below high: {spec.action_low}, {spec.action_high}"
+        )
+    if any(actions < 1 for actions in spec.heads):
+        raise ContractError(f"spec: every head needs an action: {spec.heads}")
+    if spec.is_masked and (spec.states or not 0 < spec.mask < spec.observation):
+        raise ContractError(
+            "spec: a mask is the end of an observation, one number for each discrete action: it "
+            f"has {spec.mask} of {spec.observation} numbers, and {spec.states} states are one-hot"
+        )
+    if spec.image and math.prod(spec.image) != spec.observation - spec.mask:
+        raise ContractError(
+            f"spec: an image {spec.image} has {math.prod(spec.image)} numbers, and an observation "
+            f"{spec.observation - spec.mask}"
         )
     if spec.states and spec.observation != spec.states:
         raise ContractError(
             f"spec: a tabular observation is one-hot, but {spec.observation} is not {spec.states}"
         )
+
+
+def _check_mask(spec: Spec, obs: NDArray[np.float32]) -> None:
+    if not spec.is_masked:
+        return
+    mask = obs[..., -spec.mask :]
+    if not np.isin(mask, (0.0, 1.0)).all():
+        raise ContractError("observe: the mask at the end of an observation has 0 and 1 only")
+    parts = np.split(mask, np.cumsum(spec.choices)[:-1], axis=-1)
+    if not all(part.any(axis=-1).all() for part in parts):
+        raise ContractError("observe: a mask allows no action")
 
 
 def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row) -> None:
@@ -144,11 +170,3 @@ def _is(values: NDArray[Any], what: str, tail: tuple[int, ...], dtype: type[np.g
         )
     if not np.isfinite(values).all():
         raise ContractError(f"{what}: not finite")
-
-
-def _action(spec: Spec, streams: Streams) -> NDArray[Any]:
-    if spec.actions:
-        return (streams.uniform(_INSTANCES) * spec.actions).astype(np.int64)
-    low, high = np.array(spec.action_low), np.array(spec.action_high)
-    action: NDArray[np.float64] = low + streams.uniform(_INSTANCES, len(low)) * (high - low)
-    return action.astype(np.float32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Array, Environment, Problem
+from p2pfrl.learning.environments.random_actions import random_action
 
 _PROBES = 64
 _MOST_AGENTS = 32
@@ -110,17 +111,10 @@ def _probes(
     streams = Streams.of(0, [0], Purpose.PROBE)
     states = environment.reset(first, streams.uniform(_PROBES, spec.reset_noise))
     for step in range(16):
-        action, noise = _action(environment, streams), streams.uniform(_PROBES, spec.step_noise)
+        action = random_action(spec, environment.observe(states, first), streams)
+        noise = streams.uniform(_PROBES, spec.step_noise)
         after, _, terminated, _ = environment.step(states, action, first, noise)
         moves = (np.arange(_PROBES) % 16 > step) & ~terminated
         states = np.where(moves[..., None], after, states)
-    return states, _action(environment, streams), streams.uniform(_PROBES, spec.step_noise)
-
-
-def _action(environment: Environment, streams: Streams) -> NDArray[np.generic]:
-    spec = environment.spec
-    if spec.actions:
-        return (streams.uniform(_PROBES) * spec.actions).astype(np.int64)
-    low, high = np.array(spec.action_low), np.array(spec.action_high)
-    action: NDArray[np.float64] = low + streams.uniform(_PROBES, len(low)) * (high - low)
-    return action.astype(np.float32)
+    action = random_action(spec, environment.observe(states, first), streams)
+    return states, action, streams.uniform(_PROBES, spec.step_noise)

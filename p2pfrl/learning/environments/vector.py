@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from p2pfrl.learning.environments.base import Simulator, State
+from p2pfrl.learning.environments.base import Simulator, Spec, State
 
 
 class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
@@ -37,14 +37,7 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
         self.single_observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (spec.observation,), np.float32
         )
-        self.single_action_space = (
-            gymnasium.spaces.Discrete(spec.actions)
-            if spec.actions
-            else gymnasium.spaces.Box(
-                np.array(spec.action_low, dtype=np.float32),
-                np.array(spec.action_high, dtype=np.float32),
-            )
-        )
+        self.single_action_space = _actions(spec)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._simulator = simulator
@@ -98,3 +91,15 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
 
     def _flat(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         return obs.reshape(self.num_envs, -1).copy()
+
+
+def _actions(spec: Spec) -> gymnasium.Space[Any]:
+    """Return the space of one copy's actions."""
+    spaces = gymnasium.spaces
+    if spec.heads:
+        several: gymnasium.Space[Any] = spaces.MultiDiscrete(list(spec.heads))
+        return several
+    if spec.actions:
+        return spaces.Discrete(spec.actions)
+    low, high = (np.array(ends, dtype=np.float32) for ends in (spec.action_low, spec.action_high))
+    return spaces.Box(low, high)

@@ -19,6 +19,7 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
+from p2pfrl.learning.environments.random_actions import chosen
 from p2pfrl.learning.learners.base import (
     Batch,
     Exchange,
@@ -160,15 +161,17 @@ class DQNStack(Stack, Exchange):
             raise ScenarioError(["learner: dqn needs an environment"])
         spec = task.simulator.spec
         if not spec.actions:
+            got = f"several at once, {list(spec.heads)}" if spec.heads else "continuous ones"
             raise ScenarioError(
                 [
-                    "learner: dqn needs discrete actions; ppo, a2c and reinforce learn continuous ones"
+                    f"learner: dqn needs one discrete action, and the environment takes {got}; "
+                    "ppo, a2c and reinforce learn these"
                 ]
             )
         self.learner, self.task, self.simulator = learner, task, task.simulator
         self._steps = rollout_steps(task, learner.steps, learner.episodes)
         self._check(learner, task.simulator.instances)
-        self.policy = Categorical(spec.actions)
+        self.policy = Categorical(spec.actions, is_masked=spec.is_masked)
         self.network = Network(
             spec.observation,
             spec.actions,
@@ -337,10 +340,13 @@ class DQNStack(Stack, Exchange):
         learner = self.learner
         share = np.minimum(taken / learner.epsilon_steps, 1.0)
         epsilon = learner.epsilon_start + (learner.epsilon_end - learner.epsilon_start) * share
-        best = self._values(rows, obs.transpose(0, 2, 1)).argmax(axis=1)
+        x = obs.transpose(0, 2, 1)
+        best = self.policy.legal(self._values(rows, x), x).argmax(axis=1)
         anything = (chances[:, 1] * self.policy.outputs).astype(np.int64)
-        chosen: Vector = np.where(chances[:, 0] < epsilon, anything, best)
-        return chosen
+        if mask := self.simulator.spec.mask:
+            anything = chosen(obs[..., -mask:], chances[:, 1])
+        action: Vector = np.where(chances[:, 0] < epsilon, anything, best)
+        return action
 
     def _values(self, rows: Vector, x: Vector) -> Vector:
         """Return Q `(b, actions, B)` of observations `(b, o, B)`."""
@@ -410,9 +416,10 @@ class DQNStack(Stack, Exchange):
             columns[:, -2:-1],
             columns[:, -1:],
         )
-        future = self._values(ahead, after)
+        future = self.policy.legal(self._values(ahead, after), after)
         if learner.double:
-            best = self._values(rows, after).argmax(axis=1, keepdims=True)
+            own = self.policy.legal(self._values(rows, after), after)
+            best = own.argmax(axis=1, keepdims=True)
             future = np.take_along_axis(future, best, axis=1)
         else:
             future = future.max(axis=1, keepdims=True)

@@ -79,5 +79,6 @@ class GreedyAndDivergence(Greedy):
         for rows in (parameters, mean):
             out = np.empty((len(rows), self._network.outputs, x.shape[2]), dtype=rows.dtype)
             self._network.forward(rows, x, out, self._network.chains[:1])
-            heads += [out[:, : self._policy.outputs], self._network.log_std(rows)]
+            head = self._policy.legal(out[:, : self._policy.outputs], x)
+            heads += [head, self._network.log_std(rows)]
         return float(self._policy.divergence(*heads).mean())

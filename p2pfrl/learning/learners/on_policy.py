@@ -186,7 +186,8 @@ class OnPolicyStack(Stack, PooledTraining):
         """Return samples `(b, steps m, features)`: obs, action, log prob, advantage, target."""
         k = self.policy.outputs
         with torch.no_grad():
-            arrays = (rollout.out[:, :k], self.network.log_std(rows), rollout.action)
+            head = self.policy.legal(rollout.out[:, :k], rollout.obs)
+            arrays = (head, self.network.log_std(rows), rollout.action)
             log_prob = self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy()
         b, _, size = rollout.obs.shape
         columns = [rollout.obs, rollout.action, log_prob[:, None]]
