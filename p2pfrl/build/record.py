@@ -14,11 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.beside import Beside, beside
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.results.record import AGENT_COUNTS, AGENTS, DRAWN, METRICS, PHYSICS, Record
+from p2pfrl.results.fairness import fairness
+from p2pfrl.results.groups import final
+from p2pfrl.results.record import (
+    AGENT_COUNTS,
+    AGENTS,
+    DRAWN,
+    EVALUATION,
+    METRICS,
+    PHYSICS,
+    Record,
+)
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
@@ -93,11 +104,23 @@ def compose(
         "error_is": stack.objective.error_is,
         **digests,
     }
+    others = beside(
+        assembly.learning,
+        recorder.evaluation,
+        scenario.agents,
+        episodes=scenario.evaluation.episodes,
+        seed=scenario.seed,
+    )
+    agents = _agent_columns(recorder.agent_rows, physics)
+    measured = {
+        "evaluation": _evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
+        "fairness": _fairness(agents),
+    }
     return Record(
         scenario=resolved(scenario),
-        summary=_summary(scenario, recorder, totals, facts, is_greedy=stack.evaluator.is_greedy),
+        summary=_summary(scenario, recorder, totals, facts, measured),
         metrics=_columns(recorder.rows),
-        agents=_agent_columns(recorder.agent_rows, physics),
+        agents=agents if others is None else agents | _on_last_rows(agents, others),
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
         problem=assembly.learning.instance,
@@ -154,8 +177,7 @@ def _summary(
     recorder: Recorder,
     totals: Totals,
     facts: Mapping[str, Any],
-    *,
-    is_greedy: bool,
+    measured: Mapping[str, Any],
 ) -> dict[str, Any]:
     last = recorder.rows[-1] if recorder.rows else {}
     returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
@@ -182,11 +204,7 @@ def _summary(
             "max": _finite(returns.max()) if returns.size else None,
             "iqm": _interquartile_mean(returns) if returns.size else None,
         },
-        "evaluation": {
-            "own": _finite(last.get("evaluation_own")),
-            "mean_parameters": _finite(last.get("evaluation_mean_parameters")),
-            **({} if is_greedy else {"actions": DRAWN}),
-        },
+        **measured,
         "target_reached": None if target is None else reached is not None,
         "time_to_target": None
         if reached is None
@@ -209,6 +227,40 @@ def _summary(
         "versions": versions(),
         **totals.more,
     }
+
+
+def _evaluation(recorder: Recorder, others: Beside | None, *, is_greedy: bool) -> dict[str, Any]:
+    """Return the last evaluation, with means over agents of what stands beside it."""
+    last = recorder.rows[-1] if recorder.rows else {}
+    found: dict[str, Any] = {
+        "own": _finite(last.get("evaluation_own")),
+        "mean_parameters": _finite(last.get("evaluation_mean_parameters")),
+    }
+    if others is not None:
+        found["baselines"] = {
+            name: _finite(np.nanmean(values)) for name, values in others.baselines.items()
+        }
+        is_known = np.isfinite(others.optimum)
+        found["optimum"] = _finite(others.optimum[is_known].mean()) if is_known.any() else None
+    return found if is_greedy else {**found, "actions": DRAWN}
+
+
+def _on_last_rows(agents: Mapping[str, NDArray[Any]], others: Beside) -> dict[str, NDArray[Any]]:
+    """Return columns of agents.csv with the last evaluation, in the last row of every agent."""
+    rows, ids = final(agents), agents["agent"]
+    table = {}
+    for name, values in others.columns.items():
+        table[EVALUATION + name] = column = np.full(len(ids), np.nan)
+        column[rows] = values[ids[rows]]
+    return table
+
+
+def _fairness(agents: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
+    """Return how even the agents' last returns and measures are."""
+    rows = final(agents)
+    names = [n for n in agents if n not in AGENTS and not n.startswith((PHYSICS, EVALUATION))]
+    found = {name: agents[name][rows].astype(np.float64) for name in ("return", *names)}
+    return {name: fairness(column) for name, column in found.items() if np.isfinite(column).any()}
 
 
 def _finite(value: float | np.floating | None) -> float | None:

@@ -237,6 +237,10 @@ def line(row: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {text}" for name, text in known)
 
 
+def _return(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the summary as text: title -> what is known."""
     final, evaluation, target = (
@@ -258,9 +262,14 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         )
     if evaluation["own"] is not None:
         how = "evaluation, drawn" if evaluation.get("actions") == DRAWN else "greedy evaluation"
-        lines[how] = f"{evaluation['own']:.1f}"
+        lines[how] = _return(evaluation["own"])
     if evaluation["mean_parameters"] is not None:
-        lines["of the mean"] = f"{evaluation['mean_parameters']:.1f}"
+        lines["of the mean"] = _return(evaluation["mean_parameters"])
+    for name, value in (evaluation.get("baselines") or {}).items():
+        if value is not None:
+            lines[f"baseline {name.replace('_', ' ')}"] = _return(value)
+    if evaluation.get("optimum") is not None:
+        lines["optimum"] = _return(evaluation["optimum"])
     if target is not None:
         steps = f"{target['env_steps']:,} environment steps"
         lines["target reached"] = (

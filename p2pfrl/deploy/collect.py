@@ -23,7 +23,7 @@ from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.specs import Opened, borrowing, decode
 from p2pfrl.results.files import read_bytes, refusing
 from p2pfrl.results.record import Record, save
-from p2pfrl.results.recorder import Row
+from p2pfrl.results.recorder import Evaluation, Recorder
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.sources import copy_files
 
@@ -100,7 +100,7 @@ def _collect(
     replay.run()
     parameters = _final(assembly, peers, is_thin=stride > 1)
     if projection is not None and replay.recorder.rows and evaluates:
-        replay.recorder.rows[-1].update(_evaluation(assembly, parameters, replay.recorder.rows))
+        _evaluate(assembly, parameters, replay.recorder)
     record = compose(
         scenario,
         assembly,
@@ -129,13 +129,13 @@ def _final(assembly: Assembly, peers: Sequence[Peer], *, is_thin: bool) -> Vecto
     return parameters
 
 
-def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> Row:
-    """Return the final evaluation of full parameters, with the random streams of a recorder."""
-    scenario, stack = assembly.scenario, assembly.learning.stack
+def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> None:
+    """Add the final evaluation of full parameters, with the random streams of a recorder."""
+    scenario, stack, rows = assembly.scenario, assembly.learning.stack, recorder.rows
     index = len(rows) - (rows[-1]["round"] % scenario.evaluation.every == 0)
     episodes = scenario.evaluation.episodes if scenario.environment else 0
     if not episodes:
-        return {}
+        return
     own_rows = stack.layout.zeros(scenario.agents)
     stack.layout.unpack(parameters, own_rows)
     evaluator = stack.evaluator
@@ -143,8 +143,12 @@ def _evaluation(assembly: Assembly, parameters: Vector, rows: Sequence[Row]) -> 
     mean_rows = evaluator.average(range(scenario.agents), own_rows)
     common = evaluator.evaluate(range(scenario.agents), mean_rows, episodes, index)
     if own is None or common is None:
-        return {}
-    return {"evaluation_own": float(own.mean()), "evaluation_mean_parameters": float(common.mean())}
+        return
+    rows[-1] |= {
+        "evaluation_own": float(own.mean()),
+        "evaluation_mean_parameters": float(common.mean()),
+    }
+    recorder.evaluation = Evaluation(index, tuple(range(scenario.agents)), own)
 
 
 def _totals(

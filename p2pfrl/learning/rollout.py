@@ -307,6 +307,36 @@ def play(
         episodes: per agent, at least.
         index: names the random streams.
     """
+    return _play(
+        simulator, lambda obs, state: act(obs), agents=agents, episodes=episodes, index=index
+    )
+
+
+def play_baselines(
+    simulator: Simulator, *, agents: Sequence[int], episodes: int, index: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean return `(b,)` of every baseline, on the episodes of `play`, by name."""
+    return {
+        name: _play(
+            simulator,
+            lambda obs, state, name=name: simulator.baselines[name](state),  # type: ignore[misc]
+            agents=agents,
+            episodes=episodes,
+            index=index,
+        )
+        for name in simulator.baselines
+    }
+
+
+def _play(
+    simulator: Simulator,
+    act: Callable[[NDArray[np.float32], SimulatorState], NDArray[np.generic]],
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> NDArray[np.float64]:
+    """See `play`; `act` takes the simulator's state, too."""
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
     total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
@@ -314,7 +344,7 @@ def play(
     simulator.begin(agents, [index] * b, purpose="evaluation")
     obs = simulator.observe(agents, state)
     for _ in range(wanted * max(LONGEST, spec.max_steps or 0)):
-        step = simulator.step(state, act(obs))
+        step = simulator.step(state, act(obs, state))
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)
         count += counts

@@ -231,10 +231,17 @@ def final_rows(record: Record) -> dict[str, NDArray[Any]]:
     """Return the row of each agent's last round in the agents' table, sorted by agent id."""
     if "agent" not in record.agents or not len(record.agents["agent"]):
         return {}
-    ids = record.agents["agent"]
-    order = np.lexsort((record.agents["round"], ids))
-    last = order[np.append(np.flatnonzero(np.diff(ids[order])), len(order) - 1)]
+    last = final(record.agents)
     return {name: values[last] for name, values in record.agents.items()}
+
+
+def final(agents: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
+    """Return the number of each agent's last row in the columns of agents.csv, by agent id."""
+    ids = agents["agent"]
+    order = np.lexsort((agents["round"], ids))
+    is_last = np.ones(len(order), dtype=np.bool_)
+    is_last[:-1] = ids[order][1:] != ids[order][:-1]
+    return order[is_last]
 
 
 def is_one_model(record: Record) -> bool:

@@ -63,6 +63,7 @@ def is_index(agent: object, n: int) -> bool:
     return is_number and 0 <= int(agent) < n  # type: ignore[call-overload]  # a number
 
 
+EVALUATION = "evaluation_"  # prefix of agents.csv columns with returns of an evaluation
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
 METRICS = (
     "round",
@@ -130,7 +131,8 @@ class Record:
             Counts (`env_steps`, `bytes_sent`, `messages_dropped`) are cumulative.
         agents: column -> `(rows,)` in long format, one row per (round, agent). The columns are
             `AGENTS`, then `physics_<name>` for all physics in which the agents differ, then the
-            environment's own measures.
+            environment's own measures. The last row of an agent also has the returns of the last
+            evaluation, `evaluation_<name>`, if the environment has baselines or a known optimum.
         parameters: the final parameters, `(n, d)`, without padding.
         layout: names and shapes of the tensors within the `d` numbers, in order.
         problem: named arrays of the problem instance; empty if there are none.
@@ -321,7 +323,13 @@ _TYPES: Mapping[str, Any] = {
     "digest": str,
     "parameters_digest": str,
     "final_return": {"mean": _OR_NONE, "min": _OR_NONE, "max": _OR_NONE, "iqm": _OR_NONE},
-    "evaluation": {"own": _OR_NONE, "mean_parameters": _OR_NONE},
+    "evaluation": {
+        "own": _OR_NONE,
+        "mean_parameters": _OR_NONE,
+        "baselines": dict,
+        "optimum": _OR_NONE,
+    },
+    "fairness": dict,
     "target_reached": (bool, type(None)),
     "time_to_target": (dict, type(None)),
     "consensus_distance": _OR_NONE,

@@ -7,6 +7,7 @@ agents are, and `Timeline` (timeline.py) stores the activities of agents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +20,26 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import AGENTS, PHYSICS, Interval
+from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS, Interval
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
 Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation of agents.
+
+    Attributes:
+        index: names its random streams.
+        agents: whose, `(b,)`.
+        own: `(b,)` mean return of every agent's own parameters.
+    """
+
+    index: int
+    agents: tuple[int, ...]
+    own: NDArray[np.float64]
 
 
 class Judge(Protocol):
@@ -63,6 +79,7 @@ class Recorder:
         updates: rounds that have ended, summed over agents.
         stopped_at_row: whether `on_row` has ended the run.
         initial_distance: the consensus distance at the start.
+        evaluation: the last evaluation; None if there was none.
 
     Args:
         layout: names and shapes of the parameters.
@@ -101,6 +118,7 @@ class Recorder:
         self.current = start.copy()
         self.env_steps = self.updates = 0
         self.stopped_at_row = False
+        self.evaluation: Evaluation | None = None
         self._n = agents
         self._judge, self._now, self._on_row = judge, now, on_row
         self._every, self._episodes = every, episodes
@@ -278,6 +296,7 @@ class Recorder:
 
         Arrays are shared, not copied.
         """
+        own = self.evaluation
         return {
             "staleness": self.staleness,
             "current": self.current,
@@ -286,6 +305,7 @@ class Recorder:
             "progress": [own.save() for own in self._progress],
             "timeline": self._timeline.save(),
             "drift": self._drift.save(),
+            "evaluation": None if own is None else (own.index, own.agents, own.own),
         }
 
     def restore(self, state: State) -> None:
@@ -297,6 +317,8 @@ class Recorder:
         self._progress = [Progress.of(own) for own in state["progress"]]
         self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
+        own = state["evaluation"]
+        self.evaluation = None if own is None else Evaluation(*own)
 
     # Rows.
 
@@ -396,6 +418,7 @@ class Recorder:
         mean = self._judge.average(agents, chosen)
         common = self._judge.evaluate(agents, mean, self._episodes, len(self.rows))
         assert common is not None
+        self.evaluation = Evaluation(len(self.rows), tuple(agents), own)
         return {
             "evaluation_own": float(own.mean()),
             "evaluation_mean_parameters": float(common.mean()),
@@ -438,4 +461,4 @@ def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row
 
 
 def _is_ours(name: str) -> bool:
-    return name in AGENTS or name.startswith(PHYSICS)
+    return name in AGENTS or name.startswith((PHYSICS, EVALUATION))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.environments.base import Problem, Simulator
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
@@ -37,6 +37,8 @@ class Learning:
         instance: arrays of the problem instance, the content of `problem.safetensors`.
         heterogeneity: measures of how different the agents are.
         simulators: the environments, of training and of evaluation.
+        worlds: per group its agents, its environment, and the physics `(n, ...)` of all agents in
+            it.
     """
 
     stack: Stack
@@ -44,6 +46,7 @@ class Learning:
     instance: Table
     heterogeneity: dict[str, float]
     simulators: tuple[Simulator, ...] = ()
+    worlds: tuple[tuple[tuple[int, ...], Problem, Table], ...] = ()
 
     def follow(self, working: Callable[[str], None] | None) -> None:
         """Let slow environments say what they are doing."""
@@ -94,6 +97,11 @@ def learning(scenario: Scenario) -> Learning:
         instance | stack.objective.problem(),
         _differences(found),
         tuple(opened),
+        tuple(
+            (tuple(make.agents), make.environment.rule, table)
+            for make, table in found
+            if make.environment is not None
+        ),
     )
 
 

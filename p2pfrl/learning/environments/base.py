@@ -24,6 +24,10 @@ from p2pfrl.core.rng import Purpose, Streams
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
+Baseline = Callable[[Array, Mapping[str, NDArray[Any]], NDArray[np.int64]], NDArray[Any]]
+"""A policy without learning: state `(b, m, s)`, physics `(b, 1, ...)` and steps since the episode
+began `(b, m)` -> actions, `(b, m)` integers or `(b, m, a)` float32 within the bounds. It may see
+the whole state, and what an agent does not observe."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Spec:
         physics: what `[environment.vary]` may set, with defaults.
         measures: names of the environment's own measures that `step` returns, as far as they are
             known before the first step.
+        baselines: policies without learning by name, which evaluation plays beside the agents' own.
     """
 
     observation: int
@@ -65,6 +70,7 @@ class Spec:
     measures: tuple[str, ...] = ()
     is_masked: bool = False
     image: tuple[int, ...] = ()
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -134,6 +140,16 @@ class Problem(ABC):
     ) -> Simulator:
         """Return a simulator of `instances` copies per agent; arguments as for `ArraySimulator`."""
 
+    def optimum(self, physics: Mapping[str, NDArray[np.generic]]) -> Array | None:
+        """Return the expected undiscounted return `(b,)` of the best policy of each agent.
+
+        No policy has a higher one. None where it is not known.
+
+        Args:
+            physics: `(b, ...)` rows as `physics` returned them.
+        """
+        return None
+
     def instance(
         self, physics: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
@@ -196,7 +212,7 @@ class Environment(Problem):
 
         Returns:
             next state `(b, m, s)`, reward `(b, m)` float64, terminated `(b, m)`, measures `{name:
-            (b, m)}`.
+            (b, m)}`; a measure is nan where there is nothing to report in this step.
         """
 
 
@@ -264,6 +280,11 @@ class Simulator(ABC):
 
         The random numbers of its steps are named by (seed, agent, purpose, index).
         """
+
+    @property
+    def baselines(self) -> Mapping[str, Callable[[State], NDArray[Any]]]:
+        """The policies without learning: state -> actions, of the agents of the last `begin`."""
+        return {}
 
     @abstractmethod
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
@@ -342,6 +363,14 @@ class ArraySimulator(Simulator):
         self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
         self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
         self._position = 0
+
+    @property
+    @override
+    def baselines(self) -> Mapping[str, Callable[[State], NDArray[Any]]]:
+        def bound(policy: Baseline) -> Callable[[State], NDArray[Any]]:
+            return lambda state: policy(state["state"], self._rows, state["elapsed"])
+
+        return {name: bound(policy) for name, policy in self.spec.baselines.items()}
 
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:

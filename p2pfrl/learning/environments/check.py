@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Environment, Spec
+from p2pfrl.learning.environments.base import Baseline, Environment, Spec
 from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.learning.environments.vary import columns
 
@@ -28,8 +28,9 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
 
     Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
     rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents
-    gives bit-equal rows; tables depend on the agent and not on its position; measures as announced;
-    a specification that makes sense.
+    gives bit-equal rows; tables depend on the agent and not on its position; measures as announced,
+    nan where there is nothing to report; baselines whose actions are valid; an optimum per agent; a
+    specification that makes sense.
 
     Raises:
         ContractError: naming the method and what is wrong with it.
@@ -40,6 +41,7 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     vary = columns(environment, {}, seed, _AGENTS, len(_AGENTS))
     physics = environment.physics(seed, _AGENTS, vary)
     _check_physics(environment, seed, vary, physics)
+    _check_optimum(environment, physics)
     rows = {name: values[:, None] for name, values in physics.items()}
     streams = Streams.of(seed, _AGENTS, Purpose.CHECK)
     start = streams.uniform(_INSTANCES, spec.reset_noise)
@@ -70,7 +72,14 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
         _is(reward, "step: reward", (), np.float64)
         _is(terminated, "step: terminated", (), np.bool_)
         for name, values in zip(spec.measures, measures, strict=True):
-            _is(values, f"step: measure {name!r}", (), np.float64)
+            _is(
+                np.nan_to_num(values, posinf=np.inf, neginf=-np.inf),
+                f"step: measure {name!r}",
+                (),
+                np.float64,
+            )
+        for name, policy in spec.baselines.items():
+            _check_baseline(name, policy, spec, (state, rows))
         fresh = environment.reset(rows, streams.uniform(_INSTANCES, spec.reset_noise))
         state = np.where(terminated[..., None], fresh, after)
 
@@ -97,6 +106,10 @@ def _check_spec(spec: Spec) -> None:
         raise ContractError(
             f"spec: an image {spec.image} has {math.prod(spec.image)} numbers, and an observation "
             f"{spec.observation - spec.mask}"
+        )
+    if taken := sorted({"own", "mean_parameters", "optimum"} & set(spec.baselines)):
+        raise ContractError(
+            f"spec: {taken[0]!r} is no name for a baseline: it means another policy in records"
         )
     if spec.states and spec.observation != spec.states:
         raise ContractError(
@@ -127,6 +140,44 @@ def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row)
                 )
 
 
+def _check_optimum(environment: Environment, physics: Row) -> None:
+    best = environment.optimum(physics)
+    if best is None:
+        return
+    is_there = isinstance(best, np.ndarray) and best.shape == (len(_AGENTS),)
+    require(
+        is_there, "optimum", f"expected an array ({len(_AGENTS)},) or None, got {described(best)}"
+    )
+    part = environment.optimum({name: values[[3, 1]] for name, values in physics.items()})
+    if part is None or not np.array_equal(part, best[[3, 1]]):
+        raise ContractError(
+            "optimum: that of an agent depends on which agents are asked for together"
+        )
+
+
+def _check_baseline(name: str, policy: Baseline, spec: Spec, at: tuple[NDArray[Any], Row]) -> None:
+    state, rows = at
+    steps = np.zeros(state.shape[:2], dtype=np.int64)
+    what = f"baseline {name!r}"
+    (action,) = _repeat(what, (state, steps), lambda s, t, p: (policy(s, p, t),), rows)
+    width = len(spec.action_low)
+    if spec.choices:
+        shape = (len(spec.heads),) if spec.heads else ()
+        is_valid = action.dtype.kind in "iu" and action.shape[2:] == shape and action.min() >= 0
+        is_valid = is_valid and bool((action < np.array(spec.heads or spec.actions)).all())
+        most = " and ".join(str(count - 1) for count in spec.choices)
+        expected = f"integers from 0 to {most}"
+    else:
+        is_valid = action.dtype == np.float32 and action.shape[2:] == (width,)
+        is_valid = is_valid and bool(
+            (action >= np.array(spec.action_low, dtype=np.float32)).all()
+            and (action <= np.array(spec.action_high, dtype=np.float32)).all()
+        )
+        expected = f"float32 (b, m, {width}) within the bounds"
+    if not is_valid or action.shape[:2] != state.shape[:2]:
+        raise ContractError(f"{what}: expected {expected}, got {action.dtype} {action.shape}")
+
+
 def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> tuple[NDArray[Any], ...]:
     return (*result[:3], *(result[3][name] for name in spec.measures))
 
@@ -155,7 +206,7 @@ def _repeat(
             *(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()}
         )
         for whole, own in zip(results, part, strict=True):
-            if not np.array_equal(whole[subset], own):
+            if not np.array_equal(whole[subset], own, equal_nan=whole.dtype.kind == "f"):
                 raise ContractError(
                     f"{method}: rows of agents {subset} depend on the batch, or on a state of its own"
                 )

@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from p2pfrl.learning.environments.base import Array, Environment
 
+_MOST_PRODUCTS = 10**9  # of an optimum: about a second
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -44,6 +46,54 @@ class Tabular(Environment):
     @abstractmethod
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         """Return the tables of `agent`, from its columns and stream (seed, agent, "problem")."""
+
+    def measured(
+        self,
+        before: NDArray[np.intp],
+        action: NDArray[Any],
+        after: NDArray[np.intp],
+        physics: Mapping[str, NDArray[Any]],
+    ) -> dict[str, Array]:
+        """Return the measures of a step `(b, m)` by name, those of `spec.measures`.
+
+        Args:
+            before: `(b, m)` state that was left.
+            action: `(b, m)`.
+            after: `(b, m)` state that was entered.
+            physics: `(b, 1, ...)` each.
+        """
+        return {}
+
+    @override
+    def optimum(self, physics: Mapping[str, NDArray[Any]]) -> Array | None:
+        """Return `best_return` over whole episodes; None if it would take long."""
+        steps = self.spec.max_steps
+        if steps is None or physics["P"].size * steps > _MOST_PRODUCTS:
+            return None
+        return self.best_return(physics, steps)
+
+    def best_return(self, physics: Mapping[str, NDArray[Any]], steps: int) -> Array:
+        """Return the expected return `(b,)` of the best policy over episodes of `steps` steps.
+
+        V_T = 0, V_t(s) = max_a R(s, a) + sum_s' P(s' | s, a) V_(t+1)(s'), where the V of a terminal
+        state is 0; then the mean over first states. The best policy knows the step t. So a policy
+        that does not may stay below it.
+
+        Args:
+            physics: `(b, ...)` rows as `physics` returned them.
+            steps: length T of an episode.
+        """
+        transition, reward, terminal = physics["P"], physics["R"], physics["terminal"]
+        b, states, actions, _ = transition.shape
+        flat = transition.reshape(b, states * actions, states)
+        value = np.zeros((b, states))
+        for _ in range(steps):
+            ahead = np.where(terminal, 0.0, value)[..., None]
+            value = (reward + np.matmul(flat, ahead).reshape(reward.shape)).max(axis=-1)
+        chance = np.diff(physics["start"], prepend=0.0, axis=-1)
+        first = np.take_along_axis(value, physics["first"].reshape(b, -1).astype(np.intp), axis=-1)
+        best: Array = (chance.reshape(b, -1) * first).sum(axis=-1)
+        return best
 
     @override
     def physics(
@@ -100,7 +150,8 @@ class Tabular(Environment):
         out = _search(physics["after"][place], physics["cumulative"][place], noise)
         after = out[..., 0].astype(np.intp)
         reward = physics["action_reward"][place] + physics["entry_reward"][rows, 0, after]
-        return out, reward, physics["terminal"][rows, 0, after], {}
+        measures = self.measured(before, action, after, physics)
+        return out, reward, physics["terminal"][rows, 0, after], measures
 
 
 def _outcomes(probabilities: Array, most: int) -> tuple[NDArray[np.int32], Array]:

@@ -10,6 +10,7 @@ from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group
 from p2pfrl.results.plots.consensus import consensus_distance
 from p2pfrl.results.plots.curves import learning_curves
+from p2pfrl.results.plots.evaluation import beside
 from p2pfrl.results.plots.graph import graph
 from p2pfrl.results.plots.modes import modes, problem
 from p2pfrl.results.plots.physics import return_by_physics
@@ -36,6 +37,7 @@ class Figure:
 
 
 FIGURES: dict[str, Figure] = {
+    "beside": Figure("Beside baselines", beside),
     "modes": Figure("Modes side by side", modes),
     "return": Figure("Learning curves", learning_curves),
     "problem": Figure("Error and objective", problem),
