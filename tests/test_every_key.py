@@ -68,6 +68,7 @@ BASES: dict[str, Table] = {
 """Section -> what is set where its keys are tried, if a quadratic problem does not suffice."""
 
 CART = {"environment": CARTS["environment"], "evaluation": CARTS["evaluation"]}
+SWING = {"environment": {"id": "Pendulum-v1", "instances": 1, "max_steps": 6}}
 LOSSY = {"network": {"loss": 0.3}}
 HANGING = {
     "compute": {"speed": {"kind": "values", "list": [1.0, 1.0, 1.0, 0.01]}},
@@ -120,6 +121,8 @@ REQUIRED: dict[str, Table] = {
     "learner:a2c": SMALL,
     "learner:ppo": {**SMALL, "num_minibatches": 2, "update_epochs": 2},
     "learner:dqn": {**SMALL, "batch_size": 4, "learn_start": 6, "epsilon_steps": 20},
+    "learner:sac": {**SMALL, "batch_size": 4, "learn_start": 6},
+    "learner:td3": {**SMALL, "batch_size": 4, "learn_start": 6},
     "learner:deep_npg": SMALL,
     "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
     "topology:random_regular": {"degree": 3},
@@ -226,6 +229,8 @@ HELPS: dict[str, list[Table]] = {
     "learner:a2c": [CART],
     "learner:ppo": [CART],
     "learner:dqn": [CART],
+    "learner:sac": [SWING],
+    "learner:td3": [SWING],
     "learner:deep_npg": [CART],
     "learner:td": [GARNET],
     "learner:tabular_q": [GARNET],
@@ -322,6 +327,8 @@ VALUES: dict[str, list[Any]] = {
     "gate:reached.value": [15.0, 25.0],
     "learner:tabular_q.behavior:given.policies": [[[0.6, 0.4]]],
     "learner:dqn.capacity": [8],
+    "learner:sac.capacity": [14],
+    "learner:td3.capacity": [14],
     "learner:ucbvi.confidence": [1e-9, 0.9],
     "learner:ucbvi.heterogeneity": [2.0],
     "learner:softmax_pg.logits": [[0.5, 0.0]],

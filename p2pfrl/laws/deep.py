@@ -204,6 +204,36 @@ def _dqn() -> Iterator[Figure]:
         yield at_least(f"seed {seed}: mean return of 5 agents, at best", 195.0, best)
 
 
+def swung(kind: str, mode: str, seed: int, **tables: Any) -> Record:
+    """Run three agents that learn Pendulum from replay, 10,000 steps each."""
+    learner = {
+        "kind": kind,
+        "hidden": [64, 64],
+        "batch_size": 64,
+        "lr": 1e-3,
+        "steps": 100,
+        "same_start": False,
+        **tables.pop("learner", {}),
+    }
+    return play(
+        3,
+        100,
+        mode=mode,
+        seed=seed,
+        environment={"id": "Pendulum-v1", "instances": 1},
+        learner=learner,
+        evaluation={"episodes": 10},
+        **tables,
+    )
+
+
+def _from_replay() -> Iterator[Figure]:
+    for kind in ("sac", "td3"):
+        runs = [swung(kind, "independent", seed) for seed in (1, 2, 3)]
+        found = [float(run.summary["evaluation"]["own"]) for run in runs]
+        yield at_least(f"{kind}: return, median of 3 seeds", -200.0, float(np.median(found)))
+
+
 def chances(scenario: str, parameters: Vector) -> Array:
     """Return the policies `(n, states, actions)` of networks of a scenario in its public states."""
     from p2pfrl.learning.distillation import Distillation
@@ -246,6 +276,13 @@ def _networks() -> Iterator[Figure]:
 
 
 LAWS = (
+    Law(
+        "replay_pendulum",
+        "agents that learn Pendulum by SAC and TD3, each alone, reach a return of -200 in 10,000 steps",
+        "after Haarnoja et al., 2018, arXiv 1812.05905; Fujimoto et al., ICML 2018, arXiv 1802.09477; computed",
+        _from_replay,
+        is_slow=True,
+    ),
     Law(
         "distillation_agrees",
         "agents that send action probabilities in public states agree on a policy while their parameters stay apart",

@@ -1,8 +1,8 @@
 """Replay buffers of a population: the last `capacity` transitions of every agent, as state arrays.
 
-A transition is one row of 2 o + 3 numbers: observation, next observation, action, reward,
-terminated. The next observation is the true successor, also where the time limit cut the episode:
-`terminated` alone says that there is no future.
+A transition is one row of 2 o + w + 2 numbers: observation, next observation, action of w numbers,
+reward, terminated. The next observation is the true successor, also where the time limit cut the
+episode: `terminated` alone says that there is no future.
 """
 
 from __future__ import annotations
@@ -35,18 +35,20 @@ class ReplayBuffer:
 
     Attributes:
         observation: size of an observation.
-        actions: number of actions.
+        actions: number of discrete actions; 0 where actions are continuous.
         capacity: transitions that are kept.
+        action: numbers of one action.
     """
 
     observation: int
     actions: int
     capacity: int
+    action: int = 1
 
     @property
     def width(self) -> int:
         """Numbers of one transition."""
-        return 2 * self.observation + 3
+        return 2 * self.observation + self.action + 2
 
     def init(self, rows: int) -> State:
         """Return empty buffers."""
@@ -64,7 +66,7 @@ class ReplayBuffer:
         Args:
             state: with the buffers.
             obs: `(b, m, o)` what was acted on.
-            action: `(b, m)`.
+            action: `(b, m)`, or `(b, m, w)`.
             step: what came of it.
         """
         b, m, o = obs.shape
@@ -72,7 +74,8 @@ class ReplayBuffer:
         places = (filled[:, None] + np.arange(m)) % self.capacity
         rows = np.empty((b, m, self.width), dtype=np.float32)
         rows[..., :o], rows[..., o : 2 * o] = obs, step.next_obs
-        rows[..., -3], rows[..., -2], rows[..., -1] = action, step.reward, step.terminated
+        rows[..., 2 * o : -2] = action.reshape(b, m, -1)
+        rows[..., -2], rows[..., -1] = step.reward, step.terminated
         state[ROWS][np.arange(b)[:, None], places] = rows
         filled += m
 

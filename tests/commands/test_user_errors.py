@@ -94,7 +94,7 @@ VALUES = (
     "agents=99999999999999999999", "seed=-1", "seed=x", "seed=1e3", "name=../x", "name=", "name=a b",
     "mode=gosip", "mode=3", "stop.rounds=0", "stop.rounds=-3", "stop.rounds=ten", "stop={}",
     "stop.virtual_time=5parsec", "stop.target_return=10", "stop.nothing=1",
-    "learner=ppo", "learner.kind=sac", "learner.kind=PPO", "learner.kind=3", "learner.kind=",
+    "learner=ppo", "learner.kind=impala", "learner.kind=PPO", "learner.kind=3", "learner.kind=",
     "learner.lr=-1", "learner.lr=fast", "learner.lr=nan", "learner.lr=inf", "learner.lr=1e999",
     "learner.lr=[1]", "learner.lr=true", "learner.learning_rate=0.1", "learner.dimension=0",
     "learner.curvature=[2, 1]", "learner.curvature=[1, 2, 3]", "learner.moments=average",

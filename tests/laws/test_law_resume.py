@@ -105,6 +105,17 @@ WORLDS: dict[str, Table] = {
         "environment": {"id": "CartPole-v1", "instances": 2},
         "learner": {"kind": "dqn", "steps": 8, "learn_start": 8, "batch_size": 4},
     },
+    "sac": {
+        "environment": {"id": "Pendulum-v1", "instances": 2},
+        "learner": {
+            "kind": "sac",
+            "steps": 8,
+            "learn_start": 16,
+            "batch_size": 4,
+            "capacity": 40,
+            "hidden": [8],
+        },
+    },
     "tabular, loss": {
         **{name: LOSSY[name] for name in ("network", "compute")},
         **SHORT,

@@ -155,7 +155,7 @@ def test_a_message_says_how_the_value_is_written(key, value, message):
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("learner.kind", "sac", "; known: a2c, deep_npg, "),
+        ("learner.kind", "impala", "; known: a2c, deep_npg, "),
         ("learner.kind", "PPO", "; did you mean 'ppo'?"),
         ("learner.kind", "One-Peer", "; known: a2c"),
         ("topology.kind", "One-Peer-Exponential", "; did you mean 'one_peer_exponential'?"),

@@ -20,6 +20,8 @@ RULES: Members[Learner] = Members(
         "a2c": "a2c:A2C",
         "ppo": "ppo:PPO",
         "dqn": "dqn:DQN",
+        "sac": "sac:SAC",
+        "td3": "td3:TD3",
         "td": "td:TD",
         "tabular_q": "tabular_q:TabularQ",
         "softmax_pg": "npg:SoftmaxPG",

@@ -33,6 +33,7 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
+from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import OPTIMIZERS
 from p2pfrl.learning.policies import Categorical
@@ -120,7 +121,7 @@ class DQN(Learner):
     epsilon_steps: int = Field(default=5_000, ge=1)
     target_every: int = Field(default=100, ge=1)
     double: bool = True
-    after_mixing: Literal["sync", "shift", "keep"] = "shift"
+    after_mixing: AfterMixing = "shift"
     max_grad_norm: float = Field(default=10.0, ge=0)
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     reward_scale: float = Field(default=0.1, gt=0)
@@ -318,13 +319,7 @@ class DQNStack(Stack, Exchange):
         ahead[:] = state[_AHEAD]
         state[_AHEAD] = ahead
         after: Vector = state[_AFTER]  # type: ignore[assignment]
-        if self.learner.after_mixing == "shift":
-            ahead += rows - after
-        elif self.learner.after_mixing == "sync":
-            is_mixed = (rows != after).any(axis=1)
-            ahead[is_mixed] = rows[is_mixed]
-        is_new = state[SEEN] == 0
-        ahead[is_new] = rows[is_new]
+        met(self.learner.after_mixing, rows, ahead, after, state[SEEN] == 0)
 
     def _act(
         self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]
