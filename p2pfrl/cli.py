@@ -24,7 +24,7 @@ from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, notes_on_stderr, shortened
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.core.wording import SYNONYMS
+from p2pfrl.core.wording import key_of
 
 app = App(
     name="p2pfrl",
@@ -156,5 +156,5 @@ def _command(words: Sequence[str]) -> str:
 def _meant(words: Sequence[str]) -> str:
     """Return how to write an option that is a key of the scenario, such as --rounds; or ""."""
     given = [word for word in words if word.startswith("--") and word != "--set"]
-    keys = [SYNONYMS.get(word[2:].partition("=")[0].replace("-", "_")) for word in given]
+    keys = [key_of(word[2:].partition("=")[0]) for word in given]
     return "".join(f"\nA key of the scenario is set with --set {key}=..." for key in keys if key)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
-from types import TracebackType
 
 
 class P2PFRLError(Exception):
@@ -85,44 +83,3 @@ class ContractError(P2PFRLError):
 
     The functions `check_...` raise it and say how.
     """
-
-
-class Caught:
-    """A context that keeps whatever error its block raises, except interrupts.
-
-    It stands around code of users, which may raise anything, where one failure must not end others.
-
-    Attributes:
-        error: the error; None if there was none.
-    """
-
-    error: Exception | SystemExit | None = None
-
-    def __enter__(self) -> Caught:
-        """Start the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> bool:
-        """End the block; keep its error."""
-        if isinstance(error, Exception | SystemExit):
-            self.error = error
-            return True
-        return False
-
-    @property
-    def reason(self) -> str | None:
-        """The error as text, or None.
-
-        An error that is not ours has its type and its line of code.
-        """
-        if self.error is None or isinstance(self.error, P2PFRLError):
-            return None if self.error is None else str(self.error)
-        frames = traceback.extract_tb(self.error.__traceback__)
-        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        said = f": {self.error}" if str(self.error) else ""
-        return f"{type(self.error).__name__}{said}{place}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from p2pfrl.core.errors import RecordError
 
@@ -37,6 +39,15 @@ def read_regular(path: Path, limit: int) -> bytes:
             size = max(found.st_size, len(content))
             raise OversizeError(27, f"it has {size:,} bytes, the limit is {limit:,}")
         return content
+
+
+def read_table(path: Path, limit: int) -> dict[str, Any] | None:
+    """Return the table of a JSON file of at most `limit` bytes; None if there is no such table."""
+    try:
+        found = json.loads(read_regular(path, limit))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def write_atomically(

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.core.errors import Caught
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import P2PFRLError
 
 MAIN = "__main__"
 
@@ -26,8 +27,8 @@ class MissingClassError(ValueError):
 def place_of(cls: type) -> str:
     """Return the place of a class: "module:Class".
 
-    >>> place_of(Caught)
-    'p2pfrl.core.errors:Caught'
+    >>> place_of(P2PFRLError)
+    'p2pfrl.core.errors:P2PFRLError'
     """
     return f"{cls.__module__}:{cls.__qualname__}"
 
@@ -54,22 +55,14 @@ def find_class(place: str) -> type:
             f"{place!r} was defined inside a function, from where it cannot be imported; move the class "
             "to the top of a module, or pass the rule from Python"
         )
-    with Caught() as caught:
+    try:
         start: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
         get: Callable[[Any, str], Any] = lambda at, part: getattr(at, part, None)  # noqa: E731
         found = reduce(get, name.split("."), start)
-    if module == MAIN and (caught.error is not None or found is None):
-        raise ValueError(
-            f"{place!r} was defined in a script or notebook, from where it cannot be imported; put it "
-            "into a module, or pass the rule from Python"
-        )
-    if isinstance(caught.error, ModuleNotFoundError):
-        raise ValueError(
-            f"{place!r} cannot be imported: {caught.error}; start in the folder of the module, or "
-            "install it"
-        )
-    if caught.error is not None:
-        raise ValueError(f"{place!r} cannot be imported: {caught.reason}")
+    except FOREIGN as error:
+        raise ValueError(_why_not(place, error)) from error
+    if found is None and module == MAIN:
+        raise ValueError(_why_not(place))
     if found is None:
         known = [each.__name__ for each in vars(start).values() if _is_of(each, module)]
         has = f"it has {', '.join(sorted(known)[:_MOST_NAMES])}" if known else "it has no class"
@@ -77,6 +70,22 @@ def find_class(place: str) -> type:
     if not isinstance(found, type):
         raise ValueError(f"{place!r} is no class")
     return found
+
+
+def _why_not(place: str, error: BaseException | None = None) -> str:
+    """Return why a class cannot be imported, and what helps."""
+    if place.startswith(f"{MAIN}:"):
+        return (
+            f"{place!r} was defined in a script or notebook, from where it cannot be imported; put it "
+            "into a module, or pass the rule from Python"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"{place!r} cannot be imported: {error}; start in the folder of the module, or "
+            "install it"
+        )
+    said = str(error) if error is None or isinstance(error, P2PFRLError) else cause(error)
+    return f"{place!r} cannot be imported: {said}"
 
 
 def _is_of(found: object, module: str) -> bool:
@@ -88,10 +97,11 @@ def look_in(folder: Path, module: str) -> None:
     top = module.partition(".")[0]
     if not top.isidentifier() or top == MAIN or top in sys.modules:
         return
-    with Caught() as caught:
-        spec = find_spec(top)
-    known = caught.error is None and spec is not None
-    if not known and ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
+    try:
+        is_known = find_spec(top) is not None
+    except FOREIGN:
+        is_known = False
+    if not is_known and ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
         _ADDED.append(str(folder.resolve()))
         sys.path.append(_ADDED[-1])
         importlib.invalidate_caches()

@@ -112,6 +112,15 @@ ELSEWHERE = {
 """Keys of other libraries that no scenario has -> what does it here."""
 
 
+def key_of(name: str) -> str | None:
+    """Return the dotted key that a name without a section, or of another library, stands for.
+
+    >>> key_of("num-rounds"), key_of("nothing")
+    ('stop.rounds', None)
+    """
+    return SYNONYMS.get(_plain(name))
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest of `names`, or the names if none is close.
 

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from p2pfrl.core.files import read_table
 from p2pfrl.results.directory import (
     PEERS,
     SUMMARY,
@@ -71,7 +72,7 @@ class Status:
 
 def write_failure(folder: Path, reason: str) -> None:
     """Add why a process has failed to its status, in place: a full disk has no other space."""
-    found = _json(folder / STATUS)
+    found = read_table(folder / STATUS, _MOST)
     with suppress(OSError):
         if found is not None:
             content = json.dumps({**found, "failure": reason[:1000]}).encode()
@@ -81,7 +82,7 @@ def write_failure(folder: Path, reason: str) -> None:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Return what a process wrote last, or None."""
-    return _json(folder / STATUS)
+    return read_table(folder / STATUS, _MOST)
 
 
 def row_of(folders: Sequence[Path]) -> dict[str, float] | None:
@@ -150,7 +151,7 @@ def stop(folder: Path, patience: float = 60.0) -> str:
 
 def _status(folder: Path) -> dict[str, Any]:
     own = read_status(folder) or {}
-    summary = _json(folder / _PEER) or _json(folder / SUMMARY) or {}
+    summary = read_table(folder / _PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
     is_known = bool(own) or content_of(folder) is Content.UNFINISHED
     state = "killed" if is_known else "no run"
@@ -191,13 +192,3 @@ def _changed(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        if not path.is_file() or path.stat().st_size > _MOST:
-            return None
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return dict(found) if isinstance(found, Mapping) else None

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.environments.base import ArraySimulator, Simulator
 from p2pfrl.learning.environments.random_actions import random_action
-from p2pfrl.learning.learners.base import Exchange, PolicyImitation, State
+from p2pfrl.learning.learners.base import Exchange, State
 from p2pfrl.learning.learners.distill import LOGITS, Distill
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Adam
@@ -158,7 +159,7 @@ def can_visit(simulator: Simulator) -> bool:
     return isinstance(simulator, ArraySimulator)
 
 
-class NetworkImitation(PolicyImitation):
+class NetworkImitation(Imitation):
     """Fits a network to the mixture of the policies of others by the loss of `Distillation`.
 
     Args:

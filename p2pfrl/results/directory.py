@@ -7,7 +7,6 @@ processes never write to the same one, and replaces a record only if it is told 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.files import read_table
 
 FORMAT = "p2pfrl-record-1"
 SUMMARY = "summary.json"
@@ -76,7 +76,9 @@ def content_of(folder: Path) -> Content:
     if has_checkpoints or ({DEPLOYED, PEERS} <= names and SUMMARY not in names):
         return Content.UNFINISHED
     is_damaged = {"graph.json", "parameters.safetensors"} <= names
-    return Content.RECORD if is_damaged or _is_summary(folder / SUMMARY) else Content.OTHER
+    summary = read_table(folder / SUMMARY, _MOST_SUMMARY) or {}
+    is_record = is_damaged or summary.get("format") == FORMAT
+    return Content.RECORD if is_record else Content.OTHER
 
 
 @contextmanager
@@ -345,16 +347,6 @@ def _is_table(path: Path) -> bool:
     """Whether a file is the table of a series of runs."""
     marks = (b",state,directory,final_return.mean", b'"modes": [')
     return path.is_file() and any(mark in _head(path) for mark in marks)
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        if not path.is_file() or path.stat().st_size > _MOST_SUMMARY:
-            return False
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
 
 
 def _end(path: Path) -> bytes:

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from p2pfrl.core.errors import Caught, P2PFRLError
+from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import read_regular, write_file
 from p2pfrl.core.finder import folders
 from p2pfrl.core.located import INPUTS, Located
@@ -113,19 +114,21 @@ def _file(path: Path) -> str:
 def _module(name: str) -> str:
     """Return the version and the checksum of the source of a module, or of its package."""
     top = name.partition(".")[0]
-    with Caught():
+    try:
         known = sys.modules.get(top)
         spec = getattr(known, "__spec__", None) or find_spec(top)
         places = list(spec.submodule_search_locations or ()) if spec else []
         files = [path for place in places for path in sorted(Path(place).rglob("*.py"))]
-        if not places and spec is not None and spec.origin:
-            files = [Path(spec.origin)]
-        if files:
-            total = blake2b(digest_size=8)
-            for path in files[:_MOST_FILES]:
-                total.update(f"{path.name} {_file(path)}".encode())
-            return f"{_version(top)}{total.hexdigest()}"
-    return "not found"
+    except FOREIGN:  # what a user's own finder of modules raises
+        return "not found"
+    if not places and spec is not None and spec.origin:
+        files = [Path(spec.origin)]
+    if not files:
+        return "not found"
+    total = blake2b(digest_size=8)
+    for path in files[:_MOST_FILES]:
+        total.update(f"{path.name} {_file(path)}".encode())
+    return f"{_version(top)}{total.hexdigest()}"
 
 
 def _version(module: str) -> str:

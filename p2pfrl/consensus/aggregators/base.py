@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from typing_extensions import override
 
+from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.exchange.scores import OF_RETURNS
@@ -34,35 +35,6 @@ class Arrived:
     vector: Vector
     samples: float
     score: float = 0.0
-
-
-class Imitation(Protocol):
-    """The policy networks of a run, of which one can imitate the others."""
-
-    def prepare(self, states: int) -> None:
-        """Find public states, that many where the environment has no tables.
-
-        This comes once, before any agent trains.
-        """
-
-    def fit(
-        self,
-        vectors: Sequence[Vector],
-        shares: Sequence[float],
-        *,
-        states: int,
-        steps: int,
-        lr: float,
-    ) -> Vector:
-        """Return parameters `(k,)` whose policy is near the mixture of policies on public states.
-
-        Args:
-            vectors: parameters `(k,)` of every policy.
-            shares: of the policies in the mixture; their sum is 1.
-            states: as `prepare` got it.
-            steps: that are taken, from the mean of the parameters.
-            lr: of the steps.
-        """
 
 
 class Aggregator(Composable, ABC):

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Imitation, Memory
+from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
+from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.needs import Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule

@@ -24,6 +24,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.corrections.base import Correction, Uncorrected
@@ -265,32 +266,6 @@ class Objective:
         return None
 
 
-class PolicyImitation(ABC):
-    """Policy networks of which one can be fitted to a mixture of others.
-
-    Attributes:
-        size: numbers of the parameters of a network.
-    """
-
-    size: int
-
-    @abstractmethod
-    def prepare(self, states: int) -> None:
-        """Find public states, before any agent trains."""
-
-    @abstractmethod
-    def fit(
-        self,
-        vectors: Sequence[Vector],
-        shares: Sequence[float],
-        *,
-        states: int,
-        steps: int,
-        lr: float,
-    ) -> Vector:
-        """Return parameters `(size,)` near the mixture of policies, from the mean of `vectors`."""
-
-
 class PooledTraining(ABC):
     """Centralized training: agents upload transitions, one learner trains on all of them.
 
@@ -342,7 +317,7 @@ class Stack(ABC):
     exchange: Exchange = Exchange()
     objective: Objective = Objective()
     pooled: PooledTraining | None = None
-    imitation: PolicyImitation | None = None
+    imitation: Imitation | None = None
 
     @property
     def layout(self) -> Layout:
