@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from p2pfrl.learning.corrections.base import Correction
     from p2pfrl.learning.environments.base import Environment, Spec
     from p2pfrl.learning.environments.check import check_environment
+    from p2pfrl.learning.environments.shared import SharedEnvironment
     from p2pfrl.learning.learners.base import (
         Batch,
         Evaluator,
@@ -103,6 +104,7 @@ _HOMES = {
     "p2pfrl.learning.corrections.base": ("Correction",),
     "p2pfrl.learning.environments.base": ("Environment", "Spec"),
     "p2pfrl.learning.environments.check": ("check_environment",),
+    "p2pfrl.learning.environments.shared": ("SharedEnvironment",),
     "p2pfrl.learning.learners.base": (
         "Batch",
         "Evaluator",
@@ -158,6 +160,7 @@ __all__ = [
     "ScenarioWarning",
     "ScheduleRule",
     "ServerOptimizer",
+    "SharedEnvironment",
     "Spec",
     "Stack",
     "Standing",

@@ -48,6 +48,7 @@ CONTRACTS = (
     "p2pfrl.learning.learners.base",
     "p2pfrl.learning.environments.base",
     "p2pfrl.learning.trainer",
+    "p2pfrl.learning.meetings",
     "p2pfrl.learning.model",
     "p2pfrl.learning.corrections.base",
 )

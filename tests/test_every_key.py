@@ -112,6 +112,7 @@ REQUIRED: dict[str, Table] = {
     "distributions:choice": {"choices": [0.2, 0.7]},
     "distributions:linspace": {"low": 0.2, "high": 0.8},
     "distributions:arithmetic": {"start": 0.2, "step": 0.1},
+    "environment:spectrum": {"members": 2},
     "distributions:values": {"list": [0.2, 0.3, 0.5, 0.7]},
     "distributions:cycle": {"list": [0.2, 0.6]},
     "loss models:independent": {"probability": 0.3},

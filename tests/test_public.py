@@ -44,6 +44,7 @@ NAMES = [
     "ScenarioWarning",
     "ScheduleRule",
     "ServerOptimizer",
+    "SharedEnvironment",
     "Spec",
     "Stack",
     "Standing",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.rollout import play_baselines
 from p2pfrl.results.recorder import Evaluation
 from p2pfrl.scenario.bind import Learning
@@ -60,7 +61,7 @@ def beside(
     own, optimum, baselines = nothing(), nothing(), dict[str, Column]()
     own[list(evaluation.agents)] = evaluation.own
     for agents, problem, table in learning.worlds:
-        at = sorted(set(agents) & set(evaluation.agents))
+        at = whole_worlds(set(agents) & set(evaluation.agents), problem.spec.members)
         if not at:
             continue
         best = problem.optimum({name: values[at] for name, values in table.items()})

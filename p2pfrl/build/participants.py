@@ -16,12 +16,14 @@ def everyone(scenario: Scenario) -> list[int]:
 def share(scenario: Scenario, jobs: int) -> list[tuple[int, ...]]:
     """Return who lives in which process.
 
-    Agents that are neighbors by number live together, an edge coordinator where most of its agents
-    do (the first such process), and the coordinator above all alone and first.
+    Agents that are neighbors by number live together, and so do all members of a shared world; an
+    edge coordinator where most of its agents do (the first such process), and the coordinator above
+    all alone and first.
     """
-    n = scenario.agents
-    count = max(1, min(jobs, n))
-    bounds = [round(i * n / count) for i in range(count + 1)]
+    k = scenario.members
+    worlds = scenario.agents // k
+    count = max(1, min(jobs, worlds))
+    bounds = [round(i * worlds / count) * k for i in range(count + 1)]
     processes = [list(range(low, high)) for low, high in pairwise(bounds)]
     for number, group in enumerate(scenario.edges):
         home = max(processes, key=lambda there: len(set(group).intersection(there)))

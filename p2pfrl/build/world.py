@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions.base import Constant, Draw
@@ -16,6 +19,7 @@ from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Frame, Update
 from p2pfrl.core.units import SECOND
+from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
 from p2pfrl.scenario import Scenario
@@ -33,12 +37,34 @@ class StackJudge:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         stack = trainer.stack
-        self.error, self.evaluate = stack.objective.error, stack.evaluator.evaluate
+        self.error = stack.objective.error
         self.average = stack.evaluator.average
 
     def parameters(self, agent: int) -> Vector:
         """Return a copy of the agent's row."""
         return self._trainer.read(agent).copy()
+
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean return `(b,)` of rows in their agents' environments, if any.
+
+        The absent members of shared worlds act with their last parameters.
+        """
+        evaluate = self._trainer.stack.evaluator.evaluate
+        k = self._trainer.stack.traits.members
+        if k == 1:
+            return evaluate(agents, parameters, episodes, index)
+        known = dict(zip(agents, parameters, strict=True))
+        everyone = whole_worlds(agents, k)
+        rows = self._trainer.stack.layout.zeros(len(everyone))
+        for row, agent in zip(rows, everyone, strict=True):
+            row[:] = known[agent] if agent in known else self._trainer.read(agent)
+        found = evaluate(everyone, rows, episodes, index)
+        if found is None:
+            return None
+        returns = dict(zip(everyone, found.tolist(), strict=True))
+        return np.array([returns[agent] for agent in agents])
 
     def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
@@ -115,6 +141,7 @@ class World:
 
 _VERBS = (
     "strike",
+    "meet",
     "could_end",
     "ends",
     "report_lost",
@@ -198,6 +225,7 @@ def build(
         peer_timeout=round(
             (scenario.network.peer_timeout or scenario.schedule.link_timeout) * SECOND
         ),
+        grace=scenario.schedule.every,
         faults=scenario.faults,
         keeps=_keeps(scenario),
         log=log,

@@ -179,7 +179,7 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
         ScenarioError: there are some.
     """
     from p2pfrl.build.participants import everyone
-    from p2pfrl.net.fleet import show_agents
+    from p2pfrl.net.fleet import refuse_split_worlds, show_agents
 
     ids = everyone(scenario)
     if unknown := set(place.agents).difference(ids):
@@ -188,6 +188,10 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
                 f"--agents: there is no agent {show_agents(unknown)}; the scenario has {show_agents(ids)}"
             ]
         )
+    processes = {} if place.fleet is None else place.fleet.processes
+    with named():
+        for there in (place.agents, *processes.values()):
+            refuse_split_worlds(there, scenario.members)
     if place.fleet is None:
         return
     if absent := place.fleet.missing(ids):

@@ -36,7 +36,7 @@ from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
-from p2pfrl.net.fleet import Address, Fleet, show_agents
+from p2pfrl.net.fleet import Address, Fleet, refuse_split_worlds, show_agents
 from p2pfrl.net.listener import Listener, host_of, listen
 from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
@@ -177,6 +177,7 @@ async def _deploy(
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
+    refuse_split_worlds(place.agents, scenario.members)
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
     with closing(listener.server), closing(assembly):
@@ -211,6 +212,7 @@ async def _deploy(
             log=log,
             rounds=scenario.stop.rounds,
             patience=scenario.schedule.patience,
+            grace=scenario.schedule.every,
         )
         journal = Journal(
             out / JOURNAL,
@@ -392,6 +394,7 @@ async def _find(
             timing=timing,
             progress=log.say,
             log=log,
+            members=scenario.members,
         )
         try:
             async with announcing(own, where) if place.discover else nullcontext():

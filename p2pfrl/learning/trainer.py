@@ -10,6 +10,13 @@ three moments:
                    handed out
 
 `cancel(i)` before that (a crash) leaves no trace. `update([..])` does all three at once.
+
+Members of a shared world (environments/shared.py) start together: between the first two moments
+comes `begin([..])`, with those members that are present (meetings.py). The others take part as
+passengers: they act with the parameters that they have, and only the world moves on for them. A
+member that crashes meanwhile becomes a passenger. The world moves with the first commit, for all
+members; it never goes back, and neither does its number of updates, which names the random streams
+of all members.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+from p2pfrl.learning.meetings import whole_worlds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +73,23 @@ class _Pending:
     frozen: Vector | None = None  # the parameters at the start, once they have been written over
     outcome: Outcome | None = None
     position: int = 0  # row of the outcome
+    has_begun: bool = True  # false while a member of a shared world waits for the others
+    has_moved: bool = False  # whether the shared world has moved on
 
 
 def _packed(request: _Pending) -> Tree:
     """Return an update under way as plain values; of its batch's outcome only its own row."""
     outcome, at = request.outcome, request.position
+    start = {
+        "frozen": request.frozen,
+        "has_begun": request.has_begun,
+        "has_moved": request.has_moved,
+    }
     if outcome is None:
-        return {"frozen": request.frozen, "outcome": None}
+        return {**start, "outcome": None}
     rows = slice(at, at + 1)
     return {
-        "frozen": request.frozen,
+        **start,
         "outcome": {
             "parameters": outcome.parameters[rows],
             "state": {name: values[rows] for name, values in outcome.state.items()},
@@ -89,9 +104,13 @@ def _packed(request: _Pending) -> Tree:
 
 def _unpacked(packed: Tree) -> _Pending:
     found = packed["outcome"]
-    if found is None:
-        return _Pending(packed["frozen"])
-    return _Pending(packed["frozen"], Outcome(**{**found, "returns": (found["returns"],)}))
+    outcome = None if found is None else Outcome(**{**found, "returns": (found["returns"],)})
+    return _Pending(
+        packed["frozen"],
+        outcome,
+        has_begun=packed["has_begun"],
+        has_moved=packed["has_moved"],
+    )
 
 
 class Trainer:
@@ -131,6 +150,8 @@ class Trainer:
         self._executor = executor
         self._rows = {agent: row for row, agent in enumerate(self.agents)}
         self._pending: dict[int, _Pending] = {}
+        self._passengers: dict[int, _Pending] = {}
+        self._world = frozenset(stack.traits.world)
         self._computed = self._batches = 0
 
     @property
@@ -142,7 +163,11 @@ class Trainer:
     def pending(self) -> tuple[int, ...]:
         """Agents whose update has started, not computed, committed or cancelled, ascending."""
         return tuple(
-            sorted(agent for agent, request in self._pending.items() if request.outcome is None)
+            sorted(
+                agent
+                for agent, request in self._pending.items()
+                if request.outcome is None and request.has_begun
+            )
         )
 
     def has_computed(self, agent: int) -> bool:
@@ -174,13 +199,50 @@ class Trainer:
         row[:] = values
 
     def freeze(self, agent: int) -> None:
-        """Start an update of `agent`: fix its inputs."""
+        """Start an update of `agent`: fix its inputs. A member of a shared world waits for `begin`.
+
+        So its parameters are those with which it asked, and its world is that which the others
+        left.
+        """
         assert agent not in self._pending, f"agent {agent} is training already"
-        self._pending[agent] = _Pending()
+        self._pending[agent] = _Pending(has_begun=self.stack.traits.members == 1)
+
+    def begin(self, together: Sequence[int]) -> None:
+        """Start the updates of members of one shared world, which have been frozen."""
+        for agent in together:
+            self._pending[agent].has_begun = True
+        for agent in self._companions(together[0]):
+            if agent not in together:
+                self._passengers[agent] = _Pending(self.parameters[self._rows[agent]].copy())
 
     def cancel(self, agent: int) -> None:
-        """Forget the agent's update, if one is under way: nothing of it has happened."""
-        self._pending.pop(agent, None)
+        """Forget the agent's update, if one is under way: nothing of it has happened.
+
+        A shared world goes on as long as another member trains in it; the agent is a passenger
+        then.
+        """
+        request = self._pending.pop(agent, None)
+        if not self._world or request is None or not request.has_begun or request.has_moved:
+            return
+        companions = self._companions(agent)
+        pending = [self._pending[other] for other in companions if other in self._pending]
+        if any(other.has_begun and not other.has_moved for other in pending):
+            if request.frozen is None:
+                request.frozen = self.parameters[self._rows[agent]].copy()
+            self._passengers[agent] = request
+        else:
+            for other in companions:
+                self._passengers.pop(other, None)
+
+    def _companions(self, agent: int) -> range:
+        """Return all members of the agent's world."""
+        k = self.stack.traits.members
+        first = agent - agent % k
+        return range(first, first + k)
+
+    def _request(self, agent: int) -> _Pending:
+        """Return the update in which the agent takes part, as a passenger or not."""
+        return self._passengers.get(agent) or self._pending[agent]
 
     def compute(self, agents: Iterable[int] | None = None) -> None:
         """Compute the frozen updates of `agents`, by default all pending, as one batch.
@@ -194,13 +256,15 @@ class Trainer:
         if not wanted:
             return
         size = self.stack.traits.chunk
-        chunks = [wanted[i : i + size] for i in range(0, len(wanted), size)]
+        members = self.stack.traits.members
+        rows = wanted if members == 1 else tuple(whole_worlds(wanted, members))
+        chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
         for chunk, outcome in zip(
             chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True
         ):
             self._check(chunk, outcome)
             for position, agent in enumerate(chunk):
-                request = self._pending[agent]
+                request = self._request(agent)
                 request.outcome, request.position = outcome, position
         self._computed += len(wanted)
         self._batches += 1
@@ -267,6 +331,8 @@ class Trainer:
         """
         if self._pending[agent].outcome is None:
             self.compute([agent])
+        if self._world and not self._pending[agent].has_moved:
+            self._move_world(agent)
         request, row = self._pending.pop(agent), self._rows[agent]
         outcome, position = request.outcome, request.position
         assert outcome is not None
@@ -275,8 +341,10 @@ class Trainer:
         else:
             self.parameters[row] += outcome.parameters[position] - request.frozen
         for name, values in self.state.items():
-            values[row] = outcome.state[name][position]
-        self.index[row] += 1
+            if name not in self._world:
+                values[row] = outcome.state[name][position]
+        if not self._world:
+            self.index[row] += 1
         if outcome.transitions is not None:
             self.transitions[agent] = outcome.transitions[position].copy()
         measures = {name: float(values[position]) for name, values in outcome.measures.items()}
@@ -290,11 +358,25 @@ class Trainer:
             agent, int(steps), float(loss), tuple(map(float, returns)), measures, transitions
         )
 
+    def _move_world(self, agent: int) -> None:
+        """Let the shared world of `agent` move on, for all members."""
+        for other in self._companions(agent):
+            request, row = self._request(other), self._rows[other]
+            assert request.outcome is not None
+            for name in sorted(self._world):
+                self.state[name][row] = request.outcome.state[name][request.position]
+            self.index[row] += 1
+            request.has_moved = True
+            self._passengers.pop(other, None)
+
     def update(self, agents: Iterable[int]) -> dict[int, Update]:
         """Freeze, compute and commit one update of each of `agents`; return them in order of id."""
         wanted = sorted(agents)
         for agent in wanted:
             self.freeze(agent)
+        if self._world:
+            for first in dict.fromkeys(self._companions(agent)[0] for agent in wanted):
+                self.begin([agent for agent in self._companions(first) if agent in wanted])
         self.compute(wanted)
         return {agent: self.commit(agent) for agent in wanted}
 
@@ -310,13 +392,24 @@ class Trainer:
         return Snapshot(self.parameters[row].copy(), state, int(self.index[row]))
 
     def restore(self, agent: int, snapshot: Snapshot) -> None:
-        """Put the agent back to a snapshot and forget its update under way."""
+        """Put the agent back to a snapshot and forget its update under way.
+
+        Its shared world does not go back. If it is behind, as in a process that has just started,
+        it moves to where the snapshot saw it, for all members.
+        """
         self.cancel(agent)
         row = self._rows[agent]
         self.parameters[row] = snapshot.parameters
-        self.index[row] = snapshot.index
         for name, values in self.state.items():
-            values[row] = snapshot.state[name]
+            if name not in self._world:
+                values[row] = snapshot.state[name]
+        if not self._world:
+            self.index[row] = snapshot.index
+        elif snapshot.index > self.index[row]:
+            rows = [self._rows[other] for other in self._companions(agent)]
+            self.index[rows] = snapshot.index
+            for name in self._world:
+                self.state[name][rows] = snapshot.state[name]
 
     def save(self) -> Tree:
         """Return everything, updates under way included. It shares the arrays: write it at once."""
@@ -326,6 +419,7 @@ class Trainer:
             "index": self.index,
             "transitions": dict(self.transitions),
             "pending": {agent: _packed(request) for agent, request in self._pending.items()},
+            "passengers": {agent: _packed(request) for agent, request in self._passengers.items()},
             "computed": (self._computed, self._batches),
         }
 
@@ -337,20 +431,25 @@ class Trainer:
         self.index[:] = state["index"]
         self.transitions = dict(state["transitions"])
         self._pending = {agent: _unpacked(packed) for agent, packed in state["pending"].items()}
+        self._passengers = {
+            agent: _unpacked(packed) for agent, packed in state["passengers"].items()
+        }
         self._computed, self._batches = state["computed"]
 
     def reset(self, agent: int) -> None:
-        """Start the agent anew, as if it had never been there.
+        """Start the agent anew, as if it had never been there. Its shared world goes on.
 
         Its first updates draw the same numbers again, as those of a process that was killed before
         its first checkpoint do.
         """
         self.cancel(agent)
         row = self._rows[agent]
-        self.index[row] = 0
+        if not self._world:
+            self.index[row] = 0
         self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
         for name, values in (self.stack.init([agent]) | self._extra_state(1)).items():
-            self.state[name][row] = values[0]
+            if name not in self._world:
+                self.state[name][row] = values[0]
 
     def offer(self, agent: int, name: str) -> Vector:
         """Return the learner's offer `name`, `(k,)`; where it collects, the last transitions."""
@@ -376,7 +475,7 @@ class Trainer:
         parameters = aligned_zeros((len(chunk), self.stack.layout.stride), self.stack.layout.dtype)
         np.take(self.parameters, rows, axis=0, out=parameters)
         for position, agent in enumerate(chunk):
-            frozen = self._pending[agent].frozen
+            frozen = self._request(agent).frozen
             if frozen is not None:
                 parameters[position] = frozen
         state = {name: values[rows] for name, values in self.state.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from p2pfrl.learning.meetings import Meetings
 
 _LEAST = 1 / 16
 
@@ -17,11 +19,15 @@ class Batches:
     without it. If the others do not come (they wait for a peer that is down, or take no part), the
     waiting time is halved, down to a sixteenth; it doubles when one comes.
 
+    Members of a shared world start together (learning/meetings.py).
+
     Args:
         loop: event loop of the process.
         compute: computes the updates of a batch of agents; called in the thread.
         trained: called with every agent of a batch, in order, after the batch is computed.
         present: returns how many agents may still train.
+        begin: called with the members of a shared world that start an update together.
+        meetings: of shared worlds; None: nobody shares one.
     """
 
     def __init__(
@@ -31,13 +37,17 @@ class Batches:
         compute: Callable[[list[int]], None],
         trained: Callable[[int], None],
         present: Callable[[], int],
+        begin: Callable[[Sequence[int]], None] = lambda together: None,
+        meetings: Meetings | None = None,
     ) -> None:
         self._loop = loop
         self._compute = compute
         self._trained = trained
         self._present = present
+        self._start_together = begin
+        self._meetings = meetings
         self._queued: dict[int, None] = {}
-        self._is_computing = False
+        self._is_computing = self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._alone = 0
         self._took = 0.0
@@ -46,8 +56,28 @@ class Batches:
 
     def add(self, agent: int) -> None:
         """Begin an update of `agent`."""
-        self._queued[agent] = None
+        if self._meetings is None:
+            self._queued[agent] = None
+            self.look()
+        else:
+            self._meetings.ask(agent)
+            self._loop.call_soon(self._meet, self._meetings.world(agent))
+
+    def leave(self, agent: int) -> None:
+        """An agent trains no more: nobody waits for it."""
+        if self._meetings is not None:
+            self._meetings.leave(agent)
+            self._loop.call_soon(self._meet, self._meetings.world(agent))
         self.look()
+
+    def _meet(self, world: int) -> None:
+        """Begin the updates of a shared world's members, if those that are awaited have asked."""
+        assert self._meetings is not None
+        together = self._meetings.start(world)
+        if together and not self._is_closed:
+            self._start_together(together)
+            self._queued |= dict.fromkeys(together)
+            self.look()
 
     def look(self) -> None:
         """Start computing if all agents have asked; else wait briefly for the others."""
@@ -64,6 +94,7 @@ class Batches:
 
     def close(self) -> None:
         """Start no more updates."""
+        self._is_closed = True
         self._queued.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -100,4 +131,7 @@ class Batches:
         self._took = self._loop.time() - start
         for agent in batch:
             self._trained(agent)
+            if self._meetings is not None:
+                self._meetings.end(agent)
+                self._loop.call_soon(self._meet, self._meetings.world(agent))
         self.look()

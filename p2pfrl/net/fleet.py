@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pfrl.core.errors import P2PFRLError
@@ -15,6 +15,7 @@ from p2pfrl.core.types import (
     LOWEST_ID,
     edge_id,
 )
+from p2pfrl.learning.meetings import whole_worlds
 
 Address = tuple[str, int]
 
@@ -170,13 +171,51 @@ def runs_of(numbers: Iterable[int]) -> list[str]:
     return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
+def _named(agents: Collection[int]) -> str:
+    return f"agent{'s' * (len(agents) > 1)} {show_agents(agents)}"
+
+
+def refuse_split_worlds(agents: Iterable[int], members: int) -> None:
+    """Raise an error if agents of one process share a world with agents of another one.
+
+    Every step of a shared world would be a round trip, and a lost message would stop time.
+
+    Args:
+        agents: ids of the process; coordinators count nowhere.
+        members: agents that share a world.
+
+    Raises:
+        P2PFRLError: naming the agents that are missing, and what to give instead.
+    """
+    here = {agent for agent in agents if agent > COORDINATOR}
+    whole = whole_worlds(here, members)
+    if missing := set(whole) - here:
+        verb = "shares" if len(missing) == 1 else "share"
+        whose = "it" if len(here) == 1 else "them"
+        raise P2PFRLError(
+            f"--agents {show_agents(here)}: {_named(missing)} {verb} a world with {whose}; "
+            f"give {show_agents(whole)}"
+        )
+
+
 def assign(
-    wanted: Sequence[int], count: int, taken: Iterable[int], everyone: Sequence[int]
+    wanted: Sequence[int],
+    count: int,
+    taken: Iterable[int],
+    everyone: Sequence[int],
+    members: int = 1,
 ) -> tuple[int, ...]:
     """Return the ids for a process that asks for `wanted`, or for any `count` agents.
 
+    Args:
+        wanted: ids, or none for any.
+        count: number of agents if none are wanted.
+        taken: ids that live in other processes.
+        everyone: ids of all agents and coordinators.
+        members: agents that share a world, which live in one process.
+
     Raises:
-        P2PFRLError: they are taken or out of range, or too few are left.
+        P2PFRLError: they are taken or out of range, or too few are left, or split a world.
     """
     used = set(taken)
     if wanted:
@@ -189,9 +228,14 @@ def assign(
                 else f"there are {show_agents(everyone)}"
             )
             raise P2PFRLError(f"--agents {show_agents(wanted)}: {reason}")
+        refuse_split_worlds(wanted, members)
         return tuple(sorted(set(wanted)))
     if count < 1:
         raise P2PFRLError(f"{count} agents were asked for")
+    if count % members:
+        raise P2PFRLError(
+            f"--count {count}: {members} agents share a world; give a multiple of {members}"
+        )
     agents = [a for a in everyone if a > COORDINATOR]
     free = [a for a in agents if a not in used]
     if len(free) < count:

@@ -25,6 +25,7 @@ from p2pfrl.core.types import (
     Trained,
 )
 from p2pfrl.core.wire import Decoder
+from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.batching import Batches
 from p2pfrl.net.clock import WallClock
@@ -71,6 +72,8 @@ class Node:
         log: receives events.
         rounds: rounds of the run, after which its agents end; None: they do not end by themselves.
         patience: maximum seconds to stay at the end for neighbors that have not ended.
+        grace: local updates that a member of a shared world in a process that was started again
+            starts without waiting for the others.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Node:
         log: Log,
         rounds: int | None = None,
         patience: float = 0.0,
+        grace: int = 1,
     ) -> None:
         self.reason = "rounds"
         self.traffic = Traffic()
@@ -128,7 +132,12 @@ class Node:
         self._ended: dict[int, None] = {}
         self._changed = asyncio.Event()
         self._batches = Batches(
-            self.loop, compute=trainer.compute, trained=self._trained, present=self._present
+            self.loop,
+            compute=trainer.compute,
+            trained=self._trained,
+            present=self._present,
+            begin=trainer.begin,
+            meetings=self._meetings(own, grace),
         )
 
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
@@ -259,7 +268,7 @@ class Node:
     def _finish(self, agent: int) -> None:
         self._finished[agent] = None
         self._ports[agent].close()
-        self._batches.look()
+        self._batches.leave(agent)
 
     def _report(self, agents: tuple[int, ...], up: bool) -> None:
         """Report to the agents of this process that those of another process are up or down."""
@@ -302,6 +311,16 @@ class Node:
         for address, agents in remote.items():
             if not self.mesh.send(address, agents, frame, sender):
                 traffic.messages_dropped += len(agents)
+
+    def _meetings(self, own: Identity, grace: int) -> Meetings | None:
+        """Return the meetings of the agents here, or None if they share no world."""
+        members = self._trainer.stack.traits.members
+        if members == 1:
+            return None
+        meetings = Meetings(members, grace)
+        for agent in self._trainer.agents:
+            meetings.come(agent, is_back=own.incarnation > 0)
+        return meetings
 
     def _train(self, agent: int) -> None:
         self.stopwatch.starts(agent)

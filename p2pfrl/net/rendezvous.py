@@ -35,6 +35,7 @@ class Rendezvous:
         decoder, security, timing: options of the links.
         progress: receives one line per process that joins.
         log: receives refusals.
+        members: agents that share a world, which live in one process.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Rendezvous:
         timing: Timing,
         progress: Progress,
         log: Log,
+        members: int = 1,
     ) -> None:
         self._log = log
         self._throttle = Throttle()
         self._own = own
         self._everyone = everyone
+        self._together = members
         self._decoder = decoder
         self._security = security
         self._timing = timing
@@ -141,7 +144,7 @@ class Rendezvous:
                     f"agents {show_agents(self._table[address])} are at {address[0]}:{port} already; give --advertise "
                     "or --bind with an address and port that no other process has"
                 )
-            ids = assign(wanted, count, taken, self._everyone)
+            ids = assign(wanted, count, taken, self._everyone, self._together)
             tls, names = link.tls(), self._security.names
             if tls is not None and names is not None and not set(ids) <= set(names(tls)):
                 raise P2PFRLError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.base import Problem, Simulator
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
@@ -108,12 +108,12 @@ def learning(scenario: Scenario) -> Learning:
 def outline(scenario: Scenario) -> Stack:
     """Return the learner of a scenario with one environment: for sizes, not for training.
 
-    The environment is that of agent 0.
+    The environment is that of agent 0, shared or not.
 
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    tables = _Tables(scenario, range(1))
+    tables = _Tables(scenario, range(scenario.members))
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
         simulator = section.rule.simulator(tables.of(section), section.instances, scenario.seed)
@@ -130,7 +130,7 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    tables = _Tables(scenario, range(1))
+    tables = _Tables(scenario, range(scenario.members))
     made: list[tuple[EnvironmentSection, Simulator]] = []
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
@@ -245,7 +245,8 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         if make.environment is None:
             return make.learner.prepare(task)
         simulator, evaluator = world(make.environment)
-        return make.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
+        stack = make.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
+        return _together(stack, simulator)
 
     def prepare(task: Task) -> Stack:
         if not scenario.groups:
@@ -256,3 +257,24 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         return GroupedStack(groups, may_differ=task.offer is not None)
 
     return scenario.personal.wrap(prepare, task_of(scenario))
+
+
+def _together(stack: Stack, simulator: Simulator) -> Stack:
+    """Return a learner whose updates are computed in whole worlds, if agents share them.
+
+    Raises:
+        ScenarioError: its updates do not take the same number of steps for all members.
+    """
+    k, traits = simulator.spec.members, stack.traits
+    if k == 1:
+        return stack
+    if not traits.fixed_steps:
+        raise ScenarioError(
+            [
+                f"learner: {k} agents share a world, so their updates must take equally many steps: "
+                "give steps, not episodes"
+            ]
+        )
+    chunk = max(k, traits.chunk - traits.chunk % k)
+    stack.traits = replace(traits, members=k, world=simulator.world, chunk=chunk)
+    return stack

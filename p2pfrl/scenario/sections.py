@@ -367,3 +367,9 @@ class Scenario:
     def makes(self) -> tuple[Make, ...]:
         """Learner and environment of the agents: one entry per group, or one for all."""
         return makes(self.groups, self.agents, self.learner, self.environment)
+
+    @property
+    def members(self) -> int:
+        """Number of agents that share a world; 1 if none do."""
+        sections = [make.environment for make in self.makes]
+        return max((section.rule.spec.members for section in sections if section), default=1)

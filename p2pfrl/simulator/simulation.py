@@ -16,6 +16,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import COORDINATOR, Event, Frame, PeerJoined, PeerLost, Trained
 from p2pfrl.core.units import SECOND
+from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
 from p2pfrl.simulator.faults.base import Fault
@@ -125,6 +126,8 @@ class Simulation:
         variation: (agent, number of the update) -> factor of the time that this local update takes.
         neighbors: by id, whom it talks to: they notice when it is gone.
         peer_timeout: nanoseconds until a dead link is noticed.
+        grace: local updates that a member of a shared world which comes back starts without waiting
+            for the others.
         faults: the timeline.
         keeps: (sender, frame) -> whether the sender remembers itself before the frame leaves, with
             its schedule: what a restart resumes from in modes with a coordinator.
@@ -145,6 +148,7 @@ class Simulation:
         variation: Callable[[int, int], float] = lambda agent, number: 1.0,
         neighbors: Sequence[Sequence[int]],
         peer_timeout: int,
+        grace: int = 1,
         faults: Sequence[Fault],
         keeps: Callable[[int, Frame], bool],
         log: Log,
@@ -164,6 +168,8 @@ class Simulation:
         self._running = 0
         self._coordinators = coordinators
         self._keeps = keeps
+        members = trainer.stack.traits.members
+        self._meetings = Meetings(members, grace) if members > 1 else None
         self._lives = {i: Life(self._port(i)) for i in range(agents)}
         self._done: asyncio.Future[None] = loop.create_future()
         self._lives |= {i: Life(self._port(i)) for i in coordinators}
@@ -207,6 +213,7 @@ class Simulation:
         return {
             "lives": {agent: life.save() for agent, life in self._lives.items()},
             "faults_left": self._faults_left,
+            "meetings": None if self._meetings is None else self._meetings.save(),
         }
 
     def restore(self, state: State) -> None:
@@ -227,6 +234,8 @@ class Simulation:
                 life.task = self._loop.create_future()
                 life.task.set_result(saved["why"])
         self._faults_left = state["faults_left"]
+        if self._meetings is not None:
+            self._meetings.restore(state["meetings"])
 
     def stop(self) -> None:
         """End the run now."""
@@ -344,8 +353,8 @@ class Simulation:
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
 
-    # `strike`, `could_end`, `ends` and `report_lost` are posted to the loop. A saved run names them
-    # (build/world.py), so they are public and keep their names.
+    # `strike`, `meet`, `could_end`, `ends` and `report_lost` are posted to the loop. A saved run
+    # names them (build/world.py), so they are public and keep their names.
 
     def strike(self, number: int) -> None:
         """Apply a fault of the timeline; `run` posts this method."""
@@ -354,10 +363,35 @@ class Simulation:
         if not self._running and not self._faults_left:
             self.stop()
 
-    def could_end(self, agent: int, training: int, start: int, slowness: float) -> None:
+    def meet(self, world: int) -> None:
+        """Start the updates of a shared world's members, if those that are awaited have asked.
+
+        They take as long as the slowest of them, so that they end together.
+        """
+        assert self._meetings is not None
+        together = self._meetings.start(world)
+        if not together:
+            return
+        self._trainer.begin(together)
+        pace = {agent: self._slowness(agent) for agent in together}
+        slowest = max(together, key=lambda agent: self._step_ns[agent] * pace[agent])
+        for agent in together:
+            self._start(agent, slowest, pace[slowest])
+
+    def could_end(
+        self, agent: int, training: int, start: int, pacemaker: int, slowness: float
+    ) -> None:
         """Wait for the end of this update; this is the earliest time at which it could end.
 
         If no earlier batch had it, it is computed first, in one batch with all pending updates.
+
+        Args:
+            agent: whose update.
+            training: its number.
+            start: when it started.
+            pacemaker: whose speed it has: the agent's own, or that of the slowest with whom it
+                started in a shared world.
+            slowness: factor of the time that the pacemaker needs.
         """
         if training != self._lives[agent].training:
             return
@@ -368,7 +402,7 @@ class Simulation:
                 actor = self._lives[error.agent].actor
                 assert actor is not None
                 raise error.at(actor.body.place()) from error.__cause__
-        end = start + round(self._trainer.steps(agent) * self._step_ns[agent] * slowness)
+        end = start + round(self._trainer.steps(agent) * self._step_ns[pacemaker] * slowness)
         if end <= self._loop.now:
             self.ends(agent, training, start)
         else:
@@ -383,6 +417,9 @@ class Simulation:
             self._log.add(self._loop.now, TRAIN, agent, agent, update.env_steps, 0)
             self._witness.interval(agent, "train", start, self._loop.now)
             life.port.put(Trained(update))
+            if self._meetings is not None:
+                self._meetings.end(agent)
+                self._look(agent)
 
     def report_lost(self, to: int, about: int) -> None:
         """Report to an agent that another one is gone, if it still is."""
@@ -429,6 +466,9 @@ class Simulation:
     def _begin(self, agent: int) -> None:
         life = self._lives[agent]
         life.incarnation += 1
+        if self._meetings is not None and agent > COORDINATOR:
+            is_back = life.incarnation > 0 or agent in self._newcomers
+            self._meetings.come(agent, is_back=is_back)
         if life.actor is not None:
             life.messages_late += life.actor.schedule.messages_late
             life.deadlines_expired += life.actor.schedule.deadlines_expired
@@ -464,6 +504,7 @@ class Simulation:
         life.port.close()
         life.training += 1  # voids `could_end` and `ends`, which the loop cannot cancel
         self._trainer.cancel(agent)
+        self._part(agent)
         self._network.down.add(agent)
         self._witness.live(agent, False)
         return True
@@ -474,6 +515,8 @@ class Simulation:
         A reason that is not empty means that the agent ended early: its neighbors notice a loss.
         """
         self._running -= 1
+        if not task.cancelled():
+            self._part(agent)
         if not task.cancelled() and task.exception() is None and task.result():
             self._witness.live(agent, False)  # the rounds of the others are complete without it
             for peer in self._neighbors[agent]:
@@ -500,12 +543,35 @@ class Simulation:
         (`ends`). They are the three of an update's life in learning/trainer.py. The number of steps
         of an update, and so the time of its end, is known only when it has been computed.
         """
-        life, stack = self._lives[agent], self._trainer.stack
         self._trainer.freeze(agent)
-        start = self._loop.now
-        slowness = life.slowness * self._variation(agent, life.training)
-        earliest = start + round(stack.traits.min_steps * self._step_ns[agent] * slowness)
-        self._loop.post(earliest, self.could_end, agent, life.training, start, slowness)
+        if self._meetings is None:
+            self._start(agent, agent, self._slowness(agent))
+        else:
+            self._meetings.ask(agent)
+            self._look(agent)
+
+    def _start(self, agent: int, pacemaker: int, slowness: float) -> None:
+        """Start the agent's update now; it takes as long as it would take the pacemaker."""
+        steps, start = self._trainer.stack.traits.min_steps, self._loop.now
+        earliest = start + round(steps * self._step_ns[pacemaker] * slowness)
+        training = self._lives[agent].training
+        self._loop.post(earliest, self.could_end, agent, training, start, pacemaker, slowness)
+
+    def _slowness(self, agent: int) -> float:
+        """Return the factor of the time that the agent's next update takes."""
+        life = self._lives[agent]
+        return life.slowness * self._variation(agent, life.training)
+
+    def _look(self, agent: int) -> None:
+        """See at once, but after all that happens at this moment, whether its world can start."""
+        assert self._meetings is not None
+        self._loop.post(self._loop.now, self.meet, self._meetings.world(agent))
+
+    def _part(self, agent: int) -> None:
+        """An agent trains no more: the other members of its shared world do not wait for it."""
+        if self._meetings is not None and agent > COORDINATOR:
+            self._meetings.leave(agent)
+            self._look(agent)
 
     def _note_fault(self, agent: int) -> None:
         self._log.add(self._loop.now, FAULT, agent, agent, 0, 0)
@@ -546,5 +612,12 @@ class Simulation:
             for life in self._lives.values()
             if life.actor is not None and life.task is not None and not life.task.done()
         ]
+        if self._meetings is not None:
+            others = {agent: self._meetings.waits(agent) for agent in self._lives}
+            waiting += [
+                f"agent {agent} waits for agents {', '.join(map(str, members))} to train in its world"
+                for agent, members in others.items()
+                if members
+            ]
         shown = "; ".join(waiting[:8])
         return shown + (f"; and {len(waiting) - 8} more" if len(waiting) > 8 else "")

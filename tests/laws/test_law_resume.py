@@ -122,6 +122,12 @@ WORLDS: dict[str, Table] = {
         "environment": {"id": "gridworld"},
         "learner": {"kind": "tabular_q"},
     },
+    "shared worlds, crashes": {
+        **SLOW,
+        "environment": {"id": "spectrum", "members": 2, "instances": 1},
+        "learner": {"kind": "a2c", "steps": 4, "hidden": [2]},
+        "faults": FAULTS[:2],
+    },
     "coordinators that crash": {
         **LOSSY,
         **SHORT,
@@ -237,6 +243,7 @@ SOME = [
     "coordinators that crash",
     "a coordinator that crashes, asynchronous",
     "cartpole, pooled",
+    "shared worlds, crashes",
 ]
 
 

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.net.fleet import Fleet, assign, parse_address, parse_agents, show_agents
+from p2pfrl.net.fleet import (
+    Fleet,
+    assign,
+    parse_address,
+    parse_agents,
+    refuse_split_worlds,
+    show_agents,
+)
 
 
 def test_a_table_is_read_and_goes_over_the_wire_unchanged():
@@ -128,3 +135,14 @@ def test_ids_are_handed_out_in_order_and_wishes_are_granted_while_they_are_free(
 def test_ids_that_cannot_be_had_are_refused(wanted, count, said):
     with pytest.raises(P2PFRLError, match=said):
         assign(wanted, count, [0, 1], TREE)
+
+
+def test_members_of_a_shared_world_live_in_one_process():
+    assert assign([], 4, [0, 1], range(8), 2) == (2, 3, 4, 5)
+    refuse_split_worlds([-1, 2, 3, 6, 7], 2)
+    with pytest.raises(P2PFRLError, match="--agents 0-5: agents 6-7 share a world with them; give"):
+        refuse_split_worlds(range(6), 4)
+    with pytest.raises(P2PFRLError, match="--agents 0: agent 1 shares a world with it; give 0-1"):
+        assign([0], 1, [], range(8), 2)
+    with pytest.raises(P2PFRLError, match="--count 3: 2 agents share a world; give a multiple of"):
+        assign([], 3, [], range(8), 2)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from p2pfrl.core.members import Members
 
 if TYPE_CHECKING:
-    from p2pfrl.learning.environments.base import Environment
+    from p2pfrl.learning.environments.base import Problem
 
-RULES: Members[Environment] = Members(
+RULES: Members[Problem] = Members(
     __name__,
     {
         "cartpole": "cartpole:CartPole",
@@ -25,5 +25,6 @@ RULES: Members[Environment] = Members(
         "lqr": "lqr:LQR",
         "drift": "drift:Drift",
         "crossing": "crossing:Crossing",
+        "spectrum": "spectrum:Spectrum",
     },
 )

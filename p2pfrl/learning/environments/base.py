@@ -54,6 +54,8 @@ class Spec:
         measures: names of the environment's own measures that `step` returns, as far as they are
             known before the first step.
         baselines: policies without learning by name, which evaluation plays beside the agents' own.
+        members: agents that act in one environment; above 1 in a shared world
+            (environments/shared.py).
     """
 
     observation: int
@@ -71,6 +73,7 @@ class Spec:
     is_masked: bool = False
     image: tuple[int, ...] = ()
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    members: int = 1
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -254,6 +257,8 @@ class Simulator(ABC):
 
     spec: Spec
     instances: int
+    world: tuple[str, ...] = ()
+    """Names of the state arrays that belong to a shared world, equal in the rows of its members."""
     working: Callable[[str], None] | None = None
     """Called with the agent, the update or evaluation, and the step, where steps are slow."""
 

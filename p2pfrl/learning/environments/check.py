@@ -14,6 +14,8 @@ from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Baseline, Environment, Spec
 from p2pfrl.learning.environments.random_actions import random_action
+from p2pfrl.learning.environments.shared import SharedEnvironment
+from p2pfrl.learning.environments.shared_check import check_shared
 from p2pfrl.learning.environments.vary import columns
 
 _AGENTS = (0, 1, 2, 3, 4)
@@ -23,8 +25,10 @@ _SUBSETS: tuple[list[int], ...] = ([0], [4], [1, 3], [4, 2, 0])
 Row = Mapping[str, NDArray[Any]]
 
 
-def check_environment(environment: Environment, *, steps: int = 50, seed: int = 1) -> None:
-    """Raise an error if `environment` breaks the contract of `Environment`.
+def check_environment(
+    environment: Environment | SharedEnvironment, *, steps: int = 50, seed: int = 1
+) -> None:
+    """Raise an error if `environment` breaks the contract of its class.
 
     Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
     rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents
@@ -35,6 +39,9 @@ def check_environment(environment: Environment, *, steps: int = 50, seed: int = 
     Raises:
         ContractError: naming the method and what is wrong with it.
     """
+    if isinstance(environment, SharedEnvironment):
+        check_shared(environment, steps=steps, seed=seed)
+        return
     require_rule(environment, Environment, "check_environment")
     spec = environment.spec
     _check_spec(spec)

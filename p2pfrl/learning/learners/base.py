@@ -136,6 +136,9 @@ class Traits:
         gives_returns: whether episodes end in its updates.
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
+        members: agents that share a world and are always computed together; 1: none do.
+        world: names of the state arrays that belong to the world, equal for all its members; empty
+            where nobody shares one.
     """
 
     layout: Layout
@@ -154,6 +157,8 @@ class Traits:
     gives_returns: bool = True
     only_payload: str | None = None
     personal: tuple[str, ...] = ()
+    members: int = 1
+    world: tuple[str, ...] = ()
 
     @property
     def most_steps(self) -> int | None:

@@ -161,6 +161,9 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
             min_steps=shared.traits.min_steps * (1 + rule.further),
             max_steps=None if most is None else most * (1 + rule.further),
             personal=(*shared.traits.personal, PART),
+            world=(*shared.traits.world, *(_PREFIX + name for name in shared.traits.world))
+            if rule.keeps_state
+            else shared.traits.world,
         )
         self.evaluator = self.exchange = self.objective = self
         self.error_is, self.pooled = shared.objective.error_is, None

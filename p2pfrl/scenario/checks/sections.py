@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.participation.base import All
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wire import MAX_PAYLOAD
@@ -18,7 +19,7 @@ from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.sections import Edge, Scenario
+from p2pfrl.scenario.sections import Availability, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 
 
@@ -62,8 +63,43 @@ def _environment(scenario: Scenario) -> Iterator[Problem]:
     elif section is not None:
         yield ("environment",), f"learner {learner!r} has a problem of its own: remove this section"
         return
-    problems = [*_vary(scenario)]
+    problems = [*_vary(scenario)] or [*_worlds(scenario)]
     yield from problems or _learner(scenario)
+
+
+def _worlds(scenario: Scenario) -> Iterator[Problem]:
+    """Yield why members of a shared world could wait for each other forever, or be split."""
+    try:
+        k, n = scenario.members, scenario.agents
+    except P2PFRLError:
+        return  # `_learner` says what is wrong with the environment
+    if k == 1:
+        return
+    if n % k:
+        reason = f"{k} agents share a world: expected a multiple of {k}, got {n}"
+        yield ("agents",), f"{reason}; give {n - n % k + k}, or another environment.members"
+        return
+    for position, make in enumerate(scenario.makes):
+        own = 1 if make.environment is None else make.environment.rule.spec.members
+        split = [
+            w
+            for w in range(n // k)
+            if 0 < len({*range(w * k, w * k + k)}.intersection(make.agents)) < k
+        ]
+        if own != k or split:
+            reason = (
+                f"agents {split[0] * k} to {split[0] * k + k - 1} share a world; put them into one group"
+                if split
+                else f"worlds of {own} and of {k} agents do not go together"
+            )
+            yield ("groups", position), reason
+    if scenario.availability != Availability():
+        reason = f"{k} agents share a world and would wait for one that is away: remove it"
+        yield ("availability",), reason
+    participation = scenario.coordinator.participation
+    if MODES[scenario.mode].averages and not isinstance(participation, All):
+        reason = f"{k} agents share a world and would wait for one that was not chosen: use 'all'"
+        yield ("coordinator", "participation"), reason
 
 
 def _vary(scenario: Scenario) -> Iterator[Problem]:
