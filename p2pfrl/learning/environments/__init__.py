@@ -26,5 +26,11 @@ RULES: Members[Problem] = Members(
         "drift": "drift:Drift",
         "crossing": "crossing:Crossing",
         "spectrum": "spectrum:Spectrum",
+        "signals": "signals:Signals",
+        "microgrid": "microgrid:Microgrid",
+        "glucose": "glucose:Glucose",
+        "maintenance": "maintenance:Maintenance",
+        "portfolio": "portfolio:Portfolio",
+        "fleet": "fleet:Fleet",
     },
 )
