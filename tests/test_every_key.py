@@ -125,6 +125,11 @@ REQUIRED: dict[str, Table] = {
     "learner:sac": {**SMALL, "batch_size": 4, "learn_start": 6},
     "learner:td3": {**SMALL, "batch_size": 4, "learn_start": 6},
     "learner:deep_npg": SMALL,
+    **{
+        f"learner:{kind}.lr_schedule:{schedule}": {"updates": 3}
+        for kind in ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
+        for schedule in ("linear", "cosine")
+    },
     "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
     "topology:random_regular": {"degree": 3},
     "coordinator.server_optimizer:sgd": {"lr": 0.5},

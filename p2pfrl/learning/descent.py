@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,8 +17,9 @@ from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Streams
 from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import State, Task
+from p2pfrl.learning.lr_schedules import Constant, LRSchedule
 from p2pfrl.learning.networks import Network
-from p2pfrl.learning.optimizers import Optimizer
+from p2pfrl.learning.optimizers import Factors, Optimizer
 from p2pfrl.learning.policies import Policy
 from p2pfrl.learning.rollout import Rollout
 
@@ -76,6 +77,7 @@ class Plan:
             Needs one instance.
         is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the
             parameters of the rollout.
+        lr_schedule: factor of the learning rate in an agent's updates.
     """
 
     steps: int
@@ -87,6 +89,7 @@ class Plan:
     loss: Loss
     episodes: int | None = None
     is_weighted: bool = False
+    lr_schedule: LRSchedule = field(default_factory=Constant)
 
 
 class Descent:
@@ -133,6 +136,7 @@ class Descent:
         packed: Vector,
         streams: Streams,
         episodes: NDArray[np.intp] | None = None,
+        factors: Factors | None = None,
     ) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and `state`, in place; return the mean loss `(b,)`.
 
@@ -144,10 +148,11 @@ class Descent:
             streams: for the order of the samples.
             episodes: `(b, size)` which episode each sample is of, where the correction asks for
                 gradients elsewhere.
+            factors: `(b,)` of the learning rate; None: 1.
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
-        step = self.optimizer.bind(rows, gradient, state)
+        step = self.optimizer.bind(rows, gradient, state, factors)
         minibatches = min(plan.minibatches, size)
         total = np.zeros(b)
         guide = None

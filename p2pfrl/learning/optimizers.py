@@ -5,7 +5,7 @@ Each row has its own moments and its own step count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ else:
     torch = LazyModule("torch")
 
 Apply = Callable[[], None]
+Factors = NDArray[np.float64]
 
 
 class Optimizer(Protocol):
@@ -39,8 +40,17 @@ class Optimizer(Protocol):
     def init(self, layout: Layout, rows: int) -> State:
         """Return the state before the first step."""
 
-    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
-        """Return a function that takes one step on these very arrays, in place."""
+    def bind(
+        self, parameters: Vector, gradient: Vector, state: State, factors: Factors | None = None
+    ) -> Apply:
+        """Return a function that takes one step on these very arrays, in place.
+
+        Args:
+            parameters: `(b, stride)`.
+            gradient: `(b, stride)`; it may be overwritten.
+            state: with the optimizer's arrays.
+            factors: `(b,)` of the learning rate, per row; None: 1.
+        """
 
 
 class Adam:
@@ -67,31 +77,37 @@ class Adam:
         counts = np.zeros(rows, dtype=np.float32)
         return {"adam_m": layout.zeros(rows), "adam_v": layout.zeros(rows), "adam_steps": counts}
 
-    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+    def bind(
+        self, parameters: Vector, gradient: Vector, state: State, factors: Factors | None = None
+    ) -> Apply:
         """Return the fused step on these arrays."""
         steps: NDArray[np.generic] = state["adam_steps"]
-        arrays = (parameters, gradient, state["adam_m"], state["adam_v"])
-        own, gradients, m, v = (list(torch.from_numpy(array).unbind(0)) for array in arrays)
-        counts = list(torch.from_numpy(steps).unbind(0))
+        arrays = (parameters, gradient, state["adam_m"], state["adam_v"], steps)
+        tensors = [torch.from_numpy(array).unbind(0) for array in arrays]
         b1, b2 = self.betas
+        groups = [
+            (self.lr * factor, [[each[row] for row in rows] for each in tensors])
+            for factor, rows in _groups(factors, len(parameters))
+        ]
 
         def apply() -> None:
             np.add(steps, 1, out=steps)
-            torch._fused_adam_(
-                own,
-                gradients,
-                m,
-                v,
-                [],
-                counts,
-                lr=self.lr,
-                beta1=b1,
-                beta2=b2,
-                weight_decay=0.0,
-                eps=self.eps,
-                amsgrad=False,
-                maximize=False,
-            )
+            for lr, (own, gradients, m, v, counts) in groups:
+                torch._fused_adam_(
+                    own,
+                    gradients,
+                    m,
+                    v,
+                    [],
+                    counts,
+                    lr=lr,
+                    beta1=b1,
+                    beta2=b2,
+                    weight_decay=0.0,
+                    eps=self.eps,
+                    amsgrad=False,
+                    maximize=False,
+                )
 
         return apply
 
@@ -115,10 +131,12 @@ class RMSprop:
         """Return second moments of zero."""
         return {"rmsprop_v": layout.zeros(rows)}
 
-    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+    def bind(
+        self, parameters: Vector, gradient: Vector, state: State, factors: Factors | None = None
+    ) -> Apply:
         """Return the step on these arrays; it overwrites the gradient."""
         v: Vector = state["rmsprop_v"]  # type: ignore[assignment]
-        scratch = np.empty_like(v)
+        scratch, lr = np.empty_like(v), _rates(self.lr, factors, v)
 
         def apply() -> None:
             np.multiply(gradient, gradient, out=scratch)
@@ -128,7 +146,7 @@ class RMSprop:
             np.sqrt(v, out=scratch)
             np.add(scratch, self.eps, out=scratch)
             np.divide(gradient, scratch, out=gradient)
-            np.multiply(gradient, self.lr, out=gradient)
+            np.multiply(gradient, lr, out=gradient)
             np.subtract(parameters, gradient, out=parameters)
 
         return apply
@@ -148,11 +166,14 @@ class SGD:
         """Return no state."""
         return {}
 
-    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+    def bind(
+        self, parameters: Vector, gradient: Vector, state: State, factors: Factors | None = None
+    ) -> Apply:
         """Return the step on these arrays; it overwrites the gradient."""
+        lr = _rates(self.lr, factors, parameters)
 
         def apply() -> None:
-            np.multiply(gradient, self.lr, out=gradient)
+            np.multiply(gradient, lr, out=gradient)
             np.subtract(parameters, gradient, out=parameters)
 
         return apply
@@ -169,7 +190,9 @@ class Keep:
         """Return no state: the trainer makes the array."""
         return {}
 
-    def bind(self, parameters: Vector, gradient: Vector, state: State) -> Apply:
+    def bind(
+        self, parameters: Vector, gradient: Vector, state: State, factors: Factors | None = None
+    ) -> Apply:
         """Return a step that copies the gradient into the state array."""
         kept = state["gradient"]
 
@@ -177,6 +200,20 @@ class Keep:
             np.copyto(kept, gradient)
 
         return apply
+
+
+def _groups(factors: Factors | None, rows: int) -> list[tuple[float, Sequence[int]]]:
+    """Return each factor of the learning rate with its rows; a row's bits depend on no other."""
+    if factors is None:
+        return [(1.0, range(rows))]
+    return [
+        (float(factor), np.flatnonzero(factors == factor).tolist()) for factor in np.unique(factors)
+    ]
+
+
+def _rates(lr: float, factors: Factors | None, like: Vector) -> float | Vector:
+    """Return the learning rate, or those of rows `(b, 1)`."""
+    return lr if factors is None else (lr * factors).astype(like.dtype)[:, None]
 
 
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.options import Slot
+from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
@@ -34,8 +34,9 @@ from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
 from p2pfrl.learning.learners.targets import AfterMixing, met
+from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule, factors
 from p2pfrl.learning.networks import Network
-from p2pfrl.learning.optimizers import OPTIMIZERS
+from p2pfrl.learning.optimizers import OPTIMIZERS, Factors
 from p2pfrl.learning.policies import Categorical
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import Measures, note_returns
@@ -79,6 +80,7 @@ class DQN(Learner):
     otherwise be measured against a target that knows nothing of them.
 
     Attributes:
+        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: whole episodes per update; needs environment.instances = 1 and an environment with
             a time limit.
@@ -109,6 +111,9 @@ class DQN(Learner):
     of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing",)
 
     lr: float = Field(default=5e-4, ge=0)
+    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
+        default_factory=Constant
+    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -293,6 +298,7 @@ class DQNStack(Stack, Exchange):
         returns: list[list[float]] = [[] for _ in batch.agents]
         measures = Measures(b, simulator.spec.measures)
         loss = np.zeros((2, b))
+        rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
         for t in range(self._steps):
@@ -302,7 +308,7 @@ class DQNStack(Stack, Exchange):
             note_returns(step, returns)
             measures.add(step)
             if (begun + t + 1) % learner.train_every == 0:
-                self._learn(rows, state, draws.uniform(learner.batch_size), loss)
+                self._learn(rows, state, draws.uniform(learner.batch_size), loss, rates)
             current = step.obs
             if learner.episodes is not None and len(returns[0]) >= learner.episodes:
                 break
@@ -350,21 +356,35 @@ class DQNStack(Stack, Exchange):
         return out
 
     def _learn(
-        self, rows: Vector, state: State, uniform: NDArray[np.float64], loss: Vector
+        self,
+        rows: Vector,
+        state: State,
+        uniform: NDArray[np.float64],
+        loss: Vector,
+        rates: Factors | None,
     ) -> None:
-        """Take a gradient step, in place, with each agent whose buffer is full enough."""
+        """Take a gradient step, in place, with each agent whose buffer is full enough.
+
+        Args:
+            rows: parameters.
+            state: with the buffers.
+            uniform: `(b, batch_size)` uniform numbers, which choose transitions.
+            loss: `(2, b)` the sum of the losses, and their number.
+            rates: `(b,)` factors of the learning rate.
+        """
         ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
         if len(ready) == 0:
             return
         sample = self.replay.sample(state, ready, uniform[ready])
+        rates = None if rates is None else rates[ready]
         own = {name: values for name, values in state.items() if name != ROWS}
         if len(ready) == len(rows):
-            loss[0] += self._step(rows, own, sample)
+            loss[0] += self._step(rows, own, sample, rates)
         else:
             part = aligned_zeros((len(ready), rows.shape[1]), rows.dtype)
             part[:] = rows[ready]
             picked = {name: self._pick(values, ready) for name, values in own.items()}
-            loss[0][ready] += self._step(part, picked, sample)
+            loss[0][ready] += self._step(part, picked, sample, rates)
             rows[ready] = part
             for name, values in picked.items():
                 state[name][ready] = values
@@ -378,7 +398,9 @@ class DQNStack(Stack, Exchange):
         copied[:] = values[ready]
         return copied
 
-    def _step(self, rows: Vector, state: State, sample: Vector) -> Vector:
+    def _step(
+        self, rows: Vector, state: State, sample: Vector, rates: Factors | None = None
+    ) -> Vector:
         """Take one gradient step on `sample` `(b, B, width)`; return the loss `(b,)`."""
         gradient = self.layout.zeros(len(rows))
         ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
@@ -392,7 +414,7 @@ class DQNStack(Stack, Exchange):
             gradient *= np.minimum(
                 self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
             )
-        self.optimizer.bind(rows, gradient, state)()
+        self.optimizer.bind(rows, gradient, state, rates)()
         steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
         steps += 1
         is_due = steps % self.learner.target_every == 0

@@ -21,7 +21,8 @@ from p2pfrl.learning.environments.base import Simulator, Spec
 from p2pfrl.learning.learners.base import Batch, Evaluator, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.from_replay import FromReplay
 from p2pfrl.learning.learners.targets import met
-from p2pfrl.learning.optimizers import Adam
+from p2pfrl.learning.lr_schedules import factors
+from p2pfrl.learning.optimizers import Adam, Factors
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import Measures, note_returns, play
 from p2pfrl.learning.squashed import Method
@@ -179,6 +180,7 @@ class OffPolicyStack(Stack):
         draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
         returns: list[list[float]] = [[] for _ in batch.agents]
         measures, loss = Measures(b, simulator.spec.measures), np.zeros((2, b))
+        rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
         for t in range(learner.steps):
@@ -190,7 +192,8 @@ class OffPolicyStack(Stack):
             if (t + 1) % learner.train_every == 0:
                 places = draws.uniform(learner.batch_size)
                 shape = (2, self._actions, learner.batch_size)
-                self._learn(rows, state, places, draws.normal(*shape).astype(np.float32), loss)
+                drawn = draws.normal(*shape).astype(np.float32)
+                self._learn(rows, state, places, drawn, loss, rates)
             current = step.obs
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
@@ -226,18 +229,32 @@ class OffPolicyStack(Stack):
         return np.ascontiguousarray(action.transpose(0, 2, 1))
 
     def _learn(
-        self, rows: Vector, state: State, places: NDArray[np.float64], noise: Vector, loss: Vector
+        self,
+        rows: Vector,
+        state: State,
+        places: NDArray[np.float64],
+        noise: Vector,
+        loss: Vector,
+        rates: Factors | None,
     ) -> None:
         """Take a gradient step, in place, with each agent whose buffer is full enough."""
         ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
         if len(ready) == 0:
             return
         sample, noise = self.replay.sample(state, ready, places[ready]), noise[ready]
+        rates = None if rates is None else rates[ready]
         with _Part(rows, state, self._own, ready) as (own, picked):
-            loss[0][ready] += self.step(own, picked, sample, noise)
+            loss[0][ready] += self.step(own, picked, sample, noise, rates)
         loss[1][ready] += 1.0
 
-    def step(self, rows: Vector, state: State, sample: Vector, noise: Vector) -> Vector:
+    def step(
+        self,
+        rows: Vector,
+        state: State,
+        sample: Vector,
+        noise: Vector,
+        rates: Factors | None = None,
+    ) -> Vector:
         """Take one step of the critics and, where it is due, of actor and targets.
 
         Args:
@@ -245,6 +262,7 @@ class OffPolicyStack(Stack):
             state: with moments, counts and targets, changed in place.
             sample: transitions `(b, B, width)`.
             noise: `(b, 2, a, B)`: of the successors' actions, and of the actor's.
+            rates: `(b,)` factors of the learning rates.
 
         Returns:
             the critics' loss `(b,)`.
@@ -256,13 +274,15 @@ class OffPolicyStack(Stack):
         wanted = self._wanted(rows, state, columns, noise[:, 0])
         loss = self._critic_gradient(rows, obs, action, wanted, gradient)
         columns_of = self.network.critic_columns
-        _descend(self.critic_optimizer, rows, gradient, state, columns_of, Adam.counts[0])
+        _descend(self.critic_optimizer, rows, gradient, state, columns_of, Adam.counts[0], rates)
         steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
         steps += 1
         due = np.flatnonzero(steps % self.method.policy_every == 0)
         if len(due):
             with _Part(rows, state, self._own, due) as (own, picked):
-                self._improve(own, picked, np.ascontiguousarray(obs[due]), noise[due, 1])
+                own_rates = None if rates is None else rates[due]
+                x = np.ascontiguousarray(obs[due])
+                self._improve(own, picked, x, noise[due, 1], own_rates)
         return loss
 
     def _wanted(self, rows: Vector, state: State, columns: Vector, noise: Vector) -> Vector:
@@ -288,12 +308,14 @@ class OffPolicyStack(Stack):
         loss: Vector = (0.5 * np.square(error)).mean(axis=2).sum(axis=1)
         return loss
 
-    def _improve(self, rows: Vector, state: State, obs: Vector, noise: Vector) -> None:
+    def _improve(
+        self, rows: Vector, state: State, obs: Vector, noise: Vector, rates: Factors | None
+    ) -> None:
         """Take a step of the actor and of the temperature, and move the targets."""
         gradient = self.layout.zeros(len(rows))
         self._actor_gradient(rows, obs, noise, gradient)
         columns = self.network.actor_columns
-        _descend(self.actor_optimizer, rows, gradient, state, columns, _ACTOR_STEPS)
+        _descend(self.actor_optimizer, rows, gradient, state, columns, _ACTOR_STEPS, rates)
         ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
         ahead += np.float32(self.learner.tau) * (rows - ahead)
 
@@ -367,12 +389,18 @@ class _Part:
 
 
 def _descend(
-    optimizer: Adam, rows: Vector, gradient: Vector, state: State, columns: slice, steps: str
+    optimizer: Adam,
+    rows: Vector,
+    gradient: Vector,
+    state: State,
+    columns: slice,
+    steps: str,
+    rates: Factors | None,
 ) -> None:
     """Take one optimizer step on some columns, counted in the state array `steps`."""
     m, v = (state[name][:, columns] for name in Adam.moments)
     own: State = {Adam.moments[0]: m, Adam.moments[1]: v, Adam.counts[0]: state[steps]}
-    optimizer.bind(rows[:, columns], gradient[:, columns], own)()
+    optimizer.bind(rows[:, columns], gradient[:, columns], own, rates)()
 
 
 def _bounds(spec: Spec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -20,6 +20,7 @@ from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
+from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
@@ -81,7 +82,8 @@ class OnPolicyStack(Stack, PooledTraining):
             reason = f"must divide steps x instances = {min_steps}; got {plan.minibatches}"
             raise ScenarioError([f"learner.num_minibatches: {reason}"])
         rate = 0.0
-        if isinstance(optimizer, SGD) and not plan.max_grad_norm:
+        is_constant = isinstance(plan.lr_schedule, Constant)
+        if isinstance(optimizer, SGD) and not plan.max_grad_norm and is_constant:
             rate = optimizer.lr * plan.epochs * plan.minibatches
         self.traits = Traits(
             layout=self.network.layout,
@@ -134,7 +136,8 @@ class OnPolicyStack(Stack, PooledTraining):
             if self.task.correction.bends and self.plan.minibatches == 1
             else None
         )
-        loss = self._descent.learn(batch.parameters, state, packed, streams, episodes)
+        rates = factors(self.plan.lr_schedule, batch.index)
+        loss = self._descent.learn(batch.parameters, state, packed, streams, episodes, rates)
         return self._outcome(batch, state, rollout, loss)
 
     @override
@@ -155,7 +158,9 @@ class OnPolicyStack(Stack, PooledTraining):
         o, w = self.simulator.spec.observation, self.policy.width
         packed = np.concatenate(transitions).reshape(1, -1, o + w + 3)
         streams = Streams.of(self.task.seed, [0], Purpose.POOL, index)
-        return float(self._descent.learn(parameters, state, packed, streams)[0])
+        rates = factors(self.plan.lr_schedule, [index])
+        found = self._descent.learn(parameters, state, packed, streams, factors=rates)
+        return float(found[0])
 
     def _outcome(
         self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]

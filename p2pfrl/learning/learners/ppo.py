@@ -9,11 +9,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.options import Slot
+from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
+from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +34,10 @@ class PPO(Learner):
     Schulman, Wolski, Dhariwal, Radford, Klimov, Proximal policy optimization algorithms, 2017,
     arXiv 1707.06347, equations 7 and 9, with GAE(lambda), Adam (eps 1e-5), orthogonal start and the
     field names of CleanRL. Differs from it: bootstraps at truncation, scales rewards, does not clip
-    the value loss, keeps the step size constant.
+    the value loss; the step size is constant unless `lr_schedule` says otherwise.
 
     Attributes:
+        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: whole episodes per update; needs environment.instances = 1 and an environment with
             a time limit.
@@ -58,6 +60,9 @@ class PPO(Learner):
     """
 
     lr: float = Field(default=3e-3, ge=0)
+    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
+        default_factory=Constant
+    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -97,6 +102,7 @@ class PPO(Learner):
             targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
             episodes=self.episodes,
+            lr_schedule=self.lr_schedule,
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)

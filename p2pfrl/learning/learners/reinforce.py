@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.options import Slot
+from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
+from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ class REINFORCE(Learner):
     over steps.
 
     Attributes:
+        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: per update; needs environment.instances = 1 and an environment with a time limit.
         gamma: discount.
@@ -56,6 +58,9 @@ class REINFORCE(Learner):
     """
 
     lr: float = Field(default=3e-3, ge=0)
+    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
+        default_factory=Constant
+    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -91,6 +96,7 @@ class REINFORCE(Learner):
             targets=self.targets,
             loss=self.loss,
             episodes=self.episodes,
+            lr_schedule=self.lr_schedule,
         )
         build = partial(
             build_network, self.hidden, self.activation, False, self.baseline == "value"

@@ -259,6 +259,8 @@ def _of_learner(scenario: Scenario, stack: Stack) -> Iterator[tuple[Need, Broken
     if not traits.rate:
         has_optimizer = hasattr(scenario.learner, "optimizer")
         fix = 'set learner.optimizer = "sgd" and learner.max_grad_norm = 0' if has_optimizer else ""
+        if has_optimizer and hasattr(scenario.learner, "lr_schedule"):
+            fix += ", and leave learner.lr_schedule constant"
         yield Need.PLAIN_DESCENT, Broken(None, fix or f"{learner} does otherwise")
     if scenario.learner.moments == "average":
         reason = "they could become negative; use 'keep' or 'reset'"

@@ -18,7 +18,7 @@ from p2pfrl.simulator.losses import Independent
 
 _WIDE = 4096
 """Numbers of an observation from which on a note says what they cost: a gray image of 64 x 64."""
-_OWN_STEP = ("lr", "optimizer")
+_OWN_STEP = ("lr", "lr_schedule", "optimizer")
 """Options of a learner's own step. A learner that sends gradients takes no step."""
 
 
