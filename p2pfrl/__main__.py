@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from p2pfrl.core.interrupts import INTERRUPTED, end_at_once
+from p2pfrl.core.interrupts import INTERRUPTED, end_at_once, ignore
 
 
 def main() -> int:
@@ -16,7 +16,9 @@ def main() -> int:
     end_at_once(_say)
     from p2pfrl.cli import main as run
 
-    return run()
+    code = run()
+    ignore()  # all is done: an interrupt while Python ends changes nothing
+    return code
 
 
 def _say(message: str) -> None:

@@ -14,14 +14,14 @@ import sys
 from codecs import register_error
 from collections.abc import Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 
 from p2pfrl import __version__
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.commands.encoding import in_ascii
-from p2pfrl.commands.failures import as_json, notes_on_stderr, shortened
+from p2pfrl.commands.failures import as_json, as_typed, notes_on_stderr, shortened
+from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wording import key_of
@@ -53,7 +53,7 @@ _COMMANDS = {
     "bench": "benchmarks:bench",
 }
 """Name -> module and function in `commands`, imported when the command is named."""
-_MISSING = re.compile(r'Command "(\w+)" parameter --([a-z-]+) requires an argument\.')
+_MISSING = re.compile(r'Command "([\w ]+)" parameter --([a-z-]+) requires an argument\.')
 _UNUSED = re.compile(r"Unused Tokens: \[(.*)\]\.")
 for _name, _place in _COMMANDS.items():
     app.command(f"p2pfrl.commands.{_place}", name=_name)
@@ -68,13 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wants_json = "--json" in words
 
     def fail(code: int, *problems: str) -> int:
-        problems = tuple(shortened(problem) for problem in problems)
+        problems = tuple(shortened(as_typed(problem)) for problem in problems)
         print("\n".join(problems), file=sys.stderr)
         if wants_json:
             with suppress(OSError):  # where stdout itself failed, stderr has said so
                 print(as_json(problems, code), flush=True)
         return code
 
+    if arguments is None:  # this is the program
+        sys.stderr = sys.stderr and Dropping.of(sys.stderr)
+        sys.stdout = sys.stdout and Naming.of(sys.stdout)
     if sys.stderr is None:  # closed: whatever the program opens next would get its messages
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
     if sys.stdout is None:
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     register_error(in_ascii.__name__, in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=in_ascii.__name__)
     # Pydantic would read the metadata of every installed package to find plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -109,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_no_more()
         return FAILED
     except OSError as error:
-        return fail(FAILED, str(error) if _can_write() else f"stdout: {error.strerror}")
+        if isinstance(error, UnwrittenError):
+            _write_no_more()
+        return fail(FAILED, str(error))
     except MemoryError as error:
         return fail(FAILED, f"not enough memory: {error}")
     except FOREIGN as error:
@@ -118,16 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
         raise
     return code if isinstance(code, int) else DONE
-
-
-def _can_write() -> bool:
-    """Return whether stdout took all that was printed. If not, nothing more goes there."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _write_no_more()
-        return False
-    return True
 
 
 def _write_no_more() -> None:

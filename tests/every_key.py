@@ -277,7 +277,7 @@ def names(lines: Sequence[str], path: Path, kind: str = "") -> str | None:
     words = [str(part) for part in path]
     dotted = [".".join(words[: depth + 1]) for depth in range(len(words))]
     wanted = [*(re.escape(name) for name in dotted), *([re.escape(repr(kind))] if kind else [])]
-    found = re.compile(rf"(?<![\w.])(?:--set )?(?:{'|'.join(wanted)})(?!\.?\w)")
+    found = re.compile(rf"(?<![\w.])(?:--set |overrides: )?(?:{'|'.join(wanted)})(?!\.?\w)")
     return next((line for line in lines if found.search(line)), None)
 
 

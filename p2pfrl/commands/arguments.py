@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
+from p2pfrl.commands.failures import as_typed
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
 
@@ -139,7 +140,7 @@ class Overrides:
             open_own(file, values, own)
         scenario = load(file, values)
         for note in notes(scenario):
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {as_typed(note)}", file=sys.stderr)
         return scenario
 
 

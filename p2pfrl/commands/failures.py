@@ -17,6 +17,7 @@ _EXPECTED = re.compile(
     r"(?:expected |(?=must be ))(?P<expected>.+?)(?:, got:? (?P<got>.+?))?(?:; (?P<fix>.+))?",
     re.DOTALL,
 )
+_SETTINGS = re.compile(r"\b(?:overrides|settings): (?=\S+: )")
 _LONG_WORD = re.compile(r"\S{301,}")
 _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 
@@ -56,6 +57,15 @@ def fields(message: str) -> dict[str, str | None]:
     }
 
 
+def as_typed(message: str) -> str:
+    """Return a message of the library in the words of the command line.
+
+    >>> as_typed("overrides: learner.lr: must be at least 0.0, got -1")
+    '--set learner.lr: must be at least 0.0, got -1'
+    """
+    return _SETTINGS.sub("--set ", message)
+
+
 def shortened(message: str) -> str:
     """Return a message without the middle of its very long words, such as the name of a file.
 
@@ -84,7 +94,7 @@ def notes_on_stderr() -> Iterator[None]:
                 others(message, category, filename, lineno, file, line)
             elif (text := str(message)) not in shown:
                 shown.add(text)
-                print(f"note: {text}", file=sys.stderr, flush=True)
+                print(f"note: {as_typed(text)}", file=sys.stderr, flush=True)
 
         warnings.simplefilter("always", ScenarioWarning)
         warnings.showwarning = show

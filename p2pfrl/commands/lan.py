@@ -213,19 +213,20 @@ def _require(runs: tuple[Path, ...]) -> None:
 def status(*runs: Path, json: Json = False) -> int:
     """Show how far runs and processes are: state, round, and when they last wrote it.
 
+    The exit code is 1 if there is no run in one of the directories.
+
     Parameters
     ----------
     runs
         Run directories of peers or of a whole run.
     """
-    from p2pfrl.deploy.status import statuses
+    from p2pfrl.deploy.status import MISSING, statuses
 
     _require(runs)
     found = [status for run in runs for status in statuses(run)]
     if json:
         print(encoder.dumps(found, indent=2))
-        return DONE
-    for status in found:
+    for status in () if json else found:
         rounds = "" if status["rounds"] is None else f"/{status['rounds']}"
         parts = [f"{status['directory']}: {status['state']}"]
         if status["round"] is not None:
@@ -241,13 +242,13 @@ def status(*runs: Path, json: Json = False) -> int:
         if status["process"] is not None:
             parts.append(status["process"])
         print("  ".join(parts))
-    return DONE
+    return FAILED if any(status["state"] == MISSING for status in found) else DONE
 
 
 def stop(*runs: Path, json: Json = False) -> int:
     """Interrupt running processes on this host, as Ctrl-C does: they save and end.
 
-    The exit code is 1 if one of them still runs.
+    The exit code is 1 if one of them still runs, or if there is no such directory.
 
     Parameters
     ----------

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from p2pfrl.commands.failures import as_typed
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
-from p2pfrl.results.directory import new_directory
+from p2pfrl.results.directory import Content, content_of, new_directory
 from p2pfrl.results.files import plain
 from p2pfrl.results.record import DRAWN, Record
 from p2pfrl.results.report import report
@@ -58,7 +60,7 @@ def run_scenario(
         overwrite: whether to replace a run in `out`.
     """
     directory = out or run_directory(scenario)
-    with watching(scenario, quiet=quiet) as watcher:
+    with watching(scenario, quiet=quiet) as watcher, _resumable(directory):
         record = simulate(
             scenario,
             out=directory,
@@ -69,11 +71,32 @@ def run_scenario(
             overwrite=overwrite,
         )
     summary = record.summary
-    if summary["stopped_by"] == "interrupt" and not quiet:
-        print(f"to go on: p2pfrl scenario --resume {directory}", file=sys.stderr, flush=True)
-    page = _page_of(directory) if summary["stopped_by"] != "interrupt" else None
-    conclude(record, directory, page, as_json=as_json)
+    further = f"to go on: p2pfrl scenario --resume {directory}"
+    page = None
+    if summary["stopped_by"] != "interrupt":
+        page = _page_of(directory)
+    elif not quiet:
+        print(further, file=sys.stderr, flush=True)
+    with explained(f"interrupted; {further if page is None else 'the run is done and saved'}"):
+        conclude(record, directory, page, as_json=as_json)
     return summary
+
+
+@contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """Say how a run goes on that a second interrupt ended before it had saved all it has.
+
+    Raises:
+        KeyboardInterrupt: with the command, if there is a run to continue.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if content_of(directory) is Content.UNFINISHED:
+            raise KeyboardInterrupt(
+                f"interrupted; to go on: p2pfrl scenario --resume {directory}"
+            ) from error
+        raise
 
 
 def _page_of(directory: Path) -> Path:
@@ -82,12 +105,12 @@ def _page_of(directory: Path) -> Path:
     Raises:
         RecordError: a file cannot be written; it says how to draw it later.
     """
+    later = f"{directory} has the whole record; `p2pfrl report {directory}` writes its report and figures"
     try:
-        return report([directory])
+        with explained(f"interrupted; {later}"):
+            return report([directory])
     except RecordError as error:
-        error.add_note(
-            f"{directory} has the whole record; `p2pfrl report {directory}` writes its report and figures"
-        )
+        error.add_note(later)
         raise
 
 
@@ -131,7 +154,7 @@ def counting(done: int, total: int, last: Finished) -> None:
     """Print how many of several runs are done, and which one ended last."""
     if last.skipped:
         return
-    end = "" if last.error is None else f" failed: {last.error}"
+    end = "" if last.error is None else f" failed: {as_typed(last.error)}"
     print(f"{done} of {total} runs done: {last.job.directory}{end}", file=sys.stderr, flush=True)
 
 

@@ -123,7 +123,8 @@ def new(name: str, *, out: Out = None) -> int:
     Parameters
     ----------
     name
-        Name of the scenario; the file is NAME.toml, in the working directory or in --out.
+        Name of the scenario, with or without .toml; the file is NAME.toml, in the working directory
+        or in --out.
     """
     from p2pfrl.core.files import write_file
     from p2pfrl.scenario import new as template
@@ -134,6 +135,7 @@ def new(name: str, *, out: Out = None) -> int:
                 f"--out {out}: expected a directory, got the name of a scenario; the file is DIRECTORY/{name}.toml"
             ]
         )
+    name = name.removesuffix(".toml")
     path = (out or Path()) / f"{name}.toml"
     text = template(name)
     if path.exists():

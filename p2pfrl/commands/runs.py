@@ -38,6 +38,7 @@ from p2pfrl.commands.arguments import (
     show,
     text,
 )
+from p2pfrl.commands.failures import as_typed
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.interrupts import explained
 
@@ -243,7 +244,8 @@ def sweep(
         for row in found.rows:
             print(
                 "  ".join(
-                    f"{key}={_value(row[key])}" for key in (*found.keys, "seed", "state", *shown)
+                    f"{key}={as_typed(_value(row[key]))}"
+                    for key in (*found.keys, "seed", "state", *shown)
                 )
             )
         print(f"table: {found.table}")

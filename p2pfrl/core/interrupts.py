@@ -49,6 +49,12 @@ def end_at_once(say: Callable[[str], None]) -> None:
             signal.signal(number, AtOnce(say))
 
 
+def ignore() -> None:
+    """Let interrupts have no effect from now on."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def explained(message: str) -> Iterator[None]:
     """Print `message` on an interrupt in the block.

@@ -90,6 +90,9 @@ def phrase(error: Mapping[str, Any]) -> str:
         return f"expected {expected}, got {show(value)}{_rewritten(value, expected)}"
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {show(value)}"
+    if kind == "too_short":
+        least = context["min_length"]
+        return f"expected at least {least} value{'s' if least > 1 else ''}, got {show(value)}"
     if kind == "literal_error":
         words = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         return f"expected {context['expected']}, got {show(value)}" + _close(value, words)

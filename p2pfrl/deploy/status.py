@@ -118,6 +118,8 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
     return [_status(path) for path in peers or runs or [folder]]
 
 
+MISSING = "no run"
+"""State of a directory that has no run, and result of `stop` where there is no directory."""
 STOPPED = ("stopped", "not running")
 """Results of `stop` after which no process runs."""
 
@@ -126,8 +128,10 @@ def stop(folder: Path, patience: float = 60.0) -> str:
     """Interrupt the process of a run directory, or all in it, and wait for their end.
 
     Returns:
-        One of `STOPPED`, or why a process still runs.
+        One of `STOPPED`, `MISSING`, or why a process still runs.
     """
+    if not folder.is_dir():
+        return MISSING
     peers = sorted((folder / PEERS).iterdir()) if (folder / PEERS).is_dir() else []
     places = [folder] if user_of(folder) is not None else peers
     running = {place: user for place in places if (user := user_of(place)) is not None}
@@ -154,7 +158,7 @@ def _status(folder: Path) -> dict[str, Any]:
     summary = read_table(folder / _PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
     is_known = bool(own) or content_of(folder) is Content.UNFINISHED
-    state = "killed" if is_known else "no run"
+    state = "killed" if is_known else MISSING
     if "stopped_by" in summary:
         state = f"ended by {summary['stopped_by']}"
     failure = summary.get("failure") if summary else own.get("failure") or read_note(folder)

@@ -237,6 +237,8 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
         RecordError: the directory has none.
     """
     path = directory / FOLDER / _SCENARIO
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise RecordError(f"{directory}: expected a run directory to resume, got a file")
     if not os.path.isdir(directory):
         raise RecordError(f"{directory}: there is nothing to resume: no such directory")
     if not path.is_file():

@@ -104,9 +104,9 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     """
     for key, values in settings.items():
         if isinstance(values, str | Mapping):
-            raise P2PFRLError(f"--set {key}: expected a list of values, got {values!r}")
+            raise P2PFRLError(f"settings: {key}: expected a list of values, got {values!r}")
         if not len(values):
-            raise P2PFRLError(f"--set {key}: expected at least one value")
+            raise P2PFRLError(f"settings: {key}: expected at least one value")
     return tuple(
         dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
     )
@@ -158,7 +158,7 @@ def sweep(
         progress: called after every run.
     """
     if not len(seeds):
-        raise P2PFRLError("--seeds: expected at least one seed, as 0-9 or 1,2,3")
+        raise P2PFRLError("seeds: expected at least one seed, such as range(10)")
     seeds, folder = [int(seed) for seed in seeds], Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     table = _GrowingTable(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))

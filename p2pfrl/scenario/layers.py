@@ -91,10 +91,11 @@ class Layers:
 
 def _where(place: tuple[str, int, int], key: str) -> str:
     source, line, column = place
-    return f"--set {key}" if source == OVERRIDES else f"{source}:{line}:{column}: {key}"
+    return f"{OVERRIDES}: {key}" if source == OVERRIDES else f"{source}:{line}:{column}: {key}"
 
 
-OVERRIDES = "--set"
+OVERRIDES = "overrides"
+"""Name of the overrides in messages; the command line calls them --set."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,11 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
     there = tuple(entry for entry in merger.dropped if not _holds(merged, entry[0]))
     layers = Layers(tuple(documents), merged, there, merger.moved)
     problems = [(path, reason) for path, value in walk(merged) if (reason := _unfit(value))]
+    problems += [
+        (path, "expected a key in UTF-8")
+        for path, _ in walk(merged)
+        if any(not _is_unicode(name) for name in path if isinstance(name, str))
+    ]
     if problems:
         raise layers.say(problems)
     return layers
@@ -173,11 +179,18 @@ def _unfit(value: object) -> str:
         return f"expected a finite number, got {value}"
     if isinstance(value, int) and abs(value) >= 2**63:
         return "an integer of more than 64 bits"
+    if isinstance(value, str) and not _is_unicode(value):
+        return f"expected text in UTF-8, got {show(value)}"
     if isinstance(value, datetime.date | datetime.time):
         return f"dates and times are not used, got {value}"
     if value is None or isinstance(value, str | int | float | dict | list):
         return ""
     return f"expected a value that TOML can hold, got {show(value)}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no bytes of another encoding, as a command line may have them."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read(path: Path) -> Document:
@@ -344,7 +357,7 @@ def _overrides(overrides: Mapping[str, object]) -> Overrides:
     for key, given in overrides.items():
         parts = tuple(key.split(".")) if isinstance(key, str) else ()
         if not parts or not all(parts) or len(parts) > positions.MAX_DEPTH:
-            problems.append(f"{OVERRIDES} {show(key)}: expected a key such as learner.lr")
+            problems.append(f"{OVERRIDES}: {show(key)}: expected a key such as learner.lr")
             continue
         for depth in range(1, len(parts) + 1):
             places.setdefault(parts[:depth], (depth, 0))
@@ -354,7 +367,7 @@ def _overrides(overrides: Mapping[str, object]) -> Overrides:
         for path, leaf in _leaves(value, parts):
             if (taken := _put(values, path, leaf)) is not None:
                 what = "set twice" if taken == path else f"{'.'.join(taken)} is also set to a value"
-                problems.append(f"{OVERRIDES} {'.'.join(path)}: {what}")
+                problems.append(f"{OVERRIDES}: {'.'.join(path)}: {what}")
     if problems:
         raise ScenarioError(problems)
     return Overrides(OVERRIDES, values, places, tuple(emptied))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -59,7 +60,12 @@ def _read(path: str | Path, overrides: Mapping[str, object] | None) -> Layers:
 def _modules(values: Mapping[str, object]) -> Iterator[str]:
     """Yield the modules that a scenario names: "module:Class" of a rule or an environment."""
     for path, value in walk(values):
-        if path and path[-1] in ("kind", "id") and isinstance(value, str) and ":" in value:
+        if (
+            path
+            and path[-1] in ("kind", "id", "payload")
+            and isinstance(value, str)
+            and ":" in value
+        ):
             yield value.partition(":")[0]
 
 
@@ -92,10 +98,10 @@ def validate(layers: Layers) -> Scenario:
     try:
         scenario = construct(Scenario, layers.values)
     except ValidationError as error:
-        problems: list[Problem] = [
+        problems: list[Problem] = _joined(
             (_path(layers.values, detail["loc"]), phrase(detail))
             for detail in error.errors(include_url=False)
-        ]
+        )
     else:
         _locate(scenario, layers)
         problems = _checked(scenario, layers)
@@ -103,6 +109,39 @@ def validate(layers: Layers) -> Scenario:
             return scenario
     # Here, and not where it is caught, so that the other error is not shown with it.
     raise layers.say(_explained(layers, problems))
+
+
+def _joined(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems with one line for a key that may have values of several types.
+
+    >>> _joined([((), "must be above 0, got 0"), ((), "must be at least 1, got 0")])
+    [((), 'must be above 0 or at least 1, got 0')]
+    """
+    lines: dict[KeyPath, list[str]] = {}
+    for path, message in problems:
+        if message not in lines.setdefault(path, []):
+            lines[path].append(message)
+    return [
+        (path, line)
+        for path, several in lines.items()
+        for line in ([_one_of(several)] if _are_alike(several) else several)
+    ]
+
+
+_STATED = re.compile(r"(must be |expected )(.+?)(, got .+)", re.DOTALL)
+
+
+def _are_alike(messages: Sequence[str]) -> bool:
+    """Whether messages say what else a single value should have been."""
+    found = [_STATED.fullmatch(message) for message in messages]
+    return len(found) > 1 and all(match and match[3] == found[0][3] for match in found)  # type: ignore[index]
+
+
+def _one_of(messages: Sequence[str]) -> str:
+    """Return the message that a value should have been one of several things."""
+    found = [match for message in messages if (match := _STATED.fullmatch(message))]
+    wanted = [match[2] if match[1] == found[0][1] else match[0] for match in found]
+    return f"{found[0][1]}{' or '.join(wanted)}{found[0][3]}"
 
 
 def _locate(scenario: Scenario, layers: Layers) -> None:
@@ -145,7 +184,7 @@ def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]
             earlier, name = layers.moved
             message += (
                 f"; it is there for {earlier!r}, and the environment is now {name!r}: remove the key, "
-                "or begin anew with --set environment={}"
+                "or begin anew with environment={}"
             )
         yield path, message
 

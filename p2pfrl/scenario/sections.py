@@ -93,7 +93,8 @@ class Exchange:
     """The exchanged payload.
 
     Attributes:
-        payload: the payload of an agent's messages, one of `p2pfrl list payloads`.
+        payload: the payload of an agent's messages, one of `p2pfrl list payloads`, or
+            "module:Class" of a user's own.
         shared: parts of the vector that agents send; the other parts stay personal. All parts by
             default.
         order: adapt_then_combine mixes the parameters after training; combine_while_adapting mixes

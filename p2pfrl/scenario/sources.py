@@ -19,6 +19,7 @@ from p2pfrl.core.files import read_regular, write_file
 from p2pfrl.core.finder import folders
 from p2pfrl.core.located import INPUTS, Located
 from p2pfrl.core.modules import MAIN
+from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.sections import Scenario
 
 _LARGEST = 2**26
@@ -37,7 +38,7 @@ def sources(scenario: Scenario) -> dict[str, str]:
     installed package has its version, too. What a module imports is not part of it.
     """
     found: dict[str, str] = {}
-    for rule in _rules(scenario):
+    for rule in (*_rules(scenario), PAYLOADS[scenario.exchange.payload]()):
         modules = [type(rule).__module__]
         if isinstance(rule, Located):
             modules += rule.modules()

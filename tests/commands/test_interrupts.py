@@ -99,6 +99,26 @@ def test_an_interrupted_run_is_saved(number: signal.Signals, tmp_path: Path) -> 
     assert summary["rounds"] > 0
 
 
+@pytest.mark.slow  # starts an interpreter
+def test_three_interrupts_at_once_say_how_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(LONG)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "p2pfrl", "scenario", "long.toml", "--out", "run"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("round 1/")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("to go on: p2pfrl scenario --resume run\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_runs_of_a_sweep_end_with_it(number: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "sweep", "long.toml", "--seeds", "0-2", "-j", "2", "--out", "sw")

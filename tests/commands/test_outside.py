@@ -1,5 +1,7 @@
 """What a newcomer met from outside: names, streams, files and values that ended badly."""
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import pytest
 
 import p2pfrl
 from p2pfrl.cli import main
+from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
 from p2pfrl.commands.values import grid, seeds
-from p2pfrl.core.errors import AgentError, RecordError
+from p2pfrl.core.errors import AgentError, RecordError, ScenarioError
 
 QUADRATIC = """
 name = "q"
@@ -66,8 +69,10 @@ def test_a_directory_that_cannot_be_is_refused_before_the_run(capsys, words, out
 
 @pytest.mark.slow  # starts interpreters
 @pytest.mark.parametrize("more", [[], ["--json"]])
-@pytest.mark.parametrize("stdout", ["/dev/full", None])
-def test_a_stdout_that_takes_nothing_is_one_line(stdout, more):
+@pytest.mark.parametrize(
+    ("stdout", "unbuffered"), [("/dev/full", ""), ("/dev/full", "1"), (None, "")]
+)
+def test_a_stdout_that_takes_nothing_is_one_line(stdout, unbuffered, more):
     command = [sys.executable, "-m", "p2pfrl", "validate", "q.toml", *more]
     close = f'exec {">" + stdout if stdout else ">&-"}; exec "$@"'
     root = str(Path(p2pfrl.__file__).parents[1])
@@ -75,7 +80,7 @@ def test_a_stdout_that_takes_nothing_is_one_line(stdout, more):
         ["sh", "-c", close, "sh", *command],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": ""},
+        env={**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": unbuffered},
         check=False,
     )
     assert done.returncode == 1
@@ -94,6 +99,11 @@ def test_what_is_no_file_is_said(capsys):
         assert "expected a regular file" in said(capsys, "scenario", name)
     assert main(["scenario", "--resume", "none"]) == 1
     assert "no such directory" in capsys.readouterr().err
+    assert main(["scenario", "--resume", "q.toml"]) == 1
+    assert capsys.readouterr().err == "q.toml: expected a run directory to resume, got a file\n"
+    for command in ("status", "stop"):
+        assert main([command, "none"]) == 1
+        assert capsys.readouterr().out == "none: no run\n"
 
 
 def test_a_class_that_is_not_there_is_said_with_those_that_are(capsys):
@@ -194,3 +204,57 @@ def test_an_observation_of_another_shape_than_its_space_is_refused():
     )
     with pytest.raises(AgentError, match=r"observation of shape \(2, 1\); expected one of"):
         p2pfrl.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("name=\udcff", "--set name: expected text in UTF-8, got '\\udcff'"),
+        ("\udcff=3", "--set ?: expected a key in UTF-8"),
+        ("checkpoint.every=0", "--set checkpoint.every: must be at least 1 or above 0, got 0"),
+        ("groups=[{agents=[]}]", "--set groups.0.agents: expected at least 1 value, got []"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_plain_line(capsys, setting, line):
+    assert said(capsys, "validate", "q.toml", "--set", setting) == line
+
+
+def test_the_same_setting_from_python_is_no_option_of_the_command_line():
+    with pytest.raises(ScenarioError, match=r"^overrides: stop.rounds: must be at least 1, got 0$"):
+        p2pfrl.load("q.toml", overrides={"stop.rounds": 0})
+
+
+def test_new_takes_the_name_of_the_file_too(capsys):
+    assert main(["new", "mine.toml"]) == 0
+    assert capsys.readouterr().out == "mine.toml\n"
+    assert main(["validate", "mine.toml", "--quiet"]) == 0
+    assert said(capsys, "pki", "issue").startswith("pki issue: expected AGENTS, got nothing")
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has gone, or whose disk is full."""
+
+    def __init__(self, error: int) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise OSError(self.error, os.strerror(self.error))
+
+
+def test_progress_without_a_reader_is_dropped_and_a_full_stdout_is_named():
+    progress = Dropping.of(Gone(errno.EPIPE))
+    print("round 1", file=progress, flush=True)
+    assert not progress.isatty()
+    with pytest.raises(UnwrittenError, match=r"^stdout: No space left on device$"):
+        print("digest", file=Naming.of(Gone(errno.ENOSPC)))
+    with pytest.raises(BrokenPipeError):
+        print("digest", file=Naming.of(Gone(errno.EPIPE)))
+
+
+@pytest.mark.slow  # starts an interpreter
+def test_a_run_goes_on_when_nobody_reads_its_progress():
+    command = f"{sys.executable} -m p2pfrl scenario q.toml --out run 2>&1 | head -c 1"
+    root = str(Path(p2pfrl.__file__).parents[1])
+    subprocess.run(["sh", "-c", command], env={**os.environ, "PYTHONPATH": root}, check=True)
+    assert p2pfrl.load_record("run").summary["stopped_by"] == "rounds"

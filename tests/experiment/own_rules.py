@@ -56,3 +56,17 @@ class Point(p2pfrl.Environment):
     def step(self, state, action, physics, noise):
         moved = state + physics["push"][..., None] * (2.0 * action[..., None] - 1.0)
         return moved, -np.abs(moved[..., 0]), np.abs(moved[..., 0]) > 3.0, {}
+
+
+@p2pfrl.rule
+class Doubled(p2pfrl.Payload):
+    """Twice the parameters; the coordinator halves the mean."""
+
+    def extract(self, turn):
+        return 2 * turn.own
+
+    def scaled(self, vector, model, factor):
+        return 2 * model + factor * (vector - 2 * model)
+
+    def target(self, model, aggregate):
+        return aggregate / 2

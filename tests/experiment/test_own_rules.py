@@ -9,6 +9,7 @@ import pytest
 import p2pfrl
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.scenario import resolved
+from p2pfrl.scenario.sources import sources
 
 SCENARIO = """
 name = "own"
@@ -78,7 +79,10 @@ def test_rules_of_every_axis_and_environments_are_named_in_files(tmp_path):
     ("kind", "message"),
     [
         ("nowhere:Clipped", "'nowhere:Clipped' cannot be imported: No module named 'nowhere'"),
-        ("own_rules:Cliped", "own_rules has no class Cliped; it has Alternate, Clipped, Point"),
+        (
+            "own_rules:Cliped",
+            "own_rules has no class Cliped; it has Alternate, Clipped, Doubled, Point",
+        ),
         ("own_rules:np", "'own_rules:np' is no class"),
         ("own_rules:Alternate", "is no Mixing, the contract of mixing"),
         ("builtins:dict", "is no Mixing"),
@@ -91,7 +95,38 @@ def test_a_name_that_is_no_rule_is_refused(kind, message):
     with pytest.raises(ScenarioError) as caught:
         p2pfrl.loads(SCENARIO, {"mixing.kind": kind})
     (problem,) = caught.value.problems
-    assert problem.startswith("--set mixing.kind: ")
+    assert problem.startswith("overrides: mixing.kind: ")
+    assert message in problem
+
+
+def test_a_payload_of_ones_own_is_named_in_a_file_and_verify_imports_it(tmp_path):
+    p2pfrl.check_payload(own().Doubled())
+    text = SCENARIO + '[exchange]\npayload = "own_rules:Doubled"\n'
+    scenario = p2pfrl.loads(text, {"mode": "central"})
+    record = p2pfrl.run(scenario, out=tmp_path / "a")
+    assert 'payload = "own_rules:Doubled"' in record.scenario
+    assert p2pfrl.verify(tmp_path / "a").is_equal
+    plain = p2pfrl.run(p2pfrl.loads(SCENARIO, {"mode": "central"}))
+    assert record.parameters == pytest.approx(plain.parameters)
+    assert any(name.startswith("module own_rules") for name in sources(scenario))
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ("nowhere:P", "'nowhere:P' cannot be imported: No module named 'nowhere'"),
+        ("own_rules:Nope", "own_rules has no class Nope"),
+        ("own_rules:Clipped", "'own_rules:Clipped' is no Payload, the contract of payloads"),
+        ("p2pfrl:Payload", "'p2pfrl:Payload' lacks extract, target, which Payload demands"),
+        ("paramters", "no 'paramters' among payloads; did you mean 'parameters'?"),
+        ("own_rules", 'one of your own is named "module:Class"'),
+    ],
+)
+def test_a_name_that_is_no_payload_is_refused(payload, message):
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.loads(SCENARIO, {"exchange.payload": payload, "mode": "central"})
+    (problem,) = caught.value.problems
+    assert problem.startswith("overrides: exchange.payload: ")
     assert message in problem
 
 

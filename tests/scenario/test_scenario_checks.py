@@ -26,7 +26,7 @@ CARTPOLE = QUADRATIC.replace("quadratic", "ppo") + '[environment]\nid = "CartPol
 def refused(text: str, **overrides: object) -> tuple[str, ...]:
     with pytest.raises(ScenarioError) as caught:
         loads(text, overrides)
-    return tuple(problem.removeprefix("--set ") for problem in caught.value.problems)
+    return tuple(problem.removeprefix("overrides: ") for problem in caught.value.problems)
 
 
 def fault(kind: str, at: float = 1.0, **options: object) -> dict[str, object]:

@@ -123,10 +123,10 @@ def test_a_scenario_can_be_sent_to_another_process():
 
 def test_strings_are_not_numbers_and_booleans_are_not_integers():
     assert problems(QUADRATIC, **{"learner.lr": "0.1"}) == (
-        "--set learner.lr: expected a number, got '0.1'; write it without quotes",
+        "overrides: learner.lr: expected a number, got '0.1'; write it without quotes",
     )
-    assert problems(QUADRATIC, agents=True) == ("--set agents: expected an integer, got true",)
-    assert problems(QUADRATIC, agents=4.0) == ("--set agents: expected an integer, got 4.0",)
+    assert problems(QUADRATIC, agents=True) == ("overrides: agents: expected an integer, got true",)
+    assert problems(QUADRATIC, agents=4.0) == ("overrides: agents: expected an integer, got 4.0",)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_strings_are_not_numbers_and_booleans_are_not_integers():
     ],
 )
 def test_a_message_says_how_the_value_is_written(key, value, message):
-    assert problems(QUADRATIC, **{key: value}) == (f"--set {key}: {message}",)
+    assert problems(QUADRATIC, **{key: value}) == (f"overrides: {key}: {message}",)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +185,15 @@ def test_a_name_of_another_library_leads_to_ours(key, value, hint):
 )
 def test_a_key_in_the_wrong_place_leads_to_the_right_one(key, value, hint):
     (problem,) = problems(QUADRATIC, **{key: value})
-    assert problem == f"--set {key}: unknown key; {hint}"
+    assert problem == f"overrides: {key}: unknown key; {hint}"
 
 
 def test_physics_that_are_set_beside_the_environment_lead_to_vary():
     text = QUADRATIC.replace("[learner]", '[environment]\nid = "CartPole-v1"\n[learner]', 1)
     found = problems(text, **{"environment.gravity": 3})
     assert (
-        "--set environment.gravity: unknown key; did you mean 'environment.vary.gravity'?" in found
+        "overrides: environment.gravity: unknown key; did you mean 'environment.vary.gravity'?"
+        in found
     )
 
 
@@ -249,16 +250,16 @@ kind = "crahs"
 def test_what_is_not_built_yet_is_refused():
     (problem,) = problems(QUADRATIC, mode="blockchain")
     assert problem.startswith(
-        "--set mode: expected 'gossip', 'central', 'hierarchical', 'independent' or 'pooled'"
+        "overrides: mode: expected 'gossip', 'central', 'hierarchical', 'independent' or 'pooled'"
     )
     (problem,) = problems(QUADRATIC, attacks=[{"kind": "sign_flip", "agents": [1]}])
-    assert problem == "--set attacks.0.kind: no 'sign_flip' among attacks; there is none yet"
+    assert problem == "overrides: attacks.0.kind: no 'sign_flip' among attacks; there is none yet"
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a\0b", "x" * 65, "", "..", ".", "a b"])
 def test_a_name_that_cannot_name_a_directory_is_refused(name: str):
     (problem,) = problems(QUADRATIC, name=name)
-    assert problem.startswith("--set name: expected 1 to 64 letters")
+    assert problem.startswith("overrides: name: expected 1 to 64 letters")
 
 
 def test_a_text_extends_a_recipe_and_overrides_it():
@@ -335,11 +336,11 @@ def test_an_override_of_extends_is_applied_as_in_the_file(tmp_path):
     with pytest.raises(ScenarioError) as caught:
         load(path, {"extends": "fedvag"})
     (problem,) = caught.value.problems
-    assert problem.startswith("--set extends: no recipe and no file beside this one is called")
+    assert problem.startswith("overrides: extends: no recipe and no file beside this one is called")
     assert problem.endswith("did you mean 'fedavg'?")
-    with pytest.raises(ScenarioError, match="--set extends: expected the name of a recipe"):
+    with pytest.raises(ScenarioError, match="overrides: extends: expected the name of a recipe"):
         load(path, {"extends": ["fedavg"]})
-    with pytest.raises(ScenarioError, match="--set extends: scenarios extend each other in a"):
+    with pytest.raises(ScenarioError, match="overrides: extends: scenarios extend each other in a"):
         load(path, {"extends": "a"})
 
 
@@ -365,7 +366,7 @@ def test_another_environment_keeps_what_the_file_says_of_it_or_refuses(tmp_path)
     (problem,) = problems(CARTPOLE, **{"environment.id": "gridworld"})
     assert problem.startswith("<text>:10:1: environment.vary.gravity: gridworld has nothing")
     assert "it is there for 'CartPole-v1'" in problem
-    assert "--set environment={}" in problem
+    assert "begin anew with environment={}" in problem
     (problem,) = problems(
         CARTPOLE.replace("max_steps = 50", "force_mag = 3.0"),
         **{"environment.id": "acrobot", "environment.max_steps": 10},
@@ -387,7 +388,7 @@ def test_a_key_that_is_set_twice_is_refused():
     table = {"kind": "quadratic", "lr": 0.5}
     for first, second in (("learner", "learner.lr"), ("learner.lr", "learner")):
         values = {key: table if key == "learner" else 0.25 for key in (first, second)}
-        assert problems(QUADRATIC, **values) == ("--set learner.lr: set twice",)
+        assert problems(QUADRATIC, **values) == ("overrides: learner.lr: set twice",)
     scenario = loads(QUADRATIC, {"learner": table, "learner.steps": 2})
     assert (scenario.learner.lr, scenario.learner.steps) == (0.5, 2)
 
@@ -467,7 +468,7 @@ def test_a_byte_order_mark_is_skipped_and_utf_16_is_named():
 
 def test_a_graph_file_that_cannot_be_is_a_scenario_error():
     (problem,) = problems(QUADRATIC, topology={"kind": "file", "path": "x" * 5000})
-    assert problem.startswith("--set topology")
+    assert problem.startswith("overrides: topology")
 
 
 def test_the_commented_first_file_is_a_scenario():

@@ -10,8 +10,9 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.participation.base import All
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.modules import is_place
 from p2pfrl.core.wire import MAX_PAYLOAD
-from p2pfrl.core.wording import did_you_mean
+from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.checks.facts import Path, Problem
@@ -165,9 +166,13 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
 
 def _exchange(scenario: Scenario) -> Iterator[Problem]:
     payload = scenario.exchange.payload
-    if payload not in PAYLOADS:
-        reason = f"no {payload!r} among payloads{did_you_mean(payload, PAYLOADS)}"
-        yield ("exchange", "payload"), reason
+    try:
+        PAYLOADS[payload]
+    except KeyError as error:
+        reason = f"no {payload!r} among payloads{did_you_mean(payload, [*PAYLOADS])}"
+        if closest(payload, [*PAYLOADS]) is None:
+            reason += '; one of your own is named "module:Class"'
+        yield ("exchange", "payload"), str(error.args[0]) if is_place(payload) else reason
 
 
 def _coordinator(scenario: Scenario) -> Iterator[Problem]:
