@@ -42,7 +42,7 @@ sys.exit(main())
     [
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("p2pfrl.cli", "cyclopts")),
         "numpy",
-        "numpy._core.multiarray",
+        pytest.param("numpy._core.multiarray", marks=pytest.mark.slow),
         pytest.param("torch", marks=pytest.mark.slow),
     ],
 )
@@ -85,7 +85,13 @@ def wait_for(found: object, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=[pytest.mark.slow] if number == signal.SIGHUP else [])
+        for number in SIGNALS
+    ],
+)
 def test_an_interrupted_run_is_saved(number: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "scenario", "long.toml", "--out", "run")
     wait_for(lambda: "round" in os.read(process.stderr.fileno(), 1000).decode(), process)  # type: ignore[union-attr]

@@ -23,9 +23,26 @@ def saved(runs: list[Record], folder: Path) -> list[Path]:
     return [save(run, folder / f"{run.mode}-{run.seed}").directory or folder for run in runs]
 
 
-def test_the_report_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    runs = [record(4, rounds=4, mode=mode, vary=True) for mode in ("gossip", "central")]
-    page = report(saved(runs, tmp_path), tmp_path / "out").read_text()
+SENTENCE = "a sentence that is far too long for one line of a phone, or of anything else " * 2
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path, str]:
+    """Return a run whose text has markup, its directory, and the page written beside it."""
+    run = record(4, rounds=4, vary=True)
+    evil = replace(
+        run,
+        summary=run.summary | {"name": "<b>x</b>"},
+        scenario=run.scenario + "# <script>1</script>\n",
+    )
+    (directory,) = saved([evil], tmp_path_factory.mktemp("evil"))
+    page = report([directory], tables=[Table("T", "", ("", SENTENCE), ((1.5, SENTENCE),))])
+    assert page == directory / "report.html"
+    return evil, directory, page.read_text()
+
+
+def test_the_report_loads_nothing_from_elsewhere(written: tuple[Record, Path, str]) -> None:
+    _, _, page = written
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:image/svg+xml;base64,", "#")) for source in sources)
@@ -34,11 +51,10 @@ def test_the_report_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert "url(" not in page
 
 
-def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -> None:
-    run = record(4, rounds=5, vary=True)
-    (directory,) = saved([run], tmp_path)
-    page = report([directory]).read_text()
-    assert (directory / "report.html").exists()
+def test_the_report_holds_summary_scenario_digest_and_captions(
+    written: tuple[Record, Path, str],
+) -> None:
+    run, directory, page = written
     for text in (
         run.summary["digest"],
         f"p2pfrl verify {directory.resolve()}",
@@ -46,7 +62,7 @@ def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -
         "difficulty cv",
     ):
         assert text in page, text
-    assert "rounds = 5" in page
+    assert "rounds = 4" in page
     names = {p.name for p in (directory / "figures").iterdir()}
     assert {"return.svg", "return.png", "consensus.svg", "physics.png"} <= names
     anchors, ids = (
@@ -56,18 +72,20 @@ def test_the_report_holds_summary_scenario_digest_and_captions(tmp_path: Path) -
     assert anchors <= ids
 
 
-def test_wide_content_scrolls_in_its_own_box_and_sentences_wrap(tmp_path: Path) -> None:
-    sentence = "a sentence that is far too long for one line of a phone, or of anything else " * 2
-    runs = saved([record(4, rounds=3)], tmp_path)
-    page = report(runs, tables=[Table("T", "", ("", sentence), ((1.5, sentence),))]).read_text()
+def test_wide_content_scrolls_in_its_own_box_and_sentences_wrap(
+    written: tuple[Record, Path, str],
+) -> None:
+    _, _, page = written
     assert len(re.findall(r'<div class="scroll">\s*<table>', page)) == page.count("<table>")
-    assert f'<th class="long">{sentence}' in page
-    assert f'<td>1.5</td><td class="long">{sentence}' in page
+    assert f'<th class="long">{SENTENCE}' in page
+    assert f'<td>1.5</td><td class="long">{SENTENCE}' in page
     assert re.search(r"figure, \.scroll \{ overflow-x: auto; max-width: 100%; \}", page)
     assert page.startswith("<!doctype html>")
 
 
-def test_every_tag_is_closed_and_names_from_a_record_cannot_inject_markup(tmp_path: Path) -> None:
+def test_every_tag_is_closed_and_names_from_a_record_cannot_inject_markup(
+    written: tuple[Record, Path, str],
+) -> None:
     open_tags: list[str] = []
 
     class Checker(HTMLParser):
@@ -78,13 +96,8 @@ def test_every_tag_is_closed_and_names_from_a_record_cannot_inject_markup(tmp_pa
         def handle_endtag(self, tag: str) -> None:
             assert open_tags.pop() == tag
 
-    run = record(4, rounds=3)
-    evil = replace(
-        run,
-        summary=run.summary | {"name": "<b>x</b>"},
-        scenario=run.scenario + "# <script>1</script>\n",
-    )
-    page = report(saved([evil], tmp_path)).read_text()
+    _, _, page = written
+    assert "&lt;b&gt;x" in page
     assert "<b>x" not in page
     assert "<script>" not in page
     Checker().feed(page)
@@ -134,7 +147,7 @@ def test_lambda_2_of_different_graphs_is_a_range() -> None:
 def test_several_runs_need_at_least_one_and_count_twins_once(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no run directory given"):
         plot([])
-    (directory,) = saved([record(2, rounds=2)], tmp_path)
+    (directory,) = saved([record(1, rounds=2)], tmp_path)
     paths = plot([directory, directory], tmp_path / "figures")
     assert {path.parent for path in paths} == {tmp_path / "figures"}
     assert not any(path.name.startswith("modes") for path in paths)
