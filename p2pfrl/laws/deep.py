@@ -171,7 +171,7 @@ def _distance(rows: Array) -> float:
 
 
 def _critics() -> Iterator[Figure]:
-    for seed in (1, 2):
+    for seed in (1,):
         (gossip, own), (_, alone) = critics(True, seed), critics(False, seed)
         per_message = gossip.summary["bytes_sent"] / gossip.summary["messages_sent"]
         yield _size(

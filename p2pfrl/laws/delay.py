@@ -52,7 +52,7 @@ def growth(run: Record, start: Array) -> float:
 
 
 def _threshold() -> Iterator[Figure]:
-    for tau in (0, 1, 2, 4, 7):
+    for tau in (0, 1, 2, 5):
         run, start, _ = delayed(tau, 0.95)
         yield at_most(
             f"tau = {tau}, 0.95 of the threshold: ||x|| at the end / at the start",

@@ -42,7 +42,7 @@ _SCHEDULES: dict[str, Table] = {
     "asynchronous": {"kind": "asynchronous", "max_staleness": 6},
 }
 WORLDS = {
-    f"{mode}, {kind}": text(8, 30, mode=mode, faults=_FAULTS, schedule=schedule, **ROUGH)
+    f"{mode}, {kind}": text(8, 18, mode=mode, faults=_FAULTS, schedule=schedule, **ROUGH)
     for mode in ("gossip", "central")
     for kind, schedule in _SCHEDULES.items()
 }
@@ -55,7 +55,7 @@ WORLDS["ppo"] = text(
     network={"loss": 0.2, "latency": {"kind": "lognormal", "median": "20ms", "sigma": 0.5}},
     schedule={"kind": "asynchronous"},
 )
-WORLDS["matchings"] = text(9, 30, topology={"kind": "random_matchings"}, **ROUGH)
+WORLDS["matchings"] = text(9, 15, topology={"kind": "random_matchings"}, **ROUGH)
 
 
 def _deterministic() -> Iterator[Figure]:

@@ -10,7 +10,7 @@ from p2pfrl.laws.base import Figure, Law, at_least, at_most
 from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
-_INSTANCES = ((10, 5, 10, 0.05, 1), (6, 9, 4, 0.08, 2), (16, 3, 25, 0.02, 3))
+_INSTANCES = ((8, 5, 10, 0.05, 1), (6, 9, 4, 0.08, 2), (4, 3, 25, 0.02, 3))
 """Agents, dimension, local steps, learning rate, seed."""
 _MU = 0.5
 
@@ -102,9 +102,9 @@ def _corrected() -> Iterator[Figure]:
             _distance(early[0], optimum(early[0])),
         )
         half: Table = {"participation": {"kind": "uniform", "fraction": 0.5}}
-        partial = _run(instance, 300, {"kind": "control_variate"}, coordinator=half)
+        partial = _run(instance, 250, {"kind": "control_variate"}, coordinator=half)
         yield at_most(
-            f"{where}: SCAFFOLD, half take part, 300 rounds",
+            f"{where}: SCAFFOLD, half take part, 250 rounds",
             1e-10,
             _distance(partial, optimum(partial)),
         )

@@ -34,7 +34,7 @@ def _drift() -> Iterator[Figure]:
         1e-12,
         float(drifts("symmetric", 2).max()),
     )
-    rms = float(np.sqrt(np.mean(drifts("renormalize", 12) ** 2)))
+    rms = float(np.sqrt(np.mean(drifts("renormalize", 8) ** 2)))
     yield near("ring of 16, 20% loss, renormalize: rms drift of the mean", 0.086, rms, 0.03)
 
 

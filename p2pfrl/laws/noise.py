@@ -21,12 +21,13 @@ def energy(
     topology: Table,
     curvature: float = 1e-12,
     seed: int = 1,
-    width: int = 512,
+    width: int = 1024,
+    rounds: tuple[int, int] = (70, 150),
 ) -> float:
-    """Return sum_i ||x_i - mean||^2 / d, mean over rounds 150 to 450, on equal quadratics."""
+    """Return sum_i ||x_i - mean||^2 / d, mean over some rounds, on equal quadratics."""
     run = play(
         agents,
-        450,
+        rounds[1],
         seed=seed,
         topology=topology,
         exchange={"order": order},
@@ -38,7 +39,7 @@ def energy(
             "lr": lr,
         },
     )
-    return float(np.mean(agents * run.metrics["consensus_distance"][150:] ** 2 / width))
+    return float(np.mean(agents * run.metrics["consensus_distance"][rounds[0] :] ** 2 / width))
 
 
 def _floor() -> Iterator[Figure]:
@@ -54,7 +55,9 @@ def _floor() -> Iterator[Figure]:
 
 def _precise() -> Iterator[Figure]:
     for order, floor in _FLOORS.items():
-        measured = energy(16, 0.1, 1.0, order, topology={"kind": "ring"}, seed=7, width=8192)
+        measured = energy(
+            16, 0.1, 1.0, order, topology={"kind": "ring"}, seed=7, width=8192, rounds=(150, 450)
+        )
         yield near(
             f"ring of 16, lr = 0.1, {order}: sum_i ||x_i - mean||^2 / d",
             floor,

@@ -79,15 +79,15 @@ def _ditto() -> Iterator[Figure]:
     for instance in _INSTANCES:
         where = f"n = {instance[0]}, d = {instance[1]}"
         for pull in (0.3, 2.0):
-            record = _run(instance, 60, {"kind": "ditto", "lambda": pull})
+            record = _run(instance, 40, {"kind": "ditto", "lambda": pull})
             theta, own = halves(record)
             away = _apart(own, ditto_point(record, theta, pull))
             yield at_most(f"{where}, lambda = {pull}: to the closed form", 1e-8, away)
-        plain = _run(instance, 60, {"kind": "none"})
+        plain = _run(instance, 40, {"kind": "none"})
         yield at_most(
             f"{where}: the shared model to that without Ditto", 0.0, _apart(theta, plain.parameters)
         )
-        record = _run(instance, 60, {"kind": "ditto", "lambda": 1e-12})
+        record = _run(instance, 40, {"kind": "ditto", "lambda": 1e-12})
         away = _apart(halves(record)[1], record.problem["x_star"])
         yield at_most(f"{where}, lambda -> 0: to the local optimum", 1e-8, away)
         theta, own = halves(
@@ -141,7 +141,7 @@ def _maml() -> Iterator[Figure]:
                 "learner": {"dimension": dimension, "lr": lr},
                 "correction": {"kind": "maml", "alpha": _ALPHA, "order": order},
             }
-            record = play_tables(agents, 320, more, mode="central", seed=seed)
+            record = play_tables(agents, 290, more, mode="central", seed=seed)
             point, other = (maml_point(record, _ALPHA, name) for name in (order, "first"))
             yield at_most(
                 f"{where}, {order}: to its fixed point", 1e-8, _apart(record.parameters, point)

@@ -18,7 +18,9 @@ def recursion(start: Array, product: float, tau: int, updates: int) -> Array:
     return xs[-1]
 
 
-@pytest.mark.parametrize("tau", [0, 1, 3, 8])
+@pytest.mark.parametrize(
+    "tau", [0, 1, 5, *(pytest.param(tau, marks=pytest.mark.slow) for tau in (3, 8))]
+)
 @pytest.mark.parametrize("part", [0.95, 1.05])
 def test_a_delay_of_tau_is_the_delayed_recursion(tau: int, part: float) -> None:
     run, start, product = delayed(tau, part)

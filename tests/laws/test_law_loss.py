@@ -8,7 +8,7 @@ import pytest
 from p2pfrl.laws.lossy import LOSS, ROUNDS, drifts
 from p2pfrl.laws.runs import FLAT, play
 
-SEEDS = 8
+SEEDS = 6
 
 
 def monte_carlo(n: int, loss: float, on_loss: str, rounds: int, draws: int) -> float:
@@ -42,7 +42,7 @@ def test_one_sided_drops_move_the_mean_as_a_monte_carlo_says(on_loss: str) -> No
 
 @pytest.mark.parametrize("loss", [0.2, {"kind": "burst", "good_to_bad": 0.1, "bad_to_good": 0.3}])
 def test_last_known_values_stand_in(loss: object) -> None:
-    run = play(16, 200, learner=FLAT, network={"loss": loss}, mixing={"on_loss": "last_known"})
+    run = play(8, 80, learner=FLAT, network={"loss": loss}, mixing={"on_loss": "last_known"})
     assert run.metrics["consensus_distance"][-1] < 1e-3
     assert run.summary["mean_drift"] > 1e-3
 

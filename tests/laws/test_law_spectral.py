@@ -38,7 +38,11 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "agents", "options", "expected"), KNOWN)
+@pytest.mark.parametrize(
+    ("kind", "agents", "options", "expected"),
+    # The law `spectral` has the others.
+    [KNOWN[0], *(pytest.param(*known, marks=pytest.mark.slow) for known in KNOWN[1:])],
+)
 def test_disagreement_shrinks_by_the_second_eigenvalue(
     kind: str, agents: int, options: dict[str, object], expected: float
 ) -> None:
@@ -83,7 +87,13 @@ class Unchecked(Laplacian):
 
 
 @pytest.mark.parametrize(
-    ("kind", "agents", "largest"), [("ring", 8, 4.0), ("star", 9, 9.0), ("complete", 6, 6.0)]
+    ("kind", "agents", "largest"),
+    # The law `laplacian_step` has the others.
+    [
+        pytest.param("ring", 8, 4.0, marks=pytest.mark.slow),
+        pytest.param("star", 9, 9.0, marks=pytest.mark.slow),
+        ("complete", 6, 6.0),
+    ],
 )
 @pytest.mark.parametrize(("part", "expected"), [(0.99, 0.98), (1.01, 1.02)])
 def test_laplacian_step_decays_below_two_over_lambda_max_and_grows_above(
@@ -137,10 +147,12 @@ def test_one_peer_exponential_of_twelve_is_not_exact() -> None:
     assert np.mean(left) == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("agents", [7, 16])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("agents", "seed"),
+    [(7, 1), (16, 2), *(pytest.param(*run, marks=pytest.mark.slow) for run in ((7, 2), (16, 1)))],
+)
 def test_random_matchings_keep_the_mean_and_reach_it(agents: int, seed: int) -> None:
-    run = play(agents, 150, seed=seed, learner=FLAT, topology={"kind": "random_matchings"})
+    run = play(agents, 100, seed=seed, learner=FLAT, topology={"kind": "random_matchings"})
     begin = start(run, seed)
     assert run.metrics["consensus_distance"][-1] < 1e-6
     assert np.abs(run.parameters - begin.mean(axis=0)).max() < 1e-6
@@ -150,6 +162,6 @@ def test_random_matchings_keep_the_mean_and_reach_it(agents: int, seed: int) -> 
 
 def test_the_mean_is_lost_where_the_matrix_is_not_doubly_stochastic() -> None:
     # Uniform weights on a star: agents agree on the mean weighted by degree + 1.
-    run = play(6, 400, learner=FLAT, topology={"kind": "star"}, mixing={"kind": "uniform"})
+    run = play(6, 250, learner=FLAT, topology={"kind": "star"}, mixing={"kind": "uniform"})
     begin, weight = start(run, 1), np.array([6.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     assert np.abs(run.parameters - weight @ begin / weight.sum()).max() < 1e-12
