@@ -103,6 +103,7 @@ NEWS = {
 }
 """So many visits that the news of UCB-VI are guessed by the end."""
 
+NETWORKED = ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
 REQUIRED: dict[str, Table] = {
     "distributions:constant": {"value": 0.5},
     "distributions:uniform": {"low": 0.2, "high": 0.8},
@@ -127,7 +128,7 @@ REQUIRED: dict[str, Table] = {
     "learner:deep_npg": SMALL,
     **{
         f"learner:{kind}.lr_schedule:{schedule}": {"updates": 3}
-        for kind in ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
+        for kind in NETWORKED
         for schedule in ("linear", "cosine")
     },
     "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
@@ -243,6 +244,10 @@ HELPS: dict[str, list[Table]] = {
     "learner:sac": [SWING],
     "learner:td3": [SWING],
     "learner:deep_npg": [CART],
+    **{
+        f"learner:{kind}.statistics": [{"learner": {"normalize_observations": True}}]
+        for kind in NETWORKED
+    },
     "learner:td": [GARNET],
     "learner:tabular_q": [GARNET],
     "learner:softmax_pg": [GARNET],

@@ -37,6 +37,7 @@ MODULES = (
     "policy",
     "ucbvi",
     "personal",
+    "normalization",
     "worlds",
 )
 """Modules of this package with laws, in the order of the table."""

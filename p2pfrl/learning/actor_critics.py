@@ -16,6 +16,7 @@ import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
 from p2pfrl.learning.networks import ACTIVATIONS
+from p2pfrl.learning.normalization import Normalizer
 
 TEMPERATURE = "temperature"
 """The part of the parameters that holds the logarithm of the temperature."""
@@ -117,6 +118,7 @@ class ActorCritics:
 
     Attributes:
         layout: of the parameters.
+        normalizer: scales observations; None: nothing does.
         actor_columns: columns of a row that the actor's optimizer steps change: actor and
             temperature.
         critic_columns: those of the critics.
@@ -129,6 +131,7 @@ class ActorCritics:
         hidden: sizes of the hidden layers of each network.
         activation: of the hidden layers.
         temperature: whether a temperature is learned.
+        normalizer: scales observations, by statistics in the parameters; None: nothing does.
     """
 
     def __init__(
@@ -140,12 +143,17 @@ class ActorCritics:
         hidden: Sequence[int],
         activation: str,
         temperature: bool,
+        normalizer: Normalizer | None = None,
     ) -> None:
         self._action = action
         actor = _tensors("actor", [observation, *hidden, outputs], 1)
         critic = _tensors("critic", [observation + action, *hidden, 1], 2)
         between = [Tensor(f"{TEMPERATURE}.log", (1,))] if temperature else []
-        self.layout = Layout((*actor, *between, *critic))
+        statistics = [] if normalizer is None else normalizer.tensors
+        self.layout = Layout((*actor, *between, *critic, *statistics))
+        self.normalizer = normalizer
+        if normalizer is not None:
+            normalizer.place(self.layout)
         offsets = dict(zip((t.name for t in self.layout.tensors), self.layout.offsets, strict=True))
         self._offsets = offsets
         first = offsets[critic[0].name]
@@ -162,7 +170,7 @@ class ActorCritics:
         row: Vector = self.layout.zeros(1)[0]
         bound = 0.0
         for tensor in self.layout.tensors:
-            if tensor.part == TEMPERATURE:
+            if tensor.part not in ("actor", "critic"):
                 continue
             if tensor.name.endswith(".weight"):
                 bound = 1.0 / math.sqrt(tensor.shape[-1])
@@ -172,15 +180,15 @@ class ActorCritics:
 
     def head(self, rows: Vector, obs: Vector) -> Vector:
         """Return the actor's outputs `(b, outputs, B)` at observations `(b, o, B)`."""
-        return self._actor.forward(rows, obs)[:, 0]
+        return self._actor.forward(rows, self._scaled(rows, obs))[:, 0]
 
     def head_backward(self, rows: Vector, obs: Vector, slope: Vector, gradient: Vector) -> None:
         """Write the actor's gradient into `gradient`, after `head` of the same observations."""
-        self._actor.backward(rows, obs, slope[:, None], gradient)
+        self._actor.backward(rows, self._scaled(rows, obs), slope[:, None], gradient)
 
     def values(self, rows: Vector, obs: Vector, action: Vector) -> Vector:
         """Return both critics' values `(b, 2, B)` of actions `(b, a, B)`."""
-        return self._critics.forward(rows, _joined(obs, action))[:, :, 0]
+        return self._critics.forward(rows, self._joined(rows, obs, action))[:, :, 0]
 
     def values_backward(
         self, rows: Vector, obs: Vector, action: Vector, slope: Vector, gradient: Vector | None
@@ -196,12 +204,14 @@ class ActorCritics:
                 is; else that in the action is empty.
         """
         wanted = self._action if gradient is None else 0
-        x = _joined(obs, action)
+        x = self._joined(rows, obs, action)
         return self._critics.backward(rows, x, slope[:, :, None], gradient, wanted)
 
+    def _scaled(self, rows: Vector, obs: Vector) -> Vector:
+        return obs if self.normalizer is None else self.normalizer.scaled(rows, obs)
 
-def _joined(obs: Vector, action: Vector) -> Vector:
-    return np.concatenate([obs, action], axis=1)
+    def _joined(self, rows: Vector, obs: Vector, action: Vector) -> Vector:
+        return np.concatenate([self._scaled(rows, obs), action], axis=1)
 
 
 def _tensors(part: str, sizes: Sequence[int], members: int) -> list[Tensor]:

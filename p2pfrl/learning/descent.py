@@ -19,6 +19,7 @@ from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.lr_schedules import Constant, LRSchedule
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.normalization import Normalizer, RewardScale
 from p2pfrl.learning.optimizers import Factors, Optimizer
 from p2pfrl.learning.policies import Policy
 from p2pfrl.learning.rollout import Rollout
@@ -78,6 +79,8 @@ class Plan:
         is_weighted: the loss itself weighs samples by pi / pi_old, so that it holds near the
             parameters of the rollout.
         lr_schedule: factor of the learning rate in an agent's updates.
+        normalizer: scales observations; None: nothing does.
+        reward_norm: scales rewards, before `targets`; None: nothing does.
     """
 
     steps: int
@@ -90,6 +93,8 @@ class Plan:
     episodes: int | None = None
     is_weighted: bool = False
     lr_schedule: LRSchedule = field(default_factory=Constant)
+    normalizer: Normalizer | None = None
+    reward_norm: RewardScale | None = None
 
 
 class Descent:
@@ -168,6 +173,8 @@ class Descent:
                     total += self._distillation.add(rows, state, gradient)
                 if self._adjust is not None:
                     self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
+                    if plan.normalizer is not None:
+                        gradient[:, plan.normalizer.columns] = 0.0
                 self._clip(gradient)
                 step()
         total /= plan.epochs * minibatches

@@ -321,7 +321,11 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
         takes_guides=all(traits.takes_guides for traits in own),
         gives_returns=all(traits.gives_returns for traits in own),
         only_payload=next((traits.only_payload for traits in own if traits.only_payload), None),
-        personal=tuple(part for part in layout.parts if part in _names(len(own))),
+        personal=tuple(
+            part
+            for part in layout.parts
+            if part in _names(len(own)) or any(part in traits.personal for traits in own)
+        ),
         members=own[0].members,
         world=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.world),
     )

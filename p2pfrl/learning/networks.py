@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
+from p2pfrl.learning.normalization import Normalizer
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Network:
         has_critic: whether the last output is a value.
         layout: of the parameters.
         chains: of layers, the one that acts first, the one that gives the value last.
+        normalizer: scales observations; None: nothing does.
 
     Args:
         inputs: size of an observation.
@@ -107,6 +109,7 @@ class Network:
         shared_trunk: actor and critic share the hidden layers.
         critic: whether there is one.
         log_std: learn `policy` log standard deviations.
+        normalizer: scales observations, by statistics in the parameters; None: nothing does.
         dtype: float32, or float64 for checks of gradients.
     """
 
@@ -120,6 +123,7 @@ class Network:
         shared_trunk: bool = False,
         critic: bool = True,
         log_std: bool = False,
+        normalizer: Normalizer | None = None,
         dtype: str = "float32",
     ) -> None:
         assert critic or not shared_trunk
@@ -150,7 +154,12 @@ class Network:
             ]
         if log_std:
             tensors.append(Tensor("actor.log_std", (policy,)))
+        if normalizer is not None:
+            tensors += normalizer.tensors
         self.layout = Layout(tuple(tensors), dtype)
+        self.normalizer = normalizer
+        if normalizer is not None:
+            normalizer.place(self.layout)
         self._offset = {
             t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)
         }
@@ -208,6 +217,7 @@ class Network:
         The hidden activations stay in the network's scratch memory until the next call: `backward`
         reads them.
         """
+        x = self._scaled(rows, x)
         for number, chain in enumerate(self.chains if chains is None else chains):
             h = x
             for depth, layer in enumerate(chain.layers):
@@ -234,6 +244,7 @@ class Network:
             gradient: weights and biases are overwritten, the rest is left.
         """
         b, samples = len(rows), x.shape[2]
+        x = self._scaled(rows, x)
         ones = np.ones((samples, 1), dtype=rows.dtype)
         for number, chain in enumerate(self.chains):
             delta = output_gradient[:, chain.rows]
@@ -251,6 +262,9 @@ class Network:
                     self._activation.derivative(below)
                     under *= below
                     delta = under
+
+    def _scaled(self, rows: Vector, x: Vector) -> Vector:
+        return x if self.normalizer is None else self.normalizer.scaled(rows, x)
 
     def _buffer(self, number: int, depth: int, *shape: int) -> Vector:
         """Return scratch memory of `shape`, kept between calls because fresh pages cost more."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.options import Slot
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
+from p2pfrl.learning.learners.networked import Networked
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @rule
-class A2C(Learner):
+class A2C(Networked):
     """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one step per rollout.
 
     A and R are constants in the gradient.
@@ -34,7 +34,6 @@ class A2C(Learner):
     (their optimizer; decay 0.99) on request; scaled rewards; and bootstraps at truncation.
 
     Attributes:
-        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: whole episodes per update; needs environment.instances = 1 and an environment with
             a time limit.
@@ -54,9 +53,6 @@ class A2C(Learner):
     """
 
     lr: float = Field(default=1.5e-3, ge=0)
-    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
-        default_factory=Constant
-    )
     steps: int = Field(default=16, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -95,6 +91,8 @@ class A2C(Learner):
             loss=self.loss,
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
+            normalizer=self.normalizer(task),
+            reward_norm=self.reward_norm(self.gamma),
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)

@@ -13,17 +13,17 @@ from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
+from p2pfrl.learning.environments.base import Step
 from p2pfrl.learning.environments.random_actions import chosen
 from p2pfrl.learning.learners.base import (
     Batch,
     Exchange,
-    Learner,
     Outcome,
     Stack,
     State,
@@ -33,9 +33,11 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
+from p2pfrl.learning.learners.networked import Networked
 from p2pfrl.learning.learners.targets import AfterMixing, met
-from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule, factors
+from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
 from p2pfrl.learning.optimizers import OPTIMIZERS, Factors
 from p2pfrl.learning.policies import Categorical
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
@@ -61,7 +63,7 @@ class Share:
 
 
 @rule
-class DQN(Learner):
+class DQN(Networked):
     """L = E[huber(Q(s,a) - y)], y = r + gamma (1 - terminated) max_a' Q_target(s',a').
 
     The loss is on transitions of a replay buffer.
@@ -80,7 +82,6 @@ class DQN(Learner):
     otherwise be measured against a target that knows nothing of them.
 
     Attributes:
-        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: whole episodes per update; needs environment.instances = 1 and an environment with
             a time limit.
@@ -108,12 +109,9 @@ class DQN(Learner):
         distill: with payload "logits", how one learns from what comes back.
     """
 
-    of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing",)
+    of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing", "statistics")
 
     lr: float = Field(default=5e-4, ge=0)
-    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
-        default_factory=Constant
-    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -184,7 +182,9 @@ class DQNStack(Stack, Exchange):
             hidden=learner.hidden,
             activation=learner.activation,
             critic=False,
+            normalizer=learner.normalizer(task),
         )
+        self.reward_norm = learner.reward_norm(learner.gamma)
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
         self.traits = Traits(
             layout=self.network.layout,
@@ -197,6 +197,7 @@ class DQNStack(Stack, Exchange):
             counts=self.optimizer.counts,
             arrays=task.arrays,
             takes_corrections=True,
+            personal=personal_parts(self.network.normalizer),
         )
         self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
         self.evaluator = Greedy(self.network, self.policy, task.evaluator)
@@ -254,6 +255,8 @@ class DQNStack(Stack, Exchange):
         if self.learner.episodes is not None:
             own[_TAKEN] = np.zeros((b, 2), dtype=np.int64)
         targets = {} if self.distillation is None else self.distillation.init(b)
+        if self.reward_norm is not None:
+            own |= self.reward_norm.init(b, self.simulator.instances)
         return (
             self.optimizer_state(b)
             | own
@@ -284,6 +287,8 @@ class DQNStack(Stack, Exchange):
             FILLED,
             SEEN,
             TARGET,
+            RETURNS,
+            SPREAD,
         )
         world = {name: values for name, values in state.items() if name not in kept}
         chances = Streams.of(self.task.seed, batch.agents, Purpose.ACTION, batch.index).uniform(
@@ -301,10 +306,14 @@ class DQNStack(Stack, Exchange):
         rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
+        seen: list[NDArray[np.float32]] = []
+        earned: list[Step] = []
         for t in range(self._steps):
             action = self._act(rows, current, chances[:, t], before + t * m)
             step = simulator.step(world, action)
             self.replay.add(state, current, action, step)
+            seen.append(current)
+            earned.append(step)
             note_returns(step, returns)
             measures.add(step)
             if (begun + t + 1) % learner.train_every == 0:
@@ -312,6 +321,7 @@ class DQNStack(Stack, Exchange):
             current = step.obs
             if learner.episodes is not None and len(returns[0]) >= learner.episodes:
                 break
+        take_in(self.network.normalizer, self.reward_norm, rows, state, seen, earned)
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
         taken = np.full(b, (t + 1) * m, dtype=np.int64)
@@ -326,6 +336,8 @@ class DQNStack(Stack, Exchange):
         state[_AHEAD] = ahead
         after: Vector = state[_AFTER]  # type: ignore[assignment]
         met(self.learner.after_mixing, rows, ahead, after, state[SEEN] == 0)
+        if self.network.normalizer is not None:
+            self.network.normalizer.follow(ahead, rows)
 
     def _act(
         self, rows: Vector, obs: NDArray[np.float32], chances: Vector, taken: NDArray[np.int64]
@@ -376,6 +388,9 @@ class DQNStack(Stack, Exchange):
         if len(ready) == 0:
             return
         sample = self.replay.sample(state, ready, uniform[ready])
+        if self.reward_norm is not None:
+            own_spread = {SPREAD: state[SPREAD][ready]}
+            sample[..., -2] = self.reward_norm.scaled(own_spread, sample[..., -2])
         rates = None if rates is None else rates[ready]
         own = {name: values for name, values in state.items() if name != ROWS}
         if len(ready) == len(rows):
@@ -409,6 +424,8 @@ class DQNStack(Stack, Exchange):
             loss = loss + self.distillation.add(rows, state, gradient)
         if self.task.correction.bends:
             self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
+            if self.network.normalizer is not None:
+                gradient[:, self.network.normalizer.columns] = 0.0
         if self.learner.max_grad_norm:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
             gradient *= np.minimum(
@@ -483,6 +500,8 @@ class DQNStack(Stack, Exchange):
             ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
             is_there = self.replay.present(rows)
             sample = np.where(is_there[:, None], rows, 0.0).astype(np.float32)[None]
+            if self.reward_norm is not None:
+                sample[..., -2] = self.reward_norm.scaled(state, sample[..., -2])
             error = np.where(
                 is_there, np.abs(self._errors(sample, ahead, parameters)[0][0, 0]), -1.0
             )

@@ -47,6 +47,14 @@ class Greedy(Evaluator):
         )
 
     @override
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return mean parameters; statistics of observations that are personal stay so."""
+        mean, normalizer = super().average(agents, parameters), self._network.normalizer
+        if normalizer is not None and normalizer.statistics == "personal":
+            normalizer.follow(mean, parameters)
+        return mean
+
+    @override
     def act(
         self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
     ) -> NDArray[np.generic]:
@@ -75,6 +83,8 @@ class GreedyAndDivergence(Greedy):
         obs = self._simulator.shown(agents, {**state})
         x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=parameters.dtype)
         mean = np.broadcast_to(parameters.mean(axis=0), parameters.shape)
+        if self._network.normalizer is not None:
+            mean = self.average(agents, parameters)
         heads = []
         for rows in (parameters, mean):
             out = np.empty((len(rows), self._network.outputs, x.shape[2]), dtype=rows.dtype)

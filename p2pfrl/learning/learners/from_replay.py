@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Learner, Task
+from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.learners.networked import Networked
 from p2pfrl.learning.learners.targets import AfterMixing
-from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
 
 
 @rule
-class FromReplay(Learner):
+class FromReplay(Networked):
     """An actor and two critics that learn from a replay buffer, with target networks.
 
     Attributes:
-        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         critic_lr: learning rate of the critics; None: that of the rest.
         steps: of each instance per update.
         gamma: discount.
@@ -37,12 +35,9 @@ class FromReplay(Learner):
         activation: of the hidden layers.
     """
 
-    of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing",)
+    of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing", "statistics")
 
     lr: float = Field(default=3e-4, ge=0)
-    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
-        default_factory=Constant
-    )
     critic_lr: float | None = Field(default=None, ge=0)
     steps: int = Field(default=64, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)

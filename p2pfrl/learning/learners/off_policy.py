@@ -17,11 +17,12 @@ from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.actor_critics import ActorCritics
-from p2pfrl.learning.environments.base import Simulator, Spec
+from p2pfrl.learning.environments.base import Simulator, Spec, Step
 from p2pfrl.learning.learners.base import Batch, Evaluator, Outcome, Stack, State, Task, Traits
 from p2pfrl.learning.learners.from_replay import FromReplay
 from p2pfrl.learning.learners.targets import met
 from p2pfrl.learning.lr_schedules import factors
+from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
 from p2pfrl.learning.optimizers import Adam, Factors
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import Measures, note_returns, play
@@ -69,6 +70,14 @@ class Deterministic(Evaluator):
         action = self._method.greedy(self._network.head(parameters, x))
         return _scaled(action.transpose(0, 2, 1), self._low, self._high)
 
+    @override
+    def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
+        """Return mean parameters; statistics of observations that are personal stay so."""
+        mean, normalizer = super().average(agents, parameters), self._network.normalizer
+        if normalizer is not None and normalizer.statistics == "personal":
+            normalizer.follow(mean, parameters)
+        return mean
+
 
 _AHEAD, _AFTER, _STEPS, _ACTOR_STEPS = "ac_target", "ac_after", "ac_steps", "adam_actor_steps"
 """State arrays: the target networks `(b, stride)`, the networks after the last update `(b,
@@ -112,7 +121,9 @@ class OffPolicyStack(Stack):
             hidden=learner.hidden,
             activation=learner.activation,
             temperature=method.temperature is None,
+            normalizer=learner.normalizer(task),
         )
+        self.reward_norm = learner.reward_norm(learner.gamma)
         self.actor_optimizer = Adam(learner.lr, eps=1e-8)
         self.critic_optimizer = Adam(
             learner.lr if learner.critic_lr is None else learner.critic_lr, eps=1e-8
@@ -127,6 +138,7 @@ class OffPolicyStack(Stack):
             squares=Adam.squares,
             counts=(*Adam.counts, _ACTOR_STEPS),
             arrays=task.arrays,
+            personal=personal_parts(self.network.normalizer),
         )
 
     def _check(self, learner: FromReplay, instances: int) -> None:
@@ -164,6 +176,8 @@ class OffPolicyStack(Stack):
             _AFTER: self.layout.zeros(b),
             _STEPS: np.zeros(b, dtype=np.int64),
         }
+        if self.reward_norm is not None:
+            own |= self.reward_norm.init(b, self.simulator.instances)
         return own | self.replay.init(b) | self.simulator.init(agents)
 
     @override
@@ -172,7 +186,7 @@ class OffPolicyStack(Stack):
         learner, simulator, m = self.learner, self.simulator, self.simulator.instances
         rows, state, b = batch.parameters, dict(batch.state), len(batch.agents)
         self._meet(rows, state)
-        kept = (*self._own, *self.traits.arrays, ROWS, FILLED, SEEN, _AFTER)
+        kept = (*self._own, *self.traits.arrays, ROWS, FILLED, SEEN, _AFTER, RETURNS, SPREAD)
         world = {name: values for name, values in state.items() if name not in kept}
         chances = Streams.of(self.task.seed, batch.agents, Purpose.ACTION, batch.index)
         anything = chances.uniform(learner.steps, self._actions, m)
@@ -183,10 +197,14 @@ class OffPolicyStack(Stack):
         rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)
+        seen: list[NDArray[np.float32]] = []
+        earned: list[Step] = []
         for t in range(learner.steps):
             action = self._act(rows, state, current, anything[:, t], noise[:, t])
             step = simulator.step(world, _scaled(action, self._low, self._high))
             self.replay.add(state, current, action, step)
+            seen.append(current)
+            earned.append(step)
             note_returns(step, returns)
             measures.add(step)
             if (t + 1) % learner.train_every == 0:
@@ -195,6 +213,7 @@ class OffPolicyStack(Stack):
                 drawn = draws.normal(*shape).astype(np.float32)
                 self._learn(rows, state, places, drawn, loss, rates)
             current = step.obs
+        take_in(self.network.normalizer, self.reward_norm, rows, state, seen, earned)
         state[_AFTER][:], state[SEEN][:] = rows, state[FILLED]
         mean = np.divide(loss[0], loss[1], out=np.zeros(b), where=loss[1] > 0)
         taken = np.full(b, learner.steps * m, dtype=np.int64)
@@ -212,6 +231,8 @@ class OffPolicyStack(Stack):
         state[_AHEAD] = ahead
         after: Vector = state[_AFTER]  # type: ignore[assignment]
         met(self.learner.after_mixing, rows, ahead, after, state[SEEN] == 0)
+        if self.network.normalizer is not None:
+            self.network.normalizer.follow(ahead, rows)
 
     def _act(
         self,
@@ -241,7 +262,11 @@ class OffPolicyStack(Stack):
         ready = np.flatnonzero(counts(state) >= self.learner.learn_start)
         if len(ready) == 0:
             return
-        sample, noise = self.replay.sample(state, ready, places[ready]), noise[ready]
+        sample = self.replay.sample(state, ready, places[ready])
+        if self.reward_norm is not None:
+            own_spread = {SPREAD: state[SPREAD][ready]}
+            sample[..., -2] = self.reward_norm.scaled(own_spread, sample[..., -2])
+        noise = noise[ready]
         rates = None if rates is None else rates[ready]
         with _Part(rows, state, self._own, ready) as (own, picked):
             loss[0][ready] += self.step(own, picked, sample, noise, rates)

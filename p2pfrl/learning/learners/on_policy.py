@@ -22,6 +22,7 @@ from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.normalization import RETURNS, SPREAD, Normalizer, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.rollout import Rollout, collect
@@ -37,7 +38,7 @@ class OnPolicyStack(Stack, PooledTraining):
 
     Args:
         task: with a simulator.
-        build: makes the network from (inputs, policy outputs, has log std).
+        build: makes the network from (inputs, policy outputs, has log std, normalizer).
         optimizer: of all parameters.
         plan: how an update uses its rollout.
         distill: how it learns from a mixture of policies, with payload "logits"; None: it does not.
@@ -46,7 +47,7 @@ class OnPolicyStack(Stack, PooledTraining):
     def __init__(
         self,
         task: Task,
-        build: Callable[[int, int, bool], Network],
+        build: Callable[[int, int, bool, Normalizer | None], Network],
         optimizer: Optimizer,
         plan: Plan,
         distill: Distill | None,
@@ -61,7 +62,10 @@ class OnPolicyStack(Stack, PooledTraining):
         self.optimizer = optimizer = Keep() if task.gradient_only else optimizer
         self.policy = policy_of(task.simulator.spec)
         self.network = build(
-            task.simulator.spec.observation, self.policy.outputs, self.policy.has_log_std
+            task.simulator.spec.observation,
+            self.policy.outputs,
+            self.policy.has_log_std,
+            plan.normalizer,
         )
         self.distillation = None
         if distill is not None:
@@ -72,8 +76,10 @@ class OnPolicyStack(Stack, PooledTraining):
         self.evaluator = GreedyAndDivergence(
             self.network, self.policy, task.evaluator, task.simulator
         )
-        self.pooled = self
-        if task.simulator.spec.actions and can_visit(task.simulator):
+        if plan.normalizer is None and plan.reward_norm is None:
+            self.pooled = self
+        personal = personal_parts(plan.normalizer)
+        if task.simulator.spec.actions and can_visit(task.simulator) and not personal:
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
@@ -99,6 +105,7 @@ class OnPolicyStack(Stack, PooledTraining):
             takes_corrections=True,
             gives_gradients=True,
             takes_guides=True,
+            personal=personal,
         )
 
     @override
@@ -119,7 +126,11 @@ class OnPolicyStack(Stack, PooledTraining):
         """
         torch.set_num_threads(1)
         targets = {} if self.distillation is None else self.distillation.init(len(agents))
-        return self.optimizer_state(len(agents)) | targets | self.simulator.init(agents)
+        rewards: State = {}
+        if self.plan.reward_norm is not None:
+            rewards = self.plan.reward_norm.init(len(agents), self.simulator.instances)
+        own = self.optimizer_state(len(agents)) | targets | rewards
+        return own | self.simulator.init(agents)
 
     def optimizer_state(self, rows: int) -> State:
         """Return the optimizer's moments and step counts before the first step."""
@@ -129,6 +140,10 @@ class OnPolicyStack(Stack, PooledTraining):
     def update(self, batch: Batch) -> Outcome:
         """Roll out, then take epochs x minibatches optimizer steps."""
         rollout, state = self._roll_out(batch)
+        scale = self.plan.reward_norm
+        if scale is not None:
+            scale.absorb(state, rollout.reward, rollout.finished)
+            rollout = replace(rollout, reward=scale.scaled(state, rollout.reward))
         packed = self._pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, Purpose.MINIBATCH, batch.index)
         episodes = (
@@ -138,6 +153,8 @@ class OnPolicyStack(Stack, PooledTraining):
         )
         rates = factors(self.plan.lr_schedule, batch.index)
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes, rates)
+        if self.plan.normalizer is not None:
+            self.plan.normalizer.absorb(batch.parameters, rollout.obs)
         return self._outcome(batch, state, rollout, loss)
 
     @override
@@ -171,7 +188,7 @@ class OnPolicyStack(Stack, PooledTraining):
     def _roll_out(self, batch: Batch) -> tuple[Rollout, State]:
         """Return the rollout, and the state with the environments after it."""
         traits = self.traits
-        own = (*traits.moments, *traits.counts, *traits.arrays, TARGET)
+        own = (*traits.moments, *traits.counts, *traits.arrays, TARGET, RETURNS, SPREAD)
         environment = {name: values for name, values in batch.state.items() if name not in own}
         rollout = collect(
             self.network,
@@ -222,6 +239,7 @@ def build_network(
     inputs: int,
     policy: int,
     log_std: bool,
+    normalizer: Normalizer | None = None,
 ) -> Network:
     """Return the network that a learner's options and an environment's sizes ask for."""
     return Network(
@@ -232,4 +250,5 @@ def build_network(
         shared_trunk=shared_trunk,
         critic=critic,
         log_std=log_std,
+        normalizer=normalizer,
     )

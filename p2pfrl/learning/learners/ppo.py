@@ -9,12 +9,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.lazy import LazyModule
-from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.options import Slot
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
+from p2pfrl.learning.learners.networked import Networked
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ else:
 
 
 @rule
-class PPO(Learner):
+class PPO(Networked):
     """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H].
 
     r is pi(a|s) / pi_old(a|s).
@@ -37,7 +37,6 @@ class PPO(Learner):
     the value loss; the step size is constant unless `lr_schedule` says otherwise.
 
     Attributes:
-        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: whole episodes per update; needs environment.instances = 1 and an environment with
             a time limit.
@@ -60,9 +59,6 @@ class PPO(Learner):
     """
 
     lr: float = Field(default=3e-3, ge=0)
-    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
-        default_factory=Constant
-    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -103,6 +99,8 @@ class PPO(Learner):
             loss=self.loss,
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
+            normalizer=self.normalizer(task),
+            reward_norm=self.reward_norm(self.gamma),
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)

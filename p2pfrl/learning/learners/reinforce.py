@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.options import Rule, Slot
+from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
+from p2pfrl.learning.learners.networked import Networked
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @rule
-class REINFORCE(Learner):
+class REINFORCE(Networked):
     """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h.
 
     There is one step per rollout.
@@ -41,7 +41,6 @@ class REINFORCE(Learner):
     over steps.
 
     Attributes:
-        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
         steps: of each instance per update; not with `episodes`.
         episodes: per update; needs environment.instances = 1 and an environment with a time limit.
         gamma: discount.
@@ -58,9 +57,6 @@ class REINFORCE(Learner):
     """
 
     lr: float = Field(default=3e-3, ge=0)
-    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
-        default_factory=Constant
-    )
     steps: int = Field(default=64, ge=1)
     episodes: int | None = Field(default=None, ge=1)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -97,6 +93,8 @@ class REINFORCE(Learner):
             loss=self.loss,
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
+            normalizer=self.normalizer(task),
+            reward_norm=self.reward_norm(self.gamma),
         )
         build = partial(
             build_network, self.hidden, self.activation, False, self.baseline == "value"

@@ -41,7 +41,7 @@ class SAC(FromReplay):
     @override
     def idle(self) -> tuple[str, ...]:
         """A fixed temperature has no entropy to reach."""
-        return () if self.alpha is None else ("target_entropy",)
+        return (*super().idle, *(() if self.alpha is None else ("target_entropy",)))
 
     @override
     def prepare(self, task: Task) -> Stack:

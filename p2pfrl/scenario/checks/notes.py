@@ -11,6 +11,7 @@ from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.normalization import PART
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
@@ -127,6 +128,11 @@ def _unread(scenario: Scenario) -> Iterator[str]:
     mode, learner, coordinator = MODES[scenario.mode], scenario.learner, scenario.coordinator
     if not mode.exchanges:
         yield from (f"learner.{name}" for name in _differing(learner, learner.of_mixing))
+    elif PART not in (scenario.exchange.shared or (PART,)):
+        # An exchange of named parts alone may leave the statistics of observations out.
+        found = {"statistics"}.intersection(learner.of_mixing).difference(learner.idle)
+        named = _differing(learner, found)
+        yield from (f"learner.{name} (not in exchange.shared: {PART!r})" for name in named)
     read = {scenario.gate.offer, PAYLOADS[scenario.exchange.payload].offer}
     for offer, names in learner.of_offers.items():
         if offer not in read or not mode.exchanges:

@@ -160,6 +160,9 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
         if part not in stack.layout.parts:
             reason = f"the parameters have no part {part!r}{did_you_mean(part, stack.layout.parts)}"
             yield ("exchange", "shared", position), reason
+        elif part in stack.traits.personal:
+            reason = f"the part {part!r} is personal here: it never travels"
+            yield ("exchange", "shared", position), reason
     if scenario.exchange.shared == ():
         yield ("exchange", "shared"), 'nothing would travel; mode = "independent" does that'
 

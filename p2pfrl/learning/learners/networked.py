@@ -1,0 +1,67 @@
+"""Options of learners whose policies are networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from typing_extensions import override
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import Rule
+from p2pfrl.core.rule import rule
+from p2pfrl.learning.learners.base import Learner, Task
+from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
+from p2pfrl.learning.normalization import Normalizer, RewardScale, Statistics
+
+
+@rule
+class Networked(Learner):
+    """A learner whose policy is a network, in an environment.
+
+    Attributes:
+        lr_schedule: factor of the learning rate in the agent's own update number 0, 1, ...
+        normalize_observations: networks see (observation - mean) / std, within +-10, of the
+            observations that were learned from in earlier updates. Number, mean and variance are
+            the part `normalization` of the parameters, which gradients do not change; evaluation
+            uses those of the agent.
+        statistics: of observations. personal: they stay with the agent; averaged: their mean and
+            variance travel and are averaged as parameters are; merged: their sums travel, so that
+            averaging gives mean and variance of all agents' observations together.
+        normalize_rewards: rewards are divided by the standard deviation of the discounted sum of an
+            episode's rewards so far, within +-10, before `reward_scale`. The statistics stay with
+            the agent.
+    """
+
+    of_mixing: ClassVar[tuple[str, ...]] = ("statistics",)
+
+    lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(
+        default_factory=Constant
+    )
+    normalize_observations: bool = False
+    statistics: Statistics = "personal"
+    normalize_rewards: bool = False
+
+    @property
+    @override
+    def idle(self) -> tuple[str, ...]:
+        """Without normalization there are no statistics."""
+        return () if self.normalize_observations else ("statistics",)
+
+    def normalizer(self, task: Task) -> Normalizer | None:
+        """Return what scales observations; None: nothing does.
+
+        Raises:
+            ScenarioError: statistics would travel with parameters, and these do not travel.
+        """
+        if not self.normalize_observations or task.simulator is None:
+            return None
+        if self.statistics != "personal" and (task.gradient_only or task.offer is not None):
+            reason = f"{self.statistics!r} needs parameters that travel; use 'personal'"
+            raise ScenarioError([f"learner.statistics: {reason}"])
+        spec = task.simulator.spec
+        return Normalizer(spec.observation - spec.mask, self.statistics)
+
+    def reward_norm(self, gamma: float) -> RewardScale | None:
+        """Return what scales rewards; None: nothing does."""
+        return RewardScale(gamma) if self.normalize_rewards else None
