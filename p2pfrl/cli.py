@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in _COMMANDS:  # what lists all commands says what each does
             app[name]
     try:
-        with notes_on_stderr():
+        with notes_on_stderr(quiet="--quiet" in words or "-q" in words):
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:

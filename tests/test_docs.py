@@ -1,6 +1,7 @@
 """What is read out of docstrings."""
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 from p2pfrl.catalog import TABLES, table
 from p2pfrl.core.docs import attributes, reference, summary
@@ -68,3 +69,12 @@ def test_every_option_of_every_rule_and_section_has_a_meaning():
     for cls in (*rules, *own, Group, EnvironmentSection):
         meanings = attributes(cls)
         assert [f.name for f in fields(cls) if not meanings.get(f.name)] == [], cls
+
+
+def test_no_page_says_a_paragraph_twice():
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    assert len(pages) > 10
+    for page in pages:
+        parts = [part for part in page.read_text(encoding="utf-8").split("\n\n") if len(part) > 200]
+        assert len(parts) == len(set(parts)), page.name

@@ -18,6 +18,7 @@ _EXPECTED = re.compile(
     re.DOTALL,
 )
 _SETTINGS = re.compile(r"\b(?:overrides|settings): (?=\S+: )")
+_GYMNASIUM = re.compile(r"\x1b\[\d+m(?:WARN|ERROR): (.*)\x1b\[0m", re.DOTALL)
 _LONG_WORD = re.compile(r"\S{301,}")
 _FIX = re.compile(r".*?; (?P<fix>.+)", re.DOTALL)
 
@@ -76,8 +77,11 @@ def shortened(message: str) -> str:
 
 
 @contextmanager
-def notes_on_stderr() -> Iterator[None]:
-    """Print the warnings of scenarios inside as notes on stderr, each text once."""
+def notes_on_stderr(*, quiet: bool = False) -> Iterator[None]:
+    """Print the warnings of scenarios inside as notes on stderr, each text once.
+
+    Warnings of Gymnasium are notes too; with `quiet` they are not printed.
+    """
     shown: set[str] = set()
     with warnings.catch_warnings():
         others = warnings.showwarning
@@ -90,12 +94,20 @@ def notes_on_stderr() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, ScenarioWarning):
+            text = str(message)
+            of_gymnasium = _GYMNASIUM.fullmatch(text)
+            if of_gymnasium and quiet:
+                return
+            if of_gymnasium:
+                text = f"Gymnasium: {of_gymnasium[1]}"
+            elif not issubclass(category, ScenarioWarning):
                 others(message, category, filename, lineno, file, line)
-            elif (text := str(message)) not in shown:
+                return
+            if text not in shown:
                 shown.add(text)
                 print(f"note: {as_typed(text)}", file=sys.stderr, flush=True)
 
         warnings.simplefilter("always", ScenarioWarning)
+        warnings.filterwarnings("always", _GYMNASIUM.pattern)
         warnings.showwarning = show
         yield

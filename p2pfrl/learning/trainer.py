@@ -260,7 +260,7 @@ class Trainer:
         rows = wanted if members == 1 else tuple(whole_worlds(wanted, members))
         chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
         for chunk, outcome in zip(
-            chunks, self._executor(self.stack.update, map(self._gather, chunks)), strict=True
+            chunks, self._executor(self._update, map(self._gather, chunks)), strict=True
         ):
             self._check(chunk, outcome)
             for position, agent in enumerate(chunk):
@@ -268,6 +268,11 @@ class Trainer:
                 request.outcome, request.position = outcome, position
         self._computed += len(wanted)
         self._batches += 1
+
+    def _update(self, batch: Batch) -> Outcome:
+        """Return the updates of a batch. They are checked, so numpy need not warn."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.stack.update(batch)
 
     def _check(self, chunk: Sequence[int], outcome: Outcome) -> None:
         """Raise an error if an update is no result of these agents, or not finite."""

@@ -13,6 +13,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.cli import main
+from p2pfrl.commands.failures import notes_on_stderr
 from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
 from p2pfrl.commands.values import grid, seeds
 from p2pfrl.core.errors import AgentError, RecordError, ScenarioError
@@ -258,3 +259,19 @@ def test_a_run_goes_on_when_nobody_reads_its_progress():
     root = str(Path(p2pfrl.__file__).parents[1])
     subprocess.run(["sh", "-c", command], env={**os.environ, "PYTHONPATH": root}, check=True)
     assert p2pfrl.load_record("run").summary["stopped_by"] == "rounds"
+
+
+def test_an_update_that_is_not_finite_is_said_once_and_without_warnings_of_numpy(capsys):
+    words = ["scenario", "q.toml", "--quiet", "--out", "run", "--set", "learner.lr=1e300"]
+    assert main([*words, "--set", "learner.steps=9"]) == 1
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("agent 0, round 1, update 0: training left parameters x that are not")
+
+
+def test_warnings_of_gymnasium_are_notes_and_not_printed_if_it_shall_be_quiet(capsys):
+    for quiet in (False, True):
+        with notes_on_stderr(quiet=quiet):
+            gymnasium.logger.warn("the space is odd")
+            gymnasium.logger.warn("the space is odd")
+        found = capsys.readouterr().err
+        assert found == ("" if quiet else "note: Gymnasium: the space is odd\n")
