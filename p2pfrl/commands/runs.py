@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -82,11 +83,7 @@ def scenario(
         others = (file, *set, seed, out, jobs, overwrite or None)
         others += (None if transport == "memory" else transport,)
         if any(value is not None for value in others):
-            raise ScenarioError(
-                [
-                    f"--resume {resume}: a run goes on as it began: give no file and no other settings"
-                ]
-            )
+            raise ScenarioError([_not_resumed(resume, set)])
         return _resume(resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target)
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
@@ -124,6 +121,18 @@ def scenario(
             chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite
         )
     return _code(summary, require_target)
+
+
+def _not_resumed(run: Path, settings: Sequence[str]) -> str:
+    """Return why a run cannot be resumed with settings, and what makes it longer instead."""
+    reason = f"--resume {run}: a run goes on as it began: give no file and no other settings"
+    if not any(setting.startswith("stop.") for setting in settings):
+        return reason
+    words = shlex.join([word for setting in settings for word in ("--set", setting)])
+    return (
+        f"{reason}; a longer run begins anew, and its first rounds equal those of this one: "
+        f"p2pfrl scenario {run / 'scenario.toml'} {words} --out ANOTHER"
+    )
 
 
 def _resume(run: Path, *, quiet: bool, as_json: bool, trace: bool, needs_target: bool) -> int:
@@ -250,8 +259,8 @@ def sweep(
             )
         print(f"table: {found.table}")
         _rich(for_terminal(found.tables()))
-        if page is not None:
-            print(f"report: {page}")
+        why = f"no run is done, or there are more than {_MOST_DRAWN} settings"
+        print(f"report: {page or f'not drawn: {why}; `p2pfrl report RUN...` draws some'}")
     return FAILED if found.failed else DONE
 
 
@@ -269,12 +278,19 @@ def _value(value: object) -> str:
 
 
 def _page_of(found: Sweep, folder: Path) -> Path | None:
-    """Write the report of a sweep; return None if no run is done, or figures would be too full."""
+    """Write the report of a sweep; return None if no run is done, or figures would be too full.
+
+    That of an earlier sweep in the directory is removed then.
+    """
+    from p2pfrl.results.directory import clear_report
     from p2pfrl.results.report import report as write
 
     runs = [Path(row["directory"]) for row in found.rows if row["state"] in ("done", "kept")]
     settings = {tuple(str(row[key]) for key in found.keys) for row in found.rows}
-    return write(runs, folder, found.tables()) if runs and len(settings) <= _MOST_DRAWN else None
+    if runs and len(settings) <= _MOST_DRAWN:
+        return write(runs, folder, found.tables())
+    clear_report(folder)
+    return None
 
 
 def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:

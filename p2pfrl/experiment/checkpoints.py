@@ -243,7 +243,8 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
         raise RecordError(f"{directory}: there is nothing to resume: no such directory")
     if not path.is_file():
         has_finished = (directory / "summary.json").exists()
-        what = "this run has finished" if has_finished else "no run was interrupted here"
+        longer = f"a longer one begins anew: p2pfrl scenario {directory / 'scenario.toml'} --set stop...=..."
+        what = f"this run has finished; {longer}" if has_finished else "no run was interrupted here"
         raise RecordError(f"{directory}: there is nothing to resume: {what}")
     try:
         return loads(path.read_bytes(), overrides, source=str(path))

@@ -297,6 +297,21 @@ def clear_figures(folder: Path, kept: Sequence[Path]) -> None:
         raise RecordError(f"{folder}: cannot hold figures: {error.strerror}") from error
 
 
+def clear_report(folder: Path) -> None:
+    """Remove a page and figures that this package has written, which no longer fit the runs.
+
+    Raises:
+        RecordError: one cannot be removed.
+    """
+    page = folder / REPORT
+    try:
+        if page.is_file() and (_MARK in _head(page) or _MARK in _end(page)):
+            page.unlink()
+    except OSError as error:
+        raise RecordError(f"{page}: cannot be removed: {error.strerror}") from error
+    clear_figures(folder / FIGURES, ())
+
+
 def refuse_replacing(folder: Path, paths: Sequence[Path]) -> None:
     """Refuse to replace files that this package has not written.
 

@@ -66,23 +66,69 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
     return "\n".join(parts).encode()
 
 
-def for_terminal(tables: Sequence[Table]) -> Group:
-    """Return tables that rich prints."""
-    from rich.console import Group
+def for_terminal(tables: Sequence[Table], width: int | None = None) -> Group:
+    """Return tables that rich prints without breaking a word or key.
+
+    A table that is too wide for this has a line of all values for each row instead.
+
+    Args:
+        tables: the tables.
+        width: characters in a line; by default those of the terminal.
+    """
+    from rich.console import Console, Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    width = Console().width if width is None else width
     parts: list[RichTable | Text] = []
     for table in tables:
-        shown = RichTable(
-            *table.header, title=f"{table.title}. {table.caption}", title_justify="left"
-        )
-        for column in shown.columns:
-            column.overflow = "fold"  # keys are long words
+        title = f"{table.title}. {table.caption}"
+        columns = [*zip(table.header, *table.rows, strict=True)]
+        frame = 3 * len(columns) + 1
+        if sum(max(len(str(cell)) for cell in column) for column in columns) + frame > width:
+            # Keys are long words; they are broken after a point.
+            columns = [(head.replace(".", ".\n"), *cells) for head, *cells in columns]
+        least = [max(map(_longest_word, column)) for column in columns]
+        if sum(least) + frame > width:
+            parts += [Text(f"{title}\n{_lines(table)}"), Text()]
+            continue
+        shown = RichTable(title=title, title_justify="left")
+        for column, own in zip(columns, _widths(columns, least, width - frame), strict=True):
+            shown.add_column(column[0], width=own, overflow="fold")
         for row in table.rows:
             shown.add_row(*(Text(str(cell)) for cell in row))
         parts += [shown, Text()]
     return Group(*parts)
+
+
+def _widths(columns: Sequence[Sequence[object]], least: Sequence[int], total: int) -> list[int]:
+    """Return widths of columns: what they need, or shares of `total` that are at least `least`."""
+    more = [
+        max(len(line) for cell in column for line in str(cell).split("\n")) - narrowest
+        for column, narrowest in zip(columns, least, strict=True)
+    ]
+    found, left = list(least), total - sum(least)
+    for place, position in enumerate(sorted(range(len(more)), key=more.__getitem__)):
+        given = min(more[position], left // (len(more) - place))
+        found[position] += given
+        left -= given
+    return found
+
+
+def _longest_word(cell: object) -> int:
+    return max(map(len, str(cell).split()), default=0)
+
+
+def _lines(table: Table) -> str:
+    """Return a table as lines: one for every row, with the column's name before each value."""
+    named = [
+        [
+            f"{head}={cell}" if head else str(cell)
+            for head, cell in zip(table.header, row, strict=True)
+        ]
+        for row in table.rows
+    ]
+    return "\n".join("  ".join(cells) for cells in named)
 
 
 def _line(cells: Sequence[Any]) -> str:

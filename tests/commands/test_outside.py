@@ -17,6 +17,7 @@ from p2pfrl.commands.failures import notes_on_stderr
 from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
 from p2pfrl.commands.values import grid, seeds
 from p2pfrl.core.errors import AgentError, RecordError, ScenarioError
+from p2pfrl.results.plots import FIGURES
 
 QUADRATIC = """
 name = "q"
@@ -275,3 +276,30 @@ def test_warnings_of_gymnasium_are_notes_and_not_printed_if_it_shall_be_quiet(ca
             gymnasium.logger.warn("the space is odd")
         found = capsys.readouterr().err
         assert found == ("" if quiet else "note: Gymnasium: the space is odd\n")
+
+
+def test_a_report_that_no_longer_fits_the_sweep_is_removed(capsys, monkeypatch):
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"problem": FIGURES["problem"]})
+    words = ["sweep", "q.toml", "--seeds", "0", "-q", "--out", "s"]
+    assert main([*words, "--set", "learner.lr=0.1,0.2"]) == 0
+    assert [*Path("s/figures").glob("*.png")]
+    monkeypatch.setattr("p2pfrl.commands.runs._MOST_DRAWN", 2)
+    assert main([*words, "--set", "learner.lr=0.1,0.2,0.3", "--resume"]) == 0
+    assert (
+        "report: not drawn: no run is done, or there are more than 2 set" in capsys.readouterr().out
+    )
+    assert not Path("s/report.html").exists()
+    assert not [*Path("s/figures").glob("*.png")]
+
+
+def test_a_run_that_shall_be_longer_is_refused_with_the_command_that_makes_it(capsys):
+    assert main(["scenario", "q.toml", "--quiet", "--out", "a"]) == 0
+    line = said(capsys, "scenario", "--resume", "a", "--set", "stop.rounds=3")
+    start, _, command = line.partition(": p2pfrl ")
+    assert start.endswith("a longer run begins anew, and its first rounds equal those of this one")
+    assert main([*command.replace("ANOTHER", "b").split(), "--quiet"]) == 0
+    short, long = (p2pfrl.load_record(name).metrics["consensus_distance"] for name in "ab")
+    assert (len(short), len(long)) == (1, 3)
+    assert short[0] == long[0]
+    assert main(["scenario", "--resume", "a"]) == 1
+    assert "this run has finished; a longer one begins anew: p2pfrl" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from p2pfrl.results.report import Table
@@ -19,6 +21,28 @@ def test_a_narrow_terminal_cuts_nothing_off() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in text
     assert text.count("0") >= 8 * 19
+
+
+WIDE = Table(
+    "Settings",
+    "Means over runs.",
+    ("topology.kind", "stop.rounds", "final return", "greedy evaluation", "bytes sent", "runs"),
+    (("one_peer_exponential", 2, "22.45 [20.1, 24.8]", "239.2", "3.53 MB", 5),),
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_word_or_key_of_a_table_is_broken_in_a_terminal(width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(for_terminal([WIDE], width))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    words = set(re.split(r"[\s┃│=]+", "\n".join(lines)))
+    for name in ("one_peer_exponential", "evaluation", "return", "239.2", "bytes"):
+        assert name in words
+    whole = {"topology.kind"} <= words
+    assert whole or {"topology.", "kind"} <= words
+    assert whole == (width in (40, 60, 120))
 
 
 def test_measures_are_means_over_agents_in_the_last_round() -> None:
