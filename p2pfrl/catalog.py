@@ -11,6 +11,7 @@ from p2pfrl.core.modules import place_of
 
 TABLES = {
     "environments": "p2pfrl.learning.environments:RULES",
+    "drifts": "p2pfrl.learning.drifts:RULES",
     "learners": "p2pfrl.learning.learners:RULES",
     "corrections": "p2pfrl.learning.corrections:RULES",
     "personal": "p2pfrl.learning.personal:RULES",

@@ -418,9 +418,10 @@ class Walk:
         for number, (name, usual) in enumerate(scenario.environment.rule.spec.physics.items()):
             place, label = (*key.path, name), f"{key.label}.{name}"
             own = self._own.get(label, (1.1 * usual, usual + 0.1, 0.5 * usual))
-            self._note(
-                label, self._compare(table, place, [put(table, place, value) for value in own])
-            )
+            if "constant" in slot.rules():  # a number is a distribution, and no drift
+                self._note(
+                    label, self._compare(table, place, [put(table, place, value) for value in own])
+                )
             label = f"{key.label.partition(':')[0]}.{key.path[-1]}"
             for kind, member in slot.rules().items() if not number else ():
                 if f"{label}:{kind}" in self.found and self.found[f"{label}:{kind}"].what == EFFECT:

@@ -116,6 +116,10 @@ REQUIRED: dict[str, Table] = {
     "environment:spectrum": {"members": 2},
     "distributions:values": {"list": [0.2, 0.3, 0.5, 0.7]},
     "distributions:cycle": {"list": [0.2, 0.6]},
+    "drifts:step": {"at": 1, "add": 0.1},
+    "drifts:ramp": {"length": 2, "add": 0.1},
+    "drifts:sine": {"period": 3, "add": 0.1},
+    "drifts:trace": {"path": "drift.csv"},
     "loss models:independent": {"probability": 0.3},
     "loss models:burst": {"good_to_bad": 0.4, "bad_to_good": 0.5},
     "environment:garnet": {"states": 4, "max_steps": 4},
@@ -337,6 +341,7 @@ VALUES: dict[str, list[Any]] = {
     "topology:file.path": ["path.graphml"],
     "hierarchy.groups": [[[0, 1, 2], [3]]],
     "exchange.shared": [["actor"]],
+    "environment.drift:trace.path": ["other.csv"],
     "checkpoint.every": [3, 2],
     "checkpoint.journal": [20_000],
     "gate:performance.threshold": [30.0, 5.0],
@@ -371,6 +376,8 @@ def write_files() -> None:
         graph = f'<graph edgedefault="undirected">{_NODES}{inner}</graph>'
         text = f'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">{graph}</graphml>'
         Path(f"{name}.graphml").write_text(text, encoding="utf-8")
+    Path("drift.csv").write_text("update,value\n1,0.4\n", encoding="utf-8")
+    Path("other.csv").write_text("update,value\n2,0.3\n", encoding="utf-8")
     Path("trace.csv").write_text("agent,from,until\n1,0s,0.5ms\n", encoding="utf-8")
 
 

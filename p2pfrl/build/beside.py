@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.rollout import play_baselines
 from p2pfrl.results.recorder import Evaluation
-from p2pfrl.scenario.bind import Learning
+from p2pfrl.scenario.bind import Learning, simulator_of, table_at
 
 Column = NDArray[np.float64]
 
@@ -60,16 +60,16 @@ def beside(
 
     own, optimum, baselines = nothing(), nothing(), dict[str, Column]()
     own[list(evaluation.agents)] = evaluation.own
-    for agents, problem, table in learning.worlds:
-        at = whole_worlds(set(agents) & set(evaluation.agents), problem.spec.members)
+    for agents, section, table in learning.worlds:
+        at = whole_worlds(set(agents) & set(evaluation.agents), section.rule.spec.members)
         if not at:
             continue
-        best = problem.optimum({name: values[at] for name, values in table.items()})
+        best = section.rule.optimum(table_at(section, table, seed, at, evaluation.index))
         if best is not None:
             optimum[at] = best
-        if problem.spec.baselines:
+        if section.rule.spec.baselines:
             found = play_baselines(
-                problem.simulator(table, episodes, seed),
+                simulator_of(section, table, episodes, seed),
                 agents=at,
                 episodes=episodes,
                 index=evaluation.index,

@@ -19,6 +19,7 @@ Schema = Mapping[str, Any]
 _UNITS = {"20ms": "seconds", "18KiB": "bytes", "100Mbit/s": "bytes per second"}
 """Example of a value with a unit -> the unit of a plain number."""
 _PLACES = {
+    "drifts": "[environment.drift.NAME]",
     "learners": "[learner]",
     "schedules": "[schedule]",
     "topologies": "[topology]",
@@ -33,6 +34,11 @@ _PLACES = {
 """Axis -> the header of its table in a scenario, where it is not the name of the axis."""
 _EXAMPLES: dict[tuple[str, str], object] = {
     ("file", "path"): "abilene.graphml",
+    ("trace", "path"): "demand.csv",
+    ("step", "at"): 50,
+    ("ramp", "length"): 20,
+    ("sine", "period"): 100,
+    **{(kind, "factor"): 1.5 for kind in ("step", "ramp", "sine")},
     ("*", "agents"): [0],
     ("*", "groups"): [[0], [1]],
     ("*", "at"): "10s",
@@ -41,7 +47,7 @@ _EXAMPLES: dict[tuple[str, str], object] = {
     ("*", "low"): 1.0,
     ("*", "high"): 2.0,
 }
-"""(kind or "*", required option) -> a value for examples."""
+"""(kind, option) or ("*", required option) -> a value for examples."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def _example(axis: str, name: str, cls: type) -> str:
     for option in _options(cls):
         given = _EXAMPLES.get((name, option.name), _EXAMPLES.get(("*", option.name)))
         value = option.default
-        if value is None and option.is_required:
+        if (name, option.name) in _EXAMPLES or (value is None and option.is_required):
             value = _toml(given) if given is not None else _least(option.type)
         if value is not None:
             values[option.name] = value

@@ -19,6 +19,7 @@ from p2pfrl.scenario.positions import MAX_BYTES
 
 _AXES = {
     "environments": "environments of the agents",
+    "drifts": "physics that change over updates",
     "learners": "how an agent trains",
     "corrections": "hooks into the local update",
     "personal": "a personal model beside the shared one",

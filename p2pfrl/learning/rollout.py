@@ -340,8 +340,8 @@ def _play(
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
     total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
-    state = simulator.init(agents, purpose=f"evaluation-{index}")
     simulator.begin(agents, [index] * b, purpose="evaluation")
+    state = simulator.init(agents, purpose=f"evaluation-{index}")
     obs = simulator.observe(agents, state)
     for _ in range(wanted * max(LONGEST, spec.max_steps or 0)):
         step = simulator.step(state, act(obs, state))

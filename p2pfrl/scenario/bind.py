@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.wording import did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.base import Problem, Simulator
+from p2pfrl.learning.environments.base import Environment, Simulator
+from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
@@ -46,7 +48,7 @@ class Learning:
     instance: Table
     heterogeneity: dict[str, float]
     simulators: tuple[Simulator, ...] = ()
-    worlds: tuple[tuple[tuple[int, ...], Problem, Table], ...] = ()
+    worlds: tuple[tuple[tuple[int, ...], EnvironmentSection, Table], ...] = ()
 
     def follow(self, working: Callable[[str], None] | None) -> None:
         """Let slow environments say what they are doing."""
@@ -57,6 +59,41 @@ class Learning:
         """Close the environments; those that are needed again are opened anew."""
         for simulator in self.simulators:
             simulator.close()
+
+
+def simulator_of(section: EnvironmentSection, table: Table, instances: int, seed: int) -> Simulator:
+    """Return a simulator of the environment, in which physics drift if the section says so.
+
+    Raises:
+        ScenarioError: they would drift in an environment that does not compute on arrays.
+    """
+    if not section.drift:
+        return section.rule.simulator(table, instances, seed)
+    return DriftingSimulator(_of_arrays(section), table, instances, seed, section.drift)
+
+
+def table_at(
+    section: EnvironmentSection, table: Table, seed: int, agents: Sequence[int], update: int
+) -> Table:
+    """Return the physics `(b, ...)` of `agents` in an update, or in the evaluation so numbered."""
+    if not section.drift:
+        return {name: values[list(agents)] for name, values in table.items()}
+    at = [update] * len(agents)
+    return drifted(_of_arrays(section), table, section.drift, seed, agents, at)
+
+
+def _of_arrays(section: EnvironmentSection) -> Environment:
+    known = section.rule.spec.physics
+    if strays := [name for name in section.drift if name not in known]:
+        reason = f"{section.id} has nothing of this name{did_you_mean(strays[0], known)}"
+        raise ScenarioError([f"environment.drift.{strays[0]}: {reason}"])
+    if isinstance(section.rule, Environment):
+        return section.rule
+    raise ScenarioError(
+        [
+            f"environment.drift: {section.id} cannot drift, only environments of arrays can: remove it"
+        ]
+    )
 
 
 def learning(scenario: Scenario) -> Learning:
@@ -70,9 +107,9 @@ def learning(scenario: Scenario) -> Learning:
     opened: list[Simulator] = []
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
-        problem, table = section.rule, tables.of(section)
-        evaluator = problem.simulator(table, episodes, seed) if episodes else None
-        simulator = problem.simulator(table, section.instances, seed)
+        table = tables.of(section)
+        evaluator = simulator_of(section, table, episodes, seed) if episodes else None
+        simulator = simulator_of(section, table, section.instances, seed)
         opened.extend(filter(None, (simulator, evaluator)))
         return simulator, evaluator
 
@@ -98,7 +135,7 @@ def learning(scenario: Scenario) -> Learning:
         _differences(found),
         tuple(opened),
         tuple(
-            (tuple(make.agents), make.environment.rule, table)
+            (tuple(make.agents), make.environment, table)
             for make, table in found
             if make.environment is not None
         ),
@@ -116,7 +153,7 @@ def outline(scenario: Scenario) -> Stack:
     tables = _Tables(scenario, range(scenario.members))
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
-        simulator = section.rule.simulator(tables.of(section), section.instances, scenario.seed)
+        simulator = simulator_of(section, tables.of(section), section.instances, scenario.seed)
         return simulator, simulator
 
     return _stack(scenario, world)
@@ -134,7 +171,7 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
     made: list[tuple[EnvironmentSection, Simulator]] = []
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
-        simulator = section.rule.simulator(tables.of(section), section.instances, scenario.seed)
+        simulator = simulator_of(section, tables.of(section), section.instances, scenario.seed)
         made.append((section, simulator))
         return simulator, simulator
 

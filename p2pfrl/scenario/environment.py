@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Mapping
+from functools import partial
 from typing import Annotated, cast
 
 from pydantic import Field, ValidationError
@@ -13,10 +14,11 @@ from p2pfrl.catalog import table
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.modules import place_of
-from p2pfrl.core.options import Slot, construct, dump, options_of, schema_of
+from p2pfrl.core.options import Rule, Slot, construct, dump, options_of, schema_of
 from p2pfrl.core.problems import details, problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.learning.drifts.base import Drift
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.scenario.numbers import Number
 
@@ -29,11 +31,15 @@ class OwnKeys:
         id: name of an environment, or any Gymnasium id, or "module:Class" of a user's own.
         instances: parallel copies per agent.
         vary: a distribution over agents for each physical quantity that differs between them.
+        drift: a drift for each physical quantity that changes over the updates of an agent.
     """
 
     id: str
     instances: int = Field(default=4, ge=1, le=65536)
     vary: dict[str, Annotated[Distribution, Number()]] = Field(default_factory=dict)
+    drift: dict[str, Annotated[Drift, Rule("drifts", partial(table, "drifts"))]] = Field(
+        default_factory=dict
+    )
 
 
 @rule
@@ -116,6 +122,7 @@ class EnvironmentSlot(Slot):
             id=section.id,
             instances=section.instances,
             vary=section.vary,
+            drift=section.drift,
         )
 
     def dump(self, value: object) -> object:

@@ -109,6 +109,11 @@ def _environment(group: Group, environment: EnvironmentSection | None) -> Enviro
     shared: object = None if environment is None else environment.rule
     if isinstance(own, Located) and isinstance(shared, Located):
         own.locate(shared.folder)
+    for name, drift in made.drift.items():
+        before: object = None if environment is None else environment.drift.get(name)
+        found: object = drift
+        if isinstance(found, Located) and isinstance(before, Located):
+            found.locate(before.folder)
     return made
 
 

@@ -315,7 +315,11 @@ class _Merger:
         return {name: value for name, value in base.items() if name in known}
 
 
-_DISTRIBUTIONS = Rule("distributions", partial(table, "distributions"))
+_BY_PHYSICS = {
+    ("environment", "vary"): Rule("distributions", partial(table, "distributions")),
+    ("environment", "drift"): Rule("drifts", partial(table, "drifts")),
+}
+"""Tables with a rule per physical quantity."""
 
 
 def _slot(outer: Slot | None, path: KeyPath, values: Mapping[str, Any], name: str) -> Slot | None:
@@ -327,8 +331,8 @@ def _slot(outer: Slot | None, path: KeyPath, values: Mapping[str, Any], name: st
         values: of the outer table.
         name: of the inner table.
     """
-    if path == ("environment", "vary"):
-        return _DISTRIBUTIONS
+    if path in _BY_PHYSICS:
+        return _BY_PHYSICS[path]
     if not path:
         cls: type = Scenario
     elif isinstance(outer, Rule):

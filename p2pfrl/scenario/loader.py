@@ -152,6 +152,8 @@ def _locate(scenario: Scenario, layers: Layers) -> None:
         ("availability", "trace"): scenario.availability,
         ("environment", "kwargs"): None if section is None else section.rule,
     }
+    drifts = {} if section is None else section.drift
+    named |= {("environment", "drift", name, "path"): drift for name, drift in drifts.items()}
     for path, rule in named.items():
         source = Path(layers.place(path)[0])
         source = source if is_file(source) else Path(layers.main)

@@ -185,4 +185,4 @@ def test_optima_are_solved_once_for_equal_agents_and_not_for_a_crowd_of_unlike_o
     alike = {"a": np.array([2.0, 1.0, 2.0]), "b": np.zeros(3)}
     assert solving.solved(alike, ("a", "b"), solve).tolist() == [2.0, 1.0, 2.0]
     assert calls == [(1.0, 0.0), (2.0, 0.0)]
-    assert solving.solved({"a": np.arange(65.0)}, ("a",), solve) is None
+    assert solving.solved({"a": np.arange(257.0)}, ("a",), solve) is None

@@ -166,7 +166,7 @@ def test_needs_and_breaks_are_what_they_are_declared_to_be(key):
 
 def test_all_axes_but_those_of_numbers_are_composable():
     others = {axis for (axis, _), cls in RULES.items() if not issubclass(cls, Composable)}
-    assert others == {"environments", "learners", "distributions"}
+    assert others == {"environments", "drifts", "learners", "distributions"}
 
 
 KINDS = {kind for (axis, kind) in RULES if axis not in ("payloads", "distributions")}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from p2pfrl.learning.environments.base import Array
 
-MOST = 64
-"""Most agents with different physics whose optima are computed: each takes up to .3 s."""
+MOST = 256
+"""Most agents with different physics whose optima are computed: each takes up to .1 s."""
 
 
 def solved(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.environments.base import Array, ArraySimulator, Simulator
+from p2pfrl.learning.environments.drifting import DriftingSimulator
 
 Numbers = NDArray[np.intp]
 _CONVERGED = 1e-14
@@ -49,6 +50,12 @@ class Processes:
         """
         if simulator is None:
             raise ScenarioError([f"learner: {learner!r} needs an environment"])
+        if isinstance(simulator, DriftingSimulator):
+            raise ScenarioError(
+                [
+                    f"learner: {learner!r} computes with tables, which cannot drift: remove environment.drift"
+                ]
+            )
         physics = simulator.physics if isinstance(simulator, ArraySimulator) else {}
         if "P" not in physics:
             raise ScenarioError(

@@ -119,6 +119,18 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
                 f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}",
             )
         yield from _per_agent(distribution, scenario, path)
+    for name, drift in scenario.environment.drift.items():
+        path = ("environment", "drift", name)
+        if name not in known:
+            yield (
+                path,
+                f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}",
+            )
+            continue
+        try:
+            drift.values(np.zeros(1), [0], [0])
+        except P2PFRLError as error:
+            yield path, str(error)
 
 
 def _speed(scenario: Scenario) -> Iterator[Problem]:

@@ -1,0 +1,29 @@
+"""The contract of drifts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Drift(ABC):
+    """How a physical quantity of an environment changes from update to update.
+
+    An agent's value depends on its own number of updates, and on nothing that others do. So runs
+    are repeatable, and processes over TCP have the values of the simulator.
+    """
+
+    @abstractmethod
+    def values(self, start: Array, agents: Sequence[int], updates: Sequence[int]) -> Array:
+        """Return the values `(b,)` in the updates of `agents`.
+
+        Args:
+            start: `(b,)` values without drift.
+            agents: whose.
+            updates: `(b,)` completed updates of each.
+        """

@@ -1,0 +1,99 @@
+"""Drift from a file: the values of a physical quantity at given updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from typing_extensions import override
+
+from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.files import OversizeError, read_regular
+from p2pfrl.core.located import Located
+from p2pfrl.core.rule import rule
+from p2pfrl.core.text import EncodingError, decode
+from p2pfrl.learning.drifts.base import Array, Drift
+
+_LARGEST = 2**22
+_EVERYONE = -1
+_Points = Mapping[int, tuple[tuple[int, float], ...]]
+
+
+@rule
+class Trace(Drift, Located):
+    """The values of a CSV file, each from its update on, for all agents or for one.
+
+    Lines are `update,value` or `update,agent,value`; `#` starts a comment. A value without an agent
+    is that of all agents which have no line of their own. Before the first line of an agent it has
+    the value of the scenario.
+
+    Attributes:
+        path: of the file; it is searched beside the scenario file, then in the working directory.
+    """
+
+    path: str
+
+    @override
+    def values(self, start: Array, agents: Sequence[int], updates: Sequence[int]) -> Array:
+        points = _read(self.beside(self.path) or Path(self.path))
+        out = np.array(start, dtype=np.float64)
+        for row, (agent, update) in enumerate(zip(agents, updates, strict=True)):
+            for at, value in points.get(int(agent), points.get(_EVERYONE, ())):
+                if at <= update:
+                    out[row] = value
+        return out
+
+    @override
+    def files(self) -> Mapping[str, Path]:
+        """Return the file."""
+        return {self.path: self.beside(self.path) or Path(self.path)}
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path) -> _Points:
+    """Return the points of every agent in order of updates.
+
+    Raises:
+        P2PFRLError: with the line that cannot be read.
+    """
+    try:
+        lines = decode(read_regular(path, _LARGEST)).splitlines()
+    except OversizeError as error:
+        raise P2PFRLError(f"{path}: a trace of physics has at most {_LARGEST} bytes") from error
+    except EncodingError as error:
+        raise P2PFRLError(f"{path}:{error.line}:{error.column}: {error}") from error
+    except OSError as error:
+        raise P2PFRLError(f"{path}: cannot read the trace: {error.strerror or error}") from error
+    found: dict[int, dict[int, float]] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.partition("#")[0].strip()
+        if not text or text.replace(" ", "") in ("update,value", "update,agent,value"):
+            continue
+        try:
+            update, agent, value = _fields(text)
+        except ValueError as error:
+            raise P2PFRLError(
+                f"{path}:{number}: expected `update,value` or `update,agent,value` with an update and an "
+                f"agent of at least 0 and a finite value, such as `50,1200`, got {text!r}"
+            ) from error
+        if update in found.setdefault(agent, {}):
+            raise P2PFRLError(f"{path}:{number}: a second value in update {update}, got {text!r}")
+        found[agent][update] = value
+    if not found:
+        raise P2PFRLError(f"{path}: expected lines such as `50,1200`, got none")
+    return {agent: tuple(sorted(points.items())) for agent, points in found.items()}
+
+
+def _fields(text: str) -> tuple[int, int, float]:
+    fields = [field.strip() for field in text.split(",")]
+    if len(fields) == 2:
+        fields.insert(1, str(_EVERYONE))
+    update, agent, value = fields
+    found = int(update), int(agent), float(value)
+    is_agent = found[1] >= 0 or len(text.split(",")) == 2
+    if found[0] < 0 or not is_agent or not math.isfinite(found[2]):
+        raise ValueError
+    return found
