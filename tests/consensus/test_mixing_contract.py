@@ -55,13 +55,24 @@ def test_rows_name_oneself_and_those_heard_in_order_and_rows_or_columns_sum_to_o
 
 
 @pytest.mark.parametrize("kind", IN_ROUNDS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("family", ["ring", "torus", "star"])
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        ("ring", "float64"),
+        ("star", "float64"),
+        ("torus", "float32"),
+        *(
+            pytest.param(*run, marks=pytest.mark.slow)
+            for run in (("torus", "float64"), ("ring", "float32"), ("star", "float32"))
+        ),
+    ],
+)
 def test_agents_agree_on_the_mean_of_where_they_began(kind, dtype, family):
     if (kind, family) == ("uniform", "star"):
         pytest.skip("keeps the mean on regular graphs only")
     x = np.random.default_rng(5).standard_normal((9, 3)).astype(dtype)
-    rounds = 700 if dtype == "float64" else 400
+    rounds = {"ring": 700, "torus": 250, "star": 700}[family]
+    rounds = rounds if dtype == "float64" else rounds // 2
     after = play(RULES[kind](), topologies.RULES[family]().at(9, 0, 0), x, rounds)
     np.testing.assert_allclose(
         after, np.tile(x.mean(axis=0), (9, 1)), atol=3e-12 if dtype == "float64" else 1e-4

@@ -13,20 +13,25 @@ from test_lan_usage import RING
 
 from p2pfrl.cli import main
 
+LEAD = (("--lead",), "Run on each of the others:", "interrupted while waiting for the others")
+FIXED = (
+    ("--peers", "0-1=127.0.0.1:0,2-3=127.0.0.1:1"),
+    "waiting for agents 2-3 at 127.0.0.1:1",
+    "",
+)
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
 @pytest.mark.parametrize(
-    ("options", "says", "ends"),
+    ("number", "way"),
     [
-        (("--lead",), "Run on each of the others:", "interrupted while waiting for the others"),
-        (
-            ("--peers", "0-1=127.0.0.1:0,2-3=127.0.0.1:1"),
-            "waiting for agents 2-3 at 127.0.0.1:1",
-            "",
-        ),
+        (signal.SIGTERM, LEAD),
+        (signal.SIGINT, FIXED),
+        pytest.param(signal.SIGINT, LEAD, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, FIXED, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupt_while_waiting_is_code_130_and_a_word(tmp_path, number, options, says, ends):
+def test_an_interrupt_while_waiting_is_code_130_and_a_word(tmp_path, number, way):
+    options, says, ends = way
     (tmp_path / "ring.toml").write_text(RING, encoding="utf-8")
     program = [
         sys.executable,

@@ -3,6 +3,8 @@
 The shared model does not change.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -30,11 +32,17 @@ kinds = pytest.mark.parametrize(
 )
 
 
+@cache
+def alone(mode):
+    """Return the run without personal models."""
+    return play(3, 3, mode=mode, **CARTPOLE)
+
+
 @kinds
 @pytest.mark.parametrize("mode", ["gossip", "central"])
 def test_the_shared_model_goes_the_way_it_goes_alone_bit_for_bit(personal, mode):
-    plain = play(3, 4, mode=mode, **CARTPOLE)
-    record = play(3, 4, mode=mode, personal=personal, **CARTPOLE)
+    plain = alone(mode)
+    record = play(3, 3, mode=mode, personal=personal, **CARTPOLE)
     d = plain.parameters.shape[1]
     assert record.parameters.shape == (3, 2 * d)
     assert np.array_equal(record.parameters[:, :d], plain.parameters)

@@ -172,10 +172,11 @@ def test_a_run_that_stops_at_a_full_disk_says_how_to_go_on(
 
 
 def test_a_summary_names_what_the_record_has_beside_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from p2pfrl.cli import main
 
+    monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {})
     file = write_scenario(tmp_path)
     assert main(["scenario", str(file), "--out", str(tmp_path / "run"), "--json", "-q"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -26,7 +26,7 @@ def run(mode: str, rounds: int, *, agents: int = 4, **tables: object) -> Record:
 
 @pytest.mark.parametrize("loss", [0.05, 0.9])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_losses_take_no_round(mode, loss, seed):
     record = run(mode, 7, seed=seed, network={"latency": "5ms", "loss": loss})
     assert (record.summary["rounds"], record.summary["stopped_by"]) == (7, "rounds")

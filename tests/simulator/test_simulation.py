@@ -180,7 +180,9 @@ def test_a_partition_in_place_of_another_reports_the_links_that_are_restored():
     assert run.summary["deadlines_expired"] <= 4
 
 
-@pytest.mark.parametrize("at", [1.75, 1.85, 1.95, 2.0])
+@pytest.mark.parametrize(
+    "at", [1.85, 2.0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1.75, 1.95))]
+)
 @pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
 def test_a_short_partition_or_a_restart_around_the_end_hangs_nobody(at, schedule):
     cut = (fault("partition", at, groups=[[0], [1, 2, 3]]), fault("heal", at + 0.1))
