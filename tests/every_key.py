@@ -19,6 +19,7 @@ from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import gymnasium
 import numpy as np
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -28,6 +29,7 @@ from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.options import Rule, Slot, construct, options_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments import RULES
+from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.learning.environments.registry import resolve
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario, loads
@@ -415,7 +417,10 @@ class Walk:
         assert scenario is not None
         assert scenario.environment is not None
         assert isinstance(slot, Rule)
-        for number, (name, usual) in enumerate(scenario.environment.rule.spec.physics.items()):
+        found = dict(scenario.environment.rule.spec.physics)
+        if key.path[-1] == "kwargs_vary":
+            found = {"gain": found["gain"]} if isinstance(scenario.environment.rule, Gym) else {}
+        for number, (name, usual) in enumerate(found.items()):
             place, label = (*key.path, name), f"{key.label}.{name}"
             own = self._own.get(label, (1.1 * usual, usual + 0.1, 0.5 * usual))
             if "constant" in slot.rules():  # a number is a distribution, and no drift
@@ -506,8 +511,9 @@ class Walk:
 
 _RANK = {UNTRIED: 0, REFUSAL: 1, NOTE: 2, SILENT: 3, EFFECT: 4}
 ENVIRONMENTS = tuple(RULES)
-OTHER_IDS = ("FrozenLake-v1",)
-"""One of those that Gymnasium has beside ours."""
+OTHER_IDS = ("Walked-v0",)
+"""One of Gymnasium's, in which every option does something."""
+gymnasium.register("Walked-v0", entry_point="own_envs:Walked")
 LISTS = ("faults", "attacks", "groups", "network.links")
 """Keys that hold lists of rules or sections."""
 

@@ -240,7 +240,7 @@ HELPS: dict[str, list[Table]] = {
     "environment:glucose": [CONTINUOUS],
     "environment:portfolio": [CONTINUOUS],
     "environment:fleet": [CONTINUOUS],
-    "environment:FrozenLake-v1": [CONTINUOUS],
+    "environment:Walked-v0": [CONTINUOUS],
     "learner:reinforce": [CART],
     "learner:a2c": [CART],
     "learner:ppo": [CART],
@@ -358,7 +358,8 @@ VALUES: dict[str, list[Any]] = {
     "groups.environment": [{"max_steps": 3}],
     "faults:partition.groups": [[[1, 2]]],
     "groups.agents": [[2]],
-    "environment:FrozenLake-v1.kwargs": [{"is_slippery": False}],
+    "environment:Walked-v0.kwargs": [{"gain": 2.0}],
+    "environment:Walked-v0.resize": [[2, 2]],
 }
 """Label of a key -> other values, where the type does not give them."""
 

@@ -1,14 +1,17 @@
-"""Classes of users' own modules, by their place "module:Class"."""
+"""Classes and functions of users' own modules, by their place "module:Class"."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from p2pfrl.core.causes import FOREIGN, cause
@@ -24,8 +27,21 @@ class MissingClassError(ValueError):
     """A module has no class of this name."""
 
 
-def place_of(cls: type) -> str:
-    """Return the place of a class: "module:Class".
+_GIVEN: ContextVar[Mapping[str, object]] = ContextVar("given", default=MappingProxyType({}))
+
+
+@contextmanager
+def giving(objects: Mapping[str, object]) -> Iterator[None]:
+    """In the block, let `find_object` find objects of a script or function, by their places."""
+    token = _GIVEN.set({**_GIVEN.get(), **objects})
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def place_of(cls: Any) -> str:
+    """Return the place of a class or function: "module:Class".
 
     >>> place_of(P2PFRLError)
     'p2pfrl.core.errors:P2PFRLError'
@@ -40,7 +56,7 @@ def is_place(name: str) -> bool:
 
 
 def _path(cls: str) -> list[str]:
-    return cls.replace("<locals>", "locals").split(".")
+    return cls.replace("<locals>", "locals").replace("<lambda>", "lambda").split(".")
 
 
 def find_class(place: str) -> type:
@@ -49,11 +65,26 @@ def find_class(place: str) -> type:
     Raises:
         ValueError: there is no such class; the message has the reason and what helps.
     """
+    found = find_object(place)
+    if not isinstance(found, type):
+        raise ValueError(f"{place!r} is no class")
+    return found
+
+
+def find_object(place: str) -> object:
+    """Return the class, function or other object at a place; its module is imported.
+
+    Raises:
+        ValueError: there is none; the message has the reason and what helps.
+    """
+    if place in (given := _GIVEN.get()):
+        return given[place]
     module, _, name = place.partition(":")
-    if "<locals>" in name:
+    if "<locals>" in name or "<lambda>" in name:
+        what = "is a lambda" if name.endswith("<lambda>") else "was defined inside a function"
         raise ValueError(
-            f"{place!r} was defined inside a function, from where it cannot be imported; move the class "
-            "to the top of a module, or pass the rule from Python"
+            f"{place!r} {what}, from where it cannot be imported; move it to the top of a module, "
+            "or pass it from Python"
         )
     try:
         start: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
@@ -67,8 +98,6 @@ def find_class(place: str) -> type:
         known = [each.__name__ for each in vars(start).values() if _is_of(each, module)]
         has = f"it has {', '.join(sorted(known)[:_MOST_NAMES])}" if known else "it has no class"
         raise MissingClassError(f"{module} has no class {name}; {has}")
-    if not isinstance(found, type):
-        raise ValueError(f"{place!r} is no class")
     return found
 
 

@@ -237,6 +237,16 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
         RecordError: the directory has none.
     """
     path = directory / FOLDER / _SCENARIO
+    return loads(text_of(directory), overrides, source=str(path))
+
+
+def text_of(directory: Path) -> str:
+    """Return the scenario of a run that has not finished, as text.
+
+    Raises:
+        RecordError: the directory has none.
+    """
+    path = directory / FOLDER / _SCENARIO
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise RecordError(f"{directory}: expected a run directory to resume, got a file")
     if not os.path.isdir(directory):
@@ -247,7 +257,7 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
         what = f"this run has finished; {longer}" if has_finished else "no run was interrupted here"
         raise RecordError(f"{directory}: there is nothing to resume: {what}")
     try:
-        return loads(path.read_bytes(), overrides, source=str(path))
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 

@@ -26,13 +26,14 @@ from p2pfrl.core.tables import plain
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
-from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of
+from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.stream import Stream
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario.given import Given, knowing, with_environment
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
 from p2pfrl.simulator.digest import NAMES
@@ -45,6 +46,8 @@ def simulate(
     *,
     seed: int | None = None,
     out: str | Path | None = None,
+    environment: Given | None = None,
+    vary: Mapping[str, object] | None = None,
     mixing: Mixing | str | Mapping[str, object] | None = None,
     progress: Progress | None = None,
     working: Callable[[str], None] | None = None,
@@ -61,6 +64,12 @@ def simulate(
         scenario: scenario from `load`, or the file or name of one.
         seed: replaces the scenario's seed.
         out: directory for the record; no files are written without it.
+        environment: an environment that replaces the scenario's: one of arrays, a class or function
+            that makes environments of Gymnasium, an id such as "module:MyEnv", or a table such as
+            {"id": "CartPole-v1", "max_steps": 200}. A function with a parameter `agent`, or with
+            just one, gets the agent.
+        vary: physics that differ between agents, as in `[environment.vary]`: a number, a list with
+            one per agent, or a table such as {"kind": "uniform", "low": 1.0, "high": 2.0}, by name.
         mixing: a rule that replaces the scenario's: one from Python, a name such as "metropolis",
             or a table such as {"kind": "laplacian", "alpha": 0.1}.
         progress: called with every new row of metrics.
@@ -74,21 +83,23 @@ def simulate(
     Raises:
         P2PFRLError: the run cannot be built, all agents wait forever, or `out` is in use.
     """
-    scenario = scenario_from(scenario)
-    if seed is not None:
-        scenario = replace(scenario, seed=seed)
-    if mixing is not None:
-        scenario = replace(scenario, mixing=rule_from(mixing))
-    run = _Run(scenario, progress)
-    folder = None if out is None else Path(out)
-    with (
-        nullcontext()
-        if folder is None
-        else reserved(folder, overwrite=overwrite, resuming=resuming),
-        _built(scenario, run, trace=trace) as world,
-    ):
-        world.assembly.learning.follow(working)
-        return _simulate(scenario, world, run, folder, resuming)
+    with knowing(environment):
+        scenario = scenario_from(scenario)
+        if seed is not None:
+            scenario = replace(scenario, seed=seed)
+        if mixing is not None:
+            scenario = replace(scenario, mixing=rule_from(mixing))
+        scenario = with_environment(scenario, environment, vary)
+        run = _Run(scenario, progress)
+        folder = None if out is None else Path(out)
+        with (
+            nullcontext()
+            if folder is None
+            else reserved(folder, overwrite=overwrite, resuming=resuming),
+            _built(scenario, run, trace=trace) as world,
+        ):
+            world.assembly.learning.follow(working)
+            return _simulate(scenario, world, run, folder, resuming)
 
 
 def _simulate(
@@ -187,6 +198,7 @@ def resume(
     directory: str | Path,
     *,
     progress: Progress | None = None,
+    environment: Given | None = None,
     mixing: Mixing | str | Mapping[str, object] | None = None,
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
@@ -197,14 +209,17 @@ def resume(
     Args:
         directory: the run directory.
         progress: called with every new row of metrics.
+        environment: the class, function or environment from Python with which the run began, if it
+            cannot be imported.
         mixing: the rule from Python with which the run began, if it cannot be imported.
 
     Raises:
         P2PFRLError: there is nothing to resume, or another version began it.
     """
     folder = Path(directory)
-    scenario = scenario_of(folder, None if mixing is None else {"mixing": None})
-    return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
+    with knowing(environment, text="" if environment is None else text_of(folder)):
+        scenario = scenario_of(folder, None if mixing is None else {"mixing": None})
+        return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
 
 
 def _built(scenario: Scenario, run: _Run, *, trace: bool) -> World:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.errors import RecordError, ScenarioError
@@ -19,7 +20,8 @@ from p2pfrl.results.differences import read_files
 from p2pfrl.results.files import refusing
 from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
-from p2pfrl.scenario import loads
+from p2pfrl.scenario import Scenario, loads
+from p2pfrl.scenario.given import Given, knowing
 from p2pfrl.scenario.sources import differences, sources
 
 _TOGETHER = ("stop.target_return", "stop.env_steps", "stop.virtual_time")
@@ -67,6 +69,7 @@ def verify(
     directory: Path | str,
     progress: Progress | None = None,
     *,
+    environment: Given | None = None,
     mixing: Mixing | str | Mapping[str, object] | None = None,
 ) -> Verdict:
     """Run the scenario of a run directory again and compare.
@@ -76,6 +79,8 @@ def verify(
     Args:
         directory: the run directory.
         progress: called with every new row of metrics.
+        environment: the class, function or environment from Python with which the run was made, if
+            it cannot be imported.
         mixing: the rule from Python with which the run was made, if it cannot be imported.
 
     Raises:
@@ -96,16 +101,36 @@ def verify(
     is_real = summary.get("transport") == "tcp"
     text = checked_file(folder, "scenario.toml", summary)
     files = read_files(folder, summary)
-    overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *(("mixing",) if mixing else ())))
-    scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
-    if is_real and scenario.schedule.is_asynchronous:
+    with knowing(environment, text=text):
+        overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *(("mixing",) if mixing else ())))
+        scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
+        if is_real:
+            _check_repeatable(folder, scenario, summary)
+        has_trace = "events.jsonl" in files
+        replayed = simulate(scenario, progress=progress, mixing=mixing, trace=has_trace)
+        own = differences(dict(summary.get("sources", {})), sources(scenario))
+    digest = "parameters_digest" if is_real else "digest"
+    then, now = summary["versions"], versions()
+    changed = {
+        name: (str(then.get(name, "not recorded")), now[name])
+        for name in now
+        if then.get(name) != now[name]
+    }
+    changed |= own
+    different = find_differences(files, summary, replayed, has_changed=bool(changed))
+    return Verdict(summary[digest], replayed.summary[digest], changed, different)
+
+
+def _check_repeatable(folder: Path, scenario: Scenario, summary: Mapping[str, Any]) -> None:
+    """Refuse a run of processes that a simulated one cannot equal."""
+    if scenario.schedule.is_asynchronous:
         raise ScenarioError(
             [
                 f"{folder}: an asynchronous run of processes cannot be repeated: what every agent mixed depended on "
                 "when messages really arrived; run the scenario in the simulator, whose runs can"
             ]
         )
-    if is_real and (
+    if (
         summary["stopped_by"] != "rounds"
         or summary["deadlines_expired"]
         or summary["messages_dropped"]
@@ -115,15 +140,3 @@ def verify(
             f"{folder}: a run of processes that ended by {summary['stopped_by']}, with {counts}, cannot be compared "
             "with a simulated one"
         )
-    digest = "parameters_digest" if is_real else "digest"
-    has_trace = "events.jsonl" in files
-    replayed = simulate(scenario, progress=progress, mixing=mixing, trace=has_trace)
-    then, now = summary["versions"], versions()
-    changed = {
-        name: (str(then.get(name, "not recorded")), now[name])
-        for name in now
-        if then.get(name) != now[name]
-    }
-    changed |= differences(dict(summary.get("sources", {})), sources(scenario))
-    different = find_differences(files, summary, replayed, has_changed=bool(changed))
-    return Verdict(summary[digest], replayed.summary[digest], changed, different)

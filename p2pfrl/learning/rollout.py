@@ -86,7 +86,7 @@ def collect(
     elapsed = np.empty((b, steps, m), dtype=np.int64)
     successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
     returns: list[list[float]] = [[] for _ in agents]
-    measures = Measures(b, simulator.spec.measures)
+    measures = Measures(b, simulator.spec.measures, simulator.spec.counters)
     noise = policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
     simulator.begin(agents, index)
     current = simulator.observe(agents, state)
@@ -191,15 +191,20 @@ class Measures:
     Args:
         agents: number of agents b.
         names: measures that are known before the first step; others are added as they come.
+        counters: those of which the last value counts, as a sum over instances.
     """
 
-    def __init__(self, agents: int, names: Sequence[str]) -> None:
+    def __init__(self, agents: int, names: Sequence[str], counters: Sequence[str] = ()) -> None:
         self._known = len(names)
+        self._counters = counters
         self._totals = {name: np.zeros((2, agents)) for name in names}
 
     def add(self, step: Step) -> None:
         """Add the measures of one step; nan counts as not there."""
         for name, values in step.measures.items():
+            if name in self._counters:
+                self._totals[name] = np.stack([values.sum(axis=1), np.ones(len(values))])
+                continue
             if name not in self._totals:
                 self._totals[name] = np.zeros((2, len(values)))
             is_there = ~np.isnan(values)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wording import did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.base import Environment, Simulator
+from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Simulator
 from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
@@ -216,6 +216,19 @@ def needs_environment(scenario: Scenario) -> bool:
     return False
 
 
+def drawn(
+    section: EnvironmentSection, seed: int, agents: Sequence[int], total: int
+) -> dict[str, Array]:
+    """Return the arguments of constructors that differ between agents, `(b,)` by column.
+
+    Agent i's drawn value depends on (seed, i, name) alone.
+    """
+    return {
+        ARGUMENTS + name: values.values(seed, agents, total, f"kwargs-{name}")
+        for name, values in section.kwargs_vary.items()
+    }
+
+
 class _Tables:
     """Physics of `agents` in the environments of a scenario, computed once per environment."""
 
@@ -230,8 +243,10 @@ class _Tables:
             if known == section:
                 return table
         rule, seed, agents = section.rule, self._scenario.seed, self._agents
+        total = self._scenario.agents
+        arguments = drawn(section, seed, agents, total)
         table = rule.physics(
-            seed, agents, columns(rule, section.vary, seed, agents, self._scenario.agents)
+            seed, agents, columns(rule, section.vary, seed, agents, total) | arguments
         )
         self._made.append((section, table))
         return table

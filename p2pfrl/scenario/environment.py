@@ -32,6 +32,9 @@ class OwnKeys:
         instances: parallel copies per agent.
         vary: a distribution over agents for each physical quantity that differs between them.
         drift: a drift for each physical quantity that changes over the updates of an agent.
+        kwargs_vary: a distribution over agents for each argument of the environment's own
+            constructor that differs between them. Sizes are found with the constructor's default or
+            the value in `kwargs`, and must be the same for all agents.
     """
 
     id: str
@@ -40,6 +43,7 @@ class OwnKeys:
     drift: dict[str, Annotated[Drift, Rule("drifts", partial(table, "drifts"))]] = Field(
         default_factory=dict
     )
+    kwargs_vary: dict[str, Annotated[Distribution, Number()]] = Field(default_factory=dict)
 
 
 @rule
@@ -100,6 +104,9 @@ class EnvironmentSlot(Slot):
             raise refuse(
                 problem(str(error).removeprefix("environment.id: "), "id", value=name)
             ) from error
+        if "kwargs" not in options_of(found.rule) and own.get("kwargs_vary"):
+            options["kwargs_vary"] = own.pop("kwargs_vary")
+            names.remove("kwargs_vary")
         known = {**options_of(found.rule), **dict.fromkeys(names)}
         strays = [key for key in options if key not in known]
         physics = _physics(found.rule, found.preset) if strays else ()
@@ -123,6 +130,7 @@ class EnvironmentSlot(Slot):
             instances=section.instances,
             vary=section.vary,
             drift=section.drift,
+            kwargs_vary=section.kwargs_vary,
         )
 
     def dump(self, value: object) -> object:
@@ -130,6 +138,8 @@ class EnvironmentSlot(Slot):
         assert isinstance(value, EnvironmentSection)
         own = dump(value)
         own.pop("rule")
+        if not value.kwargs_vary:  # most environments have no constructor of their own
+            own.pop("kwargs_vary")
         if not type(value.rule).__module__.startswith("p2pfrl."):
             own["id"] = place_of(type(value.rule))
         options: dict[str, object] = (

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.located import Located
+from p2pfrl.learning.environments.base import ARGUMENTS, Problem
+from p2pfrl.learning.environments.gym import Gym
+from p2pfrl.scenario.bind import drawn
 from p2pfrl.scenario.environment import EnvironmentSection, EnvironmentSlot
 from p2pfrl.scenario.layers import read
 
@@ -28,8 +31,10 @@ def open_own(
     base, groups = layers.values.get("environment"), layers.values.get("groups", [])
     source = Path(layers.place(("environment", "kwargs"))[0])
     source = source if is_file(source) else Path(layers.main)
+    seed, total = layers.values.get("seed", 0), layers.values.get("agents", 1)
     for agent in agents:
-        _find(_table(base, groups, agent), source.parent if is_file(source) else None)
+        folder = source.parent if is_file(source) else None
+        _find(_table(base, groups, agent), folder, agent, seed, total)
 
 
 def _table(base: object, groups: object, agent: int) -> dict[str, object]:
@@ -44,12 +49,21 @@ def _table(base: object, groups: object, agent: int) -> dict[str, object]:
     return own
 
 
-def _find(table: dict[str, object], folder: Path | None) -> None:
+def _find(
+    table: dict[str, object], folder: Path | None, agent: int, seed: object, total: object
+) -> None:
+    """Open the environment of an agent, with its own arguments of the constructor."""
     try:
         made = EnvironmentSlot().make(table)
         assert isinstance(made, EnvironmentSection)
-        if isinstance(made.rule, Located):
-            made.rule.locate(folder)
-        _ = made.rule.spec
+        rule: object = made.rule
+        if isinstance(rule, Gym) and isinstance(seed, int) and isinstance(total, int):
+            own = drawn(made, seed, [agent], total)
+            values = {name.removeprefix(ARGUMENTS): float(x[0]) for name, x in own.items()}
+            rule = rule.with_arguments(values)
+        if isinstance(rule, Located):
+            rule.locate(folder)
+        assert isinstance(rule, Problem)
+        _ = rule.spec
     except (ValidationError, P2PFRLError):
         return

@@ -16,6 +16,7 @@ from p2pfrl.learning.environments.random_actions import chosen, random_action
 from p2pfrl.learning.environments.vector import ArrayVectorEnv
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.check import check_learner
+from p2pfrl.learning.learners.deep_npg import DeepNPG
 from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
@@ -120,7 +121,7 @@ def test_with_masks_useless_actions_cost_nothing_and_are_never_taken(learner, up
     assert found.tolist() == [[9] * 6]
 
 
-@pytest.mark.parametrize("learner", [*ON_POLICY, Q], ids=name)
+@pytest.mark.parametrize("learner", [*ON_POLICY, Q, DeepNPG(hidden=(4,), lr=0.1)], ids=name)
 def test_learners_keep_their_contract_with_masks_and_several_choices(learner):
     small = dataclasses.replace(learner, steps=8)
     check_learner(small, Corridor(useless=2, is_masked=True))

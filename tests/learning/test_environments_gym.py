@@ -142,13 +142,13 @@ def test_varied_attributes_reach_each_agents_own_copies() -> None:
     problem = Gym(id="Pendulum-v1")
     simulator = made(problem, vary={"g": Values(list=(1.0, 5.0, 10.0, 20.0))})
     go(simulator, [0, 1, 2, 3], simulator.init([0, 1, 2, 3]), 1)
-    assert [simulator._envs[agent][1].unwrapped.g for agent in range(4)] == [
+    assert [simulator._copies[agent].envs[1].unwrapped.g for agent in range(4)] == [
         1.0,
         5.0,
         10.0,
         20.0,
     ]
-    assert simulator._envs[0][0].unwrapped.max_speed == 8
+    assert simulator._copies[0].envs[0].unwrapped.max_speed == 8
     physics = problem.physics(
         3, range(4), columns(problem, {"g": Uniform(low=8, high=12)}, 3, range(4), 4)
     )

@@ -41,6 +41,8 @@ class Spec:
         heads: where an action is several discrete ones taken together, how many there are of each.
         action_low, action_high: bounds of a continuous action, one per coordinate (empty when
             discrete); -inf or inf where a coordinate has no bound.
+        counters: those of the measures that count since the run began: of these an update reports
+            the last value of all instances together, and not a mean over steps.
         is_masked: whether an observation ends with a mask: for every discrete action (of all
             heads, one after the other) 1 where it is allowed and 0 where it is not. The others
             are never taken.
@@ -70,6 +72,7 @@ class Spec:
     states: int = 0
     physics: Mapping[str, float] = field(default_factory=dict)
     measures: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
     is_masked: bool = False
     image: tuple[int, ...] = ()
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
@@ -86,6 +89,8 @@ class Spec:
         return sum(self.choices) if self.is_masked else 0
 
 
+ARGUMENTS = "kwargs."
+"""Begins the names of columns, beside those of the physics, with arguments of constructors."""
 LONGEST = 10_000
 """Steps after which an episode of an evaluation counts as it stands, if it has no other limit."""
 
@@ -121,6 +126,11 @@ class Problem(ABC):
         """
         return {}
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What a user should know of how the environment is used, a line each."""
+        return ()
+
     def physics(
         self, seed: int, agents: Sequence[int], columns: Mapping[str, Array]
     ) -> dict[str, NDArray[np.generic]]:
@@ -129,7 +139,8 @@ class Problem(ABC):
         Args:
             seed: the run's seed.
             agents: whose physics; agent i's depend on (seed, i) and its own column values alone.
-            columns: one `(b,)` array for each name in `spec.physics`.
+            columns: one `(b,)` array for each name in `spec.physics`, and for each argument of a
+                constructor that differs between agents, its name after `ARGUMENTS`.
         """
         return dict(columns)
 

@@ -1,6 +1,7 @@
-"""Any other Gymnasium id.
+"""Gymnasium environments: by an id of Gymnasium, or a class or function of a user's own.
 
-There are `instances` environments per agent, which are stepped one after the other.
+There are `instances` copies per agent, which are stepped one after the other, or all at once where
+they are a `VectorEnv`.
 
 Unlike array environments, these have state that cannot be gathered or stored: it lives in
 Gymnasium's objects. The rows of `State` hold only the observation, the episode so far and a `tick`
@@ -10,30 +11,31 @@ agent's episodes start anew, from seeds that (seed, agent, tick) name. Without c
 checkpoints that never happens.
 
 Every episode is seeded from (seed, agent, purpose, update, step, instance), so an agent's random
-numbers depend on neither the number of agents nor who shares its batch.
+numbers depend on neither the number of agents nor who shares its batch. A `VectorEnv` that resets
+by itself is seeded where all its copies start.
 
-This module is the seam to code of users, which may raise anything and return anything. Whatever an
-environment raises becomes a `AgentError` or, where it cannot be made, a `ScenarioError`. What it
-returns is checked: the number of values, the shape of observations, and that observations and
-rewards are finite.
+These modules are the seam to code of users, which may raise anything and return anything: `makers`
+makes environments, `copies` steps them, and `spaces` checks what they return. Whatever an
+environment raises becomes an `AgentError` or, where it cannot be made, a `ScenarioError`.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
-from importlib import import_module
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import FOREIGN
 from p2pfrl.core.errors import AgentError, ScenarioError
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.lazy import LazyModule
@@ -42,34 +44,76 @@ from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments import specs
-from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
+from p2pfrl.learning.environments.base import (
+    ARGUMENTS,
+    Problem,
+    Simulator,
+    Spec,
+    State,
+    Step,
+    moment,
+)
+from p2pfrl.learning.environments.copies import (
+    Copies,
+    CopyError,
+    Separate,
+    Stepped,
+    Together,
+    View,
+    autoreset_of,
+    close,
+    reason,
+)
+from p2pfrl.learning.environments.makers import (
+    COPIES,
+    call,
+    entry_of,
+    maker_of,
+    parameters_of,
+    unmade,
+)
+from p2pfrl.learning.environments.spaces import MASK, Observations, Unsupported, actions_of
 
 if TYPE_CHECKING:
     import gymnasium
+
+    Single = gymnasium.Env[Any, Any]
+    Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 else:
     gymnasium = LazyModule("gymnasium")
 
 _NOT_PHYSICS = ("_", "screen", "render")
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-_PIXEL = np.float32(1 / 255)
+ERRORS = "environment_errors"
+"""The measure of how often environments of an agent have failed since the run began."""
 
 
 @rule
 class Gym(Problem, Located):
-    """A Gymnasium environment by id.
+    """A Gymnasium environment: by an id of Gymnasium, or "module:Name" of a class or function.
 
     Physics: the numbers among the attributes of the unwrapped environment. Observations are
-    flattened (`gymnasium.spaces.flatten`) into float32; bytes, such as pixels, are
-    divided by 255. Actions are discrete, or boxes with finite bounds. Policies act in [-1, 1] per
-    coordinate, and -1 and 1 are the bounds of the box. Only attributes whose value differs from the
+    flattened (`gymnasium.spaces.flatten`) into float32; bytes, such as pixels, are divided by 255,
+    and texts are left out. Actions are discrete, several discrete ones at once, or boxes. Policies
+    act in [-1, 1] per coordinate, and -1 and 1 are the bounds of the box; a coordinate that lacks a
+    bound gets the policy's number as it is. Only attributes whose value differs from the
     environment's own are set, after it was made, so numbers that its constructor derived from them
     keep their values; `kwargs` reach the constructor. Measures: the numbers in `info`, with nan
     where a step does not report one.
 
     Attributes:
-        id: as `gymnasium.make` takes it.
+        id: as `gymnasium.make` takes it, or "module:Name".
         max_steps: time limit; None: the id's own.
         kwargs: of the constructor: any values of TOML, lists and tables too.
+        resize: (height, width) to which images are resized, by means over areas.
+        gray: whether images become gray.
+        action_mask: whether `info["action_mask"]`, or the key "action_mask" of observations that
+            are a `Dict`, says which discrete actions are allowed: 1 where one is, else 0.
+        on_error: what happens if the environment raises an error or returns what does not fit:
+            "stop" ends the run; "reset" ends the episode without a reward, counts the error in the
+            measure `environment_errors`, and starts a new episode.
+        is_real: whether it is a machine or plant in the real world. Then `validate` takes no steps
+            to measure their time.
     """
 
     is_saved_whole: ClassVar[bool] = False
@@ -78,6 +122,11 @@ class Gym(Problem, Located):
     id: str
     max_steps: int | None = Field(default=None, ge=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    resize: tuple[int, int] | None = None
+    gray: bool = False
+    action_mask: bool = False
+    on_error: Literal["stop", "reset"] = "stop"
+    is_real: bool = False
 
     @cached_property
     @override
@@ -92,21 +141,45 @@ class Gym(Problem, Located):
         # kept by value, or every check would open the environment again.
         if (known := specs.find(self.id, self.options)) is not None:
             return known
-        arguments = specs.options({"max_steps": self.max_steps, "kwargs": self._arguments()})
-        key = (_entry_point(self.id), self.id, arguments)
-        if key not in _SPECS:
-            env = self.make()
+        found = self._seen[0]
+        specs.note(self.id, found)
+        return found
+
+    @property
+    @override
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of how the environment is used."""
+        return () if specs.find(self.id, self.options) is not None else self._seen[1]
+
+    @property
+    def _seen(self) -> tuple[Spec, tuple[str, ...]]:
+        """Sizes and remarks, found by making an environment once."""
+        arguments = specs.options({**self._values(), "kwargs": self._arguments()})
+        made_by = maker_of(self.id) or entry_of(self.id)
+        key = (made_by, self.id, arguments)
+        if key not in _SEEN:
+            env = self.make(0, 1)
             try:
-                _SPECS[key] = _spec(self.id, env)
+                view = self.view(env)
+                _SEEN[key] = _spec(view, env, self), tuple(_remarks(self, view))
             finally:
-                _close(env, self.id)
-        specs.note(self.id, _SPECS[key])
-        return _SPECS[key]
+                close(env, self.id)
+        return _SEEN[key]
 
     @property
     def options(self) -> str:
-        """All options but the id, as text."""
-        return specs.options({"max_steps": self.max_steps, "kwargs": self.kwargs})
+        """All options on which sizes depend but the id, as text."""
+        return specs.options({**self._values(), "kwargs": self.kwargs})
+
+    def _values(self) -> dict[str, object]:
+        """Return the options on which sizes depend, without `kwargs`."""
+        changed = {
+            "resize": self.resize,
+            "gray": self.gray,
+            "action_mask": self.action_mask,
+            "forgives": self.on_error == "reset",
+        }
+        return {"max_steps": self.max_steps, **{name: x for name, x in changed.items() if x}}
 
     @override
     def simulator(
@@ -137,41 +210,100 @@ class Gym(Problem, Located):
     def modules(self) -> tuple[str, ...]:
         """Return the module that registers the environment and the one that makes it."""
         named = self.id.partition(":")[0] if ":" in self.id else ""
-        maker = _entry_point(self.id)
+        maker = maker_of(self.id) or entry_of(self.id)
         made = (
             maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")
         )
         return tuple(filter(None, (named, made)))
 
-    def make(self, max_steps: int | None = None) -> gymnasium.Env[Any, Any]:
-        """Return one environment.
+    def parameters(self) -> Mapping[str, inspect.Parameter] | None:
+        """Return the parameters of the constructor; None if they are not known."""
+        entry = maker_of(self.id) or entry_of(self.id)
+        return parameters_of(entry) if callable(entry) or isinstance(entry, str) else None
+
+    def with_arguments(self, values: Mapping[str, float]) -> Gym:
+        """Return the environment with these numbers as arguments of its constructor."""
+        return replace(self, kwargs={**self.kwargs, **self.arguments(values)})
+
+    def arguments(self, values: Mapping[str, float]) -> dict[str, object]:
+        """Return numbers as the constructor takes them: of the type of its own value, by name."""
+        known = (self.parameters() or {}) if values else {}
+        found: dict[str, object] = {}
+        for name, value in values.items():
+            default = known[name].default if name in known else None
+            found[name] = _like(value, self.kwargs.get(name, default))
+        return found
+
+    def make(
+        self,
+        agent: int,
+        copies: int,
+        *,
+        arguments: Mapping[str, object] | None = None,
+        max_steps: int | None = None,
+    ) -> Single | Vector:
+        """Return one environment, or one vector environment of all copies.
+
+        Args:
+            agent: whose.
+            copies: how many a vector environment has.
+            arguments: of the constructor, beside `kwargs`.
+            max_steps: time limit; None: that of the options.
 
         Raises:
-            ScenarioError: Gymnasium cannot make it.
+            ScenarioError: it cannot be made.
         """
         limit = max_steps or self.max_steps
+        given = {**self._arguments(), **(arguments or {})}
+        maker = maker_of(self.id)
         try:
-            return gymnasium.make(
-                self.id, max_episode_steps=limit, disable_env_checker=True, **self._arguments()
-            )
-        except gymnasium.error.Error as error:
-            raise ScenarioError(
-                [
-                    f"environment.id: Gymnasium cannot make {self.id!r}: {' '.join(str(error).split())}"
-                ]
-            ) from error
+            if maker is None:
+                return gymnasium.make(
+                    self.id, max_episode_steps=limit, disable_env_checker=True, **given
+                )
+            env = call(maker, self.id, given, agent=agent, copies=copies)
+        except ScenarioError:
+            raise
         except FOREIGN as error:
-            where, given = (
-                ("environment.kwargs", f" with {self.kwargs}")
-                if self.kwargs
-                else ("environment.id", "")
-            )
+            raise unmade(self.id, {**self.kwargs, **(arguments or {})}, error) from error
+        if isinstance(env, gymnasium.vector.VectorEnv):
+            _check_vector(self.id, env, copies, limit)
+            return env
+        assert isinstance(env, gymnasium.Env)
+        return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+
+    def view(self, env: Single | Vector) -> View:
+        """Return what an agent sees of an environment, and what it does.
+
+        Raises:
+            ScenarioError: its spaces are not supported.
+        """
+        is_one = isinstance(env, gymnasium.vector.VectorEnv)
+        places = [
+            f"{'single_' if is_one else ''}{name}_space" for name in ("action", "observation")
+        ]
+        space, seen = (_space(self.id, env, name) for name in places)
+        try:
+            actions = actions_of(space)
+        except Unsupported as error:
             raise ScenarioError(
-                [f"{where}: Gymnasium cannot make {self.id!r}{given}: {_reason(error)}"]
+                [f"environment.id: {self.id!r} has actions {show(space)}; {error}"]
             ) from error
+        if self.action_mask and not (actions.actions or actions.heads):
+            what = f"masks are of discrete actions, and {self.id!r} has {show(space)}"
+            raise ScenarioError([f"environment.action_mask: {what}"])
+        try:
+            observations = Observations(
+                seen, resize=self.resize, gray=self.gray, without_mask=self.action_mask
+            )
+        except Unsupported as error:
+            what = f"the observations of {self.id!r} are {show(seen)}: {error}"
+            fix = "wrap the environment so that it returns a Box"
+            raise ScenarioError([f"environment.id: {what}; {fix}"]) from error
+        return View(observations, actions, self.action_mask)
 
 
-_SPECS: dict[tuple[object, str, str], Spec] = {}
+_SEEN: dict[tuple[object, str, str], tuple[Spec, tuple[str, ...]]] = {}
 
 
 def opened(problems: Iterable[Problem | None]) -> list[specs.Opened]:
@@ -180,22 +312,7 @@ def opened(problems: Iterable[Problem | None]) -> list[specs.Opened]:
     return [specs.Opened(id=one.id, options=one.options, spec=one.spec) for one in found]
 
 
-def _entry_point(id: str) -> object:
-    """Return what makes the environment, or None if it is not known.
-
-    A class that is defined anew is another one.
-    """
-    module, _, name = id.rpartition(":")
-    try:
-        if module:
-            import_module(module)
-    except FOREIGN:
-        return None  # `make` says why
-    found = gymnasium.registry.get(name)
-    return None if found is None else found.entry_point
-
-
-def _space(id: str, env: gymnasium.Env[Any, Any], name: str) -> Any:
+def _space(id: str, env: Single | Vector, name: str) -> Any:
     """Return a space of an environment.
 
     Raises:
@@ -206,82 +323,75 @@ def _space(id: str, env: gymnasium.Env[Any, Any], name: str) -> Any:
     except FOREIGN as error:
         raise ScenarioError(
             [
-                f"environment.id: {id!r} has no {name}: {_reason(error)}; "
+                f"environment.id: {id!r} has no {name}: {reason(error)}; "
                 f"set self.{name} in its constructor"
             ]
         ) from error
 
 
-def _spec(id: str, env: gymnasium.Env[Any, Any]) -> Spec:
-    space = _space(id, env, "action_space")
-    actions, width = 0, 0
-    if isinstance(space, gymnasium.spaces.Discrete):
-        actions = int(space.n)
-    elif isinstance(space, gymnasium.spaces.Box) and space.is_bounded("both"):
-        width = int(np.prod(space.shape))
-    else:
-        raise ScenarioError(
-            [
-                f"environment.id: {id!r} has actions {show(space)}; "
-                "expected discrete ones or a bounded box"
-            ]
-        )
-    seen = _space(id, env, "observation_space")
-    if not getattr(seen, "is_np_flattenable", False):
-        raise ScenarioError(
-            [
-                f"environment.id: the observations of {id!r} are {show(seen)}, which cannot be "
-                "flattened to a vector of one size; wrap the environment so that it returns a Box"
-            ]
-        )
+def _spec(view: View, env: Single | Vector, problem: Gym) -> Spec:
+    """Return sizes and bounds of an environment."""
+    own, actions = getattr(env, "spec", None), view.actions
     physics = {
         name: float(value)
         for name, value in sorted(vars(env.unwrapped).items())
-        if type(value) in (int, float, np.float64, np.float32) and not name.startswith(_NOT_PHYSICS)
+        if type(value) in (int, float, np.float64, np.float32)
+        and not name.startswith(_NOT_PHYSICS)
+        and name != COPIES
     }
+    is_masked = view.is_masked
     return Spec(
-        observation=int(gymnasium.spaces.flatdim(seen)),
+        observation=view.observations.size + (sum(view.choices) if is_masked else 0),
         state=0,
-        actions=actions,
-        action_low=(-1.0,) * width,
-        action_high=(1.0,) * width,
-        max_steps=env.spec.max_episode_steps if env.spec else None,
+        actions=actions.actions,
+        heads=actions.heads,
+        action_low=actions.low,
+        action_high=actions.high,
+        max_steps=own.max_episode_steps if own else problem.max_steps,
         physics={name: value for name, value in physics.items() if np.isfinite(value)},
+        measures=(ERRORS,) if problem.on_error == "reset" else (),
+        counters=(ERRORS,) if problem.on_error == "reset" else (),
+        is_masked=is_masked,
+        image=view.observations.image,
     )
 
 
-def _reason(error: BaseException) -> str:
-    """Return what an environment raised, with the user's line."""
-    return cause(error, *gymnasium.__path__)
+def _remarks(problem: Gym, view: View) -> Iterable[str]:
+    """Yield what a user should know of how an environment is used."""
+    id = problem.id
+    if dropped := view.observations.dropped:
+        yield f"{id}: texts in observations are left out: {', '.join(dropped)}"
+    if count := view.actions.unbounded:
+        which = "" if count == len(view.actions.low) else f" in {count} coordinates"
+        yield (
+            f"{id}: actions have no bounds{which}: a policy's numbers, of standard deviation 1 at "
+            "first, are the actions themselves, neither scaled nor clipped"
+        )
+    space = view.observations.space
+    if isinstance(space, gymnasium.spaces.Dict) and MASK in space.spaces and not view.is_masked:
+        yield f"{id}: observations have an {MASK!r}: set environment.action_mask = true to heed it"
 
 
-def _close(env: gymnasium.Env[Any, Any], name: str) -> None:
-    """Close an environment; one that cannot be closed is reported, since nothing depends on it."""
-    try:
-        env.close()
-    except FOREIGN as error:
-        warnings.warn(f"{name}: close() raised {_reason(error)}", RuntimeWarning, stacklevel=2)
+def _check_vector(id: str, env: Vector, copies: int, limit: int | None) -> None:
+    """Refuse vector environments whose copies cannot be stepped as those of others are.
 
-
-def _scale(space: gymnasium.Space[Any]) -> NDArray[np.float32]:
-    """Return the factor of every coordinate of a flattened observation: 1/255 for bytes, else 1."""
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        inner = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-        return np.concatenate([_scale(child) for child in inner])
-    is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8
-    return np.full(spaces.flatdim(space), _PIXEL if is_bytes else 1.0, dtype=np.float32)
-
-
-def _scaled(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
-    """Return the action of a box for numbers `(a,)` in [-1, 1]."""
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    values = (low / 2 + high / 2) + (high / 2 - low / 2) * action.reshape(space.shape)
-    if np.issubdtype(space.dtype, np.integer):
-        values = np.rint(values)
-    # Rounding to the box's type may leave the box by one unit in the last place.
-    scaled: NDArray[Any] = np.clip(values.astype(space.dtype), space.low, space.high)
-    return scaled
+    Raises:
+        ScenarioError: with what it has to have.
+    """
+    if env.num_envs != copies:
+        expected = f"asked for num_envs = {copies}, it made {env.num_envs}"
+        raise ScenarioError([f"environment.id: {id!r} is a VectorEnv: {expected}"])
+    if (mode := autoreset_of(env)) not in ("SAME_STEP", "DISABLED"):
+        fix = 'set metadata["autoreset_mode"] to AutoresetMode.SAME_STEP or DISABLED, and reset so'
+        raise ScenarioError(
+            [
+                f"environment.id: {id!r} is a VectorEnv of autoreset mode {mode}, in which a step "
+                f"between two episodes is none of either; {fix}"
+            ]
+        )
+    if limit is not None:
+        fix = "a VectorEnv has its own time limit: leave this out"
+        raise ScenarioError([f"environment.max_steps: {fix}"])
 
 
 class GymSimulator(Simulator):
@@ -289,7 +399,7 @@ class GymSimulator(Simulator):
 
     Args:
         problem: which environment.
-        physics: `(n,)` rows of attribute values for all agents.
+        physics: `(n,)` rows of attribute values for all agents, and of arguments of constructors.
         instances: parallel copies m per agent.
         seed: the run's seed.
         max_steps: time limit, overriding the problem's own.
@@ -309,12 +419,12 @@ class GymSimulator(Simulator):
         self._physics = physics
         self._seed = seed
         self._max_steps = max_steps
-        self._envs: dict[int, list[gymnasium.Env[Any, Any]]] = {}
-        self._factors: NDArray[np.float32] | None = None
+        self._copies: dict[int, Copies] = {}
         self._ticks: dict[int, int] = {}
         self._path: list[tuple[int | str, ...]] = []
         self._agents: Sequence[int] = ()
         self._position = 0
+        self._noted: set[str] = set()
 
     @override
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
@@ -326,6 +436,8 @@ class GymSimulator(Simulator):
             "episode_return": np.zeros((b, m), dtype=np.float64),
             "tick": np.zeros(b, dtype=np.int64),
         }
+        if self._forgives:
+            state["errors"] = np.zeros((b, m), dtype=np.int64)
         for row, agent in enumerate(agents):
             self._restart(row, int(agent), state, (purpose, "start"))
         return state
@@ -361,27 +473,28 @@ class GymSimulator(Simulator):
         reward = np.empty((b, m), dtype=np.float64)
         terminated, truncated = np.empty((b, m), dtype=np.bool_), np.empty((b, m), dtype=np.bool_)
         measures: dict[str, NDArray[np.float64]] = {}
+        fresh: dict[tuple[int, int], NDArray[np.float32]] = {}
+        failed: list[tuple[int, int]] = []
         for row, agent in enumerate(self._agents):
-            if self.working is not None:
-                self.working(f"agent {agent}, {self._moment(row)}")
-            for j, env in enumerate(self._envs[agent]):
-                seen, reward[row, j], ended, cut, info = self._step(row, j, env, action[row, j])
-                next_obs[row, j] = seen
-                terminated[row, j], truncated[row, j] = ended, cut and not ended
-                for name, value in info.items():
+            self._say(row)
+            for j, found in enumerate(self._stepped(row, agent, state, action[row])):
+                next_obs[row, j], reward[row, j] = found.obs, found.reward
+                terminated[row, j], truncated[row, j] = found.terminated, found.truncated
+                if found.fresh is not None:
+                    fresh[row, j] = found.fresh
+                if found.failed is not None:
+                    failed.append((row, j))
+                    state["errors"][row, j] += found.failed != ""
+                for name, value in found.info.items():
                     if isinstance(value, _NUMBERS) and isinstance(name, str):
                         if name not in measures:
                             measures[name] = np.full((b, m), np.nan)
                         measures[name][row, j] = value
+        if self._forgives:
+            measures[ERRORS] = state["errors"].astype(np.float64)
         finished = terminated | truncated
         returns, lengths = state["episode_return"] + reward, state["elapsed"] + 1
-        obs = next_obs
-        if finished.any():
-            obs = next_obs.copy()
-            for row, j in np.argwhere(finished).tolist():
-                agent = self._agents[row]
-                seed = self._seeds(agent, (*self._path[row], self._position))[j]
-                obs[row, j] = self._reset(agent, j, seed, self._moment(row))
+        obs = self._continued(next_obs, finished, fresh, failed) if finished.any() else next_obs
         for agent in self._agents:
             self._ticks[agent] += 1
         state.update(
@@ -398,98 +511,105 @@ class GymSimulator(Simulator):
     @override
     def close(self) -> None:
         """Close every environment; one that is needed again later is made anew."""
-        for agent, envs in self._envs.items():
-            for j, env in enumerate(envs):
-                _close(env, f"agent {agent}, instance {j}")
-        self._envs.clear()
+        for copies in self._copies.values():
+            copies.close()
+        self._copies.clear()
         self._ticks.clear()
 
-    def _step(
-        self, row: int, j: int, env: gymnasium.Env[Any, Any], action: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, Mapping[Any, Any]]:
-        """Step one environment and check what it returns."""
-        space = env.action_space
-        if isinstance(space, gymnasium.spaces.Discrete):
-            taken: Any = np.int64(action) + space.start
-        else:
-            assert isinstance(space, gymnasium.spaces.Box)
-            taken = _scaled(action, space)
+    @property
+    def _forgives(self) -> bool:
+        return self._problem.on_error == "reset"
 
-        def refuse(what: str) -> AgentError:
-            call = f"step({show(np.asarray(taken).tolist())})"
-            return self._error(self._agents[row], j, self._moment(row), f"{call} {what}")
-
+    def _stepped(
+        self, row: int, agent: int, state: State, action: NDArray[Any]
+    ) -> Iterable[Stepped]:
+        """Yield the results of all copies of an agent; note what looks wrong, once."""
+        copies = self._copies[agent]
+        last = state["obs"][row] if self._forgives else None
         try:
-            found = env.step(taken)
-        except FOREIGN as error:
-            raise refuse(f"raised {_reason(error)}") from error
-        if not isinstance(found, tuple) or len(found) != 5:
-            raise refuse(f"returned {_count(found)}; {_EXPECTED_STEP}")
-        seen, reward, terminated, truncated, info = found
-        try:
-            value, ended, cut = float(reward), bool(terminated), bool(truncated)
-        except (TypeError, ValueError) as error:
-            what = (
-                f"reward {show(reward)}, terminated {show(terminated)}, truncated {show(truncated)}"
-            )
-            raise refuse(f"returned {what}; expected a number and two truth values") from error
-        if not isinstance(info, Mapping):
-            raise refuse(f"returned info {show(info)}; expected a dict")
-        if not np.isfinite(value):
-            raise refuse(f"returned reward {value}; expected a finite number")
-        return self._flat(env, seen, refuse), value, ended, cut, info
+            for j, found in enumerate(copies.step(action, last)):
+                if found.failed:
+                    text = str(self._error(agent, self._moment(row), CopyError(j, found.failed)))
+                    self._note(f"error of agent {agent}", f"{text}; a new episode starts")
+                self._look(agent, self._moment(row), copies, found)
+                yield found
+        except CopyError as error:
+            raise self._error(agent, self._moment(row), error) from error.__cause__
 
-    def _reset(self, agent: int, j: int, seed: int, moment: str) -> NDArray[np.float32]:
-        """Reset one environment and check what it returns."""
-        env = self._envs[agent][j]
+    def _look(self, agent: int, moment: str, copies: Copies, found: Stepped) -> None:
+        """Note an observation far outside of its box, and a mask that nothing heeds."""
+        observations = copies.view.observations
+        if "far" not in self._noted and (far := observations.far(found.obs[: observations.size])):
+            fix = "declare its bounds, or scale it"
+            self._note("far", f"{self._problem.id}: agent {agent}, {moment}: {far}; {fix}")
+        if MASK in found.info and not copies.view.is_masked and self.spec.choices:
+            fix = "set environment.action_mask = true to heed it"
+            self._note("mask", f"{self._problem.id}: info has an {MASK!r}: {fix}")
 
-        def refuse(what: str) -> AgentError:
-            return self._error(agent, j, moment, f"reset(seed={seed}) {what}")
+    def _note(self, topic: str, text: str) -> None:
+        """Warn once about a topic."""
+        if topic not in self._noted:
+            self._noted.add(topic)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
-        try:
-            found = env.reset(seed=seed)
-        except FOREIGN as error:
-            raise refuse(f"raised {_reason(error)}") from error
-        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Mapping):
-            raise refuse(f"returned {_count(found)}; {_EXPECTED_RESET}")
-        return self._flat(env, found[0], refuse)
-
-    def _flat(
-        self, env: gymnasium.Env[Any, Any], seen: Any, refuse: Callable[[str], AgentError]
+    def _continued(
+        self,
+        next_obs: NDArray[np.float32],
+        finished: NDArray[np.bool_],
+        fresh: Mapping[tuple[int, int], NDArray[np.float32]],
+        failed: Sequence[tuple[int, int]],
     ) -> NDArray[np.float32]:
-        """Return an observation as a finite vector."""
-        space = env.observation_space
-        spaces = gymnasium.spaces
-        arrays = (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
-        if isinstance(space, arrays) and np.shape(seen) != space.shape:
-            what = f"an observation of shape {np.shape(seen)}"
-            raise refuse(f"returned {what}; expected one of {show(space)}")
-        try:
-            with np.errstate(over="ignore"):
-                flat = np.asarray(gymnasium.spaces.flatten(space, seen)).astype(np.float32)
-        except FOREIGN as error:
-            what = f"observation {show(seen)}; expected one of {show(space)}"
-            raise refuse(f"returned {what}: {_reason(error)}") from error
-        if flat.shape != (self.spec.observation,):
-            what = f"an observation of shape {np.shape(seen)}"
-            raise refuse(f"returned {what}; expected one of {show(space)}")
-        if not np.isfinite(flat).all():
-            bad = int(np.argmin(np.isfinite(flat)))
-            what = f"an observation whose number {bad} is {flat[bad]}"
-            raise refuse(f"returned {what}; expected finite numbers")
-        if self._factors is None:
-            self._factors = _scale(space)
-        return flat * self._factors
+        """Return what to act on next, with new episodes where the last ones have finished."""
+        obs = next_obs.copy()
+        for (row, j), first in fresh.items():
+            obs[row, j] = first
+        for row in np.flatnonzero(finished.any(axis=1)).tolist():
+            which = [j for j in np.flatnonzero(finished[row]).tolist() if (row, j) not in fresh]
+            if not which:
+                continue
+            agent = self._agents[row]
+            seeds = self._seeds(agent, (*self._path[row], self._position))
+            own = {j: seeds[j] for j in which}
+            broken = [j for j in which if (row, j) in failed]
+            for j, seen in self._reset(agent, own, self._moment(row), broken):
+                obs[row, j] = seen
+        return obs
+
+    def _reset(
+        self, agent: int, seeds: Mapping[int, int], moment: str, broken: Sequence[int] = ()
+    ) -> list[tuple[int, NDArray[np.float32]]]:
+        """Return the first observations of new episodes, by copy.
+
+        If one of the copies that failed before cannot be reset, it is made anew, once.
+        """
+        copies = self._copies[agent]
+        found: list[tuple[int, NDArray[np.float32]]] = []
+        left = dict(seeds)
+        renewed: set[int] = set()
+        while left:
+            try:
+                for j, seen in copies.reset(dict(left)):
+                    found.append((j, seen))
+                    del left[j]
+            except CopyError as error:
+                if error.copy not in broken or error.copy in renewed:
+                    raise self._error(agent, moment, error) from error.__cause__
+                renewed.add(error.copy)
+                copies.renew(error.copy)
+        return found
+
+    def _say(self, row: int) -> None:
+        if self.working is not None:
+            self.working(f"agent {self._agents[row]}, {self._moment(row)}")
 
     def _moment(self, row: int) -> str:
         """Return the update or evaluation, and the step in it, that is under way."""
         purpose, index = self._path[row]
         return moment(str(purpose), int(index), self._position)
 
-    def _error(self, agent: int, j: int, moment: str, what: str) -> AgentError:
-        return AgentError(
-            agent, f"{moment}, instance {j} of environment {self._problem.id!r}: {what}"
-        )
+    def _error(self, agent: int, moment: str, error: CopyError) -> AgentError:
+        what = f"instance {error.copy} of environment {self._problem.id!r}: {error}"
+        return AgentError(agent, f"{moment}, {what}")
 
     def _align(self, agents: Sequence[int], state: State) -> None:
         for row, agent in enumerate(agents):
@@ -497,10 +617,11 @@ class GymSimulator(Simulator):
                 self._restart(row, int(agent), state, ("restart", int(state["tick"][row])))
 
     def _restart(self, row: int, agent: int, state: State, path: tuple[int | str, ...]) -> None:
-        if agent not in self._envs:
-            self._envs[agent] = self._make(agent)
-        for j, seed in enumerate(self._seeds(agent, path)):
-            state["obs"][row, j] = self._reset(agent, j, seed, "start of episodes")
+        if agent not in self._copies:
+            self._copies[agent] = self._made(agent)
+        seeds = dict(enumerate(self._seeds(agent, path)))
+        for j, seen in self._reset(agent, seeds, "start of episodes"):
+            state["obs"][row, j] = seen
         self._ticks[agent] = self._ticks.get(agent, 0) + 1
         state["elapsed"][row], state["episode_return"][row] = 0, 0.0
         state["tick"][row] = self._ticks[agent]
@@ -512,18 +633,68 @@ class GymSimulator(Simulator):
             for j in instances
         ]
 
-    def _make(self, agent: int) -> list[gymnasium.Env[Any, Any]]:
-        """Return the environments of an agent; if one of them cannot be made, close the others."""
-        made: list[gymnasium.Env[Any, Any]] = []
-        with ExitStack() as opened:
-            for j in range(self.instances):
-                made.append(self._problem.make(self._max_steps))
-                opened.callback(_close, made[-1], f"agent {agent}, instance {j}")
-                self._vary(agent, made[-1])
-            opened.pop_all()
-        return made
+    def _made(self, agent: int) -> Copies:
+        """Return the copies of an agent; if one of them cannot be made, close the others."""
+        name = f"agent {agent}"
+        with ExitStack() as made:
+            first = self._one(agent)
+            made.callback(close, first, f"{name}, instance 0")
+            view = self._checked(agent, first)
+            if isinstance(first, gymnasium.vector.VectorEnv):
+                made.pop_all()
+                return Together(first, view, partial(self._one, agent), name)  # type: ignore[arg-type]
+            envs = [first]
+            for j in range(1, self.instances):
+                envs.append(self._one(agent))  # type: ignore[arg-type]  # as the first one
+                made.callback(close, envs[-1], f"{name}, instance {j}")
+            made.pop_all()
+        return Separate(envs, view, partial(self._one, agent), name)  # type: ignore[arg-type]
 
-    def _vary(self, agent: int, env: gymnasium.Env[Any, Any]) -> None:
+    def _one(self, agent: int) -> Single | Vector:
+        """Return one environment of an agent with its own physics, or one vector environment."""
+        arguments = self._arguments(agent)
+        try:
+            env = self._problem.make(
+                agent, self.instances, arguments=arguments, max_steps=self._max_steps
+            )
+        except ScenarioError as error:
+            if agent == 0 and not arguments:
+                raise  # as when the scenario was checked
+            raise AgentError(agent, "; ".join(error.problems)) from error
+        with ExitStack() as made:
+            made.callback(close, env, f"agent {agent}")
+            self._vary(agent, env)
+            made.pop_all()
+        return env
+
+    def _checked(self, agent: int, env: Single | Vector) -> View:
+        """Return what an agent sees and does, if its sizes are those of all.
+
+        Raises:
+            AgentError: they are others.
+        """
+        view = self._problem.view(env)
+        own, spec = _spec(view, env, self._problem), self.spec
+        names = ("observation", "actions", "heads", "action_low", "action_high", "image")
+        for name in names:
+            if getattr(own, name) != getattr(spec, name):
+                raise AgentError(
+                    agent,
+                    f"environment {self._problem.id!r}: its {name} is {getattr(own, name)}, and that "
+                    f"of the first agent {getattr(spec, name)}; agents with other sizes are [[groups]]",
+                )
+        return view
+
+    def _arguments(self, agent: int) -> dict[str, object]:
+        """Return the arguments of the constructor that differ between agents."""
+        values = {
+            name.removeprefix(ARGUMENTS): float(column[agent])
+            for name, column in self._physics.items()
+            if name.startswith(ARGUMENTS)
+        }
+        return self._problem.arguments(values)
+
+    def _vary(self, agent: int, env: Single | Vector) -> None:
         """Set the physics of an agent that differ from the environment's own."""
         for name, default in self.spec.physics.items():
             value = float(self._physics[name][agent])
@@ -536,15 +707,18 @@ class GymSimulator(Simulator):
                 raise AgentError(
                     agent,
                     f"environment.vary.{name}: {value} cannot be set in {self._problem.id!r}: "
-                    f"{_reason(error)}",
+                    f"{reason(error)}",
                 ) from error
 
 
-_OLD = "as Gymnasium since 0.26; wrap an environment of the older interface"
-_EXPECTED_STEP = f"expected observation, reward, terminated, truncated, info, {_OLD}"
-_EXPECTED_RESET = f"expected observation and info, a dict, {_OLD}"
+def _like(value: float, given: object) -> object:
+    """Return a number of the type of another one; where that is no number, an integer if it is one.
 
-
-def _count(found: object) -> str:
-    """Return what a call returned, for a message: the number of values, or the value."""
-    return f"{len(found)} values" if isinstance(found, tuple) else f"one value, {show(found)}"
+    >>> _like(4.0, 3), _like(4.0, 0.5), _like(1.0, False), _like(4.0, None), _like(0.5, None)
+    (4, 4.0, True, 4, 0.5)
+    """
+    if isinstance(given, bool):
+        return bool(round(value))
+    if isinstance(given, float) or not value.is_integer():
+        return value
+    return int(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.modules import MissingClassError, find_class, is_place
+from p2pfrl.core.modules import MissingClassError, find_object, is_place
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.base import Problem
 
@@ -45,7 +45,8 @@ def resolve(id: str) -> Resolved:
     (200, 'Gym')
 
     Raises:
-        P2PFRLError: it is neither one of our names nor formed like a Gymnasium id.
+        P2PFRLError: it is neither one of our names nor formed like a Gymnasium id, or the module
+            that it names has nothing of this name.
     """
     if id in RULES:
         return Resolved(RULES[id])
@@ -54,7 +55,7 @@ def resolve(id: str) -> Resolved:
         return Resolved(RULES[name], preset)
     if is_place(id) and (own := _own(id)) is not None:
         return Resolved(own)
-    if _GYMNASIUM.fullmatch(id):
+    if is_place(id) or _GYMNASIUM.fullmatch(id):
         from p2pfrl.learning.environments.gym import Gym
 
         return Resolved(Gym, {"id": id})
@@ -67,15 +68,15 @@ def resolve(id: str) -> Resolved:
 
 
 def _own(place: str) -> type[Problem] | None:
-    """Return a user's class at "module:Class"; None if it is an id of Gymnasium instead.
+    """Return a user's class of array environments at "module:Class"; None for another id.
 
     Raises:
-        P2PFRLError: the module cannot be imported.
+        P2PFRLError: there is nothing at the place that could be an environment.
     """
     try:
-        found = find_class(place)
+        found = find_object(place)
     except MissingClassError:
-        return None
+        return None  # an id that the module registers, or nothing: who makes it says so
     except ValueError as error:
         raise P2PFRLError(f"environment.id: {error}") from error
-    return found if issubclass(found, Problem) else None
+    return found if isinstance(found, type) and issubclass(found, Problem) else None

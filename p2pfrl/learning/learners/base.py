@@ -405,6 +405,11 @@ class Learner(ABC):
         return ()
 
     @property
+    def encodes_images(self) -> bool:
+        """Whether its networks make an image small before their dense layers."""
+        return False
+
+    @property
     def gradient_steps(self) -> int | None:
         """Gradient steps of one update; None where the options do not say."""
         return None

@@ -301,7 +301,7 @@ class DQNStack(Stack, Exchange):
             before = state[_TAKEN][:, :1].astype(np.int64)
             begun = int(before[0, 0])
         returns: list[list[float]] = [[] for _ in batch.agents]
-        measures = Measures(b, simulator.spec.measures)
+        measures = Measures(b, simulator.spec.measures, simulator.spec.counters)
         loss = np.zeros((2, b))
         rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)

@@ -193,7 +193,8 @@ class OffPolicyStack(Stack):
         noise = chances.normal(learner.steps, self._actions, m).astype(np.float32)
         draws = Streams.of(self.task.seed, batch.agents, Purpose.REPLAY, batch.index)
         returns: list[list[float]] = [[] for _ in batch.agents]
-        measures, loss = Measures(b, simulator.spec.measures), np.zeros((2, b))
+        measures = Measures(b, simulator.spec.measures, simulator.spec.counters)
+        loss = np.zeros((2, b))
         rates = factors(learner.lr_schedule, batch.index)
         simulator.begin(batch.agents, batch.index)
         current = simulator.observe(batch.agents, world)

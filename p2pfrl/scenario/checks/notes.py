@@ -90,6 +90,9 @@ def _wide(scenario: Scenario) -> Iterator[str]:
         make.environment.id: make.environment for make in scenario.makes if make.environment
     }
     for id, section in sections.items():
+        yield from section.rule.remarks
+        if getattr(section.rule, "is_real", False):
+            yield "without effect in a run: environment.is_real; `validate` takes no steps in it"
         size = section.rule.spec.observation
         if size >= _WIDE:
             yield (

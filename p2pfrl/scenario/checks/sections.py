@@ -14,14 +14,19 @@ from p2pfrl.core.modules import is_place
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.scenario.bind import needs_environment, outline
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.topology import links, placed, topology
+from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Availability, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
+
+_WIDEST = 10_000
+"""Numbers of an image from which on it is refused for a dense network."""
 
 
 def check(scenario: Scenario) -> list[Problem]:
@@ -64,7 +69,7 @@ def _environment(scenario: Scenario) -> Iterator[Problem]:
     elif section is not None:
         yield ("environment",), f"learner {learner!r} has a problem of its own: remove this section"
         return
-    problems = [*_vary(scenario)] or [*_worlds(scenario)]
+    problems = [*_vary(scenario)] or [*_worlds(scenario), *_images(scenario)]
     yield from problems or _learner(scenario)
 
 
@@ -131,6 +136,42 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
             drift.values(np.zeros(1), [0], [0])
         except P2PFRLError as error:
             yield path, str(error)
+    yield from _arguments(scenario, scenario.environment)
+
+
+def _arguments(scenario: Scenario, section: EnvironmentSection) -> Iterator[Problem]:
+    """Yield arguments of constructors that there are not, or that have not a value per agent."""
+    rule = section.rule
+    known = rule.parameters() if isinstance(rule, Gym) and section.kwargs_vary else None
+    takes_all = known is None or any(each.kind is each.VAR_KEYWORD for each in known.values())
+    for name, distribution in section.kwargs_vary.items():
+        path = ("environment", "kwargs_vary", name)
+        if not takes_all and known is not None and name not in known:
+            takes = f"the constructor takes {', '.join(known) or 'nothing'}"
+            yield path, f"{takes}{did_you_mean(name, known)}"
+        yield from _per_agent(distribution, scenario, path)
+
+
+def _images(scenario: Scenario) -> Iterator[Problem]:
+    """Yield images that a dense network would see pixel by pixel."""
+    for make in scenario.makes:
+        spec = None if make.environment is None else make.environment.rule.spec
+        if (
+            spec is None
+            or not spec.image
+            or spec.observation <= _WIDEST
+            or make.learner.encodes_images
+        ):
+            continue
+        shape = " x ".join(map(str, spec.image))
+        units = getattr(make.learner, "hidden", (1,))[:1]
+        size = spec.observation * (units[0] if units else 1) * 4 / 1e6
+        yield (
+            ("environment", "id"),
+            f"an image of {shape} is {spec.observation:,} numbers, so that the first layer of a dense "
+            f"network alone makes messages of {size:.1f} MB; set environment.resize = [84, 84] and "
+            "environment.gray = true, or wrap the environment",
+        )
 
 
 def _speed(scenario: Scenario) -> Iterator[Problem]:
