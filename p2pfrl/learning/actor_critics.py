@@ -119,10 +119,10 @@ class ActorCritics:
     Attributes:
         layout: of the parameters.
         normalizer: scales observations; None: nothing does.
-        actor_columns: columns of a row that the actor's optimizer steps change: actor and
-            temperature.
+        actor_columns: columns of a row that hold the actor.
         critic_columns: those of the critics.
         temperature: column of the logarithm of the temperature; None: it is not learned.
+        temperature_columns: those from the temperature to the critics; none without one.
 
     Args:
         observation: numbers of an observation, o.
@@ -157,8 +157,10 @@ class ActorCritics:
         offsets = dict(zip((t.name for t in self.layout.tensors), self.layout.offsets, strict=True))
         self._offsets = offsets
         first = offsets[critic[0].name]
-        self.actor_columns, self.critic_columns = slice(0, first), slice(first, self.layout.stride)
         self.temperature = offsets[f"{TEMPERATURE}.log"] if temperature else None
+        last = first if self.temperature is None else self.temperature
+        self.actor_columns, self.critic_columns = slice(0, last), slice(first, self.layout.stride)
+        self.temperature_columns = slice(last, first)
         self._actor = _Members(_layers(actor, offsets), activation)
         self._critics = _Members(_layers(critic, offsets), activation)
 

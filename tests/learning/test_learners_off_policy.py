@@ -132,15 +132,17 @@ def _reference(
     if is_sac:
         chosen, log_prob = _pi(p, obs, e[1].T)
         loss = (alpha * log_prob - torch.minimum(*_values(p, obs, chosen))).mean()
-        others.append(p["temperature.log"])
+        critics = [p["temperature.log"]]
         loss = loss - p["temperature.log"].exp()[0] * (log_prob.detach() - 1.0).mean()
     else:
         loss = -_values(p, obs, torch.tanh(_mlp(p, "actor", obs, 0)))[0].mean()
     steps = optimizer[1](others)
-    for tensor in others:
+    for tensor in p.values():
         tensor.grad = None
     loss.backward()
     steps.step()
+    if is_sac:
+        optimizer[0](critics).step()
     return p
 
 

@@ -18,7 +18,7 @@ class FromReplay(Networked):
     """An actor and two critics that learn from a replay buffer, with target networks.
 
     Attributes:
-        critic_lr: learning rate of the critics; None: that of the rest.
+        critic_lr: learning rate of the critics, and of SAC's temperature as in CleanRL; None: lr.
         steps: of each instance per update.
         gamma: discount.
         tau: part of the way that targets go towards their networks when they move.

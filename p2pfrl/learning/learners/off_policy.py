@@ -299,8 +299,8 @@ class OffPolicyStack(Stack):
         gradient = self.layout.zeros(len(rows))
         wanted = self._wanted(rows, state, columns, noise[:, 0])
         loss = self._critic_gradient(rows, obs, action, wanted, gradient)
-        columns_of = self.network.critic_columns
-        _descend(self.critic_optimizer, rows, gradient, state, columns_of, Adam.counts[0], rates)
+        columns_of, taken = self.network.critic_columns, state[Adam.counts[0]]
+        _descend(self.critic_optimizer, rows, gradient, state, columns_of, taken, rates)
         steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
         steps += 1
         due = np.flatnonzero(steps % self.method.policy_every == 0)
@@ -340,8 +340,19 @@ class OffPolicyStack(Stack):
         """Take a step of the actor and of the temperature, and move the targets."""
         gradient = self.layout.zeros(len(rows))
         self._actor_gradient(rows, obs, noise, gradient)
-        columns = self.network.actor_columns
-        _descend(self.actor_optimizer, rows, gradient, state, columns, _ACTOR_STEPS, rates)
+        network, taken = self.network, state[_ACTOR_STEPS].copy()
+        _descend(
+            self.actor_optimizer,
+            rows,
+            gradient,
+            state,
+            network.actor_columns,
+            state[_ACTOR_STEPS],
+            rates,
+        )
+        if network.temperature is not None:
+            columns = network.temperature_columns
+            _descend(self.critic_optimizer, rows, gradient, state, columns, taken, rates)
         ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
         ahead += np.float32(self.learner.tau) * (rows - ahead)
 
@@ -420,12 +431,12 @@ def _descend(
     gradient: Vector,
     state: State,
     columns: slice,
-    steps: str,
+    steps: NDArray[np.generic],
     rates: Factors | None,
 ) -> None:
-    """Take one optimizer step on some columns, counted in the state array `steps`."""
+    """Take one optimizer step on some columns, counted in the array `steps` `(b,)`."""
     m, v = (state[name][:, columns] for name in Adam.moments)
-    own: State = {Adam.moments[0]: m, Adam.moments[1]: v, Adam.counts[0]: state[steps]}
+    own: State = {Adam.moments[0]: m, Adam.moments[1]: v, Adam.counts[0]: steps}
     optimizer.bind(rows[:, columns], gradient[:, columns], own, rates)()
 
 
