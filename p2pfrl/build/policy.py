@@ -45,7 +45,8 @@ class RecordedPolicy:
         """Return the most likely action at an observation, as the environment takes it.
 
         Args:
-            obs: `(o,)`, or a batch `(m, o)`. The number of a discrete state is taken, too.
+            obs: `(o,)`, or a batch `(m, o)`. The number of a discrete state is taken, too. With
+                `learner.frame_stack` the last observations together, oldest first.
 
         Returns:
             An integer, or `(a,)` numbers within the bounds; `(m,)` or `(m, a)` for a batch.

@@ -81,6 +81,7 @@ class Plan:
         lr_schedule: factor of the learning rate in an agent's updates.
         normalizer: scales observations; None: nothing does.
         reward_norm: scales rewards, before `targets`; None: nothing does.
+        image: shape of the images that convolutions encode; None: there are none.
     """
 
     steps: int
@@ -95,6 +96,7 @@ class Plan:
     lr_schedule: LRSchedule = field(default_factory=Constant)
     normalizer: Normalizer | None = None
     reward_norm: RewardScale | None = None
+    image: tuple[int, ...] | None = None
 
 
 class Descent:

@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
+from p2pfrl.learning.convolutions import Convolutions
 from p2pfrl.learning.normalization import Normalizer
 
 
@@ -110,6 +111,8 @@ class Network:
         critic: whether there is one.
         log_std: learn `policy` log standard deviations.
         normalizer: scales observations, by statistics in the parameters; None: nothing does.
+        image: height, width and channels of observations, which convolutions encode; None: they
+            go to the hidden layers as they are.
         dtype: float32, or float64 for checks of gradients.
     """
 
@@ -124,16 +127,19 @@ class Network:
         critic: bool = True,
         log_std: bool = False,
         normalizer: Normalizer | None = None,
+        image: tuple[int, ...] | None = None,
         dtype: str = "float32",
     ) -> None:
         assert critic or not shared_trunk
         self.policy = policy
         self.outputs = policy + critic
         self.has_critic = critic
-        sizes = [inputs, *hidden]
         parts = ("trunk",) if shared_trunk else ("actor", "critic")[: 1 + critic]
+        encoders = [] if image is None else [Convolutions(part, image) for part in parts]
+        sizes = [encoders[0].features if encoders else inputs, *hidden]
         tensors: list[Tensor] = []
-        for part in parts:
+        for number, part in enumerate(parts):
+            tensors += encoders[number].tensors if encoders else []
             for i, (below, above) in enumerate(pairwise(sizes)):
                 tensors += [
                     Tensor(f"{part}.{i}.weight", (above, below)),
@@ -163,6 +169,9 @@ class Network:
         self._offset = {
             t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)
         }
+        self._encoders = encoders
+        for encoder in encoders:
+            encoder.place(self._offset)
         self._activation = ACTIVATIONS[activation]
         trunk = {part: self._hidden(part, sizes) for part in parts}
         if shared_trunk:
@@ -220,6 +229,8 @@ class Network:
         x = self._scaled(rows, x)
         for number, chain in enumerate(self.chains if chains is None else chains):
             h = x
+            if self._encoders:
+                h = self._encoders[self.chains.index(chain)].forward(rows, x)
             for depth, layer in enumerate(chain.layers):
                 weight, bias = layer.views(rows)
                 is_last = depth == len(chain.layers) - 1
@@ -248,20 +259,28 @@ class Network:
         ones = np.ones((samples, 1), dtype=rows.dtype)
         for number, chain in enumerate(self.chains):
             delta = output_gradient[:, chain.rows]
+            seen = x
+            if self._encoders:
+                seen = self._encoders[number].features_of_last()
             for depth in range(len(chain.layers) - 1, -1, -1):
                 layer = chain.layers[depth]
                 below = (
-                    x if depth == 0 else self._buffer(number, depth - 1, b, layer.inputs, samples)
+                    seen
+                    if depth == 0
+                    else self._buffer(number, depth - 1, b, layer.inputs, samples)
                 )
                 weight_gradient, bias_gradient = layer.views(gradient)
                 np.matmul(delta, below.transpose(0, 2, 1), out=weight_gradient)
                 np.matmul(delta, ones, out=bias_gradient)
-                if depth:
+                if depth or self._encoders:
                     under = self._buffer(-1, depth, b, layer.inputs, samples)
                     np.matmul(layer.views(rows)[0].transpose(0, 2, 1), delta, out=under)
+                if depth:
                     self._activation.derivative(below)
                     under *= below
                     delta = under
+                elif self._encoders:
+                    self._encoders[number].backward(rows, under, gradient)
 
     def _scaled(self, rows: Vector, x: Vector) -> Vector:
         return x if self.normalizer is None else self.normalizer.scaled(rows, x)

@@ -16,6 +16,7 @@ from p2pfrl.core.wording import did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Simulator
 from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
+from p2pfrl.learning.environments.frames import stacked
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
@@ -160,7 +161,7 @@ def outline(scenario: Scenario) -> Stack:
 
 
 def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
-    """Return the learner of a scenario and the size of what an agent observes, None if nothing.
+    """Return the learner of a scenario and the size of what its networks see, None if nothing.
 
     Environments are opened for their sizes only, and closed.
 
@@ -176,8 +177,10 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
         return simulator, simulator
 
     stack = _stack(scenario, world)
-    own = next(make.environment for make in scenario.makes if agent in make.agents)
-    size = next((known.spec.observation for section, known in made if section == own), None)
+    make = next(make for make in scenario.makes if agent in make.agents)
+    spec = next((known.spec for section, known in made if section == make.environment), None)
+    frames = getattr(make.learner, "frame_stack", 1)
+    size = None if spec is None else stacked(spec, frames).observation
     for _, simulator in made:
         simulator.close()
     return stack, size

@@ -13,7 +13,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.learners.networked import Networked
+from p2pfrl.learning.learners.networked import Encoded
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @rule
-class A2C(Networked):
+class A2C(Encoded):
     """L = E[-log pi(a|s) A + vf_coef (V - R)^2 / 2 - ent_coef H], one step per rollout.
 
     A and R are constants in the gradient.
@@ -81,6 +81,7 @@ class A2C(Networked):
         from p2pfrl.learning.optimizers import OPTIMIZERS
         from p2pfrl.learning.rollout import GAE
 
+        task = self.seen(task)
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
             epochs=1,
@@ -93,6 +94,7 @@ class A2C(Networked):
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),
             reward_norm=self.reward_norm(self.gamma),
+            image=self.image(task),
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)

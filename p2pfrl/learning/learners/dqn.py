@@ -33,7 +33,7 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
-from p2pfrl.learning.learners.networked import Networked
+from p2pfrl.learning.learners.networked import Encoded
 from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.networks import Network
@@ -63,7 +63,7 @@ class Share:
 
 
 @rule
-class DQN(Networked):
+class DQN(Encoded):
     """L = E[huber(Q(s,a) - y)], y = r + gamma (1 - terminated) max_a' Q_target(s',a').
 
     The loss is on transitions of a replay buffer.
@@ -141,7 +141,7 @@ class DQN(Networked):
             ScenarioError: it has no environment, continuous actions, or options that exclude each
                 other.
         """
-        return DQNStack(self, task)
+        return DQNStack(self, self.seen(task))
 
 
 _AHEAD, _AFTER, _STEPS, _TAKEN = "dqn_target", "dqn_after", "dqn_steps", "dqn_taken"
@@ -183,6 +183,7 @@ class DQNStack(Stack, Exchange):
             activation=learner.activation,
             critic=False,
             normalizer=learner.normalizer(task),
+            image=learner.image(task),
         )
         self.reward_norm = learner.reward_norm(learner.gamma)
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
@@ -191,7 +192,7 @@ class DQNStack(Stack, Exchange):
             min_steps=learner.episodes or learner.steps * task.simulator.instances,
             fixed_steps=learner.episodes is None,
             max_steps=self._steps * task.simulator.instances,
-            chunk=32 if learner.episodes is None else 1,
+            chunk=32 if learner.episodes is None and learner.encoder == "none" else 1,
             moments=self.optimizer.moments,
             squares=self.optimizer.squares,
             counts=self.optimizer.counts,

@@ -9,7 +9,6 @@ from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.on_policy import OnPolicyStack
 from p2pfrl.learning.natural import NaturalDescent, Trust
 from p2pfrl.learning.networks import Activation, Network
-from p2pfrl.learning.normalization import Normalizer
 from p2pfrl.learning.optimizers import SGD
 
 
@@ -21,7 +20,7 @@ class NaturalStack(OnPolicyStack):
 
     Args:
         task: with a simulator.
-        build: makes the network from (inputs, policy outputs, has log std, normalizer).
+        build: makes the network from (inputs, policy outputs, has log std, plan).
         plan: how an update uses its rollout.
         trust: how far a step goes.
         activation: of the network's hidden layers.
@@ -30,7 +29,7 @@ class NaturalStack(OnPolicyStack):
     def __init__(
         self,
         task: Task,
-        build: Callable[[int, int, bool, Normalizer | None], Network],
+        build: Callable[[int, int, bool, Plan], Network],
         plan: Plan,
         trust: Trust,
         activation: Activation,

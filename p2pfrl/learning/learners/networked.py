@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -10,6 +11,7 @@ from typing_extensions import override
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import Rule
 from p2pfrl.core.rule import rule
+from p2pfrl.learning.environments.frames import FrameStack
 from p2pfrl.learning.learners.base import Learner, Task
 from p2pfrl.learning.lr_schedules import RULES, Constant, LRSchedule
 from p2pfrl.learning.normalization import Normalizer, RewardScale, Statistics
@@ -65,3 +67,37 @@ class Networked(Learner):
     def reward_norm(self, gamma: float) -> RewardScale | None:
         """Return what scales rewards; None: nothing does."""
         return RewardScale(gamma) if self.normalize_rewards else None
+
+
+@rule
+class Encoded(Networked):
+    """A learner whose networks can encode images, and see several observations at once.
+
+    Attributes:
+        encoder: what observations pass before the hidden layers. nature_cnn: three layers of
+            convolutions, for environments whose observations are images of at least 36 x 36 pixels;
+            with hidden = [512] and frame_stack = 4 it is the network of Mnih et al., Nature 518,
+            2015.
+        frame_stack: networks see so many of the episode's last observations together. A replay
+            buffer keeps them all.
+    """
+
+    encoder: Literal["none", "nature_cnn"] = "none"
+    frame_stack: int = Field(default=1, ge=1)
+
+    def seen(self, task: Task) -> Task:
+        """Return the task with as many observations at once as the networks see."""
+        if self.frame_stack == 1 or task.simulator is None:
+            return task
+        evaluator = task.evaluator
+        if evaluator is not None:
+            evaluator = FrameStack(evaluator, self.frame_stack)
+        return replace(
+            task, simulator=FrameStack(task.simulator, self.frame_stack), evaluator=evaluator
+        )
+
+    def image(self, task: Task) -> tuple[int, ...] | None:
+        """Return the shape of the images that are encoded; None: observations are not."""
+        if self.encoder == "none" or task.simulator is None:
+            return None
+        return task.simulator.spec.image

@@ -22,7 +22,7 @@ from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
-from p2pfrl.learning.normalization import RETURNS, SPREAD, Normalizer, personal_parts
+from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.rollout import Rollout, collect
@@ -38,7 +38,7 @@ class OnPolicyStack(Stack, PooledTraining):
 
     Args:
         task: with a simulator.
-        build: makes the network from (inputs, policy outputs, has log std, normalizer).
+        build: makes the network from (inputs, policy outputs, has log std, plan).
         optimizer: of all parameters.
         plan: how an update uses its rollout.
         distill: how it learns from a mixture of policies, with payload "logits"; None: it does not.
@@ -47,7 +47,7 @@ class OnPolicyStack(Stack, PooledTraining):
     def __init__(
         self,
         task: Task,
-        build: Callable[[int, int, bool, Normalizer | None], Network],
+        build: Callable[[int, int, bool, Plan], Network],
         optimizer: Optimizer,
         plan: Plan,
         distill: Distill | None,
@@ -65,7 +65,7 @@ class OnPolicyStack(Stack, PooledTraining):
             task.simulator.spec.observation,
             self.policy.outputs,
             self.policy.has_log_std,
-            plan.normalizer,
+            plan,
         )
         self.distillation = None
         if distill is not None:
@@ -96,7 +96,7 @@ class OnPolicyStack(Stack, PooledTraining):
             min_steps=min_steps,
             fixed_steps=fixed_steps,
             max_steps=plan.steps * instances,
-            chunk=64 if fixed_steps else 1,
+            chunk=64 if fixed_steps and plan.image is None else 1,
             moments=optimizer.moments,
             squares=optimizer.squares,
             counts=optimizer.counts,
@@ -239,7 +239,7 @@ def build_network(
     inputs: int,
     policy: int,
     log_std: bool,
-    normalizer: Normalizer | None = None,
+    plan: Plan,
 ) -> Network:
     """Return the network that a learner's options and an environment's sizes ask for."""
     return Network(
@@ -250,5 +250,6 @@ def build_network(
         shared_trunk=shared_trunk,
         critic=critic,
         log_std=log_std,
-        normalizer=normalizer,
+        normalizer=plan.normalizer,
+        image=plan.image,
     )

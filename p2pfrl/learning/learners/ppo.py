@@ -14,7 +14,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.learners.networked import Networked
+from p2pfrl.learning.learners.networked import Encoded
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ else:
 
 
 @rule
-class PPO(Networked):
+class PPO(Encoded):
     """L = E[-min(r A, clip(r, 1 - c, 1 + c) A) + vf_coef (V - R)^2 / 2 - ent_coef H].
 
     r is pi(a|s) / pi_old(a|s).
@@ -89,6 +89,7 @@ class PPO(Networked):
         from p2pfrl.learning.optimizers import Adam
         from p2pfrl.learning.rollout import GAE
 
+        task = self.seen(task)
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
             epochs=self.update_epochs,
@@ -101,6 +102,7 @@ class PPO(Networked):
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),
             reward_norm=self.reward_norm(self.gamma),
+            image=self.image(task),
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)

@@ -15,7 +15,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
-from p2pfrl.learning.learners.networked import Networked
+from p2pfrl.learning.learners.networked import Encoded
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @rule
-class REINFORCE(Networked):
+class REINFORCE(Encoded):
     """L = -E[sum_t log pi(a_t|s_t) w_t (G_t - b(s_t))], G_t = sum_(h>=t) gamma^(h-t) r_h.
 
     There is one step per rollout.
@@ -83,6 +83,7 @@ class REINFORCE(Networked):
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
         from p2pfrl.learning.optimizers import OPTIMIZERS
 
+        task = self.seen(task)
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
             epochs=1,
@@ -95,6 +96,7 @@ class REINFORCE(Networked):
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),
             reward_norm=self.reward_norm(self.gamma),
+            image=self.image(task),
         )
         build = partial(
             build_network, self.hidden, self.activation, False, self.baseline == "value"

@@ -19,6 +19,7 @@ from p2pfrl.simulator.losses import Independent
 
 _WIDE = 4096
 """Numbers of an observation from which on a note says what they cost: a gray image of 64 x 64."""
+_ENCODED = ', or set learner.encoder = "nature_cnn"'
 _OWN_STEP = ("lr", "lr_schedule", "optimizer")
 """Options of a learner's own step. A learner that sends gradients takes no step."""
 
@@ -85,9 +86,11 @@ def _of_episodes(scenario: Scenario) -> Iterator[str]:
 
 
 def _wide(scenario: Scenario) -> Iterator[str]:
-    """Yield a note for observations as large as images: networks here are dense."""
+    """Yield a note for observations as large as images that go to dense layers."""
     sections = {
-        make.environment.id: make.environment for make in scenario.makes if make.environment
+        make.environment.id: make.environment
+        for make in scenario.makes
+        if make.environment and getattr(make.learner, "encoder", "none") == "none"
     }
     for id, section in sections.items():
         yield from section.rule.remarks
@@ -98,7 +101,7 @@ def _wide(scenario: Scenario) -> Iterator[str]:
             yield (
                 f"an observation of {id} has {size:,} numbers, and networks here are dense: every unit of the "
                 "first layer has as many weights, and all of them travel; wrap the environment so that it "
-                "returns fewer, for example a small gray image"
+                f"returns fewer, for example a small gray image{_ENCODED if section.rule.spec.image else ''}"
             )
 
 
