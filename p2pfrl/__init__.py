@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         Traits,
     )
     from p2pfrl.learning.learners.check import check_learner
+    from p2pfrl.learning.learners.local import LocalLearner
+    from p2pfrl.learning.learners.sb3 import SB3
     from p2pfrl.learning.personal.base import Personal
     from p2pfrl.results.record import Record
     from p2pfrl.results.record import load as load_record
@@ -118,6 +120,8 @@ _HOMES = {
         "Traits",
     ),
     "p2pfrl.learning.learners.check": ("check_learner",),
+    "p2pfrl.learning.learners.local": ("LocalLearner",),
+    "p2pfrl.learning.learners.sb3": ("SB3",),
     "p2pfrl.learning.personal.base": ("Personal",),
     "p2pfrl.results.record": ("Record",),
     "p2pfrl.scenario": ("Scenario", "load", "loads"),
@@ -129,6 +133,7 @@ _RENAMED = {
 }
 
 __all__ = [
+    "SB3",
     "Aggregator",
     "Arrived",
     "Batch",
@@ -143,6 +148,7 @@ __all__ = [
     "Graph",
     "Layout",
     "Learner",
+    "LocalLearner",
     "Message",
     "Mixing",
     "Need",

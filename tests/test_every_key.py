@@ -129,6 +129,7 @@ REQUIRED: dict[str, Table] = {
     "learner:dqn": {**SMALL, "batch_size": 4, "learn_start": 6, "epsilon_steps": 20},
     "learner:sac": {**SMALL, "batch_size": 4, "learn_start": 6},
     "learner:td3": {**SMALL, "batch_size": 4, "learn_start": 6},
+    "learner:local": {"make": "local_learners:Mine", "steps": 4},
     "learner:deep_npg": SMALL,
     **{
         f"learner:{kind}.lr_schedule:{schedule}": {"updates": 3}

@@ -219,7 +219,9 @@ class Rule(Slot):
         except ValueError as error:
             raise refuse(problem(str(error), "kind", value=kind)) from error
         if wrong := self._misfit(found):
-            raise refuse(problem(f"{kind!r} {wrong}", "kind", value=kind))
+            way = getattr(found, "IN_A_SCENARIO", "").format(place=kind)
+            fix = f"; write {way}" if way else ""
+            raise refuse(problem(f"{kind!r} {wrong}{fix}", "kind", value=kind))
         return found
 
     def read(self, value: object) -> object:

@@ -83,7 +83,16 @@ def _equal(rule: object, other: object) -> bool:
 
 
 def _hash(rule: object) -> int:
-    return hash(_values(rule))
+    return hash(_hashable(_values(rule)))
+
+
+def _hashable(value: object) -> object:
+    """Return a value that is equal for equal values and has a hash, for options that are tables."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(item)) for name, item in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(map(_hashable, value))
+    return value
 
 
 def _repr(rule: Any) -> str:

@@ -11,22 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
+from typing_extensions import Unpack
 
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
-from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import postponed, raised
-from p2pfrl.core.options import slot_of
-from p2pfrl.core.problems import phrases
-from p2pfrl.core.tables import plain
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
+from p2pfrl.experiment.given import AllRules, Rules, left_out, with_rules
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
@@ -48,12 +45,12 @@ def simulate(
     out: str | Path | None = None,
     environment: Given | None = None,
     vary: Mapping[str, object] | None = None,
-    mixing: Mixing | str | Mapping[str, object] | None = None,
     progress: Progress | None = None,
     working: Callable[[str], None] | None = None,
     trace: bool = False,
     resuming: bool = False,
     overwrite: bool = False,
+    **rules: Unpack[AllRules],
 ) -> Record:
     """Run `scenario` to its end and return the record.
 
@@ -70,8 +67,6 @@ def simulate(
             just one, gets the agent.
         vary: physics that differ between agents, as in `[environment.vary]`: a number, a list with
             one per agent, or a table such as {"kind": "uniform", "low": 1.0, "high": 2.0}, by name.
-        mixing: a rule that replaces the scenario's: one from Python, a name such as "metropolis",
-            or a table such as {"kind": "laplacian", "alpha": 0.1}.
         progress: called with every new row of metrics.
         working: called at every step of Gymnasium environments with the agent, the update or
             evaluation, and the step.
@@ -79,6 +74,10 @@ def simulate(
         resuming: whether to continue from the last checkpoint in `out`, or from the beginning
             without one.
         overwrite: whether to replace a run in `out`. Other files are never replaced.
+        rules: by axis (mixing, learner, topology, gate, compressor, aggregator, ...), a rule that
+            replaces the scenario's: one from Python, a name such as "metropolis", or a table such
+            as {"kind": "laplacian", "alpha": 0.1}. A learner may be a class, if it is a
+            `LocalLearner`.
 
     Raises:
         P2PFRLError: the run cannot be built, all agents wait forever, or `out` is in use.
@@ -87,9 +86,7 @@ def simulate(
         scenario = scenario_from(scenario)
         if seed is not None:
             scenario = replace(scenario, seed=seed)
-        if mixing is not None:
-            scenario = replace(scenario, mixing=rule_from(mixing))
-        scenario = with_environment(scenario, environment, vary)
+        scenario = with_rules(with_environment(scenario, environment, vary), rules)
         run = _Run(scenario, progress)
         folder = None if out is None else Path(out)
         with (
@@ -199,7 +196,7 @@ def resume(
     *,
     progress: Progress | None = None,
     environment: Given | None = None,
-    mixing: Mixing | str | Mapping[str, object] | None = None,
+    **rules: Unpack[Rules],
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
 
@@ -211,15 +208,15 @@ def resume(
         progress: called with every new row of metrics.
         environment: the class, function or environment from Python with which the run began, if it
             cannot be imported.
-        mixing: the rule from Python with which the run began, if it cannot be imported.
+        rules: by axis, those from Python with which the run began, if they cannot be imported.
 
     Raises:
         P2PFRLError: there is nothing to resume, or another version began it.
     """
     folder = Path(directory)
     with knowing(environment, text="" if environment is None else text_of(folder)):
-        scenario = scenario_of(folder, None if mixing is None else {"mixing": None})
-        return simulate(scenario, out=folder, mixing=mixing, progress=progress, resuming=True)
+        scenario = with_rules(scenario_of(folder, left_out(rules)), rules)
+        return simulate(scenario, out=folder, progress=progress, resuming=True)
 
 
 def _built(scenario: Scenario, run: _Run, *, trace: bool) -> World:
@@ -249,26 +246,6 @@ def scenario_from(given: object) -> Scenario:
     if isinstance(given, str | Path):
         return load(given)
     raise ScenarioError([f"expected a scenario, or the file or name of one, got {show(given)}"])
-
-
-def rule_from(given: object) -> Mixing:
-    """Return the mixing rule that a caller means: a rule, the name of one, or its table.
-
-    Raises:
-        ScenarioError: it is none of them.
-    """
-    value = {"kind": given} if isinstance(given, str) else given
-    if not isinstance(value, Mixing | Mapping):
-        what = f"the class {value.__name__}" if isinstance(value, type) else show(value)
-        raise ScenarioError([f"mixing: expected a rule, or the name of one, got {what}"])
-    try:
-        found = slot_of(Scenario, "mixing").read(
-            plain(value) if isinstance(value, Mapping) else value
-        )
-    except ValidationError as error:
-        raise ScenarioError([f"mixing.{line}" for line in phrases(Scenario, error)]) from None
-    assert isinstance(found, Mixing)
-    return found
 
 
 class _Run:
@@ -358,9 +335,12 @@ def _reason(scenario: Scenario, world: World, reason: str) -> str:
 
 
 def _is_saved_whole(scenario: Scenario) -> bool:
-    """Whether a checkpoint includes the scenario's environments."""
-    rules = [make.environment.rule for make in scenario.makes if make.environment is not None]
-    return all(rule.is_saved_whole for rule in rules)
+    """Whether a checkpoint includes environments, and all that learners remember."""
+    makes = scenario.makes
+    worlds = [make.environment.rule for make in makes if make.environment is not None]
+    return all(world.is_saved_whole for world in worlds) and all(
+        make.learner.is_saved_whole for make in makes
+    )
 
 
 def _record(

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.consensus.mixing.base import Mixing
+from typing_extensions import Unpack
+
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.experiment.given import Rules, left_out
 from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.differences import differences as find_differences
 from p2pfrl.results.differences import read_files
@@ -70,7 +72,7 @@ def verify(
     progress: Progress | None = None,
     *,
     environment: Given | None = None,
-    mixing: Mixing | str | Mapping[str, object] | None = None,
+    **rules: Unpack[Rules],
 ) -> Verdict:
     """Run the scenario of a run directory again and compare.
 
@@ -81,7 +83,7 @@ def verify(
         progress: called with every new row of metrics.
         environment: the class, function or environment from Python with which the run was made, if
             it cannot be imported.
-        mixing: the rule from Python with which the run was made, if it cannot be imported.
+        rules: by axis, those from Python with which the run was made, if they cannot be imported.
 
     Raises:
         RecordError: the directory is not a finished run, it was interrupted, or a file is missing.
@@ -102,12 +104,12 @@ def verify(
     text = checked_file(folder, "scenario.toml", summary)
     files = read_files(folder, summary)
     with knowing(environment, text=text):
-        overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *(("mixing",) if mixing else ())))
+        overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *left_out(rules)))
         scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
         if is_real:
             _check_repeatable(folder, scenario, summary)
         has_trace = "events.jsonl" in files
-        replayed = simulate(scenario, progress=progress, mixing=mixing, trace=has_trace)
+        replayed = simulate(scenario, progress=progress, trace=has_trace, **rules)
         own = differences(dict(summary.get("sources", {})), sources(scenario))
     digest = "parameters_digest" if is_real else "digest"
     then, now = summary["versions"], versions()

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from p2pfrl.learning.environments.base import Simulator, Spec, State
+from p2pfrl.learning.environments.base import Simulator, Spec, State, Step
 
 
 class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
@@ -71,10 +71,7 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
         dict[str, Any],
     ]:
         """Advance every copy by one step."""
-        shape = (len(self._agents), self._simulator.instances)
-        step = self._simulator.step(
-            self._state, np.reshape(actions, (*shape, *np.shape(actions)[1:]))
-        )
+        step = self._advance(actions)
         infos: dict[str, Any] = {name: values.reshape(-1) for name, values in step.measures.items()}
         if step.finished.any():
             infos |= {
@@ -87,6 +84,12 @@ class ArrayVectorEnv(gymnasium.vector.VectorEnv[NDArray[np.float32], NDArray[Any
             step.terminated.reshape(-1),
             step.truncated.reshape(-1),
             infos,
+        )
+
+    def _advance(self, actions: NDArray[Any]) -> Step:
+        shape = (len(self._agents), self._simulator.instances)
+        return self._simulator.step(
+            self._state, np.reshape(actions, (*shape, *np.shape(actions)[1:]))
         )
 
     def _flat(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:

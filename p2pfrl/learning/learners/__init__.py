@@ -28,5 +28,7 @@ RULES: Members[Learner] = Members(
         "npg": "npg:NPG",
         "deep_npg": "deep_npg:DeepNPG",
         "ucbvi": "ucbvi:UCBVI",
+        "local": "local:Local",
+        "sb3": "sb3:SB3",
     },
 )

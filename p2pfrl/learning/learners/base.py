@@ -387,11 +387,13 @@ class Learner(ABC):
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
             like the parameters, which needs a mean over all agents in every exchange.
+        is_saved_whole: whether parameters and state arrays hold everything that it remembers.
         of_mixing: options that say what follows an exchange; without one they have no effect.
         of_offers: by vector that the learner offers (`Exchange.offer`), the options that matter
             only where a payload sends it or a gate reads it.
     """
 
+    is_saved_whole: ClassVar[bool] = True
     of_mixing: ClassVar[tuple[str, ...]] = ()
     of_offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 

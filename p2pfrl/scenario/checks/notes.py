@@ -80,8 +80,7 @@ def _of_episodes(scenario: Scenario) -> Iterator[str]:
     """Yield a note if a learner has steps per update although its updates are whole episodes."""
     for learner in dict.fromkeys(make.learner for make in scenario.makes):
         episodes, steps = getattr(learner, "episodes", None), getattr(learner, "steps", None)
-        plain = getattr(construct(type(learner), {}), "steps", None)
-        if episodes is not None and steps != plain:
+        if episodes is not None and steps != getattr(construct(type(learner), {}), "steps", None):
             yield f"with learner.episodes = {episodes} without effect: learner.steps = {steps}"
 
 

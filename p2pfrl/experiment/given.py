@@ -1,0 +1,120 @@
+"""Rules from Python that take the place of those of a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, TypedDict
+
+from pydantic import ValidationError
+
+from p2pfrl.consensus.aggregators.base import Aggregator
+from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.participation.base import Participation
+from p2pfrl.consensus.schedules.base import ScheduleRule
+from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
+from p2pfrl.consensus.topologies.base import Topology
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.modules import place_of
+from p2pfrl.core.options import slot_of
+from p2pfrl.core.problems import phrases
+from p2pfrl.core.tables import plain
+from p2pfrl.core.wording import show
+from p2pfrl.exchange.compressors.base import Compressor
+from p2pfrl.exchange.gates.base import Gate
+from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.learning.corrections.base import Correction
+from p2pfrl.learning.learners.base import Learner
+from p2pfrl.learning.personal.base import Personal
+from p2pfrl.scenario import Scenario
+
+Named = str | Mapping[str, object] | None
+"""The name of a rule, or its table such as {"kind": "laplacian", "alpha": 0.1}; None: leave it."""
+
+
+class Rules(TypedDict, total=False):
+    """Rules by axis: a rule from Python, the name of one, or its table."""
+
+    mixing: Mixing | Named
+    topology: Topology | Named
+    schedule: ScheduleRule | Named
+    gate: Gate | Named
+    compressor: Compressor | Named
+    privacy: Privacy | Named
+    correction: Correction | Named
+    personal: Personal | Named
+    aggregator: Aggregator | Named
+    server_optimizer: ServerOptimizer | Named
+    participation: Participation | Named
+
+
+class AllRules(Rules, total=False):
+    """Rules by axis, the learner too: a class that is a `LocalLearner` will do."""
+
+    learner: Learner | type | Named
+
+
+_PLACES = {"aggregator": "coordinator", "server_optimizer": "coordinator"}
+_PLACES["participation"] = "coordinator"
+"""Axis -> the section of the scenario that has its rule; "" for the scenario itself."""
+
+
+def with_rules(scenario: Scenario, given: Rules) -> Scenario:
+    """Return the scenario with the rules that were given in place of its own.
+
+    Raises:
+        ScenarioError: an argument is no axis, or not a rule of that axis.
+    """
+    for axis, value in given.items():
+        if axis not in AllRules.__annotations__:
+            known = ", ".join(AllRules.__annotations__)
+            raise ScenarioError([f"{axis}: expected the name of an axis: {known}"])
+        if value is None:
+            continue
+        section = _PLACES.get(axis, "")
+        place = f"{section}.{axis}".lstrip(".")
+        owner = attrgetter(section)(scenario) if section else scenario
+        scenario = _with(scenario, section, axis, _rule(type(owner), axis, place, value))
+    return scenario
+
+
+def _with(scenario: Scenario, section: str, axis: str, rule: object) -> Scenario:
+    """Return the scenario with another rule of an axis."""
+    change: dict[str, Any] = {axis: rule}
+    if section:
+        change = {section: replace(getattr(scenario, section), **change)}
+    return replace(scenario, **change)
+
+
+def left_out(given: Rules) -> dict[str, None]:
+    """Return overrides that leave out the rules of a scenario for which others were given."""
+    return {
+        f"{_PLACES.get(axis, '')}.{axis}".lstrip("."): None
+        for axis, value in given.items()
+        if value is not None
+    }
+
+
+def _rule(owner: type, axis: str, place: str, given: object) -> object:
+    """Return the rule that a caller means.
+
+    Raises:
+        ScenarioError: it is none of this axis.
+    """
+    value = {"kind": given} if isinstance(given, str) else given
+    if axis == "learner" and isinstance(given, type):
+        from p2pfrl.learning.learners.local import LocalLearner
+
+        if issubclass(given, LocalLearner):
+            value = {"kind": "local", "make": place_of(given)}
+    if isinstance(value, type | int | float | list | tuple):
+        what = f"the class {value.__name__}" if isinstance(value, type) else show(value)
+        raise ScenarioError([f"{place}: expected a rule, or the name of one, got {what}"])
+    try:
+        found: object = slot_of(owner, axis).read(
+            plain(value) if isinstance(value, Mapping) else value
+        )
+    except ValidationError as error:
+        raise ScenarioError([f"{place}.{line}" for line in phrases(owner, error)]) from None
+    return found

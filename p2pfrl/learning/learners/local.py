@@ -1,0 +1,368 @@
+"""Learners of one agent: any program that trains parameters of its own in an environment.
+
+A `LocalLearner` is written as for one agent alone, with torch and Gymnasium and without knowledge
+of this package. `Local` puts one into every agent; `sb3.py` does so with those of
+Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import override
+
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.contract import described
+from p2pfrl.core.errors import AgentError, P2PFRLError, ScenarioError
+from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.modules import find_class
+from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.core.rng import Purpose, key
+from p2pfrl.core.rule import rule
+from p2pfrl.core.wording import show
+from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Learner,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
+from p2pfrl.learning.learners.seeding import seeded
+from p2pfrl.learning.rollout import play
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+
+    from p2pfrl.learning.learners.one_agent import OneAgentEnv
+else:
+    torch = LazyModule("torch")
+
+_TICK = "learner_tick"
+"""State array: updates that the agent's learner has made. One that is elsewhere is made anew."""
+
+
+class LocalLearner(ABC):
+    """The learner of one agent: parameters, and a way to train them.
+
+    Its constructor takes `(env, lr, **kwargs)`: a `gymnasium.vector.VectorEnv` of the agent's
+    copies of its environment, the learning rate, and the options of the scenario's
+    `learner.kwargs`. The spaces are `env.single_observation_space` and `env.single_action_space`.
+
+    What it draws from torch, numpy and Python's `random` is seeded by (seed, agent, update). What
+    else it remembers from one update to the next, such as an optimizer, stays in the object. After
+    a crash, and in a run that is resumed, the object is made anew and gets the parameters alone.
+
+    Attributes:
+        IN_A_SCENARIO: how a scenario names one, for messages.
+    """
+
+    IN_A_SCENARIO: ClassVar[str] = 'kind = "local", make = "{place}"'
+
+    @abstractmethod
+    def named_parameters(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """Return the parameters that travel, with names, always in one order; float32.
+
+        The name up to its first dot is the part that `exchange.shared` may name. The tensors are
+        read after an update and written in place before the next one.
+        """
+
+    @abstractmethod
+    def learn(
+        self, env: gymnasium.vector.VectorEnv[Any, Any, Any], steps: int, rng: np.random.Generator
+    ) -> float | None:
+        """Train for exactly `steps` steps of each copy of `env`; return the mean loss, if any.
+
+        Args:
+            env: `reset` returns the current observations and starts no episode: episodes go on from
+                update to update. It resets in the same step (`AutoresetMode.SAME_STEP`).
+            steps: of each copy.
+            rng: random numbers of (seed, agent, update).
+        """
+
+    @abstractmethod
+    def act(self, obs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the best actions `(m,)` or `(m, a)` at observations `(m, o)`."""
+
+    def loaded(self) -> None:
+        """Called after the parameters have been written from outside."""
+        return
+
+
+Make = Callable[["gymnasium.vector.VectorEnv[Any, Any, Any]", float], LocalLearner]
+
+
+@rule
+class Local(Learner):
+    """A learner of one's own, written for one agent: a class that is a `LocalLearner`.
+
+    Agents are computed one after the other, each with an object of that class.
+
+    Attributes:
+        lr: given to the constructor.
+        make: the class, as "module:Class".
+        steps: of each instance per update.
+        kwargs: further options of the constructor.
+    """
+
+    is_saved_whole: ClassVar[bool] = False
+
+    make: str
+    steps: int = Field(default=64, ge=1)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @override
+    def prepare(self, task: Task) -> Stack:
+        try:
+            found = find_class(self.make)
+        except (ValueError, TypeError) as error:
+            raise ScenarioError([f"learner.make: {error}"]) from error
+        if not issubclass(found, LocalLearner):
+            reason = f"expected a class that is a p2pfrl.LocalLearner, got {show(found.__name__)}"
+            raise ScenarioError([f"learner.make: {reason}"])
+        cls: Any = found
+        kwargs = dict(self.kwargs)
+        return LocalStack(task, lambda env, lr: cls(env, lr, **kwargs), self.lr, self.steps)
+
+
+class LocalStack(Stack):
+    """A learner of one agent, in every agent.
+
+    Args:
+        task: with a simulator.
+        make: (environments of an agent, learning rate) -> its learner.
+        lr: learning rate.
+        steps: of each instance per update.
+    """
+
+    def __init__(self, task: Task, make: Make, lr: float, steps: int) -> None:
+        if task.simulator is None:
+            raise ScenarioError(["learner: this kind needs an environment"])
+        if task.simulator.spec.members > 1:
+            reason = "this kind trains one agent after the other; it cannot act in a shared world"
+            raise ScenarioError([f"learner: {reason}"])
+        self.simulator = task.simulator
+        self._task, self._make, self._lr, self._steps = task, make, lr, steps
+        self._agents: dict[int, _Agent] = {}
+        self.evaluator = _Greedy(self, task.evaluator)
+        try:
+            first = self._fresh(0, 0)
+        except AgentError as error:
+            raise ScenarioError([f"learner: {error.detail}"]) from error.__cause__
+        self.traits = Traits(
+            layout=_layout(first.learner), min_steps=steps * task.simulator.instances
+        )
+        self._agents[0] = first
+
+    @override
+    def start(self, agents: Sequence[int], *, same: bool) -> Vector:
+        """Return the parameters with which learners are made; with `same`, those of one of them."""
+        rows = self.layout.zeros(len(agents))
+        if same:
+            rows[:] = self._read(self._fresh(min(agents, default=0), 0, same=True))
+            return rows
+        for row, agent in zip(rows, agents, strict=True):
+            row[:] = self._read(self._fresh(agent, 0))
+        return rows
+
+    @override
+    def init(self, agents: Sequence[int]) -> State:
+        """Return the environments, and how many updates each learner has made."""
+        return {_TICK: np.zeros(len(agents), dtype=np.int64), **self.simulator.init(agents)}
+
+    @override
+    def update(self, batch: Batch) -> Outcome:
+        """Let one learner after the other train."""
+        b = len(batch.agents)
+        loss, returns = np.full(b, np.nan), list[Sequence[float]]()
+        state = {name: values.copy() for name, values in batch.state.items()}
+        measures: list[Mapping[str, float]] = []
+        for row, (agent, index) in enumerate(zip(batch.agents, batch.index, strict=True)):
+            own = self.with_parameters(agent, int(state[_TICK][row]), batch.parameters[row])
+            world = {name: state[name][row : row + 1] for name in state if name != _TICK}
+            own.env.begin(world, index)
+            loss[row] = self._learn(own, agent, index)
+            batch.parameters[row] = self._read(own)
+            own.tick += 1
+            state[_TICK][row] = own.tick
+            for name, values in own.env.state.items():
+                state[name][row] = values[0]
+            returns.append(own.env.returns)
+            measures.append(own.env.measures())
+        steps = np.full(b, self.traits.min_steps, dtype=np.int64)
+        names = dict.fromkeys(name for found in measures for name in found)
+        columns = {
+            name: np.array([found.get(name, np.nan) for found in measures]) for name in names
+        }
+        return Outcome(batch.parameters, state, steps, loss, returns, columns)
+
+    def with_parameters(self, agent: int, tick: int, row: Vector) -> _Agent:
+        """Return the learner of `agent` after `tick` updates, with these parameters."""
+        own = self._agents.get(agent)
+        if own is None or own.tick != tick:
+            own = self._agents[agent] = self._fresh(agent, tick)
+        self._write(own, row)
+        return own
+
+    def greedy(self, agent: int, row: Vector, obs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the best actions of an agent with these parameters at observations `(m, o)`."""
+        tick = self._agents[agent].tick if agent in self._agents else 0
+        own, spec = self.with_parameters(agent, tick, row), self.simulator.spec
+        with self._seeded(agent, "act", 0), self._named(own, agent, "act"):
+            action = np.asarray(own.learner.act(obs))
+        width = spec.heads or spec.action_low
+        shape = (len(obs), len(width)) if width else (len(obs),)
+        if action.shape != shape:
+            name, got = type(own.learner).__name__, described(action)
+            raise AgentError(agent, f"{name}.act: expected actions {shape}, got {got}")
+        return action.astype(np.int64 if spec.choices else np.float32)
+
+    def _learn(self, own: _Agent, agent: int, index: int) -> float:
+        """Let a learner train once; return its loss."""
+        rng = np.random.Generator(np.random.PCG64(self._seed(agent, "rng", index)))
+        name = type(own.learner).__name__
+        with self._seeded(agent, "learn", index), self._named(own, agent, f"update {index}: learn"):
+            loss: object = own.learner.learn(own.env, self._steps, rng)
+        if own.env.taken != self._steps:
+            raise AgentError(
+                agent,
+                f"update {index}: {name}.learn took {own.env.taken} steps of each copy; expected "
+                f"{self._steps} (learner.steps)",
+            )
+        if loss is None:
+            return float("nan")
+        if not isinstance(loss, float | int | np.floating):
+            got = described(loss)
+            raise AgentError(agent, f"{name}.learn: expected a loss or None, got {got}")
+        return float(loss)
+
+    def _fresh(self, agent: int, tick: int, *, same: bool = False) -> _Agent:
+        """Return a learner that has learned nothing, in the environments of `agent`."""
+        from p2pfrl.learning.learners.one_agent import OneAgentEnv
+
+        torch.set_num_threads(1)
+        env = OneAgentEnv(self.simulator, agent)
+        path = (Purpose.START,) if same else (agent, Purpose.START)
+        with seeded(_number(self._task.seed, *path)):
+            try:
+                learner = self._make(env, self._lr)
+            except (P2PFRLError, *FOREIGN) as error:
+                raise AgentError(agent, f"its learner cannot be made: {cause(error)}") from error
+        return _Agent(env, learner, tick)
+
+    def _read(self, own: _Agent) -> Vector:
+        """Return the parameters of a learner as a row `(stride,)`."""
+        row: Vector = self.layout.zeros(1)[0]
+        for (_, values), tensor, offset in self._tensors(own):
+            row[offset : offset + tensor.size] = values.detach().cpu().numpy().ravel()
+        return row
+
+    def _write(self, own: _Agent, row: Vector) -> None:
+        """Set the parameters of a learner to those of a row."""
+        with torch.no_grad():
+            for (_, values), tensor, offset in self._tensors(own):
+                values.copy_(
+                    torch.from_numpy(row[offset : offset + tensor.size].copy()).view(*tensor.shape)
+                )
+        own.learner.loaded()
+
+    def _tensors(self, own: _Agent) -> Iterator[tuple[tuple[str, torch.Tensor], Tensor, int]]:
+        named = list(own.learner.named_parameters())
+        return zip(named, self.layout.tensors, self.layout.offsets, strict=True)
+
+    def _seed(self, agent: int, what: str, index: int) -> int:
+        return _number(self._task.seed, agent, "local", what, index)
+
+    def _seeded(self, agent: int, what: str, index: int) -> Any:
+        return seeded(self._seed(agent, what, index))
+
+    @contextmanager
+    def _named(self, own: _Agent, agent: int, method: str) -> Iterator[None]:
+        """Turn what a user's method raises into an error that names agent, method and line."""
+        try:
+            yield
+        except P2PFRLError:
+            raise
+        except FOREIGN as error:
+            name = type(own.learner).__name__
+            raise AgentError(agent, f"{method} of {name} raised {cause(error)}") from error
+
+
+@dataclass
+class _Agent:
+    """The learner of one agent, and its environments."""
+
+    env: OneAgentEnv
+    learner: LocalLearner
+    tick: int
+
+
+class _Greedy(Evaluator):
+    """Plays the best actions of learners."""
+
+    def __init__(self, stack: LocalStack, simulator: Simulator | None) -> None:
+        self._stack, self._simulator = stack, simulator
+
+    @override
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        if self._simulator is None:
+            return None
+        return play(
+            self._simulator,
+            lambda obs: self.act(agents, parameters, obs),
+            agents=agents,
+            episodes=episodes,
+            index=index,
+        )
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[Any]:
+        return np.stack(
+            [
+                self._stack.greedy(agent, row, seen)
+                for agent, row, seen in zip(agents, parameters, obs, strict=True)
+            ]
+        )
+
+
+def _layout(learner: LocalLearner) -> Layout:
+    """Return the layout of a learner's parameters.
+
+    Raises:
+        ScenarioError: it has none, or they are not float32.
+    """
+    name, tensors = type(learner).__name__, []
+    for found in learner.named_parameters():
+        is_pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], str)
+        if not is_pair or not isinstance(found[1], torch.Tensor):
+            got = described(found)
+            raise ScenarioError(
+                [f"learner: {name}.named_parameters: expected pairs of name and tensor, got {got}"]
+            )
+        if found[1].dtype != torch.float32:
+            dtype = str(found[1].dtype).removeprefix("torch.")
+            raise ScenarioError([f"learner: {name}: {found[0]} is {dtype}; expected float32"])
+        tensors.append(Tensor(found[0], tuple(found[1].shape)))
+    if not tensors:
+        raise ScenarioError([f"learner: {name}.named_parameters: it has no parameters"])
+    return Layout(tuple(tensors))
+
+
+def _number(seed: int, *path: int | str) -> int:
+    """Return a seed of 32 bits that a path names."""
+    return int.from_bytes(key(seed, *path)[:4], "little")

@@ -1,0 +1,60 @@
+"""The environments of one agent, for learners that are written for one agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from p2pfrl.learning.environments.base import Simulator, State, Step
+from p2pfrl.learning.environments.vector import ArrayVectorEnv
+from p2pfrl.learning.rollout import Measures, note_returns
+
+
+class OneAgentEnv(ArrayVectorEnv):
+    """The copies of one agent's environment, whose episodes go on from update to update.
+
+    Attributes:
+        state: of the simulator, one row of every array.
+        taken: steps of each copy since `begin`.
+        returns: of the episodes that finished since then, in order.
+    """
+
+    def __init__(self, simulator: Simulator, agent: int) -> None:
+        super().__init__(simulator, [agent])
+        self.taken = 0
+        self.returns: list[float] = []
+        self._means = Measures(1, simulator.spec.measures)
+
+    @property
+    def state(self) -> State:
+        """The state of the simulator, one row of every array."""
+        return self._state
+
+    def begin(self, state: State, index: int) -> None:
+        """Start update number `index` at this state."""
+        self._state = state
+        self.taken, self.returns = 0, []
+        self._means = Measures(1, self._simulator.spec.measures)
+        self._simulator.begin(self._agents, [index])
+
+    def measures(self) -> dict[str, float]:
+        """Return the means of the environment's own measures since `begin`."""
+        return {name: float(values[0]) for name, values in self._means.means().items()}
+
+    @override
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Return the current observations: episodes go on. `seed` is not used."""
+        return self._flat(self._simulator.observe(self._agents, self._state)), {}
+
+    @override
+    def _advance(self, actions: NDArray[Any]) -> Step:
+        step = super()._advance(actions)
+        self.taken += 1
+        self._means.add(step)
+        note_returns(step, [self.returns])
+        return step

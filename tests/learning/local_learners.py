@@ -1,0 +1,71 @@
+"""Learners as a user writes them, for one agent, right and wrong."""
+
+import numpy as np
+import torch
+
+import p2pfrl
+
+
+class Mine(p2pfrl.LocalLearner):
+    """REINFORCE with Adam, which stays in the object."""
+
+    def __init__(self, env, lr, hidden=4):
+        inputs, actions = env.single_observation_space.shape[0], int(env.single_action_space.n)
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(inputs, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, actions)
+        )
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=lr)
+
+    def named_parameters(self):
+        return self.net.named_parameters()
+
+    def learn(self, env, steps, rng):
+        obs, _ = env.reset()
+        loss, alive = torch.zeros(()), np.zeros(env.num_envs)
+        for _ in range(steps):
+            policy = torch.distributions.Categorical(logits=self.net(torch.from_numpy(obs)))
+            action = policy.sample()
+            obs, _, terminated, truncated, _ = env.step(action.numpy())
+            alive = np.where(terminated | truncated, 0, alive + 1)
+            loss = loss - (policy.log_prob(action) * torch.from_numpy(alive - 8)).mean() / steps
+        loss = loss * (1 + 1e-3 * rng.random())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def act(self, obs):
+        with torch.no_grad():
+            return self.net(torch.from_numpy(obs)).argmax(-1).numpy()
+
+
+class Fails(Mine):
+    def learn(self, env, steps, rng):
+        raise ZeroDivisionError("sensor failed")
+
+
+class Short(Mine):
+    def learn(self, env, steps, rng):
+        env.step(np.zeros(env.num_envs, dtype=np.int64))
+
+
+class Words(Mine):
+    def learn(self, env, steps, rng):
+        for _ in range(steps):
+            env.step(np.zeros(env.num_envs, dtype=np.int64))
+        return "low"
+
+
+class Bare(Mine):
+    def named_parameters(self):
+        return self.net.parameters()
+
+
+class Double(Mine):
+    def named_parameters(self):
+        return [("x", torch.zeros(3, dtype=torch.float64))]
+
+
+class Wide(Mine):
+    def act(self, obs):
+        return np.zeros((len(obs), 2))

@@ -1,0 +1,170 @@
+"""Learners written for one agent, and those of Stable-Baselines3."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import local_learners
+import numpy as np
+import processes
+import pytest
+
+import p2pfrl
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.deploy.collect import collect
+from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.environments.pendulum import Pendulum
+from p2pfrl.learning.learners.local import Local
+from p2pfrl.learning.learners.sb3 import SB3
+
+TEXT = """
+name = "local"
+agents = 4
+stop.rounds = 3
+topology.kind = "ring"
+environment = {{id = "{id}", instances = 2}}
+learner = {{kind = "local", make = "local_learners:{cls}", steps = 8, lr = 0.01}}
+evaluation.episodes = {episodes}
+"""
+
+
+def scenario(cls: str = "Mine", id: str = "CartPole-v1", episodes: int = 0) -> p2pfrl.Scenario:
+    return p2pfrl.loads(TEXT.format(cls=cls, id=id, episodes=episodes))
+
+
+def digest(record: p2pfrl.Record) -> Any:
+    return record.summary["parameters_digest"]
+
+
+def test_a_learner_for_one_agent_keeps_the_contract_of_learners() -> None:
+    p2pfrl.check_learner(Local(make="local_learners:Mine", steps=6), CartPole(max_steps=5))
+
+
+def test_a_learner_for_one_agent_from_a_file_and_from_python_give_one_result(tmp_path) -> None:
+    first = p2pfrl.run(scenario(), out=tmp_path / "run")
+    again = p2pfrl.run(scenario(), learner=Local(make="local_learners:Mine", steps=8, lr=0.01))
+    assert digest(first) == digest(again)
+    assert p2pfrl.verify(tmp_path / "run").is_equal
+    named = p2pfrl.run(scenario(), learner=local_learners.Mine)
+    assert digest(named) != digest(first)
+    assert "local_learners:Mine" in (tmp_path / "run" / "scenario.toml").read_text()
+
+
+def test_parts_are_named_by_the_learner_and_alone_travel() -> None:
+    base = p2pfrl.loads(
+        TEXT.format(cls="Mine", id="CartPole-v1", episodes=0), {"exchange.shared": ["2"]}
+    )
+    whole, part = p2pfrl.run(scenario()), p2pfrl.run(base)
+    assert part.summary["bytes_sent"] < whole.summary["bytes_sent"]
+    assert len(np.unique(part.parameters[:, :16].round(6), axis=0)) == 4
+
+
+def test_processes_train_learners_for_one_agent_to_the_parameters_of_the_simulator(tmp_path):
+    homes = processes.run(scenario(), [[0, 1], [2, 3]], tmp_path / "peers")
+    assert digest(collect(homes, tmp_path / "out")) == digest(p2pfrl.run(scenario()))
+
+
+def test_gymnasium_environments_go_on_from_update_to_update() -> None:
+    id = "gymnasium.envs.classic_control:CartPole-v1"
+    record = p2pfrl.run(scenario(id=id, episodes=1))
+    assert record.summary["env_steps"] == 4 * 2 * 8 * 3
+    assert record.summary["evaluation"]["own"] > 0
+
+
+def test_what_it_draws_from_global_generators_is_put_back() -> None:
+    import random
+
+    import torch
+
+    def drawn() -> tuple[object, ...]:
+        legacy = np.random.get_state()[1].sum()  # noqa: NPY002
+        return random.getstate(), legacy, torch.random.get_rng_state().sum()
+
+    before = drawn()
+    p2pfrl.run(scenario())
+    assert before == drawn()
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        ("Fails", "agent 0"),
+        ("Fails", "update 0: learn of Fails raised ZeroDivisionError: sensor failed"),
+        ("Fails", "local_learners.py:"),
+        ("Short", "Short.learn took 1 steps of each copy; expected 8 (learner.steps)"),
+        ("Words", "Words.learn: expected a loss or None, got"),
+        ("Wide", "Wide.act: expected actions (1,), got"),
+    ],
+)
+def test_errors_of_a_learner_name_agent_method_and_line(cls: str, message: str) -> None:
+    with pytest.raises(P2PFRLError) as caught:
+        p2pfrl.run(scenario(cls, episodes=1))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        ("Bare", "Bare.named_parameters: expected pairs of name and tensor"),
+        ("Double", "Double: x is float64; expected float32"),
+        ("Absent", "local_learners has no class Absent"),
+        ("np", "is no class"),
+    ],
+)
+def test_a_class_that_is_no_learner_is_refused_with_the_reason(cls: str, message: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        scenario(cls)
+    assert message in str(caught.value)
+
+
+def test_a_learner_for_one_agent_as_kind_is_told_how_it_is_written() -> None:
+    text = TEXT.format(cls="Mine", id="CartPole-v1", episodes=0)
+    text = text.replace('kind = "local", make = "local', 'kind = "local')
+    with pytest.raises(ScenarioError, match='write kind = "local", make = "local_learners:Mine"'):
+        p2pfrl.loads(text)
+
+
+def test_a_learner_for_one_agent_is_refused_in_a_shared_world() -> None:
+    with pytest.raises(ScenarioError, match="it cannot act in a shared world"):
+        p2pfrl.loads(TEXT.format(cls="Mine", id="spectrum", episodes=0), {"agents": 8})
+
+
+# --- Stable-Baselines3 ----------------------------------------------------------------------------
+
+has_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="needs the extra [sb3]")
+
+
+@has_sb3
+@pytest.mark.parametrize(
+    ("learner", "environment"),
+    [
+        (SB3(steps=8, kwargs={"batch_size": 8, "n_epochs": 1}), CartPole(max_steps=6)),
+        (SB3(algorithm="A2C", steps=8, kwargs={"n_steps": 4}), Pendulum(max_steps=6)),
+        (
+            SB3(algorithm="DQN", steps=8, kwargs={"learning_starts": 4, "buffer_size": 60}),
+            CartPole(max_steps=6),
+        ),
+        (
+            SB3(algorithm="SAC", steps=4, kwargs={"learning_starts": 4, "buffer_size": 60}),
+            Pendulum(max_steps=6),
+        ),
+    ],
+    ids=["ppo", "a2c", "dqn", "sac"],
+)
+def test_algorithms_of_stable_baselines3_keep_the_contract(learner, environment) -> None:
+    p2pfrl.check_learner(learner, environment)
+
+
+@has_sb3
+def test_the_ten_lines_of_a_user_of_stable_baselines3_run() -> None:
+    base = p2pfrl.load("ring_16.toml", {"agents": 3, "stop.rounds": 2, "evaluation.episodes": 1})
+    learner = p2pfrl.SB3(algorithm="PPO", steps=16, kwargs={"batch_size": 16, "n_epochs": 1})
+    first, second = (p2pfrl.run(base, learner=learner) for _ in range(2))
+    assert first.summary["digest"] == second.summary["digest"]
+    assert {"actor", "critic"} <= {name.partition(".")[0] for name in first.state_dict(0)}
+
+
+@pytest.mark.skipif(find_spec("stable_baselines3") is not None, reason="the extra is there")
+def test_without_the_extra_the_message_says_what_to_install() -> None:
+    base = p2pfrl.load("ring_16.toml")
+    with pytest.raises(ScenarioError, match=r"pip install 'p2pfrl\[sb3\]'"):
+        p2pfrl.run(base, learner=SB3())
