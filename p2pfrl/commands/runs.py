@@ -312,6 +312,7 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
                 "recorded": verdict.recorded,
                 "replayed": verdict.replayed,
                 "different": list(verdict.different),
+                "unchecked": list(verdict.unchecked),
                 "changed": {
                     name: {"then": then, "now": now}
                     for name, (then, now) in verdict.changed.items()
@@ -328,6 +329,8 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     if not json:
         for line in verdict.different:
             print(f"{run}/{line}")
+    if verdict.unchecked and not quiet:
+        print(f"not compared, only by checksum: {'; '.join(verdict.unchecked)}", file=sys.stderr)
     for name, (then, now) in verdict.changed.items():
         print(f"{name} was {then}, is {now}", file=sys.stderr)
     if verdict.recorded != verdict.replayed and not verdict.changed:

@@ -1,8 +1,8 @@
 """Verification of a run: its scenario runs again, and digests, files and summary are compared.
 
 A run of processes is compared with the simulator by its final parameters and the part of its
-summary that does not depend on times. They are equal, bit for bit, if the run was synchronous, no
-deadline expired and no process was lost. Its other files are compared with their checksums.
+rows and summary that do not depend on times. They are equal, bit for bit, if the run was
+synchronous, no deadline expired and no process was lost. What cannot be compared is named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.experiment.given import Rules, left_out
 from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.differences import differences as find_differences
-from p2pfrl.results.differences import read_files
+from p2pfrl.results.differences import read_files, unchecked
 from p2pfrl.results.files import refusing
 from p2pfrl.results.record import FAILURE, checked_file, load_summary
 from p2pfrl.results.versions import versions
@@ -54,12 +54,14 @@ class Verdict:
             kernels, on which a digest depends: name -> (then, now).
         different: what differs between the files of the run and the replay, a line each:
             "metrics.csv: line 3, return_mean: recorded ..., replayed ...".
+        unchecked: what cannot be compared with a replay, and is only known by its checksum.
     """
 
     recorded: str
     replayed: str
     changed: dict[str, tuple[str, str]]
     different: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def is_equal(self) -> bool:
@@ -120,7 +122,9 @@ def verify(
     }
     changed |= own
     different = find_differences(files, summary, replayed, has_changed=bool(changed))
-    return Verdict(summary[digest], replayed.summary[digest], changed, different)
+    return Verdict(
+        summary[digest], replayed.summary[digest], changed, different, unchecked(summary)
+    )
 
 
 def _check_repeatable(folder: Path, scenario: Scenario, summary: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from p2pfrl.core.wording import show
 from p2pfrl.results.directory import FILES, SUMMARY
 from p2pfrl.results.files import checksum, decode_csv, plain, read_bytes, refusing
 from p2pfrl.results.formats import decode_tensors
-from p2pfrl.results.record import Record, contents
+from p2pfrl.results.record import EVALUATION, Record, contents
 
 _OF_THE_MACHINE = ("wall_seconds", "versions", "sources", "digest")
 """Keys of a summary that a replay does not repeat, or that are compared elsewhere."""
@@ -37,6 +37,19 @@ _OF_PROCESSES = (
     "error_is",
 )
 """Keys that are equal in a run of processes and in the simulator; times and counts are not."""
+_OF_TIMES = (
+    "virtual_seconds",
+    "bytes_sent",
+    "messages_dropped",
+    "staleness",
+    "staleness_mean",
+    "active",
+    "policy_kl",
+)
+"""Columns of a run of processes that depend on when messages arrived, and on restarts."""
+_TABLES = ("metrics.csv", "agents.csv")
+_EXACT = ("graph.json", "problem.safetensors")
+"""Files that are the same in a run of processes and in the simulator."""
 _SHOWN = 5
 """Most differences of the summary that are named."""
 
@@ -81,6 +94,10 @@ def differences(
                 line = _difference(name, content, expected.get(name), has_changed=has_changed)
             elif name == "parameters.safetensors":
                 line = _of_tensors(content, expected[name])
+            elif name in _TABLES and not _is_thinned(summary):
+                line = _of_processes(content, expected[name])
+            elif name in _EXACT:
+                line = _difference(name, content, expected.get(name), has_changed=has_changed)
         if line is None and is_changed:
             line = (
                 "changed since the run wrote it (its checksum differs from the one in summary.json)"
@@ -92,6 +109,44 @@ def differences(
     keys = _of_summary(summary, replayed, is_real=is_real, has_changed=has_changed)
     more = [f"{SUMMARY}: {len(keys) - _SHOWN} more keys differ"] if len(keys) > _SHOWN else []
     return (*lines, *(f"{SUMMARY}: {line}" for line in keys[:_SHOWN]), *more)
+
+
+def unchecked(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what `differences` cannot compare with a replay: names of files and columns.
+
+    Of these a changed number with a changed checksum is not noticed.
+    """
+    if summary.get("transport") != "tcp":
+        return ()
+    rows = _TABLES if _is_thinned(summary) else [f"{', '.join(_OF_TIMES)} in the tables of rounds"]
+    return (*rows, "staleness.csv", "timeline.csv", "times and counts of messages in summary.json")
+
+
+def _is_thinned(summary: Mapping[str, Any]) -> bool:
+    """Whether a run of processes has only every k-th round."""
+    return summary.get("journal") is not None
+
+
+def _of_processes(content: bytes, expected: bytes) -> str | None:
+    """Return what differs in the rows of a run of processes, where it is equal in the simulator.
+
+    Evaluations are compared where there are any: `collect` leaves out those of real machines.
+    """
+    try:
+        own, other = (decode_csv(file, words=("kind",)) for file in (content, expected))
+    except (ValueError, OverflowError) as error:
+        return f"not a table of numbers: {error}"
+    rows = [len(next(iter(table.values()), ())) for table in (own, other)]
+    if rows[0] != rows[1]:
+        return f"recorded {rows[0]} rows, replayed {rows[1]}"
+    for name in own:
+        if name not in other or name in _OF_TIMES:
+            continue
+        if name.startswith(EVALUATION) and not np.isfinite(own[name]).any():
+            continue
+        if line := _of_column(name, own[name], other[name]):
+            return line
+    return None
 
 
 def _difference(
@@ -124,13 +179,21 @@ def _of_rows(content: bytes, expected: bytes, *, has_changed: bool) -> str | Non
     if rows[0] != rows[1]:
         return f"recorded {rows[0]} rows, replayed {rows[1]}"
     for name in own:
-        if name in other and len(places := _unequal(own[name], other[name])):
-            place, many = places[0], _more(len(places))
-            return (
-                f"line {place + 2}, {name}: recorded {own[name][place]}, "
-                f"replayed {other[name][place]}{many}"
-            )
+        if name in other and (line := _of_column(name, own[name], other[name])):
+            return line
     return None if has_changed else "numbers are equal, and written differently"
+
+
+def _of_column(name: str, own: NDArray[Any], other: NDArray[Any]) -> str | None:
+    """Return the first difference of two columns, with its line in the file, or None."""
+    places = _unequal(own, other)
+    if not len(places):
+        return None
+    place = places[0]
+    return (
+        f"line {place + 2}, {name}: recorded {own[place]}, replayed {other[place]}"
+        f"{_more(len(places))}"
+    )
 
 
 def _of_tensors(content: bytes, expected: bytes) -> str | None:

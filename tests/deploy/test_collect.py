@@ -3,6 +3,7 @@
 Journals that are damaged or do not belong are refused.
 """
 
+import json
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
 from p2pfrl.deploy.journal import MAGIC, Reader, framed
 from p2pfrl.experiment.verify import verify
+from p2pfrl.results.files import checksum
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario
@@ -149,9 +151,29 @@ def test_a_ring_of_processes_leaves_the_record_of_the_simulator(tmp_path: Path) 
     assert report([tmp_path / "out"]).exists()
 
 
-def test_a_collected_run_is_verified_by_its_final_parameters(tmp_path: Path) -> None:
+def forge(folder: Path, name: str, content: str) -> None:
+    """Write a file of a record, and its checksum."""
+    (folder / name).write_text(content)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["files"][name] = checksum(content.encode())
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_a_collected_run_is_verified_by_its_parameters_and_rows(tmp_path: Path) -> None:
     scenario = quadratic(4)
     collect(processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers"), tmp_path / "out")
+    verdict = verify(tmp_path / "out")
+    assert verdict.is_equal
+    assert "timeline.csv" in verdict.unchecked
+    own = {name: (tmp_path / "out" / name).read_text() for name in ("metrics.csv", "agents.csv")}
+    for name, column in (("metrics.csv", "consensus_distance"), ("agents.csv", "loss")):
+        head, first, second, *rest = own[name].splitlines()
+        cells = second.split(",")
+        cells[head.split(",").index(column)] = "123.5"
+        forge(tmp_path / "out", name, "\n".join([head, first, ",".join(cells), *rest, ""]))
+        (line,) = verify(tmp_path / "out").different
+        assert line.startswith(f"{name}: line 3, {column}: recorded 123.5, replayed ")
+        forge(tmp_path / "out", name, own[name])
     assert verify(tmp_path / "out").is_equal
     dead = [
         Written(quadratic(), tmp_path / str(agent), agent).rounds(0, 2).dies() for agent in (0, 1)

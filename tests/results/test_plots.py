@@ -434,6 +434,15 @@ def test_groups_are_named_after_what_tells_them_apart() -> None:
         assert f"A {kind} that sends nothing" in drawing.caption
 
 
+def test_agents_with_equal_parameters_have_no_panel_of_their_distances() -> None:
+    run = record(4, rounds=3)
+    for value, axes in ((0.0, 2), (0.5, 4)):  # every panel has a color bar
+        table = run.agents | {"disagreement": np.full(len(run.agents["agent"]), value)}
+        drawing = FIGURES["graph"].draw(group([replace(run, agents=table)]))
+        assert drawing is not None
+        assert len(drawing.figure.axes) == axes
+
+
 def test_the_caption_of_a_graph_has_the_range_of_its_colors() -> None:
     run = record(4, rounds=3)
     table = run.agents | {"episodes": np.where(run.agents["agent"] == 2, 7, 31)}

@@ -49,8 +49,11 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         )
         if column in rows and np.isfinite(drawable(rows[column])).any()
     ]
-    if is_one_model(record):
-        views = [view for view in views if view[0] != "disagreement"]
+    views = [
+        view
+        for view in views
+        if view[0] != "disagreement" or not (is_one_model(record) or _is_zero(view[2]))
+    ]
     drawn = network(record)
     if record.graph.n < 2 or not drawn.edges:
         return None
@@ -68,6 +71,11 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         panel.set_title(title)
     meanings = [_meaning(column, values, rows) for column, _, values, _ in views if column]
     return Drawing(figure, _caption(record, groups[0], meanings))
+
+
+def _is_zero(values: NDArray[np.float64]) -> bool:
+    """Whether all agents end with the same parameters, as with a coordinator without rounds."""
+    return not values[np.isfinite(values)].any()
 
 
 def _meaning(
