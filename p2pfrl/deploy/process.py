@@ -228,6 +228,7 @@ async def _deploy(
             writes=writes,
         )
         memory.journal, journal.traffic = journal, node.traffic
+        journal.rounds |= {agent: rounds for agent, rounds in memory.first.items() if rounds}
         write_bytes(out / "scenario.toml", text.encode())
         copy_files(scenario, out)
         _write_sizes(scenario, ids, out)
@@ -424,16 +425,29 @@ async def _watch(
     log: RunLog,
 ) -> None:
     """Write the status of this process every second, and print a line every five."""
+    saved = dict(journal.rounds)
     for second in count():
         status = _status(out, journal, node, ids, rounds, writes)
         status.write(out)
+        awaited = node.mesh.awaited() if journal.rounds == saved else ""
         if second and second % 5 == 0:
-            mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
-            log.say(
-                f"agents {show_agents(ids)}  round {status.round}/{rounds or '?'}{mean}"
-                f"  sent {status.bytes_sent / 1e6:.1f} MB  deadlines expired {status.deadlines_expired}"
-            )
+            log.say(progress(status, awaited))
         await asyncio.sleep(1.0)
+
+
+def progress(status: Status, awaited: str) -> str:
+    """Return the line of progress of a process.
+
+    Args:
+        status: its status.
+        awaited: the agents without a link; "" once rounds have ended.
+    """
+    line = f"agents {show_agents(status.agents)}  round {status.round}/{status.rounds or '?'}"
+    if awaited:
+        return f"{line}  waiting for {awaited}"
+    mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
+    sent = f"sent {status.bytes_sent / 1e6:.1f} MB"
+    return f"{line}{mean}  {sent}  deadlines expired {status.deadlines_expired}"
 
 
 def _status(

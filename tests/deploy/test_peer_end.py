@@ -3,6 +3,7 @@
 It is interrupted while it waits, or started again when all is done.
 """
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from test_lan_usage import RING
 
 from p2pfrl.cli import main
+from p2pfrl.deploy.process import progress
+from p2pfrl.deploy.status import Status
 
 LEAD = (("--lead",), "Run on each of the others:", "interrupted while waiting for the others")
 FIXED = (
@@ -75,3 +78,24 @@ def test_a_finished_run_that_is_started_again_says_so_and_leaves_its_files_as_th
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == first
     assert main([*words, "--set", "seed=9"]) == 1
     assert "belongs to scenario" in capsys.readouterr().err
+
+
+def test_a_process_that_is_started_again_begins_at_its_saved_round(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("ring.toml").write_text(RING, encoding="utf-8")
+    words = ["peer", "ring.toml", "--agents", "0-3", "--lead", "--out", "run", "--json", "--quiet"]
+    assert main([*words, "--set", "stop.rounds=3"]) == 0
+    Path("run/peer.json").unlink()  # as if it had been killed
+    capsys.readouterr()
+    assert main([*words, "--set", "stop.rounds=3"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rounds"] == 3
+    assert json.loads(Path("run/status.json").read_text())["round"] == 3
+
+
+def test_progress_says_who_is_awaited_until_a_round_has_ended():
+    status = Status((4, 5), 17, 60, 198.1, 3.0, 1_500_000, 0, 9, {}, 0.0)
+    waiting = progress(status, "agents 0-3 at 10.0.0.1:7000")
+    assert waiting == "agents 4-5  round 17/60  waiting for agents 0-3 at 10.0.0.1:7000"
+    assert progress(status, "") == (
+        "agents 4-5  round 17/60  return 198.1  sent 1.5 MB  deadlines expired 0"
+    )
