@@ -225,7 +225,7 @@ def sweep(
     from p2pfrl.commands.progress import counting
     from p2pfrl.experiment.sweep import sweep as run_all
     from p2pfrl.results.files import plain
-    from p2pfrl.results.tables import for_terminal
+    from p2pfrl.results.tables import ForTerminal
 
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
@@ -258,7 +258,7 @@ def sweep(
                 )
             )
         print(f"table: {found.table}")
-        _rich(for_terminal(found.tables()))
+        _rich(ForTerminal(found.tables()))
         why = f"no run is done, or there are more than {_MOST_DRAWN} settings"
         print(f"report: {page or f'not drawn: {why}; `p2pfrl report RUN...` draws some'}")
     return FAILED if found.failed else DONE

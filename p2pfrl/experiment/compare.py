@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,12 +37,9 @@ from p2pfrl.results.statistics import (
     trimmed,
     wins,
 )
-from p2pfrl.results.tables import encode_latex, for_terminal
+from p2pfrl.results.tables import ForTerminal, encode_latex
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.sections import Scenario
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,8 @@ class Cell:
         difference: the same of the paired differences to the first mode; None for the first mode
             itself.
         improvement: share of the seeds on which this mode is better than the first, where ties
-            count half; None if neither direction is better. A target that was not reached is worse
-            than any that was.
+            count half; None if neither direction is better, and of an interquartile mean, whose
+            values are those of the mean. A target that was not reached is worse than any that was.
         p_value: two-sided, of the exact Wilcoxon signed-rank test on the same pairs; None for fewer
             than `MIN_SEEDS` seeds.
     """
@@ -256,9 +253,9 @@ class Comparison:
             ),
         )
 
-    def to_rich(self) -> Group:
+    def to_rich(self) -> ForTerminal:
         """Return the tables for a terminal."""
-        return for_terminal(self.tables())
+        return ForTerminal(self.tables())
 
 
 def _text(measure: Measure, cell: Cell, seeds: int) -> str:
@@ -442,7 +439,9 @@ def _cell(
     if first:
         return Cell(own, mean, None, None, None)
     difference = paired(base, own, measure.center)
-    if not measure.better or not (mean.count or estimate(base).count):
+    # Wins and ranks are of single seeds: another center of the same values has no others.
+    is_counted = measure.better and measure.center is estimate
+    if not is_counted or not (mean.count or estimate(base).count):
         return Cell(own, mean, difference, None, None)
     ranks = [
         [measure.better * v if math.isfinite(v) else -math.inf for v in values]

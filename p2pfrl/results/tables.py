@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS
 from p2pfrl.results.report import Table
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -66,39 +66,47 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
     return "\n".join(parts).encode()
 
 
-def for_terminal(tables: Sequence[Table], width: int | None = None) -> Group:
-    """Return tables that rich prints without breaking a word or key.
+class ForTerminal:
+    """Tables that rich prints without breaking a word or key.
 
     A table that is too wide for this has a line of all values for each row instead.
 
     Args:
         tables: the tables.
-        width: characters in a line; by default those of the terminal.
     """
-    from rich.console import Console, Group
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._tables = tables
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Yield what is printed on lines of the console's width."""
+        for table in self._tables:
+            yield _fitted(table, options.max_width)
+            yield ""
+
+
+def _fitted(table: Table, width: int) -> RenderableType:
+    """Return a table for lines of `width` characters."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    width = Console().width if width is None else width
-    parts: list[RichTable | Text] = []
-    for table in tables:
-        title = f"{table.title}. {table.caption}"
-        columns = [*zip(table.header, *table.rows, strict=True)]
-        frame = 3 * len(columns) + 1
-        if sum(max(len(str(cell)) for cell in column) for column in columns) + frame > width:
-            # Keys are long words; they are broken after a point.
-            columns = [(head.replace(".", ".\n"), *cells) for head, *cells in columns]
-        least = [max(map(_longest_word, column)) for column in columns]
-        if sum(least) + frame > width:
-            parts += [Text(f"{title}\n{_lines(table)}"), Text()]
-            continue
-        shown = RichTable(title=title, title_justify="left")
-        for column, own in zip(columns, _widths(columns, least, width - frame), strict=True):
-            shown.add_column(column[0], width=own, overflow="fold")
-        for row in table.rows:
-            shown.add_row(*(Text(str(cell)) for cell in row))
-        parts += [shown, Text()]
-    return Group(*parts)
+    title = f"{table.title}. {table.caption}"
+    columns = [*zip(table.header, *table.rows, strict=True)]
+    frame = 3 * len(columns) + 1
+    if sum(max(len(str(cell)) for cell in column) for column in columns) + frame > width:
+        # Keys are long words; they are broken after a point.
+        columns = [(head.replace(".", ".\n"), *cells) for head, *cells in columns]
+    least = [max(map(_longest_word, column)) for column in columns]
+    if sum(least) + frame > width:
+        return Text(f"{title}\n{_lines(table)}")
+    shown = RichTable(title=title, title_justify="left")
+    for column, own in zip(columns, _widths(columns, least, width - frame), strict=True):
+        shown.add_column(column[0], width=own, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    return shown
 
 
 def _widths(columns: Sequence[Sequence[object]], least: Sequence[int], total: int) -> list[int]:

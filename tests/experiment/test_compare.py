@@ -89,6 +89,11 @@ def test_the_interquartile_mean_over_runs_leaves_out_the_best_and_the_worst_run(
     assert second.difference is not None
     assert second.difference.mean == 2.0
     assert "final return, interquartile mean over agents of a run" in rows
+    # Wins and ranks of the same values stand in the row of their mean, and only there.
+    assert (second.improvement, second.p_value) == (None, None)
+    plain = rows["final return, mean of agents"][1]
+    assert plain.improvement == 0.8
+    assert plain.p_value is not None
 
 
 def test_a_target_not_reached_is_worse_than_any_reached() -> None:

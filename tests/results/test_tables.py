@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from p2pfrl.results.report import Table
-from p2pfrl.results.tables import for_terminal, measures
+from p2pfrl.results.tables import ForTerminal, measures
 
 
 def test_a_narrow_terminal_cuts_nothing_off() -> None:
     names = tuple(f"learner.a_long_name_{i}" for i in range(8))
     table = Table("Settings", "", names, (tuple(f"{i:020}" for i in range(8)),))
     console = Console(file=io.StringIO(), width=80)
-    console.print(for_terminal([table]))
+    console.print(ForTerminal([table]))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in text
     assert text.count("0") >= 8 * 19
@@ -34,7 +34,7 @@ WIDE = Table(
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_no_word_or_key_of_a_table_is_broken_in_a_terminal(width: int) -> None:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(for_terminal([WIDE], width))
+    console.print(ForTerminal([WIDE]))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
     words = set(re.split(r"[\s┃│=]+", "\n".join(lines)))
