@@ -138,6 +138,8 @@ REQUIRED: dict[str, Table] = {
     },
     "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
     "topology:random_regular": {"degree": 3},
+    "topology:islands.graph:random_regular": {"degree": 2},
+    "topology:islands.graph:watts_strogatz": {"neighbors": 2, "rewire": 0.5},
     "coordinator.server_optimizer:sgd": {"lr": 0.5},
     "topology:file": {"path": "square.graphml"},
     "coordinator.participation:lag": {"smoothness": [1.0, 2.0, 3.0, 4.0], "lr": 0.01},
@@ -182,6 +184,16 @@ EPISODES = merged(
 WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 """Updates of as many steps as episodes last."""
 UNLIKE = {"agents": [1], "learner": {"steps": 3}}
+
+ONE_WAY = ("one_peer_exponential", "directed_ring")
+LARGER = (
+    "complete",
+    "erdos_renyi",
+    "random_regular",
+    "watts_strogatz",
+    "random_geometric",
+)
+"""Graphs that are a ring among three agents."""
 
 HELPS: dict[str, list[Table]] = {
     **{f"compressor:{kind}": [DELTAS] for kind in ("topk", "randk", "threshold", "low_rank")},
@@ -261,6 +273,10 @@ HELPS: dict[str, list[Table]] = {
     "topology:exponential": DIRECTED,
     "topology:one_peer_exponential": DIRECTED,
     "topology:directed_ring": DIRECTED,
+    **{f"topology:islands.graph:{kind}": DIRECTED for kind in ONE_WAY},
+    **{f"topology:islands.graph:{kind}": [{"agents": 10}] for kind in LARGER},
+    "topology:islands.graph:exponential": [merged(DIRECTED[0], {"agents": 10})],
+    "topology:islands.graph:watts_strogatz.rewire": [{"agents": 16}],
     "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
     "checkpoint.every": [

@@ -75,13 +75,24 @@ class Graph:
                 break
         return None
 
+    @cached_property
+    def islands(self) -> int:
+        """Number of largest sets of agents in which each reaches every other."""
+        seen, count = set[int](), 0
+        for agent in range(self.n):
+            if agent not in seen:
+                count += 1
+                back = _reached(self.predecessors, agent)
+                seen |= {other for other in _reached(self.successors, agent) if other in back}
+        return count
+
     def name(self, agent: int) -> str:
         """Return "3 (Denver)" where the nodes have names, else "3"."""
         return f"{agent} ({self.labels[agent]})" if self.labels else str(agent)
 
 
-def _reached(successors: Sequence[Sequence[int]]) -> dict[int, None]:
-    reached, frontier = {0: None}, [0]
+def _reached(successors: Sequence[Sequence[int]], start: int = 0) -> dict[int, None]:
+    reached, frontier = {start: None}, [start]
     while frontier:
         for j in successors[frontier.pop()]:
             if j not in reached:

@@ -120,6 +120,13 @@ def test_the_rule_is_fitted_to_its_graph_unless_it_says_rho_itself():
     ).lambda_2 == pytest.approx(0.7221, abs=1e-4)
 
 
+def test_on_islands_rho_has_to_be_given():
+    graph = TOPOLOGIES["islands"](count=2).at(8, 0, 0)
+    with pytest.raises(TopologyError, match=r"mixing\.rho: the graph has 2 islands"):
+        RULES["chebyshev"]().check(graph)
+    RULES["chebyshev"](rho=0.5).check(graph)
+
+
 def test_one_way_edges_and_matrices_that_are_not_symmetric_are_refused():
     with pytest.raises(TopologyError, match="mixing 'chebyshev' needs an undirected graph"):
         Chebyshev().check(TOPOLOGIES["directed_ring"]().at(5, 0, 0))

@@ -49,7 +49,8 @@ def test_the_union_over_rounds_is_connected_and_holds_every_round(kind, n, seed)
     if graph_or_refusal(topology, n, seed, 0) is None:
         return
     view = TopologyView(topology, n, seed)
-    assert view.union.is_connected
+    assert view.union.islands == topology.islands
+    assert view.union.is_connected == (topology.islands == 1)
     links = set(view.union.edges)
     for round in range(view.period or 5):
         assert set(view.at(round).edges) <= links
@@ -62,7 +63,9 @@ def test_the_union_over_rounds_is_connected_and_holds_every_round(kind, n, seed)
 def test_one_agent_has_no_edges_or_is_refused(kind):
     graph = graph_or_refusal(RULES[kind](), 1, 0, 0)
     assert graph is None or graph.successors == ((),)
-    assert (graph is None) == (kind in {"random_regular", "watts_strogatz", "barabasi_albert"})
+    assert (graph is None) == (
+        kind in {"random_regular", "watts_strogatz", "barabasi_albert", "islands"}
+    )
 
 
 @pytest.mark.parametrize("kind", STATIC_RANDOM)
@@ -184,3 +187,40 @@ def test_rewiring_keeps_the_edges_and_zero_keeps_the_lattice():
     assert lattice.successors[5] == (3, 4, 6, 7)
     assert len(rewired.edges) == len(lattice.edges)
     assert rewired != lattice
+
+
+@pytest.mark.parametrize(
+    ("agents", "neighbors"),
+    [
+        ("consecutive", ((1, 2), (0, 2), (0, 1), (4, 5), (3, 5), (3, 4))),
+        ("alternate", ((2, 4), (3, 5), (0, 4), (1, 5), (0, 2), (1, 3))),
+    ],
+)
+def test_islands_have_one_graph_each_and_no_edge_between_them(agents, neighbors):
+    islands = RULES["islands"](count=2, agents=agents, graph=RULES["complete"]())
+    assert islands.at(6, 0, 0).successors == neighbors
+    assert TopologyView(islands, 6, 0).union.islands == 2
+
+
+def test_islands_take_over_rounds_and_latencies_of_their_graph():
+    changing = RULES["islands"](count=3, graph=RULES["one_peer_exponential"]())
+    view = TopologyView(changing, 12, 0)
+    assert view.period == 2
+    assert view.at(0) != view.at(1)
+    assert view.union.islands == 3
+    far = RULES["random_geometric"](radius=2.0, latency_per_unit="1s")
+    islands = RULES["islands"](count=2, agents="alternate", graph=far).at(6, 5, 0)
+    assert islands.latency[0, 4] == islands.latency[1, 5] == far.at(3, 5, 0).latency[0, 2]
+
+
+@pytest.mark.parametrize(
+    ("n", "graph", "complaint"),
+    [
+        (5, "ring", r"topology.count: 5 agents cannot form 2 equal islands; 4 or 6 can"),
+        (6, "hypercube", r"topology.graph: a hypercube has a power of two of agents, got 3"),
+        (4, "random_regular", r"topology.graph.degree: no connected graph of 2 agents"),
+    ],
+)
+def test_islands_say_which_agents_would_fit(n, graph, complaint):
+    with pytest.raises(TopologyError, match=complaint):
+        RULES["islands"](count=2, graph=RULES[graph]()).at(n, 0, 0)

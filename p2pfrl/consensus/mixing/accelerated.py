@@ -14,6 +14,7 @@ from p2pfrl.consensus.mixing.base import STATEFUL, Mixing, State, Weights, weigh
 from p2pfrl.consensus.mixing.linear import Matrix, check_symmetric
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.spectrum import second_modulus
+from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -59,8 +60,12 @@ class Chebyshev(Mixing):
         return self.matrix.weights(graph)
 
     def check(self, graph: Graph) -> None:
-        """Raise an error for one-way edges, and for a W that is not symmetric."""
+        """Raise an error for one-way edges, a W that is not symmetric, and islands without rho."""
         check_symmetric(self.matrix, graph, "mixing 'chebyshev'")
+        if self.rho is None and not graph.is_connected:
+            raise TopologyError(
+                f"mixing.rho: the graph has {graph.islands} islands, so that |lambda_2| = 1: give the rho of one island"
+            )
 
     def fit(self, graph: Graph) -> Chebyshev:
         """Return the rule with rho = |lambda_2(W)|, unless it is given."""

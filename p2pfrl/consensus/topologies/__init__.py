@@ -9,7 +9,7 @@ from p2pfrl.core.members import Members
 if TYPE_CHECKING:
     from p2pfrl.consensus.topologies.base import Topology
 
-RULES: Members[Topology] = Members(
+INNER: Members[Topology] = Members(
     __name__,
     {
         "ring": "lines:Ring",
@@ -30,6 +30,10 @@ RULES: Members[Topology] = Members(
         "one_peer_exponential": "exponential:OnePeerExponential",
         "random_matchings": "matchings:RandomMatchings",
         "directed_ring": "lines:DirectedRing",
-        "file": "file:File",
     },
+)
+"""What `islands` can be made of: graphs of any number of agents, in one piece."""
+
+RULES: Members[Topology] = INNER | Members(
+    __name__, {"islands": "islands:Islands", "file": "file:File"}
 )

@@ -23,6 +23,14 @@ class Topology(Composable, ABC):
     A single agent has no edges: every family allows n = 1 unless its options forbid it.
     """
 
+    @property
+    def islands(self) -> int:
+        """Number of sets of agents in which each reaches every other, over all rounds: 1 or more.
+
+        No agent reaches another set.
+        """
+        return 1
+
     def period(self, n: int) -> int | None:
         """Return the number of distinct rounds: 1 for a static graph, None for random rounds."""
         return 1
@@ -31,7 +39,8 @@ class Topology(Composable, ABC):
     def at(self, n: int, seed: int, round: int) -> Graph:
         """Return the graph of `round`, counted from 0.
 
-        A static graph is connected. If the graph changes, the union over rounds is connected.
+        A static graph is connected, or each of its `islands` is. If the graph changes, that holds
+        for the union over rounds.
 
         Raises:
             TopologyError: `n` does not fit the family; the message lists values that do.
