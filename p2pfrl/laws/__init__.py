@@ -39,6 +39,7 @@ MODULES = (
     "personal",
     "normalization",
     "worlds",
+    "games",
 )
 """Modules of this package with laws, in the order of the table."""
 

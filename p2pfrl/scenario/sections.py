@@ -235,7 +235,7 @@ class Availability(Located):
 class Evaluation:
     """Greedy episodes apart from training, which take no virtual time.
 
-    Learners `softmax_pg` and `npg` draw actions from their policies instead.
+    Learners `softmax_pg`, `npg` and `tabular_ac` draw actions from their policies instead.
 
     Attributes:
         every: rounds between evaluations; the last round is always evaluated.

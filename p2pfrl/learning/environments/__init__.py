@@ -32,5 +32,6 @@ RULES: Members[Problem] = Members(
         "maintenance": "maintenance:Maintenance",
         "portfolio": "portfolio:Portfolio",
         "fleet": "fleet:Fleet",
+        "networked_mdp": "networked_mdp:NetworkedMDP",
     },
 )

@@ -24,6 +24,7 @@ RULES: Members[Learner] = Members(
         "td3": "td3:TD3",
         "td": "td:TD",
         "tabular_q": "tabular_q:TabularQ",
+        "tabular_ac": "tabular_ac:TabularAC",
         "softmax_pg": "npg:SoftmaxPG",
         "npg": "npg:NPG",
         "deep_npg": "deep_npg:DeepNPG",
