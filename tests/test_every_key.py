@@ -270,6 +270,9 @@ HELPS: dict[str, list[Table]] = {
     "learner:tabular_q": [GARNET],
     "learner:tabular_ac": [GARNET],
     "environment:networked_mdp": [{"learner": {"kind": "tabular_ac", "steps": 2}}],
+    "environment:matrix_game": [
+        {**CONTINUOUS, "topology": {"kind": "islands", "count": 2, "agents": "alternate"}}
+    ],
     "learner:softmax_pg": [GARNET],
     "learner:npg": [GARNET],
     "learner:ucbvi": [{**GARNET, "exchange": SUMS["exchange"], "coordinator": SUMS["coordinator"]}],
@@ -356,6 +359,7 @@ HELPS: dict[str, list[Table]] = {
 VALUES: dict[str, list[Any]] = {
     "name": ["other"],
     "environment:gridworld.walls": [[[0, 1]]],
+    "environment:matrix_game.game": ["rps"],
     "environment:gridworld.start": [[0, 1]],
     "availability.trace": ["trace.csv"],
     "topology:file.path": ["path.graphml"],

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
-from p2pfrl.laws.base import Figure, Law, at_least
-from p2pfrl.laws.runs import Table, play_tables
+import numpy as np
+
+from p2pfrl.core.rng import generator
+from p2pfrl.laws.base import Figure, Law, at_least, at_most
+from p2pfrl.laws.runs import Array, Table, play_tables
+from p2pfrl.results.record import Record
 
 _MEMBERS = 4
+_ROUNDS = 300
 
 
 def closed(
@@ -55,11 +61,103 @@ def _team() -> Iterator[Figure]:
         yield at_least(f"less that where {what}", 0.08, both - closed(6, 50, shared=shared))
 
 
+def played(
+    game: object, *, lr: float, rounds: int, logits: Sequence[float] = (), kind: str = "npg"
+) -> Record:
+    """Return the record of two players who follow exact gradients from the same first logits."""
+    learner = {"kind": kind, "gamma": 0.0, "lr": lr}
+    tables: dict[str, Table] = {
+        "environment": {"id": "matrix_game", "game": game},
+        "learner": learner | ({"logits": logits} if logits else {}),
+        "evaluation": {"episodes": 0},
+    }
+    return play_tables(2, rounds, tables, mode="independent")
+
+
+def policies(record: Record) -> Array:
+    """Return the last policies `(player, action)`."""
+    logits = record.parameters[:, : record.parameters.shape[1] // 2]
+    weights: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def zero_sum(first: Array) -> list[list[list[float]]]:
+    """Return the payoffs of both players, by actions, of a table of the first one's."""
+    return np.stack([first, -first], axis=-1).tolist()  # type: ignore[no-any-return]
+
+
+def weighted(
+    game: object, span: float, choices: int, logits: Sequence[float] = ()
+) -> tuple[float, float, float]:
+    """Return exploitabilities of exponential weights: averages, their bound, last policies.
+
+    With L = log 1/p, p the least probability of an action at the start, and lr = sqrt(8 L / T) /
+    span, each player's regret after T rounds is at most span sqrt(L T / 2), and the exploitability
+    of the averages is the sum of both regrets over T.
+
+    Args:
+        game: of zero sum.
+        span: largest payoff less the smallest.
+        choices: actions A; from uniform policies L = log A.
+        logits: the first ones; zeros when left out.
+    """
+    start = np.exp(np.array(logits or [0.0] * choices))
+    least = -math.log((start / start.sum()).min())
+    lr = math.sqrt(8 * least / _ROUNDS) / span
+    record = played(game, lr=lr, rounds=_ROUNDS, logits=logits)
+    last = float(np.asarray(record.agents["gain"])[-2:].sum())
+    return (
+        float(record.metrics["error"][-1]),
+        2 * span * math.sqrt(least / (2 * _ROUNDS)),
+        last,
+    )
+
+
+def _averages() -> Iterator[Figure]:
+    drawn = generator(0, "law").standard_normal((5, 5))
+    biased = np.array([[0.0, -1.0, 2.0], [1.0, 0.0, -1.0], [-2.0, 1.0, 0.0]])
+    for name, game, span, choices, logits in (
+        ("pennies", "pennies", 2.0, 2, (1.0, 0.0)),
+        ("rps", "rps", 2.0, 3, (1.0, 0.5, 0.0)),
+        ("rps with a double win", zero_sum(biased), 4.0, 3, ()),
+        ("5 x 5 drawn", zero_sum(drawn), float(np.ptp(drawn)), 5, ()),
+    ):
+        average, bound, last = weighted(game, span, choices, logits)
+        yield at_most(f"{name}: exploitability of the average policies", bound, average)
+        yield at_least(f"{name}: that of the last policies, over it", 2.0, last / average)
+
+
+def _equilibria() -> Iterator[Figure]:
+    defects = policies(played("prisoners", lr=0.5, rounds=40))[:, 1]
+    yield at_least("prisoners: probability of defecting", 1 - 1e-6, float(defects.min()))
+    for start, what, action in ((2.0, "stag", 0), (0.5, "hare", 1)):
+        found = policies(played("stag_hunt", lr=0.5, rounds=60, logits=(start, 0.0)))
+        first = 1 / (1 + math.exp(-start))
+        name = f"stag_hunt from {first:.2f} for stag: probability of {what}"
+        yield at_least(name, 1 - 1e-4, float(found[:, action].min()))
+    moved = policies(played("stag_hunt", lr=0.5, rounds=5, logits=(math.log(3.0), 0.0)))
+    yield at_most(
+        "stag_hunt from 3/4, the mixed one: moved", 1e-9, float(abs(moved - 0.75)[:, 0].max())
+    )
+
+
 LAWS = (
     Law(
         "networked_team",
         "agents that average critic and reward learn for the mean reward that nobody observes",
         "Zhang, Yang, Liu, Zhang, Basar, ICML 2018, arXiv 1802.08757, Algorithm 2",
         _team,
+    ),
+    Law(
+        "exponential_weights",
+        "in zero-sum games average policies approach an equilibrium, and last policies do not",
+        "Freund, Schapire, Games and Economic Behavior 29, 1999",
+        _averages,
+    ),
+    Law(
+        "equilibria",
+        "exact gradients end in the dominant actions, and in the equilibrium on whose side they start",
+        "von Neumann, Morgenstern, Theory of games and economic behavior, 1944",
+        _equilibria,
     ),
 )

@@ -129,7 +129,7 @@ def test_the_process_of_one_member_has_the_others_policies_in_it():
         )
         assert np.allclose(against.reward[world * 3 + member, :, own], expected)
     assert np.allclose(against.transition.sum(axis=-1), 1.0)
-    alone = game.against(pi[[1]], [1])
+    alone = game.part([1]).against(pi[[1]])
     assert np.array_equal(alone.reward, against.reward[3:])
 
 

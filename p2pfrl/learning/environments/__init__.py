@@ -33,5 +33,6 @@ RULES: Members[Problem] = Members(
         "portfolio": "portfolio:Portfolio",
         "fleet": "fleet:Fleet",
         "networked_mdp": "networked_mdp:NetworkedMDP",
+        "matrix_game": "matrix_game:MatrixGame",
     },
 )

@@ -58,6 +58,8 @@ class Spec:
         baselines: policies without learning by name, which evaluation plays beside the agents' own.
         members: agents that act in one environment; above 1 in a shared world
             (environments/shared.py).
+        apart: why members of a world, whose roles differ, must not average their policies; empty
+            where they may.
     """
 
     observation: int
@@ -77,6 +79,7 @@ class Spec:
     image: tuple[int, ...] = ()
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     members: int = 1
+    apart: str = ""
 
     @property
     def choices(self) -> tuple[int, ...]:

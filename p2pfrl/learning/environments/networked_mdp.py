@@ -65,6 +65,11 @@ class NetworkedMDP(SharedTabular):
             members=self.members,
         )
 
+    @property
+    @override
+    def pays_team(self) -> bool:
+        return self.share == "team"
+
     @override
     def tables(self, seed: int, world: int) -> JointTables:
         """Draw P and R."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.environments.shared import Share, SharedEnvironment, shared_reward
+from p2pfrl.learning.environments.shared import SharedEnvironment, shared_reward
 
 _MOST_NUMBERS = 10**6  # of a world's table of transitions: 8 MB for each member
 
@@ -41,7 +41,10 @@ class SharedTabular(SharedEnvironment):
     where `noise` is among the physics.
     """
 
-    share: Share
+    @property
+    def pays_team(self) -> bool:
+        """Whether every member gets the mean reward of its world."""
+        return False
 
     @abstractmethod
     def tables(self, seed: int, world: int) -> JointTables:
@@ -102,7 +105,7 @@ class SharedTabular(SharedEnvironment):
         if "noise" in physics:
             own = own + physics["noise"] * (2 * np.swapaxes(noise[..., 1:], 1, 2) - 1)
         team = shared_reward("team", own)
-        reward = team if self.share == "team" else own
+        reward = team if self.pays_team else own
         is_over = np.repeat(physics["is_last"][:, 0], world.shape[1], axis=-1)
         return after, reward, is_over, {"team_reward": team}
 

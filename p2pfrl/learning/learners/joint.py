@@ -76,6 +76,11 @@ class Games:
         """Agents n, of all worlds."""
         return len(self.reward) * self.members
 
+    def part(self, worlds: list[int]) -> Games:
+        """Return some of the worlds."""
+        at = np.asarray(worlds, dtype=np.intp)
+        return Games(self.transition[at], self.reward[at], self.goes_on[at], self.start[at])
+
     def values(self, policies: Array, gamma: float) -> Array:
         """Return what each member's discounted return is worth from the start, `(G, k)`.
 
@@ -118,7 +123,7 @@ class Games:
         found: Array = most - self.values(policies, gamma)
         return found
 
-    def against(self, policies: Array, worlds: list[int] | None = None) -> Processes:
+    def against(self, policies: Array) -> Processes:
         """Return the decision process of each member where the others keep their policies.
 
         P_i(s'|s, a_i) = sum over the others' actions of their probability times P(s'|s, a), and
@@ -126,13 +131,11 @@ class Games:
 
         Args:
             policies: `(G, k, S, A)`, of the members.
-            worlds: which of the worlds these are; all by default.
 
         Returns:
             `(G k, ...)` tables, members of a world one after the other.
         """
-        at = slice(None) if worlds is None else worlds
-        kernel, reward = self.transition[at], self.reward[at]
+        kernel, reward = self.transition, self.reward
         count, k, states, actions = policies.shape
         transitions, rewards = [], []
         for member in range(k):
@@ -149,8 +152,8 @@ class Games:
         return Processes(
             transition=np.stack(transitions, axis=1).reshape(-1, states, actions, states),
             reward=np.stack(rewards, axis=1).reshape(-1, states, actions),
-            goes_on=np.repeat(self.goes_on[at], k, axis=0),
-            start=np.repeat(self.start[at], k, axis=0),
+            goes_on=np.repeat(self.goes_on, k, axis=0),
+            start=np.repeat(self.start, k, axis=0),
             after=none.astype(np.intp),
             cumulative=none,
             action_reward=none,

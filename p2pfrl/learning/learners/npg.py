@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -29,12 +30,14 @@ from p2pfrl.learning.learners.base import (
     Task,
     Traits,
 )
+from p2pfrl.learning.learners.joint import Games
 from p2pfrl.learning.learners.processes import Numbers, Processes, search
 from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
 from p2pfrl.learning.rollout import best_actions, play
 
 FISHER, FISHER_POLICY = "fisher", "fisher_policy"
 _VISITS = "visits"
+_PLAYED = "played"
 
 
 @rule
@@ -50,6 +53,12 @@ class SoftmaxPG(Learner):
     of the mean of every agent's own greatest J, which no common policy may reach where agents
     differ. With same_start = false agents add normal numbers of their own to the first logits.
     `problem.safetensors` has J_star `(n,)`.
+
+    Agents that share a world with tables take the gradient against the policies that the others had
+    at the start of the update. They also keep their average policy, the part `played`, which never
+    travels. Then objective is the mean of J over agents, and error the exploitability of the
+    average policies: the sum over the members of a world of what each could gain alone; the measure
+    `gain` is that of each agent's policy before its update.
 
     References: Sutton, McAllester, Singh, Mansour, NeurIPS 1999; exact and tabular Agarwal, Kakade,
     Lee, Mahajan, "On the theory of policy gradient methods", JMLR 22, 2021, arXiv 1908.00261;
@@ -91,7 +100,13 @@ class SoftmaxPG(Learner):
             ScenarioError: the environment has no tables or other actions than `logits`; several
                 steps of one gradient.
         """
-        return SoftmaxStack(self, task)
+        is_shared = task.simulator is not None and task.simulator.spec.members > 1
+        name = "npg" if self.is_natural else "softmax_pg"
+        return (
+            GameStack(self, task)
+            if is_shared
+            else SoftmaxStack(self, task, Processes.of(task.simulator, name))
+        )
 
     def direction(self, slope: Slope, policy: Array) -> Array:
         """Return the direction of a step: the gradient."""
@@ -106,9 +121,11 @@ class NPG(SoftmaxPG):
 
     Exact: theta(s, a) += lr A(s, a) / (1 - gamma), so pi is multiplied by exp(lr A / (1 - gamma))
     and normalized, and from uniform policies J* - J_T <= log |A| / (lr T) + 1 / ((1 - gamma)^2 T)
-    after T steps. From trajectories F is estimated too, and damped. With payload "gradient" agents
-    send F_i^+ grad J_i, whose mean is not (sum F_i)^+ sum grad J_i where agents differ; learner
-    "softmax_pg" with payload "fisher" gives that.
+    after T steps. In a matrix game with gamma = 0 these are exponential weights, as in Freund,
+    Schapire, "Adaptive game playing using multiplicative weights", Games and Economic Behavior 29,
+    1999: averages approach an equilibrium of a zero-sum game. From trajectories F is estimated too,
+    and damped. With payload "gradient" agents send F_i^+ grad J_i, whose mean is not (sum F_i)^+
+    sum grad J_i where agents differ; learner "softmax_pg" with payload "fisher" gives that.
 
     References: Kakade, "A natural policy gradient", NeurIPS 2001; Agarwal, Kakade, Lee, Mahajan,
     JMLR 22, 2021, arXiv 1908.00261, theorem 16.
@@ -132,15 +149,28 @@ _Field = Callable[[Array], Slope]
 
 
 class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
-    """Softmax policies of a population."""
+    """Softmax policies of a population.
+
+    Args:
+        learner: options.
+        task: with a simulator.
+        processes: of all agents; of every agent among others, where it shares a world with them.
+        personal: what every agent keeps beside its logits.
+    """
 
     error_is = "value lost against one's own best"
     is_greedy = False
 
-    def __init__(self, learner: SoftmaxPG, task: Task) -> None:
+    def __init__(
+        self,
+        learner: SoftmaxPG,
+        task: Task,
+        processes: Processes,
+        personal: tuple[Tensor, ...] = (),
+    ) -> None:
         self.learner = learner
         self.task = task
-        self.processes = Processes.of(task.simulator, "npg" if learner.is_natural else "softmax_pg")
+        self.processes = processes
         assert task.simulator is not None
         self._count = task.simulator.instances
         self.shape = self.processes.reward.shape[1:]
@@ -157,7 +187,8 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         self.sought = Sought(learner.gamma, learner.entropy)
         self.evaluator = self.exchange = self.objective = self
         self.traits = Traits(
-            layout=Layout((Tensor("actor", self.shape),), "float64"),
+            layout=Layout((Tensor("actor", self.shape), *personal), "float64"),
+            personal=tuple(tensor.part for tensor in personal),
             min_steps=learner.steps * (1 if learner.exact else self._count),
             fixed_steps=learner.exact,
             max_steps=learner.steps * self._count * learner.horizon,
@@ -219,16 +250,15 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         return np.concatenate(found)
 
     def _tables(self, rows: Vector) -> Array:
-        """Return the view `(b, S, A)` of rows `(b, stride)`."""
-        return np.asarray(
-            rows[:, : self.layout.size].reshape(len(rows), *self.shape), dtype=np.float64
-        )
+        """Return the view `(b, S, A)` of the logits in rows `(b, stride)`."""
+        logits = rows[:, : self.shape[0] * self.shape[1]]
+        return np.asarray(logits.reshape(len(rows), *self.shape), dtype=np.float64)
 
     @override
     def update(self, batch: Batch) -> Outcome:
         """Take `steps` steps; the loss is the mean of -J, exact or estimated, before each."""
         learner, task, theta = self.learner, self.task, self._tables(batch.parameters)
-        agents = np.asarray(batch.agents, dtype=np.intp)
+        processes, agents = self._faced(batch)
         streams = (
             None
             if learner.exact
@@ -238,7 +268,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         returns: list[list[float]] = [[] for _ in batch.agents]
         rows = np.zeros_like(batch.parameters)
         for _ in range(learner.steps):
-            field = self._field(agents, theta, streams, taken, returns)
+            field = self._field(processes, agents, theta, streams, taken, returns)
             slope = field(theta)
             loss -= slope.value
             np.asarray(batch.state[_VISITS])[:] = slope.visits
@@ -255,8 +285,13 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
                 np.clip(theta, -learner.bound, learner.bound, out=theta)
         return Outcome(batch.parameters, batch.state, taken, loss / learner.steps, returns)
 
+    def _faced(self, batch: Batch) -> tuple[Processes, Numbers]:
+        """Return processes, and which of them each agent of the batch is in."""
+        return self.processes, np.asarray(batch.agents, dtype=np.intp)
+
     def _field(
         self,
+        processes: Processes,
         agents: Numbers,
         theta: Array,
         streams: Streams | None,
@@ -266,8 +301,8 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         """Return the slope as a function of the logits; count steps and returns of trajectories."""
         if streams is None:
             taken += 1
-            return Exact(self.processes, agents, self.sought)
-        paths = walk(self.processes, agents, theta, streams, self._count, self.learner.horizon)
+            return Exact(processes, agents, self.sought)
+        paths = walk(processes, agents, theta, streams, self._count, self.learner.horizon)
         taken += paths.is_alive.sum(axis=(1, 2)).astype(np.int64)
         for own, total in zip(returns, paths.reward.sum(axis=-1).tolist(), strict=True):
             own.extend(total)
@@ -326,9 +361,103 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         return {"J_star": self.best, "start": self.processes.start}
 
     @override
-    def error(self, parameters: Vector) -> tuple[float, float]:
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return (mean_i J_i at the mean logits, mean_i J*_i minus that)."""
         mean = self._tables(parameters).mean(axis=0)
         exact = Exact(self.processes, np.arange(len(self.processes)), self.sought)
         objective = float(exact(np.broadcast_to(mean, self.processes.reward.shape)).value.mean())
         return objective, float(self.best.mean()) - objective
+
+
+class GameStack(SoftmaxStack):
+    """Softmax policies of agents that share worlds given by tables.
+
+    An update takes the policies of the other members as they are at its start. Beside its logits an
+    agent keeps `played`, the sum of its policies at the start of its updates, which never travels:
+    divided by their number it is the average policy.
+    """
+
+    error_is = "exploitability of the average policies"
+
+    def __init__(self, learner: SoftmaxPG, task: Task) -> None:
+        self.games = Games.of(task.simulator, "npg" if learner.is_natural else "softmax_pg")
+        if not learner.exact:
+            raise ScenarioError(
+                [
+                    "learner.exact: agents that share a world follow exact gradients: leave it at true, or use "
+                    "learner kind = 'tabular_ac', which learns from samples"
+                ]
+            )
+        assert task.simulator is not None
+        worlds, k, states, _ = self.games.reward.shape
+        choices = task.simulator.spec.actions
+        uniform = np.full((worlds, k, states, choices), 1.0 / choices)
+        against = self.games.against(uniform)
+        super().__init__(learner, task, against, (Tensor(_PLAYED, (states, choices)),))
+
+    @override
+    def init(self, agents: Sequence[int]) -> State:
+        """Return how often states were visited, and the worlds, in which nobody takes a step."""
+        assert self.task.simulator is not None
+        return super().init(agents) | self.task.simulator.init(agents)
+
+    @override
+    def offer_size(self, name: str) -> int | None:
+        return Exchange.offer_size(self, name)
+
+    @override
+    def update(self, batch: Batch) -> Outcome:
+        """Take `steps` steps; the measure gain is what the agent could have gained alone before.
+
+        Its sum over the members of a world is the exploitability of their policies.
+        """
+        policies, games = self._policies(batch.parameters), self._of(batch)
+        gain = games.gains(policies, self.learner.gamma).reshape(-1)
+        outcome = super().update(batch)
+        self._sums(outcome.parameters)[:] += policies.reshape(-1, *self.shape)
+        return replace(outcome, measures={"gain": gain})
+
+    @override
+    def _faced(self, batch: Batch) -> tuple[Processes, Numbers]:
+        against = self._of(batch).against(self._policies(batch.parameters))
+        return against, np.arange(len(batch.agents))
+
+    def _of(self, batch: Batch) -> Games:
+        """Return the worlds of a batch."""
+        k = self.games.members
+        return self.games.part([agent // k for agent in batch.agents[::k]])
+
+    def _policies(self, rows: Vector) -> Array:
+        """Return the policies `(G, k, S, A)` of rows `(G k, stride)`."""
+        policies = np.exp(log_softmax(self._tables(rows)))
+        return policies.reshape(-1, self.games.members, *self.shape)
+
+    def _sums(self, rows: Vector) -> Array:
+        """Return the view `(b, S, A)` of the sums of policies in rows `(b, stride)`."""
+        first = self.layout.offsets[1]
+        played = rows[:, first : first + self.shape[0] * self.shape[1]]
+        return np.asarray(played.reshape(len(rows), *self.shape), dtype=np.float64)
+
+    def averages(self, rows: Vector) -> Array:
+        """Return the average policies `(b, S, A)` of rows; of an agent without any, its policy."""
+        sums, policies = self._sums(rows), np.exp(log_softmax(self._tables(rows)))
+        total = sums.sum(axis=-1, keepdims=True)
+        return np.where(total > 0.0, sums / np.maximum(total, 1.0), policies)
+
+    @override
+    def problem(self) -> dict[str, NDArray[np.generic]]:
+        """Return nothing more than the environment's P and R."""
+        return {}
+
+    @override
+    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        """Return (mean_i J_i of the policies, exploitability of their averages, mean over worlds).
+
+        None without all agents.
+        """
+        if len(parameters) != self.games.agents:
+            return None
+        gamma, k = self.learner.gamma, self.games.members
+        objective = float(self.games.values(self._policies(parameters), gamma).mean())
+        averages = self.averages(parameters).reshape(-1, k, *self.shape)
+        return objective, float(self.games.gains(averages, gamma).sum(axis=1).mean())

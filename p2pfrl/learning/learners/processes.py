@@ -56,6 +56,13 @@ class Processes:
                     f"learner: {learner!r} computes with tables, which cannot drift: remove environment.drift"
                 ]
             )
+        if simulator.spec.members > 1:
+            raise ScenarioError(
+                [
+                    f"learner: {learner!r} learns tables of an environment of one agent, and agents share this one: "
+                    "use 'tabular_ac', 'npg' or 'softmax_pg', which know the others"
+                ]
+            )
         physics = simulator.physics if isinstance(simulator, ArraySimulator) else {}
         if "P" not in physics:
             raise ScenarioError(

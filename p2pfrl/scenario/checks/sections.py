@@ -8,8 +8,9 @@ import numpy as np
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.participation.base import All
+from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.distributions.base import Distribution
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError, TopologyError
 from p2pfrl.core.modules import is_place
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
@@ -55,6 +56,10 @@ def _hidden(scenario: Scenario) -> Iterator[Problem]:
     sizes = getattr(scenario.learner, "hidden", ())
     if any(size < 1 for size in sizes):
         yield ("learner", "hidden"), f"expected layers of at least 1 unit, got {[*sizes]}"
+
+
+_NO_POLICY = frozenset({"critic", "reward", "temperature"})
+"""Parts of learners that members with different roles may average."""
 
 
 def _environment(scenario: Scenario) -> Iterator[Problem]:
@@ -106,6 +111,31 @@ def _worlds(scenario: Scenario) -> Iterator[Problem]:
     if MODES[scenario.mode].averages and not isinstance(participation, All):
         reason = f"{k} agents share a world and would wait for one that was not chosen: use 'all'"
         yield ("coordinator", "participation"), reason
+    yield from _roles(scenario, k)
+
+
+def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
+    """Yield why members with different roles must not average their policies, if they would."""
+    sections = [make.environment for make in scenario.makes]
+    reasons = [section.rule.spec.apart for section in sections if section is not None]
+    why = next(filter(None, reasons), "")
+    mode, shared = MODES[scenario.mode], scenario.exchange.shared
+    if not why or not mode.exchanges or (shared and _NO_POLICY.issuperset(shared)):
+        return
+    if mode.mixes:
+        try:
+            edges = TopologyView(scenario.topology, scenario.agents, scenario.seed).union.edges
+        except (TopologyError, OSError):
+            return  # another check says why
+        met = next(((i, j) for i, j in edges if i % k != j % k), None)
+        if met is None:
+            return
+        what = f"agents {met[0]} and {met[1]} have different roles and would average their policies"
+    else:
+        what = f"mode {scenario.mode} would average the policies of all roles"
+    fix = f"let those of one role mix: topology kind = 'islands', count = {k}, agents = 'alternate'"
+    at = ("topology",) if mode.mixes else ("mode",)
+    yield at, f"{what}, but {why}; {fix}{'' if mode.mixes else ', in mode gossip'}"
 
 
 def _vary(scenario: Scenario) -> Iterator[Problem]:
