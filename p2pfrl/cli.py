@@ -43,6 +43,7 @@ _COMMANDS = {
     "new": "quick:new",
     "plot": "records:plot",
     "report": "records:report",
+    "render": "rendering:render",
     "verify": "runs:verify",
     "peer": "lan:peer",
     "collect": "lan:collect",

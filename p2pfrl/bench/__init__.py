@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, str] = {
     "bytes_per_agent": "population:memory",
     "gossip_round_vs_copy_n10000": "population:gossip",
     "agent_rounds_per_second_n256": "agents:bench",
+    "shared_worlds_n1024": "worlds:bench",
     "wire_18kb_vs_socket": "wire:small",
     "wire_1mb_vs_socket": "wire:medium",
     "wire_100mb_vs_socket": "wire:large",

@@ -40,6 +40,7 @@ MODULES = (
     "normalization",
     "worlds",
     "games",
+    "shared_worlds",
 )
 """Modules of this package with laws, in the order of the table."""
 

@@ -82,6 +82,7 @@ class Plan:
         normalizer: scales observations; None: nothing does.
         reward_norm: scales rewards, before `targets`; None: nothing does.
         image: shape of the images that convolutions encode; None: there are none.
+        actor_inputs: how many numbers, the first of an observation, the actor sees; 0: all.
     """
 
     steps: int
@@ -97,6 +98,7 @@ class Plan:
     normalizer: Normalizer | None = None
     reward_norm: RewardScale | None = None
     image: tuple[int, ...] | None = None
+    actor_inputs: int = 0
 
 
 class Descent:

@@ -109,6 +109,8 @@ class Network:
         activation: name in `ACTIVATIONS`.
         shared_trunk: actor and critic share the hidden layers.
         critic: whether there is one.
+        actor_inputs: how many numbers, the first of an observation, the actor sees; 0: all. Not
+            with a shared trunk.
         log_std: learn `policy` log standard deviations.
         normalizer: scales observations, by statistics in the parameters; None: nothing does.
         image: height, width and channels of observations, which convolutions encode; None: they
@@ -125,22 +127,26 @@ class Network:
         activation: str = "tanh",
         shared_trunk: bool = False,
         critic: bool = True,
+        actor_inputs: int = 0,
         log_std: bool = False,
         normalizer: Normalizer | None = None,
         image: tuple[int, ...] | None = None,
         dtype: str = "float32",
     ) -> None:
-        assert critic or not shared_trunk
+        assert not shared_trunk or (critic and not actor_inputs)
+        assert image is None or not actor_inputs
         self.policy = policy
         self.outputs = policy + critic
         self.has_critic = critic
         parts = ("trunk",) if shared_trunk else ("actor", "critic")[: 1 + critic]
         encoders = [] if image is None else [Convolutions(part, image) for part in parts]
-        sizes = [encoders[0].features if encoders else inputs, *hidden]
+        first = encoders[0].features if encoders else inputs
+        sizes = {part: [first, *hidden] for part in ("trunk", "actor", "critic")}
+        sizes["actor"][0] = actor_inputs or first
         tensors: list[Tensor] = []
         for number, part in enumerate(parts):
             tensors += encoders[number].tensors if encoders else []
-            for i, (below, above) in enumerate(pairwise(sizes)):
+            for i, (below, above) in enumerate(pairwise(sizes[part])):
                 tensors += [
                     Tensor(f"{part}.{i}.weight", (above, below)),
                     Tensor(f"{part}.{i}.bias", (above,)),
@@ -148,13 +154,13 @@ class Network:
             if not shared_trunk:
                 size = policy if part == "actor" else 1
                 tensors += [
-                    Tensor(f"{part}.head.weight", (size, sizes[-1])),
+                    Tensor(f"{part}.head.weight", (size, sizes[part][-1])),
                     Tensor(f"{part}.head.bias", (size,)),
                 ]
         if shared_trunk:
             tensors += [
-                Tensor("actor.head.weight", (policy, sizes[-1])),
-                Tensor("critic.head.weight", (1, sizes[-1]), aligned=False),
+                Tensor("actor.head.weight", (policy, sizes["trunk"][-1])),
+                Tensor("critic.head.weight", (1, sizes["trunk"][-1]), aligned=False),
                 Tensor("actor.head.bias", (policy,)),
                 Tensor("critic.head.bias", (1,), aligned=False),
             ]
@@ -173,15 +179,18 @@ class Network:
         for encoder in encoders:
             encoder.place(self._offset)
         self._activation = ACTIVATIONS[activation]
-        trunk = {part: self._hidden(part, sizes) for part in parts}
+        trunk = {part: self._hidden(part, sizes[part]) for part in parts}
         if shared_trunk:
             self.chains: tuple[Chain, ...] = (
-                Chain((*trunk["trunk"], self._head("actor", sizes[-1], policy + 1)), 0),
+                Chain((*trunk["trunk"], self._head("actor", sizes["trunk"][-1], policy + 1)), 0),
             )
         else:
             heads = {"actor": (policy, 0), "critic": (1, policy)}
             self.chains = tuple(
-                Chain((*trunk[part], self._head(part, sizes[-1], heads[part][0])), heads[part][1])
+                Chain(
+                    (*trunk[part], self._head(part, sizes[part][-1], heads[part][0])),
+                    heads[part][1],
+                )
                 for part in parts
             )
         self._scratch: dict[tuple[int, int], Vector] = {}
@@ -223,12 +232,14 @@ class Network:
     ) -> None:
         """Write the outputs of `chains` (all by default) for `x` `(b, in, B)` into `out`.
 
+        Of each sample a chain sees as many numbers as its first layer has inputs.
+
         The hidden activations stay in the network's scratch memory until the next call: `backward`
         reads them.
         """
         x = self._scaled(rows, x)
         for number, chain in enumerate(self.chains if chains is None else chains):
-            h = x
+            h = x[:, : chain.layers[0].inputs]
             if self._encoders:
                 h = self._encoders[self.chains.index(chain)].forward(rows, x)
             for depth, layer in enumerate(chain.layers):
@@ -259,7 +270,7 @@ class Network:
         ones = np.ones((samples, 1), dtype=rows.dtype)
         for number, chain in enumerate(self.chains):
             delta = output_gradient[:, chain.rows]
-            seen = x
+            seen = x[:, : chain.layers[0].inputs]
             if self._encoders:
                 seen = self._encoders[number].features_of_last()
             for depth in range(len(chain.layers) - 1, -1, -1):

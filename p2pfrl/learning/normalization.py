@@ -107,14 +107,15 @@ class Normalizer:
     def scaled(self, rows: Vector, x: Vector) -> Vector:
         """Return (x - mean) / std of observations `(b, o, B)`, within +-10; a new array.
 
-        Without statistics, and from position `size` on, they stay as they are.
+        Without statistics, and from position `size` on, they stay as they are. Observations may be
+        shorter than `size`.
         """
-        known = self.moments(rows)
+        known, size = self.moments(rows), min(self.size, x.shape[1])
         out = np.array(x, dtype=rows.dtype)
-        mean = known.mean.astype(rows.dtype)[:, :, None]
-        std = np.sqrt(known.variance + _TINY).astype(rows.dtype)[:, :, None]
-        within = np.clip((out[:, : self.size] - mean) / std, -_MOST, _MOST)
-        out[:, : self.size] = np.where(known.count[:, None, None] > 0, within, out[:, : self.size])
+        mean = known.mean.astype(rows.dtype)[:, :size, None]
+        std = np.sqrt(known.variance + _TINY).astype(rows.dtype)[:, :size, None]
+        within = np.clip((out[:, :size] - mean) / std, -_MOST, _MOST)
+        out[:, :size] = np.where(known.count[:, None, None] > 0, within, out[:, :size])
         return out
 
     def moments(self, rows: Vector) -> Moments:

@@ -98,6 +98,13 @@ def breaking(spoil, **changes):
     return Spoiled()
 
 
+def playing(actions):
+    def policy(world, physics, t):
+        return actions((len(world), 2, world.shape[1]))
+
+    return breaking(lambda w, o, r: o, baselines={"bad": policy})
+
+
 def to_input(world, out, reward):
     world[0, 0, 0] += 1.0
     return out
@@ -113,6 +120,15 @@ def to_input(world, out, reward):
         (breaking(lambda w, o, r: o, measures=("height",)), "step: measures"),
         (breaking(lambda w, o, r: o, observation=3), "observe: expected float32"),
         (breaking(lambda w, o, r: o, members=1), "expected at least 2"),
+        (playing(lambda shape: np.full(shape, 5)), "baseline 'bad': expected integers from 0 to 4"),
+        (
+            playing(lambda shape: np.zeros(shape[1:], dtype=int)),
+            "baseline 'bad': expected an array",
+        ),
+        (
+            playing(lambda shape: np.zeros((*shape[:2], 1), dtype=int)),
+            "baseline 'bad': expected one for every member, .3, 2, 3., got int64 .3, 2, 1.",
+        ),
     ],
 )
 def test_the_checker_finds_what_breaks_the_contract(environment, complaint):
@@ -202,3 +218,19 @@ def test_fading_keeps_its_variance_and_has_the_correlation_that_is_asked_for():
     after = state["state"][0, :, :8]
     assert abs(after.var() - 1) < 0.03
     assert abs((before * after).mean() - 0.64) < 0.03
+
+
+def test_wmmse_as_a_baseline_knows_gains_and_powers():
+    environment = Spectrum(members=4, share="own")
+    made = simulator(environment, agents=8, instances=50)
+    state = made.init(list(range(8)))
+    made.begin(list(range(8)), [0] * 8)
+    rewards = {}
+    for name in ("full_power", "wmmse"):
+        played = {key: values.copy() for key, values in state.items()}
+        rewards[name] = made.step(played, made.baselines[name](played)).reward
+    assert rewards["wmmse"].mean() > 1.1 * rewards["full_power"].mean()
+    world, physics = state["state"][::4], {"power": np.full((2, 4, 1), 0.5)}
+    share = environment.spec.baselines["wmmse"](world, physics, state["elapsed"][::4]) / 4
+    exact = wmmse(environment.gains(world) * 0.5)
+    assert np.abs(share.swapaxes(1, 2) - exact).max() <= 1 / 8 + 1e-12

@@ -34,5 +34,8 @@ RULES: Members[Problem] = Members(
         "fleet": "fleet:Fleet",
         "networked_mdp": "networked_mdp:NetworkedMDP",
         "matrix_game": "matrix_game:MatrixGame",
+        "junction": "junction:Junction",
+        "signal_grid": "signal_grid:SignalGrid",
+        "warehouse": "warehouse:Warehouse",
     },
 )

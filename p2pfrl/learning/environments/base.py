@@ -21,6 +21,7 @@ from typing_extensions import override
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.core.scene import Scene
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
@@ -60,6 +61,8 @@ class Spec:
             (environments/shared.py).
         apart: why members of a world, whose roles differ, must not average their policies; empty
             where they may.
+        acts_on: how many numbers, the first of an observation, agents act on. The rest is for
+            critics in training alone. 0: there is no rest.
     """
 
     observation: int
@@ -80,6 +83,7 @@ class Spec:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     members: int = 1
     apart: str = ""
+    acts_on: int = 0
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -165,6 +169,10 @@ class Problem(ABC):
         Args:
             physics: `(b, ...)` rows as `physics` returned them.
         """
+        return None
+
+    def scene(self, state: Array) -> Scene | None:
+        """Return what there is to see in a state `(s,)`; None: there are no pictures."""
         return None
 
     def instance(
@@ -300,10 +308,24 @@ class Simulator(ABC):
         The random numbers of its steps are named by (seed, agent, purpose, index).
         """
 
+    def with_world(self) -> Simulator | None:
+        """Return this simulator with observations that go on with what the other members observe.
+
+        None: agents have no world in common.
+        """
+        return None
+
     @property
     def baselines(self) -> Mapping[str, Callable[[State], NDArray[Any]]]:
         """The policies without learning: state -> actions, of the agents of the last `begin`."""
         return {}
+
+    def picture(self, state: State) -> Scene | NDArray[np.uint8] | None:
+        """Return the moment of the first agent's first instance: a scene, or pixels (h, w, 3).
+
+        None: there are no pictures.
+        """
+        return None
 
     @abstractmethod
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
@@ -382,6 +404,10 @@ class ArraySimulator(Simulator):
         self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
         self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
         self._position = 0
+
+    @override
+    def picture(self, state: State) -> Scene | None:
+        return self.environment.scene(state["state"][0, 0])
 
     @property
     @override

@@ -13,7 +13,7 @@ from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Baseline, Environment, Spec
-from p2pfrl.learning.environments.random_actions import random_action
+from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
 from p2pfrl.learning.environments.shared import SharedEnvironment
 from p2pfrl.learning.environments.shared_check import check_shared
 from p2pfrl.learning.environments.vary import columns
@@ -167,21 +167,8 @@ def _check_baseline(name: str, policy: Baseline, spec: Spec, at: tuple[NDArray[A
     steps = np.zeros(state.shape[:2], dtype=np.int64)
     what = f"baseline {name!r}"
     (action,) = _repeat(what, (state, steps), lambda s, t, p: (policy(s, p, t),), rows)
-    width = len(spec.action_low)
-    if spec.choices:
-        shape = (len(spec.heads),) if spec.heads else ()
-        is_valid = action.dtype.kind in "iu" and action.shape[2:] == shape and action.min() >= 0
-        is_valid = is_valid and bool((action < np.array(spec.heads or spec.actions)).all())
-        most = " and ".join(str(count - 1) for count in spec.choices)
-        expected = f"integers from 0 to {most}"
-    else:
-        is_valid = action.dtype == np.float32 and action.shape[2:] == (width,)
-        is_valid = is_valid and bool(
-            (action >= np.array(spec.action_low, dtype=np.float32)).all()
-            and (action <= np.array(spec.action_high, dtype=np.float32)).all()
-        )
-        expected = f"float32 (b, m, {width}) within the bounds"
-    if not is_valid or action.shape[:2] != state.shape[:2]:
+    if (expected := wrong_actions(spec, action)) or action.shape[:2] != state.shape[:2]:
+        expected = expected or f"{state.shape[:2]} actions"
         raise ContractError(f"{what}: expected {expected}, got {action.dtype} {action.shape}")
 
 

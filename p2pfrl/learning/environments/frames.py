@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from p2pfrl.core.scene import Scene
 from p2pfrl.learning.environments.base import Simulator, Spec, State, Step
 
 FRAMES = "frames"
@@ -69,6 +70,10 @@ class FrameStack(Simulator):
             next_obs=self._together(after, step.next_obs),
             obs=self._together(state[FRAMES], step.obs),
         )
+
+    @override
+    def picture(self, state: State) -> Scene | NDArray[np.uint8] | None:
+        return self.inner.picture(state)
 
     @override
     def close(self) -> None:

@@ -466,6 +466,20 @@ class GymSimulator(Simulator):
         self._position = 0
 
     @override
+    def picture(self, state: State) -> NDArray[np.uint8] | None:
+        """Return the pixels of the first environment, if it was made with a render mode."""
+        agent = self._agents[0]
+        copies = self._copies[agent]
+        if not isinstance(copies, Separate) or copies.envs[0].render_mode is None:
+            return None
+        try:
+            seen = np.asarray(copies.envs[0].render())
+        except FOREIGN as error:
+            why = f"{self._problem.id}: render() raised {reason(error)}"
+            raise AgentError(agent, why) from error
+        return seen if seen.dtype == np.uint8 and seen.shape[2:] == (3,) else None
+
+    @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
         self._align(self._agents, state)
         b, m = len(self._agents), self.instances

@@ -1,6 +1,8 @@
-"""Uniformly random actions of an environment, of those that its masks allow."""
+"""Actions of an environment: random ones of those that its masks allow, and what is one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,25 @@ def random_action(spec: Spec, obs: NDArray[np.float32], streams: Streams) -> NDA
     last = np.where(np.isfinite(high), high, first + np.where(np.isfinite(low), 1.0, 2.0))
     action: NDArray[np.float64] = first + streams.uniform(m, len(low)) * (last - first)
     return action.astype(np.float32)
+
+
+def wrong_actions(spec: Spec, action: NDArray[Any]) -> str:
+    """Return what was expected, if `action` `(b, m, ...)` are no actions of `spec`; else ""."""
+    width = len(spec.action_low)
+    if spec.choices:
+        shape = (len(spec.heads),) if spec.heads else ()
+        is_right = action.dtype.kind in "iu" and action.shape[2:] == shape
+        is_right = is_right and bool(
+            (action >= 0).all() and (action < np.array(spec.heads or spec.actions)).all()
+        )
+        most = " and ".join(str(count - 1) for count in spec.choices)
+        return "" if is_right else f"integers from 0 to {most}"
+    is_right = action.dtype == np.float32 and action.shape[2:] == (width,)
+    is_right = is_right and bool(
+        (action >= np.array(spec.action_low, dtype=np.float32)).all()
+        and (action <= np.array(spec.action_high, dtype=np.float32)).all()
+    )
+    return "" if is_right else f"float32 (b, m, {width}) within the bounds"
 
 
 def chosen(mask: NDArray[np.floating], uniform: NDArray[np.floating]) -> NDArray[np.int64]:

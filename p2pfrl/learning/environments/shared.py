@@ -2,15 +2,15 @@
 
 World w belongs to agents w k to w k + k - 1, its members. A `SharedEnvironment` computes on arrays
 of worlds, as an `Environment` computes on arrays of agents. `SharedSimulator` gives it the
-interface of
-every simulator: each member's row of the state holds a copy of its world, so rows can be gathered
-and saved like those of any environment. Only whole worlds step.
+interface of every simulator: each member's row of the state holds a copy of its world, so rows can
+be gathered and saved like those of any environment. Only whole worlds step.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.core.scene import Scene
 from p2pfrl.learning.environments.base import (
     Array,
     Baseline,
@@ -96,6 +97,8 @@ class SharedSimulator(Simulator):
         instances: parallel copies m of every world.
         seed: the run's seed.
         max_steps: time limit, overriding the environment's own.
+        shows_world: whether an observation goes on with those of the other members, from the next
+            one on and around.
     """
 
     world = ("state", "elapsed", "episode_return")
@@ -107,9 +110,15 @@ class SharedSimulator(Simulator):
         instances: int,
         seed: int,
         max_steps: int | None = None,
+        *,
+        shows_world: bool = False,
     ) -> None:
         self.environment = environment
         self.spec = environment.spec
+        if shows_world:
+            own, k = self.spec.observation, self.spec.members
+            self.spec = replace(self.spec, observation=own * k, acts_on=own)
+        self._shows_world = shows_world
         self.instances = instances
         self.max_steps = max_steps or self.spec.max_steps
         self._members = self.spec.members
@@ -126,6 +135,21 @@ class SharedSimulator(Simulator):
     def physics(self) -> dict[str, NDArray[np.generic]]:
         """Return the physics of all agents, `(n, ...)` each."""
         return dict(self._physics)
+
+    @override
+    def picture(self, state: State) -> Scene | None:
+        return self.environment.scene(state["state"][0, 0])
+
+    @override
+    def with_world(self) -> Simulator:
+        return SharedSimulator(
+            self.environment,
+            self._physics,
+            self.instances,
+            self._seed,
+            self.max_steps,
+            shows_world=True,
+        )
 
     @property
     @override
@@ -157,7 +181,7 @@ class SharedSimulator(Simulator):
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
         worlds, of, member = self._places(agents)
         first = np.unique(of, return_index=True)[1]
-        seen = self.environment.observe(state["state"][first], self._gather(worlds))
+        seen = self._seen(state["state"][first], self._gather(worlds))
         return np.ascontiguousarray(seen[of, member])
 
     @override
@@ -193,7 +217,7 @@ class SharedSimulator(Simulator):
             else np.zeros_like(terminated)
         )
         finished = terminated | truncated
-        obs = next_obs = _flat(environment.observe(values, physics))
+        obs = next_obs = _flat(self._seen(values, physics))
         self._check("an observation of", next_obs)
         returns = _flat(sums.transpose(0, 2, 1))
         state.update(elapsed=elapsed)
@@ -208,6 +232,13 @@ class SharedSimulator(Simulator):
             next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures
         )
 
+    def _seen(self, world: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the observations `(G, k, m, o)`, those of the others included if asked for."""
+        own = self.environment.observe(world, physics)
+        if not self._shows_world:
+            return own
+        return np.concatenate([np.roll(own, -d, axis=1) for d in range(self._members)], axis=-1)
+
     def _restart(
         self, values: Array, finished: NDArray[np.bool_], obs: NDArray[np.float32]
     ) -> tuple[Array, NDArray[np.float32]]:
@@ -220,7 +251,7 @@ class SharedSimulator(Simulator):
         begun = self.environment.reset(own, fresh[:, None])
         values, seen = values.copy(), obs.reshape(len(values), self._members, *obs.shape[1:]).copy()
         values[rows, instances] = begun[:, 0]
-        seen[rows, :, instances] = self.environment.observe(begun, own)[:, :, 0]
+        seen[rows, :, instances] = self._seen(begun, own)[:, :, 0]
         return values, _flat(seen)
 
     def _places(
@@ -283,6 +314,16 @@ def shared_reward(share: Share, own: Array, harm: Array | None = None) -> Array:
         return np.repeat((total / own.shape[1])[:, None], own.shape[1], axis=1)
     assert harm is not None
     return own - harm
+
+
+def by_instance(values: NDArray[Any]) -> NDArray[Any]:
+    """Return what members have, `(G, k, m, ...)`, by instance: `(G, m, k, ...)`."""
+    return np.swapaxes(values, 1, 2)
+
+
+def per_member(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `(G, m, k, ...)` by member: `(G, k, m, ...)`, contiguous."""
+    return np.ascontiguousarray(np.swapaxes(values, 1, 2))
 
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from p2pfrl.core.contract import described, require
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Spec
-from p2pfrl.learning.environments.random_actions import random_action
+from p2pfrl.learning.environments.base import Baseline, Spec
+from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
 from p2pfrl.learning.environments.shared import SharedEnvironment
 from p2pfrl.learning.environments.vary import columns
 
@@ -29,7 +29,7 @@ def check_shared(environment: SharedEnvironment, *, steps: int, seed: int) -> No
 
     Checked over `steps` steps of random actions: shapes and dtypes; finite worlds, observations,
     rewards; inputs left unchanged; any subset or order of worlds gives bit-equal results; measures
-    as announced.
+    as announced; baselines whose actions are valid.
 
     Raises:
         ContractError: naming the method and what is wrong with it.
@@ -79,7 +79,22 @@ def check_shared(environment: SharedEnvironment, *, steps: int, seed: int) -> No
         _is(terminated, "step: terminated", (m,), np.bool_)
         for name, values in zip(spec.measures, measures, strict=True):
             _is(values, f"step: measure {name!r}", (k, m), np.float64, may_lack=True)
+        for name, policy in spec.baselines.items():
+            _check_baseline(name, policy, spec, (world, physics))
         world = np.where(terminated[..., None], reset(), after)
+
+
+def _check_baseline(name: str, policy: Baseline, spec: Spec, at: tuple[Any, Physics]) -> None:
+    world, physics = at
+    k, m = spec.members, world.shape[1]
+    steps = np.zeros(world.shape[:2], dtype=np.int64)
+    what = f"baseline {name!r}"
+    (action,) = _repeat(what, (world, steps), lambda s, t, p: (policy(s, p, t),), physics)
+    expected = f"one for every member, {(len(world), k, m)}"
+    if action.shape[:3] == (len(world), k, m):
+        expected = wrong_actions(spec, action.reshape(-1, *action.shape[2:]))
+    if expected:
+        raise ContractError(f"{what}: expected {expected}, got {action.dtype} {action.shape}")
 
 
 def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> Arrays:

@@ -135,7 +135,7 @@ class Signals(Environment):
         stage = np.where(changes, action, stage)
         green = _stages(n)[stage.astype(np.intp)] & ~changes[..., None]
         served = np.where(green, np.minimum(queue, SATURATION), 0.0)
-        came = _poisson(rates(n, time / self.max_steps, physics), noise)
+        came = poisson(rates(n, time / self.max_steps, physics), noise)
         left = queue - served
         joined = np.minimum(came, ROOM - left)
         total, through = _sum(left + joined), _sum(served)
@@ -185,8 +185,8 @@ def rates(lanes: int, time: Array | float, physics: Row) -> Array:
     )
 
 
-def _poisson(mean: Array, noise: Array) -> Array:
-    """Return how many of the sums P(0), P(0) + P(1), ... are below the noise, at most 9."""
+def poisson(mean: Array, noise: Array) -> Array:
+    """Return Poisson numbers, at most 9: how many of P(0), P(0) + P(1), ... are below the noise."""
     chance = np.exp(-mean)
     below, out = chance, (noise > chance).astype(np.float64)
     for k in range(1, _MOST):

@@ -18,7 +18,13 @@ from typing_extensions import override
 
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Spec
-from p2pfrl.learning.environments.shared import Share, SharedEnvironment, shared_reward
+from p2pfrl.learning.environments.shared import (
+    Share,
+    SharedEnvironment,
+    by_instance,
+    per_member,
+    shared_reward,
+)
 
 _REFERENCE = 50.0  # m, where a transmitter at full power is received 20 dB above the noise
 _SNR = 100.0
@@ -43,6 +49,9 @@ class Spectrum(SharedEnvironment):
     the rate, shared as `share` says. Physics: distance (m), power (of the full one), correlation
     (rho; .64 is that of 20 ms slots at a Doppler frequency of 10 Hz). Measures: rate, outage (rate
     below .5), power, interference_db.
+
+    Baselines: `full_power`; `wmmse`, a local maximum of the sum of rates by one who knows all
+    gains, rounded to the levels.
 
     Attributes:
         members: links that share a band.
@@ -73,6 +82,7 @@ class Spectrum(SharedEnvironment):
             max_steps=self.max_steps,
             physics={"distance": 30.0, "power": 1.0, "correlation": 0.64},
             measures=("rate", "outage", "power", "interference_db"),
+            baselines={"full_power": self._full_power, "wmmse": self._wmmse},
             members=k,
         )
 
@@ -84,7 +94,7 @@ class Spectrum(SharedEnvironment):
         fading[:] = _normal(noise[..., : 2 * k * k]).reshape(fading.shape)
         u = noise[..., 2 * k * k :].reshape(*noise.shape[:2], 3, k)
         x, y, angle = u[..., 0, :] * self.side, u[..., 1, :] * self.side, 2 * np.pi * u[..., 2, :]
-        distance = _by_instance(physics["distance"])
+        distance = by_instance(physics["distance"])
         dx = (x + distance * np.cos(angle))[..., :, None] - x[..., None, :]
         dy = (y + distance * np.sin(angle))[..., :, None] - y[..., None, :]
         far = np.maximum(np.sqrt(dx * dx + dy * dy), _NEAREST)
@@ -124,12 +134,12 @@ class Spectrum(SharedEnvironment):
         """Transmit one slot at the chosen powers; then the fading changes."""
         k = self.members
         share = np.swapaxes(action, 1, 2) / (self.levels - 1.0)
-        power = share * _by_instance(physics["power"])
+        power = share * by_instance(physics["power"])
         gains = self.gains(world)
         rate, interference = rates(gains, power)
         after = world.copy()
         fading, _, last_power, last_interference = self._parts(after)
-        rho = _by_instance(physics["correlation"])[..., :, None, None]
+        rho = by_instance(physics["correlation"])[..., :, None, None]
         fading[:] = rho * fading + np.sqrt(1 - rho * rho) * _normal(noise).reshape(fading.shape)
         last_power[:], last_interference[:] = power, interference
         harm = None
@@ -138,15 +148,27 @@ class Spectrum(SharedEnvironment):
             rest = np.maximum(interference[..., :, None] - gains * power[..., None, :], 0.0)
             gained = np.log2(1 + signal[..., :, None] / (1 + rest)) - rate[..., :, None]
             gained[..., range(k), range(k)] = 0.0
-            harm = _per_member(_total(np.swapaxes(gained, -1, -2)))
+            harm = per_member(_total(np.swapaxes(gained, -1, -2)))
         measures = {
-            "rate": _per_member(rate),
-            "outage": _per_member((rate < _OUTAGE).astype(np.float64)),
-            "power": _per_member(power),
-            "interference_db": _per_member(10 * np.log10(1 + interference)),
+            "rate": per_member(rate),
+            "outage": per_member((rate < _OUTAGE).astype(np.float64)),
+            "power": per_member(power),
+            "interference_db": per_member(10 * np.log10(1 + interference)),
         }
         reward = shared_reward(self.share, measures["rate"], harm)
         return after, reward, np.zeros(world.shape[:2], dtype=np.bool_), measures
+
+    def _full_power(
+        self, world: Array, physics: Mapping[str, NDArray[Any]], t: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        return np.full((len(world), self.members, world.shape[1]), self.levels - 1)
+
+    def _wmmse(
+        self, world: Array, physics: Mapping[str, NDArray[Any]], t: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        full = by_instance(physics["power"])
+        share = wmmse(self.gains(world) * full[..., None, :])
+        return per_member(np.rint(share * (self.levels - 1)).astype(np.int64))
 
     def gains(self, world: Array) -> Array:
         """Return the gains at full power `(G, m, receiver, transmitter)`."""
@@ -215,13 +237,3 @@ def _normal(uniform: Array) -> Array:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(
         uniform.shape
     )
-
-
-def _by_instance(values: NDArray[Any]) -> NDArray[Any]:
-    """Return physics `(G, k, 1)` as `(G, 1, k)`."""
-    return np.swapaxes(values, 1, 2)
-
-
-def _per_member(values: Array) -> Array:
-    """Return `(G, m, k)` as `(G, k, m)`."""
-    return np.ascontiguousarray(np.swapaxes(values, 1, 2))

@@ -13,6 +13,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
+from p2pfrl.learning.learners.global_critic import CriticSees, seeing
 from p2pfrl.learning.learners.networked import Encoded
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class A2C(Encoded):
         activation: of the hidden layers.
         shared_trunk: actor and critic share the hidden layers; then scale rewards, or the value
             loss swamps the other.
+        critic_sees: own: what the agent observes; world: in a shared world, what all its members
+            observe, its own observation first. Actors see their own alone, in training too, and
+            critics have no part in acting.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -66,6 +70,7 @@ class A2C(Encoded):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     shared_trunk: bool = False
+    critic_sees: CriticSees = "own"
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property
@@ -81,7 +86,13 @@ class A2C(Encoded):
         from p2pfrl.learning.optimizers import OPTIMIZERS
         from p2pfrl.learning.rollout import GAE
 
-        task = self.seen(task)
+        is_plain = self.encoder == "none" and self.frame_stack == 1
+        task = seeing(
+            self.seen(task),
+            self.critic_sees,
+            shared_trunk=self.shared_trunk,
+            is_plain=is_plain,
+        )
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
             epochs=1,
@@ -95,6 +106,7 @@ class A2C(Encoded):
             normalizer=self.normalizer(task),
             reward_norm=self.reward_norm(self.gamma),
             image=self.image(task),
+            actor_inputs=task.simulator.spec.acts_on if task.simulator else 0,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)

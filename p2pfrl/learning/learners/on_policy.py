@@ -249,6 +249,7 @@ def build_network(
         activation=activation,
         shared_trunk=shared_trunk,
         critic=critic,
+        actor_inputs=plan.actor_inputs,
         log_std=log_std,
         normalizer=plan.normalizer,
         image=plan.image,

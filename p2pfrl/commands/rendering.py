@@ -1,0 +1,43 @@
+"""Command that shows what was learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from p2pfrl.commands.arguments import DONE, whole
+from p2pfrl.core.errors import ScenarioError
+
+
+def render(
+    run: Path,
+    *,
+    agent: Annotated[int, Parameter(converter=whole, help="Whose environment.")] = 0,
+    out: Annotated[Path, Parameter(help="A .gif file.")] = Path("episode.gif"),
+    policy: Annotated[str, Parameter(help='"own", or the name of a baseline.')] = "own",
+    steps: Annotated[
+        int | None, Parameter(converter=whole, help="Steps of the episode at most.")
+    ] = None,
+) -> int:
+    """Write an episode of an agent's final policy as an animated picture.
+
+    For junction, warehouse, signal_grid, and Gymnasium's environments with render_mode "rgb_array".
+    All members of a shared world act.
+
+    Parameters
+    ----------
+    run
+        Run directory.
+    """
+    from p2pfrl.build.rendering import render as write
+    from p2pfrl.results.record import load
+
+    if out.suffix.lower() != ".gif":
+        raise ScenarioError([f"--out {out}: expected a name that ends in .gif"])
+    if steps is not None and steps < 1:
+        raise ScenarioError([f"--steps: expected at least 1, got {steps}"])
+    total = write(load(run), out, agent=agent, policy=policy, steps=steps)
+    print(f"{out}: agent {agent}, policy {policy}, return {total:.4g}")
+    return DONE
