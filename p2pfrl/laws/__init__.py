@@ -38,6 +38,7 @@ MODULES = (
     "ucbvi",
     "personal",
     "normalization",
+    "memory",
     "worlds",
     "games",
     "shared_worlds",

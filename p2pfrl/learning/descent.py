@@ -81,6 +81,8 @@ class Plan:
         lr_schedule: factor of the learning rate in an agent's updates.
         normalizer: scales observations; None: nothing does.
         reward_norm: scales rewards, before `targets`; None: nothing does.
+        sequences: how many instances there are whose steps stay together and in order, because
+            networks have a memory; 0: samples are shuffled.
         image: shape of the images that convolutions encode; None: there are none.
         actor_inputs: how many numbers, the first of an observation, the actor sees; 0: all.
     """
@@ -99,6 +101,7 @@ class Plan:
     reward_norm: RewardScale | None = None
     image: tuple[int, ...] | None = None
     actor_inputs: int = 0
+    sequences: int = 0
 
 
 class Descent:
@@ -162,14 +165,17 @@ class Descent:
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
         step = self.optimizer.bind(rows, gradient, state, factors)
-        minibatches = min(plan.minibatches, size)
+        units = plan.sequences or size
+        minibatches = min(plan.minibatches, units)
         total = np.zeros(b)
         guide = None
         if self._guided_by is not None:
             guide = self.network.layout.zeros(b)
             guide[:] = state[self._guided_by]
         for _ in range(plan.epochs):
-            order = streams.permutation(size) if plan.minibatches > 1 else None
+            order = streams.permutation(units) if plan.minibatches > 1 else None
+            if order is not None and plan.sequences:
+                order = _in_order(order, size // units, minibatches)
             for columns in self._minibatches(packed, order, minibatches):
                 out = aligned_zeros((b, self.network.outputs, columns.shape[2]), rows.dtype)
                 total += self._gradient(rows, columns, out, gradient, guide)
@@ -293,3 +299,19 @@ class Descent:
             gradient *= np.minimum(
                 self.plan.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
             )
+
+
+def _in_order(order: NDArray[np.int64], steps: int, minibatches: int) -> NDArray[np.int64]:
+    """Return the order of samples `(b, steps m)` whose minibatches have whole sequences.
+
+    A minibatch has all steps of some instances, step by step.
+
+    Args:
+        order: `(b, m)` of the instances.
+        steps: of each.
+        minibatches: how many; it divides m.
+    """
+    b, m = order.shape
+    parts = order.reshape(b, minibatches, 1, m // minibatches)
+    samples: NDArray[np.int64] = (parts + m * np.arange(steps)[:, None]).reshape(b, -1)
+    return samples

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
 from p2pfrl.learning.convolutions import Convolutions
@@ -99,6 +100,8 @@ class Network:
         outputs: all of them.
         has_critic: whether the last output is a value.
         layout: of the parameters.
+        remembered: numbers of the memory, h; 0 without one.
+        gates: of the memory: the layers of its input and of its state.
         chains: of layers, the one that acts first, the one that gives the value last.
         normalizer: scales observations; None: nothing does.
 
@@ -115,6 +118,7 @@ class Network:
         normalizer: scales observations, by statistics in the parameters; None: nothing does.
         image: height, width and channels of observations, which convolutions encode; None: they
             go to the hidden layers as they are.
+        memory: whether the trunk ends with a recurrent unit (`recurrent.RecurrentNetwork`).
         dtype: float32, or float64 for checks of gradients.
     """
 
@@ -131,6 +135,7 @@ class Network:
         log_std: bool = False,
         normalizer: Normalizer | None = None,
         image: tuple[int, ...] | None = None,
+        memory: bool = False,
         dtype: str = "float32",
     ) -> None:
         assert not shared_trunk or (critic and not actor_inputs)
@@ -164,6 +169,14 @@ class Network:
                 Tensor("actor.head.bias", (policy,)),
                 Tensor("critic.head.bias", (1,), aligned=False),
             ]
+        self.remembered = sizes["trunk"][-1] if memory else 0
+        if memory:
+            h = self.remembered
+            for name in ("input", "state"):
+                tensors += [
+                    Tensor(f"trunk.gru.{name}.weight", (3 * h, h)),
+                    Tensor(f"trunk.gru.{name}.bias", (3 * h,)),
+                ]
         if log_std:
             tensors.append(Tensor("actor.log_std", (policy,)))
         if normalizer is not None:
@@ -175,6 +188,17 @@ class Network:
         self._offset = {
             t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)
         }
+        self.gates: tuple[_Layer, ...] = ()
+        if memory:
+            self.gates = tuple(
+                _Layer(
+                    self._offset[f"trunk.gru.{name}.weight"],
+                    self._offset[f"trunk.gru.{name}.bias"],
+                    self.remembered,
+                    3 * self.remembered,
+                )
+                for name in ("input", "state")
+            )
         self._encoders = encoders
         for encoder in encoders:
             encoder.place(self._offset)
@@ -207,6 +231,25 @@ class Network:
             self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs
         )
 
+    @property
+    def extra(self) -> int:
+        """Numbers before the observation in what the network is given."""
+        return 0
+
+    def shown(self, obs: NDArray[np.float32], memory: NDArray[np.generic]) -> Vector:
+        """Return what the network is given in one step, `(b, extra + o, m)`.
+
+        Args:
+            obs: `(b, m, o)`.
+            memory: `(b, m, h)` of the instances; `(b, m, 0)` without a memory.
+        """
+        return np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=self.layout.dtype)
+
+    @property
+    def memory(self) -> Vector:
+        """What is remembered after the last step of the last `forward`, `(b, m, h)`."""
+        raise AssertionError("this network has no memory")
+
     def start(self, rng: np.random.Generator) -> Vector:
         """Return one row `(stride,)`: orthogonal weights of gain sqrt(2), 0.01 (policy), 1 (value).
 
@@ -215,6 +258,7 @@ class Network:
         """
         row: Vector = self.layout.zeros(1)[0]
         gains = {"actor.head.weight": 0.01, "critic.head.weight": 1.0}
+        gains |= {f"trunk.gru.{name}.weight": 1.0 for name in ("input", "state")}
         for tensor in self.layout.tensors:
             if tensor.name.endswith(".weight"):
                 weight = gains.get(tensor.name, math.sqrt(2.0)) * _orthogonal(rng, *tensor.shape)

@@ -18,6 +18,7 @@ from p2pfrl.learning.environments.base import LONGEST, Simulator, Step
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
+from p2pfrl.learning.recurrent import MEMORY
 
 _BLOCK = (
     64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
@@ -29,7 +30,7 @@ class Rollout:
     """The experience of b agents in `steps` steps of m instances each.
 
     Attributes:
-        obs: `(b, o, steps m)` float32.
+        obs: `(b, o, steps m)` float32, as the network is shown it.
         action: `(b, width, steps m)` float32, before clipping.
         out: `(b, outputs, steps m)` the network's outputs: head, then value if there is a critic.
         value: `(b, steps, m)` of the observations; 0 without a critic.
@@ -74,8 +75,9 @@ def collect(
     elsewhere.
     """
     assert episodes is None or len(agents) == 1
-    b, m, o = len(agents), simulator.instances, simulator.spec.observation
+    b, m, o = len(agents), simulator.instances, network.extra + simulator.spec.observation
     acting = network.chains[:1]
+    memory = state.get(MEMORY, np.zeros((b, m, 0), dtype=rows.dtype))
     log_std = network.log_std(rows)
     obs = aligned_zeros((b, o, steps * m), rows.dtype)
     out = aligned_zeros((b, network.outputs, steps * m), rows.dtype)
@@ -84,7 +86,7 @@ def collect(
     terminated = np.empty((b, steps, m), dtype=np.bool_)
     finished = np.empty((b, steps, m), dtype=np.bool_)
     elapsed = np.empty((b, steps, m), dtype=np.int64)
-    successors: list[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]] = []
+    successors: list[tuple[int, NDArray[np.intp], Vector, NDArray[np.bool_]]] = []
     returns: list[list[float]] = [[] for _ in agents]
     measures = Measures(b, simulator.spec.measures, simulator.spec.counters)
     noise = policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
@@ -92,8 +94,13 @@ def collect(
     current = simulator.observe(agents, state)
     for t in range(steps):
         columns = slice(t * m, (t + 1) * m)
-        obs[:, :, columns] = current.transpose(0, 2, 1)
-        network.forward(rows, obs[:, :, columns], out[:, :, columns], acting)
+        x = network.shown(current, memory)
+        obs[:, :, columns] = x
+        network.forward(rows, x, out[:, :, columns], acting)
+        if network.remembered:
+            memory = network.memory
+        if network.extra and t:
+            obs[:, 0, columns], obs[:, 1, columns] = 0.0, finished[:, t - 1]
         head = policy.legal(out[:, : policy.outputs, columns], obs[:, :, columns])
         chosen = policy.sample(head, log_std, noise[:, t])
         action[:, :, columns] = chosen
@@ -104,11 +111,15 @@ def collect(
             note_returns(step, returns)
             cut = np.flatnonzero(step.truncated.any(axis=1))
             if len(cut):
-                successors.append((t, cut, step.next_obs[cut], step.truncated[cut]))
+                ahead = network.shown(step.next_obs[cut], memory[cut])
+                successors.append((t, cut, ahead, step.truncated[cut]))
+            memory = np.where(step.finished[..., None], np.zeros((), memory.dtype), memory)
         measures.add(step)
         current = step.obs
         if episodes is not None and len(returns[0]) >= episodes:
             break
+    if MEMORY in state:
+        state[MEMORY] = memory
     taken = t + 1
     obs, action, out = obs[:, :, : taken * m], action[:, :, : taken * m], out[:, :, : taken * m]
     reward, terminated, finished = reward[:, :taken], terminated[:, :taken], finished[:, :taken]
@@ -117,7 +128,10 @@ def collect(
     if network.has_critic:
         _forward_blocks(network, rows, obs, out, len(acting))
         value[:] = out[:, -1].reshape(reward.shape)
-        next_value[:, :-1], next_value[:, -1] = value[:, 1:], _values(network, rows, current)
+        next_value[:, :-1], next_value[:, -1] = (
+            value[:, 1:],
+            _values(network, rows, network.shown(current, memory)),
+        )
         next_value[terminated] = 0.0
         for t, cut, successor, truncated in successors:
             own = aligned_zeros((len(cut), rows.shape[1]), rows.dtype)
@@ -233,10 +247,9 @@ def note_returns(step: Step, returns: list[list[float]]) -> None:
         returns[row].append(value)
 
 
-def _values(network: Network, rows: Vector, obs: NDArray[np.float32]) -> Vector:
-    """Return the values `(b, m)` of observations `(b, m, o)`."""
-    x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=rows.dtype)
-    out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
+def _values(network: Network, rows: Vector, x: Vector) -> Vector:
+    """Return the values `(b, m)` of what networks are shown, `(b, extra + o, m)`."""
+    out = np.empty((len(rows), network.outputs, x.shape[2]), dtype=rows.dtype)
     network.forward(rows, x, out, network.chains[-1:])
     value: Vector = out[:, -1]
     return value
@@ -317,6 +330,33 @@ def play(
     )
 
 
+def remember(
+    network: Network,
+    policy: Policy,
+    simulator: Simulator,
+    rows: Vector,
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> NDArray[np.float64]:
+    """Return the mean undiscounted return `(b,)` of greedy episodes of networks with a memory."""
+    memory = np.zeros((len(agents), simulator.instances, network.remembered), dtype=rows.dtype)
+
+    def acted(obs: NDArray[np.float32], state: SimulatorState) -> NDArray[np.generic]:
+        x = network.shown(obs, memory)
+        out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
+        network.forward(rows, x, out)
+        memory[:] = network.memory
+        head = policy.legal(out[:, : policy.outputs], x)
+        return policy.to_environment(policy.greedy(head))
+
+    def ended(finished: NDArray[np.bool_]) -> None:
+        memory[finished] = 0.0
+
+    return _play(simulator, acted, agents=agents, episodes=episodes, index=index, ended=ended)
+
+
 def play_baselines(
     simulator: Simulator, *, agents: Sequence[int], episodes: int, index: int
 ) -> dict[str, NDArray[np.float64]]:
@@ -340,8 +380,9 @@ def _play(
     agents: Sequence[int],
     episodes: int,
     index: int,
+    ended: Callable[[NDArray[np.bool_]], None] | None = None,
 ) -> NDArray[np.float64]:
-    """See `play`; `act` takes the simulator's state, too."""
+    """See `play`; `act` takes the simulator's state, too, and `ended` which episodes end."""
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
     total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
@@ -350,6 +391,8 @@ def _play(
     obs = simulator.observe(agents, state)
     for _ in range(wanted * max(LONGEST, spec.max_steps or 0)):
         step = simulator.step(state, act(obs, state))
+        if ended is not None:
+            ended(step.finished)
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)
         count += counts

@@ -13,7 +13,7 @@ from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Evaluator, State
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
-from p2pfrl.learning.rollout import act, evaluate
+from p2pfrl.learning.rollout import act, evaluate, remember
 
 
 class Greedy(Evaluator):
@@ -57,8 +57,34 @@ class Greedy(Evaluator):
     @override
     def act(
         self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
-    ) -> NDArray[np.generic]:
+    ) -> NDArray[np.generic] | None:
         return act(self._network, self._policy, parameters, obs)
+
+
+class Remembering(Greedy):
+    """Plays greedy episodes of networks with a memory, which act on no single observation."""
+
+    @override
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        if self._evaluator is None:
+            return None
+        return remember(
+            self._network,
+            self._policy,
+            self._evaluator,
+            parameters,
+            agents=agents,
+            episodes=episodes,
+            index=index,
+        )
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic] | None:
+        return None
 
 
 class GreedyAndDivergence(Greedy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -101,3 +102,19 @@ class Encoded(Networked):
         if self.encoder == "none" or task.simulator is None:
             return None
         return task.simulator.spec.image
+
+
+def sequences(
+    task: Task, *, memory: str, shared_trunk: bool, encoder: str, hidden: Sequence[int]
+) -> int:
+    """Return how many instances have steps that stay together; 0 without a memory.
+
+    Raises:
+        ScenarioError: options that a memory excludes.
+    """
+    if memory == "none" or task.simulator is None:
+        return 0
+    if not (shared_trunk and encoder == "none" and hidden):
+        needed = 'shared_trunk = true, encoder = "none" and a hidden layer'
+        raise ScenarioError([f"learner.memory: 'gru' needs learner.{needed}"])
+    return task.simulator.instances

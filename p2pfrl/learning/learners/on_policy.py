@@ -19,12 +19,13 @@ from p2pfrl.learning.distillation import TARGET, Distillation, NetworkImitation,
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Task, Traits
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
-from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
+from p2pfrl.learning.learners.evaluation import GreedyAndDivergence, Remembering
 from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
 from p2pfrl.learning.policies import policy_of
+from p2pfrl.learning.recurrent import MEMORY, RecurrentNetwork
 from p2pfrl.learning.rollout import Rollout, collect
 
 if TYPE_CHECKING:
@@ -76,10 +77,18 @@ class OnPolicyStack(Stack, PooledTraining):
         self.evaluator = GreedyAndDivergence(
             self.network, self.policy, task.evaluator, task.simulator
         )
-        if plan.normalizer is None and plan.reward_norm is None:
+        if plan.sequences:
+            self._check_memory(plan, task)
+            self.evaluator = Remembering(self.network, self.policy, task.evaluator)
+        if plan.normalizer is None and plan.reward_norm is None and not plan.sequences:
             self.pooled = self
         personal = personal_parts(plan.normalizer)
-        if task.simulator.spec.actions and can_visit(task.simulator) and not personal:
+        if (
+            task.simulator.spec.actions
+            and can_visit(task.simulator)
+            and not personal
+            and not plan.sequences
+        ):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
         self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
@@ -108,6 +117,14 @@ class OnPolicyStack(Stack, PooledTraining):
             personal=personal,
         )
 
+    def _check_memory(self, plan: Plan, task: Task) -> None:
+        if task.offer == LOGITS:
+            reason = "payload 'logits' needs policies without a memory"
+            raise ScenarioError([f"learner.memory: {reason}"])
+        if plan.sequences % plan.minibatches:
+            reason = f"must divide environment.instances = {plan.sequences} with learner.memory"
+            raise ScenarioError([f"learner.num_minibatches: {reason}; got {plan.minibatches}"])
+
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         rows = self.layout.zeros(len(agents))
@@ -130,6 +147,9 @@ class OnPolicyStack(Stack, PooledTraining):
         if self.plan.reward_norm is not None:
             rewards = self.plan.reward_norm.init(len(agents), self.simulator.instances)
         own = self.optimizer_state(len(agents)) | targets | rewards
+        if self.plan.sequences:
+            shape = (len(agents), self.simulator.instances, self.network.remembered)
+            own[MEMORY] = np.zeros(shape, dtype=np.float32)
         return own | self.simulator.init(agents)
 
     def optimizer_state(self, rows: int) -> State:
@@ -154,7 +174,7 @@ class OnPolicyStack(Stack, PooledTraining):
         rates = factors(self.plan.lr_schedule, batch.index)
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes, rates)
         if self.plan.normalizer is not None:
-            self.plan.normalizer.absorb(batch.parameters, rollout.obs)
+            self.plan.normalizer.absorb(batch.parameters, rollout.obs[:, self.network.extra :])
         return self._outcome(batch, state, rollout, loss)
 
     @override
@@ -242,7 +262,8 @@ def build_network(
     plan: Plan,
 ) -> Network:
     """Return the network that a learner's options and an environment's sizes ask for."""
-    return Network(
+    kind = RecurrentNetwork if plan.sequences else Network
+    return kind(
         inputs,
         policy,
         hidden=hidden,
@@ -253,4 +274,5 @@ def build_network(
         log_std=log_std,
         normalizer=plan.normalizer,
         image=plan.image,
+        memory=plan.sequences > 0,
     )

@@ -15,7 +15,7 @@ from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.global_critic import CriticSees, seeing
-from p2pfrl.learning.learners.networked import Encoded
+from p2pfrl.learning.learners.networked import Encoded, sequences
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,9 @@ class PPO(Encoded):
         critic_sees: own: what the agent observes; world: in a shared world, what all its members
             observe, its own observation first. Actors see their own alone, in training too, and
             critics have no part in acting.
+        memory: gru: a gated recurrent unit after the hidden layers, of as many numbers as the last
+            one has, forgets when an episode begins. It is trained through the steps of a rollout;
+            minibatches are of whole instances. Needs shared_trunk, and no encoder.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -79,6 +82,7 @@ class PPO(Encoded):
     activation: Literal["tanh", "relu"] = "tanh"
     shared_trunk: bool = False
     critic_sees: CriticSees = "own"
+    memory: Literal["none", "gru"] = "none"
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property
@@ -115,6 +119,13 @@ class PPO(Encoded):
             reward_norm=self.reward_norm(self.gamma),
             image=self.image(task),
             actor_inputs=task.simulator.spec.acts_on if task.simulator else 0,
+            sequences=sequences(
+                task,
+                memory=self.memory,
+                shared_trunk=self.shared_trunk,
+                encoder=self.encoder,
+                hidden=self.hidden,
+            ),
             is_weighted=True,
         )
         build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
