@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, str] = {
     "wire_100mb_vs_socket": "wire:large",
     "wire_tls_vs_plain": "wire:tls",
     "tcp_16_agents_vs_alone": "deployment:bench",
+    "world_signals_n1024": "native:bench",
     "startup_help": "startup:bench",
 }
 """Name -> module and function that measure it."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.distributions.base import Constant
-from p2pfrl.experiment.run import simulate
-from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Table, text
+from p2pfrl.laws.base import Figure, Law, at_most, near
 from p2pfrl.learning.environments import glucose
 from p2pfrl.learning.environments.base import ArraySimulator, Environment, State
 from p2pfrl.learning.environments.glucose import Glucose
@@ -22,7 +19,6 @@ from p2pfrl.learning.environments.portfolio import Portfolio
 from p2pfrl.learning.environments.signals import Signals, greens
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.rollout import play_baselines
-from p2pfrl.scenario import loads
 
 _AGENTS, _COPIES = 8, 8
 
@@ -191,75 +187,6 @@ def _kelly() -> Iterator[Figure]:
         best = float(weights[(np.log(wealth) @ chances).argmax()])
         kelly = (mean + deviation**2 / 2 - cash) / deviation**2
         yield near(f"portfolio: best constant weight at deviation {deviation:g}", kelly, best, 2e-3)
-
-
-PPO: Mapping[str, Mapping[str, Any]] = {
-    "signals": {
-        "environment": {"instances": 8, "vary": {"demand": 1100.0}},
-        "learner": {"lr": 2e-3, "steps": 75, "gamma": 0.97, "reward_scale": 0.2, "ent_coef": 0.005},
-        "rounds": 120,
-    },
-    "microgrid": {
-        "environment": {"instances": 8},
-        "learner": {"lr": 3e-3, "steps": 48, "gamma": 0.99, "reward_scale": 1.0, "ent_coef": 0.01},
-        "rounds": 150,
-    },
-    "glucose": {
-        "environment": {"instances": 8},
-        "learner": {"lr": 3e-3, "steps": 72, "gamma": 0.97, "reward_scale": 0.2, "ent_coef": 0.0},
-        "rounds": 120,
-    },
-    "maintenance": {
-        "environment": {"instances": 8},
-        "learner": {"lr": 3e-3, "steps": 52, "gamma": 0.97, "reward_scale": 0.2, "ent_coef": 0.01},
-        "rounds": 100,
-    },
-    "portfolio": {
-        "environment": {"instances": 16},
-        "learner": {"lr": 1e-3, "steps": 60, "gamma": 0.9, "reward_scale": 0.1, "ent_coef": 0.01},
-        "rounds": 150,
-    },
-    "fleet": {
-        "environment": {"instances": 8},
-        "learner": {"lr": 1e-3, "steps": 75, "gamma": 0.97, "reward_scale": 1.0, "ent_coef": 0.0},
-        "rounds": 200,
-    },
-}
-"""World -> what differs between the runs that learn it."""
-_LEARNER: Table = {
-    "kind": "ppo",
-    "gae_lambda": 0.95,
-    "update_epochs": 4,
-    "num_minibatches": 4,
-    "hidden": [32, 32],
-}
-
-
-def learned(world: str, seed: int) -> dict[str, Any]:
-    """Return the last evaluation of sixteen agents that learn a world by gossip on a ring."""
-    own = PPO[world]
-    tables: dict[str, Any] = {
-        "environment": {"id": world, **own["environment"]},
-        "learner": {**_LEARNER, **own["learner"]},
-        "evaluation": {"every": 1000, "episodes": 64},
-    }
-    record = simulate(loads(text(16, own["rounds"], seed=seed, **tables)))
-    found: dict[str, Any] = record.summary["evaluation"]
-    return found
-
-
-def _learning(world: str, against: str, least: float, *, is_cost: bool = False) -> Iterator[Figure]:
-    """Yield own return over `against` (over own return, for costs) of three seeds."""
-    for seed in (1, 2, 3):
-        found = learned(world, seed)
-        bar = found["optimum"] if against == "optimum" else found["baselines"][against]
-        ratio = bar / found["own"] if is_cost else found["own"] / bar
-        yield at_least(f"seed {seed}: return over that of {against}", least, ratio)
-
-
-def _law(world: str, title: str, against: str, least: float, *, is_cost: bool = False) -> Law:
-    measure = partial(_learning, world, against, least, is_cost=is_cost)
-    return Law(f"learns_{world}", title, "computed", measure, is_slow=True)
 
 
 LAWS = (

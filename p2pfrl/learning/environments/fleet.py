@@ -181,11 +181,12 @@ def _lane(state: Array, lanes: int) -> Array:
 
 def _next(state: Array, lane: Array, lanes: int) -> tuple[Array, Array]:
     """Return gap, at most 100 m, and speed of the next car in a lane; 0 where there is no lane."""
-    is_there = (lane >= 0) & (lane < lanes)
-    at = np.clip(lane, 0, lanes - 1).astype(np.intp)[..., None]
-    gap = np.take_along_axis(state[..., 5 : 5 + lanes], at, axis=-1)[..., 0]
-    speed = np.take_along_axis(state[..., 5 + lanes :], at, axis=-1)[..., 0]
-    return np.where(is_there, np.minimum(gap, _FAR), 0.0), np.where(is_there, speed, 0.0)
+    gap, speed = np.zeros(lane.shape), np.zeros(lane.shape)
+    for number in range(lanes):
+        is_there = lane == number
+        gap = np.where(is_there, state[..., 5 + number], gap)
+        speed = np.where(is_there, state[..., 5 + lanes + number], speed)
+    return np.minimum(gap, _FAR), speed
 
 
 def _following(noise: Array, physics: Row, lanes: int) -> tuple[Array, Array]:

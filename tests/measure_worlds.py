@@ -1,0 +1,122 @@
+"""Measures every world with unlike agents in four modes, three seeds each.
+
+`nice python tests/measure_worlds.py` runs everything and writes docs/worlds.json after every run;
+with names of scenarios it measures only these, and `--table` prints the table of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import p2pfrl
+from p2pfrl.results.versions import kernels, processor
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "docs" / "worlds.json"
+SEEDS = (1, 2, 3)
+WORLDS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "signals_ring": (
+        ".1f",
+        {
+            "demand": {"kind": "linspace", "low": 700.0, "high": 1300.0},
+            "share": {"kind": "cycle", "list": [0.3, 0.5, 0.7, 0.4, 0.6]},
+        },
+    ),
+    "microgrid_ring": (
+        ".2f",
+        {
+            "solar": {"kind": "linspace", "low": 0.0, "high": 5.0},
+            "peak_hour": {"kind": "cycle", "list": [16.0, 18.0]},
+        },
+    ),
+    "glucose_ring": (".0f", {"si": {"kind": "linspace", "low": 0.005, "high": 0.012}}),
+    "maintenance_ring": (".1f", {"wear": {"kind": "linspace", "low": 0.25, "high": 0.45}}),
+    "portfolio_ring": (".1f", {"cost": {"kind": "linspace", "low": 0.0, "high": 0.01}}),
+    "fleet_regions": (".1f", {}),
+}
+"""Scenario -> format of its returns, and how its agents differ (those of the last one do)."""
+MODES: Mapping[str, Mapping[str, object]] = {
+    "gossip": {},
+    "central": {"mode": "central", "topology": {}},
+    "independent": {"mode": "independent", "topology": {}},
+    "personal": {"personal.kind": "finetune"},
+}
+"""Column of the table -> settings. Personal: gossip, and each agent acts with its own update."""
+AGENTS = 8
+
+
+def numbers(record: p2pfrl.Record) -> dict[str, float]:
+    """Return the returns of the last evaluation: means, the worst agent's, baselines, optimum."""
+    evaluation = record.summary["evaluation"]
+    found = record.agents["evaluation_own"]
+    best = evaluation["optimum"]
+    return {
+        "own": evaluation["own"],
+        "worst": float(np.nanmin(found)),
+        **evaluation["baselines"],
+        **({} if best is None else {"optimum": best}),
+    }
+
+
+def measure(world: str, mode: str, seed: int, **more: object) -> dict[str, float]:
+    """Return the numbers of one run, with `more` settings by dotted key."""
+    settings = {**MODES[mode], "seed": seed, "agents": AGENTS, **more}
+    if vary := WORLDS[world][1]:
+        settings["environment.vary"] = vary
+    return numbers(p2pfrl.run(p2pfrl.load(f"{world}.toml", overrides=settings)))
+
+
+def shown(values: Sequence[float], digits: str) -> str:
+    """Return the mean and the range over seeds."""
+    mean, low, high = (
+        format(value, digits) for value in (sum(values) / len(values), min(values), max(values))
+    )
+    return f"{mean} ({low} to {high})"
+
+
+def table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table: a row per world, a column per mode, mean and worst agent."""
+    yield f"| world | {' | '.join(MODES)} |"
+    yield f"|---|{'---|' * len(MODES)}"
+    for world, (digits, _) in WORLDS.items():
+        rows = found.get(world, {})
+        if not all(rows.get(mode) for mode in MODES):
+            continue
+        for name, title in (("own", world), ("worst", "its worst agent")):
+            cells = [shown([run[name] for run in rows[mode]], digits) for mode in MODES]
+            yield f"| {title} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure, and write what was found after every run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"scenarios: {', '.join(WORLDS)}")
+    parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
+    parser.add_argument("--table", action="store_true", help="print the table and measure nothing")
+    options = parser.parse_args()
+    if options.table:
+        print(*table(json.loads(options.out.read_text())["worlds"]), sep="\n")
+        return
+    names = options.names or list(WORLDS)
+    if unknown := [name for name in names if name not in WORLDS]:
+        parser.error(f"no scenario {', '.join(unknown)}")
+    known = json.loads(options.out.read_text()) if options.out.exists() else {"worlds": {}}
+    machine = {"processor": processor(), "kernels": kernels()}
+    content = {"machine": machine, "seeds": list(SEEDS), "worlds": known["worlds"]}
+    for world in names:
+        content["worlds"][world] = {mode: [] for mode in MODES}
+    for seed in SEEDS:
+        for world in names:
+            for mode in MODES:
+                content["worlds"][world][mode].append(measure(world, mode, seed))
+                options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
