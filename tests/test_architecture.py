@@ -35,7 +35,7 @@ LAYERS = {
     "net": "core agent consensus exchange learning",
     "scenario": "core catalog consensus exchange learning simulator",
     "build": "core agent consensus exchange learning results scenario simulator",
-    "experiment": "core build consensus exchange learning results scenario simulator",
+    "experiment": "core catalog build consensus exchange learning results scenario simulator",
     "deploy": "core agent build exchange learning net results scenario simulator experiment",
     "laws": "core build consensus exchange experiment learning results scenario simulator",
 }

@@ -365,6 +365,7 @@ HELPS: dict[str, list[Table]] = {
 
 VALUES: dict[str, list[Any]] = {
     "name": ["other"],
+    **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],
     "environment:gridworld.start": [[0, 1]],

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
+from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.participation.base import Participation
@@ -50,9 +51,13 @@ class Rules(TypedDict, total=False):
 
 
 class AllRules(Rules, total=False):
-    """Rules by axis, the learner too: a class that is a `LocalLearner` will do."""
+    """Rules by axis, the learner too: a class that is a `LocalLearner` will do.
+
+    `policy` is a `torch.nn.Module`, its class or "module:Class", for the learner's `policy`.
+    """
 
     learner: Learner | type | Named
+    policy: type | str | None
 
 
 _PLACES = {"aggregator": "coordinator", "server_optimizer": "coordinator"}
@@ -70,13 +75,30 @@ def with_rules(scenario: Scenario, given: Rules) -> Scenario:
         if axis not in AllRules.__annotations__:
             known = ", ".join(AllRules.__annotations__)
             raise ScenarioError([f"{axis}: expected the name of an axis: {known}"])
-        if value is None:
+        if value is None or axis == "policy":
             continue
         section = _PLACES.get(axis, "")
         place = f"{section}.{axis}".lstrip(".")
         owner = attrgetter(section)(scenario) if section else scenario
         scenario = _with(scenario, section, axis, _rule(type(owner), axis, place, value))
-    return scenario
+    policy: object = given.get("policy")
+    return scenario if policy is None else _with_policy(scenario, policy)
+
+
+def _with_policy(scenario: Scenario, policy: object) -> Scenario:
+    """Return the scenario with a network of the user's own in its learner.
+
+    Raises:
+        ScenarioError: it is no class, or the learner has layers of its own alone.
+    """
+    if not isinstance(policy, type | str):
+        raise ScenarioError([f"policy: expected a class of torch.nn.Module, got {show(policy)}"])
+    if not hasattr(scenario.learner, "policy") or isinstance(scenario.learner.policy, property):
+        kind = kind_of("learners", scenario.learner)
+        raise ScenarioError([f"policy: learner {kind!r} takes none; ppo, a2c and reinforce do"])
+    place = place_of(policy) if isinstance(policy, type) else policy
+    changed: Any = scenario.learner
+    return replace(scenario, learner=replace(changed, policy=place))
 
 
 def _with(scenario: Scenario, section: str, axis: str, rule: object) -> Scenario:

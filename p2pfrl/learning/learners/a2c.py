@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -56,6 +55,8 @@ class A2C(Encoded):
         memory: gru: a gated recurrent unit after the hidden layers, of as many numbers as the last
             one has, forgets when an episode begins. It is trained through the steps of a rollout;
             minibatches are of whole instances. Needs shared_trunk, and no encoder.
+        policy: a network of one's own in place of the hidden layers, "module:Class" of a
+            `torch.nn.Module` (learning/modules.py). It is run agent by agent.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -75,6 +76,7 @@ class A2C(Encoded):
     shared_trunk: bool = False
     critic_sees: CriticSees = "own"
     memory: Literal["none", "gru"] = "none"
+    policy: str = ""
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property
@@ -86,16 +88,15 @@ class A2C(Encoded):
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan
-        from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import OPTIMIZERS
         from p2pfrl.learning.rollout import GAE
 
-        is_plain = self.encoder == "none" and self.frame_stack == 1
         task = seeing(
             self.seen(task),
             self.critic_sees,
             shared_trunk=self.shared_trunk,
-            is_plain=is_plain,
+            is_plain=self.is_plain,
         )
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
@@ -119,7 +120,7 @@ class A2C(Encoded):
                 hidden=self.hidden,
             ),
         )
-        build = partial(build_network, self.hidden, self.activation, self.shared_trunk, True)
+        build = builder(self, critic=True)
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
 
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:

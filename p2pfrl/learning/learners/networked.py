@@ -86,6 +86,11 @@ class Encoded(Networked):
     encoder: Literal["none", "nature_cnn"] = "none"
     frame_stack: int = Field(default=1, ge=1)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether networks see single observations, as they are."""
+        return self.encoder == "none" and self.frame_stack == 1
+
     def seen(self, task: Task) -> Task:
         """Return the task with as many observations at once as the networks see."""
         if self.frame_stack == 1 or task.simulator is None:

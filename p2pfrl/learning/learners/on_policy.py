@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,15 @@ from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation, NetworkImitation, can_visit
 from p2pfrl.learning.environments.base import Simulator
-from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Outcome,
+    PooledTraining,
+    Stack,
+    State,
+    Task,
+    Traits,
+)
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence, Remembering
 from p2pfrl.learning.lr_schedules import Constant, factors
@@ -249,6 +258,45 @@ def _episodes(rollout: Rollout) -> NDArray[np.intp]:
     numbers = (np.cumsum(begins, axis=1) - 1) * m + np.arange(m)
     flat: NDArray[np.intp] = numbers.reshape(len(begins), -1).astype(np.intp)
     return flat
+
+
+class Layered(Protocol):
+    """A learner that says which layers its network has, or which module takes their place."""
+
+    @property
+    def hidden(self) -> Sequence[int]:
+        """Sizes of the hidden layers."""
+
+    @property
+    def activation(self) -> str:
+        """Of the hidden layers."""
+
+    @property
+    def policy(self) -> str:
+        """The user's own network, "module:Class"; "" for layers."""
+
+
+def builder(learner: Layered, *, critic: bool) -> Callable[[int, int, bool, Plan], Network]:
+    """Return what makes the network of a learner: a user's own, or layers.
+
+    Raises:
+        ScenarioError: with a network of the user's own, an option of layers is set.
+    """
+    if not learner.policy:
+        shared_trunk = bool(getattr(learner, "shared_trunk", False))
+        return partial(build_network, learner.hidden, learner.activation, shared_trunk, critic)
+    plain = type(learner)()
+    for name in _OF_LAYERS:
+        if getattr(learner, name, None) != getattr(plain, name, None):
+            reason = f"learner.{name} has no effect beside it; leave one of them out"
+            raise ScenarioError([f"learner.policy: {reason}"])
+    from p2pfrl.learning.modules import ModuleNetwork
+
+    return partial(ModuleNetwork, learner.policy, critic)
+
+
+_OF_LAYERS = ("hidden", "activation", "shared_trunk", "encoder", "critic_sees", "memory")
+"""Options that say which layers a network has."""
 
 
 def build_network(

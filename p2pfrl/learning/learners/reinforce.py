@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -53,6 +52,8 @@ class REINFORCE(Encoded):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
+        policy: a network of one's own in place of the hidden layers, "module:Class" of a
+            `torch.nn.Module` (learning/modules.py). It is run agent by agent.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -69,6 +70,7 @@ class REINFORCE(Encoded):
     reward_scale: float = Field(default=0.1, gt=0)
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+    policy: str = ""
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property
@@ -80,7 +82,7 @@ class REINFORCE(Encoded):
     @override
     def prepare(self, task: Task) -> Stack:
         from p2pfrl.learning.descent import Plan
-        from p2pfrl.learning.learners.on_policy import OnPolicyStack, build_network
+        from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import OPTIMIZERS
 
         task = self.seen(task)
@@ -98,9 +100,7 @@ class REINFORCE(Encoded):
             reward_norm=self.reward_norm(self.gamma),
             image=self.image(task),
         )
-        build = partial(
-            build_network, self.hidden, self.activation, False, self.baseline == "value"
-        )
+        build = builder(self, critic=self.baseline == "value")
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
 
     def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:

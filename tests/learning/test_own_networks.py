@@ -1,0 +1,112 @@
+"""Networks of a user's own in our learners."""
+
+from typing import Any
+
+import numpy as np
+import own_networks
+import pytest
+import torch
+
+import p2pfrl
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.rng import generator
+from p2pfrl.learning.descent import Plan
+from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.environments.pendulum import Pendulum
+from p2pfrl.learning.learners.a2c import A2C
+from p2pfrl.learning.learners.ppo import PPO
+from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.modules import ModuleNetwork
+from p2pfrl.learning.networks import Network
+
+NET = "own_networks:Net"
+
+
+def plan() -> Plan:
+    def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    return Plan(4, 1, 1, 0.0, norm_adv=False, targets=nothing, loss=nothing)
+
+
+@pytest.mark.parametrize(
+    ("learner", "environment"),
+    [
+        (PPO(policy=NET, steps=8, num_minibatches=2, update_epochs=1), CartPole(max_steps=6)),
+        (A2C(policy=NET, steps=4), Pendulum(max_steps=6)),
+        (REINFORCE(policy="own_networks:Actor", steps=4, baseline="none"), CartPole(max_steps=6)),
+    ],
+    ids=["ppo", "a2c", "reinforce"],
+)
+def test_a_network_of_ones_own_keeps_the_contract_of_learners(learner, environment) -> None:
+    p2pfrl.check_learner(learner, environment)
+
+
+def test_outputs_and_gradients_are_those_of_our_layers_with_the_same_numbers() -> None:
+    own = ModuleNetwork("own_networks:Plain", True, 3, 2, False, plan())
+    ours = Network(3, 2, hidden=[4])
+    rows = ours.layout.zeros(2)
+    rows[:] = [ours.start(generator(1, i)) for i in range(2)]
+    assert own.layout.size == ours.layout.size
+    given = own.layout.zeros(2)
+    own.layout.unpack(ours.layout.pack(rows), given)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    slope = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    outs, gradients = [], []
+    for network, values in ((ours, rows), (own, given)):
+        outs.append(np.empty((2, 3, 5), dtype=np.float32))
+        network.forward(values, x, outs[-1])
+        found = network.layout.zeros(2)
+        network.backward(values, x, slope, found)
+        gradients.append(network.layout.pack(found))
+    assert np.allclose(*outs, rtol=0, atol=1e-6)
+    assert np.allclose(*gradients, rtol=0, atol=1e-5)
+
+
+def test_a_run_takes_the_class_and_its_scenario_names_it(tmp_path) -> None:
+    base = p2pfrl.load(
+        "ring_16.toml",
+        {"agents": 3, "stop.rounds": 2, "evaluation.episodes": 0, "learner.steps": 8},
+    )
+    record = p2pfrl.run(base, policy=own_networks.Net, out=tmp_path / "run")
+    assert 'policy = "own_networks:Net"' in (tmp_path / "run" / "scenario.toml").read_text()
+    assert p2pfrl.verify(tmp_path / "run").is_equal
+    assert {name.partition(".")[0] for name in record.state_dict(0)} == {
+        "trunk",
+        "actor",
+        "critic",
+    }
+
+
+def test_start_parameters_are_those_of_the_modules_own_constructor() -> None:
+    network = ModuleNetwork(NET, True, 4, 2, True, plan())
+    first, second = network.start(generator(1, "a")), network.start(generator(1, "a"))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, network.start(generator(1, "b")))
+    assert (network.log_std(first[None]) == 0).all()
+    assert "log_std" in network.layout.parts
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("own_networks:Dropped", "Dropped: Dropout remembers batches or draws numbers"),
+        ("own_networks:Flat", r"expected outputs \(3, 2\) and values \(3,\), got \(6,\)"),
+        ("own_networks:Broken", r"forward of \(3, 4\) raised RuntimeError.*own_networks.py:"),
+        ("own_networks:Greedy", r"it cannot be made of \(inputs, outputs\) = 4 and 2: TypeError"),
+        ("own_networks:Absent", "own_networks has no class Absent"),
+        ("p2pfrl:Spec", "expected a class that is a torch.nn.Module"),
+    ],
+)
+def test_what_is_no_policy_is_refused_with_the_reason(policy: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        p2pfrl.load("ring_16.toml", {"learner.policy": policy})
+
+
+def test_options_of_layers_are_refused_beside_a_network_of_ones_own() -> None:
+    with pytest.raises(ScenarioError, match=r"policy: learner\.hidden has no effect beside it"):
+        p2pfrl.load("ring_16.toml", {"learner.policy": NET, "learner.hidden": [8]})
+    with pytest.raises(ScenarioError, match="policy: learner 'quadratic' takes none"):
+        p2pfrl.run("consensus_ring.toml", policy=own_networks.Net)
