@@ -22,7 +22,9 @@ from p2pfrl.commands.listing import entries
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 README = ROOT / "README.md"
-DOCS = tuple(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "algorithms", "deployment"))
+DOCS = tuple(
+    ROOT / "docs" / f"{name}.md" for name in ("tutorial", "examples", "algorithms", "deployment")
+)
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 pytestmark = pytest.mark.skipif(
     not README.is_file(), reason="the README is found in a source checkout"
