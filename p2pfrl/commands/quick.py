@@ -16,7 +16,8 @@ def validate(
 ) -> int:
     """Check a scenario and predict its cost: parameters, bytes, lambda_2, rounds to consensus.
 
-    With --quiet only the exit code shows the result.
+    Environments that are no arrays take up to 100 steps, and what they take is shown, too. With
+    --quiet only the exit code shows the result.
 
     Parameters
     ----------
@@ -24,6 +25,7 @@ def validate(
         A scenario file or name.
     """
     with _uncollected():
+        from p2pfrl.build.pace import pace
         from p2pfrl.build.preview import preview
         from p2pfrl.deploy.projection import round_bytes
         from p2pfrl.deploy.thinning import thinning_of
@@ -34,6 +36,8 @@ def validate(
         layout = outline(scenario).layout
         own = scenario.agents * round_bytes(layout, found["travels"])
         thinning = thinning_of(scenario, layout)
+        if (measured := pace(scenario)) is not None:
+            found["environments"] = measured
         found["journal_per_round"] = own
         found["journal_at_most"] = thinning.entries * own
         found["journal_every"] = thinning.stride(0) if scenario.stop.rounds else None

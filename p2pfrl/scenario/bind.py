@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wording import did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Simulator
+from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Problem, Simulator
 from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
 from p2pfrl.learning.environments.frames import stacked
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
@@ -141,6 +141,16 @@ def learning(scenario: Scenario) -> Learning:
             if make.environment is not None
         ),
     )
+
+
+def each_environment(scenario: Scenario) -> Iterator[tuple[int, int, Problem, Simulator]]:
+    """Yield for each group of agents: how many, the first one, its environment, and one copy."""
+    tables = _Tables(scenario, range(scenario.agents))
+    for make in scenario.makes:
+        section = make.environment
+        if section is not None:
+            simulator = section.rule.simulator(tables.of(section), 1, scenario.seed)
+            yield len(make.agents), min(make.agents), section.rule, simulator
 
 
 def outline(scenario: Scenario) -> Stack:

@@ -104,7 +104,7 @@ class EnvironmentSlot(Slot):
             raise refuse(
                 problem(str(error).removeprefix("environment.id: "), "id", value=name)
             ) from error
-        if "kwargs" not in options_of(found.rule) and own.get("kwargs_vary"):
+        if not found.rule.varies_arguments and own.get("kwargs_vary"):
             options["kwargs_vary"] = own.pop("kwargs_vary")
             names.remove("kwargs_vary")
         known = {**options_of(found.rule), **dict.fromkeys(names)}

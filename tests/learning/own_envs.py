@@ -273,3 +273,50 @@ def arrays() -> p2pfrl.Environment:
 
 
 NUMBER = 3
+
+
+class Pair:
+    """Two agents of PettingZoo's parallel API, which needs no base class.
+
+    They push one point, from both sides; `b` ends after `short` steps, `a` after ten.
+    """
+
+    def __init__(self, short: int = 10, wrong: str = "") -> None:
+        self.possible_agents = ["a", "b"]
+        self.agents: list[str] = []
+        self.short, self.wrong = short, wrong
+
+    def observation_space(self, agent):
+        size = 3 if self.wrong == "sizes" and agent == "b" else 2
+        return spaces.Box(-9.0, 9.0, (size,), np.float32)
+
+    def action_space(self, agent):
+        return spaces.Discrete(3)
+
+    def reset(self, seed=None, options=None):
+        self.agents = [*self.possible_agents]
+        self.x, self.clock = np.random.default_rng(seed).uniform(-1, 1), 0
+        return {name: self.seen(name) for name in self.agents}, {name: {} for name in self.agents}
+
+    def seen(self, name):
+        return np.array([self.x, 1.0 if name == "a" else -1.0], np.float32)
+
+    def step(self, actions):
+        assert set(actions) == set(self.agents), actions
+        self.clock += 1
+        if self.wrong == "raises" and self.clock == 3:
+            raise ConnectionError("no more")
+        self.x += 0.1 * sum(int(actions[name]) - 1 for name in self.agents)
+        seen = {name: self.seen(name) for name in self.agents}
+        reward = {name: -abs(self.x) for name in self.agents}
+        if self.wrong == "nan" and self.clock == 4:
+            reward["b"] = float("nan")
+        over = {"a": self.clock >= 10, "b": self.clock >= self.short}
+        ends = {name: over[name] and name == "b" for name in self.agents}
+        cuts = {name: over[name] and name == "a" for name in self.agents}
+        info = {name: {"clock": self.clock} for name in self.agents}
+        self.agents = [name for name in self.agents if not over[name]]
+        return seen, reward, ends, cuts, info
+
+    def close(self):
+        pass

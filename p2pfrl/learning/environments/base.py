@@ -115,10 +115,12 @@ class Problem(ABC):
             its episodes; else they begin anew.
         is_external: whether its simulator opens something outside of this process' arrays, such as
             a program or a machine. Nobody but its agent's process opens that unasked.
+        varies_arguments: whether arguments of its constructor may differ between agents.
     """
 
     is_saved_whole: ClassVar[bool] = True
     is_external: ClassVar[bool] = False
+    varies_arguments: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -338,7 +340,11 @@ class Simulator(ABC):
 
 def moment(purpose: str, index: int, step: int) -> str:
     """Return the update or the evaluation, and its step, in words."""
-    word = {"environment": "update", "public": "public states of update"}.get(purpose, purpose)
+    word = {
+        "environment": "update",
+        "public": "public states of update",
+        "pace": "measurement",
+    }.get(purpose, purpose)
     return f"{word} {index}, step {step}"
 
 

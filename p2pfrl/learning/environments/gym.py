@@ -118,6 +118,7 @@ class Gym(Problem, Located):
 
     is_saved_whole: ClassVar[bool] = False
     is_external: ClassVar[bool] = True
+    varies_arguments: ClassVar[bool] = True
 
     id: str
     max_steps: int | None = Field(default=None, ge=1)

@@ -53,6 +53,10 @@ def resolve(id: str) -> Resolved:
     if id in ALIASES:
         name, preset = ALIASES[id]
         return Resolved(RULES[name], preset)
+    if id.startswith("pettingzoo:"):
+        from p2pfrl.learning.environments.zoo import PettingZoo
+
+        return Resolved(PettingZoo, {"id": id})
     if is_place(id) and (own := _own(id)) is not None:
         return Resolved(own)
     if is_place(id) or _GYMNASIUM.fullmatch(id):

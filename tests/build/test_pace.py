@@ -1,0 +1,68 @@
+"""What environments take is measured before a run, except in machines."""
+
+from collections.abc import Callable
+
+import own_envs
+import pytest
+
+from p2pfrl.build.pace import pace
+from p2pfrl.core.errors import AgentError
+from p2pfrl.scenario import Scenario, load, loads
+
+TEXT = """name = "paced"
+agents = 4
+stop = {rounds = 2}
+environment = {id = "own_envs:Point", instances = 2, max_steps = 10}
+learner = {kind = "ppo", steps = 12, num_minibatches = 2, hidden = [4]}
+evaluation = {episodes = 3}
+"""
+
+
+def scenario(**options: object) -> Scenario:
+    return loads(TEXT, {f"environment.{key}": value for key, value in options.items()})
+
+
+def clock(tick: float) -> Callable[[], float]:
+    """Return a clock that goes on by `tick` seconds whenever it is read."""
+    readings = [0.0]
+
+    def now() -> float:
+        readings[0] += tick
+        return readings[0]
+
+    return now
+
+
+def test_rounds_and_evaluations_take_their_steps_times_the_time_of_one() -> None:
+    # 0.3 s pass from one look at the clock to the next: 4 steps before the second is over.
+    found = pace(scenario(), clock(0.3))
+    assert found is not None
+    seconds = 5 * 0.3 / 4
+    assert found["steps_per_second"] == round(1 / seconds, 1)
+    assert found["seconds_per_round"] == pytest.approx(4 * 24 * seconds)
+    assert found["seconds_per_evaluation_at_most"] == pytest.approx(2 * 4 * 3 * 10 * seconds)
+
+
+def test_a_fast_environment_takes_a_hundred_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(own_envs.Point, "take", lambda self, action: taken.append(action))
+    assert pace(scenario(), clock(1e-9)) is not None
+    assert len(taken) == 100
+
+
+def test_machines_and_arrays_are_not_stepped() -> None:
+    assert pace(scenario(is_real=True)) is None
+    assert pace(load("ring_16")) is None
+
+
+def test_an_environment_that_fails_says_so_before_the_run() -> None:
+    made = scenario(id="own_envs:Flaky")
+    with pytest.raises(AgentError, match=r"agent 0, measurement 0, step 6.*ConnectionError"):
+        pace(made)
+
+
+def test_agents_of_one_world_share_the_time_of_its_step() -> None:
+    options = {"id": "pettingzoo:own_envs:Pair", "max_steps": None}
+    found = pace(scenario(**options), clock(0.3))
+    assert found is not None
+    assert found["steps_per_second"] == round(2 * 4 / (5 * 0.3), 1)
