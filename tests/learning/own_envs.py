@@ -80,6 +80,17 @@ class Texts(Point):
         return {"mission": "go there", "x": self.x.astype(np.float32)}
 
 
+class Mission(spaces.Space):
+    """A space of texts of a library's own."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype=str)
+
+
+class Missions(Texts):
+    observation_space = spaces.Dict({**Texts.observation_space.spaces, "mission": Mission()})
+
+
 class Picture(Point):
     """An image with a bright left half, 60 x 80 unless said otherwise."""
 

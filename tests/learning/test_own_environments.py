@@ -228,6 +228,7 @@ def test_spaces_are_translated() -> None:
 
 def test_texts_are_left_out_with_a_notice() -> None:
     made = scenario("Texts")
+    assert Gym(id="own_envs:Missions").spec.observation == 2
     assert [*notes(made)] == ["own_envs:Texts: texts in observations are left out: ['mission']"]
     assert made.environment.rule.spec.observation == 2
     assert p2pfrl.run(made).agents["size"].tolist() == [5.0] * 4

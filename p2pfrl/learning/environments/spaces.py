@@ -217,7 +217,7 @@ class Observations:
             for key, child in _children(space):
                 if path or key not in self._left_out:
                     yield from self._leaves(child, (*path, key))
-        elif isinstance(space, spaces.Text):
+        elif _is_text(space):
             yield _Leaf(path, space, 0)
         elif isinstance(space, spaces.Box):
             image = self._image(space)
@@ -367,6 +367,12 @@ def _children(
         yield from space.spaces.items()
     else:
         yield from enumerate(space.spaces)
+
+
+def _is_text(space: gymnasium.Space[Any]) -> bool:
+    """Whether values are texts; MiniGrid has a space of its own for missions."""
+    dtype = space.dtype
+    return isinstance(space, gymnasium.spaces.Text) or (dtype is not None and dtype.kind == "U")
 
 
 def _counts(space: Any) -> Any:
