@@ -96,6 +96,27 @@ def _learned_spectrum() -> Iterator[Figure]:
         yield at_least(f"seed {seed}, externality: rate over that of WMMSE", 0.75, rate / best)
 
 
+def _learned_junction() -> Iterator[Figure]:
+    tables: dict[str, Any] = {
+        "environment": {"id": "junction", "share": "own", "instances": 16},
+        "learner": {
+            **_PPO,
+            "steps": 60,
+            "gamma": 0.99,
+            "reward_scale": 0.3,
+            "hidden": [64, 64],
+        },
+        "topology": {"kind": "torus"},
+        "evaluation": {"every": 1000, "episodes": 64},
+    }
+    for seed in _SEEDS:
+        record = simulate(loads(text(16, 120, seed=seed, **tables)))
+        found = record.summary["evaluation"]
+        cost = found["own"] / found["baselines"]["first_come_first_served"]
+        what = f"seed {seed}: greedy cost over that of first come, first served"
+        yield at_most(what, 1.0, cost)
+
+
 def _vehicles() -> float:
     """Return the worst error of entered - left - queued - travelling, over random actions."""
     simulator, agents = made(SignalGrid(rows=3, columns=4, max_steps=201), 2, 4)
@@ -164,6 +185,13 @@ LAWS = (
         "links paid by their own rate end at full power; those that pay for what they take reach 75% of WMMSE",
         "computed",
         _learned_spectrum,
+        is_slow=True,
+    ),
+    Law(
+        "learns_junction",
+        "vehicles with rewards of their own learn to cross at less cost than first come, first served",
+        "computed",
+        _learned_junction,
         is_slow=True,
     ),
 )
