@@ -1,9 +1,10 @@
 """The page on worlds states what scenarios state, and its table can be measured."""
 
+import json
 import re
 
 import pytest
-from measure_worlds import MODES, ROOT, SEEDS, WORLDS, measure, shown, table
+from measure_worlds import FILE, MODES, ROOT, SEEDS, WORLDS, measure, shown, table
 
 PAGE = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
 ROWS = {
@@ -28,6 +29,13 @@ def test_the_table_of_modes_has_the_mean_and_the_worst_agent_of_a_world() -> Non
     *_, own, worst = table(found)
     assert own.startswith("| signals_ring | -83.5 (-83.5 to -83.5) |")
     assert worst.startswith("| its worst agent | -99.0 (-99.0 to -99.0) |")
+
+
+def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
+    found = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]
+    assert found
+    assert all(line in PAGE for line in table(found))
+    assert all(len(rows[mode]) == len(SEEDS) for rows in found.values() for mode in MODES)
 
 
 @pytest.mark.parametrize("mode", MODES)
