@@ -279,6 +279,9 @@ def test_large_images_are_refused_with_the_size_of_messages() -> None:
     assert (
         p2pfrl.run(scenario("Picture", environment__kwargs=kwargs, **small)).summary["rounds"] == 2
     )
+    assert 'or learner.encoder = "nature_cnn", or wrap' in text
+    encoded = scenario("Picture", environment__kwargs=kwargs, learner__encoder="nature_cnn")
+    assert not [*notes(encoded)]
     assert "resize needs an image" in refused("Point", environment__resize=[2, 2])
 
 

@@ -91,6 +91,12 @@ class Encoded(Networked):
         """Whether networks see single observations, as they are."""
         return self.encoder == "none" and self.frame_stack == 1
 
+    @property
+    @override
+    def encodes_images(self) -> bool:
+        """Whether images pass convolutions first."""
+        return self.encoder != "none"
+
     def seen(self, task: Task) -> Task:
         """Return the task with as many observations at once as the networks see."""
         if self.frame_stack == 1 or task.simulator is None:

@@ -86,17 +86,15 @@ def _of_episodes(scenario: Scenario) -> Iterator[str]:
 
 def _wide(scenario: Scenario) -> Iterator[str]:
     """Yield a note for observations as large as images that go to dense layers."""
-    sections = {
-        make.environment.id: make.environment
-        for make in scenario.makes
-        if make.environment and getattr(make.learner, "encoder", "none") == "none"
-    }
+    makes = [make for make in scenario.makes if make.environment]
+    sections = {make.environment.id: make.environment for make in makes if make.environment}
+    encoded = [make.environment for make in makes if make.learner.encodes_images]
     for id, section in sections.items():
         yield from section.rule.remarks
         if getattr(section.rule, "is_real", False):
             yield "without effect in a run: environment.is_real; `validate` takes no steps in it"
         size = section.rule.spec.observation
-        if size >= _WIDE:
+        if size >= _WIDE and section not in encoded:
             yield (
                 f"an observation of {id} has {size:,} numbers, and networks here are dense: every unit of the "
                 "first layer has as many weights, and all of them travel; wrap the environment so that it "

@@ -194,13 +194,15 @@ def _images(scenario: Scenario) -> Iterator[Problem]:
         ):
             continue
         shape = " x ".join(map(str, spec.image))
+        has_encoder = hasattr(make.learner, "encoder")
+        encoding = ', or learner.encoder = "nature_cnn"' if has_encoder else ""
         units = getattr(make.learner, "hidden", (1,))[:1]
         size = spec.observation * (units[0] if units else 1) * 4 / 1e6
         yield (
             ("environment", "id"),
             f"an image of {shape} is {spec.observation:,} numbers, so that the first layer of a dense "
             f"network alone makes messages of {size:.1f} MB; set environment.resize = [84, 84] and "
-            "environment.gray = true, or wrap the environment",
+            f"environment.gray = true{encoding}, or wrap the environment",
         )
 
 
