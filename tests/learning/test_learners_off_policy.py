@@ -19,6 +19,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.deploy.local import run_processes
 from p2pfrl.laws.runs import text
 from p2pfrl.learning.environments.base import Spec
+from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.learning.learners.base import Learner, State, Task
 from p2pfrl.learning.learners.off_policy import OffPolicyStack
 from p2pfrl.learning.learners.sac import SAC
@@ -247,6 +248,19 @@ def test_sac_reaches_minus_200_on_pendulum_with_defaults_in_8000_steps() -> None
     found = trainer.stack.evaluator.evaluate(range(3), trainer.parameters, 10, 0)
     assert found is not None
     assert np.median(found) > -200
+
+
+@pytest.mark.slow
+def test_half_cheetah_moves_forward_after_15000_steps_of_sac() -> None:
+    """A random policy has a return of about -300; so has one that has not begun to learn."""
+    pytest.importorskip("mujoco", reason="needs the extra: pip install 'p2pfrl[mujoco]'")
+    problem = Gym(id="HalfCheetah-v5")
+    columns = {name: np.full(1, value) for name, value in problem.spec.physics.items()}
+    simulator = problem.simulator(problem.physics(1, [0], columns), 1, 1)
+    learner = SAC(steps=1000, learn_start=5000, capacity=15_000, critic_lr=1e-3)
+    trainer = Trainer(learner.prepare(Task(1, 1, simulator)), 1)
+    returns = [trainer.update([0])[0].returns[0] for _ in range(15)]
+    assert np.mean(returns[-3:]) > -100
 
 
 # --- options ------------------------------------------------------------------------------------
