@@ -289,7 +289,6 @@ HELPS: dict[str, list[Table]] = {
     **{f"topology:islands.graph:{kind}": DIRECTED for kind in ONE_WAY},
     **{f"topology:islands.graph:{kind}": [{"agents": 10}] for kind in LARGER},
     "topology:islands.graph:exponential": [merged(DIRECTED[0], {"agents": 10})],
-    "topology:islands.graph:watts_strogatz.rewire": [{"agents": 16}],
     "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
     "checkpoint.every": [
