@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,10 +202,11 @@ class Separate(Copies):
 
     def _step(self, j: int, action: NDArray[Any]) -> Stepped:
         taken = self.view.actions.take(action)
-        call = _call(taken)
-        with _raising(j, call):
+        try:
             found: object = self.envs[j].step(taken)
-        return _stepped(j, call, found, self.view)
+        except FOREIGN as error:
+            raise CopyError(j, f"{_call(taken)} raised {reason(error)}") from error
+        return _stepped(j, partial(_call, taken), found, self.view)
 
     @override
     def renew(self, j: int) -> None:
@@ -306,7 +308,7 @@ class Together(Copies):
                 last, about = own["final_obs"], own.get("final_info", own)
                 about = about if isinstance(about, Mapping) else own
             values = (last, reward[j], terminated[j], truncated[j], about)
-            yield _stepped(j, call, values, self.view, fresh=first)
+            yield _stepped(j, partial(_call, taken), values, self.view, fresh=first)
 
     @override
     def renew(self, j: int) -> None:
@@ -353,7 +355,11 @@ def reason(error: BaseException) -> str:
 
 
 def _stepped(
-    j: int, call: str, found: object, view: View, fresh: NDArray[np.float32] | None = None
+    j: int,
+    call: Callable[[], str],
+    found: object,
+    view: View,
+    fresh: NDArray[np.float32] | None = None,
 ) -> Stepped:
     """Return the result of one copy's step.
 
@@ -361,20 +367,22 @@ def _stepped(
         CopyError: it does not fit.
     """
     if not isinstance(found, tuple) or len(found) != 5:
-        raise CopyError(j, f"{call} returned {_count(found)}; {_EXPECTED_STEP}")
+        raise CopyError(j, f"{call()} returned {_count(found)}; {_EXPECTED_STEP}")
     seen, reward, terminated, truncated, info = found
     try:
         value, ended, cut = float(reward), bool(terminated), bool(truncated)
     except (TypeError, ValueError) as error:
         what = f"reward {show(reward)}, terminated {show(terminated)}, truncated {show(truncated)}"
         expected = "expected a number and two truth values"
-        raise CopyError(j, f"{call} returned {what}; {expected}") from error
+        raise CopyError(j, f"{call()} returned {what}; {expected}") from error
     if not isinstance(info, Mapping):
-        raise CopyError(j, f"{call} returned info {show(info)}; expected a dict")
+        raise CopyError(j, f"{call()} returned info {show(info)}; expected a dict")
     if not np.isfinite(value):
-        raise CopyError(j, f"{call} returned reward {value}; expected a finite number")
-    with _refusing(j, call):
+        raise CopyError(j, f"{call()} returned reward {value}; expected a finite number")
+    try:
         vector = view.vector(seen, info, ended=ended or cut)
+    except MismatchError as error:
+        raise CopyError(j, f"{call()} returned {error}") from error
     return Stepped(vector, value, ended, cut and not ended, info, fresh)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,8 +71,32 @@ class Actions:
             return action.reshape(space.shape).astype(space.dtype) + space.start
         if isinstance(space, spaces.MultiBinary):
             return action.reshape(space.shape).astype(space.dtype)
-        assert isinstance(space, spaces.Box)
-        return _within(action, space)
+        return self._within(action)
+
+    @cached_property
+    def _box(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Middle and half width of a box, where it has both bounds, and whether it has all."""
+        space = self.space
+        assert isinstance(space, gymnasium.spaces.Box)
+        low, high = (ends.reshape(space.shape) for ends in _ends(space))
+        is_whole = np.isfinite(low) & np.isfinite(high)
+        first, last = np.where(is_whole, low, 0.0), np.where(is_whole, high, 0.0)
+        return first / 2 + last / 2, last / 2 - first / 2, is_whole, np.asarray(is_whole.all())
+
+    def _within(self, action: NDArray[Any]) -> NDArray[Any]:
+        """Return the action of a box for numbers `(a,)`, as the class describes them."""
+        space = self.space
+        assert isinstance(space, gymnasium.spaces.Box)
+        middle, half, is_whole, are_all = self._box
+        given = action.reshape(space.shape).astype(np.float64)
+        values = middle + half * given
+        if not are_all:
+            values = np.where(is_whole, values, given)
+        if space.dtype.kind in "iu":
+            values = np.rint(values)
+        # Rounding to the box's type may leave the box by one unit in the last place.
+        taken: NDArray[Any] = np.clip(values.astype(space.dtype), space.low, space.high)
+        return taken
 
 
 def actions_of(space: gymnasium.Space[Any]) -> Actions:
@@ -103,21 +128,6 @@ def _ends(space: gymnasium.spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.
     low = np.where(space.bounded_below, space.low.astype(np.float64), -np.inf)
     high = np.where(space.bounded_above, space.high.astype(np.float64), np.inf)
     return low.ravel(), high.ravel()
-
-
-def _within(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
-    """Return the action of a box for numbers `(a,)`, as `Actions` describes them."""
-    low, high = (ends.reshape(space.shape) for ends in _ends(space))
-    given = action.reshape(space.shape).astype(np.float64)
-    is_whole = np.isfinite(low) & np.isfinite(high)
-    first, last = np.where(is_whole, low, 0.0), np.where(is_whole, high, 0.0)
-    scaled = (first / 2 + last / 2) + (last / 2 - first / 2) * given
-    values = np.where(is_whole, scaled, given)
-    if np.issubdtype(space.dtype, np.integer):
-        values = np.rint(values)
-    # Rounding to the box's type may leave the box by one unit in the last place.
-    taken: NDArray[Any] = np.clip(values.astype(space.dtype), space.low, space.high)
-    return taken
 
 
 @dataclass(frozen=True)
@@ -195,6 +205,8 @@ class Observations:
         Raises:
             MismatchError: it is not of the space, or not finite.
         """
+        if (leaf := self._found.get(())) is not None:
+            return self._numbers(leaf, seen)
         parts = [*self._parts(self.space, seen, ())]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -266,17 +278,27 @@ class Observations:
             given = np.asarray(seen)
         except (TypeError, ValueError) as error:
             raise MismatchError(f"{_of(leaf.path)} {show(seen)}: {error}") from error
-        wanted = f"; expected one of {show(space)}"
-        if given.dtype.kind not in "biuf":
-            raise MismatchError(f"{_of(leaf.path)} {show(seen)}, no numbers{wanted}")
-        if given.shape != (() if isinstance(space, spaces.Discrete) else space.shape):
-            raise MismatchError(f"{_of(leaf.path)} of shape {given.shape}{wanted}")
-        if given.dtype.kind == "f" and not np.issubdtype(space.dtype, np.floating):
-            raise MismatchError(f"{_of(leaf.path)} of type {given.dtype}{wanted}")
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            inside = (given >= space.start) & (given < space.start + _counts(space))
-            if not np.all(inside):
-                raise MismatchError(f"{_of(leaf.path)} {show(given.tolist())}{wanted}")
+        kind = given.dtype.kind
+
+        def refuse(what: str) -> MismatchError:
+            return MismatchError(f"{_of(leaf.path)} {what}; expected one of {show(space)}")
+
+        if kind not in "biuf":
+            raise refuse(f"{show(seen)}, no numbers")
+        if given.shape != space.shape:
+            raise refuse(f"of shape {given.shape}")
+        if kind == "f" and np.dtype(space.dtype).kind != "f":
+            raise refuse(f"of type {given.dtype}")
+        if isinstance(space, spaces.Discrete):
+            at = int(given) - int(space.start)
+            if not 0 <= at < leaf.size:
+                raise refuse(show(given.tolist()))
+            one_hot = np.zeros(leaf.size, dtype=np.float32)
+            one_hot[at] = 1.0
+            return one_hot
+        if isinstance(space, spaces.MultiDiscrete):
+            if not np.all((given >= space.start) & (given < space.start + space.nvec)):
+                raise refuse(show(given.tolist()))
             return np.asarray(spaces.flatten(space, given), dtype=np.float32)
         with np.errstate(over="ignore"):
             values = given.astype(np.float32)
@@ -373,10 +395,6 @@ def _is_text(space: gymnasium.Space[Any]) -> bool:
     """Whether values are texts; MiniGrid has a space of its own for missions."""
     dtype = space.dtype
     return isinstance(space, gymnasium.spaces.Text) or (dtype is not None and dtype.kind == "U")
-
-
-def _counts(space: Any) -> Any:
-    return space.n if isinstance(space, gymnasium.spaces.Discrete) else space.nvec
 
 
 def _far(leaf: _Leaf) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
