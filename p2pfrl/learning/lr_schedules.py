@@ -43,7 +43,7 @@ class Constant(LRSchedule):
 class Linear(LRSchedule):
     """1 + (end - 1) min(k / updates, 1).
 
-    >>> [Linear(updates=10, end=0.2).factor(k) for k in (0, 5, 10, 99)]
+    >>> [round(Linear(updates=10, end=0.2).factor(k), 9) for k in (0, 5, 10, 99)]
     [1.0, 0.6, 0.2, 0.2]
 
     Attributes:
