@@ -254,6 +254,7 @@ def _recorder(
         mixes=not assembly.mode.pools,
         tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
         parts=assembly.compared,
+        counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
     )
 
 

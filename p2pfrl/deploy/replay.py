@@ -147,6 +147,7 @@ class Replay:
             mixes=not assembly.mode.pools,
             tick=self._tick() if is_asynchronous else None,
             parts=assembly.compared,
+            counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
         )
         self.recorder.traffic = self._counted.traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

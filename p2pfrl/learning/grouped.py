@@ -313,6 +313,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
         max_steps=max(known) if len(known) == len(own) else None,
         chunk=min(traits.chunk for traits in own),
         moments=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.moments),
+        squares=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.squares),
         counts=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.counts),
         arrays=tuple(dict.fromkeys(name for traits in own for name in traits.arrays)),
         rate=rate if all(traits.rate == rate for traits in own) else 0.0,

@@ -94,6 +94,8 @@ class Recorder:
             mean.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
         parts: the parts over which distances are measured; None for all.
+        counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
+            run, as `stop.rounds` counts them; else n updates that agents ended are.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Recorder:
         mixes: bool,
         tick: int | None,
         parts: Sequence[str] | None = None,
+        counts_applied: bool = False,
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -122,7 +125,7 @@ class Recorder:
         self._n = agents
         self._judge, self._now, self._on_row = judge, now, on_row
         self._every, self._episodes = every, episodes
-        self._mixes, self._tick = mixes, tick
+        self._mixes, self._tick, self._counts_applied = mixes, tick, counts_applied
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
@@ -346,6 +349,10 @@ class Recorder:
             self.staleness.extend([0] * (tau + 1 - len(self.staleness)))
         self.staleness[tau] += times
 
+    def _count_of_rounds(self) -> int:
+        """Return how many rounds an asynchronous run has had."""
+        return (sum(self.staleness) if self._counts_applied else self.updates) // self._n
+
     def _settle(self, agent: int, entry: Entry) -> None:
         self._progress[agent].latest = entry
         self.current[agent] = entry.parameters
@@ -362,7 +369,7 @@ class Recorder:
         # If all agents have left, the row is about all of them.
         alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
         self._drift.close(self._rounds.row - 1 if self._tick is None else 0)
-        round = self._rounds.row if self._tick is None else self.updates // self._n
+        round = self._rounds.row if self._tick is None else self._count_of_rounds()
         disagreements, distance = self._distances.of(self.current, alive)
         row = self._row(round, now, alive, distance)
         row["active"] = len(alive) if active is None else active

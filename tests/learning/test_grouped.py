@@ -273,3 +273,18 @@ def test_a_resolved_scenario_reads_back_as_itself():
         personal={"kind": "ditto"},
     )
     assert loads(resolved(bound)) == bound
+
+
+def test_groups_know_which_of_their_moments_are_squares():
+    scenario = loads(
+        """
+name = "squares"
+agents = 2
+stop.rounds = 1
+environment = {id = "CartPole-v1", instances = 1}
+learner = {kind = "a2c", hidden = [2], steps = 2}
+groups = [{agents = [1], learner = {lr = 0.1}}]
+"""
+    )
+    squares = learning(scenario).stack.traits.squares
+    assert [name.partition(".")[0] for name in squares] == ["group0", "group1"]

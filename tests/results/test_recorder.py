@@ -1,7 +1,9 @@
 """What the recorder computes does not depend on the order in which agents end a round."""
 
 import numpy as np
+import pytest
 
+import p2pfrl
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import generator
 from p2pfrl.core.traffic import Traffic
@@ -54,3 +56,25 @@ def test_rows_are_the_same_bit_for_bit_in_any_order() -> None:
         np.testing.assert_equal(rows, first)
         np.testing.assert_allclose(rows[-1]["mean_drift"], np.linalg.norm(plain), rtol=1e-12)
     assert len(drifts) > 1, "a plain sum depends on the order: else this test shows nothing"
+
+
+@pytest.mark.parametrize("schedule", ['kind = "buffered"\nsize = 4', 'kind = "asynchronous"'])
+@pytest.mark.parametrize(
+    "network",
+    ["", "network.loss = 0.1\ncompute.speed = {kind = 'linspace', low = 0.3, high = 2.0}"],
+)
+def test_rounds_of_an_asynchronous_coordinator_are_the_updates_that_it_applied(schedule, network):
+    """What agents trained, and what was lost, is no round: the run stops where it should."""
+    text = f"""
+name = "rounds"
+agents = 8
+mode = "central"
+stop.rounds = 10
+learner.kind = "quadratic"
+{network}
+[schedule]
+{schedule}
+"""
+    record = p2pfrl.run(p2pfrl.loads(text))
+    assert record.summary["stopped_by"] == "rounds"
+    assert record.summary["rounds"] == record.metrics["round"][-1] == 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from p2pfrl.simulator.availability import Presence
 
 _WIDEST = 10_000
 """Numbers of an image from which on it is refused for a dense network."""
+
+_MOST_NAMES = 8
+"""Names of physical quantities that a message lists."""
 
 
 def check(scenario: Scenario) -> list[Problem]:
@@ -151,7 +154,7 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
         if name not in known:
             yield (
                 path,
-                f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}",
+                _no_quantity(scenario.environment.id, name, known),
             )
         yield from _per_agent(distribution, scenario, path)
     for name, drift in scenario.environment.drift.items():
@@ -159,7 +162,7 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
         if name not in known:
             yield (
                 path,
-                f"{scenario.environment.id} has nothing of this name{did_you_mean(name, known)}",
+                _no_quantity(scenario.environment.id, name, known),
             )
             continue
         try:
@@ -204,6 +207,15 @@ def _images(scenario: Scenario) -> Iterator[Problem]:
             f"network alone makes messages of {size:.1f} MB; set environment.resize = [84, 84] and "
             f"environment.gray = true{encoding}, or wrap the environment",
         )
+
+
+def _no_quantity(id: str, name: str, known: Mapping[str, float]) -> str:
+    """Return that an environment has no physical quantity of a name, and which it has."""
+    hint = did_you_mean(name, known)
+    if known and "did you mean" not in hint:
+        shown = [*sorted(known)[:_MOST_NAMES], *(["..."] if len(known) > _MOST_NAMES else [])]
+        hint = f"; it has {', '.join(shown)}"
+    return f"{id} has nothing of this name{hint}"
 
 
 def _speed(scenario: Scenario) -> Iterator[Problem]:
