@@ -23,7 +23,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
-from p2pfrl.experiment.given import AllRules, Rules, left_out, with_rules
+from p2pfrl.experiment.rules import AllRules, Rules, left_out, with_rules
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row

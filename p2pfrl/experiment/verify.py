@@ -15,7 +15,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from p2pfrl.core.errors import RecordError, ScenarioError
-from p2pfrl.experiment.given import Rules, left_out
+from p2pfrl.experiment.rules import Rules, left_out
 from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.differences import differences as find_differences
 from p2pfrl.results.differences import read_files, unchecked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Baseline, Environment, Spec
+from p2pfrl.learning.environments.base import Baseline, Environment, Problem, Spec
+from p2pfrl.learning.environments.gym_check import check_made
 from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
 from p2pfrl.learning.environments.shared import SharedEnvironment
 from p2pfrl.learning.environments.shared_check import check_shared
@@ -26,19 +27,29 @@ Row = Mapping[str, NDArray[Any]]
 
 
 def check_environment(
-    environment: Environment | SharedEnvironment, *, steps: int = 50, seed: int = 1
+    environment: Environment | SharedEnvironment | type | Callable[..., object] | str,
+    *,
+    steps: int = 50,
+    seed: int = 1,
 ) -> None:
     """Raise an error if `environment` breaks the contract of its class.
 
-    Checked over `steps` steps of random actions: shapes and dtypes; finite states, observations,
-    rewards; inputs left unchanged; equal results for equal inputs; any subset or order of agents
-    gives bit-equal rows; tables depend on the agent and not on its position; measures as announced,
-    nan where there is nothing to report; baselines whose actions are valid; an optimum per agent; a
-    specification that makes sense.
+    A class or function that makes environments of Gymnasium, or an id, is checked for what runs
+    need (gym_check.py). Of environments of arrays is checked, over `steps` steps of random actions:
+    shapes and dtypes; finite states, observations, rewards; inputs left unchanged; equal results
+    for equal inputs; any subset or order of agents gives bit-equal rows; tables depend on the agent
+    and not on its position; measures as announced, nan where there is nothing to report; baselines
+    whose actions are valid; an optimum per agent; a specification that makes sense.
 
     Raises:
         ContractError: naming the method and what is wrong with it.
+        ScenarioError: there is no such environment, or its spaces are not supported.
     """
+    if not isinstance(environment, Problem) and (
+        isinstance(environment, str) or callable(environment)
+    ):
+        check_made(environment, steps=steps, seed=seed)
+        return
     if isinstance(environment, SharedEnvironment):
         check_shared(environment, steps=steps, seed=seed)
         return

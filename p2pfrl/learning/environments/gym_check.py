@@ -1,0 +1,95 @@
+"""A checker for Gymnasium environments of a user's own: what runs need beyond Gymnasium's check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.errors import AgentError, ContractError
+from p2pfrl.core.modules import giving, place_of
+from p2pfrl.core.options import construct
+from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.random_actions import random_action
+from p2pfrl.learning.environments.registry import resolve
+from p2pfrl.learning.environments.vary import columns
+
+_INSTANCES = 2
+
+
+def check_made(environment: type | Callable[..., object] | str, *, steps: int, seed: int) -> None:
+    """Check what makes environments of Gymnasium: a class, a function, or an id.
+
+    Raises:
+        ContractError: with the step and what is wrong.
+        ScenarioError: there is no such environment, or its spaces are not supported.
+    """
+    names: dict[str, object] = {}
+    if not isinstance(environment, str):
+        names = {place_of(environment): environment}
+    id = environment if isinstance(environment, str) else next(iter(names))
+    with giving(names):
+        found = resolve(id)
+        problem = construct(found.rule, found.preset)
+        assert isinstance(problem, Problem)
+        check_external(problem, steps=steps, seed=seed)
+
+
+def check_external(problem: Problem, *, steps: int, seed: int) -> None:
+    """Raise an error if an environment cannot be part of a repeatable run.
+
+    Two agents, or two shared worlds, with two copies each take `steps` random steps. Checked:
+    everything that is returned has the shapes that were announced and is finite; equal seeds give
+    equal episodes; an agent's episodes do not depend on the other agent.
+
+    Raises:
+        ContractError: with the step and what is wrong.
+    """
+    k = problem.spec.members
+    everyone = range(2 * k)
+    first, again = (_roll(problem, everyone, everyone, steps, seed) for _ in range(2))
+    name = getattr(problem, "id", type(problem).__name__)
+    if (at := _differs(first, again)) is not None:
+        raise ContractError(
+            f"{name}: step {at}: the same seeds and actions gave another result; draw random numbers "
+            "from self.np_random alone, which reset(seed=...) seeds"
+        )
+    for own in (everyone[:k], everyone[k:]):
+        alone = _roll(problem, own, everyone, steps, seed)
+        if (at := _differs([part[list(own)] for part in first], alone)) is not None:
+            raise ContractError(
+                f"{name}: step {at}: the episodes of agent {own[0]} depend on another agent's; keep "
+                "what an environment remembers in self, and not in the class or module"
+            )
+
+
+def _roll(
+    problem: Problem, agents: Sequence[int], everyone: Sequence[int], steps: int, seed: int
+) -> list[NDArray[np.float64]]:
+    """Return what every step showed, `(b, m, o + 2)`: next observation, reward, terminated."""
+    table = columns(problem, {}, seed, everyone, len(everyone))
+    simulator = problem.simulator(problem.physics(seed, everyone, table), _INSTANCES, seed)
+    streams = Streams.of(seed, agents, Purpose.CHECK)
+    found: list[NDArray[np.float64]] = []
+    try:
+        state = simulator.init(agents)
+        simulator.begin(agents, [0] * len(agents))
+        obs = simulator.observe(agents, state)
+        for _ in range(steps):
+            step = simulator.step(state, random_action(simulator.spec, obs, streams))
+            parts = (step.next_obs, step.reward[..., None], step.terminated[..., None])
+            found.append(np.concatenate(parts, axis=-1, dtype=np.float64))
+            obs = step.obs
+    except AgentError as error:
+        raise ContractError(error.detail) from error
+    finally:
+        simulator.close()
+    return found
+
+
+def _differs(a: Sequence[NDArray[np.float64]], b: Sequence[NDArray[np.float64]]) -> int | None:
+    """Return the first step at which two rollouts differ; None if they do not."""
+    pairs = enumerate(zip(a, b, strict=True))
+    return next((at for at, (x, y) in pairs if not np.array_equal(x, y)), None)
