@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Baseline, Environment, Problem, Spec
-from p2pfrl.learning.environments.gym_check import check_made
+from p2pfrl.learning.environments.base import Baseline, Environment, Spec
+from p2pfrl.learning.environments.gym_check import check_made, is_made
 from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
 from p2pfrl.learning.environments.shared import SharedEnvironment
 from p2pfrl.learning.environments.shared_check import check_shared
@@ -45,15 +45,17 @@ def check_environment(
         ContractError: naming the method and what is wrong with it.
         ScenarioError: there is no such environment, or its spaces are not supported.
     """
-    if not isinstance(environment, Problem) and (
-        isinstance(environment, str) or callable(environment)
-    ):
-        check_made(environment, steps=steps, seed=seed)
-        return
-    if isinstance(environment, SharedEnvironment):
+    if is_made(environment):
+        check_made(environment, steps=steps, seed=seed)  # type: ignore[arg-type]  # `is_made`
+    elif isinstance(environment, SharedEnvironment):
         check_shared(environment, steps=steps, seed=seed)
-        return
-    require_rule(environment, Environment, "check_environment")
+    else:
+        require_rule(environment, Environment, "check_environment")
+        assert isinstance(environment, Environment)
+        _check_arrays(environment, steps=steps, seed=seed)
+
+
+def _check_arrays(environment: Environment, *, steps: int, seed: int) -> None:
     spec = environment.spec
     _check_spec(spec)
     vary = columns(environment, {}, seed, _AGENTS, len(_AGENTS))

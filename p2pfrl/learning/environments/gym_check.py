@@ -13,10 +13,18 @@ from p2pfrl.core.options import construct
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.learning.environments.random_actions import random_action
-from p2pfrl.learning.environments.registry import resolve
+from p2pfrl.learning.environments.registry import is_foreign, resolve
 from p2pfrl.learning.environments.vary import columns
 
 _INSTANCES = 2
+
+
+def is_made(environment: object) -> bool:
+    """Whether something makes environments of Gymnasium: a class or function, or an id of one."""
+    if isinstance(environment, str):
+        return is_foreign(environment)
+    is_ours = isinstance(environment, type) and issubclass(environment, Problem)
+    return callable(environment) and not is_ours and not isinstance(environment, Problem)
 
 
 def check_made(environment: type | Callable[..., object] | str, *, steps: int, seed: int) -> None:

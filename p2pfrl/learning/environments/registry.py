@@ -38,6 +38,11 @@ ALIASES: dict[str, tuple[str, Mapping[str, object]]] = {
 _GYMNASIUM = re.compile(r"[\w:./-]+-v\d+|[\w.]+:[\w:./-]+|[\w.-]+/[\w.-]+")
 
 
+def is_foreign(id: str) -> bool:
+    """Whether an id is formed like one of Gymnasium, or like the place of a class."""
+    return id not in RULES and id not in ALIASES and bool(_GYMNASIUM.fullmatch(id))
+
+
 def resolve(id: str) -> Resolved:
     """Return the rule class and preset options of environment `id`.
 
