@@ -18,6 +18,14 @@ def whole_worlds(agents: Iterable[int], members: int) -> list[int]:
     return [first + member for first in firsts for member in range(members)]
 
 
+def worlds_of(agents: Sequence[int], members: int) -> list[int]:
+    """Return the worlds of agents, of which all members must be there, in order."""
+    worlds = [int(agent) // members for agent in agents[::members]]
+    expected = [world * members + member for world in worlds for member in range(members)]
+    assert list(agents) == expected, f"worlds of {members} step whole, got agents {list(agents)}"
+    return worlds
+
+
 class Meetings(Stateful):
     """Says which members of a shared world start an update now.
 

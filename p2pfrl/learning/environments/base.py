@@ -348,7 +348,64 @@ def moment(purpose: str, index: int, step: int) -> str:
     return f"{word} {index}, step {step}"
 
 
-class ArraySimulator(Simulator):
+class PureSimulator(Simulator):
+    """Base of simulators of pure functions: time limit, random numbers of a rollout, checks.
+
+    Args:
+        spec: sizes and bounds.
+        instances: parallel copies m.
+        seed: the run's seed.
+        max_steps: time limit, overriding the environment's own.
+        name: of the environment, in messages.
+    """
+
+    def __init__(
+        self, spec: Spec, instances: int, seed: int, max_steps: int | None, name: str
+    ) -> None:
+        self.spec = spec
+        self.instances = instances
+        self.max_steps = max_steps or spec.max_steps
+        self._seed = seed
+        self._name = name
+        self._rows: dict[str, NDArray[Any]] = {}
+        self._agents: Sequence[int] = ()
+        self._index: Sequence[int] = ()
+        self._purpose = ""
+        self._resets = self._noise = Streams.of(seed, [], Purpose.ENVIRONMENT)
+        self._position = 0
+
+    def _draw_noise(self, rows: int) -> Array:
+        """Return the uniform numbers of one step, `(rows, m, step_noise)`."""
+        if not self.spec.step_noise:
+            return np.empty((rows, self.instances, 0))
+        return self._noise.uniform(self.instances, self.spec.step_noise)
+
+    def _draw_resets(self, rows: NDArray[np.intp], instances: NDArray[np.intp]) -> Array:
+        """Return the uniform numbers of the episodes that begin after this step, one row each."""
+        position = self._position * self.instances + instances
+        return self._resets.uniform_at(rows, position, self.spec.reset_noise)
+
+    def _cut(self, terminated: NDArray[np.bool_], elapsed: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which episodes the time limit ends now."""
+        if not self.max_steps:
+            return np.zeros_like(terminated)
+        return ~terminated & (elapsed >= self.max_steps)
+
+    def _check(self, what: str, values: NDArray[Any]) -> None:
+        """Refuse values `(b, m, ...)` of the environment that are not finite."""
+        if 0 not in np.isfinite(values).tobytes():  # faster than `all` for short arrays
+            return
+        row, instance = np.argwhere(~np.isfinite(values))[0, :2].tolist()
+        bad = values[row, instance].ravel()
+        raise AgentError(
+            int(self._agents[row]),
+            f"{moment(self._purpose, self._index[row], self._position)}, instance {instance} of "
+            f"{self._name}: step returned {what} {bad[np.argmin(np.isfinite(bad))]}; "
+            "expected finite numbers",
+        )
+
+
+class ArraySimulator(PureSimulator):
     """A simulator over an array `Environment`.
 
     Args:
@@ -367,18 +424,10 @@ class ArraySimulator(Simulator):
         seed: int,
         max_steps: int | None = None,
     ) -> None:
+        name = f"environment {type(environment).__name__}"
+        super().__init__(environment.spec, instances, seed, max_steps, name)
         self.environment = environment
-        self.spec = environment.spec
-        self.instances = instances
-        self.max_steps = max_steps or self.spec.max_steps
         self._physics = {name: values[:, None] for name, values in physics.items()}
-        self._seed = seed
-        self._rows: dict[str, NDArray[np.generic]] = {}
-        self._agents: Sequence[int] = ()
-        self._index: Sequence[int] = ()
-        self._purpose = ""
-        self._resets = self._noise = Streams.of(seed, [], Purpose.ENVIRONMENT)
-        self._position = 0
 
     @property
     def physics(self) -> dict[str, NDArray[np.generic]]:
@@ -425,31 +474,20 @@ class ArraySimulator(Simulator):
 
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        environment, physics, m = self.environment, self._rows, self.instances
-        noise = (
-            self._noise.uniform(m, self.spec.step_noise)
-            if self.spec.step_noise
-            else np.empty((len(action), m, 0))
-        )
+        environment, physics = self.environment, self._rows
         values, reward, terminated, measures = environment.step(
-            state["state"], action, physics, noise
+            state["state"], action, physics, self._draw_noise(len(action))
         )
         self._check("reward", reward)
         elapsed, returns = state["elapsed"] + 1, state["episode_return"] + reward
-        truncated = (
-            ~terminated & (elapsed >= self.max_steps)
-            if self.max_steps
-            else np.zeros_like(terminated)
-        )
+        truncated = self._cut(terminated, elapsed)
         finished = terminated | truncated
         obs = next_obs = environment.observe(values, physics)
         self._check("an observation of", next_obs)
         state.update(state=values, elapsed=elapsed, episode_return=returns)
         if finished.any():
             rows, instances = np.nonzero(finished)
-            fresh = self._resets.uniform_at(
-                rows, self._position * m + instances, self.spec.reset_noise
-            )
+            fresh = self._draw_resets(rows, instances)
             own = {name: value[rows] for name, value in physics.items()}
             values = values.copy()
             values[rows, instances] = environment.reset(own, fresh[:, None])[:, 0]
@@ -463,20 +501,6 @@ class ArraySimulator(Simulator):
         self._position += 1
         return Step(
             next_obs, obs, reward, terminated, truncated, finished, returns, elapsed, measures
-        )
-
-    def _check(self, what: str, values: NDArray[Any]) -> None:
-        """Refuse values `(b, m, ...)` of the environment that are not finite."""
-        if 0 not in np.isfinite(values).tobytes():  # faster than `all` for short arrays
-            return
-        row, instance = np.argwhere(~np.isfinite(values))[0, :2].tolist()
-        bad = values[row, instance].ravel()
-        name = type(self.environment).__name__
-        raise AgentError(
-            int(self._agents[row]),
-            f"{moment(self._purpose, self._index[row], self._position)}, instance {instance} of "
-            f"environment {name}: step returned {what} {bad[np.argmin(np.isfinite(bad))]}; "
-            "expected finite numbers",
         )
 
     def _gather(self, agents: Sequence[int]) -> dict[str, NDArray[np.generic]]:

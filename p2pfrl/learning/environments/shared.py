@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from p2pfrl.core.errors import AgentError
-from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.core.rng import Streams
 from p2pfrl.core.scene import Scene
 from p2pfrl.learning.environments.base import (
     Array,
     Baseline,
     Problem,
+    PureSimulator,
     Simulator,
     State,
     Step,
-    moment,
 )
+from p2pfrl.learning.meetings import worlds_of
 
 Share = Literal["own", "team", "externality"]
 """Whose reward a member gets: its own, the mean of its world, or its own less what it costs others.
@@ -85,7 +85,7 @@ class SharedEnvironment(Problem):
         """
 
 
-class SharedSimulator(Simulator):
+class SharedSimulator(PureSimulator):
     """A simulator of shared worlds.
 
     Random numbers are the world's: one stream per (seed, world, purpose, index), where the index is
@@ -113,23 +113,15 @@ class SharedSimulator(Simulator):
         *,
         shows_world: bool = False,
     ) -> None:
-        self.environment = environment
-        self.spec = environment.spec
+        spec, name = environment.spec, f"shared environment {type(environment).__name__}"
         if shows_world:
-            own, k = self.spec.observation, self.spec.members
-            self.spec = replace(self.spec, observation=own * k, acts_on=own)
+            own = spec.observation
+            spec = replace(spec, observation=own * spec.members, acts_on=own)
+        super().__init__(spec, instances, seed, max_steps, name)
+        self.environment = environment
         self._shows_world = shows_world
-        self.instances = instances
-        self.max_steps = max_steps or self.spec.max_steps
-        self._members = self.spec.members
+        self._members = spec.members
         self._physics = dict(physics)
-        self._seed = seed
-        self._rows: dict[str, NDArray[Any]] = {}
-        self._agents: Sequence[int] = ()
-        self._index: Sequence[int] = ()
-        self._purpose = ""
-        self._resets = self._noise = Streams.of(seed, [], Purpose.ENVIRONMENT)
-        self._position = 0
 
     @property
     def physics(self) -> dict[str, NDArray[np.generic]]:
@@ -189,33 +181,25 @@ class SharedSimulator(Simulator):
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
         """Gather the physics of whole worlds and name the random streams of this rollout."""
-        worlds = self._whole(agents)
+        worlds, own = worlds_of(agents, self._members), index[:: self._members]
         self._rows = self._gather(worlds)
-        self._agents, self._purpose = agents, purpose
-        self._index = index[:: self._members]
-        self._resets = Streams.of(self._seed, worlds, f"{purpose}-world-reset", self._index)
-        self._noise = Streams.of(self._seed, worlds, f"{purpose}-world-noise", self._index)
+        self._agents, self._index, self._purpose = agents, index, purpose
+        self._resets = Streams.of(self._seed, worlds, f"{purpose}-world-reset", own)
+        self._noise = Streams.of(self._seed, worlds, f"{purpose}-world-noise", own)
         self._position = 0
 
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        environment, physics, k, m = self.environment, self._rows, self._members, self.instances
+        environment, physics, k = self.environment, self._rows, self._members
         world = state["state"][::k]
-        noise = (
-            self._noise.uniform(m, self.spec.step_noise)
-            if self.spec.step_noise
-            else np.empty((len(world), m, 0))
-        )
         joint = action.reshape(len(world), k, *action.shape[1:])
-        values, own, over, found = environment.step(world, joint, physics, noise)
+        values, own, over, found = environment.step(
+            world, joint, physics, self._draw_noise(len(world))
+        )
         reward, terminated = _flat(own), np.repeat(over, k, axis=0)
         self._check("reward", reward)
         elapsed, sums = state["elapsed"] + 1, state["episode_return"][::k] + own.transpose(0, 2, 1)
-        truncated = (
-            ~terminated & (elapsed >= self.max_steps)
-            if self.max_steps
-            else np.zeros_like(terminated)
-        )
+        truncated = self._cut(terminated, elapsed)
         finished = terminated | truncated
         obs = next_obs = _flat(self._seen(values, physics))
         self._check("an observation of", next_obs)
@@ -244,9 +228,7 @@ class SharedSimulator(Simulator):
     ) -> tuple[Array, NDArray[np.float32]]:
         """Return the worlds, those that have finished anew, and the observations of all members."""
         rows, instances = np.nonzero(finished)
-        fresh = self._resets.uniform_at(
-            rows, self._position * self.instances + instances, self.spec.reset_noise
-        )
+        fresh = self._draw_resets(rows, instances)
         own = {name: value[rows] for name, value in self._rows.items()}
         begun = self.environment.reset(own, fresh[:, None])
         values, seen = values.copy(), obs.reshape(len(values), self._members, *obs.shape[1:]).copy()
@@ -262,14 +244,6 @@ class SharedSimulator(Simulator):
         worlds, of = np.unique(ids // self._members, return_inverse=True)
         return worlds.tolist(), of.reshape(-1), ids % self._members
 
-    def _whole(self, agents: Sequence[int]) -> list[int]:
-        """Return the worlds of agents, of which all members must be there, in order."""
-        k = self._members
-        worlds = [agent // k for agent in agents[::k]]
-        expected = [world * k + member for world in worlds for member in range(k)]
-        assert list(agents) == expected, f"worlds of {k} step whole, got agents {list(agents)}"
-        return worlds
-
     def _gather(self, worlds: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Return the physics `(G, k, 1, ...)` of worlds."""
         k = self._members
@@ -278,20 +252,6 @@ class SharedSimulator(Simulator):
             name: values[ids].reshape(len(worlds), k, 1, *values.shape[1:])
             for name, values in self._physics.items()
         }
-
-    def _check(self, what: str, values: NDArray[Any]) -> None:
-        """Refuse values `(b, m, ...)` of the environment that are not finite."""
-        if 0 not in np.isfinite(values).tobytes():  # faster than `all` for short arrays
-            return
-        row, instance = np.argwhere(~np.isfinite(values))[0, :2].tolist()
-        bad = values[row, instance].ravel()
-        name = type(self.environment).__name__
-        raise AgentError(
-            int(self._agents[row]),
-            f"{moment(self._purpose, self._index[row // self._members], self._position)}, instance "
-            f"{instance} of shared environment {name}: step returned {what} "
-            f"{bad[np.argmin(np.isfinite(bad))]}; expected finite numbers",
-        )
 
 
 def shared_reward(share: Share, own: Array, harm: Array | None = None) -> Array:

@@ -36,6 +36,7 @@ from p2pfrl.learning.environments.spaces import (
     Unsupported,
     actions_of,
 )
+from p2pfrl.learning.meetings import worlds_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,11 +296,8 @@ class ZooSimulator(Simulator):
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:
         """Name the seeds of the episodes that start in this rollout, of whole worlds."""
-        k = self._members
-        self._worlds = [int(agent) // k for agent in agents[::k]]
-        expected = [world * k + member for world in self._worlds for member in range(k)]
-        assert list(agents) == expected, f"worlds of {k} step whole, got agents {list(agents)}"
-        self._path = [(purpose, int(i)) for i in index[::k]]
+        self._worlds = worlds_of(agents, self._members)
+        self._path = [(purpose, int(i)) for i in index[:: self._members]]
         self._position = 0
 
     @override
