@@ -228,6 +228,12 @@ def personal_parts(normalizer: Normalizer | None) -> tuple[str, ...]:
     return (PART,) if is_personal else ()
 
 
+def keep_personal(normalizer: Normalizer | None, mean: Vector, rows: Vector) -> None:
+    """Give mean parameters the statistics that their agents keep for themselves, in place."""
+    if normalizer is not None and personal_parts(normalizer):
+        normalizer.follow(mean, rows)
+
+
 def take_in(
     normalizer: Normalizer | None,
     reward_norm: RewardScale | None,

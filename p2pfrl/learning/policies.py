@@ -100,19 +100,19 @@ def without_forbidden(values: Numbers, obs: Numbers) -> Numbers:
     return values * mask + (mask - 1.0) * _FORBIDDEN
 
 
-class Categorical:
-    """Discrete actions: pi(a|s) = softmax(head)_a.
+class _Discrete:
+    """Discrete choices, drawn by one uniform number each.
 
     Args:
-        actions: how many there are.
-        is_masked: whether observations end with a mask.
+        outputs: logits of all choices.
+        width: number of choices.
+        is_masked: whether observations end with a mask, of all choices one after the other.
     """
 
-    width = 1
     has_log_std = False
 
-    def __init__(self, actions: int, *, is_masked: bool = False) -> None:
-        self.outputs = actions
+    def __init__(self, outputs: int, width: int, *, is_masked: bool) -> None:
+        self.outputs, self.width = outputs, width
         self._is_masked = is_masked
 
     def legal(self, head: Numbers, obs: Numbers) -> Numbers:
@@ -124,8 +124,21 @@ class Categorical:
         return without_forbidden(head, obs) if self._is_masked else head
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
-        """Return uniform numbers below 1, in float32 too."""
-        return np.minimum(streams.uniform(steps, 1, instances).astype(np.float32), _BELOW_ONE)
+        """Return uniform numbers below 1, in float32 too, one for each choice."""
+        uniform = streams.uniform(steps, self.width, instances)
+        return np.minimum(uniform.astype(np.float32), _BELOW_ONE)
+
+
+class Categorical(_Discrete):
+    """Discrete actions: pi(a|s) = softmax(head)_a.
+
+    Args:
+        actions: how many there are.
+        is_masked: whether observations end with a mask.
+    """
+
+    def __init__(self, actions: int, *, is_masked: bool = False) -> None:
+        super().__init__(actions, 1, is_masked=is_masked)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
         """Return the number of actions with a cumulated probability up to the uniform number."""
@@ -181,7 +194,7 @@ class Categorical:
         return out
 
 
-class Categoricals:
+class Categoricals(_Discrete):
     """Several discrete choices taken together, independent given the observation.
 
     pi(a|s) = prod_h softmax(head_h)_(a_h), head_h being the outputs of choice h.
@@ -191,22 +204,10 @@ class Categoricals:
         is_masked: whether observations end with a mask, of all choices one after the other.
     """
 
-    has_log_std = False
-
     def __init__(self, heads: tuple[int, ...], *, is_masked: bool = False) -> None:
-        self.outputs, self.width = sum(heads), len(heads)
-        self._is_masked = is_masked
+        super().__init__(sum(heads), len(heads), is_masked=is_masked)
         self._parts = [Categorical(actions) for actions in heads]
         self._slices = [slice(*ends) for ends in pairwise(accumulate(heads, initial=0))]
-
-    def legal(self, head: Numbers, obs: Numbers) -> Numbers:
-        """Return the head with a logit of -1e9 where the mask forbids an action."""
-        return without_forbidden(head, obs) if self._is_masked else head
-
-    def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
-        """Return uniform numbers below 1, in float32 too, one for each choice."""
-        uniform = streams.uniform(steps, self.width, instances)
-        return np.minimum(uniform.astype(np.float32), _BELOW_ONE)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
         """Return the action of each choice, as `Categorical` does."""

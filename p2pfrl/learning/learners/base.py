@@ -13,7 +13,7 @@ agent, purpose, index), reductions within a row.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -26,6 +26,7 @@ from typing_extensions import override
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.corrections.base import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
@@ -346,6 +347,32 @@ class Stack(ABC):
     @abstractmethod
     def update(self, batch: Batch) -> Outcome:
         """Compute one local update of every agent of the batch."""
+
+
+def start_rows(
+    layout: Layout,
+    draw: Callable[[np.random.Generator], Vector],
+    seed: int,
+    agents: Sequence[int],
+    *,
+    same: bool,
+) -> Vector:
+    """Return start parameters `(b, stride)` that a network draws (`Stack.start`).
+
+    Args:
+        layout: of one agent's parameters.
+        draw: random numbers -> one row.
+        seed: the run's seed.
+        agents: whose rows.
+        same: one draw for all from (seed, "start"); else each from its own stream.
+    """
+    rows = layout.zeros(len(agents))
+    if same:
+        rows[:] = draw(generator(seed, Purpose.START))
+        return rows
+    for row, agent in zip(rows, agents, strict=True):
+        row[:] = draw(generator(seed, agent, Purpose.START))
+    return rows
 
 
 class Wrapped(Stack):

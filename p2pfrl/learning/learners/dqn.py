@@ -15,7 +15,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.options import Slot
 from p2pfrl.core.parameters import Vector, aligned_zeros
-from p2pfrl.core.rng import Purpose, Streams, generator
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
@@ -29,6 +29,7 @@ from p2pfrl.learning.learners.base import (
     State,
     Task,
     Traits,
+    start_rows,
 )
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
@@ -233,12 +234,8 @@ class DQNStack(Stack, Exchange):
 
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        rows = self.layout.zeros(len(agents))
-        for row, agent in zip(rows, agents, strict=True):
-            row[:] = self.network.start(
-                generator(self.task.seed, *(() if same else (agent,)), Purpose.START)
-            )
-        return rows
+        draw = self.network.start
+        return start_rows(self.layout, draw, self.task.seed, agents, same=same)
 
     @override
     def init(self, agents: Sequence[int]) -> State:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.learners.base import Evaluator, State
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.normalization import keep_personal
 from p2pfrl.learning.policies import Policy
 from p2pfrl.learning.rollout import act, evaluate, remember
 
@@ -19,11 +21,16 @@ from p2pfrl.learning.rollout import act, evaluate, remember
 class Greedy(Evaluator):
     """Plays greedy episodes.
 
+    Attributes:
+        play: how episodes are played.
+
     Args:
         network: of every agent.
         policy: what the network's outputs mean.
         evaluator: the environments; None: nothing is evaluated.
     """
+
+    play: ClassVar[Callable[..., NDArray[np.float64]]] = staticmethod(evaluate)
 
     def __init__(self, network: Network, policy: Policy, evaluator: Simulator | None) -> None:
         self._network = network
@@ -36,7 +43,7 @@ class Greedy(Evaluator):
     ) -> NDArray[np.float64] | None:
         if self._evaluator is None:
             return None
-        return evaluate(
+        return self.play(
             self._network,
             self._policy,
             self._evaluator,
@@ -49,9 +56,8 @@ class Greedy(Evaluator):
     @override
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return mean parameters; statistics of observations that are personal stay so."""
-        mean, normalizer = super().average(agents, parameters), self._network.normalizer
-        if normalizer is not None and normalizer.statistics == "personal":
-            normalizer.follow(mean, parameters)
+        mean = super().average(agents, parameters)
+        keep_personal(self._network.normalizer, mean, parameters)
         return mean
 
     @override
@@ -64,21 +70,7 @@ class Greedy(Evaluator):
 class Remembering(Greedy):
     """Plays greedy episodes of networks with a memory, which act on no single observation."""
 
-    @override
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        if self._evaluator is None:
-            return None
-        return remember(
-            self._network,
-            self._policy,
-            self._evaluator,
-            parameters,
-            agents=agents,
-            episodes=episodes,
-            index=index,
-        )
+    play = staticmethod(remember)
 
     @override
     def act(

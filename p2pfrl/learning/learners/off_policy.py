@@ -15,14 +15,23 @@ from typing_extensions import override
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
-from p2pfrl.core.rng import Purpose, Streams, generator
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.actor_critics import ActorCritics
 from p2pfrl.learning.environments.base import Simulator, Spec, Step
-from p2pfrl.learning.learners.base import Batch, Evaluator, Outcome, Stack, State, Task, Traits
+from p2pfrl.learning.learners.base import (
+    Batch,
+    Evaluator,
+    Outcome,
+    Stack,
+    State,
+    Task,
+    Traits,
+    start_rows,
+)
 from p2pfrl.learning.learners.from_replay import FromReplay
 from p2pfrl.learning.learners.targets import met
 from p2pfrl.learning.lr_schedules import factors
-from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
+from p2pfrl.learning.normalization import RETURNS, SPREAD, keep_personal, personal_parts, take_in
 from p2pfrl.learning.optimizers import Adam, Factors
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import Measures, note_returns, play
@@ -73,9 +82,8 @@ class Deterministic(Evaluator):
     @override
     def average(self, agents: Sequence[int], parameters: Vector) -> Vector:
         """Return mean parameters; statistics of observations that are personal stay so."""
-        mean, normalizer = super().average(agents, parameters), self._network.normalizer
-        if normalizer is not None and normalizer.statistics == "personal":
-            normalizer.follow(mean, parameters)
+        mean = super().average(agents, parameters)
+        keep_personal(self._network.normalizer, mean, parameters)
         return mean
 
 
@@ -155,11 +163,8 @@ class OffPolicyStack(Stack):
 
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        rows = self.layout.zeros(len(agents))
-        for row, agent in zip(rows, agents, strict=True):
-            own = () if same else (agent,)
-            row[:] = self.network.start(generator(self.task.seed, *own, Purpose.START))
-        return rows
+        draw = self.network.start
+        return start_rows(self.layout, draw, self.task.seed, agents, same=same)
 
     @override
     def init(self, agents: Sequence[int]) -> State:

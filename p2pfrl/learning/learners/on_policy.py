@@ -14,7 +14,7 @@ from typing_extensions import override
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Purpose, Streams, generator
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation, NetworkImitation, can_visit
 from p2pfrl.learning.environments.base import Simulator
@@ -26,6 +26,7 @@ from p2pfrl.learning.learners.base import (
     State,
     Task,
     Traits,
+    start_rows,
 )
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence, Remembering
@@ -136,13 +137,8 @@ class OnPolicyStack(Stack, PooledTraining):
 
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
-        rows = self.layout.zeros(len(agents))
-        if same:
-            rows[:] = self.network.start(generator(self.task.seed, Purpose.START))
-            return rows
-        for row, agent in zip(rows, agents, strict=True):
-            row[:] = self.network.start(generator(self.task.seed, agent, Purpose.START))
-        return rows
+        draw = self.network.start
+        return start_rows(self.layout, draw, self.task.seed, agents, same=same)
 
     @override
     def init(self, agents: Sequence[int]) -> State:
