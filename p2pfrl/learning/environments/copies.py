@@ -22,6 +22,7 @@ from typing_extensions import override
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.wording import show
+from p2pfrl.learning.environments.base import Spec
 from p2pfrl.learning.environments.spaces import (
     MASK,
     Actions,
@@ -71,6 +72,20 @@ class View:
     def choices(self) -> tuple[int, ...]:
         """How many actions each discrete choice has."""
         return self.actions.heads or (self.actions.actions,)
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes and bounds, without what only the environment says, such as its time limit."""
+        return Spec(
+            observation=self.observations.size + (sum(self.choices) if self.is_masked else 0),
+            state=0,
+            actions=self.actions.actions,
+            heads=self.actions.heads,
+            action_low=self.actions.low,
+            action_high=self.actions.high,
+            is_masked=self.is_masked,
+            image=self.observations.image,
+        )
 
     def vector(self, seen: object, info: Mapping[Any, Any], *, ended: bool) -> NDArray[np.float32]:
         """Return an observation, with its mask at the end.

@@ -332,7 +332,7 @@ def _space(id: str, env: Single | Vector, name: str) -> Any:
 
 def _spec(view: View, env: Single | Vector, problem: Gym) -> Spec:
     """Return sizes and bounds of an environment."""
-    own, actions = getattr(env, "spec", None), view.actions
+    own = getattr(env, "spec", None)
     physics = {
         name: float(value)
         for name, value in sorted(vars(env.unwrapped).items())
@@ -340,20 +340,12 @@ def _spec(view: View, env: Single | Vector, problem: Gym) -> Spec:
         and not name.startswith(_NOT_PHYSICS)
         and name != COPIES
     }
-    is_masked = view.is_masked
-    return Spec(
-        observation=view.observations.size + (sum(view.choices) if is_masked else 0),
-        state=0,
-        actions=actions.actions,
-        heads=actions.heads,
-        action_low=actions.low,
-        action_high=actions.high,
+    return replace(
+        view.spec,
         max_steps=own.max_episode_steps if own else problem.max_steps,
         physics={name: value for name, value in physics.items() if np.isfinite(value)},
         measures=(ERRORS,) if problem.on_error == "reset" else (),
         counters=(ERRORS,) if problem.on_error == "reset" else (),
-        is_masked=is_masked,
-        image=view.observations.image,
     )
 
 

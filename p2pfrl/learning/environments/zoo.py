@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -188,20 +189,8 @@ class PettingZoo(Problem, Located):
         return View(observations, actions, self.action_mask)
 
     def _spec(self, env: Any) -> Spec:
-        view = self.view(env)
-        actions = view.actions
-        return Spec(
-            observation=view.observations.size + (sum(view.choices) if view.is_masked else 0),
-            state=0,
-            actions=actions.actions,
-            heads=actions.heads,
-            action_low=actions.low,
-            action_high=actions.high,
-            max_steps=self.max_steps,
-            is_masked=view.is_masked,
-            image=view.observations.image,
-            members=len(env.possible_agents),
-        )
+        members = len(env.possible_agents)
+        return replace(self.view(env).spec, max_steps=self.max_steps, members=members)
 
 
 _SPECS: dict[tuple[str, str], Spec] = {}
