@@ -20,7 +20,6 @@ from p2pfrl.core.softmax import log_softmax, natural
 from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.learners.base import (
     Batch,
-    Evaluator,
     Exchange,
     Learner,
     Objective,
@@ -31,9 +30,16 @@ from p2pfrl.learning.learners.base import (
     Traits,
 )
 from p2pfrl.learning.learners.joint import Games
-from p2pfrl.learning.learners.processes import Numbers, Processes, search
-from p2pfrl.learning.learners.softmax import Exact, Sampled, Slope, Sought, best_values, walk
-from p2pfrl.learning.rollout import best_actions, play
+from p2pfrl.learning.learners.processes import Numbers, Processes
+from p2pfrl.learning.learners.softmax import (
+    Exact,
+    Sampled,
+    Slope,
+    SoftmaxPolicies,
+    Sought,
+    best_values,
+    walk,
+)
 
 FISHER, FISHER_POLICY = "fisher", "fisher_policy"
 _VISITS = "visits"
@@ -148,7 +154,7 @@ class NPG(SoftmaxPG):
 _Field = Callable[[Array], Slope]
 
 
-class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
+class SoftmaxStack(Stack, SoftmaxPolicies, Exchange, Objective):
     """Softmax policies of a population.
 
     Args:
@@ -159,7 +165,6 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
     """
 
     error_is = "value lost against one's own best"
-    is_greedy = False
 
     def __init__(
         self,
@@ -249,6 +254,7 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
             found.append(np.exp(log_softmax(self._tables(parameters)))[0].ravel())
         return np.concatenate(found)
 
+    @override
     def _tables(self, rows: Vector) -> Array:
         """Return the view `(b, S, A)` of the logits in rows `(b, stride)`."""
         logits = rows[:, : self.shape[0] * self.shape[1]]
@@ -313,42 +319,6 @@ class SoftmaxStack(Stack, Evaluator, Exchange, Objective):
         out, theta = np.zeros_like(rows), self._tables(rows)
         self._tables(out)[:] = -self.learner.direction(field(theta), np.exp(log_softmax(theta)))
         return out
-
-    @override
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the mean return `(b,)` of actions drawn from each policy.
-
-        The best policy may be stochastic.
-        """
-        if self.task.evaluator is None:
-            return None
-        sums = np.cumsum(np.exp(log_softmax(self._tables(parameters))), axis=-1)
-        sums[sums >= sums[..., -1:]] = 1.0
-        streams, own = (
-            Streams.of(self.task.seed, agents, Purpose.EVALUATION_POLICY, index),
-            np.arange(len(sums))[:, None],
-        )
-
-        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-            return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))
-
-        return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
-
-    @override
-    def act(
-        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
-    ) -> NDArray[np.generic]:
-        """Return the most likely action of each state."""
-        return best_actions(self._tables(parameters), obs)
-
-    @override
-    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
-        """Return the mean over agents and states of KL(pi_i || pi_mean)."""
-        tables = self._tables(parameters)
-        log_pi, log_mean = log_softmax(tables), log_softmax(tables.mean(axis=0))
-        return float((np.exp(log_pi) * (log_pi - log_mean)).sum(axis=-1).mean())
 
     @cached_property
     def best(self) -> Array:

@@ -152,6 +152,13 @@ class Processes:
         return limit
 
 
+def running_sums(chances: Array) -> Array:
+    """Return running sums along the last axis, which no number below 1 overshoots."""
+    sums: Array = np.cumsum(chances, axis=-1)
+    sums[sums >= sums[..., -1:]] = 1.0
+    return sums
+
+
 def search(cumulative: Array, noise: Array) -> Numbers:
     """Return the first place whose running sum, along the last axis, is above uniform `noise`."""
     place: Numbers = np.argmax(cumulative > noise[..., None], axis=-1)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
 
-from p2pfrl.core.rng import Streams
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.softmax import log_softmax
 from p2pfrl.learning.environments.base import Array
-from p2pfrl.learning.learners.processes import Numbers, Processes, search
+from p2pfrl.learning.learners.base import Evaluator, State, Task
+from p2pfrl.learning.learners.processes import Numbers, Processes, running_sums, search
+from p2pfrl.learning.rollout import best_actions, play
 
 HEAVIEST = 10.0
 """The most that a trajectory counts for a policy that did not act in it."""
@@ -90,15 +97,61 @@ class Paths:
     log_pi: Array
 
 
+class SoftmaxPolicies(Evaluator):
+    """Evaluates softmax policies over tables of logits.
+
+    Attributes:
+        task: with the environments of evaluation.
+    """
+
+    is_greedy = False
+    task: Task
+
+    @abstractmethod
+    def _tables(self, rows: Vector) -> Array:
+        """Return the view `(b, S, A)` of the logits in rows `(b, stride)`."""
+
+    @override
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        """Return the mean return `(b,)` of actions drawn from each policy.
+
+        The best policy may be stochastic.
+        """
+        if self.task.evaluator is None:
+            return None
+        sums = running_sums(np.exp(log_softmax(self._tables(parameters))))
+        streams = Streams.of(self.task.seed, agents, Purpose.EVALUATION_POLICY, index)
+        own = np.arange(len(sums))[:, None]
+
+        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+            return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))
+
+        return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic]:
+        """Return the most likely action of each state."""
+        return best_actions(self._tables(parameters), obs)
+
+    @override
+    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
+        """Return the mean over agents and states of KL(pi_i || pi_mean)."""
+        tables = self._tables(parameters)
+        log_pi, log_mean = log_softmax(tables), log_softmax(tables.mean(axis=0))
+        return float((np.exp(log_pi) * (log_pi - log_mean)).sum(axis=-1).mean())
+
+
 def walk(
     processes: Processes, agents: Numbers, logits: Array, streams: Streams, count: int, horizon: int
 ) -> Paths:
     """Return `count` trajectories of `horizon` steps of every agent from its start distribution."""
     log_pi = log_softmax(logits)
-    sums = np.cumsum(np.exp(log_pi), axis=-1)
-    sums[sums >= sums[..., -1:]] = 1.0
-    starts = np.cumsum(processes.start[agents], axis=-1)
-    starts[starts >= starts[..., -1:]] = 1.0
+    sums = running_sums(np.exp(log_pi))
+    starts = running_sums(processes.start[agents])
     shape = (len(agents), count, horizon)
     state, action = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=np.intp)
     reward, is_alive = np.zeros(shape), np.zeros(shape)

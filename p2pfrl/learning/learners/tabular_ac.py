@@ -20,7 +20,6 @@ from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.environments.shared_tabular import joint_action
 from p2pfrl.learning.learners.base import (
     Batch,
-    Evaluator,
     Learner,
     Objective,
     Outcome,
@@ -30,8 +29,9 @@ from p2pfrl.learning.learners.base import (
     Traits,
 )
 from p2pfrl.learning.learners.joint import Games
-from p2pfrl.learning.learners.processes import search
-from p2pfrl.learning.rollout import Measures, best_actions, note_returns, play
+from p2pfrl.learning.learners.processes import running_sums, search
+from p2pfrl.learning.learners.softmax import SoftmaxPolicies
+from p2pfrl.learning.rollout import Measures, note_returns
 
 _ACTOR, _CRITIC, _REWARD = "actor", "critic", "reward"
 
@@ -85,11 +85,10 @@ class TabularAC(Learner):
         return TabularACStack(self, task)
 
 
-class TabularACStack(Stack, Evaluator, Objective):
+class TabularACStack(Stack, SoftmaxPolicies, Objective):
     """Actor-critics of a population, computed in whole worlds."""
 
     error_is = "value lost against the best joint policy"
-    is_greedy = False
 
     def __init__(self, learner: TabularAC, task: Task) -> None:
         self.learner = learner
@@ -171,7 +170,7 @@ class TabularACStack(Stack, Evaluator, Objective):
         world = {
             name: values for name, values in batch.state.items() if name not in self.traits.arrays
         }
-        sums = _cumulative(self._table(batch.parameters, _ACTOR))
+        sums = running_sums(np.exp(log_softmax(self._tables(batch.parameters))))
         own = np.arange(b)[:, None]
         noise = Streams.of(self.task.seed, agents, Purpose.ACTION, batch.index).uniform(steps, m)
         paths = _Paths.empty(b, steps * m)
@@ -194,33 +193,8 @@ class TabularACStack(Stack, Evaluator, Objective):
         return paths, world, returns, measures.means()
 
     @override
-    def evaluate(
-        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
-    ) -> NDArray[np.float64] | None:
-        """Return the mean return `(b,)` of actions drawn from each policy."""
-        if self.task.evaluator is None:
-            return None
-        sums, own = _cumulative(self._table(parameters, _ACTOR)), np.arange(len(agents))[:, None]
-        streams = Streams.of(self.task.seed, agents, Purpose.EVALUATION_POLICY, index)
-
-        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-            return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))
-
-        return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
-
-    @override
-    def act(
-        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
-    ) -> NDArray[np.generic]:
-        """Return the most likely action of each state."""
-        return best_actions(self._table(parameters, _ACTOR), obs)
-
-    @override
-    def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
-        """Return the mean over agents and states of KL(pi_i || pi_mean)."""
-        tables = self._table(parameters, _ACTOR)
-        log_pi, log_mean = log_softmax(tables), log_softmax(tables.mean(axis=0))
-        return float((np.exp(log_pi) * (log_pi - log_mean)).sum(axis=-1).mean())
+    def _tables(self, rows: Vector) -> Array:
+        return self._table(rows, _ACTOR)
 
     @cached_property
     def best(self) -> Array:
@@ -269,13 +243,6 @@ class _Paths:
         state, after, action, joint = numbers
         reward, terminated = np.empty((b, size)), np.empty((b, size), dtype=np.bool_)
         return cls(state, after, action, joint, reward, terminated)
-
-
-def _cumulative(logits: Array) -> Array:
-    """Return running sums of the policies, which no number below 1 overshoots."""
-    sums: Array = np.cumsum(np.exp(log_softmax(logits)), axis=-1)
-    sums[sums >= sums[..., -1:]] = 1.0
-    return sums
 
 
 def _counts(shape: tuple[int, ...], *place: NDArray[np.intp]) -> Array:

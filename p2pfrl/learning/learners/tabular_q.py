@@ -29,7 +29,7 @@ from p2pfrl.learning.learners.base import (
     Traits,
 )
 from p2pfrl.learning.learners.behaviors import RULES, Behavior, Generative
-from p2pfrl.learning.learners.processes import Numbers, Processes, search
+from p2pfrl.learning.learners.processes import Numbers, Processes, running_sums, search
 from p2pfrl.learning.rollout import best_actions, play
 
 VISITS = "visits"
@@ -178,7 +178,7 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
             chances = learner.behavior.policy(
                 q[own[:, None], here].astype(np.float64), batch.agents
             )
-            action = search(_cumulative(chances), streams.uniform(simulator.instances))
+            action = search(running_sums(chances), streams.uniform(simulator.instances))
             step = simulator.step(world, action)
             found = np.argmax(step.next_obs, axis=-1)
             for j in range(simulator.instances):
@@ -244,10 +244,3 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         apart = self._tables(parameters) - self.optimum
         distance = np.square(apart).sum(axis=(1, 2)).mean()
         return float(np.abs(apart.mean(axis=0)).max()), float(np.sqrt(distance))
-
-
-def _cumulative(chances: Array) -> Array:
-    """Return running sums that no number below 1 overshoots."""
-    sums: Array = np.cumsum(chances, axis=-1)
-    sums[sums >= sums[..., -1:]] = 1.0
-    return sums
