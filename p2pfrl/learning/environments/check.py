@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.learning.environments.array_checks import Physics, Rows, check_step, flat
 from p2pfrl.learning.environments.base import Baseline, Environment, Spec
 from p2pfrl.learning.environments.gym_check import check_made, is_made
 from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
@@ -22,8 +23,7 @@ from p2pfrl.learning.environments.vary import columns
 _AGENTS = (0, 1, 2, 3, 4)
 _INSTANCES = 3
 _SUBSETS: tuple[list[int], ...] = ([0], [4], [1, 3], [4, 2, 0])
-
-Row = Mapping[str, NDArray[Any]]
+_ROWS = Rows((len(_AGENTS), _INSTANCES), _SUBSETS, "rows of agents")
 
 
 def check_environment(
@@ -65,39 +65,27 @@ def _check_arrays(environment: Environment, *, steps: int, seed: int) -> None:
     rows = {name: values[:, None] for name, values in physics.items()}
     streams = Streams.of(seed, _AGENTS, Purpose.CHECK)
     start = streams.uniform(_INSTANCES, spec.reset_noise)
-    state = _repeat("reset", (start,), lambda x, p: (environment.reset(p, x),), rows)[0]
-    _is(state, "reset", (spec.state,), np.float64)
+    state = _ROWS.repeat("reset", (start,), lambda x, p: (environment.reset(p, x),), rows)[0]
+    _ROWS.expect(state, "reset", (spec.state,), np.float64)
     for _ in range(steps):
-        obs = _repeat("observe", (state,), lambda x, p: (environment.observe(x, p),), rows)[0]
-        _is(obs, "observe", (spec.observation,), np.float32)
+        obs = _ROWS.repeat("observe", (state,), lambda x, p: (environment.observe(x, p),), rows)[0]
+        _ROWS.expect(obs, "observe", (spec.observation,), np.float32)
         _check_mask(spec, obs)
         action = random_action(spec, obs, streams)
         noise = streams.uniform(_INSTANCES, spec.step_noise)
         made: object = environment.step(state, action, rows, noise)
-        is_step = isinstance(made, tuple) and len(made) == 4 and isinstance(made[3], Mapping)
-        expected = "expected (states, rewards, terminated, measures)"
-        require(is_step, "step", f"{expected}, got {described(made)}")
-        names = set(made[3])  # type: ignore[index]  # a tuple
-        if names != set(spec.measures):
-            raise ContractError(
-                f"step: measures {sorted(names)}, but spec.measures has {sorted(spec.measures)}"
-            )
-        after, reward, terminated, *measures = _repeat(
+        check_step(made, spec, "states")
+        after, reward, terminated, *measures = _ROWS.repeat(
             "step",
             (state, action, noise),
-            lambda s, a, u, p: _flat(environment.step(s, a, p, u), spec),
+            lambda s, a, u, p: flat(environment.step(s, a, p, u), spec),
             rows,
         )
-        _is(after, "step: state", (spec.state,), np.float64)
-        _is(reward, "step: reward", (), np.float64)
-        _is(terminated, "step: terminated", (), np.bool_)
+        _ROWS.expect(after, "step: state", (spec.state,), np.float64)
+        _ROWS.expect(reward, "step: reward", (), np.float64)
+        _ROWS.expect(terminated, "step: terminated", (), np.bool_)
         for name, values in zip(spec.measures, measures, strict=True):
-            _is(
-                np.nan_to_num(values, posinf=np.inf, neginf=-np.inf),
-                f"step: measure {name!r}",
-                (),
-                np.float64,
-            )
+            _ROWS.expect(values, f"step: measure {name!r}", (), np.float64, may_lack=True)
         for name, policy in spec.baselines.items():
             _check_baseline(name, policy, spec, (state, rows))
         fresh = environment.reset(rows, streams.uniform(_INSTANCES, spec.reset_noise))
@@ -148,7 +136,7 @@ def _check_mask(spec: Spec, obs: NDArray[np.float32]) -> None:
         raise ContractError("observe: a mask allows no action")
 
 
-def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row) -> None:
+def _check_physics(environment: Environment, seed: int, vary: Physics, physics: Physics) -> None:
     for subset in _SUBSETS:
         part = environment.physics(
             seed, [_AGENTS[i] for i in subset], {k: v[subset] for k, v in vary.items()}
@@ -160,7 +148,7 @@ def _check_physics(environment: Environment, seed: int, vary: Row, physics: Row)
                 )
 
 
-def _check_optimum(environment: Environment, physics: Row) -> None:
+def _check_optimum(environment: Environment, physics: Physics) -> None:
     best = environment.optimum(physics)
     if best is None:
         return
@@ -175,56 +163,13 @@ def _check_optimum(environment: Environment, physics: Row) -> None:
         )
 
 
-def _check_baseline(name: str, policy: Baseline, spec: Spec, at: tuple[NDArray[Any], Row]) -> None:
+def _check_baseline(
+    name: str, policy: Baseline, spec: Spec, at: tuple[NDArray[Any], Physics]
+) -> None:
     state, rows = at
     steps = np.zeros(state.shape[:2], dtype=np.int64)
     what = f"baseline {name!r}"
-    (action,) = _repeat(what, (state, steps), lambda s, t, p: (policy(s, p, t),), rows)
+    (action,) = _ROWS.repeat(what, (state, steps), lambda s, t, p: (policy(s, p, t),), rows)
     if (expected := wrong_actions(spec, action)) or action.shape[:2] != state.shape[:2]:
         expected = expected or f"{state.shape[:2]} actions"
         raise ContractError(f"{what}: expected {expected}, got {action.dtype} {action.shape}")
-
-
-def _flat(result: tuple[Any, Any, Any, Mapping[str, Any]], spec: Spec) -> tuple[NDArray[Any], ...]:
-    return (*result[:3], *(result[3][name] for name in spec.measures))
-
-
-def _repeat(
-    method: str, inputs: Sequence[NDArray[Any]], call: Any, rows: Row
-) -> tuple[NDArray[Any], ...]:
-    """Return what `call` gives for all rows; check that it is pure and row-independent."""
-    before = [x.copy() for x in inputs]
-    kept = {name: values.copy() for name, values in rows.items()}
-    results: tuple[NDArray[Any], ...] = call(*inputs, rows)
-    for result in results:
-        is_batch = np.shape(result)[:2] == (len(_AGENTS), _INSTANCES)
-        expected = f"expected an array ({len(_AGENTS)}, {_INSTANCES}, ...)"
-        require(
-            is_batch and isinstance(result, np.ndarray),
-            method,
-            f"{expected}, got {described(result)}",
-        )
-    if any(not np.array_equal(x, y) for x, y in zip(inputs, before, strict=True)):
-        raise ContractError(f"{method}: changed its inputs")
-    if any(not np.array_equal(values, kept[name]) for name, values in rows.items()):
-        raise ContractError(f"{method}: changed the physics")
-    for subset in (list(range(len(_AGENTS))), *_SUBSETS):
-        part = call(
-            *(x[subset] for x in inputs), {name: values[subset] for name, values in rows.items()}
-        )
-        for whole, own in zip(results, part, strict=True):
-            if not np.array_equal(whole[subset], own, equal_nan=whole.dtype.kind == "f"):
-                raise ContractError(
-                    f"{method}: rows of agents {subset} depend on the batch, or on a state of its own"
-                )
-    return results
-
-
-def _is(values: NDArray[Any], what: str, tail: tuple[int, ...], dtype: type[np.generic]) -> None:
-    shape = (len(_AGENTS), _INSTANCES, *tail)
-    if values.shape != shape or values.dtype != dtype:
-        raise ContractError(
-            f"{what}: expected {dtype.__name__} {shape}, got {values.dtype} {values.shape}"
-        )
-    if not np.isfinite(values).all():
-        raise ContractError(f"{what}: not finite")
