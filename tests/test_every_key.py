@@ -424,13 +424,14 @@ SLOW = (
     "compute",
     "gate",
     "topology",
+    "energy",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
-ALIKE = ("environment", "learner", "network", "compute")
+ALIKE = ("environment", "learner", "network", "compute", "energy")
 """Those that load alike in every mode, so that they are loaded in one."""
 
 
-KIND = re.compile(r"(?!compute|network)[a-z_.]+:[a-zA-Z0-9_-]+")
+KIND = re.compile(r"(?!compute|network|energy)[a-z_.]+:[a-zA-Z0-9_-]+")
 """Labels of members of axes; distributions without bounds are refused where numbers have some."""
 
 

@@ -25,6 +25,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.checks.needs import require
+from p2pfrl.scenario.resources import resources
 from p2pfrl.scenario.traffic import Sizes, shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
 
@@ -37,6 +38,7 @@ class Assembly:
         mode: what sets its mode apart.
         learning: learner and environments.
         plan: what all participants are made from.
+        resources: of the agents.
         decoder: checks the frames of this run.
 
     Args:
@@ -56,6 +58,7 @@ class Assembly:
         if self.mode.mixes:
             require_matrix(mixing, view.at(0))
         self.learning = learning(scenario)
+        self.resources = resources(scenario)
         stack = self.learning.stack
         require(scenario, stack)
         self.plan = Plan(
@@ -154,9 +157,14 @@ class Assembly:
 
     def seconds_per_step(self) -> list[float]:
         """Return the virtual seconds that one environment step takes each agent."""
-        n = self.scenario.agents
-        speeds = self.scenario.compute.speed.values(self.scenario.seed, range(n), n, "speed")
+        speeds = self.resources.speed
         return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
+
+    def interfaces(self) -> dict[int, float]:
+        """Return the bytes per second of the interface of every agent and coordinator."""
+        agents = dict(enumerate(self.resources.bandwidth.tolist()))
+        own = self.scenario.network.coordinator_bandwidth or max(agents.values())
+        return {**agents, **dict.fromkeys(self.coordinators, own)}
 
     def agent(
         self,

@@ -12,6 +12,7 @@ from p2pfrl.learning.learners.base import Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.resources import resources
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
 
 
@@ -52,6 +53,19 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_agreement(prediction),
         **_graph(view),
         "heterogeneity": differences(scenario),
+        **_energy(scenario, stack.traits, upload),
+    }
+
+
+def _energy(scenario: Scenario, traits: Traits, upload: int) -> dict[str, Any]:
+    """Return the joules of all agents' updates in a round, and of a message of a mean agent."""
+    if not scenario.energy.is_counted:
+        return {}
+    own = resources(scenario)
+    updates = float(own.per_step.sum()) * scenario.schedule.every
+    return {
+        "joules_per_round_of_updates": _bounds(traits, updates),
+        "joules_per_message": float(own.per_byte.mean()) * upload,
     }
 
 

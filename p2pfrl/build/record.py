@@ -18,6 +18,7 @@ from p2pfrl.build.beside import Beside, beside
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import final
@@ -25,7 +26,9 @@ from p2pfrl.results.record import (
     AGENT_COUNTS,
     AGENTS,
     DRAWN,
+    ENERGY,
     EVALUATION,
+    JOULES,
     METRICS,
     PHYSICS,
     Record,
@@ -115,6 +118,7 @@ def compose(
     measured = {
         "evaluation": _evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
         "fairness": _fairness(agents),
+        **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
     }
     return Record(
         scenario=resolved(scenario),
@@ -258,9 +262,29 @@ def _on_last_rows(agents: Mapping[str, NDArray[Any]], others: Beside) -> dict[st
 def _fairness(agents: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
     """Return how even the agents' last returns and measures are."""
     rows = final(agents)
-    names = [n for n in agents if n not in AGENTS and not n.startswith((PHYSICS, EVALUATION))]
+    names = [
+        n for n in agents if n not in (*AGENTS, *ENERGY) and not n.startswith((PHYSICS, EVALUATION))
+    ]
     found = {name: agents[name][rows].astype(np.float64) for name in ("return", *names)}
     return {name: fairness(column) for name, column in found.items() if np.isfinite(column).any()}
+
+
+def _energy(
+    scenario: Scenario, agents: Mapping[str, NDArray[Any]], resources: Resources
+) -> dict[str, float]:
+    """Return the joules of all agents at the end, of which for steps and for bytes, per agent."""
+    rows = final(agents)
+    ids, used = agents["agent"][rows], agents[JOULES][rows]
+    training = float((resources.per_step[ids] * agents["env_steps"][rows]).sum())
+    total = float(used.sum())
+    return {
+        "joules": total,
+        "training": training,
+        "sending": float((resources.per_byte[ids] * agents["bytes_sent"][rows]).sum()),
+        "mean": total / scenario.agents,
+        "min": float(used.min()),
+        "max": float(used.max()),
+    }
 
 
 def _finite(value: float | np.floating | None) -> float | None:

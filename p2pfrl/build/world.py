@@ -255,12 +255,15 @@ def _recorder(
         tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
         parts=assembly.compared,
         counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
+        resources=assembly.resources if scenario.energy.is_counted else None,
     )
 
 
 def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
     """Return the network between all agents and coordinators."""
     scenario, graph = assembly.scenario, assembly.plan.view.union
+    rates = assembly.interfaces()
+    fastest = max(rates.values())
     return Network(
         loop,
         scenario.agents,
@@ -269,7 +272,8 @@ def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
         log=log,
         latency=_latency(scenario, graph),
         loss=_loss(scenario),
-        bandwidth=scenario.network.bandwidth,
+        bandwidth=fastest,
+        slower={node: rate for node, rate in rates.items() if rate < fastest},
         edge_bandwidth=_bandwidth(scenario, graph),
         duplicate=scenario.network.duplicate,
         seed=scenario.seed,

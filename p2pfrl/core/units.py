@@ -1,4 +1,4 @@
-"""Durations, sizes and rates: strings with units in files, SI numbers inside.
+"""Durations, sizes, rates and energies: strings with units in files, SI numbers inside.
 
 >>> seconds("10min"), seconds("20ms"), size("18KiB"), rate("100Mbit/s")
 (600.0, 0.02, 18432.0, 12500000.0)
@@ -37,6 +37,16 @@ _BYTES = {
     "GiB": 2.0**30,
 }
 _BITS = {"bit": 0.125, "kbit": 125.0, "Kbit": 125.0, "Mbit": 1.25e5, "Gbit": 1.25e8}
+_JOULES = {
+    "nJ": 1e-9,
+    "uJ": 1e-6,
+    "µJ": 1e-6,
+    "mJ": 1e-3,
+    "J": 1.0,
+    "kJ": 1e3,
+    "Wh": 3.6e3,
+    "kWh": 3.6e6,
+}
 _RATES = {f"{unit}/s": factor for unit, factor in (_BYTES | _BITS).items()}
 
 
@@ -70,6 +80,11 @@ def size(value: object) -> float:
 def rate(value: object) -> float:
     """Return bytes per second from "100Mbit/s" or a plain number of bytes per second."""
     return _parse(value, _RATES, "a rate", "100Mbit/s")
+
+
+def joules(value: object) -> float:
+    """Return joules from "2mJ" or a plain number of joules."""
+    return _parse(value, _JOULES, "an energy", "2mJ")
 
 
 def _schema(pattern: str) -> WithJsonSchema:

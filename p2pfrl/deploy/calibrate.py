@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.distributions.assigned import Values
+from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.distributions.normal import LogNormal
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.types import COORDINATOR
@@ -128,7 +129,10 @@ class Calibration:
                 Link(from_=i, to=j, latency=latency) for (i, j), latency in self.links.own.items()
             )
             network = replace(
-                network, latency=self.links.latency, bandwidth=self.links.bandwidth, links=own
+                network,
+                latency=self.links.latency,
+                bandwidth=Constant(value=self.links.bandwidth),
+                links=own,
             )
         compute = replace(
             scenario.compute,

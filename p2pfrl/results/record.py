@@ -97,9 +97,13 @@ AGENTS = (
     "bytes_sent",
     "staleness",
 )
+JOULES = "joules"
+"""Column of metrics.csv and agents.csv with the energy used so far, where `[energy]` counts it."""
+ENERGY = ("env_steps", JOULES)
+"""Columns of agents.csv where `[energy]` counts; other runs have none of them."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
-AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent")
+AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps")
 """Columns of agents.csv with whole numbers."""
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 

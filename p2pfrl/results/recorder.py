@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.measures import apart
 from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.state import State
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS, Interval
+from p2pfrl.results.record import AGENTS, ENERGY, EVALUATION, JOULES, PHYSICS, Interval
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
@@ -94,6 +95,7 @@ class Recorder:
             mean.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
         parts: the parts over which distances are measured; None for all.
+        resources: by which the joules of agents are counted; None to count none.
         counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
             run, as `stop.rounds` counts them; else n updates that agents ended are.
     """
@@ -113,6 +115,7 @@ class Recorder:
         tick: int | None,
         parts: Sequence[str] | None = None,
         counts_applied: bool = False,
+        resources: Resources | None = None,
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -126,6 +129,7 @@ class Recorder:
         self._judge, self._now, self._on_row = judge, now, on_row
         self._every, self._episodes = every, episodes
         self._mixes, self._tick, self._counts_applied = mixes, tick, counts_applied
+        self._resources = resources
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
@@ -381,7 +385,8 @@ class Recorder:
         for agent, own in zip(alive, disagreements, strict=True):
             entry = self._progress[agent].latest
             if entry is not None:
-                self.agent_rows.append(_agent_row(round, agent, own, entry))
+                more = self._energy(agent, entry)
+                self.agent_rows.append({**_agent_row(round, agent, own, entry), **more})
         if self._on_row(row):
             self.stopped_at_row = True
 
@@ -414,7 +419,22 @@ class Recorder:
             "active": 0,
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
+            **self._energy_of_all(entries),
         }
+
+    def _energy(self, agent: int, entry: Entry) -> Row:
+        """Return columns with the steps of an agent and the joules that it has used."""
+        if self._resources is None:
+            return {}
+        used = self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
+        return dict(zip(ENERGY, (entry.env_steps, used), strict=True))
+
+    def _energy_of_all(self, entries: Sequence[Entry | None]) -> Row:
+        """Return the column with the joules that all agents have used."""
+        if self._resources is None:
+            return {}
+        used = [self._energy(i, entry) for i, entry in enumerate(entries) if entry is not None]
+        return {JOULES: sum(row[JOULES] for row in used)}
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean model in each agent's environment."""
@@ -468,4 +488,4 @@ def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row
 
 
 def _is_ours(name: str) -> bool:
-    return name in AGENTS or name.startswith((PHYSICS, EVALUATION))
+    return name in (*AGENTS, *ENERGY) or name.startswith((PHYSICS, EVALUATION))

@@ -164,7 +164,10 @@ class Network:
 
     Attributes:
         latency: latency of a message: a duration, a distribution, or `{kind = "edge"}`.
-        bandwidth: bandwidth of an interface; an edge's own bandwidth limits it.
+        bandwidth: bandwidth of an agent's interface, or a distribution over agents; a link is as
+            fast as the slower of its two ends, and an edge's own bandwidth limits it.
+        coordinator_bandwidth: bandwidth of the interface of a coordinator; that of the fastest
+            agent by default.
         loss: probability that a message is lost, or `{kind = "burst", ...}`.
         duplicate: probability that a message arrives twice.
         jitter: maximum additional delay of a message, uniform from zero; later messages may
@@ -179,7 +182,10 @@ class Network:
         Draw | Edge,
         Number(units.seconds, low=0.0, kinds=DRAWS | Members(__name__, {"edge": "Edge"})),
     ] = Field(default=0.001, validate_default=True)
-    bandwidth: Rate = Field(default=1.25e8, gt=0)
+    bandwidth: Annotated[Distribution, Number(units.rate, above=0.0)] = Field(
+        default=1.25e8, validate_default=True
+    )
+    coordinator_bandwidth: Annotated[Rate, Field(gt=0)] | None = None
     loss: Annotated[Independent | Burst, LossSlot()] = Field(default=0.0, validate_default=True)
     duplicate: Probability = 0.0
     jitter: Seconds = 0.0
@@ -204,6 +210,31 @@ class Compute:
     variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(
         default=1.0, validate_default=True
     )
+
+
+@rule
+class Energy:
+    """Energy that agents use: joules = per_step x environment steps + per_byte x bytes sent.
+
+    It is counted and changes nothing else. Bytes are those of frames that the agent hands to the
+    network. Coordinators are not counted.
+
+    Attributes:
+        per_step: joules of one environment step (one gradient) and its share of learning.
+        per_byte: joules of one byte that an agent sends.
+    """
+
+    per_step: Annotated[Distribution, Number(units.joules, low=0.0)] = Field(
+        default=0.0, validate_default=True
+    )
+    per_byte: Annotated[Distribution, Number(units.joules, low=0.0)] = Field(
+        default=0.0, validate_default=True
+    )
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether any agent uses energy."""
+        return any(rate.bounds[1] > 0.0 for rate in (self.per_step, self.per_byte))
 
 
 @rule
@@ -300,6 +331,7 @@ class Scenario:
         privacy: what an agent sends in place of its payload.
         network: latency, bandwidth and loss of the simulated links.
         compute: virtual time that training takes.
+        energy: joules per environment step and per byte, which are counted.
         availability: when agents sit rounds out.
         evaluation: how often, and over how many episodes, policies are evaluated.
         checkpoint: how often agents and runs are saved.
@@ -328,6 +360,7 @@ class Scenario:
     privacy: Annotated[Privacy, choose("privacy", "none")] = _table()
     network: Annotated[Network, Slot(Network)] = _table()
     compute: Annotated[Compute, Slot(Compute)] = _table()
+    energy: Annotated[Energy, Slot(Energy)] = _table()
     availability: Annotated[Availability, Slot(Availability)] = _table()
     evaluation: Annotated[Evaluation, Slot(Evaluation)] = _table()
     checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()

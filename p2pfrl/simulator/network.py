@@ -41,6 +41,7 @@ class Network(Stateful):
         log: of all events.
         latency, loss: of the links.
         bandwidth: of an interface, bytes per second.
+        slower: nodes whose interface is slower than that -> bytes per second.
         edge_bandwidth: caps single edges.
         duplicate: probability that a message arrives twice.
         seed: of the draws for duplicates and for losses by faults.
@@ -68,6 +69,7 @@ class Network(Stateful):
         edge_bandwidth: Mapping[tuple[int, int], float],
         duplicate: float,
         seed: int,
+        slower: Mapping[int, float] | None = None,
     ) -> None:
         self.traffic = Traffic()
         self.down: set[int] = set()
@@ -85,6 +87,7 @@ class Network(Stateful):
         self._edge_per_byte = {
             edge: SECOND / min(rate, bandwidth) for edge, rate in edge_bandwidth.items()
         }
+        self._slow = {node: SECOND / rate for node, rate in (slower or {}).items()}
         self._duplicate = duplicate
         self._seed = seed
         self._sending_until = [0] * (nodes + coordinators)
@@ -125,7 +128,9 @@ class Network(Stateful):
         start = max(now, self._sending_until[sender])
         per_byte, edges = self._per_byte, self._edge_per_byte
         air = int(size * per_byte)
-        if self._is_lossless and not self.extra_loss and not self._duplicate and not edges:
+        slow = self._slow
+        is_even = not edges and not slow
+        if self._is_lossless and not self.extra_loss and not self._duplicate and is_even:
             self._log.extend([(now, SEND, sender, receiver, sequence, crc) for receiver in to])
             post, latency, arrive = self._loop.post, self._latency, self.arrive
             for receiver in to:
@@ -136,7 +141,10 @@ class Network(Stateful):
         else:
             for receiver in to:
                 self._log.add(now, SEND, sender, receiver, sequence, crc)
-                air = int(size * edges.get((sender, receiver), per_byte))
+                rate = edges.get((sender, receiver), per_byte)
+                if slow:  # the slower end of a link limits it
+                    rate = max(rate, slow.get(sender, 0.0), slow.get(receiver, 0.0))
+                air = int(size * rate)
                 start += air
                 self._launch(sender, receiver, frame, number, start, air)
         self.traffic.send(sender, size, len(to), is_empty=frame.kind == SKIP)

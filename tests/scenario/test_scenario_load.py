@@ -60,7 +60,7 @@ def test_the_first_scenario_is_what_its_file_says():
     assert scenario.environment is not None
     assert (scenario.environment.id, scenario.environment.instances) == ("CartPole-v1", 4)
     assert scenario.network.latency == LogNormal(median=0.02, sigma=0.5)
-    assert scenario.network.bandwidth == 12.5e6
+    assert scenario.network.bandwidth == Constant(value=12.5e6)
     assert scenario.stop.rounds == 120
     assert scenario.stop.target_return == 475.0
 

@@ -28,6 +28,7 @@ class Wired:
     loss: LinkLosses = field(default_factory=lambda: LinkLosses(0, Independent()))
     bandwidth: float = 1e6
     edge_bandwidth: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    slower: Mapping[int, float] = field(default_factory=dict)
     duplicate: float = 0.0
     seed: int = 1
     size: int = 0
@@ -43,6 +44,7 @@ class Wired:
             "loss": self.loss,
             "bandwidth": self.bandwidth,
             "edge_bandwidth": self.edge_bandwidth,
+            "slower": self.slower,
             "duplicate": self.duplicate,
             "seed": self.seed,
         }

@@ -21,6 +21,7 @@ from p2pfrl.exchange.payloads.base import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import Mode
+from p2pfrl.scenario.resources import resources
 
 if TYPE_CHECKING:
     from p2pfrl.consensus.coordinator import Witness
@@ -149,4 +150,6 @@ def words(rule: object) -> str:
 
 def rate(scenario: Scenario) -> str:
     """Return the rate of every interface, as text for people."""
-    return f"{scenario.network.bandwidth * 8 / 1e6:g} Mbit/s"
+    rates = resources(scenario).bandwidth * 8.0 / 1e6
+    low, high = rates.min(), rates.max()
+    return f"{high:g} Mbit/s" if low == high else f"{low:g} to {high:g} Mbit/s"

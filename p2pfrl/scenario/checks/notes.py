@@ -23,6 +23,9 @@ _ENCODED = ', or set learner.encoder = "nature_cnn"'
 _OWN_STEP = ("lr", "lr_schedule", "optimizer")
 """Options of a learner's own step. A learner that sends gradients takes no step."""
 
+_OF_COORDINATOR = ("coordinator_bandwidth",)
+"""Options of the network that only coordinators have."""
+
 
 def notes(scenario: Scenario) -> Iterator[str]:
     """Yield one line per note: private data in messages, and keys without an effect.
@@ -154,6 +157,8 @@ def _without_messages(scenario: Scenario) -> Iterator[str]:
     said = set(_differing(schedule, options_of(type(schedule))))
     if not mode.exchanges:
         yield from (f"schedule.{name}" for name in sorted(said - {"every"}))
+        if says_something(scenario, "energy.per_byte"):
+            yield "energy.per_byte"
         if scenario.correction.has_need(Need.ONE_COORDINATOR):
             yield "correction"
         held = scenario.personal.held_by
@@ -163,6 +168,8 @@ def _without_messages(scenario: Scenario) -> Iterator[str]:
     waits_for_none = mode.mixes and schedule.is_asynchronous and not scenario.mixing.is_pairwise
     if waits_for_none and scenario.network.peer_timeout is not None:
         yield "network.peer_timeout (nobody waits for a neighbor)"
+    if not mode.has_coordinator and mode.exchanges:
+        yield from (f"network.{name}" for name in _differing(scenario.network, _OF_COORDINATOR))
     if mode.pools and not schedule.is_asynchronous and "max_staleness" in said:
         yield "schedule.max_staleness"
     if (

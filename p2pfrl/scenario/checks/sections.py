@@ -218,8 +218,15 @@ def _no_quantity(id: str, name: str, known: Mapping[str, float]) -> str:
     return f"{id} has nothing of this name{hint}"
 
 
-def _speed(scenario: Scenario) -> Iterator[Problem]:
-    yield from _per_agent(scenario.compute.speed, scenario, ("compute", "speed"))
+def _resources(scenario: Scenario) -> Iterator[Problem]:
+    energy = scenario.energy
+    for distribution, *path in (
+        (scenario.compute.speed, "compute", "speed"),
+        (scenario.network.bandwidth, "network", "bandwidth"),
+        (energy.per_step, "energy", "per_step"),
+        (energy.per_byte, "energy", "per_byte"),
+    ):
+        yield from _per_agent(distribution, scenario, tuple(path))
 
 
 def _per_agent(distribution: Distribution, scenario: Scenario, path: Path) -> Iterator[Problem]:
@@ -328,7 +335,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
     _hidden,
     _environment,
-    _speed,
+    _resources,
     topology,
     _exchange,
     _coordinator,
