@@ -53,6 +53,7 @@ def cpu_seconds(*arguments):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.slow
 def test_quick_commands_take_little_longer_than_the_imports_they_need():
     imports = ("-c", "import numpy, pydantic.dataclasses")
     quick = [

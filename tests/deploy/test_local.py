@@ -132,6 +132,7 @@ def test_processes_end_with_their_parent_and_the_same_command_continues(
     assert "got a finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_not_all_processes_had_joined_is_refused_or_begins_anew(
     file: Path, tmp_path: Path
 ) -> None:

@@ -304,6 +304,7 @@ def test_a_process_that_is_killed_at_five_seeded_moments_is_resumed_to_the_same_
     assert interrupted >= 3
 
 
+@pytest.mark.slow
 def test_the_command_resumes_a_killed_process_and_says_no_to_anything_else(tmp_path, capsys):
     from p2pfrl.cli import main
 
