@@ -18,8 +18,10 @@ from p2pfrl.laws import laws
 from p2pfrl.scenario import hierarchy, sections
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Group
+from p2pfrl.scenario.start import Start
 
 _SECTIONS = {
+    "start": Start,
     "stop": sections.Stop,
     "environment": EnvironmentSection,
     "exchange": sections.Exchange,

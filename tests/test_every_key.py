@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from every_key import EFFECT, SILENT, UNTRIED, Outcome, Walk, dumped, merged, put, ran, read
+from safetensors.numpy import save_file
 
 import p2pfrl
 from p2pfrl.core.errors import ScenarioError
@@ -64,6 +66,7 @@ BASES: dict[str, Table] = {
     "network": {"compute": {"seconds_per_env_step": 0.3}},
     "mixing": {"agents": 5, "topology": {"kind": "tree"}},
     "topology": {"agents": 6},
+    "start": {**CARTS, "start": {"path": "start.safetensors", "models": "mean"}},
 }
 """Section -> what is set where its keys are tried, if a quadratic problem does not suffice."""
 
@@ -370,6 +373,8 @@ VALUES: dict[str, list[Any]] = {
     "environment:gridworld.start": [[0, 1]],
     "availability.trace": ["trace.csv"],
     "topology:file.path": ["path.graphml"],
+    "start.path": ["other.safetensors"],
+    "start.parts": [["actor"]],
     "hierarchy.groups": [[[0, 1, 2], [3]]],
     "exchange.shared": [["actor"]],
     "environment.drift:trace.path": ["other.csv"],
@@ -408,6 +413,9 @@ def write_files() -> None:
         graph = f'<graph edgedefault="undirected">{_NODES}{inner}</graph>'
         text = f'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">{graph}</graphml>'
         Path(f"{name}.graphml").write_text(text, encoding="utf-8")
+    for name, value in (("start", 0.5), ("other", 0.25)):
+        biases = {f"{part}.0.bias": np.full(2, value) for part in ("actor", "critic")}
+        save_file(biases, f"{name}.safetensors")
     Path("drift.csv").write_text("update,value\n1,0.4\n", encoding="utf-8")
     Path("other.csv").write_text("update,value\n2,0.3\n", encoding="utf-8")
     Path("trace.csv").write_text("agent,from,until\n1,0s,0.5ms\n", encoding="utf-8")

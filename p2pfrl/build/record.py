@@ -104,6 +104,7 @@ def compose(
     facts = {
         "parameters": layout.size,
         **({"sources": found} if (found := sources(scenario)) else {}),
+        **({"start": start.record} if (start := assembly.learning.start) else {}),
         "error_is": stack.objective.error_is,
         **digests,
     }

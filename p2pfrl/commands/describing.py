@@ -35,6 +35,7 @@ _PLACES = {
 _EXAMPLES: dict[tuple[str, str], object] = {
     ("file", "path"): "abilene.graphml",
     ("trace", "path"): "demand.csv",
+    ("start", "path"): "runs/first",
     ("step", "at"): 50,
     ("ramp", "length"): 20,
     ("sine", "period"): 100,
@@ -124,7 +125,13 @@ def _section(name: str) -> Description:
         raise ScenarioError([message])
     cls = known[name]
     options = tuple(_options(cls))
-    lines = [f"{option.name} = {option.default}" for option in options if option.default]
+    given = {
+        option.name: _toml(_EXAMPLES[name, option.name])
+        if (name, option.name) in _EXAMPLES
+        else option.default
+        for option in options
+    }
+    lines = [f"{key} = {value}" for key, value in given.items() if value]
     header = [] if name == "scenario" else [f"[[{name}]]" if name == "groups" else f"[{name}]"]
     lines = [*header, *(line for line in lines if "{}" not in line)]
     return Description(name, _text(cls), "", options, "\n".join(lines))

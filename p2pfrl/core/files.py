@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ def read_regular(path: Path, limit: int) -> bytes:
             size = max(found.st_size, len(content))
             raise OversizeError(27, f"it has {size:,} bytes, the limit is {limit:,}")
         return content
+
+
+def checksum(content: bytes) -> str:
+    """Return the blake2b checksum of a file's content as 32 hexadecimal digits."""
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def read_table(path: Path, limit: int) -> dict[str, Any] | None:

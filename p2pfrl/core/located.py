@@ -39,6 +39,10 @@ class Located:
         """Return the named files that exist: name in the scenario -> path."""
         return {}
 
+    def copy_of(self, path: Path) -> str:
+        """Return the name that the copy of a file has in `INPUTS`."""
+        return path.name
+
     def modules(self) -> tuple[str, ...]:
         """Return the names of the modules on which a result depends."""
         return ()

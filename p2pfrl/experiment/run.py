@@ -24,6 +24,7 @@ from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
 from p2pfrl.experiment.rules import AllRules, Rules, left_out, with_rules
+from p2pfrl.experiment.starts import Start, with_start
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
@@ -45,6 +46,7 @@ def simulate(
     out: str | Path | None = None,
     environment: Given | None = None,
     vary: Mapping[str, object] | None = None,
+    start: Start | None = None,
     progress: Progress | None = None,
     working: Callable[[str], None] | None = None,
     trace: bool = False,
@@ -67,6 +69,9 @@ def simulate(
             just one, gets the agent.
         vary: physics that differ between agents, as in `[environment.vary]`: a number, a list with
             one per agent, or a table such as {"kind": "uniform", "low": 1.0, "high": 2.0}, by name.
+        start: saved parameters from which agents start: the record of a run that was saved, its
+            directory, a file of parameters, or a table such as {"path": "runs/a", "parts":
+            ["actor"]}.
         progress: called with every new row of metrics.
         working: called at every step of Gymnasium environments with the agent, the update or
             evaluation, and the step.
@@ -87,6 +92,7 @@ def simulate(
         if seed is not None:
             scenario = replace(scenario, seed=seed)
         scenario = with_rules(with_environment(scenario, environment, vary), rules)
+        scenario = with_start(scenario, start)
         run = _Run(scenario, progress)
         folder = None if out is None else Path(out)
         with (

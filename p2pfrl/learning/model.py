@@ -89,7 +89,7 @@ class Model:
 
     def first(self, stack: Stack) -> Vector:
         """Return what is shared at the common start, `(size,)`: a coordinator's first model."""
-        start = self._layout.pack(stack.start([0], same=True)[0], self.parts)
+        start = self._layout.pack(stack.common_start()[0], self.parts)
         return np.concatenate([start, np.zeros(self.size - self._width, dtype=start.dtype)])
 
     def parameters(self) -> Vector:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import checksum
+from p2pfrl.core.tensors import decode_tensors
 from p2pfrl.core.wording import show
 from p2pfrl.results.directory import FILES, SUMMARY
-from p2pfrl.results.files import checksum, decode_csv, plain, read_bytes, refusing
-from p2pfrl.results.formats import decode_tensors
+from p2pfrl.results.files import decode_csv, plain, read_bytes, refusing
 from p2pfrl.results.record import EVALUATION, Record, contents
 
 _OF_THE_MACHINE = ("wall_seconds", "versions", "sources", "digest")

@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import read_regular, write_file
+from p2pfrl.core.files import checksum, read_regular, write_file
 
 Table = dict[str, NDArray[Any]]
 
@@ -63,11 +62,6 @@ def require_regular(path: Path) -> None:
     if not path.is_file():
         what = "not a regular file" if path.exists() else "missing"
         raise RecordError(f"{path}: {what}; the run is incomplete or this is not a run directory")
-
-
-def checksum(content: bytes) -> str:
-    """Return the blake2b checksum of a file's content as 32 hexadecimal digits."""
-    return blake2b(content, digest_size=16).hexdigest()
 
 
 @contextmanager

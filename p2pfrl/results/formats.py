@@ -1,59 +1,11 @@
-"""File formats of parts of a record: tensors with their layout, and graphs."""
+"""File format of the graph of a record."""
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from p2pfrl.core.graph import Graph
-
-Layout = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def encode_tensors(arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None) -> bytes:
-    """Return arrays as safetensors, with the names and shapes of `layout` as metadata.
-
-    Equal arrays give equal bytes.
-    """
-    from safetensors.numpy import save
-
-    metadata = (
-        None
-        if layout is None
-        else {"layout": json.dumps([[name, list(shape)] for name, shape in layout])}
-    )
-    return save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata)
-
-
-def decode_tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a safetensors file by name.
-
-    Raises:
-        ValueError: the content is not a safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as tensors
-
-    try:
-        return dict(sorted(tensors(content).items()))
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
-def decode_parameters(content: bytes) -> tuple[NDArray[np.floating], Layout]:
-    """Return the tensor named `parameters` and the layout in the metadata."""
-    parameters = decode_tensors(content)["parameters"]
-    (length,) = struct.unpack("<Q", content[:8])
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    layout = tuple(
-        (str(name), tuple(int(s) for s in shape)) for name, shape in json.loads(metadata["layout"])
-    )
-    return parameters, layout
 
 
 def graph_to_json(graph: Graph, coordinators: Mapping[int, tuple[int, ...]]) -> dict[str, Any]:

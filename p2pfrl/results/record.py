@@ -20,14 +20,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import checksum
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.tables import walk
+from p2pfrl.core.tensors import (
+    Shapes,
+    decode_parameters,
+    decode_tensors,
+    encode_tensors,
+    split,
+)
 from p2pfrl.core.wording import show
 from p2pfrl.results.directory import FILES, FORMAT, Content, clear_results, content_of
 from p2pfrl.results.files import (
     Table,
-    checksum,
     decode_csv,
     encode_csv,
     encode_json,
@@ -36,14 +43,7 @@ from p2pfrl.results.files import (
     refusing,
     write_bytes,
 )
-from p2pfrl.results.formats import (
-    Layout,
-    decode_parameters,
-    decode_tensors,
-    encode_tensors,
-    graph_from_json,
-    graph_to_json,
-)
+from p2pfrl.results.formats import graph_from_json, graph_to_json
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Record:
     metrics: dict[str, NDArray[np.float64]]
     agents: dict[str, NDArray[Any]]
     parameters: NDArray[np.floating]
-    layout: Layout
+    layout: Shapes
     problem: dict[str, NDArray[Any]]
     graph: Graph
     lambda_2: float | None
@@ -213,12 +213,8 @@ class Record:
             raise RecordError(
                 f"state_dict: expected an agent from 0 to {len(self.parameters) - 1}, got {agent!r}"
             )
-        sizes = [int(np.prod(shape)) for _, shape in self.layout]
-        pieces = np.split(np.array(self.parameters[agent]), np.cumsum(sizes)[:-1])
-        return {
-            name: torch.from_numpy(piece.reshape(shape))
-            for (name, shape), piece in zip(self.layout, pieces, strict=True)
-        }
+        tensors = split(np.array(self.parameters[agent : agent + 1]), self.layout)
+        return {name: torch.from_numpy(values[0]) for name, values in tensors.items()}
 
     def has(self, column: str) -> bool:
         """Whether `metrics` has a number in `column`."""

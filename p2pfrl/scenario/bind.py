@@ -21,6 +21,7 @@ from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
 from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Make
 from p2pfrl.scenario.sections import Scenario
@@ -42,6 +43,7 @@ class Learning:
         simulators: the environments, of training and of evaluation.
         worlds: per group its agents, its environment, and the physics `(n, ...)` of all agents in
             it.
+        start: what was taken from saved parameters; None without any.
     """
 
     stack: Stack
@@ -50,6 +52,7 @@ class Learning:
     heterogeneity: dict[str, float]
     simulators: tuple[Simulator, ...] = ()
     worlds: tuple[tuple[tuple[int, ...], EnvironmentSection, Table], ...] = ()
+    start: Match | None = None
 
     def follow(self, working: Callable[[str], None] | None) -> None:
         """Let slow environments say what they are doing."""
@@ -114,14 +117,14 @@ def learning(scenario: Scenario) -> Learning:
         opened.extend(filter(None, (simulator, evaluator)))
         return simulator, evaluator
 
-    stack = _stack(scenario, world)
+    stack, start = _started(scenario, _stack(scenario, world))
     found = [
         (make, tables.of(make.environment))
         for make in scenario.makes
         if make.environment is not None
     ]
     if not found:
-        return Learning(stack, {}, stack.objective.problem(), {}, tuple(opened))
+        return Learning(stack, {}, stack.objective.problem(), {}, tuple(opened), start=start)
     instance = merge(
         [
             make.environment.rule.instance(table)
@@ -140,7 +143,31 @@ def learning(scenario: Scenario) -> Learning:
             for make, table in found
             if make.environment is not None
         ),
+        start,
     )
+
+
+def start_of(scenario: Scenario, stack: Stack) -> Match | None:
+    """Return what the agents take from saved parameters; None if they start as usual.
+
+    Args:
+        scenario: with or without a start.
+        stack: the learner, or its outline.
+
+    Raises:
+        ScenarioError: there is no such file, it is damaged, or nothing matches.
+    """
+    return _started(scenario, stack)[1]
+
+
+def _started(scenario: Scenario, stack: Stack) -> tuple[Stack, Match | None]:
+    """Return a learner that starts as the scenario says, and what it takes."""
+    start = scenario.start
+    if start is None:
+        return stack, None
+    saved = start.read()
+    found = match(stack.layout, saved, scenario.agents, models=start.models, parts=start.parts)
+    return Started(stack, saved, found), found
 
 
 def each_environment(scenario: Scenario) -> Iterator[tuple[int, int, Problem, Simulator]]:

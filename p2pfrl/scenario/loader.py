@@ -150,6 +150,7 @@ def _locate(scenario: Scenario, layers: Layers) -> None:
     named: dict[KeyPath, object] = {
         ("topology", "path"): scenario.topology,
         ("availability", "trace"): scenario.availability,
+        ("start",): scenario.start,
         ("environment", "kwargs"): None if section is None else section.rule,
     }
     drifts = {} if section is None else section.drift

@@ -48,6 +48,7 @@ from p2pfrl.scenario.groups import Group, Make, is_own, makes, problems
 from p2pfrl.scenario.hierarchy import Hierarchy
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.numbers import Number
+from p2pfrl.scenario.start import Start, StartSlot
 from p2pfrl.simulator.losses import RULES as LOSSES
 from p2pfrl.simulator.losses import Burst, Independent, Probability
 
@@ -315,6 +316,8 @@ class Scenario:
         mode: gossip with neighbors, central with a coordinator, hierarchical with a tree of
             coordinators, independent without exchange, or pooled: agents upload transitions, and
             one learner trains on all of them.
+        start: saved parameters from which agents start: a run directory or a file, or a table with
+            a path; by default agents start as their learner says.
         stop: when the run ends.
         environment: environment of the agents; none for a learner that needs none.
         learner: what a local update of an agent is.
@@ -344,6 +347,7 @@ class Scenario:
     seed: int = Field(default=0, ge=0, lt=2**63)
     agents: int = Field(ge=1, le=1_000_000)
     mode: ModeName = "gossip"
+    start: Annotated[Start | None, StartSlot()] = None
     stop: Annotated[Stop, Slot(Stop)]
     environment: Annotated[EnvironmentSection | None, EnvironmentSlot()] = None
     learner: Annotated[Learner, choose("learners")]

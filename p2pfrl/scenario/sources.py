@@ -63,7 +63,7 @@ def copy_files(scenario: Scenario, folder: Path) -> None:
         for path in rule.files().values():
             if path.resolve().parent in shipped:
                 continue
-            target = folder / INPUTS / path.name
+            target = folder / INPUTS / rule.copy_of(path)
             try:
                 content = read_regular(path, _LARGEST)
                 target.parent.mkdir(parents=True, exist_ok=True)

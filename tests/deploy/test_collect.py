@@ -19,12 +19,12 @@ from written import Written, quadratic
 import p2pfrl
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.files import checksum
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.entries import Entry
 from p2pfrl.deploy.journal import MAGIC, Reader, framed
 from p2pfrl.experiment.verify import verify
-from p2pfrl.results.files import checksum
 from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 from p2pfrl.scenario import Scenario

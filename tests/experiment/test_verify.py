@@ -14,10 +14,10 @@ from runs import SCENARIO, write_scenario
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import checksum
 from p2pfrl.experiment.run import simulate
 from p2pfrl.experiment.verify import verify
 from p2pfrl.results.differences import differences, read_files
-from p2pfrl.results.files import checksum
 from p2pfrl.results.record import Record, load_summary, save
 from p2pfrl.results.versions import kernels, processor, versions
 from p2pfrl.scenario import load, loads

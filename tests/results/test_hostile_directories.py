@@ -10,7 +10,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.cli import main
-from p2pfrl.results.files import checksum
+from p2pfrl.core.files import checksum
 
 SCENARIO = """
 name = "own"

@@ -102,7 +102,7 @@ class Pool(Aggregator):
         stack = self._stack
         kept = (*stack.traits.moments, *stack.traits.counts)
         state = {name: values for name, values in stack.init([0]).items() if name in kept}
-        return {"row": stack.start([0], same=True), "state": state, "updates": 0}
+        return {"row": stack.common_start(), "state": state, "updates": 0}
 
     @override
     def aggregate(

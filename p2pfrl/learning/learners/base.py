@@ -337,6 +337,10 @@ class Stack(ABC):
         With `same` they are one draw from (seed, "start"), else each from its own stream.
         """
 
+    def common_start(self) -> Vector:
+        """Return the start parameters `(1, stride)` of a coordinator."""
+        return self.start([0], same=True)
+
     @abstractmethod
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of `agents` before their first update, one row each.
@@ -394,6 +398,10 @@ class Wrapped(Stack):
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:
         return self.inner.start(agents, same=same)
+
+    @override
+    def common_start(self) -> Vector:
+        return self.inner.common_start()
 
     @override
     def init(self, agents: Sequence[int]) -> State:

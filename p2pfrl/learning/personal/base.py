@@ -178,6 +178,11 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         return self._join(start, start)
 
     @override
+    def common_start(self) -> Vector:
+        start = self.inner.common_start()
+        return self._join(start, start)
+
+    @override
     def init(self, agents: Sequence[int]) -> State:
         """Return the state of both trainings."""
         state = self.inner.init(agents)

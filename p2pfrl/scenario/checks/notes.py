@@ -12,6 +12,8 @@ from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.normalization import PART
+from p2pfrl.learning.started import UNWANTED, usual_in_words
+from p2pfrl.scenario.bind import outline, start_of
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
@@ -34,6 +36,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     runs them all.
     """
     yield from _wide(scenario)
+    yield from _as_usual(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -67,6 +70,16 @@ def notes(scenario: Scenario) -> Iterator[str]:
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _as_usual(scenario: Scenario) -> Iterator[str]:
+    """Yield a note on the tensors that are not taken from the saved parameters of a start."""
+    if scenario.start is None:
+        return
+    found = start_of(scenario, outline(scenario))
+    assert found is not None
+    if usual := {name: why for name, why in found.usual.items() if why != UNWANTED}:
+        yield f"start: these start as usual: {usual_in_words(usual)}"
 
 
 def _of_one_step(scenario: Scenario) -> Iterator[str]:

@@ -16,7 +16,7 @@ from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.gym import Gym
-from p2pfrl.scenario.bind import needs_environment, outline
+from p2pfrl.scenario.bind import needs_environment, outline, start_of
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
@@ -260,6 +260,10 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
             f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}",
         )
     yield from unmet(scenario, stack)
+    try:
+        start_of(scenario, stack)
+    except ScenarioError as error:
+        yield from (placed(line, "start") for line in error.problems)
     for position, part in enumerate(scenario.exchange.shared or ()):
         if part not in stack.layout.parts:
             reason = f"the parameters have no part {part!r}{did_you_mean(part, stack.layout.parts)}"
