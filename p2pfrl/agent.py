@@ -283,6 +283,7 @@ class Agent(Stateful):
         senders = [m.sender for m in action.received]
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
+            self._model.hear(received)
             factors = dict(zip(senders, action.factors, strict=True))
             decoded_factors = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, decoded_factors)
@@ -321,6 +322,7 @@ class Agent(Stateful):
             turn = self._turn(message.round, REPLY, number=self._exchanges)
             self._exchanges += 1
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
+            self._model.hear({message.sender: message.payload})
             after = rules.mixing.answer(turn, message.payload)
             require_like(after, turn.own, rules.mixing, "answer", self.id)
             rules.payload.write(self._model, after)
@@ -335,6 +337,8 @@ class Agent(Stateful):
         self._outbox.forget(action.message.round)
         # The message holds the model and `extras` vectors as long as it (see `Correction.serve`).
         width = len(model) // (1 + rules.correction.extras)
+        # All that it knows of the others is the model, which they begin with, too.
+        self._model.hear(dict.fromkeys(self._model.companions, model[:width]))
         is_first = action.round < 0
         if is_first:  # there is no round to end
             rules.payload.write(self._model, model[:width])

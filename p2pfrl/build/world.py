@@ -52,7 +52,8 @@ class StackJudge:
         The absent members of shared worlds act with their last parameters.
         """
         evaluate = self._trainer.stack.evaluator.evaluate
-        k = self._trainer.stack.traits.members
+        traits = self._trainer.stack.traits
+        k = max(traits.members, traits.companions)
         if k == 1:
             return evaluate(agents, parameters, episodes, index)
         known = dict(zip(agents, parameters, strict=True))

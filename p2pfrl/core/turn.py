@@ -36,6 +36,13 @@ class Memory(Protocol):
         This is for vectors that are not averaged.
         """
 
+    @property
+    def companions(self) -> tuple[int, ...]:
+        """The other members of the agent's world, where it plays against what it knows of them."""
+
+    def hear(self, received: Mapping[int, Vector]) -> None:
+        """Note the shared vectors of others, given by agent, where the agent plays against them."""
+
 
 class NoMemory:
     """The memory of an agent that keeps nothing beside its parameters."""
@@ -57,6 +64,14 @@ class NoMemory:
     def receive(self, name: str, received: Mapping[int, Vector]) -> None:
         """Refuse: there is no learner."""
         raise KeyError(name)
+
+    @property
+    def companions(self) -> tuple[int, ...]:
+        """Nobody."""
+        return ()
+
+    def hear(self, received: Mapping[int, Vector]) -> None:
+        """Do nothing: nobody plays."""
 
 
 @dataclass(slots=True)

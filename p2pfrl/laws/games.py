@@ -14,6 +14,7 @@ from p2pfrl.results.record import Record
 
 _MEMBERS = 4
 _ROUNDS = 300
+_LATE = 5
 
 
 def closed(
@@ -127,6 +128,55 @@ def _averages() -> Iterator[Figure]:
         yield at_least(f"{name}: that of the last policies, over it", 2.0, last / average)
 
 
+def self_played(
+    game: str, logits: Sequence[float], rounds: int, *, late: int, mixing: str
+) -> float:
+    """Return the exploitability of the averages of two who know each other by messages alone.
+
+    Args:
+        game: of zero sum, payoffs from -1 to 1.
+        logits: the first ones.
+        rounds: of one step each, which takes a millisecond, and a message.
+        late: milliseconds that a message takes; nobody waits for it.
+        mixing: rule of both.
+    """
+    start = np.exp(np.array(logits))
+    least = -math.log((start / start.sum()).min())
+    tables: dict[str, Table] = {
+        "environment": {"id": "matrix_game", "game": game, "opponents": "last_known"},
+        "learner": {
+            "kind": "npg",
+            "gamma": 0.0,
+            "lr": math.sqrt(8 * least / rounds) / 2,
+            "logits": logits,
+        },
+        "compute": {"seconds_per_env_step": 0.001},
+        "topology": {"kind": "complete"},
+        "mixing": {"kind": mixing},
+        "evaluation": {"episodes": 0},
+    }
+    if late:
+        tables["network"] = {"latency": late / 1000}
+        tables["schedule"] = {"kind": "asynchronous"}
+    found = play_tables(2, rounds, tables, mode="gossip").metrics["error"][-1]
+    return float(found) / (4 * math.sqrt(least / (2 * rounds)))
+
+
+def _self_play() -> Iterator[Figure]:
+    rounds = 200
+    for game, logits, mixing in (
+        ("pennies", (1.0, 0.0), "by_role"),
+        ("rps", (1.0, 0.5, 0.0), "metropolis"),
+    ):
+        found = self_played(game, logits, rounds, late=0, mixing=mixing)
+        yield at_most(
+            f"{game}, mixing {mixing}: exploitability of the averages / bound", 1.0, found
+        )
+    late = self_played("rps", (1.0, 0.5, 0.0), rounds, late=_LATE, mixing="by_role")
+    most = math.sqrt(1 + _LATE)
+    yield at_most(f"rps, messages {_LATE} updates late: the same", most, late)
+
+
 def _equilibria() -> Iterator[Figure]:
     defects = policies(played("prisoners", lr=0.5, rounds=40))[:, 1]
     yield at_least("prisoners: probability of defecting", 1 - 1e-6, float(defects.min()))
@@ -153,6 +203,12 @@ LAWS = (
         "in zero-sum games average policies approach an equilibrium, and last policies do not",
         "Freund, Schapire, Games and Economic Behavior 29, 1999",
         _averages,
+    ),
+    Law(
+        "self_play",
+        "players that know each other by messages alone approach an equilibrium on average, too",
+        "Freund, Schapire, Games and Economic Behavior 29, 1999; late messages: Joulani, Gyorgy, Szepesvari, ICML 2013",
+        _self_play,
     ),
     Law(
         "equilibria",

@@ -87,6 +87,19 @@ class Model:
         """Let the learner learn from the vectors `name` of others, by sender."""
         self._trainer.receive(self.agent, name, received)
 
+    @property
+    def companions(self) -> tuple[int, ...]:
+        """The other members of the agent's world, where it plays against what it knows of them."""
+        k = self._trainer.stack.traits.companions
+        first = self.agent - self.agent % k
+        return tuple(i for i in range(first, first + k) if i != self.agent)
+
+    def hear(self, received: Mapping[int, Vector]) -> None:
+        """Note what others share, `(size,)` by agent, where the agent plays against them."""
+        if self.companions:
+            shared = {other: vector[: self._width] for other, vector in received.items()}
+            self._trainer.hear(self.agent, shared, self.parts)
+
     def first(self, stack: Stack) -> Vector:
         """Return what is shared at the common start, `(size,)`: a coordinator's first model."""
         start = self._layout.pack(stack.common_start()[0], self.parts)

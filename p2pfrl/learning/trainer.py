@@ -22,7 +22,7 @@ of all members.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -75,6 +75,7 @@ class _Pending:
     position: int = 0  # row of the outcome
     has_begun: bool = True  # false while a member of a shared world waits for the others
     has_moved: bool = False  # whether the shared world has moved on
+    heard: State = field(default_factory=dict)  # `Traits.heard` at the start, once they changed
 
 
 def _packed(request: _Pending) -> Tree:
@@ -84,6 +85,7 @@ def _packed(request: _Pending) -> Tree:
         "frozen": request.frozen,
         "has_begun": request.has_begun,
         "has_moved": request.has_moved,
+        "heard": dict(request.heard),
     }
     if outcome is None:
         return {**start, "outcome": None}
@@ -110,6 +112,7 @@ def _unpacked(packed: Tree) -> _Pending:
         outcome,
         has_begun=packed["has_begun"],
         has_moved=packed["has_moved"],
+        heard=packed["heard"],
     )
 
 
@@ -152,6 +155,7 @@ class Trainer:
         self._pending: dict[int, _Pending] = {}
         self._passengers: dict[int, _Pending] = {}
         self._world = frozenset(stack.traits.world)
+        self._kept = self._world.union(stack.traits.heard)
         self._computed = self._batches = 0
 
     @property
@@ -197,6 +201,24 @@ class Trainer:
         if request is not None and request.frozen is None:
             request.frozen = row.copy()
         row[:] = values
+
+    def hear(self, agent: int, received: Mapping[int, Vector], parts: Sequence[str]) -> None:
+        """Note the shared parts of others' parameters; an update under way keeps what it knew.
+
+        Args:
+            agent: who has heard of them.
+            received: by agent, `(k,)` each; those that share no world with it are left out.
+            parts: of the parameters, which the vectors hold.
+        """
+        k, row, request = self.stack.traits.companions, self._rows[agent], self._pending.get(agent)
+        known = {other: vector for other, vector in received.items() if other // k == agent // k}
+        for name in self.stack.traits.heard:
+            if request is not None and name not in request.heard:
+                request.heard[name] = self.state[name][row].copy()
+            for other, vector in known.items():
+                self.stack.layout.unpack(
+                    vector, np.asarray(self.state[name][row, other % k]), parts
+                )
 
     def freeze(self, agent: int) -> None:
         """Start an update of `agent`: fix its inputs. A member of a shared world waits for `begin`.
@@ -346,7 +368,7 @@ class Trainer:
         else:
             self.parameters[row] += outcome.parameters[position] - request.frozen
         for name, values in self.state.items():
-            if name not in self._world:
+            if name not in self._kept:
                 values[row] = outcome.state[name][position]
         if not self._world:
             self.index[row] += 1
@@ -484,4 +506,7 @@ class Trainer:
             if frozen is not None:
                 parameters[position] = frozen
         state = {name: values[rows] for name, values in self.state.items()}
+        for position, agent in enumerate(chunk):
+            for name, values in self._request(agent).heard.items():
+                state[name][position] = values
         return Batch(chunk, self.index[rows].tolist(), parameters, state)

@@ -21,6 +21,7 @@ from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
 from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Make
@@ -188,7 +189,7 @@ def outline(scenario: Scenario) -> Stack:
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    tables = _Tables(scenario, range(scenario.members))
+    tables = _Tables(scenario, range(scenario.players))
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
         simulator = simulator_of(section, tables.of(section), section.instances, scenario.seed)
@@ -205,7 +206,7 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
     Raises:
         P2PFRLError: learner and environment do not fit.
     """
-    tables = _Tables(scenario, range(scenario.members))
+    tables = _Tables(scenario, range(scenario.players))
     made: list[tuple[EnvironmentSection, Simulator]] = []
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator]:
@@ -338,7 +339,7 @@ def _stack(scenario: Scenario, world: World) -> Stack:
             return make.learner.prepare(task)
         simulator, evaluator = world(make.environment)
         stack = make.learner.prepare(replace(task, simulator=simulator, evaluator=evaluator))
-        return _together(stack, simulator)
+        return _together(stack, simulator, make)
 
     def prepare(task: Task) -> Stack:
         if not scenario.groups:
@@ -351,8 +352,10 @@ def _stack(scenario: Scenario, world: World) -> Stack:
     return scenario.personal.wrap(prepare, task_of(scenario))
 
 
-def _together(stack: Stack, simulator: Simulator) -> Stack:
+def _together(stack: Stack, simulator: Simulator, make: Make) -> Stack:
     """Return a learner whose updates are computed in whole worlds, if agents share them.
+
+    In self-play every agent has a world to itself.
 
     Raises:
         ScenarioError: its updates do not take the same number of steps for all members.
@@ -368,5 +371,8 @@ def _together(stack: Stack, simulator: Simulator) -> Stack:
             ]
         )
     chunk = max(k, traits.chunk - traits.chunk % k)
+    if make.environment is not None and make.environment.is_self_play:
+        stack.traits = replace(traits, chunk=chunk)
+        return SelfPlay(stack, k, same_start=make.learner.same_start)
     stack.traits = replace(traits, members=k, world=simulator.world, chunk=chunk)
     return stack

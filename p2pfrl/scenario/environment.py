@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Container, Mapping
 from functools import partial
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -31,6 +31,12 @@ class OwnKeys:
         id: name of an environment, or any Gymnasium id, or "module:Class" of a user's own.
         instances: parallel copies per agent.
         vary: a distribution over agents for each physical quantity that differs between them.
+        opponents: whom an agent meets in a shared world. present: the other members, which train
+            together with it and wait for each other. last_known: copies of them with the last
+            parameters that it has heard of them, in a world of its own (self-play); at first they
+            have its own start parameters. Nobody waits, and members may live in different
+            processes; an update computes all members of the world. Evaluation is that of the
+            members against each other in both.
         drift: a drift for each physical quantity that changes over the updates of an agent.
         kwargs_vary: a distribution over agents for each argument of the environment's own
             constructor that differs between them. Sizes are found with the constructor's default or
@@ -39,6 +45,7 @@ class OwnKeys:
 
     id: str
     instances: int = Field(default=4, ge=1, le=65536)
+    opponents: Literal["present", "last_known"] = "present"
     vary: dict[str, Annotated[Distribution, Number()]] = Field(default_factory=dict)
     drift: dict[str, Annotated[Drift, Rule("drifts", partial(table, "drifts"))]] = Field(
         default_factory=dict
@@ -55,6 +62,16 @@ class EnvironmentSection(OwnKeys):
     """
 
     rule: Annotated[Problem, Slot(Problem)]
+
+    @property
+    def is_self_play(self) -> bool:
+        """Whether agents play against what they know of the other members of their world."""
+        return self.opponents == "last_known"
+
+    @property
+    def members(self) -> int:
+        """Number of agents that train together; 1 if each has an environment of its own."""
+        return 1 if self.is_self_play else self.rule.spec.members
 
 
 def _meant(key: str, known: Mapping[str, object], physics: Container[str]) -> str:
@@ -128,6 +145,7 @@ class EnvironmentSlot(Slot):
             rule=made,  # type: ignore[arg-type]
             id=section.id,
             instances=section.instances,
+            opponents=section.opponents,
             vary=section.vary,
             drift=section.drift,
             kwargs_vary=section.kwargs_vary,
@@ -140,6 +158,8 @@ class EnvironmentSlot(Slot):
         own.pop("rule")
         if not value.kwargs_vary:  # most environments have no constructor of their own
             own.pop("kwargs_vary")
+        if not value.is_self_play:  # nor other members
+            own.pop("opponents")
         if not type(value.rule).__module__.startswith("p2pfrl."):
             own["id"] = place_of(type(value.rule))
         options: dict[str, object] = (

@@ -408,6 +408,12 @@ class Scenario:
 
     @property
     def members(self) -> int:
-        """Number of agents that share a world; 1 if none do."""
+        """Number of agents that train together because they share a world; 1 if none do."""
+        sections = [make.environment for make in self.makes]
+        return max((section.members for section in sections if section), default=1)
+
+    @property
+    def players(self) -> int:
+        """Number of members of a shared world, whether or not they train together; else 1."""
         sections = [make.environment for make in self.makes]
         return max((section.rule.spec.members for section in sections if section), default=1)

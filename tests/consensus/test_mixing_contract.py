@@ -17,6 +17,7 @@ FAMILIES = sorted(set(topologies.RULES) - {"file"})
 SYMMETRIC = ("metropolis", "laplacian", "lazy")
 ON_LOSS = ("fold", "renormalize", "last_known", "symmetric")
 IN_ROUNDS = [kind for kind, rule in RULES.items() if not rule.is_pairwise]
+AGREEING = [kind for kind in IN_ROUNDS if kind != "by_role"]  # agents of two roles never agree
 
 
 def see(
@@ -54,7 +55,7 @@ def test_rows_name_oneself_and_those_heard_in_order_and_rows_or_columns_sum_to_o
     np.testing.assert_allclose(sums, 1.0, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", IN_ROUNDS)
+@pytest.mark.parametrize("kind", AGREEING)
 @pytest.mark.parametrize(
     ("family", "dtype"),
     [
@@ -79,7 +80,7 @@ def test_agents_agree_on_the_mean_of_where_they_began(kind, dtype, family):
     )
 
 
-@pytest.mark.parametrize("kind", IN_ROUNDS)
+@pytest.mark.parametrize("kind", AGREEING)
 def test_the_mean_moves_as_training_moves_the_agents(kind):
     rng = np.random.default_rng(6)
     x, steps = rng.standard_normal((9, 3)), rng.standard_normal((500, 9, 3))
@@ -271,6 +272,14 @@ def test_a_refusal_names_the_nodes_of_a_graph_file():
         TopologyError, match=r"agent 0 \(Oslo\) sends to 1 \(Rome\) and receives nothing from it"
     ):
         RULES["metropolis"]().check(graph)
+
+
+def test_by_role_averages_within_roles_and_hears_the_others():
+    graph = undirected(5, [(i, j) for i in range(5) for j in range(i)])
+    rows = matrix(RULES["by_role"](roles=2).weights(graph))
+    expected = np.zeros((5, 5))
+    expected[np.ix_([0, 2, 4], [0, 2, 4])], expected[np.ix_([1, 3], [1, 3])] = 1 / 3, 1 / 2
+    np.testing.assert_allclose(rows, expected, atol=1e-15)
 
 
 def test_lazy_weights_have_no_negative_eigenvalue_and_zero_laziness_is_metropolis():

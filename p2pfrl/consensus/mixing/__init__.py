@@ -27,6 +27,7 @@ RULES: Members[Mixing] = MATRICES | Members(
         "push_sum": "push_sum:PushSum",
         "gradient_tracking": "tracking:GradientTracking",
         "extra": "tracking:Extra",
+        "by_role": "linear:ByRole",
         "choco": "choco:Choco",
         "pairwise": "pairwise:Pairwise",
     },

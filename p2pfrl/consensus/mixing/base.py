@@ -45,10 +45,12 @@ class Mixing(Composable, ABC):
     Class variables of a rule:
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
+        sends_parameters: a payload holds the agent's own vector and nothing else.
     """
 
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
+    sends_parameters: ClassVar[bool] = True
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
 

@@ -123,6 +123,42 @@ class Lazy(Mixing):
         require_undirected(graph, "mixing 'lazy'")
 
 
+@rule
+class ByRole(Mixing):
+    """Metropolis weights among neighbors of one role, id modulo `roles`; others are only heard.
+
+    Agents receive the vectors of neighbors with another role and leave them out of the average: in
+    self-play (environment.opponents = "last_known") opponents hear of each other, and those of one
+    role average. So agents agree within roles alone; with as many roles as agents nobody averages.
+
+    Reference: as `Metropolis`, on the graph of the edges within roles; used here for games.
+
+    Attributes:
+        roles: number of roles r; agent i has role i mod r.
+    """
+
+    roles: int = Field(default=2, ge=2)
+
+    @override
+    def weights(self, graph: Graph) -> tuple[Weights, ...]:
+        same = [
+            [j for j in heard if (j - i) % self.roles == 0]
+            for i, heard in enumerate(graph.predecessors)
+        ]
+        degree = [len(neighbors) for neighbors in same]
+        rows = []
+        for i, heard in enumerate(graph.predecessors):
+            row = dict.fromkeys(heard, 0.0)
+            row |= {j: 1.0 / (1 + max(degree[i], degree[j])) for j in same[i]}
+            rows.append(with_own(row, i))
+        return tuple(rows)
+
+    def check(self, graph: Graph) -> None:
+        """Raise an error for one-way edges, where W is not symmetric and does not keep the mean."""
+        super().check(graph)
+        require_undirected(graph, "mixing 'by_role'")
+
+
 Matrix = Annotated[Mixing, Rule("mixing matrices", lambda: MATRICES, "metropolis")]
 """Option whose value is one of `MATRICES`: rules that consist of a matrix alone."""
 

@@ -68,6 +68,7 @@ class PushSum(Mixing):
     """
 
     is_per_neighbor: ClassVar[bool] = True
+    sends_parameters: ClassVar[bool] = False
     needs: ClassVar[Needs] = (
         Need.MASS,
         Need.PARAMETERS,

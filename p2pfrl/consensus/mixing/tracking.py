@@ -50,6 +50,7 @@ class GradientTracking(Mixing):
         arXiv 1602.00591. With policy gradients: Jiang et al., MDPGT, AAAI 2022, arXiv 2112.02813.
     """
 
+    sends_parameters: ClassVar[bool] = False
     needs: ClassVar[Needs] = (*STATEFUL, Need.EVERY_MESSAGE)
     breaks: ClassVar[Breaks] = (Need.ORDER,)
 

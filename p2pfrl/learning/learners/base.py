@@ -140,6 +140,11 @@ class Traits:
         members: agents that share a world and are always computed together; 1: none do.
         world: names of the state arrays that belong to the world, equal for all its members; empty
             where nobody shares one.
+        acts_as_started: whether an update acts by the parameters with which it starts, to its end.
+        companions: agents that are evaluated together, where each trains in a copy of their world
+            that is its own (self_play.py); 1: none are.
+        heard: names of the state arrays, `(b, companions, stride)`, that hold what agents have
+            heard of each other. Messages write them, updates do not.
     """
 
     layout: Layout
@@ -160,6 +165,9 @@ class Traits:
     personal: tuple[str, ...] = ()
     members: int = 1
     world: tuple[str, ...] = ()
+    acts_as_started: bool = True
+    companions: int = 1
+    heard: tuple[str, ...] = ()
 
     @property
     def most_steps(self) -> int | None:

@@ -200,6 +200,7 @@ class DQNStack(Stack, Exchange):
             arrays=task.arrays,
             takes_corrections=True,
             personal=personal_parts(self.network.normalizer),
+            acts_as_started=False,
         )
         self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
         self.evaluator = Greedy(self.network, self.policy, task.evaluator)

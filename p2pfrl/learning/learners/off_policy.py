@@ -147,6 +147,7 @@ class OffPolicyStack(Stack):
             counts=(*Adam.counts, _ACTOR_STEPS),
             arrays=task.arrays,
             personal=personal_parts(self.network.normalizer),
+            acts_as_started=False,
         )
 
     def _check(self, learner: FromReplay, instances: int) -> None:

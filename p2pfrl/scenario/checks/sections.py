@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.mixing.linear import ByRole
 from p2pfrl.consensus.participation.base import All
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.distributions.base import Distribution
@@ -20,6 +21,7 @@ from p2pfrl.scenario.bind import needs_environment, outline, start_of
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
+from p2pfrl.scenario.checks.opponents import NO_POLICY, self_play
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.modes import MODES
@@ -61,10 +63,6 @@ def _hidden(scenario: Scenario) -> Iterator[Problem]:
         yield ("learner", "hidden"), f"expected layers of at least 1 unit, got {[*sizes]}"
 
 
-_NO_POLICY = frozenset({"critic", "reward", "temperature"})
-"""Parts of learners that members with different roles may average."""
-
-
 def _environment(scenario: Scenario) -> Iterator[Problem]:
     section, learner = scenario.environment, kind_of("learners", scenario.learner)
     if needs_environment(scenario):
@@ -84,10 +82,14 @@ def _environment(scenario: Scenario) -> Iterator[Problem]:
 def _worlds(scenario: Scenario) -> Iterator[Problem]:
     """Yield why members of a shared world could wait for each other forever, or be split."""
     try:
-        k, n = scenario.members, scenario.agents
+        k, n = scenario.players, scenario.agents
     except P2PFRLError:
         return  # `_learner` says what is wrong with the environment
     if k == 1:
+        for path, section in _sections(scenario):
+            if section.is_self_play:
+                reason = f"{section.id} has one agent, and so no opponents: remove it"
+                yield (*path, "opponents"), reason
         return
     if n % k:
         reason = f"{k} agents share a world: expected a multiple of {k}, got {n}"
@@ -107,6 +109,23 @@ def _worlds(scenario: Scenario) -> Iterator[Problem]:
                 else f"worlds of {own} and of {k} agents do not go together"
             )
             yield ("groups", position), reason
+    if any(section.is_self_play for _, section in _sections(scenario)):
+        yield from self_play(scenario, k)
+    else:
+        yield from _meetings(scenario, k)
+    yield from _roles(scenario, k)
+
+
+def _sections(scenario: Scenario) -> Iterator[tuple[Path, EnvironmentSection]]:
+    """Yield the path of every environment section, and the section as its agents have it."""
+    for position, make in enumerate(scenario.makes):
+        path = ("groups", position, "environment") if scenario.groups else ("environment",)
+        if make.environment is not None:
+            yield path, make.environment
+
+
+def _meetings(scenario: Scenario, k: int) -> Iterator[Problem]:
+    """Yield why members that train together would wait for one that is away."""
     if scenario.availability != Availability():
         reason = f"{k} agents share a world and would wait for one that is away: remove it"
         yield ("availability",), reason
@@ -114,7 +133,6 @@ def _worlds(scenario: Scenario) -> Iterator[Problem]:
     if MODES[scenario.mode].averages and not isinstance(participation, All):
         reason = f"{k} agents share a world and would wait for one that was not chosen: use 'all'"
         yield ("coordinator", "participation"), reason
-    yield from _roles(scenario, k)
 
 
 def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
@@ -123,7 +141,9 @@ def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
     reasons = [section.rule.spec.apart for section in sections if section is not None]
     why = next(filter(None, reasons), "")
     mode, shared = MODES[scenario.mode], scenario.exchange.shared
-    if not why or not mode.exchanges or (shared and _NO_POLICY.issuperset(shared)):
+    if not why or not mode.exchanges or (shared and NO_POLICY.issuperset(shared)):
+        return
+    if mode.mixes and isinstance(scenario.mixing, ByRole) and scenario.mixing.roles % k == 0:
         return
     if mode.mixes:
         try:
