@@ -18,7 +18,6 @@ results are those of the shared world to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.parameters import aligned_zeros
-from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State, Wrapped
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, Wrapped
 from p2pfrl.learning.meetings import whole_worlds
 
 KNOWN = "known"
@@ -39,20 +38,12 @@ class SelfPlay(Wrapped):
     Args:
         inner: the learner, which computes whole worlds.
         members: agents k of a world.
-        same_start: whether all agents start at one point.
     """
 
-    def __init__(self, inner: Stack, members: int, *, same_start: bool) -> None:
+    def __init__(self, inner: Stack, members: int) -> None:
         super().__init__(inner)
         self._members = members
-        self._same_start = same_start
         self.traits = replace(inner.traits, companions=members, heard=(KNOWN,))
-
-    @override
-    def init(self, agents: Sequence[int]) -> State:
-        """Return the state of the learner, and the agents' own start parameters for all members."""
-        start = self.start(agents, same=self._same_start)
-        return self.inner.init(agents) | {KNOWN: np.repeat(start[:, None], self._members, axis=1)}
 
     @override
     def update(self, batch: Batch) -> Outcome:

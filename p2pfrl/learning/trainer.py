@@ -146,7 +146,7 @@ class Trainer:
         self.stack = stack
         self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
         self.parameters = stack.start(self.agents, same=same_start)
-        self.state = stack.init(self.agents) | self._extra_state(len(self.agents))
+        self.state = stack.init(self.agents) | self._extra_state(self.parameters)
         self.index = np.zeros(len(self.agents), dtype=np.int64)
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
@@ -474,7 +474,9 @@ class Trainer:
         if not self._world:
             self.index[row] = 0
         self.parameters[row] = self.stack.start([agent], same=self._same_start)[0]
-        for name, values in (self.stack.init([agent]) | self._extra_state(1)).items():
+        for name, values in (
+            self.stack.init([agent]) | self._extra_state(self.parameters[row : row + 1])
+        ).items():
             if name not in self._world:
                 self.state[name][row] = values[0]
 
@@ -492,9 +494,16 @@ class Trainer:
         state = {key: values[row : row + 1] for key, values in self.state.items()}
         self.stack.exchange.receive(name, agent, state, received)
 
-    def _extra_state(self, rows: int) -> State:
-        """Return what correction and exchange keep beside the parameters, zeros at first."""
-        return {name: self.stack.layout.zeros(rows) for name in self.stack.traits.arrays}
+    def _extra_state(self, start: Vector) -> State:
+        """Return what is kept beside parameters `(b, stride)`, at the start.
+
+        Correction and exchange have zeros, and agents that have heard of nobody expect of all
+        members of their world what they have themselves.
+        """
+        traits = self.stack.traits
+        zeros: State = {name: self.stack.layout.zeros(len(start)) for name in traits.arrays}
+        own = np.repeat(start[:, None], traits.companions, axis=1)
+        return zeros | {name: own.copy() for name in traits.heard}
 
     def _gather(self, chunk: Sequence[int]) -> Batch:
         """Return the inputs of `chunk` as they were when each update started, as copies."""

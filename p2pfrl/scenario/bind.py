@@ -373,6 +373,6 @@ def _together(stack: Stack, simulator: Simulator, make: Make) -> Stack:
     chunk = max(k, traits.chunk - traits.chunk % k)
     if make.environment is not None and make.environment.is_self_play:
         stack.traits = replace(traits, chunk=chunk)
-        return SelfPlay(stack, k, same_start=make.learner.same_start)
+        return SelfPlay(stack, k)
     stack.traits = replace(traits, members=k, world=simulator.world, chunk=chunk)
     return stack
