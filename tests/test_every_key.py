@@ -235,6 +235,8 @@ HELPS: dict[str, list[Table]] = {
     "gate:performance": [EPISODES],
     "gate:reached": [EPISODES],
     "gate:reached.once": [{"gate": {"value": 20.0}}],
+    "mixing:capacity": [UNEVEN],
+    "coordinator.participation:capable.by": [UNEVEN],
     "mixing:choco": [{"compressor": {"kind": "difference"}}],
     "topology:hypercube": [{"agents": 8}],
     "topology:file": [{"agents": 4}],
@@ -324,6 +326,7 @@ HELPS: dict[str, list[Table]] = {
     "mixing:laplacian.on_loss": [LOSSY],
     "mixing:uniform.on_loss": [LOSSY],
     "mixing:lazy.on_loss": [LOSSY],
+    "mixing:capacity.on_loss": [LOSSY],
     "mixing:push_sum.least_weight": [
         {"topology": {"kind": "star"}, **LOSSY, "stop": {"rounds": 12}}
     ],
@@ -366,6 +369,8 @@ HELPS: dict[str, list[Table]] = {
 """Label of a key or kind -> settings with which it has an effect, tried in this order."""
 
 VALUES: dict[str, list[Any]] = {
+    "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],
+    "coordinator.participation:capable.values": [[1.0, 3.0, 2.0, 1.0]],
     "name": ["other"],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],

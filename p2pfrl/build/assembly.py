@@ -9,7 +9,7 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
 from p2pfrl.consensus.coordinator import Witness
-from p2pfrl.consensus.mixing.base import require_matrix
+from p2pfrl.consensus.mixing.base import Mixing, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -54,16 +54,18 @@ class Assembly:
         self.mode = self._builder.mode
         self.scenario = scenario = self._builder.plain(scenario)
         view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
-        mixing = scenario.mixing.fit(view.at(0)) if self.mode.mixes else Metropolis()
-        if self.mode.mixes:
-            require_matrix(mixing, view.at(0))
         self.learning = learning(scenario)
-        self.resources = resources(scenario)
+        self.resources = resources(scenario, self.learning.stack)
+        mixing: Mixing = Metropolis()
+        if self.mode.mixes:
+            mixing = scenario.mixing.with_resources(self.resources).fit(view.at(0))
+            require_matrix(mixing, view.at(0))
         stack = self.learning.stack
         require(scenario, stack)
         self.plan = Plan(
             scenario=scenario,
             groups=scenario.edges,
+            resources=self.resources,
             view=view,
             mixing=mixing,
             payload=self._builder.payload(scenario),

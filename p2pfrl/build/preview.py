@@ -30,7 +30,9 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     mode = MODES[scenario.mode]
     whole = TopologyView(scenario.topology, n, scenario.seed)
     view = whole if mode.mixes else None
-    prediction = predict(view, scenario.mixing) if view else None
+    prediction = (
+        predict(view, scenario.mixing.with_resources(resources(scenario))) if view else None
+    )
     messages = BUILDERS[mode.name]().messages(scenario, whole)
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -45,13 +45,18 @@ class Correction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorRules:
-    """The rules, one of every axis, that a coordinator applies."""
+    """The rules, one of every axis, that a coordinator applies.
+
+    Attributes:
+        capacities: sender -> its capacity, if the aggregator weighs by it.
+    """
 
     payload: Payload
     aggregator: Aggregator
     optimizer: ServerOptimizer
     correction: Correction
     participation: Participation
+    capacities: Mapping[int, float] = field(default_factory=dict)
 
 
 class Coordinator(Stateful):
@@ -181,7 +186,11 @@ class Coordinator(Stateful):
             if action.received
             else 0
         )
-        arrived = [Arrived(m.sender, m.payload[:width], m.weight, m.score) for m in action.received]
+        own = self._rules.capacities
+        arrived = [
+            Arrived(m.sender, m.payload[:width], m.weight, m.score, own.get(m.sender, 1.0))
+            for m in action.received
+        ]
         factor = action.factors[0] if action.received else 1.0
         if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
             arrived, factor = self._scaled(arrived, action.factors), 1.0

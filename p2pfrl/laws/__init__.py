@@ -42,6 +42,7 @@ MODULES = (
     "worlds",
     "games",
     "shared_worlds",
+    "resources",
 )
 """Modules of this package with laws, in the order of the table."""
 

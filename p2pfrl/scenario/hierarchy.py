@@ -17,7 +17,8 @@ class Hierarchy:
 
     In every round an edge averages its agents with the aggregator of `[coordinator]`; the
     participation rule chooses among them. Every `edge_rounds` rounds the cloud averages the edges,
-    weighted by their environment steps, and applies the server optimizer. In a partition edges and
+    weighted by their environment steps (or by the capacities of their agents, if the aggregator
+    weighs by those), and applies the server optimizer. In a partition edges and
     cloud belong to the side of group 0.
 
     Attributes:

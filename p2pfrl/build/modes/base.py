@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.schedules.base import Available
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.types import Port, Schedule, edge_id
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads.base import Parameters, Payload
@@ -36,6 +38,7 @@ class Plan:
     Attributes:
         scenario: without the rules that the mode has no use for.
         groups: the agents of each edge coordinator; none where there are no edges.
+        resources: what the agents have.
         view: the topology.
         mixing: the mixing rule, fitted to the graph.
         payload: the payload rule.
@@ -45,11 +48,21 @@ class Plan:
 
     scenario: Scenario
     groups: tuple[tuple[int, ...], ...]
+    resources: Resources
     view: TopologyView
     mixing: Mixing
     payload: Payload
     parts: tuple[str, ...]
     stack: Stack
+
+    def capacities(self, aggregator: Aggregator) -> dict[int, float]:
+        """Return the capacity of every agent and edge by which an aggregator weighs, if it does."""
+        name = aggregator.capacity
+        if name is None:
+            return {}
+        own = dict(enumerate(self.resources.of(name)))
+        edges = {edge_id(e): sum(own[i] for i in group) for e, group in enumerate(self.groups)}
+        return own | edges
 
     @cached_property
     def edge_of(self) -> dict[int, int]:

@@ -41,16 +41,18 @@ class CoordinatedBuilder(ModeBuilder):
     def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
         """Return the life of the coordinator."""
         scenario, section = plan.scenario, plan.scenario.coordinator
+        aggregator = self.aggregator(plan)
         body = Coordinator(
             life.model,
             agents=scenario.agents,
             seed=scenario.seed,
             rules=CoordinatorRules(
                 payload=plan.payload,
-                aggregator=self.aggregator(plan),
+                aggregator=aggregator,
                 optimizer=section.server_optimizer,
                 correction=scenario.correction,
-                participation=section.participation,
+                participation=section.participation.with_resources(plan.resources),
+                capacities=plan.capacities(aggregator),
             ),
             encoder=life.encoder,
             parts=plan.parts,

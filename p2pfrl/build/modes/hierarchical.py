@@ -71,17 +71,18 @@ class HierarchicalBuilder(CoordinatedBuilder):
 def _cloud(plan: Plan, life: CoordinatorLife) -> Actor:
     """Return the life of the coordinator of all edges."""
     scenario, edges = plan.scenario, len(plan.groups)
-    period = scenario.hierarchy.edge_rounds
+    period, aggregator = scenario.hierarchy.edge_rounds, _of_edges(plan)
     body = Coordinator(
         life.model,
         agents=edges,
         seed=scenario.seed,
         rules=CoordinatorRules(
             payload=plan.payload,
-            aggregator=Mean(weights="samples"),
+            aggregator=aggregator,
             optimizer=scenario.coordinator.server_optimizer,
             correction=scenario.correction,
             participation=All(),
+            capacities=plan.capacities(aggregator),
         ),
         encoder=life.encoder,
         parts=plan.parts,
@@ -95,11 +96,18 @@ def _cloud(plan: Plan, life: CoordinatorLife) -> Actor:
     return Actor(machine, body, life.port, gives_last=True)
 
 
+def _of_edges(plan: Plan) -> Mean:
+    """Return the mean of edges, weighted by their steps, or by the capacities of their agents."""
+    name = plan.scenario.coordinator.aggregator.capacity
+    return Mean(weights="samples" if name is None else name)
+
+
 def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
     """Return the life of the coordinator of some agents."""
     scenario, section = plan.scenario, plan.scenario.coordinator
     members = plan.groups[edge_id(life.id)]
     mine = set(members)
+    aggregator = section.aggregator.bind(scenario.learner.lr)
     body = EdgeCoordinator(
         life.model,
         id=life.id,
@@ -107,10 +115,11 @@ def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
         seed=scenario.seed,
         rules=CoordinatorRules(
             payload=plan.payload,
-            aggregator=section.aggregator.bind(scenario.learner.lr),
+            aggregator=aggregator,
             optimizer=Replace(),
             correction=scenario.correction,
-            participation=section.participation,
+            participation=section.participation.with_resources(plan.resources),
+            capacities=plan.capacities(aggregator),
         ),
         encoder=life.encoder,
         parts=plan.parts,

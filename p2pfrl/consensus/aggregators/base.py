@@ -13,6 +13,7 @@ from typing_extensions import override
 from p2pfrl.core.imitation import Imitation
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import CapacityName
 from p2pfrl.exchange.scores import OF_RETURNS
 
 Memory = Mapping[Any, Any]
@@ -29,12 +30,15 @@ class Arrived:
         samples: environment steps behind it.
         score: the sender's return or loss, if the scenario's rules rank senders
             (`Aggregator.score`), else 0.
+        capacity: the sender's speed or bandwidth, if the rule weighs by it
+            (`Aggregator.capacity`), else 1. That of an edge is the sum over its agents.
     """
 
     sender: int
     vector: Vector
     samples: float
     score: float = 0.0
+    capacity: float = 1.0
 
 
 class Aggregator(Composable, ABC):
@@ -67,6 +71,11 @@ class Aggregator(Composable, ABC):
     @property
     def score(self) -> str | None:
         """Score that agents must send with their payloads (exchange/scores.py); None for none."""
+        return None
+
+    @property
+    def capacity(self) -> CapacityName | None:
+        """The resource by which the rule weighs senders, speed or bandwidth; None for none."""
         return None
 
     def bind(self, lr: float) -> Aggregator:

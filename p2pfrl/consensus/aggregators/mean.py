@@ -12,6 +12,7 @@ from typing_extensions import override
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory, weighted_mean
 from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import CapacityName
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.scores import UNKNOWN
 
@@ -30,13 +31,16 @@ class Mean(Aggregator):
         weights: uniform: 1/k each; samples: proportional to environment steps (FedAvg); return:
             proportional to the mean return, negative ones counted as zero; rank: proportional to
             the rank of the mean return, 1 for the lowest; inverse_variance: proportional to 1 /
-            variance of the returns, with a lower bound of a thousandth of the mean variance.
+            variance of the returns, with a lower bound of a thousandth of the mean variance; speed,
+            bandwidth: proportional to what the scenario gives the agent.
 
     Reference: McMahan et al., AISTATS 2017, arXiv 1602.05629.
     """
 
     of_several: ClassVar[tuple[str, ...]] = ("weights",)
-    weights: Literal["uniform", "samples", "return", "rank", "inverse_variance"] = "uniform"
+    weights: Literal[
+        "uniform", "samples", "return", "rank", "inverse_variance", "speed", "bandwidth"
+    ] = "uniform"
 
     @property
     @override
@@ -48,6 +52,11 @@ class Mean(Aggregator):
     def score(self) -> str | None:
         """Returns, if the weights use them."""
         return _SCORES.get(self.weights)
+
+    @property
+    @override
+    def capacity(self) -> CapacityName | None:
+        return self.weights if self.weights in ("speed", "bandwidth") else None
 
     @override
     def aggregate(
@@ -66,6 +75,10 @@ def _uniform(received: Sequence[Arrived]) -> Weights:
 
 def _samples(received: Sequence[Arrived]) -> Weights:
     return np.array([arrived.samples for arrived in received])
+
+
+def _capacities(received: Sequence[Arrived]) -> Weights:
+    return np.array([arrived.capacity for arrived in received])
 
 
 def _among_known(received: Sequence[Arrived], weigh: Callable[[Weights], Weights]) -> Weights:
@@ -106,5 +119,7 @@ _WEIGHTS: dict[str, Callable[[Sequence[Arrived]], Weights]] = {
     "return": lambda received: _among_known(received, _by_return),
     "rank": lambda received: _among_known(received, _by_rank),
     "inverse_variance": lambda received: _among_known(received, _by_variance),
+    "speed": _capacities,
+    "bandwidth": _capacities,
 }
 _SCORES = {"return": "return", "rank": "return", "inverse_variance": "variance"}

@@ -28,6 +28,7 @@ RULES: Members[Mixing] = MATRICES | Members(
         "gradient_tracking": "tracking:GradientTracking",
         "extra": "tracking:Extra",
         "by_role": "linear:ByRole",
+        "capacity": "capacity:Capacity",
         "choco": "choco:Choco",
         "pairwise": "pairwise:Pairwise",
     },

@@ -19,6 +19,7 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 
@@ -81,6 +82,10 @@ class Mixing(Composable, ABC):
 
     def fit(self, graph: Graph) -> Mixing:
         """Return the rule with the options that depend on the graph of the first round."""
+        return self
+
+    def with_resources(self, resources: Resources) -> Mixing:
+        """Return the rule with the options that depend on what the agents have."""
         return self
 
     def rate(self, lambda_2: float) -> float:

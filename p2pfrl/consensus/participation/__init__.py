@@ -17,6 +17,7 @@ RULES: Members[Participation] = Members(
         "weighted": "selection:Weighted",
         "power_of_choice": "selection:PowerOfChoice",
         "round_robin": "selection:RoundRobin",
+        "capable": "capable:Capable",
         "lag": "lag:Lag",
     },
 )

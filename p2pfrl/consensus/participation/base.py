@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.rule import rule
 from p2pfrl.core.state import Stateful
 from p2pfrl.exchange.scores import OF_RETURNS
@@ -74,6 +75,10 @@ class Participation(Composable, ABC):
     def misfit(self, agents: int) -> str | None:
         """Return why the options do not fit a run of `agents` agents, or None if they do."""
         return None
+
+    def with_resources(self, resources: Resources) -> Participation:
+        """Return the rule with the options that depend on what the agents have."""
+        return self
 
     @abstractmethod
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:

@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 
 from p2pfrl.catalog import kind_of
+from p2pfrl.consensus.mixing.capacity import Capacity
+from p2pfrl.consensus.participation.capable import Capable
 from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
@@ -16,6 +18,7 @@ from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.resources import resources
 from p2pfrl.scenario.sections import Edge, Scenario
 from p2pfrl.simulator.losses import Independent
 
@@ -37,6 +40,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     """
     yield from _wide(scenario)
     yield from _as_usual(scenario)
+    yield from _alike(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -80,6 +84,29 @@ def _as_usual(scenario: Scenario) -> Iterator[str]:
     assert found is not None
     if usual := {name: why for name, why in found.usual.items() if why != UNWANTED}:
         yield f"start: these start as usual: {usual_in_words(usual)}"
+
+
+def _alike(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for rules that tell agents apart by what all of them have alike."""
+    mode, coordinator = MODES[scenario.mode], scenario.coordinator
+    named: list[tuple[str, str]] = []
+    mixing, participation = scenario.mixing, coordinator.participation
+    if mode.mixes and isinstance(mixing, Capacity) and mixing.capacities is None:
+        named.append(("mixing.by", mixing.by))
+    if mode.averages and (weight := coordinator.aggregator.capacity):
+        named.append(("coordinator.aggregator.weights", weight))
+    if mode.has_coordinator and isinstance(participation, Capable) and participation.values is None:
+        named.append(("coordinator.participation.by", participation.by))
+    for key, name in named:
+        if len({*resources(scenario, outline(scenario)).of(name)}) == 1:
+            yield f"{key} tells no agents apart: {_ALIKE[name]}"
+
+
+_ALIKE = {
+    "speed": "all have the same compute.speed",
+    "bandwidth": "all have the same network.bandwidth",
+    "energy": "all need the same joules for a round; set energy.per_step or energy.per_byte",
+}
 
 
 def _of_one_step(scenario: Scenario) -> Iterator[str]:
