@@ -23,8 +23,8 @@ def render(
 ) -> int:
     """Write an episode of an agent's final policy as an animated picture.
 
-    For junction, warehouse, signal_grid, and Gymnasium's environments with render_mode "rgb_array".
-    All members of a shared world act.
+    For junction, warehouse, signal_grid, the classic tasks (CartPole and so on), and Gymnasium's
+    environments with render_mode "rgb_array". All members of a shared world act.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Scenes: a moment of an environment as boxes and discs, to be drawn."""
+"""Scenes: a moment of an environment as boxes, discs and lines, to be drawn."""
 
 from __future__ import annotations
 
@@ -44,6 +44,24 @@ class Disc:
 
 
 @dataclass(frozen=True, slots=True)
+class Rod:
+    """A straight line between two points.
+
+    Attributes:
+        ends: (x, y) of both.
+        width: of the line.
+        color: as #rrggbb.
+    """
+
+    ends: tuple[tuple[float, float], tuple[float, float]]
+    width: float
+    color: str
+
+
+Shape = Box | Disc | Rod
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """What there is to see, later shapes before earlier ones.
 
@@ -55,5 +73,5 @@ class Scene:
 
     width: float
     height: float
-    shapes: tuple[Box | Disc, ...]
+    shapes: tuple[Shape, ...]
     text: str = ""

@@ -10,8 +10,12 @@ from PIL import Image
 
 import p2pfrl
 from p2pfrl.cli import main
-from p2pfrl.core.scene import Disc, Scene
+from p2pfrl.core.scene import Disc, Rod, Scene
+from p2pfrl.learning.environments.acrobot import Acrobot
+from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.junction import Junction
+from p2pfrl.learning.environments.mountain_car import MountainCar
+from p2pfrl.learning.environments.pendulum import Pendulum
 from p2pfrl.learning.environments.signal_grid import SignalGrid
 from p2pfrl.learning.environments.warehouse import Warehouse
 from p2pfrl.scenario import loads
@@ -65,9 +69,35 @@ def test_what_cannot_be_rendered_is_refused_in_words(junction, words, complaint,
 
 
 def test_an_environment_without_pictures_says_so(tmp_path, capsys):
-    run(tmp_path / "run", 'id = "cartpole"')
+    run(tmp_path / "run", 'id = "lqr"')
     assert main(["render", str(tmp_path / "run"), "--out", str(tmp_path / "x.gif")]) == 1
     assert "the environment has no pictures" in capsys.readouterr().err
+
+
+def rods(environment, *state: float) -> list[Rod]:
+    scene = environment.scene(np.array(state))
+    return [shape for shape in scene.shapes if isinstance(shape, Rod)]
+
+
+def test_pictures_of_classic_tasks_show_their_angles(tmp_path, capsys):
+    (_, pole) = rods(CartPole(), 0.5, 0.0, np.pi / 2, 0.0)
+    assert pole.ends[1][0] - pole.ends[0][0] == pytest.approx(1.0)  # it has fallen to the right
+    assert pole.ends[1][1] == pytest.approx(pole.ends[0][1])
+    (rod,) = rods(Pendulum(), 0.0, 0.0)
+    assert rod.ends[1] == pytest.approx((1.2, 2.2))  # upright
+    line, _, link = rods(Acrobot(), np.pi, 0.0, 0.0, 0.0)
+    assert link.ends[1][1] - line.ends[0][1] == pytest.approx(1.0)  # a link above the bar
+    left, right = (MountainCar().scene(np.array((x, 0.0))).shapes[-1] for x in (-0.5, 0.4))
+    assert isinstance(left, Disc)
+    assert isinstance(right, Disc)
+    assert right.x - left.x == pytest.approx(0.9)
+    assert right.y > left.y
+    run(tmp_path / "run", 'id = "CartPole-v1", max_steps = 3')
+    out = tmp_path / "cart.gif"
+    assert main(["render", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert "return 3" in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert image.size == (320, 134)
 
 
 class Lamp(gymnasium.Env):

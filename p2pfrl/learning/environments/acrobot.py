@@ -14,9 +14,11 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
+from p2pfrl.core.scene import BLUE, DARK, ORANGE, PALE, Disc, Rod, Scene
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 
 _TAU = 0.2
+_VIEW = 4.4  # m, of a picture
 _SPEEDS = (4 * np.pi, 9 * np.pi)
 
 
@@ -69,6 +71,24 @@ class Acrobot(Environment):
         out[..., 2], out[..., 3] = np.cos(state[..., 1]), np.sin(state[..., 1])
         out[..., 4:] = state[..., 2:]
         return out
+
+    @override
+    def scene(self, state: Array) -> Scene:
+        """Return both links, as long as by default, and the height that the tip has to pass."""
+        first, second = float(state[0]), float(state[0] + state[1])
+        joint = (_VIEW / 2 + np.sin(first), _VIEW / 2 - np.cos(first))
+        tip = (joint[0] + np.sin(second), joint[1] - np.cos(second))
+        return Scene(
+            _VIEW,
+            _VIEW,
+            (
+                Rod(((0.0, _VIEW / 2 + 1), (_VIEW, _VIEW / 2 + 1)), 0.03, PALE),
+                Rod(((_VIEW / 2, _VIEW / 2), joint), 0.12, BLUE),
+                Rod((joint, tip), 0.12, ORANGE),
+                Disc(_VIEW / 2, _VIEW / 2, 0.1, DARK),
+                Disc(*joint, 0.1, DARK),
+            ),
+        )
 
     @override
     def step(

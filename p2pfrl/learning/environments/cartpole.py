@@ -14,11 +14,13 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
+from p2pfrl.core.scene import BLUE, DARK, ORANGE, PALE, Box, Disc, Rod, Scene
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 
 _ANGLE = 12 * 2 * np.pi / 360
 _POSITION = 2.4
 _TAU = 0.02
+_AXLE = 0.6  # m above the lower end of a picture
 
 
 @rule
@@ -60,6 +62,22 @@ class CartPole(Environment):
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
+
+    @override
+    def scene(self, state: Array) -> Scene:
+        """Return the track between its ends, the cart, and the pole as long as by default."""
+        x, angle = _POSITION + float(state[0]), float(state[2])
+        top = (x + np.sin(angle), _AXLE + np.cos(angle))
+        return Scene(
+            2 * _POSITION,
+            2.0,
+            (
+                Rod(((0.0, 0.4), (2 * _POSITION, 0.4)), 0.03, PALE),
+                Box(x, 0.5, 0.5, 0.2, DARK),
+                Rod(((x, _AXLE), top), 0.08, ORANGE),
+                Disc(x, _AXLE, 0.06, BLUE),
+            ),
+        )
 
     @override
     def step(

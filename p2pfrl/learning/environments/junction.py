@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
-from p2pfrl.core.scene import BLUE, LIGHT, PALE, RED, Box, Disc, Scene
+from p2pfrl.core.scene import BLUE, LIGHT, PALE, RED, Box, Disc, Scene, Shape
 from p2pfrl.learning.environments.base import Array, Spec
 from p2pfrl.learning.environments.shared import (
     SharedEnvironment,
@@ -170,7 +170,7 @@ class Junction(SharedEnvironment):
         """Return the roads, the conflict zone and the vehicles, in meters."""
         x, _, there, time = self._parts(state)
         half, road = _VIEW / 2, ZONE
-        shapes: list[Box | Disc] = [
+        shapes: list[Shape] = [
             Box(half, half, road, _VIEW, LIGHT),
             Box(half, half, _VIEW, road, LIGHT),
             Box(half, half, road, road, PALE),

@@ -6,6 +6,7 @@ Reference: Moore, 1990.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
+from p2pfrl.core.scene import BLUE, DARK, GREEN, Disc, Rod, Scene
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 
 _LEFT, _RIGHT = -1.2, 0.6
@@ -55,6 +57,11 @@ class MountainCar(Environment):
     def observe(self, state: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the state."""
         return state.astype(np.float32)
+
+    @override
+    def scene(self, state: Array) -> Scene:
+        """Return the valley, the car, and a post where the goal is by default."""
+        return _valley(float(state[0]), self.spec.physics["goal_position"])
 
     @override
     def step(
@@ -120,6 +127,11 @@ class MountainCarContinuous(Environment):
         return state.astype(np.float32)
 
     @override
+    def scene(self, state: Array) -> Scene:
+        """Return the valley, the car, and a post where the goal is by default."""
+        return _valley(float(state[0]), self.spec.physics["goal_position"])
+
+    @override
     def step(
         self, state: Array, action: NDArray[Any], physics: Mapping[str, NDArray[Any]], noise: Array
     ) -> tuple[Array, Array, NDArray[np.bool_], dict[str, Array]]:
@@ -142,3 +154,18 @@ class MountainCarContinuous(Environment):
         )
         reward = np.where(terminated, 100.0, 0.0) - np.square(asked.astype(np.float64)) * 0.1
         return out, reward, terminated, {}
+
+
+def _valley(position: float, goal: float) -> Scene:
+    """Return the scene with height (1 + sin(3 position)) / 2, as Gymnasium draws it."""
+    ways = np.linspace(_LEFT, _RIGHT, 40)
+    ground = [(float(x - _LEFT), float(_height(x))) for x in ways]
+    x, y = goal - _LEFT, _height(goal)
+    shapes = [Rod(ends, 0.02, DARK) for ends in pairwise(ground)]
+    shapes.append(Rod(((x, y), (x, y + 0.2)), 0.03, GREEN))
+    car = Disc(position - _LEFT, _height(position) + 0.06, 0.06, BLUE)
+    return Scene(_RIGHT - _LEFT, 1.4, (*shapes, car))
+
+
+def _height(position: float) -> float:
+    return 0.1 + (1 + float(np.sin(3 * position))) / 2

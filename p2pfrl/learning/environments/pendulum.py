@@ -11,9 +11,11 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
+from p2pfrl.core.scene import BLUE, DARK, Disc, Rod, Scene
 from p2pfrl.learning.environments.base import Array, Environment, Spec
 
 _TAU = 0.05
+_VIEW = 2.4  # m, of a picture
 _SPEED = 8.0
 _TORQUE = 2.0
 
@@ -60,6 +62,14 @@ class Pendulum(Environment):
             state[..., 1],
         )
         return out
+
+    @override
+    def scene(self, state: Array) -> Scene:
+        """Return the pendulum, as long as by default."""
+        angle, center = float(state[0]), _VIEW / 2
+        tip = (center - np.sin(angle), center + np.cos(angle))
+        shapes = (Rod(((center, center), tip), 0.1, BLUE), Disc(center, center, 0.08, DARK))
+        return Scene(_VIEW, _VIEW, shapes)
 
     @override
     def step(

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
-from p2pfrl.core.scene import DARK, GREEN, RED, Box, Disc, Scene
+from p2pfrl.core.scene import DARK, GREEN, RED, Box, Scene, Shape
 from p2pfrl.learning.environments.base import Array, Spec
 from p2pfrl.learning.environments.shared import SharedEnvironment, by_instance, per_member
 from p2pfrl.learning.environments.signals import SATURATION, STEP, poisson
@@ -150,7 +150,7 @@ class SignalGrid(SharedEnvironment):
     def scene(self, state: Array) -> Scene:
         """Return crossings with bars as long as their queues, green or red; 12 vehicles at most."""
         queue, _, stage, changed = self._parts(state)
-        shapes: list[Box | Disc] = []
+        shapes: list[Shape] = []
         for at in range(len(stage)):
             row, column = divmod(at, self.columns)
             x, y = column + 0.5, self.rows - row - 0.5

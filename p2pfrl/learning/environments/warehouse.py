@@ -14,7 +14,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
-from p2pfrl.core.scene import BLUE, DARK, GREEN, ORANGE, PALE, Box, Disc, Scene
+from p2pfrl.core.scene import BLUE, DARK, GREEN, ORANGE, PALE, Box, Disc, Scene, Shape
 from p2pfrl.learning.environments.base import Array, Spec
 from p2pfrl.learning.environments.shared import SharedEnvironment, by_instance, per_member
 
@@ -203,7 +203,7 @@ class Warehouse(SharedEnvironment):
             row, column = divmod(cell, columns)
             return column + 0.5, rows - row - 0.5
 
-        shapes: list[Box | Disc] = [
+        shapes: list[Shape] = [
             Box(*at(cell), 0.9, 0.9, color)
             for cells, color in (
                 (np.flatnonzero(~floor.is_free), DARK),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from p2pfrl.core.scene import Box, Scene
+from p2pfrl.core.scene import Box, Rod, Scene
 
 Frame = Scene | NDArray[np.uint8]
 """A scene, or pixels `(height, width, 3)`."""
@@ -33,6 +33,10 @@ def _drawn(scene: Scene) -> Image.Image:
     image = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12 * _FINER)
     for shape in scene.shapes:
+        if isinstance(shape, Rod):
+            points = [(x * scale, size[1] - y * scale) for x, y in shape.ends]
+            draw.line(points, fill=shape.color, width=max(1, round(shape.width * scale)))
+            continue
         x, y = shape.x * scale, size[1] - shape.y * scale
         if isinstance(shape, Box):
             right, up = shape.width * scale / 2, shape.height * scale / 2
