@@ -229,7 +229,7 @@ def _summary(
             "max": int(lags.max()) if lags.size else 0,
         },
         "mean_batch": totals.mean_batch,
-        "versions": versions(),
+        "versions": versions(scenario.compute.engine),
         **totals.more,
     }
 

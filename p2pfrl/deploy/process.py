@@ -509,5 +509,5 @@ def _summary(
         "refusals": node.mesh.refusals,
         "links_lost": node.mesh.lost,
         "mean_batch": trainer.mean_batch,
-        "versions": versions(),
+        "versions": versions(scenario.compute.engine),
     }

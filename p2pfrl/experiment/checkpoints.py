@@ -264,5 +264,6 @@ def text_of(directory: Path) -> str:
 
 def facts(scenario: Scenario) -> dict[str, str]:
     """Return what must be equal to resume from a checkpoint: the scenario and versions."""
-    own = {name: version for name, version in versions().items() if name != "python"}
+    own = versions(scenario.compute.engine)
+    del own["python"]
     return {**sources(scenario), "scenario": hash8(scenario), **own}

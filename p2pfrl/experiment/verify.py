@@ -114,7 +114,8 @@ def verify(
         replayed = simulate(scenario, progress=progress, trace=has_trace, **rules)
         own = differences(dict(summary.get("sources", {})), sources(scenario))
     digest = "parameters_digest" if is_real else "digest"
-    then, now = summary["versions"], versions()
+    then = {"engine": "torch", **summary["versions"]}  # the only one of early records
+    now = versions(scenario.compute.engine)
     changed = {
         name: (str(then.get(name, "not recorded")), now[name])
         for name in now

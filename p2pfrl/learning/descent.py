@@ -62,6 +62,21 @@ Loss = Callable[[Policy, Samples], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
+class Formula:
+    """L = E[-gain + value (V - R)^2 / 2 - entropy H], for engines that compute it themselves.
+
+    Attributes:
+        clip: gain = min(r A, clip(r, 1 - c, 1 + c) A) with r = pi / pi_old; None: gain = log pi A.
+        value: weight of the value loss.
+        entropy: weight of the entropy.
+    """
+
+    clip: float | None
+    value: float
+    entropy: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The use of a rollout by an update.
 
@@ -85,6 +100,7 @@ class Plan:
             networks have a memory; 0: samples are shuffled.
         image: shape of the images that convolutions encode; None: there are none.
         actor_inputs: how many numbers, the first of an observation, the actor sees; 0: all.
+        formula: what `loss` computes; None: only `loss` says it.
     """
 
     steps: int
@@ -102,6 +118,7 @@ class Plan:
     image: tuple[int, ...] | None = None
     actor_inputs: int = 0
     sequences: int = 0
+    formula: Formula | None = None
 
 
 class Descent:
@@ -164,7 +181,7 @@ class Descent:
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)
-        step = self.optimizer.bind(rows, gradient, state, factors)
+        step = self._bind(rows, gradient, state, factors)
         units = plan.sequences or size
         minibatches = min(plan.minibatches, units)
         total = np.zeros(b)
@@ -189,6 +206,12 @@ class Descent:
                 step()
         total /= plan.epochs * minibatches
         return total
+
+    def _bind(
+        self, rows: Vector, gradient: Vector, state: State, factors: Factors | None
+    ) -> Callable[[], None]:
+        """Return a function that takes one step on these arrays."""
+        return self.optimizer.bind(rows, gradient, state, factors)
 
     def _minibatches(
         self, packed: Vector, order: NDArray[np.int64] | None, count: int

@@ -96,12 +96,14 @@ class Network:
     and no value.
 
     Attributes:
+        inputs: size of an observation.
         policy: outputs of the actor.
         outputs: all of them.
         has_critic: whether the last output is a value.
         layout: of the parameters.
         remembered: numbers of the memory, h; 0 without one.
         gates: of the memory: the layers of its input and of its state.
+        activation: of the hidden layers.
         chains: of layers, the one that acts first, the one that gives the value last.
         normalizer: scales observations; None: nothing does.
 
@@ -140,6 +142,7 @@ class Network:
     ) -> None:
         assert not shared_trunk or (critic and not actor_inputs)
         assert image is None or not actor_inputs
+        self.inputs = inputs
         self.policy = policy
         self.outputs = policy + critic
         self.has_critic = critic
@@ -202,7 +205,7 @@ class Network:
         self._encoders = encoders
         for encoder in encoders:
             encoder.place(self._offset)
-        self._activation = ACTIVATIONS[activation]
+        self.activation = ACTIVATIONS[activation]
         trunk = {part: self._hidden(part, sizes[part]) for part in parts}
         if shared_trunk:
             self.chains: tuple[Chain, ...] = (
@@ -230,6 +233,10 @@ class Network:
         return _Layer(
             self._offset[f"{part}.head.weight"], self._offset[f"{part}.head.bias"], inputs, outputs
         )
+
+    def place(self, tensor: str) -> int:
+        """Return where a tensor begins within a row."""
+        return self._offset[tensor]
 
     @property
     def extra(self) -> int:
@@ -297,7 +304,7 @@ class Network:
                 np.matmul(weight, h, out=y)
                 y += bias
                 if not is_last:
-                    self._activation.function(y)
+                    self.activation.function(y)
                 h = y
 
     def backward(self, rows: Vector, x: Vector, output_gradient: Vector, gradient: Vector) -> None:
@@ -331,7 +338,7 @@ class Network:
                     under = self._buffer(-1, depth, b, layer.inputs, samples)
                     np.matmul(layer.views(rows)[0].transpose(0, 2, 1), delta, out=under)
                 if depth:
-                    self._activation.derivative(below)
+                    self.activation.derivative(below)
                     under *= below
                     delta = under
                 elif self._encoders:

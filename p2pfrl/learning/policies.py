@@ -103,6 +103,9 @@ def without_forbidden(values: Numbers, obs: Numbers) -> Numbers:
 class _Discrete:
     """Discrete choices, drawn by one uniform number each.
 
+    Attributes:
+        choices: how many actions each choice has.
+
     Args:
         outputs: logits of all choices.
         width: number of choices.
@@ -110,10 +113,11 @@ class _Discrete:
     """
 
     has_log_std = False
+    choices: tuple[int, ...]
 
     def __init__(self, outputs: int, width: int, *, is_masked: bool) -> None:
         self.outputs, self.width = outputs, width
-        self._is_masked = is_masked
+        self.is_masked = is_masked
 
     def legal(self, head: Numbers, obs: Numbers) -> Numbers:
         """Return the head with a logit of -1e9 where the mask forbids an action.
@@ -121,7 +125,7 @@ class _Discrete:
         Huang, Ontañón, A closer look at invalid action masking in policy gradient algorithms,
         FLAIRS 2022, arXiv 2006.14171.
         """
-        return without_forbidden(head, obs) if self._is_masked else head
+        return without_forbidden(head, obs) if self.is_masked else head
 
     def noise(self, streams: Streams, steps: int, instances: int) -> Vector:
         """Return uniform numbers below 1, in float32 too, one for each choice."""
@@ -139,6 +143,7 @@ class Categorical(_Discrete):
 
     def __init__(self, actions: int, *, is_masked: bool = False) -> None:
         super().__init__(actions, 1, is_masked=is_masked)
+        self.choices = (actions,)
 
     def sample(self, head: Vector, log_std: Vector, noise: Vector) -> Vector:
         """Return the number of actions with a cumulated probability up to the uniform number."""
@@ -206,6 +211,7 @@ class Categoricals(_Discrete):
 
     def __init__(self, heads: tuple[int, ...], *, is_masked: bool = False) -> None:
         super().__init__(sum(heads), len(heads), is_masked=is_masked)
+        self.choices = heads
         self._parts = [Categorical(actions) for actions in heads]
         self._slices = [slice(*ends) for ends in pairwise(accumulate(heads, initial=0))]
 

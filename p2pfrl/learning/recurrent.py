@@ -83,7 +83,7 @@ class RecurrentNetwork(Network):
             y = self._buffer(0, depth, b, layer.outputs, samples)
             np.matmul(weight, features, out=y)
             y += bias
-            self._activation.function(y)
+            self.activation.function(y)
             features = y
         weight, bias = self.gates[0].views(rows)
         given = np.matmul(weight, features)
@@ -146,7 +146,7 @@ class RecurrentNetwork(Network):
             layer = chain.layers[depth]
             y = self._buffer(0, depth, b, layer.outputs, samples)
             below = self._buffer(0, depth - 1, b, layer.inputs, samples) if depth else seen
-            self._activation.derivative(y)
+            self.activation.derivative(y)
             delta = delta * y
             _write(layer.views(gradient), delta, below, ones)
             delta = np.matmul(layer.views(rows)[0].transpose(0, 2, 1), delta)

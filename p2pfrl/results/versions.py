@@ -13,8 +13,11 @@ __version__ = "0.1.0"
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def versions() -> dict[str, str]:
-    """Return what a digest depends on beside the scenario: packages, processor and kernels."""
+def versions(engine: str = "torch") -> dict[str, str]:
+    """Return what a digest depends on beside the scenario: packages, processor and kernels.
+
+    The engine is that of the scenario.
+    """
     return {
         "p2pfrl": __version__,
         "python": platform.python_version(),
@@ -22,6 +25,7 @@ def versions() -> dict[str, str]:
         "machine": platform.machine(),
         "processor": processor(),
         "kernels": kernels(),
+        "engine": engine,
     }
 
 

@@ -245,6 +245,7 @@ def task_of(scenario: Scenario) -> Task:
         correction=scenario.correction,
         gradient_only=gradient_only,
         offer=None if payload is None else payload.offer,
+        engine=scenario.compute.engine,
     )
 
 
@@ -349,7 +350,12 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         ]
         return GroupedStack(groups, may_differ=task.offer is not None)
 
-    return scenario.personal.wrap(prepare, task_of(scenario))
+    stack = scenario.personal.wrap(prepare, task_of(scenario))
+    if scenario.compute.engine != stack.traits.engine:
+        raise ScenarioError(
+            ["compute.engine: 'native' has no code for this learner; choose 'torch'"]
+        )
+    return stack
 
 
 def _together(stack: Stack, simulator: Simulator, make: Make) -> Stack:

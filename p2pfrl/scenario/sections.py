@@ -26,7 +26,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.core.units import Bytes, Rate, Seconds
 from p2pfrl.core.wording import show
-from p2pfrl.learning.learners.base import Learner
+from p2pfrl.learning.learners.base import EngineName, Learner
 from p2pfrl.scenario.contracts import (
     Aggregator,
     Attack,
@@ -196,7 +196,7 @@ class Network:
 
 @rule
 class Compute:
-    """Virtual time of local work.
+    """Virtual time of local work, and what computes it.
 
     Attributes:
         seconds_per_env_step: seconds of one environment step (one gradient) and its share of
@@ -204,6 +204,9 @@ class Compute:
         speed: relative speed per agent; 2.0 is twice as fast.
         variation: factor of the time of a local update, drawn for every update: `{kind =
             "exponential"}` makes every agent a Poisson clock.
+        engine: what computes networks. torch: numpy and torch; native: C, which is compiled at
+            first use and is faster. It has code for ppo, a2c and reinforce with dense layers, and
+            digests of its own. Processes heed it too.
     """
 
     seconds_per_env_step: Seconds = 1e-4
@@ -211,6 +214,7 @@ class Compute:
     variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(
         default=1.0, validate_default=True
     )
+    engine: EngineName = "torch"
 
 
 @rule
@@ -333,7 +337,7 @@ class Scenario:
         compressor: how payloads are encoded.
         privacy: what an agent sends in place of its payload.
         network: latency, bandwidth and loss of the simulated links.
-        compute: virtual time that training takes.
+        compute: virtual time that training takes, and the engine that computes it.
         energy: joules per environment step and per byte, which are counted.
         availability: when agents sit rounds out.
         evaluation: how often, and over how many episodes, policies are evaluated.

@@ -87,7 +87,7 @@ class A2C(Encoded):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.descent import Formula, Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import OPTIMIZERS
         from p2pfrl.learning.rollout import GAE
@@ -106,6 +106,7 @@ class A2C(Encoded):
             norm_adv=self.norm_adv,
             targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
+            formula=Formula(None, self.vf_coef, self.ent_coef),
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),

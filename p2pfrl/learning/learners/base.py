@@ -32,6 +32,8 @@ from p2pfrl.learning.corrections.base import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]
+EngineName = Literal["torch", "native"]
+"""What computes networks: numpy and torch, or C (learning/native)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Task:
             and takes none.
         offer: name of the learner's vector that the run's payload sends (`Exchange.offer`); None:
             it sends none.
+        engine: what computes networks.
     """
 
     seed: int
@@ -58,6 +61,7 @@ class Task:
     correction: Correction = field(default_factory=Uncorrected)
     gradient_only: bool = False
     offer: str | None = None
+    engine: EngineName = "torch"
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -145,6 +149,7 @@ class Traits:
             that is its own (self_play.py); 1: none are.
         heard: names of the state arrays, `(b, companions, stride)`, that hold what agents have
             heard of each other. Messages write them, updates do not.
+        engine: what computes its networks.
     """
 
     layout: Layout
@@ -168,6 +173,7 @@ class Traits:
     acts_as_started: bool = True
     companions: int = 1
     heard: tuple[str, ...] = ()
+    engine: EngineName = "torch"
 
     @property
     def most_steps(self) -> int | None:

@@ -34,7 +34,7 @@ from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
-from p2pfrl.learning.policies import policy_of
+from p2pfrl.learning.policies import Policy, policy_of
 from p2pfrl.learning.recurrent import MEMORY, RecurrentNetwork
 from p2pfrl.learning.rollout import Rollout, collect
 
@@ -100,7 +100,9 @@ class OnPolicyStack(Stack, PooledTraining):
             and not plan.sequences
         ):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
-        self._descent = Descent(self.network, self.policy, optimizer, plan, task, self.distillation)
+        self._descent = _descent(
+            self.network, self.policy, optimizer, plan, task, self.distillation
+        )
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
         if fixed_steps and min_steps % plan.minibatches:
@@ -125,6 +127,7 @@ class OnPolicyStack(Stack, PooledTraining):
             gives_gradients=True,
             takes_guides=True,
             personal=personal,
+            engine=task.engine,
         )
 
     def _check_memory(self, plan: Plan, task: Task) -> None:
@@ -241,6 +244,22 @@ class OnPolicyStack(Stack, PooledTraining):
         columns += [target.reshape(b, 1, size) for target in self.plan.targets(rollout)]
         packed = np.concatenate(columns, axis=1).transpose(0, 2, 1)
         return np.ascontiguousarray(packed, dtype=rows.dtype)
+
+
+def _descent(
+    network: Network,
+    policy: Policy,
+    optimizer: Optimizer,
+    plan: Plan,
+    task: Task,
+    distillation: Distillation | None,
+) -> Descent:
+    """Return what takes the steps of a plan, by the engine of the task."""
+    if task.engine == "torch":
+        return Descent(network, policy, optimizer, plan, task, distillation)
+    from p2pfrl.learning.native.descent import NativeDescent
+
+    return NativeDescent(network, policy, optimizer, plan, task, distillation)
 
 
 def _episodes(rollout: Rollout) -> NDArray[np.intp]:

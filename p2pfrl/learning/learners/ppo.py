@@ -95,7 +95,7 @@ class PPO(Encoded):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.descent import Formula, Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import Adam
         from p2pfrl.learning.rollout import GAE
@@ -114,6 +114,7 @@ class PPO(Encoded):
             norm_adv=self.norm_adv,
             targets=GAE(self.gamma, self.gae_lambda, self.reward_scale),
             loss=self.loss,
+            formula=Formula(self.clip_coef, self.vf_coef, self.ent_coef),
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),
@@ -129,8 +130,7 @@ class PPO(Encoded):
             ),
             is_weighted=True,
         )
-        build = builder(self, critic=True)
-        return OnPolicyStack(task, build, Adam(self.lr), plan, self.distill)
+        return OnPolicyStack(task, builder(self, critic=True), Adam(self.lr), plan, self.distill)
 
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
         """Return the loss `(b,)` of a minibatch.

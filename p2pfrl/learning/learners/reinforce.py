@@ -81,7 +81,7 @@ class REINFORCE(Encoded):
 
     @override
     def prepare(self, task: Task) -> Stack:
-        from p2pfrl.learning.descent import Plan
+        from p2pfrl.learning.descent import Formula, Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import OPTIMIZERS
 
@@ -94,6 +94,7 @@ class REINFORCE(Encoded):
             norm_adv=self.norm_adv,
             targets=self.targets,
             loss=self.loss,
+            formula=Formula(None, 1.0, self.ent_coef),
             episodes=self.episodes,
             lr_schedule=self.lr_schedule,
             normalizer=self.normalizer(task),

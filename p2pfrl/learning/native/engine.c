@@ -1,0 +1,728 @@
+/* The native engine: minibatch steps of small networks, in float32, one agent after the other.
+
+   Every result has the same bits on every machine and with every compiler, and an agent's result
+   does not depend on the other agents of a call:
+   - Each sum has one order. A product adds along its inner axis, from the first to the last. Sums over
+     samples or parameters run in 16 lanes (number i is in lane i % 16), and the lanes are added as a
+     fixed tree. The width of a register, W, changes how many lanes one instruction has, and no order.
+   - A multiplication and an addition are one operation, with one rounding, where `madd` stands, and
+     nowhere else: the file is compiled with -ffp-contract=off.
+   - exp, log and tanh are written here. Of the C library there is memory alone.
+
+   Samples are rows: x (B, inputs), hidden layers (B, outputs). The rows of an array are UP(n) numbers
+   apart, that is n rounded up to 16, and the numbers behind the n are 0. A vector register holds
+   W neighbors of a row. Parameters of a layer are (outputs, inputs) in an agent's row; the forward
+   pass multiplies by the transposed weights, which `prepare` makes. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define W 16
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define W 8
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define W 4
+#else
+#error "the native engine needs AVX2 with FMA, or a 64-bit ARM processor"
+#endif
+
+#define LANES 16
+#define MAX_LAYERS 8
+#define UP(n) (((n) + 15) & ~15)
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float v __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+typedef v v_any __attribute__((aligned(4), may_alias)); /* in memory, at any address */
+typedef float v4 __attribute__((vector_size(16)));
+typedef v4 v4_any __attribute__((aligned(4), may_alias));
+
+#define SELECT(mask, a, b) ((v)(((vi)(a) & (mask)) | ((vi)(b) & ~(mask))))
+
+INLINE v load(const float *p) { return *(const v_any *)p; }
+INLINE void store(float *p, v x) { *(v_any *)p = x; }
+INLINE v all(float x) { return x - (v){0}; }
+
+/* a b + c with one rounding */
+INLINE v madd(v a, v b, v c) {
+#if W == 16
+    return (v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif W == 8
+    return (v)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return (v)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#endif
+}
+
+/* Both keep an x that is not a number. */
+INLINE v at_most(v x, v most) { return SELECT(x > most, most, x); }
+INLINE v at_least(v x, v least) { return SELECT(x < least, least, x); }
+
+INLINE v root(v x) {
+#if W == 16
+    return (v)_mm512_sqrt_ps((__m512)x);
+#elif W == 8
+    return (v)_mm256_sqrt_ps((__m256)x);
+#else
+    return (v)vsqrtq_f32((float32x4_t)x);
+#endif
+}
+
+static const float LANE[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* The sum of 16 lanes, as a tree. */
+static float sum_lanes(const float *lane) {
+    float x[LANES];
+    memcpy(x, lane, sizeof x);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+
+/* exp, to 1e-7 of its value; 0 below -87, and at most exp(88). Cody, Waite, Software manual for the
+   elementary functions, 1980: n ln 2 is subtracted in two parts; polynomial of the Cephes library. */
+INLINE v vexp(v x) {
+    v inside = at_most(at_least(x, all(-87.0f)), all(88.0f));
+    v t = madd(inside, all(1.44269504f), all(12582912.0f)), n = t - 12582912.0f;
+    v r = madd(n, all(-0.693359375f), inside);
+    r = madd(n, all(2.12194440e-4f), r);
+    v p = madd(r, all(1.9875691500e-4f), all(1.3981999507e-3f));
+    p = madd(p, r, all(8.3334519073e-3f));
+    p = madd(p, r, all(4.1665795894e-2f));
+    p = madd(p, r, all(1.6666665459e-1f));
+    p = madd(p, r, all(5.0000001201e-1f));
+    p = madd(p * r, r, r) + 1.0f;
+    v y = (v)((vu)p + ((vu)t << 23));
+    y = SELECT(x < -87.0f, all(0), y);
+    return SELECT(x != x, x, y);
+}
+
+/* log of positive numbers that are normal, to 1e-7; polynomial of the Cephes library. */
+INLINE v vlog(v x) {
+    vu bits = (vu)x;
+    v e = __builtin_convertvector((vi)(bits >> 23) - 126, v);
+    v m = (v)((bits & 0x007fffff) | 0x3f000000);
+    vi low = m < 0.707106781f;
+    e -= SELECT(low, all(1), all(0));
+    m = m + SELECT(low, m, all(0)) - 1.0f;
+    v z = m * m, p = madd(m, all(7.0376836292e-2f), all(-1.1514610310e-1f));
+    p = madd(p, m, all(1.1676998740e-1f));
+    p = madd(p, m, all(-1.2420140846e-1f));
+    p = madd(p, m, all(1.4249322787e-1f));
+    p = madd(p, m, all(-1.6668057665e-1f));
+    p = madd(p, m, all(2.0000714765e-1f));
+    p = madd(p, m, all(-2.4999993993e-1f));
+    p = madd(p, m, all(3.3333331174e-1f));
+    v y = p * m * z;
+    y = madd(e, all(-2.12194440e-4f), y);
+    y = madd(z, all(-0.5f), y) + m;
+    y = madd(e, all(0.693359375f), y);
+    return SELECT(x != x, x, y);
+}
+
+/* tanh, to 3e-7: a quotient of polynomials, of the Eigen library. */
+INLINE v vtanh(v x) {
+    x = at_most(at_least(x, all(-7.9053111f)), all(7.9053111f));
+    v s = x * x, p = madd(s, all(-2.76076847742355e-16f), all(2.00018790482477e-13f));
+    p = madd(p, s, all(-8.60467152213735e-11f));
+    p = madd(p, s, all(5.12229709037114e-08f));
+    p = madd(p, s, all(1.48572235717979e-05f));
+    p = madd(p, s, all(6.37261928875436e-04f));
+    p = madd(p, s, all(4.89352455891786e-03f));
+    v q = madd(s, all(1.19825839466702e-06f), all(1.18534705686654e-04f));
+    q = madd(q, s, all(2.26843463243900e-03f));
+    q = madd(q, s, all(4.89352518554385e-03f));
+    return x * p / q;
+}
+
+/* C (M, N) = A (M, K) B (K, N) + bias (N), bias 0 where the pointer is. N is a multiple of 16; A[i, k]
+   is at i * am + k * ak. Each number of C adds along K: the shape of a tile changes no order. */
+#define TILE(MR, NV)                                                                              \
+    INLINE void tile_##MR##_##NV(int K, const float *A, long am, long ak, const float *B,         \
+                                 long ldb, float *C, long ldc, const float *bias) {               \
+        v c[MR][NV];                                                                              \
+        for (int j = 0; j < NV; j++) {                                                            \
+            v first = bias ? load(bias + W * j) : all(0);                                         \
+            for (int i = 0; i < MR; i++) c[i][j] = first;                                         \
+        }                                                                                         \
+        for (int k = 0; k < K; k++) {                                                             \
+            v b[NV];                                                                              \
+            for (int j = 0; j < NV; j++) b[j] = load(B + k * ldb + W * j);                        \
+            for (int i = 0; i < MR; i++) {                                                        \
+                v a = all(A[i * am + k * ak]);                                                    \
+                for (int j = 0; j < NV; j++) c[i][j] = madd(a, b[j], c[i][j]);                     \
+            }                                                                                     \
+        }                                                                                         \
+        for (int i = 0; i < MR; i++)                                                              \
+            for (int j = 0; j < NV; j++) store(C + i * ldc + W * j, c[i][j]);                     \
+    }
+#define ROWS(MR, NV)                                                                              \
+    for (; M - m >= MR; m += MR)                                                                  \
+        tile_##MR##_##NV(K, A + m * am, am, ak, B + n, ldb, C + m * ldc + n, ldc, bias ? bias + n : 0);
+#define COLUMNS(MOST, NV)                                                                         \
+    for (; n + W * NV <= N; n += W * NV) {                                                        \
+        int m = 0;                                                                                \
+        ROWS(MOST, NV) ROWS(4, NV) ROWS(2, NV) ROWS(1, NV)                                        \
+    }
+#if W == 8 /* 16 registers */
+TILE(6, 2) TILE(4, 2) TILE(2, 2) TILE(1, 2)
+#else /* 32 registers */
+TILE(6, 4) TILE(4, 4) TILE(2, 4) TILE(1, 4)
+#endif
+#if W == 16
+TILE(12, 1) TILE(4, 1) TILE(2, 1) TILE(1, 1)
+#endif
+
+static void multiply(int M, int N, int K, const float *A, long am, long ak, const float *B,
+                     long ldb, float *C, long ldc, const float *bias) {
+    int n = 0;
+#if W == 8
+    COLUMNS(6, 2)
+#else
+    COLUMNS(6, 4)
+#endif
+#if W == 16
+    COLUMNS(12, 1)
+#endif
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef SHUFFLE
+typedef int32_t vi4 __attribute__((vector_size(16)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi4){__VA_ARGS__})
+#endif
+
+/* t (C, ldt) = a (R, C) transposed; the columns behind R are left. */
+static void transpose(int R, int C, const float *a, long lda, float *t, long ldt) {
+    int r = 0;
+    for (; r + 4 <= R; r += 4) {
+        int c = 0;
+        for (; c + 4 <= C; c += 4) {
+            const float *from = a + r * lda + c;
+            float *to = t + c * ldt + r;
+            v4 x0 = *(const v4_any *)from, x1 = *(const v4_any *)(from + lda);
+            v4 x2 = *(const v4_any *)(from + 2 * lda), x3 = *(const v4_any *)(from + 3 * lda);
+            v4 y0 = SHUFFLE(x0, x1, 0, 4, 1, 5), y1 = SHUFFLE(x0, x1, 2, 6, 3, 7);
+            v4 y2 = SHUFFLE(x2, x3, 0, 4, 1, 5), y3 = SHUFFLE(x2, x3, 2, 6, 3, 7);
+            *(v4_any *)to = SHUFFLE(y0, y2, 0, 1, 4, 5);
+            *(v4_any *)(to + ldt) = SHUFFLE(y0, y2, 2, 3, 6, 7);
+            *(v4_any *)(to + 2 * ldt) = SHUFFLE(y1, y3, 0, 1, 4, 5);
+            *(v4_any *)(to + 3 * ldt) = SHUFFLE(y1, y3, 2, 3, 6, 7);
+        }
+        for (; c < C; c++)
+            for (int i = r; i < r + 4; i++) t[c * ldt + i] = a[i * lda + c];
+    }
+    for (; r < R; r++)
+        for (int c = 0; c < C; c++) t[c * ldt + r] = a[r * lda + c];
+}
+
+/* ------------------------------------------------------------------ what Python says (library.py) */
+
+typedef struct {
+    int32_t weight, bias, inputs, outputs; /* places within a row, sizes */
+} layer_t;
+typedef struct {
+    int32_t layers; /* the last one is linear */
+    layer_t layer[MAX_LAYERS];
+} chain_t;
+typedef struct {
+    int32_t stride, inputs, relu, has_critic, chains; /* the last output is a value */
+    chain_t chain[2];                                 /* actor (and critic), or both; critic */
+} net_t;
+typedef struct {
+    int32_t gaussian, outputs, width, masked, log_std; /* log_std: its place within a row */
+    const int32_t *choices;                            /* (width,) actions of each choice */
+} policy_t;
+typedef struct {
+    int32_t clipped; /* PPO's ratio, or the plain log-probability */
+    float clip, value, entropy;
+} loss_t;
+typedef struct {
+    int32_t kind; /* KEEP ... */
+    float eps, decay, squares_decay, max_norm; /* Adam's b1 and b2; RMSprop's a is squares_decay */
+    double b1, b2;
+} optimizer_t;
+enum { KEEP, SGD, RMSPROP, ADAM };
+
+/* Memory of one call. It is laid out twice: first at address 0 to know its size. */
+typedef struct {
+    char *at;
+} arena_t;
+
+static float *take(arena_t *arena, long numbers) {
+    char *found = arena->at;
+    arena->at += 4 * UP(numbers);
+    return (float *)found;
+}
+
+typedef struct {
+    float *forward[2][MAX_LAYERS];  /* (inputs, UP(outputs)) transposed weights */
+    float *bias[2][MAX_LAYERS];     /* (UP(outputs),) */
+    float *backward[2][MAX_LAYERS]; /* (outputs, UP(inputs)), where rows have no such distance */
+} weights_t;
+
+typedef struct {
+    weights_t weights;
+    float *hidden[2][MAX_LAYERS]; /* (B, UP(outputs)); the last one is the output of the chain */
+    float *delta[2];              /* (B, UP(outputs)) gradient by the outputs */
+    float *under[2];              /* two of (B, most) */
+    float *product;               /* (most, most) */
+    float *x;                     /* (B, UP(inputs)) */
+    float *action;                /* (width, UP(B)) */
+    float *log_prob, *advantage, *target; /* (UP(B),) */
+    float *head, *value;          /* (outputs, UP(B)), (UP(B),) */
+    float *weight;                /* (outputs, W) unnormalized probabilities; 4 more per choice */
+    float *lanes;                 /* (outputs, 16) */
+    float *gradient;              /* (stride,) */
+} scratch_t;
+
+static void place_weights(arena_t *arena, const net_t *net, weights_t *w, int backward) {
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) {
+            const layer_t *y = &net->chain[c].layer[l];
+            w->forward[c][l] = take(arena, (long)y->inputs * UP(y->outputs));
+            w->bias[c][l] = take(arena, UP(y->outputs));
+            w->backward[c][l] = 0;
+            if (backward && l && y->inputs % 16)
+                w->backward[c][l] = take(arena, (long)y->outputs * UP(y->inputs));
+        }
+}
+
+static void place(arena_t *arena, const net_t *net, const policy_t *policy, int B, scratch_t *s) {
+    long most = UP(net->inputs);
+    place_weights(arena, net, &s->weights, 1);
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) {
+            const layer_t *y = &net->chain[c].layer[l];
+            s->hidden[c][l] = take(arena, (long)B * UP(y->outputs));
+            if (l == net->chain[c].layers - 1) s->delta[c] = take(arena, (long)B * UP(y->outputs));
+            if (UP(y->outputs) > most) most = UP(y->outputs);
+        }
+    for (int i = 0; i < 2; i++) s->under[i] = take(arena, B * most);
+    s->product = take(arena, most * most);
+    s->x = take(arena, (long)B * UP(net->inputs));
+    s->action = take(arena, (long)policy->width * UP(B));
+    s->log_prob = take(arena, UP(B));
+    s->advantage = take(arena, UP(B));
+    s->target = take(arena, UP(B));
+    s->head = take(arena, (long)policy->outputs * UP(B));
+    s->value = take(arena, UP(B));
+    s->weight = take(arena, (long)(policy->outputs + 4 * policy->width) * W);
+    s->lanes = take(arena, (long)policy->outputs * LANES);
+    s->gradient = take(arena, net->stride);
+}
+
+/* Returns memory that is zero, or 0 if there is none. */
+static char *reserve(long bytes) {
+    char *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (memory) memset(memory, 0, bytes);
+    return memory;
+}
+
+/* ------------------------------------------------------------------ layers */
+
+static void prepare(const net_t *net, const float *row, weights_t *w) {
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) {
+            const layer_t *y = &net->chain[c].layer[l];
+            transpose(y->outputs, y->inputs, row + y->weight, y->inputs, w->forward[c][l],
+                      UP(y->outputs));
+            memcpy(w->bias[c][l], row + y->bias, 4L * y->outputs);
+            if (w->backward[c][l])
+                for (int i = 0; i < y->outputs; i++)
+                    memcpy(w->backward[c][l] + (long)i * UP(y->inputs),
+                           row + y->weight + (long)i * y->inputs, 4L * y->inputs);
+        }
+}
+
+/* The outputs of one chain for x (B, ldx); hidden[l] (B, UP(outputs)) of each layer are kept. */
+static void run_chain(const net_t *net, const weights_t *w, int c, const float *x, long ldx, int B,
+                      float *const *hidden) {
+    const chain_t *chain = &net->chain[c];
+    for (int l = 0; l < chain->layers; l++) {
+        const layer_t *y = &chain->layer[l];
+        long width = UP(y->outputs);
+        multiply(B, width, y->inputs, x, ldx, 1, w->forward[c][l], width, hidden[l], width,
+                 w->bias[c][l]);
+        if (l < chain->layers - 1) {
+            if (net->relu)
+                for (long i = 0; i < B * width; i += W)
+                    store(hidden[l] + i, at_least(load(hidden[l] + i), all(0)));
+            else
+                for (long i = 0; i < B * width; i += W)
+                    store(hidden[l] + i, vtanh(load(hidden[l] + i)));
+        }
+        x = hidden[l];
+        ldx = width;
+    }
+}
+
+/* The gradient by the weights and biases of chain c, from that by its outputs, s->delta[c]. */
+static void backward_chain(const net_t *net, const float *row, scratch_t *s, int c, int B,
+                           float *gradient) {
+    const chain_t *chain = &net->chain[c];
+    const float *delta = s->delta[c];
+    for (int l = chain->layers - 1; l >= 0; l--) {
+        const layer_t *y = &chain->layer[l];
+        const float *below = l ? s->hidden[c][l - 1] : s->x;
+        long inputs = UP(y->inputs), outputs = UP(y->outputs), ldb = l ? inputs : UP(net->inputs);
+        int exact = y->inputs % 16 == 0;
+        multiply(y->outputs, inputs, B, delta, 1, outputs, below, ldb,
+                 exact ? gradient + y->weight : s->product, inputs, 0);
+        if (!exact)
+            for (int i = 0; i < y->outputs; i++)
+                memcpy(gradient + y->weight + (long)i * y->inputs, s->product + i * inputs,
+                       4L * y->inputs);
+        for (int n = 0; n < outputs; n += 16) {
+            v sum[16 / W];
+            for (int i = 0; i < 16 / W; i++) sum[i] = all(0);
+            for (int j = 0; j < B; j++)
+                for (int i = 0; i < 16 / W; i++) sum[i] += load(delta + j * outputs + n + W * i);
+            memcpy(gradient + y->bias + n, sum, 4L * (y->outputs - n < 16 ? y->outputs - n : 16));
+        }
+        if (!l) break;
+        const float *weight = exact ? row + y->weight : s->weights.backward[c][l];
+        float *under = s->under[l % 2];
+        multiply(B, inputs, y->outputs, delta, outputs, 1, weight, inputs, under, inputs, 0);
+        if (net->relu)
+            for (long i = 0; i < B * inputs; i += W)
+                store(under + i, SELECT(load(below + i) > 0.0f, load(under + i), all(0)));
+        else
+            for (long i = 0; i < B * inputs; i += W) {
+                v h = load(below + i);
+                store(under + i, load(under + i) * madd(-h, h, all(1)));
+            }
+        delta = under;
+    }
+}
+
+/* ------------------------------------------------------------------ losses
+
+   The torch losses of the learners (ppo.py, a2c.py, reinforce.py) are the specification. Here is
+   their gradient by the outputs of the network, W samples at once:
+       L = mean(-gain + value / 2 (V - target)^2 - entropy H),
+   gain = min(r A, clip(r) A) with r = pi / pi_old, or log pi A. */
+
+typedef struct {
+    v log_prob, entropy;
+} choice_t;
+
+/* Of log softmax of `actions` rows of head: the entry of the action, and the entropy. `weight` keeps
+   probabilities, and behind all of them, for `choice`, max, log sum and entropy. */
+static choice_t categorical(const float *head, long ldh, int actions, v action, float *weight,
+                            float *kept) {
+    v top = load(head), sum = all(0), own = all(0), entropy = all(0);
+    for (int i = 1; i < actions; i++) top = SELECT(load(head + i * ldh) > top, load(head + i * ldh), top);
+    for (int i = 0; i < actions; i++) {
+        v x = load(head + i * ldh) - top, e = vexp(x);
+        store(weight + i * W, e);
+        sum += e;
+        own = SELECT(action == (float)i, x, own);
+    }
+    v log_sum = vlog(sum);
+    for (int i = 0; i < actions; i++) {
+        v pi = load(weight + i * W) / sum, log_pi = load(head + i * ldh) - top - log_sum;
+        store(weight + i * W, pi);
+        entropy = madd(-pi, log_pi, entropy);
+    }
+    store(kept, top);
+    store(kept + W, log_sum);
+    store(kept + 2 * W, entropy);
+    return (choice_t){own - log_sum, entropy};
+}
+
+static float loss_gradient(const net_t *net, const policy_t *policy, const loss_t *loss,
+                           const float *row, scratch_t *s, int B, float *gradient) {
+    const int k = policy->outputs, width = UP(net->chain[0].layer[net->chain[0].layers - 1].outputs);
+    const long Bp = UP(B), ldx = UP(net->inputs);
+    const int last = net->chains - 1, at = last ? 0 : k;
+    const int ldv = UP(net->chain[last].layer[net->chain[last].layers - 1].outputs);
+    const float *out = s->hidden[0][net->chain[0].layers - 1];
+    const float *values = s->hidden[last][net->chain[last].layers - 1] + at;
+    const float *log_std = row + policy->log_std, share = 1.0f / B;
+    const float *mask_of = s->x + net->inputs - k;
+    float lanes[LANES] = {0};
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; j < B; j++) s->head[i * Bp + j] = out[(long)j * width + i];
+        for (int j = 0; policy->masked && j < B; j++) {
+            const float mask = mask_of[j * ldx + i];
+            s->head[i * Bp + j] = __builtin_fmaf(s->head[i * Bp + j], mask, (mask - 1.0f) * 1e9f);
+        }
+    }
+    for (int j = 0; net->has_critic && j < B; j++) s->value[j] = values[(long)j * ldv];
+    memset(s->lanes, 0, 4L * k * LANES);
+    for (long j = 0; j < Bp; j += W) {
+        v log_prob = all(0), entropy = all(0), A = load(s->advantage + j);
+        vi is_there = load(LANE) + (float)j < (float)B;
+        int first = 0;
+        for (int h = 0; h < policy->width; h++) {
+            v action = load(s->action + h * Bp + j);
+            if (policy->gaussian) {
+                v inverse = vexp(all(-log_std[h])), z = (action - load(s->head + h * Bp + j)) * inverse;
+                log_prob = log_prob - madd(0.5f * z, z, all(log_std[h]) + 0.918938533f);
+                entropy = entropy + (log_std[h] + 1.418938533f);
+            } else {
+                choice_t found = categorical(s->head + first * Bp + j, Bp, policy->choices[h], action,
+                                             s->weight + first * W, s->weight + (k + 3L * h) * W);
+                log_prob += found.log_prob;
+                entropy += found.entropy;
+                first += policy->choices[h];
+            }
+        }
+        v pull, gain; /* pull: the gain's derivative by log pi */
+        if (loss->clipped) {
+            v ratio = vexp(log_prob - load(s->log_prob + j));
+            v low = all(1.0f - loss->clip), high = all(1.0f + loss->clip);
+            vi bad = A < 0.0f, inside = (bad & (ratio >= low)) | (~bad & (ratio <= high));
+            gain = SELECT(bad, at_least(ratio, low), at_most(ratio, high)) * A;
+            pull = SELECT(inside, ratio * A, all(0));
+            pull = SELECT(ratio != ratio, ratio, pull);
+        } else {
+            gain = log_prob * A;
+            pull = A;
+        }
+        v found = -gain;
+        if (loss->entropy != 0.0f) found = madd(all(-loss->entropy), entropy, found);
+        pull = pull * share;
+        const float bonus = loss->entropy * share;
+        first = 0;
+        for (int h = 0; h < policy->width; h++) {
+            v action = load(s->action + h * Bp + j);
+            if (policy->gaussian) {
+                v inverse = vexp(all(-log_std[h])), z = (action - load(s->head + h * Bp + j)) * inverse;
+                v spread = SELECT(is_there, madd(pull, madd(-z, z, all(1)), all(-bonus)), all(0));
+                float *own = s->lanes + h * LANES + j % LANES;
+                store(own, load(own) + spread);
+                store(s->head + h * Bp + j, -pull * z * inverse);
+                continue;
+            }
+            const float *kept = s->weight + (k + 3L * h) * W;
+            v top = load(kept), log_sum = load(kept + W), own = load(kept + 2 * W);
+            for (int i = 0; i < policy->choices[h]; i++) {
+                float *x = s->head + (first + i) * Bp + j;
+                v pi = load(s->weight + (first + i) * W), is = SELECT(action == (float)i, all(1), all(0));
+                v d = pull * (pi - is);
+                if (loss->entropy != 0.0f) d = madd(bonus * pi, load(x) - top - log_sum + own, d);
+                store(x, d);
+            }
+            first += policy->choices[h];
+        }
+        if (net->has_critic) {
+            v error = load(s->value + j) - load(s->target + j);
+            found = madd(0.5f * loss->value * error, error, found);
+            store(s->value + j, loss->value * share * error);
+        }
+        float *own = lanes + j % LANES;
+        store(own, load(own) + SELECT(is_there, found, all(0)));
+    }
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; policy->masked && j < B; j++) s->head[i * Bp + j] *= mask_of[j * ldx + i];
+        for (int j = 0; j < B; j++) s->delta[0][(long)j * width + i] = s->head[i * Bp + j];
+    }
+    for (int j = 0; net->has_critic && j < B; j++) s->delta[last][(long)j * ldv + at] = s->value[j];
+    if (policy->gaussian)
+        for (int i = 0; i < k; i++) gradient[policy->log_std + i] = sum_lanes(s->lanes + i * LANES);
+    return sum_lanes(lanes) * share;
+}
+
+/* The gradient of the loss on the samples in s; returns the loss. */
+static float minibatch(const net_t *net, const policy_t *policy, const loss_t *loss,
+                       const float *row, scratch_t *s, int B, float *gradient) {
+    prepare(net, row, &s->weights);
+    for (int c = 0; c < net->chains; c++)
+        run_chain(net, &s->weights, c, s->x, UP(net->inputs), B, s->hidden[c]);
+    float found = loss_gradient(net, policy, loss, row, s, B, gradient);
+    for (int c = 0; c < net->chains; c++) backward_chain(net, row, s, c, B, gradient);
+    return found;
+}
+
+/* ------------------------------------------------------------------ optimizers */
+
+static double power(double x, long n) {
+    double result = 1.0;
+    for (; n; n /= 2, x *= x)
+        if (n % 2) result *= x;
+    return result;
+}
+
+/* Scales a gradient to a norm of at most `most`, as torch.nn.utils.clip_grad_norm_ does. */
+static void clip(int n, float *g, float most) {
+    float lanes[LANES] = {0};
+    for (int i = 0; i < n; i += LANES)
+        for (int j = 0; j < LANES; j += W) {
+            v x = load(g + i + j);
+            store(lanes + j, madd(x, x, load(lanes + j)));
+        }
+    v norm = root(all(sum_lanes(lanes)));
+    float scale = most / (norm[0] + 1e-6f);
+    if (scale < 1.0f || scale != scale)
+        for (int i = 0; i < n; i += W) store(g + i, load(g + i) * scale);
+}
+
+/* One step of `n` parameters, a multiple of 16 (optimizers.py has the equations). */
+static void step(const optimizer_t *o, int n, float *p, float *first, float *second, float *count,
+                 float lr, float *g) {
+    if (o->kind == KEEP) {
+        memcpy(first, g, 4L * n);
+    } else if (o->kind == SGD) {
+        for (int i = 0; i < n; i += W) store(p + i, madd(all(-lr), load(g + i), load(p + i)));
+    } else if (o->kind == RMSPROP) {
+        const float rest = 1.0f - o->squares_decay;
+        for (int i = 0; i < n; i += W) {
+            v x = load(g + i), s = madd(all(o->squares_decay), load(second + i), x * x * rest);
+            store(second + i, s);
+            store(p + i, madd(all(-lr), x / (root(s) + o->eps), load(p + i)));
+        }
+    } else {
+        *count += 1.0f;
+        const double c1 = 1.0 - power(o->b1, (long)*count), c2 = 1.0 - power(o->b2, (long)*count);
+        const v rate = all((float)(lr / c1)), r1 = all((float)(1.0 - o->b1));
+        const v d2 = all(o->squares_decay), r2 = all((float)(1.0 - o->b2)), eps = all(o->eps);
+        const v spread = 1.0f / root(all((float)c2));
+        for (int i = 0; i < n; i += W) {
+            v x = load(g + i), m = load(first + i);
+            m = madd(r1, x - m, m);
+            v s = madd(d2, load(second + i), r2 * x * x);
+            store(first + i, m);
+            store(second + i, s);
+            store(p + i, load(p + i) - rate * m / (madd(root(s), spread, eps)));
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ what Python calls */
+
+/* memcpy of few numbers */
+INLINE void copy(float *to, const float *from, int n) {
+    int i = 0;
+    for (; i + 4 <= n; i += 4) *(v4_any *)(to + i) = *(const v4_any *)(from + i);
+    for (; i < n; i++) to[i] = from[i];
+}
+
+/* Copies B samples (features,) = (obs, action, log prob, advantage, target) into s. */
+static void gather(const net_t *net, const policy_t *policy, const float *samples, long features,
+                   const int64_t *order, int first, int B, scratch_t *s) {
+    const long Bp = UP(B), ldx = UP(net->inputs);
+    const int o = net->inputs, w = policy->width;
+    for (int j = 0; j < B; j++) {
+        const float *from = samples + (order ? order[first + j] : first + j) * features;
+        copy(s->x + j * ldx, from, o);
+        for (int i = 0; i < w; i++) s->action[i * Bp + j] = from[o + i];
+        s->log_prob[j] = from[o + w];
+        s->advantage[j] = from[o + w + 1];
+        s->target[j] = from[o + w + 2];
+    }
+    for (long j = B; j < Bp; j++) {
+        for (int i = 0; i < w; i++) s->action[i * Bp + j] = 0;
+        s->log_prob[j] = s->advantage[j] = s->target[j] = 0;
+    }
+}
+
+/* A - mean(A), over its standard deviation plus 1e-8; 0 from number B to UP(B), before and after. */
+static void normalize(float *a, int B) {
+    float lanes[LANES] = {0};
+    for (int j = 0; j < B; j += W) {
+        float *own = lanes + j % LANES;
+        store(own, load(own) + load(a + j));
+    }
+    const float mean = sum_lanes(lanes) / B;
+    memset(lanes, 0, sizeof lanes);
+    for (int j = 0; j < B; j += W) {
+        float *own = lanes + j % LANES;
+        v x = SELECT(load(LANE) + (float)j < (float)B, load(a + j) - mean, all(0));
+        store(a + j, x);
+        store(own, madd(x, x, load(own)));
+    }
+    const v by = root(all(sum_lanes(lanes) / B)) + 1e-8f;
+    for (int j = 0; j < B; j += W) store(a + j, load(a + j) / by);
+}
+
+/* All minibatch steps of b agents, in place: rows (b, stride), first and second moments alike, counts
+   and lr (b,). samples (b, size, features); order (epochs, b, size), or 0 for the given order. Mean
+   losses go to `losses`. Returns 0, or 1 if there is no memory. */
+int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
+                 const optimizer_t *optimizer, int b, float *rows, float *first, float *second,
+                 float *counts, const float *lr, const float *samples, int size,
+                 const int64_t *order, int epochs, int minibatches, int normalized,
+                 double *losses) {
+    const long features = net->inputs + policy->width + 3, stride = net->stride;
+    const int most = (size + minibatches - 1) / minibatches;
+    scratch_t s;
+    arena_t arena = {0};
+    place(&arena, net, policy, most, &s);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place(&arena, net, policy, most, &s);
+    for (long a = 0; a < b; a++) {
+        float *row = rows + a * stride;
+        double total = 0;
+        memset(s.gradient, 0, 4 * stride); /* gaps between tensors: not a number, if the last row was none */
+        for (long e = 0; e < epochs; e++) {
+            const int64_t *own = order ? order + (e * b + a) * size : 0;
+            for (long part = 0; part < minibatches; part++) {
+                const int from = size * part / minibatches, to = size * (part + 1) / minibatches;
+                const int B = to - from;
+                gather(net, policy, samples + a * size * features, features, own, from, B, &s);
+                if (normalized && B > 1) normalize(s.advantage, B);
+                total += minibatch(net, policy, loss, row, &s, B, s.gradient);
+                if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
+                step(optimizer, stride, row, first ? first + a * stride : 0,
+                     second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], s.gradient);
+            }
+        }
+        losses[a] = total / (epochs * minibatches);
+    }
+    free(memory);
+    return 0;
+}
+
+/* Gradients (b, stride) of the loss on samples (b, B, features); losses (b,). */
+int engine_gradient(const net_t *net, const policy_t *policy, const loss_t *loss, int b,
+                    const float *rows, const float *samples, int B, float *gradients,
+                    float *losses) {
+    const long features = net->inputs + policy->width + 3, stride = net->stride;
+    scratch_t s;
+    arena_t arena = {0};
+    place(&arena, net, policy, B, &s);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place(&arena, net, policy, B, &s);
+    for (long a = 0; a < b; a++) {
+        gather(net, policy, samples + a * B * features, features, 0, 0, B, &s);
+        losses[a] = minibatch(net, policy, loss, rows + a * stride, &s, B, gradients + a * stride);
+    }
+    free(memory);
+    return 0;
+}
+
+/* One step of b agents on gradients (b, stride), which are clipped in place. */
+void engine_step(const optimizer_t *optimizer, int b, int stride, float *rows, float *first,
+                 float *second, float *counts, const float *lr, float *gradients) {
+    for (long a = 0; a < b; a++) {
+        float *g = gradients + a * stride;
+        if (optimizer->max_norm > 0) clip(stride, g, optimizer->max_norm);
+        step(optimizer, stride, rows + a * stride, first ? first + a * stride : 0,
+             second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], g);
+    }
+}
+
+/* Values of exp, log and tanh (kind 0, 1, 2) of n numbers, a multiple of 16. */
+void engine_function(int kind, int n, const float *x, float *y) {
+    for (int i = 0; i < n; i += W) {
+        v found = load(x + i);
+        store(y + i, kind == 0 ? vexp(found) : kind == 1 ? vlog(found) : vtanh(found));
+    }
+}
+
+/* Numbers that a vector register holds. */
+int engine_width(void) { return W; }
