@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from p2pfrl.build.pace import pace, what_takes_long
 from p2pfrl.commands.failures import as_typed
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
@@ -59,6 +60,8 @@ def run_scenario(
         resuming: whether to continue from the last checkpoint in `out`.
         overwrite: whether to replace a run in `out`.
     """
+    if not resuming:
+        price(scenario)
     directory = out or run_directory(scenario)
     with watching(scenario, quiet=quiet) as watcher, _resumable(directory):
         record = simulate(
@@ -80,6 +83,21 @@ def run_scenario(
     with explained(f"interrupted; {further if page is None else 'the run is done and saved'}"):
         conclude(record, directory, page, as_json=as_json)
     return summary
+
+
+def price(scenario: Scenario) -> None:
+    """Say before a run what its environments take, if that is long."""
+    try:
+        found = pace(scenario, tell=note)
+    except AgentError:
+        return  # the run says what is wrong, or goes on
+    if found is not None and (what := what_takes_long(scenario, found)):
+        note(what)
+
+
+def note(what: str) -> None:
+    """Print a note, as those of a scenario are."""
+    print(f"note: {as_typed(what)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def validate(
     with _uncollected():
         from p2pfrl.build.pace import pace
         from p2pfrl.build.preview import preview
+        from p2pfrl.commands.progress import note
         from p2pfrl.deploy.projection import round_bytes
         from p2pfrl.deploy.thinning import thinning_of
         from p2pfrl.scenario.bind import outline
@@ -36,7 +37,7 @@ def validate(
         layout = outline(scenario).layout
         own = scenario.agents * round_bytes(layout, found["travels"])
         thinning = thinning_of(scenario, layout)
-        if (measured := pace(scenario)) is not None:
+        if (measured := pace(scenario, tell=note)) is not None:
             found["environments"] = measured
         found["journal_per_round"] = own
         found["journal_at_most"] = thinning.entries * own

@@ -1,11 +1,13 @@
 """What environments take is measured before a run, except in machines."""
 
+import time
 from collections.abc import Callable
 
 import own_envs
 import pytest
 
-from p2pfrl.build.pace import pace
+from p2pfrl.build.pace import pace, what_takes_long
+from p2pfrl.commands.progress import price
 from p2pfrl.core.errors import AgentError
 from p2pfrl.scenario import Scenario, load, loads
 
@@ -66,3 +68,30 @@ def test_agents_of_one_world_share_the_time_of_its_step() -> None:
     found = pace(scenario(**options), clock(0.3))
     assert found is not None
     assert found["steps_per_second"] == round(2 * 4 / (5 * 0.3), 1)
+
+
+def test_a_run_says_before_it_begins_what_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    made = scenario()
+    found = {"steps_per_second": 1.8, "seconds_per_round": 279.4}
+    slow = what_takes_long(made, {**found, "seconds_per_evaluation_at_most": 218_288.0})
+    assert slow == (
+        "environment.id: own_envs:Point makes 1.8 steps a second: a round 279 s, a greedy evaluation "
+        "up to 218,288 s; set learner.steps, evaluation.episodes (0: none), environment.max_steps"
+    )
+    quick = {"seconds_per_round": 2.0, "seconds_per_evaluation_at_most": 59.0}
+    assert not what_takes_long(made, found | quick)
+    price(scenario(max_steps=10**6))
+    assert "note: environment.id: own_envs:Point makes" in capsys.readouterr().err
+    price(scenario(id="own_envs:Flaky"))
+    assert not capsys.readouterr().err, "the run itself says what is wrong"
+
+
+def test_a_first_step_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(own_envs.Point, "take", lambda self, action: time.sleep(0.1))
+    pace(scenario(), clock(1.0), tell=told.append, patience=0.02)
+    assert told == [
+        "agent 0: its environment has not been reset and stepped in 0.02 s; waiting for it"
+    ]
+    pace(scenario(), clock(1.0), tell=told.append, patience=60.0)
+    assert len(told) == 1

@@ -172,7 +172,8 @@ class PettingZoo(Problem, Located):
                         f"environment.id: {self.id!r}: the {what} of {names[other]!r} are "
                         f"{show(spaces[other])}, and those of {names[0]!r} {show(spaces[0])}; all "
                         "members of a shared world need the same: wrap the environment so that it "
-                        "pads them"
+                        "pads them, in a function that returns supersuit.pad_observations_v0("
+                        "supersuit.pad_action_space_v0(env)), and give 'pettingzoo:MODULE:FUNCTION'"
                     ]
                 )
         try:
