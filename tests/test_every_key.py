@@ -48,6 +48,7 @@ UNEVEN = {
         "speed": {"kind": "cycle", "list": [1.0, 0.3, 0.6, 0.1]},
     }
 }
+MACHINE = {"id": "maintenance", "levels": 5, "max_steps": 4, "instances": 1, "states": None}
 ASYNCHRONOUS, BUFFERED = {"kind": "asynchronous"}, {"kind": "buffered", "size": 2}
 VARIANTS: dict[str, Table] = {
     "gossip": {"mode": "gossip"},
@@ -143,6 +144,9 @@ REQUIRED: dict[str, Table] = {
         for schedule in ("linear", "cosine")
     },
     "learner:tabular_q.behavior:given": {"policies": [[0.3, 0.7]]},
+    "learner:td.policy:table": {"rows": [[0.3, 0.7]]},
+    "learner:td.policy:baseline": {"name": "run_to_failure"},
+    "learner:td.policy:saved": {"path": "policy.csv"},
     "topology:random_regular": {"degree": 3},
     "topology:islands.graph:random_regular": {"degree": 2},
     "topology:islands.graph:watts_strogatz": {"neighbors": 2, "rewire": 0.5},
@@ -279,6 +283,7 @@ HELPS: dict[str, list[Table]] = {
         for kind in NETWORKED
     },
     "learner:td": [GARNET],
+    "learner:td.policy:baseline": [{"environment": MACHINE}],
     "learner:tabular_q": [GARNET],
     "learner:tabular_ac": [GARNET],
     "environment:networked_mdp": [{"learner": {"kind": "tabular_ac", "steps": 2}}],
@@ -391,6 +396,9 @@ VALUES: dict[str, list[Any]] = {
     "learner:dqn.capacity": [8],
     "learner:sac.capacity": [14],
     "learner:td3.capacity": [14],
+    "learner:td.policy:table.rows": [[[0.6, 0.4]]],
+    "learner:td.policy:baseline.name": ["replace_in_time"],
+    "learner:td.policy:saved.path": ["policy2.csv"],
     "learner:ucbvi.confidence": [1e-9, 0.9],
     "learner:ucbvi.heterogeneity": [2.0],
     "learner:softmax_pg.logits": [[0.5, 0.0]],
@@ -421,6 +429,8 @@ def write_files() -> None:
     for name, value in (("start", 0.5), ("other", 0.25)):
         biases = {f"{part}.0.bias": np.full(2, value) for part in ("actor", "critic")}
         save_file(biases, f"{name}.safetensors")
+    Path("policy.csv").write_text("0.9,0.1\n" * 4, encoding="utf-8")
+    Path("policy2.csv").write_text("0.4,0.6\n" * 4, encoding="utf-8")
     Path("drift.csv").write_text("update,value\n1,0.4\n", encoding="utf-8")
     Path("other.csv").write_text("update,value\n2,0.3\n", encoding="utf-8")
     Path("trace.csv").write_text("agent,from,until\n1,0s,0.5ms\n", encoding="utf-8")

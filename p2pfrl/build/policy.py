@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.learning.environments.base import Spec
 from p2pfrl.results.record import Record, is_index
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.bind import acting
@@ -32,6 +33,8 @@ class RecordedPolicy:
         scenario = loads(record.scenario)
         self.agent = agent
         self._stack, self._size = acting(scenario, agent)
+        section = next(make.environment for make in scenario.makes if agent in make.agents)
+        self._states = (0, 0) if section is None else _sizes(section.rule.spec)
         layout = self._stack.layout
         self._row = layout.zeros(1)
         layout.unpack(np.asarray(record.parameters[agent], dtype=layout.dtype), self._row[0])
@@ -68,6 +71,29 @@ class RecordedPolicy:
         found: NDArray[np.generic] = actions if given.ndim == 2 else actions[0]
         return found
 
+    def table(self) -> NDArray[np.float64]:
+        """Return the probability of each action in each state, `(S, A)`, of a tabular environment.
+
+        It is 1 for the most likely action, the first of equals.
+
+        Raises:
+            RecordError: observations are not numbers of states.
+        """
+        states, actions = self._states
+        if not states:
+            raise RecordError(
+                f"table: the environment of agent {self.agent} has no states that could be listed; "
+                "act(obs) takes any observation"
+            )
+        best = np.asarray(self.act(np.eye(states)), dtype=np.intp)
+        found: NDArray[np.float64] = np.eye(actions)[best]
+        return found
+
     def _act(self, obs: NDArray[np.float32]) -> NDArray[np.generic] | None:
         found = self._stack.evaluator.act([self.agent], self._row, obs[None])
         return None if found is None else found[0]
+
+
+def _sizes(spec: Spec) -> tuple[int, int]:
+    """Return the number of states, 0 where observations are not one-hot, and of actions."""
+    return (spec.states if spec.states == spec.observation else 0), spec.actions

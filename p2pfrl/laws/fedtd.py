@@ -128,6 +128,28 @@ def _compare(seed: int, *, rounds: int, skip: int) -> Iterator[Figure]:
     yield at_least("FedLSA error over SCAFFLSA error", 20.0, error / mean_square(corrected, skip))
 
 
+def _given_policy() -> Iterator[Figure]:
+    rows = [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.0, 1.0], [0.7, 0.3]]
+    for environment, policy, lr in (
+        ({"id": "garnet", "states": 5, "actions": 2}, {"kind": "table", "rows": rows}, 2.0),
+        ({"id": "maintenance", "levels": 5}, {"kind": "baseline", "name": "replace_in_time"}, 2.0),
+    ):
+        options = {"features": 0, "exact": True, "gamma": 0.8, "lr": lr, "steps": 500}
+        record = _run(3, 12, 1, environment, "none", **options, policy=policy)
+        P, R, pi = (record.problem[name] for name in ("P", "R", "policy"))
+        reward, moves = (pi * R).sum(axis=-1), np.matmul(pi[:, :, None, :], P)[:, :, 0]
+        moves = moves * ~record.problem["terminal"].astype(bool)[:, None, :]
+        value = np.linalg.solve(np.eye(R.shape[1]) - 0.8 * moves, reward[..., None])[..., 0]
+        apart = np.abs(record.parameters - value).max()
+        yield at_most(f"{environment['id']}, {policy['kind']}: |TD - V|", 1e-10, float(apart))
+        uniform = np.linalg.solve(
+            np.eye(R.shape[1]) - 0.8 * P.mean(axis=2), R.mean(axis=2)[..., None]
+        )[..., 0]
+        yield at_least(
+            "and from the uniform policy's V", 0.05, float(np.abs(value - uniform).max())
+        )
+
+
 _SOURCE = "Mangold et al., NeurIPS 2024, arXiv 2402.04114"
 LAWS = (
     Law(
@@ -135,6 +157,12 @@ LAWS = (
         "local TD steps end at their closed form, and those of SCAFFLSA at the optimum",
         _SOURCE,
         _mean_field,
+    ),
+    Law(
+        "td_given_policy",
+        "tabular TD of a given policy ends at the linear solve of its Bellman equation",
+        "Sutton, Machine Learning 3, 1988",
+        _given_policy,
     ),
     Law(
         "heterogeneity_error",

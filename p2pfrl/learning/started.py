@@ -13,13 +13,12 @@ from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
+from p2pfrl.core.saved import Saved
 from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.learning.grouped import PART as GROUP
 from p2pfrl.learning.learners.base import Stack, Wrapped
 from p2pfrl.learning.personal.base import PART as PERSONAL
 
-Saved = Mapping[str, NDArray[Any]]
-"""Saved parameters by name of the tensor, `(k, *shape)` of k models each."""
 Models = Literal["own", "mean"]
 
 UNWANTED = "not in start.parts"

@@ -114,6 +114,13 @@ class Policy(Protocol):
     def act(self, obs: ArrayLike) -> NDArray[np.generic]:
         """Return the most likely action at an observation `(o,)`, or those of a batch `(m, o)`."""
 
+    def table(self) -> NDArray[np.float64]:
+        """Return the probability of each action in each state, `(S, A)`, of a tabular environment.
+
+        Raises:
+            RecordError: the environment has no states that could be listed.
+        """
+
 
 class Interval(NamedTuple):
     """One activity of an agent, from `start` to `end`, in virtual seconds."""
@@ -194,7 +201,7 @@ class Record:
         return int(self.summary.get("seed", 0))
 
     def policy(self, agent: int) -> Policy:
-        """Return the greedy policy of an agent's final parameters; it has `act(obs)`.
+        """Return the greedy policy of an agent's final parameters: `act(obs)`, and `table()`.
 
         Raises:
             RecordError: there is no such agent, or its learner has no policy.

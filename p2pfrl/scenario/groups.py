@@ -91,6 +91,9 @@ def _learner(group: Group, learner: Learner) -> Learner:
         base = {name: base[name] for name in _OF_ALL}
     made = _LEARNER.make({**base, **group.learner})
     assert isinstance(made, Learner)
+    own, before = (getattr(one, "policy", None) for one in (made, learner))
+    if isinstance(own, Located) and isinstance(before, Located):
+        own.locate(before.folder)
     return made
 
 

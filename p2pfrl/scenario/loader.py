@@ -151,6 +151,7 @@ def _locate(scenario: Scenario, layers: Layers) -> None:
         ("topology", "path"): scenario.topology,
         ("availability", "trace"): scenario.availability,
         ("start",): scenario.start,
+        ("learner", "policy"): getattr(scenario.learner, "policy", None),
         ("environment", "kwargs"): None if section is None else section.rule,
     }
     drifts = {} if section is None else section.drift

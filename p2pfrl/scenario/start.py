@@ -7,18 +7,13 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.files import checksum, read_regular, read_table
-from p2pfrl.core.located import INPUTS, Located
+from p2pfrl.core.located import Located
 from p2pfrl.core.options import Slot
 from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
-from p2pfrl.core.tensors import decode_layout, decode_tensors, split
+from p2pfrl.core.saved import Saved, find_saved, read_saved
 from p2pfrl.core.wording import show
-from p2pfrl.learning.started import Models, Saved
-
-_FILE, _SUMMARY = "parameters.safetensors", "summary.json"
-_LARGEST, _LARGEST_SUMMARY = 2**32, 2**26
+from p2pfrl.learning.started import Models
 
 
 @rule
@@ -53,66 +48,16 @@ class Start(Located):
 
     @property
     def file(self) -> Path:
-        """The file with the parameters; a copy beside a scenario that was run comes first."""
-        places = [Path(self.path)]
-        if self.folder is not None:
-            copy = self.folder / INPUTS / self.copy_of(Path())
-            if copy.is_file():
-                return copy
-            places.insert(0, self.folder / self.path)
-        found = next((place for place in places if _exists(place)), places[-1])
-        return found / _FILE if found.is_dir() else found
+        """The file with the parameters."""
+        return find_saved(self.path, self.folder, self.copy_of(Path()))
 
     def read(self) -> Saved:
         """Return the saved parameters, by name of the tensor `(k, *shape)` of k models.
 
         Raises:
-            ScenarioError: there is no such file, it is damaged, or it has no parameters.
+            ScenarioError: there is no such file, it is damaged, or it has no tensors.
         """
-        file = self.file
-        try:
-            content = read_regular(file, _LARGEST)
-        except OSError as error:
-            if file.parent.is_dir() and file.name == _FILE and not file.exists():
-                raise _refused(f"{file.parent} is no finished run: it has no {_FILE}") from error
-            fix = "expected a run directory or a safetensors file"
-            raise _refused(f"{file}: {error.strerror or error}; {fix}") from error
-        summary = read_table(file.parent / _SUMMARY, _LARGEST_SUMMARY) if file.name == _FILE else {}
-        recorded = (summary or {}).get("files")
-        expected = recorded.get(_FILE) if isinstance(recorded, dict) else None
-        if expected is not None and checksum(content) != expected:
-            raise _refused(f"{file}: changed since the run wrote it, or torn: checksums differ")
-        return _tensors(file, content)
-
-
-def _exists(place: Path) -> bool:
-    try:
-        return place.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _tensors(file: Path, content: bytes) -> Saved:
-    """Return the parameters in a file by name of the tensor.
-
-    Raises:
-        ScenarioError: it is damaged, or it has none.
-    """
-    try:
-        tensors = decode_tensors(content)
-        layout = decode_layout(content)
-        if layout is not None:
-            return split(tensors["parameters"], layout)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        what = "damaged, or no safetensors file of parameters"
-        raise _refused(f"{file}: {what}: {type(error).__name__}: {error}") from error
-    if not tensors:
-        raise _refused(f"{file}: it has no tensors")
-    return {name: values[None] for name, values in tensors.items()}
-
-
-def _refused(text: str) -> ScenarioError:
-    return ScenarioError([f"start: {text}"])
+        return read_saved(self.file, "start")
 
 
 class StartSlot(Slot):

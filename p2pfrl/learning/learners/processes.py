@@ -130,8 +130,8 @@ class Processes:
         return values
 
     def chain(self, policy: Array) -> Array:
-        """Return `(n, S, S)`: the chain of a policy `(S, A)`, anew where an episode ends."""
-        moves = np.matmul(np.asarray(policy)[None, :, None, :], self.transition)[:, :, 0]
+        """Return `(n, S, S)`: chains of policies `(1 or n, S, A)`, anew where an episode ends."""
+        moves = np.matmul(policy[:, :, None, :], self.transition)[:, :, 0]
         ends = (moves * (1.0 - self.goes_on)[:, None, :]).sum(axis=-1)
         chain: Array = moves * self.goes_on[:, None, :] + ends[:, :, None] * self.start[:, None, :]
         return chain

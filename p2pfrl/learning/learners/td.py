@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.options import Rule
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
-from p2pfrl.learning.environments.base import Array
+from p2pfrl.learning.environments.base import Array, ArraySimulator
 from p2pfrl.learning.learners.base import (
     Batch,
     Learner,
@@ -29,7 +30,8 @@ from p2pfrl.learning.learners.base import (
     Task,
     Traits,
 )
-from p2pfrl.learning.learners.processes import Numbers, Processes, search
+from p2pfrl.learning.learners.processes import Numbers, Processes, running_sums, search
+from p2pfrl.learning.learners.target_policies import RULES, TargetPolicy, Uniform
 
 _BLOCK = 2**16  # samples that are drawn at once, all agents together
 
@@ -41,12 +43,12 @@ class TD(Learner):
     The policy is fixed, and numbers are float64. In means theta <- theta - lr (A_i theta - b_i)
     with A_i = E phi(s) (phi(s) - gamma phi(s'))' and b_i = E r phi(s), s from the stationary
     distribution of agent i's chain; phi(s') = 0 where the episode ended. The chain starts anew
-    after an episode's end and knows no time limit. The policy takes every action equally often.
+    after an episode's end and knows no time limit.
     Features are uniform numbers from (seed, "features"), rows scaled to sum 1, the same for all
     agents; theta starts at 0, or with same_start = false at N(0, I). The optimum is that of the
     mean problem, (sum A_i)^-1 sum b_i, the one of least norm where there are several (more features
     than states, states that are never visited); `problem.safetensors` has A_bar, b_bar, every
-    agent's own theta_star, optimum, features and the stationary distributions.
+    agent's own theta_star, optimum, features, the policy and the stationary distributions.
 
     References: Sutton, "Learning to predict by the methods of temporal differences", Machine
     Learning 3, 1988; averaged over agents (FedLSA) Mangold et al., NeurIPS 2024, arXiv 2402.04114,
@@ -60,6 +62,7 @@ class TD(Learner):
         samples: stationary: independent (s, a, s') from the stationary distribution; trajectory:
             one chain per instance, from update to update.
         exact: take A_i theta - b_i itself in place of samples.
+        policy: the policy that is evaluated: uniform, table, baseline or saved.
         lr: step size.
     """
 
@@ -68,6 +71,9 @@ class TD(Learner):
     steps: int = Field(default=10, ge=1)
     samples: Literal["stationary", "trajectory"] = "stationary"
     exact: bool = False
+    policy: Annotated[TargetPolicy, Rule("target_policies", lambda: RULES, "uniform")] = Field(
+        default_factory=Uniform
+    )
     lr: float = Field(default=0.1, ge=0)
 
     @override
@@ -87,7 +93,8 @@ class TDStack(Stack, Objective):
         self.learner = learner
         self.task = task
         self.processes = Processes.of(task.simulator, "td")
-        assert task.simulator is not None
+        assert isinstance(task.simulator, ArraySimulator)
+        self.policy = learner.policy.chances(task.simulator)
         self._instances = task.simulator.instances
         self._width = learner.features or task.simulator.spec.states
         self.traits = Traits(
@@ -123,12 +130,6 @@ class TDStack(Stack, Objective):
         return scaled
 
     @cached_property
-    def policy(self) -> Array:
-        """The policy that is evaluated, `(S, A)`."""
-        _, states, actions = self.processes.reward.shape
-        return np.full((states, actions), 1.0 / actions)
-
-    @cached_property
     def stationary(self) -> Array:
         """How often every agent is in each state, `(n, S)`."""
         return self.processes.stationary(self.policy)
@@ -138,7 +139,7 @@ class TDStack(Stack, Objective):
         """(A_i `(n, p, p)`, b_i `(n, p)`)."""
         processes, phi = self.processes, self.features
         moves = (
-            np.matmul(self.policy[None, :, None, :], processes.transition)[:, :, 0]
+            np.matmul(self.policy[:, :, None, :], processes.transition)[:, :, 0]
             * processes.goes_on[:, None, :]
         )
         rewards = (self.policy * processes.reward).sum(axis=-1)
@@ -236,7 +237,7 @@ class TDStack(Stack, Objective):
             noise = streams.uniform(min(block, learner.steps - first), m, numbers)
             if learner.samples == "stationary":
                 pair = search(self._pairs[rows], noise[..., 0])
-                before, action = np.divmod(pair, self.policy.shape[1])
+                before, action = np.divmod(pair, self.policy.shape[2])
                 place = (rows, before, action)
                 after = processes.after[
                     (*place, search(processes.cumulative[place], noise[..., 1]))
@@ -260,14 +261,18 @@ class TDStack(Stack, Objective):
         self, agents: Numbers, state: NDArray[np.generic], noise: Array
     ) -> tuple[Numbers, Numbers, Numbers]:
         """Return (s, a, s') of consecutive steps, `(b, steps, m)`; `state` moves on, in place."""
-        processes, actions = self.processes, self.policy.shape[1]
+        processes, actions = self.processes, self.policy.shape[2]
         rows = agents[:, None]
         starts = _closed(np.cumsum(processes.start[agents], axis=-1))[:, None, :]
         before = np.empty(noise.shape[:-1], dtype=np.intp)
         action, after = np.empty_like(before), np.empty_like(before)
         chosen = np.minimum((noise[..., 0] * actions).astype(np.intp), actions - 1)
+        chances = running_sums(np.broadcast_to(self.policy, processes.reward.shape)[agents])
+        own = np.arange(len(agents))[:, None]
         for k in range(noise.shape[1]):
             here = np.asarray(state, dtype=np.intp)
+            if not self.learner.policy.is_uniform:
+                chosen[:, k] = search(chances[own, here], noise[:, k, :, 0])
             place = (rows, here, chosen[:, k])
             found = processes.after[
                 (*place, search(processes.cumulative[place], noise[:, k, :, 1]))
@@ -279,7 +284,10 @@ class TDStack(Stack, Objective):
 
     @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
-        """Return A_bar `(n, p, p)`, b_bar, theta_star `(n, p)`, optimum, features, stationary."""
+        """Return A_bar `(n, p, p)`, b_bar, theta_star `(n, p)`, optimum, and what they follow from.
+
+        That is the features, the policy `(1 or n, S, A)` and the stationary distributions.
+        """
         A, b = self.system
         return {
             "A_bar": A,
@@ -287,6 +295,7 @@ class TDStack(Stack, Objective):
             "theta_star": _solved(A, b),
             "optimum": self.optimum,
             "features": self.features,
+            "policy": self.policy,
             "stationary": self.stationary,
         }
 
