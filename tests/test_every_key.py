@@ -13,6 +13,7 @@ from every_key import EFFECT, SILENT, UNTRIED, Outcome, Walk, dumped, merged, pu
 from safetensors.numpy import save_file
 
 import p2pfrl
+from p2pfrl.consensus.aggregators import ROBUST
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import options_of
 from p2pfrl.core.tables import leaves
@@ -154,6 +155,7 @@ REQUIRED: dict[str, Table] = {
     "topology:file": {"path": "square.graphml"},
     "coordinator.participation:lag": {"smoothness": [1.0, 2.0, 3.0, 4.0], "lr": 0.01},
     "gate:every": {"tau": 2},
+    "coordinator.aggregator:concentration": {"sigma": 0.5},
     "gate:norm": {"threshold": 0.5},
     "gate:lag": {"alpha": 0.01},
     "gate:performance": {"threshold": 1.0},
@@ -193,6 +195,8 @@ EPISODES = merged(
 )
 WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 """Updates of as many steps as episodes last."""
+NEAR = [{"agents": 9, "coordinator": {"aggregator": {"sigma": sigma}}} for sigma in (0.5, 0.8, 1.1)]
+"""Radii that some gradients are within, and not all."""
 UNLIKE = {"agents": [1], "learner": {"steps": 3}}
 
 ONE_WAY = ("one_peer_exponential", "directed_ring")
@@ -215,6 +219,10 @@ HELPS: dict[str, list[Table]] = {
     "exchange.payload:transitions": [REPLAY],
     "coordinator.aggregator:importance": [TABLES],
     "coordinator.aggregator:mixture": [LOGITS],
+    **{f"coordinator.aggregator:{kind}": [{"agents": 9}] for kind in ("krum", "multi_krum")},
+    "coordinator.aggregator:bulyan": [{"agents": 12}],
+    **{f"coordinator.aggregator:{kind}.pre": [{"agents": 16}] for kind in ROBUST},
+    **{f"coordinator.aggregator:{kind}": [DELTAS] for kind in ("norm_clipping", "cosine_trust")},
     "coordinator.aggregator:natural": [merged(FISHER, STEPPING)],
     "coordinator.aggregator:optimistic": [merged(SUMS, {"coordinator": None})],
     "correction:guide": [merged(CARTS, {"schedule": {"every": 3}})],
@@ -232,6 +240,8 @@ HELPS: dict[str, list[Table]] = {
             "coordinator": {"server_optimizer": {"kind": "normalized_momentum"}},
         }
     ],
+    "coordinator.aggregator:concentration.byzantine": NEAR,
+    "coordinator.aggregator:concentration.delta": NEAR,
     "coordinator.aggregator:mixture.weights": [{"groups": [UNLIKE]}],
     "coordinator.participation:lag": [{"coordinator": {"aggregator": {"kind": "latest"}}}],
     "exchange.payload:gradient": [STEPPING],
@@ -377,6 +387,7 @@ VALUES: dict[str, list[Any]] = {
     "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],
     "coordinator.participation:capable.values": [[1.0, 3.0, 2.0, 1.0]],
     "name": ["other"],
+    **{f"coordinator.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST},
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],

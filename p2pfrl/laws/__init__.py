@@ -43,6 +43,7 @@ MODULES = (
     "games",
     "shared_worlds",
     "resources",
+    "robust",
 )
 """Modules of this package with laws, in the order of the table."""
 

@@ -90,6 +90,14 @@ class Aggregator(Composable, ABC):
         """Return why the rule cannot aggregate these tensors (name -> shape), or None."""
         return None
 
+    def shortage(self, count: int) -> str | None:
+        """Return why `count` vectors are too few for the Byzantine agents it declares, or None."""
+        return None
+
+    def tolerated(self, count: int) -> int:
+        """Return how many of `count` vectors may be anything; 0 for a rule that is not robust."""
+        return 0
+
     def init(self, model: Vector) -> Memory:
         """Return the memory before the first round.
 

@@ -122,6 +122,11 @@ class ScheduleRule(Composable, ABC):
         """Seconds to wait for a participant that is needed to continue; 0 if there is none."""
         return 0.0
 
+    @property
+    def together(self) -> int | None:
+        """How many updates a coordinator aggregates at once; None for those of all participants."""
+        return 1 if self.is_asynchronous else None
+
     def models(self, rounds: int, agents: int) -> int:
         """Return how many models a coordinator makes in `stop.rounds`.
 

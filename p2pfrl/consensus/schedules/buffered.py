@@ -62,6 +62,11 @@ class Buffered(NoDeadline):
         """Needs of rounds, and of more than one update for a model if `size` is 1."""
         return (*super().breaks, *((Need.CHOICE.of("size"),) if self.size == 1 else ()))
 
+    @property
+    @override
+    def together(self) -> int:
+        return self.size
+
     def models(self, rounds: int, agents: int) -> int:
         """Return n R / K, rounded up."""
         return -(-rounds * agents // self.size)

@@ -11,6 +11,7 @@ from p2pfrl.core.wording import show
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.checks.facts import Facts, Part, Path, Problem, facts, parts
+from p2pfrl.scenario.checks.trust import counted
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 from p2pfrl.scenario.traffic import shared_parts
@@ -172,6 +173,9 @@ def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         elif width != stack.imitation.size:
             reason = f"{kind!r} needs whole networks: leave this key out"
             yield ("exchange", "shared"), reason
+    if short := aggregator.shortage(counted(scenario)):
+        name = kind_of("aggregators", aggregator)
+        yield ("coordinator", "aggregator", "byzantine"), f"{name!r} {short}"
     tensors = {t.name: t.shape for t in stack.layout.tensors if t.part in shared}
     if wrong := aggregator.misfit(tensors):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"

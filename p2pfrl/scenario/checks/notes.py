@@ -17,6 +17,7 @@ from p2pfrl.learning.normalization import PART
 from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
 from p2pfrl.scenario.checks.facts import parts
+from p2pfrl.scenario.checks.trust import trust
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.resources import resources
 from p2pfrl.scenario.sections import Edge, Scenario
@@ -59,6 +60,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     idle += _unread(scenario)
     if idle:
         yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
+    yield from trust(scenario)
     if mode.averages and (needed := scenario.correction.reckons_with) is not None:
         yield from _mismatch(scenario, *needed)
     if scenario.correction.begins_at_zero and "correction" not in mode.idle:
