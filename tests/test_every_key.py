@@ -120,6 +120,8 @@ REQUIRED: dict[str, Table] = {
     "distributions:arithmetic": {"start": 0.2, "step": 0.1},
     "environment:spectrum": {"members": 2},
     "environment:networked_mdp": {"members": 2, "states": 2, "max_steps": 3},
+    "environment:public_goods": {"members": 2},
+    "environment:congestion": {"members": 2},
     "environment:warehouse": {"members": 2, "aisles": 2, "shelves": 3},
     "environment:signal_grid": {"rows": 1, "columns": 2, "delay": 1},
     "distributions:values": {"list": [0.2, 0.3, 0.5, 0.7]},
@@ -297,6 +299,8 @@ HELPS: dict[str, list[Table]] = {
     "learner:tabular_q": [GARNET],
     "learner:tabular_ac": [GARNET],
     "environment:networked_mdp": [{"learner": {"kind": "tabular_ac", "steps": 2}}],
+    "environment:public_goods": [CONTINUOUS],
+    "environment:congestion": [CONTINUOUS],
     "environment:matrix_game": [
         {**CONTINUOUS, "topology": {"kind": "islands", "count": 2, "agents": "alternate"}}
     ],
@@ -391,6 +395,7 @@ VALUES: dict[str, list[Any]] = {
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],
+    "environment:congestion.roads": [[[1.0, 0.0], [0.5, 1.0]]],
     "environment:gridworld.start": [[0, 1]],
     "availability.trace": ["trace.csv"],
     "topology:file.path": ["path.graphml"],

@@ -177,6 +177,29 @@ def _self_play() -> Iterator[Figure]:
     yield at_most(f"rps, messages {_LATE} updates late: the same", most, late)
 
 
+def crowd(environment: Table, *, rounds: int, lr: float, seed: int = 1) -> Record:
+    """Return the record of four players of one game who start at different policies."""
+    learner = {"kind": "npg", "gamma": 0.0, "lr": lr, "same_start": False}
+    tables: dict[str, Table] = {
+        "environment": environment,
+        "learner": learner,
+        "evaluation": {"episodes": 0},
+    }
+    return play_tables(4, rounds, tables, mode="independent", seed=seed)
+
+
+def _crowds() -> Iterator[Figure]:
+    for share, what, action in (("own", "keeping", 0), ("team", "giving", 1)):
+        found = policies(crowd({"id": "public_goods", "share": share}, rounds=40, lr=4.0))
+        name = f"public goods, {share} reward: probability of {what}"
+        yield at_least(name, 1 - 1e-6, float(found[:, action].min()))
+    roads = ((0.2, 1.0), (0.0, 2.0), (0.5, 0.3))
+    for seed in (1, 2, 3):
+        record = crowd({"id": "congestion", "roads": roads}, rounds=80, lr=4.0, seed=seed)
+        left = float(np.asarray(record.agents["gain"])[-4:].sum())
+        yield at_most(f"congestion, seed {seed}: exploitability of the last policies", 0.01, left)
+
+
 def _equilibria() -> Iterator[Figure]:
     defects = policies(played("prisoners", lr=0.5, rounds=40))[:, 1]
     yield at_least("prisoners: probability of defecting", 1 - 1e-6, float(defects.min()))
@@ -209,6 +232,12 @@ LAWS = (
         "players that know each other by messages alone approach an equilibrium on average, too",
         "Freund, Schapire, Games and Economic Behavior 29, 1999; late messages: Joulani, Gyorgy, Szepesvari, ICML 2013",
         _self_play,
+    ),
+    Law(
+        "crowds",
+        "exact gradients of many players end in dominant actions, and at equilibria of congestion",
+        "Rosenthal, International Journal of Game Theory 2, 1973",
+        _crowds,
     ),
     Law(
         "equilibria",

@@ -7,6 +7,8 @@ import p2pfrl
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.laws.games import played, policies
 from p2pfrl.laws.runs import play_tables, text
+from p2pfrl.learning.environments.check import check_environment
+from p2pfrl.learning.environments.crowd_games import Congestion, PublicGoods
 from p2pfrl.learning.environments.matrix_game import PAYOFFS, MatrixGame
 from p2pfrl.learning.learners.base import Batch, Task
 from p2pfrl.learning.learners.npg import NPG, SoftmaxPG
@@ -189,3 +191,33 @@ def test_a_learner_from_samples_plays_too():
     record = play_tables(2, 30, tables, mode="independent")
     assert np.asarray(record.agents["team_reward"])[-2:].max() < 1.2
     assert isinstance(record, p2pfrl.results.record.Record)
+
+
+def test_public_goods_and_roads_pay_by_how_many_choose_what():
+    for environment in (PublicGoods(), Congestion(members=3), PublicGoods(share="team")):
+        check_environment(environment)
+    reward = PublicGoods(members=3, factor=1.5).tables(1, 0).reward[:, 0]
+    assert reward[:, 0b011].tolist() == [1.0, 0.0, 0.0], "the first keeps, two give"
+    delay = -Congestion(members=3, roads=((1.0, 0.0), (0.5, 3.0))).tables(1, 0).reward[:, 0]
+    np.testing.assert_allclose(delay[:, 0b011], [1.0, 2.5, 2.5])
+
+
+def test_exact_gradients_of_a_team_are_those_of_its_mean_reward():
+    made = {
+        share: play_tables(
+            4,
+            3,
+            {
+                "environment": {"id": "public_goods", "share": share},
+                "learner": {"kind": "npg", "gamma": 0.0, "lr": 1.0},
+                "evaluation": {"episodes": 0},
+            },
+            mode="independent",
+        )
+        for share in ("own", "team")
+    }
+    # To give costs 1 - 1.6 / 4 alone, and brings (1.6 - 1) / 4 to everybody's mean.
+    change = {share: policies(record)[0] for share, record in made.items()}
+    expected = {"own": -3 * (1 - 1.6 / 4), "team": 3 * (1.6 - 1) / 4}
+    for share, found in change.items():
+        assert np.log(found[1] / found[0]) == pytest.approx(expected[share])

@@ -34,6 +34,8 @@ RULES: Members[Problem] = Members(
         "fleet": "fleet:Fleet",
         "networked_mdp": "networked_mdp:NetworkedMDP",
         "matrix_game": "matrix_game:MatrixGame",
+        "public_goods": "crowd_games:PublicGoods",
+        "congestion": "crowd_games:Congestion",
         "junction": "junction:Junction",
         "signal_grid": "signal_grid:SignalGrid",
         "warehouse": "warehouse:Warehouse",

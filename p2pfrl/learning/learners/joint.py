@@ -51,13 +51,14 @@ class Games:
             raise ScenarioError(
                 [
                     f"learner: {learner!r} needs an environment given by tables: gridworld, garnet, crossing, "
-                    "fleet, networked_mdp or matrix_game"
+                    "fleet, networked_mdp, matrix_game, public_goods or congestion"
                 ]
             )
         k, physics = environment.spec.members, simulator.physics
         transition = np.asarray(physics["P"][::k], dtype=np.float64)
         worlds, states = transition.shape[:2]
-        reward = np.asarray(physics["R"], dtype=np.float64)
+        paid = "team" if environment.pays_team else "R"
+        reward = np.asarray(physics[paid], dtype=np.float64)
         is_last = np.asarray(physics["is_last"][::k], dtype=np.float64)
         return cls(
             transition=transition,
