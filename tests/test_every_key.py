@@ -62,6 +62,9 @@ VARIANTS: dict[str, Table] = {
     "central_buffered": {"mode": "central", "schedule": BUFFERED, **UNEVEN},
 }
 BASES: dict[str, Table] = {
+    "allocation": {
+        "allocation": {"utility": "log", "weights": {"kind": "linspace", "low": 1.0, "high": 3.5}}
+    },
     "environment": GRID,
     "evaluation": GRID,
     "stop": GRID,
@@ -315,6 +318,7 @@ HELPS: dict[str, list[Table]] = {
     "topology:islands.graph:exponential": [merged(DIRECTED[0], {"agents": 10})],
     "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
+    "allocation.alpha": [{"allocation": {"utility": "alpha_fair"}}],
     "checkpoint.every": [
         {"faults": [CRASH, RESTART], **LATE},
         {"faults": [CRASH, RESTART]},
@@ -464,13 +468,14 @@ SLOW = (
     "gate",
     "topology",
     "energy",
+    "allocation",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
-ALIKE = ("environment", "learner", "network", "compute", "energy")
+ALIKE = ("environment", "learner", "network", "compute", "energy", "allocation")
 """Those that load alike in every mode, so that they are loaded in one."""
 
 
-KIND = re.compile(r"(?!compute|network|energy)[a-z_.]+:[a-zA-Z0-9_-]+")
+KIND = re.compile(r"(?!compute|network|energy|allocation)[a-z_.]+:[a-zA-Z0-9_-]+")
 """Labels of members of axes; distributions without bounds are refused where numbers have some."""
 
 

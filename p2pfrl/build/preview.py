@@ -12,8 +12,11 @@ from p2pfrl.learning.learners.base import Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.resources import resources
+from p2pfrl.scenario.resources import resources, shares
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
+
+_MOST_SHARES = 64
+"""Number of agents up to which each one's share is shown."""
 
 
 def preview(scenario: Scenario) -> dict[str, Any]:
@@ -56,6 +59,22 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_graph(view),
         "heterogeneity": differences(scenario),
         **_energy(scenario, stack.traits, upload),
+        **_allocation(scenario),
+    }
+
+
+def _allocation(scenario: Scenario) -> dict[str, Any]:
+    """Return the shares of an allocation: of every agent, or of many the least and the greatest."""
+    section, n = scenario.allocation, scenario.agents
+    if section.exponent is None:
+        return {}
+    found = shares(scenario)
+    return {
+        "allocated": section.resource,
+        "shares": [round(share, 6) for share in found.tolist()]
+        if n <= _MOST_SHARES
+        else {"min": float(found.min()), "max": float(found.max())},
+        "shares_sum": float(found.sum()),
     }
 
 

@@ -26,11 +26,12 @@ from p2pfrl.results.record import (
     AGENT_COUNTS,
     AGENTS,
     DRAWN,
-    ENERGY,
     EVALUATION,
     JOULES,
     METRICS,
     PHYSICS,
+    RESOURCES,
+    SHARE,
     Record,
 )
 from p2pfrl.results.recorder import Recorder, Row
@@ -38,6 +39,7 @@ from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.render import resolved
+from p2pfrl.scenario.resources import shares
 from p2pfrl.scenario.sources import sources
 
 
@@ -116,6 +118,8 @@ def compose(
         seed=scenario.seed,
     )
     agents = _agent_columns(recorder.agent_rows, physics)
+    if scenario.allocation.exponent is not None:
+        agents[SHARE] = shares(scenario)[agents["agent"]]
     measured = {
         "evaluation": _evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
         "fairness": _fairness(agents),
@@ -264,7 +268,9 @@ def _fairness(agents: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float |
     """Return how even the agents' last returns and measures are."""
     rows = final(agents)
     names = [
-        n for n in agents if n not in (*AGENTS, *ENERGY) and not n.startswith((PHYSICS, EVALUATION))
+        n
+        for n in agents
+        if n not in (*AGENTS, *RESOURCES) and not n.startswith((PHYSICS, EVALUATION))
     ]
     found = {name: agents[name][rows].astype(np.float64) for name in ("return", *names)}
     return {name: fairness(column) for name, column in found.items() if np.isfinite(column).any()}

@@ -1,4 +1,4 @@
-"""Laws of resources: means weighted by capacity."""
+"""Laws of resources: allocations, and means weighted by capacity."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import brentq, linprog
 from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory, weighted_mean
+from p2pfrl.core.allocation import allocate
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.base import Figure, Law, at_most, near
-from p2pfrl.laws.runs import FLAT, Array, Table, play, start, text
+from p2pfrl.laws.runs import FLAT, Array, Table, play, play_tables, start, text
 from p2pfrl.scenario import loads
 
 _SPEEDS = (1.0, 2.0, 4.0, 8.0)
@@ -119,7 +122,115 @@ def _trap() -> Iterator[Figure]:
         yield near(what, expected, variance(aggregator), 0.08 * expected, digits=3)
 
 
+def _cases() -> Iterator[tuple[float, Array, Array, Array, float]]:
+    """Yield random problems of two to eight agents: alpha, weights, bounds, and the total."""
+    rng = generator(5, Purpose.CHECK)
+    for alpha in (0.0, 0.5, 1.0, 2.0, 4.0):
+        for _ in range(24):
+            n = int(rng.integers(2, 9))
+            weights, low = (
+                rng.uniform(0.2, 5.0, n),
+                rng.uniform(0.0, 0.5, n) * rng.integers(0, 2, n),
+            )
+            high = low + np.where(rng.random(n) < 0.5, rng.uniform(0.1, 3.0, n), np.inf)
+            yield alpha, weights, low, high, float(low.sum() + rng.uniform(0.1, 1.0) * n)
+
+
+def dual(alpha: float, weights: Array, low: Array, high: Array, total: float) -> Array:
+    """Return the optimum for alpha > 0 by a root of the dual: scipy finds the price of R."""
+
+    def at(log_price: float) -> Array:
+        shares: Array = np.clip((weights / np.exp(log_price)) ** (1.0 / alpha), low, high)
+        return shares
+
+    if float(high.sum()) <= total:
+        return high
+    price = brentq(lambda p: float(at(p).sum()) - total, -60.0, 60.0, xtol=1e-15, rtol=1e-15)
+    return at(float(price))
+
+
+def residual(alpha: float, weights: Array, low: Array, high: Array, shares: Array) -> float:
+    """Return the greatest relative violation of the conditions of Karush, Kuhn and Tucker.
+
+    With the multiplier of the sum, marginal utilities are equal to it where no bound holds, at most
+    it at a lower bound, and at least it at an upper one.
+    """
+    with np.errstate(divide="ignore"):
+        marginal = weights * shares**-alpha
+    is_low, is_high = shares <= low + 1e-12, shares >= high - 1e-12
+    most = marginal[~is_high].max(initial=0.0)
+    least = marginal[~is_low].min(initial=np.inf)
+    return max(0.0, float(most / least) - 1.0) if np.isfinite(least) and most > 0.0 else 0.0
+
+
+def _allocation() -> Iterator[Figure]:
+    worst, off, sums, gap = 0.0, 0.0, 0.0, 0.0
+    for alpha, weights, low, high, total in _cases():
+        shares = allocate(weights, low, high, total, alpha)
+        sums = max(sums, abs(float(shares.sum()) - min(total, float(high.sum()))))
+        inside = bool((low <= shares).all() and (shares <= high).all())
+        assert inside, "a share is outside of its bounds"
+        worst = max(worst, residual(alpha, weights, low, high, shares))
+        if alpha > 0.0:
+            other = dual(alpha, weights, low, high, total)
+            off = max(off, float(np.abs(shares - other).max()))
+        else:
+            found = linprog(
+                -weights,
+                A_ub=np.ones((1, len(weights))),
+                b_ub=[total],
+                bounds=list(zip(low, high, strict=True)),
+            )
+            best = float(found.fun)  # type: ignore[arg-type]  # a number, if it succeeded
+            gap = max(gap, abs(float(weights @ shares) + best))
+    yield at_most("120 random problems: error of sum_k R_k", 1e-12, sums)
+    yield at_most("conditions of Karush, Kuhn and Tucker, relative violation", 1e-9, worst)
+    yield at_most("alpha > 0: distance from scipy's root of the dual", 1e-8, off)
+    yield at_most("linear: distance from the optimum of scipy's linprog", 1e-8, gap)
+    weights = np.array([1.0, 4.0, 9.0])
+    free = np.zeros(3), np.full(3, np.inf), 6.0
+    for alpha, parts in ((1.0, weights / 14.0), (2.0, np.sqrt(weights) / 6.0)):
+        apart = float(np.abs(allocate(weights, *free, alpha) - 6.0 * parts).max())
+        yield at_most(f"alpha {alpha:g} without bounds: error of R w^(1/alpha) / sum", 1e-14, apart)
+
+
+def _effect() -> Iterator[Figure]:
+    compute: Table = {"seconds_per_env_step": 1.0, "speed": list(_SPEEDS)}
+    inverse = [1.0 / speed for speed in _SPEEDS]
+    quick: Table = {"latency": 0.0, "bandwidth": 1e18}
+    cases: tuple[tuple[str, Table, float], ...] = (
+        ("none", {"utility": "none"}, 1.0),
+        ("log, weights 1 / speed", {"utility": "log", "weights": inverse}, sum(inverse) / 4),
+    )
+    for name, allocation, expected in cases:
+        tables: dict[str, Table] = {"compute": compute, "allocation": allocation, "network": quick}
+        run = play_tables(len(_SPEEDS), 5, tables, mode="central")
+        seconds = float(run.summary["virtual_seconds"]) / 5
+        yield near(f"speeds 1, 2, 4, 8, {name}: seconds of a round", expected, seconds, 1e-6)
+    slow: Table = {"latency": 0.0, "bandwidth": 1e3}
+    for weights, share in (([1.0, 1.0], 1.0), ([4.0, 1.0], 0.4)):
+        shared: Table = {"utility": "log", "resource": "bandwidth", "weights": weights}
+        tables = {"compute": {"seconds_per_env_step": 0.0}, "network": slow, "allocation": shared}
+        run = play_tables(2, 4, tables, mode="gossip")
+        size = run.summary["bytes_sent"] / run.summary["messages_sent"]
+        seconds = float(run.summary["virtual_seconds"]) / 4
+        what = f"bandwidth by log, weights {weights}: seconds of a round"
+        yield near(what, size / (1e3 * share), seconds, 1e-6)
+
+
 LAWS = (
+    Law(
+        "allocation",
+        "shares are the optimum that scipy finds, and satisfy the conditions of Karush, Kuhn and Tucker",
+        "computed; Kelly, Maulloo, Tan, 1998; Mo, Walrand, 2000",
+        _allocation,
+    ),
+    Law(
+        "allocation_effect",
+        "shares of speed and bandwidth change the time of a round by as much",
+        "computed",
+        _effect,
+    ),
     Law(
         "capacity_consensus",
         "agents that mix by capacity agree on the mean that weighs each by its capacity",

@@ -101,6 +101,10 @@ JOULES = "joules"
 """Column of metrics.csv and agents.csv with the energy used so far, where `[energy]` counts it."""
 ENERGY = ("env_steps", JOULES)
 """Columns of agents.csv where `[energy]` counts; other runs have none of them."""
+SHARE = "share"
+"""Column of agents.csv with an agent's share, where `[allocation]` gives shares."""
+RESOURCES = (*ENERGY, SHARE)
+"""Columns of agents.csv that only some runs have."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
 AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps")

@@ -21,7 +21,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import AGENTS, ENERGY, EVALUATION, JOULES, PHYSICS, Interval
+from p2pfrl.results.record import AGENTS, ENERGY, EVALUATION, JOULES, PHYSICS, RESOURCES, Interval
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
@@ -488,4 +488,4 @@ def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row
 
 
 def _is_ours(name: str) -> bool:
-    return name in (*AGENTS, *ENERGY) or name.startswith((PHYSICS, EVALUATION))
+    return name in (*AGENTS, *RESOURCES) or name.startswith((PHYSICS, EVALUATION))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.results.record import AGENTS, ENERGY, EVALUATION, PHYSICS
+from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS, RESOURCES
 from p2pfrl.results.report import Table
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def measures(agents: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     last = rounds == rounds.max()
     found = {}
     for name, column in agents.items():
-        if name in (*AGENTS, *ENERGY) or name.startswith((PHYSICS, EVALUATION)):
+        if name in (*AGENTS, *RESOURCES) or name.startswith((PHYSICS, EVALUATION)):
             continue
         values = np.asarray(column, dtype=np.float64)[last]
         values = values[np.isfinite(values)]

@@ -22,6 +22,7 @@ from p2pfrl.core.located import Located
 from p2pfrl.core.members import Members
 from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
+from p2pfrl.core.resources import CapacityName
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.core.units import Bytes, Rate, Seconds
@@ -243,6 +244,43 @@ class Energy:
 
 
 @rule
+class Allocation:
+    """Shares R_k of a resource: the greatest sum_k U_k(R_k) with sum_k R_k <= R.
+
+    What an agent has by `[compute]` or `[network]` is multiplied by its share; without an
+    allocation every share is 1. Utilities are weighted by w_k: w_k log r, w_k r, or
+    w_k r^(1 - alpha) / (1 - alpha).
+
+    Attributes:
+        utility: none; log, which makes shares proportional to weights; linear, which gives the
+            agents of the greatest weight all they may have; alpha_fair, between both for alpha
+            below 1, and closer to equal shares the larger alpha is.
+        resource: speed of local work, or bandwidth of an agent's interface.
+        total: R; the number of agents by default, so that the mean share is 1.
+        weights: w_k.
+        low: lower bound of a share.
+        high: upper bound of a share; none by default.
+        alpha: of utility alpha_fair; 1 is log, and 0 would be linear.
+
+    Reference: Kelly, Maulloo, Tan, J. Operational Research Society 49(3), 1998; Mo, Walrand,
+        IEEE/ACM Transactions on Networking 8(5), 2000.
+    """
+
+    utility: Literal["none", "log", "linear", "alpha_fair"] = "none"
+    resource: CapacityName = "speed"
+    total: float | None = Field(default=None, gt=0)
+    weights: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)
+    low: Annotated[Distribution, Number(low=0.0)] = Field(default=0.0, validate_default=True)
+    high: Annotated[Distribution | None, Number(above=0.0)] = None
+    alpha: float = Field(default=2.0, ge=0.1)
+
+    @property
+    def exponent(self) -> float | None:
+        """Alpha of the utility; None without one."""
+        return {"log": 1.0, "linear": 0.0, "alpha_fair": self.alpha}.get(self.utility)
+
+
+@rule
 class Availability(Located):
     """Availability of agents.
 
@@ -339,6 +377,7 @@ class Scenario:
         network: latency, bandwidth and loss of the simulated links.
         compute: virtual time that training takes, and the engine that computes it.
         energy: joules per environment step and per byte, which are counted.
+        allocation: how speed or bandwidth is shared among agents.
         availability: when agents sit rounds out.
         evaluation: how often, and over how many episodes, policies are evaluated.
         checkpoint: how often agents and runs are saved.
@@ -369,6 +408,7 @@ class Scenario:
     network: Annotated[Network, Slot(Network)] = _table()
     compute: Annotated[Compute, Slot(Compute)] = _table()
     energy: Annotated[Energy, Slot(Energy)] = _table()
+    allocation: Annotated[Allocation, Slot(Allocation)] = _table()
     availability: Annotated[Availability, Slot(Availability)] = _table()
     evaluation: Annotated[Evaluation, Slot(Evaluation)] = _table()
     checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()

@@ -9,6 +9,7 @@ from typing import Any
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.mixing.capacity import Capacity
 from p2pfrl.consensus.participation.capable import Capable
+from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
@@ -19,8 +20,8 @@ from p2pfrl.scenario.bind import outline, start_of
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.checks.trust import trust
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.resources import resources
-from p2pfrl.scenario.sections import Edge, Scenario
+from p2pfrl.scenario.resources import resources, unheld
+from p2pfrl.scenario.sections import Allocation, Edge, Scenario
 from p2pfrl.simulator.losses import Independent
 
 _WIDE = 4096
@@ -42,6 +43,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _wide(scenario)
     yield from _as_usual(scenario)
     yield from _alike(scenario)
+    yield from _allocation(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -102,6 +104,25 @@ def _alike(scenario: Scenario) -> Iterator[str]:
     for key, name in named:
         if len({*resources(scenario, outline(scenario)).of(name)}) == 1:
             yield f"{key} tells no agents apart: {_ALIKE[name]}"
+
+
+def _allocation(scenario: Scenario) -> Iterator[str]:
+    """Yield notes on an allocation that changes nothing, and on options beside its utility."""
+    section, mode = scenario.allocation, MODES[scenario.mode]
+    keys = [name for name in options_of(Allocation) if name != "utility"]
+    idle = keys if section.exponent is None else ["alpha"] * (section.utility != "alpha_fair")
+    said = [key for name in idle if says_something(scenario, key := f"allocation.{name}")]
+    if said:
+        yield f"with allocation.utility = {section.utility!r} without effect: {', '.join(said)}"
+    if section.exponent is None:
+        return
+    if isinstance(section.weights, Constant) and says_something(scenario, "allocation.weights"):
+        yield "allocation.weights has no effect: all agents have the same"
+    yield from (f"allocation.{key} has no effect: it holds no share" for key in unheld(scenario))
+    if section.resource == "bandwidth" and not mode.exchanges:
+        yield f"in mode {mode.name!r} without effect: allocation of bandwidth"
+    if section.resource == "speed" and not scenario.compute.seconds_per_env_step:
+        yield "allocation of speed changes no time: compute.seconds_per_env_step is 0"
 
 
 _ALIKE = {
@@ -271,7 +292,8 @@ def without_effect(scenario: Scenario) -> str:
 
     Empty if there are none.
     """
-    said = [f"[{name}]" for name in ("network", "compute") if says_something(scenario, name)]
+    sections = ("network", "compute", "allocation")
+    said = [f"[{name}]" for name in sections if says_something(scenario, name)]
     if not said:
         return ""
     verb = "have" if len(said) > 1 else "has"

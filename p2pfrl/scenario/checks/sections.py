@@ -25,6 +25,7 @@ from p2pfrl.scenario.checks.opponents import NO_POLICY, self_play
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.resources import misfits
 from p2pfrl.scenario.sections import Availability, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 
@@ -239,14 +240,23 @@ def _no_quantity(id: str, name: str, known: Mapping[str, float]) -> str:
 
 
 def _resources(scenario: Scenario) -> Iterator[Problem]:
-    energy = scenario.energy
-    for distribution, *path in (
+    energy, allocation = scenario.energy, scenario.allocation
+    sections: list[tuple[Distribution, str, str]] = [
         (scenario.compute.speed, "compute", "speed"),
         (scenario.network.bandwidth, "network", "bandwidth"),
         (energy.per_step, "energy", "per_step"),
         (energy.per_byte, "energy", "per_byte"),
-    ):
-        yield from _per_agent(distribution, scenario, tuple(path))
+        (allocation.weights, "allocation", "weights"),
+        (allocation.low, "allocation", "low"),
+    ]
+    if allocation.high is not None:
+        sections.append((allocation.high, "allocation", "high"))
+    problems = [
+        problem
+        for distribution, section, key in sections
+        for problem in _per_agent(distribution, scenario, (section, key))
+    ]
+    yield from problems or ((("allocation", key), why) for key, why in misfits(scenario))
 
 
 def _per_agent(distribution: Distribution, scenario: Scenario, path: Path) -> Iterator[Problem]:
