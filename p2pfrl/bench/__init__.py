@@ -18,6 +18,8 @@ from p2pfrl.experiment.jobs import one_thread_each
 BENCHMARKS: dict[str, str] = {
     "ppo_vs_naive_n64": "ppo:versus_naive",
     "ppo_flatness_n64_n1024": "ppo:flatness",
+    "engine_ppo_vs_naive_n64": "engines:ppo",
+    "engine_a2c_vs_torch_n64": "engines:a2c",
     "async_vs_serial_n256": "asynchrony:bench",
     "events_vs_heap_n256": "events:small",
     "events_vs_heap_n10000": "events:large",

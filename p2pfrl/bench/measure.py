@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -47,5 +47,11 @@ def rates(first: Contestant, second: Contestant, *, turns: int) -> tuple[float, 
 
     They run in turns A B A B ..., so that other work on the machine slows both alike.
     """
-    pairs = [(rate(first), rate(second)) for _ in range(turns)]
-    return median(a for a, _ in pairs), median(b for _, b in pairs)
+    one, other = medians((first, second), turns=turns)
+    return one, other
+
+
+def medians(contestants: Sequence[Contestant], *, turns: int) -> list[float]:
+    """Return the median work per CPU second of each of several contestants, which take turns."""
+    found = [[rate(contestant) for contestant in contestants] for _ in range(turns)]
+    return [median(own) for own in zip(*found, strict=True)]

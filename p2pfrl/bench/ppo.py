@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from p2pfrl.bench.measure import Result, Work, rates
 from p2pfrl.learning.environments import RULES as ENVIRONMENTS
 from p2pfrl.learning.environments.vary import columns
-from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.learners.base import EngineName, Learner, Task
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.trainer import Trainer
 
@@ -55,12 +55,19 @@ def flatness(quick: bool) -> Iterator[Result]:
     )
 
 
-def stacked(n: int) -> Trainer:
+def stacked(n: int, engine: EngineName = "torch") -> Trainer:
     """Return n agents on CartPole with a shared trunk (d = 4675), 4 instances x 64 steps, warm."""
+    trainer = warm(PPO(shared_trunk=True), n, 4, engine)
+    assert trainer.stack.layout.size == 4675
+    return trainer
+
+
+def warm(learner: Learner, n: int, instances: int, engine: EngineName) -> Trainer:
+    """Return n agents on CartPole after one update."""
     problem = ENVIRONMENTS["cartpole"]()
     table = problem.physics(1, range(n), columns(problem, {}, 1, range(n), n))
-    trainer = Trainer(PPO(shared_trunk=True).prepare(Task(1, n, problem.simulator(table, 4, 1))), n)
-    assert trainer.stack.layout.size == 4675
+    task = Task(1, n, problem.simulator(table, instances, 1), engine=engine)
+    trainer = Trainer(learner.prepare(task), n)
     trainer.update(range(n))
     return trainer
 

@@ -144,6 +144,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """The keys `(b, 2)`, for those who draw numbers by themselves."""
+        return self._keys
+
     def bits(self, *shape: int) -> NDArray[np.uint64]:
         """Return `(b, *shape)` unsigned 64-bit integers; the next call continues the streams."""
         size = int(np.prod(shape, dtype=np.int64))

@@ -289,14 +289,17 @@ class Gaussian:
     """Continuous actions with distribution N(head, exp(2 log_std)) per coordinate.
 
     Actions are clipped to the bounds, where there are any, for the environment alone.
+
+    Attributes:
+        low, high: the bounds `(width,)`.
     """
 
     has_log_std = True
 
     def __init__(self, low: tuple[float, ...], high: tuple[float, ...]) -> None:
         self.outputs = self.width = len(low)
-        self._low = np.array(low, dtype=np.float32)
-        self._high = np.array(high, dtype=np.float32)
+        self.low = np.array(low, dtype=np.float32)
+        self.high = np.array(high, dtype=np.float32)
 
     def legal(self, head: Numbers, obs: Numbers) -> Numbers:
         """Return the head: every number is an action."""
@@ -318,7 +321,7 @@ class Gaussian:
     def to_environment(self, action: Vector) -> NDArray[np.generic]:
         """Return the action clipped to the bounds, the coordinate last."""
         return np.clip(
-            np.ascontiguousarray(action.transpose(0, 2, 1), dtype=np.float32), self._low, self._high
+            np.ascontiguousarray(action.transpose(0, 2, 1), dtype=np.float32), self.low, self.high
         )
 
     def log_prob(

@@ -32,7 +32,8 @@ class Rollout:
     Attributes:
         obs: `(b, o, steps m)` float32, as the network is shown it.
         action: `(b, width, steps m)` float32, before clipping.
-        out: `(b, outputs, steps m)` the network's outputs: head, then value if there is a critic.
+        out: `(b, outputs, steps m)` the network's outputs: head, then value if there is a critic;
+            empty where `samples` has what they are needed for.
         value: `(b, steps, m)` of the observations; 0 without a critic.
         reward: `(b, steps, m)` float32, as the environment gave it.
         next_value: `(b, steps, m)` of the true successors; 0 where the episode terminated, or
@@ -42,6 +43,8 @@ class Rollout:
         returns: per agent, undiscounted returns of the episodes that finished, in order of step and
             instance.
         measures: `(b,)` means of the environment's own.
+        samples: `(b, steps m, features)` as (obs, action, log prob), and room for advantage and
+            target; None: nobody has made them yet.
     """
 
     obs: Vector
@@ -54,6 +57,7 @@ class Rollout:
     elapsed: NDArray[np.int64]
     returns: list[list[float]]
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    samples: Vector | None = None
 
 
 def collect(

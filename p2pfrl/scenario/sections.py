@@ -206,8 +206,8 @@ class Compute:
         variation: factor of the time of a local update, drawn for every update: `{kind =
             "exponential"}` makes every agent a Poisson clock.
         engine: what computes networks. torch: numpy and torch; native: C, which is compiled at
-            first use and is faster. It has code for ppo, a2c and reinforce with dense layers, and
-            digests of its own. Processes heed it too.
+            first use, is faster, and has the same bits with every compiler. It has code for ppo,
+            a2c and reinforce with dense layers, and digests of its own. Processes heed it too.
     """
 
     seconds_per_env_step: Seconds = 1e-4

@@ -10,7 +10,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Environment, Problem, Spec
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.pendulum import Pendulum
-from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.base import EngineName, Learner, Stack, Task
 
 
 @rule
@@ -65,7 +65,13 @@ class Target(Environment):
 
 
 def task(
-    problem: Problem, agents: int, *, instances: int = 4, seed: int = 1, episodes: int = 2
+    problem: Problem,
+    agents: int,
+    *,
+    instances: int = 4,
+    seed: int = 1,
+    episodes: int = 2,
+    engine: EngineName = "torch",
 ) -> Task:
     """Return a task whose agents differ where the problem has a `gravity` or a `g`."""
     columns = {name: np.full(agents, value) for name, value in problem.spec.physics.items()}
@@ -78,14 +84,21 @@ def task(
         agents,
         problem.simulator(physics, instances, seed),
         problem.simulator(physics, episodes, seed),
+        engine=engine,
     )
 
 
 def stack(
-    learner: Learner, problem: Problem, agents: int, *, instances: int = 4, seed: int = 1
+    learner: Learner,
+    problem: Problem,
+    agents: int,
+    *,
+    instances: int = 4,
+    seed: int = 1,
+    engine: EngineName = "torch",
 ) -> Stack:
     """Return the learner bound to such a task."""
-    return learner.prepare(task(problem, agents, instances=instances, seed=seed))
+    return learner.prepare(task(problem, agents, instances=instances, seed=seed, engine=engine))
 
 
 DISCRETE, CONTINUOUS = CartPole(), Pendulum()

@@ -15,6 +15,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.learning.acting import Acting
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import TARGET, Distillation, NetworkImitation, can_visit
 from p2pfrl.learning.environments.base import Simulator
@@ -34,9 +35,9 @@ from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
-from p2pfrl.learning.policies import Policy, policy_of
+from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.recurrent import MEMORY, RecurrentNetwork
-from p2pfrl.learning.rollout import Rollout, collect
+from p2pfrl.learning.rollout import Rollout
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,7 @@ class OnPolicyStack(Stack, PooledTraining):
         self.evaluator = GreedyAndDivergence(
             self.network, self.policy, task.evaluator, task.simulator
         )
+        self.acting = Acting(self.network, self.policy, task.simulator, plan.targets)
         if plan.sequences:
             self._check_memory(plan, task)
             self.evaluator = Remembering(self.network, self.policy, task.evaluator)
@@ -100,9 +102,7 @@ class OnPolicyStack(Stack, PooledTraining):
             and not plan.sequences
         ):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
-        self._descent = _descent(
-            self.network, self.policy, optimizer, plan, task, self.distillation
-        )
+        self._choose_engine(optimizer)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
         if fixed_steps and min_steps % plan.minibatches:
@@ -128,6 +128,25 @@ class OnPolicyStack(Stack, PooledTraining):
             takes_guides=True,
             personal=personal,
             engine=task.engine,
+        )
+
+    def _choose_engine(self, optimizer: Optimizer) -> None:
+        """Let the engine of the task act, evaluate and take the steps."""
+        network, policy, task = self.network, self.policy, self.task
+        parts = (network, policy, optimizer, self.plan, task, self.distillation)
+        if task.engine == "torch":
+            self._descent = Descent(*parts)
+            return
+        from p2pfrl.learning.native.acting import NativeActing, NativeGreedy
+        from p2pfrl.learning.native.descent import NativeDescent
+
+        descent = NativeDescent(*parts)
+        self._descent = descent
+        self.acting = NativeActing(
+            descent.engine, network, policy, self.simulator, self.plan.targets
+        )
+        self.evaluator = NativeGreedy(
+            descent.engine, network, policy, task.evaluator, self.simulator
         )
 
     def _check_memory(self, plan: Plan, task: Task) -> None:
@@ -172,7 +191,7 @@ class OnPolicyStack(Stack, PooledTraining):
         if scale is not None:
             scale.absorb(state, rollout.reward, rollout.finished)
             rollout = replace(rollout, reward=scale.scaled(state, rollout.reward))
-        packed = self._pack(batch.parameters, rollout)
+        packed = self.acting.pack(batch.parameters, rollout)
         streams = Streams.of(self.task.seed, batch.agents, Purpose.MINIBATCH, batch.index)
         episodes = (
             _episodes(rollout)
@@ -189,7 +208,7 @@ class OnPolicyStack(Stack, PooledTraining):
     def collect(self, batch: Batch) -> Outcome:
         """Roll out; a transition is (obs, action, log prob, advantage, value target)."""
         rollout, state = self._roll_out(batch)
-        packed = self._pack(batch.parameters, rollout)
+        packed = self.acting.pack(batch.parameters, rollout)
         loss = np.zeros(len(packed))
         return replace(
             self._outcome(batch, state, rollout, loss), transitions=packed.reshape(len(packed), -1)
@@ -218,10 +237,7 @@ class OnPolicyStack(Stack, PooledTraining):
         traits = self.traits
         own = (*traits.moments, *traits.counts, *traits.arrays, TARGET, RETURNS, SPREAD)
         environment = {name: values for name, values in batch.state.items() if name not in own}
-        rollout = collect(
-            self.network,
-            self.policy,
-            self.simulator,
+        rollout = self.acting.collect(
             batch.parameters,
             environment,
             seed=self.task.seed,
@@ -231,35 +247,6 @@ class OnPolicyStack(Stack, PooledTraining):
             episodes=self.plan.episodes,
         )
         return rollout, {**batch.state, **environment}
-
-    def _pack(self, rows: Vector, rollout: Rollout) -> Vector:
-        """Return samples `(b, steps m, features)`: obs, action, log prob, advantage, target."""
-        k = self.policy.outputs
-        with torch.no_grad():
-            head = self.policy.legal(rollout.out[:, :k], rollout.obs)
-            arrays = (head, self.network.log_std(rows), rollout.action)
-            log_prob = self.policy.log_prob(*map(torch.from_numpy, arrays)).numpy()
-        b, _, size = rollout.obs.shape
-        columns = [rollout.obs, rollout.action, log_prob[:, None]]
-        columns += [target.reshape(b, 1, size) for target in self.plan.targets(rollout)]
-        packed = np.concatenate(columns, axis=1).transpose(0, 2, 1)
-        return np.ascontiguousarray(packed, dtype=rows.dtype)
-
-
-def _descent(
-    network: Network,
-    policy: Policy,
-    optimizer: Optimizer,
-    plan: Plan,
-    task: Task,
-    distillation: Distillation | None,
-) -> Descent:
-    """Return what takes the steps of a plan, by the engine of the task."""
-    if task.engine == "torch":
-        return Descent(network, policy, optimizer, plan, task, distillation)
-    from p2pfrl.learning.native.descent import NativeDescent
-
-    return NativeDescent(network, policy, optimizer, plan, task, distillation)
 
 
 def _episodes(rollout: Rollout) -> NDArray[np.intp]:

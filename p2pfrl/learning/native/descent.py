@@ -26,6 +26,9 @@ class NativeDescent(Descent):
 
     Where a correction bends gradients, its Python runs between the gradient and the step.
 
+    Attributes:
+        engine: for this network, policy, loss and optimizer.
+
     Args:
         network: forward and backward passes.
         policy: what the network's head means.
@@ -60,7 +63,7 @@ class NativeDescent(Descent):
             )
             raise ScenarioError([f"compute.engine: {reason}"]) from error
         head = head_of(network, policy)
-        self._engine = Engine(found, net_of(network), head, plan.formula, self._rule())
+        self.engine = Engine(found, net_of(network), head, plan.formula, self._rule())
         self._base = getattr(optimizer, "lr", 0.0)
 
     def _rule(self) -> Rule:
@@ -87,7 +90,7 @@ class NativeDescent(Descent):
         order = None
         if plan.minibatches > 1:
             order = np.stack([streams.permutation(size) for _ in range(plan.epochs)])
-        return self._engine.learn(
+        return self.engine.learn(
             rows,
             self._moments(state),
             self._rates(b, factors),
@@ -108,7 +111,7 @@ class NativeDescent(Descent):
         guide: Vector | None = None,
     ) -> Vector:
         samples = np.ascontiguousarray(columns.transpose(0, 2, 1))
-        loss: Vector = self._engine.gradient(rows, self._scaled(rows, samples), gradient)
+        loss: Vector = self.engine.gradient(rows, self._scaled(rows, samples), gradient)
         return loss
 
     @override
@@ -116,7 +119,7 @@ class NativeDescent(Descent):
         self, rows: Vector, gradient: Vector, state: State, factors: Factors | None
     ) -> Callable[[], None]:
         moments, rates = self._moments(state), self._rates(len(rows), factors)
-        return lambda: self._engine.step(rows, moments, rates, gradient)
+        return lambda: self.engine.step(rows, moments, rates, gradient)
 
     @override
     def _clip(self, gradient: Vector) -> None:

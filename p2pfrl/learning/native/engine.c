@@ -1,4 +1,4 @@
-/* The native engine: minibatch steps of small networks, in float32, one agent after the other.
+/* The native engine: small networks act and take minibatch steps, in float32, one agent after the other.
 
    Every result has the same bits on every machine and with every compiler, and an agent's result
    does not depend on the other agents of a call:
@@ -7,7 +7,7 @@
      fixed tree. The width of a register, W, changes how many lanes one instruction has, and no order.
    - A multiplication and an addition are one operation, with one rounding, where `madd` stands, and
      nowhere else: the file is compiled with -ffp-contract=off.
-   - exp, log and tanh are written here. Of the C library there is memory alone.
+   - exp, log, tanh, sin and cos are written here. Of the C library there is memory alone.
 
    Samples are rows: x (B, inputs), hidden layers (B, outputs). The rows of an array are UP(n) numbers
    apart, that is n rounded up to 16, and the numbers behind the n are 0. A vector register holds
@@ -714,6 +714,355 @@ void engine_step(const optimizer_t *optimizer, int b, int stride, float *rows, f
         step(optimizer, stride, rows + a * stride, first ? first + a * stride : 0,
              second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], g);
     }
+}
+
+/* ------------------------------------------------------------------ acting */
+
+/* What acting of one agent needs; the memory is that of `actor_place`. */
+typedef struct {
+    weights_t weights;
+    float *hidden[2][MAX_LAYERS], *x, *logits;
+} actor_t;
+
+static void place_actor(arena_t *arena, const net_t *net, const policy_t *policy, int m,
+                        actor_t *a) {
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++)
+            a->hidden[c][l] = take(arena, (long)m * UP(net->chain[c].layer[l].outputs));
+    a->x = take(arena, (long)m * UP(net->inputs));
+    a->logits = take(arena, UP(policy->outputs) + LANES);
+}
+
+/* The action of one discrete choice with logits z, (UP(actions),): the number of actions whose
+   cumulated probability is up to `uniform`; the likeliest one without a number. */
+static int choose(float *z, int actions, const float *uniform, float *log_prob) {
+    int best = 0, action = 0;
+    for (int i = 1; i < actions; i++)
+        if (z[i] > z[best]) best = i;
+    if (!uniform) return best;
+    const float top = z[best];
+    float sum = 0, limit, own;
+    v log_sum;
+    for (int i = actions; i < UP(actions); i++) z[i] = top;
+    for (int i = 0; i < actions; i += W) store(z + i, load(z + i) - top);
+    own = z[0];
+    float weight[LANES];
+    /* twice over the actions: the sum, then the action */
+    for (int i = 0; i < actions; i++) {
+        if (i % LANES == 0)
+            for (int j = 0; j < LANES; j += W) store(weight + j, vexp(load(z + i + j)));
+        sum += weight[i % LANES];
+    }
+    limit = *uniform * sum;
+    float cumulated = 0;
+    for (int i = 0; i < actions - 1; i++) {
+        if (i % LANES == 0 && actions > LANES)
+            for (int j = 0; j < LANES; j += W) store(weight + j, vexp(load(z + i + j)));
+        cumulated += weight[i % LANES];
+        action += cumulated <= limit;
+    }
+    log_sum = vlog(all(sum));
+    own = z[action];
+    *log_prob += own - log_sum[0];
+    return action;
+}
+
+/* Acts on m observations (m, o), of which the network sees `seen`. noise (width, m), or 0 for the
+   likeliest actions. Writes (obs, action, log prob) to m samples (features,) and values (m,), where
+   these are; actions to chosen (m, width) as whole numbers, or to moved as they are. */
+static void act(const net_t *net, const policy_t *policy, const float *row, const weights_t *w,
+                actor_t *s, int m, const float *obs, const float *seen, const float *noise,
+                float *samples, float *values, int64_t *chosen, float *moved) {
+    const int o = net->inputs, k = policy->outputs, width = policy->width;
+    const long features = o + width + 3, ldx = UP(o);
+    const layer_t *head = &net->chain[0].layer[net->chain[0].layers - 1];
+    const float *out = s->hidden[0][net->chain[0].layers - 1];
+    for (int j = 0; j < m; j++) copy(s->x + j * ldx, seen + (long)j * o, o);
+    run_chain(net, w, 0, s->x, ldx, m, s->hidden[0]);
+    for (int j = 0; j < m; j++, out += UP(head->outputs)) {
+        float *sample = samples ? samples + j * features : 0;
+        float log_prob = 0;
+        int first = 0;
+        for (int h = 0; h < width; h++) {
+            float action;
+            if (policy->gaussian) {
+                const float log_std = row[policy->log_std + h];
+                action = out[h];
+                if (noise) {
+                    action = __builtin_fmaf(vexp(all(log_std))[0], noise[h * m + j], out[h]);
+                    const float z = (action - out[h]) * vexp(all(-log_std))[0];
+                    log_prob -= __builtin_fmaf(0.5f * z, z, log_std + 0.918938533f);
+                }
+                if (moved) moved[j * width + h] = action;
+            } else {
+                const int actions = policy->choices[h];
+                memcpy(s->logits, out + first, 4L * actions);
+                if (policy->masked)
+                    for (int i = 0; i < actions; i++) {
+                        const float mask = obs[(long)j * o + o - k + first + i];
+                        s->logits[i] = __builtin_fmaf(s->logits[i], mask, (mask - 1.0f) * 1e9f);
+                    }
+                const int found = choose(s->logits, actions, noise ? noise + h * m + j : 0, &log_prob);
+                action = (float)found;
+                if (chosen) chosen[j * width + h] = found;
+                first += actions;
+            }
+            if (sample) sample[o + h] = action;
+        }
+        if (sample) {
+            copy(sample, obs + (long)j * o, o);
+            sample[o + width] = log_prob;
+        }
+        if (values) values[j] = out[k];
+    }
+}
+
+/* Numbers that `engine_prepare` writes for one agent. */
+int64_t engine_prepared(const net_t *net) {
+    weights_t w;
+    arena_t arena = {0};
+    place_weights(&arena, net, &w, 0);
+    return (long)arena.at / 4;
+}
+
+/* Writes the weights of b agents as acting needs them, (b, engine_prepared), zeros before. */
+void engine_prepare(const net_t *net, int b, const float *rows, float *prepared) {
+    const long size = engine_prepared(net);
+    for (long a = 0; a < b; a++) {
+        weights_t w;
+        arena_t arena = {(char *)(prepared + a * size)};
+        place_weights(&arena, net, &w, 0);
+        prepare(net, rows + a * net->stride, &w);
+    }
+}
+
+/* One step of b agents with m instances each: obs and seen (b, m, o), noise (b, steps, width, m) of
+   which step `t` counts, samples (b, steps m, features), values (b, steps, m); `act` says the rest. */
+int engine_act(const net_t *net, const policy_t *policy, int b, const float *rows,
+               const float *prepared, int m, const float *obs, const float *seen,
+               const float *noise, int steps, int t, float *samples, float *values,
+               int64_t *chosen, float *moved) {
+    const long size = engine_prepared(net), o = net->inputs, width = policy->width;
+    const long features = o + width + 3;
+    actor_t s;
+    arena_t arena = {0};
+    place_actor(&arena, net, policy, m, &s);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_actor(&arena, net, policy, m, &s);
+    for (long a = 0; a < b; a++) {
+        weights_t w;
+        const long at = a * steps + t;
+        arena_t own = {(char *)(prepared + a * size)};
+        place_weights(&own, net, &w, 0);
+        act(net, policy, rows + a * net->stride, &w, &s, m, obs + a * m * o, seen + a * m * o,
+            noise ? noise + at * width * m : 0, samples ? samples + at * m * features : 0,
+            values ? values + at * m : 0, chosen ? chosen + a * m * width : 0,
+            moved ? moved + a * m * width : 0);
+    }
+    free(memory);
+    return 0;
+}
+
+/* Values (b, q) of observations, the first numbers of (b, q, distance). */
+int engine_values(const net_t *net, const policy_t *policy, int b, const float *prepared, int q,
+                  const float *obs, int distance, float *values) {
+    const long size = engine_prepared(net);
+    enum { MOST = 64 };
+    actor_t s;
+    arena_t arena = {0};
+    place_actor(&arena, net, policy, MOST, &s);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_actor(&arena, net, policy, MOST, &s);
+    const int c = net->chains - 1, l = net->chain[c].layers - 1;
+    const long ldv = UP(net->chain[c].layer[l].outputs), ldx = UP(net->inputs);
+    for (long a = 0; a < b; a++) {
+        weights_t w;
+        arena_t own = {(char *)(prepared + a * size)};
+        place_weights(&own, net, &w, 0);
+        for (long first = 0; first < q; first += MOST) {
+            const int B = q - first < MOST ? q - first : MOST;
+            for (int j = 0; j < B; j++)
+                copy(s.x + j * ldx, obs + (a * q + first + j) * distance, net->inputs);
+            run_chain(net, &w, c, s.x, ldx, B, s.hidden[c]);
+            for (int j = 0; j < B; j++)
+                values[a * q + first + j] = s.hidden[c][l][j * ldv + (c ? 0 : policy->outputs)];
+        }
+    }
+    free(memory);
+    return 0;
+}
+
+/* Generalized advantage estimation (rollout.py): advantages and value targets go to the last two of
+   `features` numbers of samples (b, steps, m, features). All others are (b, steps, m). */
+void engine_advantages(int b, int steps, int m, const float *reward, const float *value,
+                       const float *next_value, const uint8_t *finished, float scale, float gamma,
+                       float carry, int features, float *samples) {
+    for (long a = 0; a < b; a++)
+        for (int j = 0; j < m; j++) {
+            float tail = 0;
+            for (long t = steps - 1; t >= 0; t--) {
+                const long at = (a * steps + t) * m + j;
+                const float gain = __builtin_fmaf(gamma, next_value[at], reward[at] * scale);
+                tail = __builtin_fmaf(finished[at] ? 0.0f : carry, tail, gain - value[at]);
+                samples[(at + 1) * features - 2] = tail;
+                samples[(at + 1) * features - 1] = tail + value[at];
+            }
+        }
+}
+
+/* ------------------------------------------------------------------ CartPole (cartpole.py) */
+
+/* sin and cos, to 1e-16; not a number from 1e15 on. pi/2 is subtracted in three parts; polynomials of
+   fdlibm (Sun Microsystems, 1993). */
+static void sin_cos(double x, double *sine, double *cosine) {
+    if (!(x < 1e15 && x > -1e15)) {
+        *sine = *cosine = __builtin_nan("");
+        return;
+    }
+    const double magic = 6755399441055744.0; /* adding it rounds to a whole number */
+    const double n = __builtin_fma(x, 0.6366197723675814, magic) - magic;
+    double r = __builtin_fma(-n, 1.5707963267948966, x);
+    r = __builtin_fma(-n, 6.123233995736766e-17, r);
+    r = __builtin_fma(-n, -1.4973849048591833e-33, r);
+    const double z = r * r;
+    double s = __builtin_fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08);
+    s = __builtin_fma(s, z, 2.75573137070700676789e-06);
+    s = __builtin_fma(s, z, -1.98412698298579493134e-04);
+    s = __builtin_fma(s, z, 8.33333333332248946124e-03);
+    s = __builtin_fma(s, z, -1.66666666666666324348e-01);
+    s = __builtin_fma(s * z, r, r);
+    double c = __builtin_fma(z, -1.13596475577881948265e-11, 2.08757232129817482790e-09);
+    c = __builtin_fma(c, z, -2.75573143513906633035e-07);
+    c = __builtin_fma(c, z, 2.48015872894767294178e-05);
+    c = __builtin_fma(c, z, -1.38888888888741095749e-03);
+    c = __builtin_fma(c, z, 4.16666666666666019037e-02);
+    c = __builtin_fma(c * z, z, __builtin_fma(z, -0.5, 1.0));
+    const int64_t quarter = (int64_t)n & 3;
+    *sine = quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c;
+    *cosine = quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s;
+}
+
+/* Number `count` of the stream with this key, in [0, 1) (core/rng.py). */
+static uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+static double uniform(const uint64_t *key, uint64_t count) {
+    const uint64_t bits = mix(mix(key[0] + count * 0x9E3779B97F4A7C15u) + key[1]);
+    return (double)(bits >> 11) * 0x1.0p-53;
+}
+
+/* One Euler step of a state (4,), as cartpole.py computes it; physics: gravity, mass of the cart and
+   of the pole, length, force. Returns whether the episode is over. */
+static int cartpole_step(const double *physics, double *state, int64_t action) {
+    const double tau = 0.02, total = physics[2] + physics[1], moment = physics[2] * physics[3];
+    const double force = action == 1 ? physics[4] : -physics[4];
+    double sine, cosine;
+    sin_cos(state[2], &sine, &cosine);
+    const double square = state[3] * state[3];
+    const double push = __builtin_fma(moment * square, sine, force) / total;
+    const double lever = 4.0 / 3.0 - physics[2] * (cosine * cosine) / total;
+    const double turn = __builtin_fma(physics[0], sine, -(cosine * push)) / (physics[3] * lever);
+    const double pull = push - moment * turn * cosine / total;
+    state[0] = __builtin_fma(tau, state[1], state[0]);
+    state[1] = __builtin_fma(tau, pull, state[1]);
+    state[2] = __builtin_fma(tau, state[3], state[2]);
+    state[3] = __builtin_fma(tau, turn, state[3]);
+    const double angle = 12 * 2 * 3.141592653589793 / 360;
+    return state[0] > 2.4 || state[0] < -2.4 || state[2] > angle || state[2] < -angle;
+}
+
+static void observe(int m, const double *state, float *obs) {
+    for (int i = 0; i < 4 * m; i++) obs[i] = (float)state[i];
+}
+
+/* A rollout of b agents, `steps` steps of m instances each. state (b, m, 4), elapsed and returns
+   (b, m) go on from update to update. keys (b, 2) name the streams of resets. Writes samples
+   (b, steps, m, features) as `act`, values of observations and of true successors (as `Rollout` has
+   them) and whether episodes ended (b, steps, m); since when they run (b, steps, m); and the returns of
+   the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. */
+int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float *rows,
+                    const double *physics, double *state, int64_t *elapsed, double *returns,
+                    const uint64_t *keys, int m, int steps, int64_t limit, const float *noise,
+                    float *samples, float *value, float *next_value, uint8_t *finished,
+                    int64_t *since, double *ended, int32_t *count) {
+    const long o = 4, features = o + 1 + 3, size = (long)steps * m;
+    const int c = net->chains - 1, l = net->chain[c].layers - 1;
+    const int at_value = c ? 0 : policy->outputs;
+    const long ldv = UP(net->chain[c].layer[l].outputs), ldx = UP(o);
+    actor_t s;
+    arena_t arena = {0};
+    place_actor(&arena, net, policy, m, &s);
+    place_weights(&arena, net, &s.weights, 0);
+    float *obs = take(&arena, o * m), *ahead = take(&arena, o * m);
+    int64_t *chosen = (int64_t *)take(&arena, 2L * m);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_actor(&arena, net, policy, m, &s);
+    place_weights(&arena, net, &s.weights, 0);
+    obs = take(&arena, o * m), ahead = take(&arena, o * m);
+    chosen = (int64_t *)take(&arena, 2L * m);
+    for (long a = 0; a < b; a++) {
+        const float *row = rows + a * net->stride;
+        double *own = state + a * m * o;
+        prepare(net, row, &s.weights);
+        observe(m, own, obs);
+        count[a] = 0;
+        for (int t = 0; t <= steps; t++) {
+            const long at = a * size + (long)t * m;
+            const int is_last = t == steps;
+            if (!is_last)
+                act(net, policy, row, &s.weights, &s, m, obs, obs, noise + at,
+                    samples + at * features, 0, chosen, 0);
+            if (net->has_critic) {
+                if (c || is_last) {
+                    for (int j = 0; j < m; j++) copy(s.x + j * ldx, obs + j * o, o);
+                    run_chain(net, &s.weights, c, s.x, ldx, m, s.hidden[c]);
+                }
+                for (int j = 0; j < m; j++) {
+                    const float found = s.hidden[c][l][j * ldv + at_value];
+                    if (!is_last) value[at + j] = found;
+                    if (t && !finished[at - m + j]) next_value[at - m + j] = found;
+                }
+            }
+            if (is_last) break;
+            int is_cut = 0;
+            for (int j = 0; j < m; j++) {
+                const int over = cartpole_step(physics + 5 * a, own + j * o, chosen[j]);
+                const int64_t age = ++elapsed[a * m + j];
+                const int cut = !over && limit && age >= limit;
+                returns[a * m + j] += 1.0;
+                since[at + j] = age - 1;
+                finished[at + j] = over || cut ? 1 + cut : 0;
+                next_value[at + j] = 0;
+                is_cut |= cut;
+            }
+            if (is_cut && net->has_critic) {
+                observe(m, own, ahead);
+                for (int j = 0; j < m; j++) copy(s.x + j * ldx, ahead + j * o, o);
+                run_chain(net, &s.weights, c, s.x, ldx, m, s.hidden[c]);
+                for (int j = 0; j < m; j++)
+                    if (finished[at + j] == 2) next_value[at + j] = s.hidden[c][l][j * ldv + at_value];
+            }
+            for (int j = 0; j < m; j++) {
+                if (!finished[at + j]) continue;
+                finished[at + j] = 1;
+                ended[a * size + count[a]++] = returns[a * m + j];
+                returns[a * m + j] = 0;
+                elapsed[a * m + j] = 0;
+                for (int i = 0; i < o; i++) {
+                    const uint64_t number = ((uint64_t)t * m + j) * o + i + 1;
+                    own[j * o + i] = uniform(keys + 2 * a, number) * 0.1 - 0.05;
+                }
+            }
+            observe(m, own, obs);
+        }
+    }
+    free(memory);
+    return 0;
 }
 
 /* Values of exp, log and tanh (kind 0, 1, 2) of n numbers, a multiple of 16. */

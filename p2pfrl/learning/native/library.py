@@ -7,8 +7,8 @@ call holds no lock of Python and keeps nothing, so that threads may call at once
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int32, c_void_p
+from collections.abc import Mapping, Sequence
+from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.rng import Streams
 from p2pfrl.learning.descent import Formula
 from p2pfrl.learning.native import compiler
 from p2pfrl.learning.native.compiler import Compiler, EngineError
 
 MAX_LAYERS = 8
 _MAX_CHAINS = 2
-_CHECK = "dff5456e1cae97c2"
+_CHECK = "d31e518b79f13780"
 """The digest of `check`: the same on every machine and with every compiler."""
 
 Layer = tuple[int, int, int, int]
@@ -228,6 +229,174 @@ class Engine:
         )
         return losses
 
+    def samples(self, b: int, size: int) -> Vector:
+        """Return room for samples `(b, size, features)`."""
+        return np.empty((b, size, self._features), dtype=np.float32)
+
+    def prepared(self, rows: Vector) -> Vector:
+        """Return the parameters `(b, stride)` as acting needs them, one row each."""
+        b = len(rows)
+        size = self._library.engine_prepared(byref(self._net))
+        prepared = aligned_zeros((b, size), np.float32)
+        self._library.engine_prepare(byref(self._net), b, _at(rows), _at(prepared))
+        return prepared
+
+    def act(
+        self,
+        rows: Vector,
+        prepared: Vector,
+        obs: Vector,
+        seen: Vector,
+        noise: Vector | None = None,
+        t: int = 0,
+        samples: Vector | None = None,
+        value: Vector | None = None,
+    ) -> NDArray[np.generic]:
+        """Return actions `(b, m, width)`: integers, or float32 without regard to bounds.
+
+        Args:
+            rows: `(b, stride)`.
+            prepared: what `prepared` made of them.
+            obs: `(b, m, o)`.
+            seen: `(b, m, o)` what the network sees of them.
+            noise: `(b, steps, width, m)`; None: the likeliest actions.
+            t: the step that counts.
+            samples: `(b, steps m, features)`, where obs, action and log prob of the step go.
+            value: `(b, steps, m)`, where values of the step go, if actor and critic share layers.
+        """
+        (b, m, _), width = obs.shape, self._policy.width
+        gaussian = bool(self._policy.gaussian)
+        chosen = np.empty((b, m, width), dtype=np.float32 if gaussian else np.int64)
+        steps = 1 if noise is None else noise.shape[1]
+        has_value = value is not None and self._net.has_critic and self._net.chains == 1
+        self._call(
+            "act",
+            byref(self._net),
+            byref(self._policy),
+            b,
+            _at(rows),
+            _at(prepared),
+            m,
+            _at(np.ascontiguousarray(obs, dtype=np.float32)),
+            _at(np.ascontiguousarray(seen, dtype=np.float32)),
+            _at(noise),
+            steps,
+            t,
+            _at(samples),
+            _at(value) if has_value else None,
+            None if gaussian else _at(chosen, np.int64),
+            _at(chosen) if gaussian else None,
+        )
+        return chosen
+
+    def values(self, prepared: Vector, obs: Vector) -> NDArray[np.float32]:
+        """Return the values `(b, q)` of observations `(b, q, o)`."""
+        b, q, _ = obs.shape
+        if obs.strides[2] != 4 or obs.strides[0] != q * obs.strides[1]:
+            obs = np.ascontiguousarray(obs)
+        prepared = np.ascontiguousarray(prepared)
+        values = np.empty((b, q), dtype=np.float32)
+        assert obs.dtype == np.float32
+        self._call(
+            "values",
+            byref(self._net),
+            byref(self._policy),
+            b,
+            _at(prepared),
+            q,
+            obs.ctypes.data,
+            obs.strides[1] // 4,
+            _at(values),
+        )
+        return values
+
+    def advantages(
+        self,
+        reward: Vector,
+        value: Vector,
+        next_value: Vector,
+        finished: NDArray[np.bool_],
+        scale: float,
+        gamma: float,
+        gae_lambda: float,
+        samples: Vector,
+    ) -> None:
+        """Write advantages and value targets to the samples; `GAE` says which."""
+        b, steps, m = reward.shape
+        assert samples.shape == (b, steps * m, self._features)
+        self._library.engine_advantages(
+            b,
+            steps,
+            m,
+            *(_at(np.ascontiguousarray(each)) for each in (reward, value, next_value)),
+            _at(np.ascontiguousarray(finished), np.bool_),
+            scale,
+            gamma,
+            gamma * gae_lambda,
+            self._features,
+            _at(samples),
+        )
+
+    def cartpole(
+        self,
+        rows: Vector,
+        physics: NDArray[np.float64],
+        state: Mapping[str, NDArray[Any]],
+        resets: Streams,
+        noise: Vector,
+        limit: int,
+    ) -> tuple[
+        Vector,
+        Vector,
+        Vector,
+        Vector,
+        NDArray[np.bool_],
+        NDArray[np.int64],
+        list[list[float]],
+    ]:
+        """Return a rollout in CartPole, whose state moves on; `Rollout` names the parts.
+
+        Args:
+            rows: `(b, stride)`.
+            physics: `(b, 5)` gravity, masses of cart and pole, length, force.
+            state: of the simulator.
+            resets: streams of first states.
+            noise: `(b, steps, 1, m)`.
+            limit: steps of an episode, 0 for no limit.
+
+        Returns:
+            samples, reward, value, next value, finished, elapsed, returns.
+        """
+        b, steps, _, m = noise.shape
+        samples = self.samples(b, steps * m)
+        reward = np.ones((b, steps, m), dtype=np.float32)
+        value, next_value = np.zeros_like(reward), np.zeros_like(reward)
+        finished = np.empty((b, steps, m), dtype=np.bool_)
+        elapsed = np.empty((b, steps, m), dtype=np.int64)
+        ended, count = np.empty((b, steps * m)), np.empty(b, dtype=np.int32)
+        self._call(
+            "cartpole",
+            byref(self._net),
+            byref(self._policy),
+            b,
+            _at(rows),
+            _at(physics, np.float64),
+            _at(state["state"], np.float64),
+            _at(state["elapsed"], np.int64),
+            _at(state["episode_return"], np.float64),
+            _at(np.ascontiguousarray(resets.keys, dtype=np.uint64), np.uint64),
+            m,
+            steps,
+            limit,
+            *map(_at, (noise, samples, value, next_value)),
+            _at(finished, np.bool_),
+            _at(elapsed, np.int64),
+            _at(ended, np.float64),
+            _at(count, np.int32),
+        )
+        returns = [row[:found].tolist() for row, found in zip(ended, count.tolist(), strict=True)]
+        return samples, reward, value, next_value, finished, elapsed, returns
+
     def step(
         self, rows: Vector, moments: Moments, rates: NDArray[np.float32], gradient: Vector
     ) -> None:
@@ -316,6 +485,16 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_gradient.argtypes = [at] * 3 + [i] + [at] * 2 + [i, at, at]
     found.engine_step.argtypes = [at, i, i] + [at] * 6
     found.engine_step.restype = None
+    f: type[ctypes._SimpleCData[Any]] = c_float
+    found.engine_prepared.argtypes = [at]
+    found.engine_prepared.restype = c_int64
+    found.engine_prepare.argtypes = [at, i, at, at]
+    found.engine_prepare.restype = None
+    found.engine_act.argtypes = [at, at, i, at, at, i, at, at, at, i, i] + [at] * 4
+    found.engine_values.argtypes = [at, at, i, at, i, at, i, at]
+    found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
+    found.engine_advantages.restype = None
+    found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, c_int64] + [at] * 8
     found.engine_function.argtypes = [i, i, at, at]
     found.engine_function.restype = None
     digest = check(found)
@@ -325,11 +504,11 @@ def opened(file: Path) -> ctypes.CDLL:
 
 
 def check(library: ctypes.CDLL) -> str:
-    """Return a digest of a few steps of a small network.
+    """Return a digest of a few steps of a small network, and of a rollout.
 
     Sums of another order, or a product and a sum that were made one operation, would change it.
     """
-    o, h, k, size = 5, 19, 3, 37
+    o, h, k, size = 4, 19, 3, 37
     sizes = ((o, h), (h, h), (h, k))
     layers, end = [], 0
     for inputs, outputs in sizes:
@@ -349,7 +528,21 @@ def check(library: ctypes.CDLL) -> str:
     loss = engine.learn(
         rows, moments, rates, samples, None, epochs=3, minibatches=2, normalized=True
     )
-    return blake2b(rows.tobytes() + second.tobytes() + loss.tobytes(), digest_size=8).hexdigest()
+    physics = np.tile([9.8, 1.0, 0.1, 0.5, 10.0], (2, 1))
+    state = {
+        "state": _pattern(2 * 3 * o).reshape(2, 3, o) * 0.1,
+        "elapsed": np.zeros((2, 3), dtype=np.int64),
+        "episode_return": np.zeros((2, 3)),
+    }
+    state["state"] = state["state"].astype(np.float64)
+    noise = (_pattern(2 * 20 * 3).reshape(2, 20, 1, 3) + np.float32(1.0)) / np.float32(2.0)
+    resets = Streams(np.arange(1, 5, dtype=np.uint64).reshape(2, 2))
+    found, reward, value, ahead, finished, _, _ = engine.cartpole(
+        rows, physics, state, resets, noise, 17
+    )
+    engine.advantages(reward, value, ahead, finished, 0.05, 0.99, 0.95, found)
+    arrays = (rows, second, loss, found, state["state"])
+    return blake2b(b"".join(array.tobytes() for array in arrays), digest_size=8).hexdigest()
 
 
 def _pattern(count: int) -> NDArray[np.float32]:

@@ -1,0 +1,278 @@
+"""Rollouts and evaluation by the native engine.
+
+The environment computes in numpy, and the engine acts in it; CartPole is in the engine, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from p2pfrl.core.errors import AgentError
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.learning.acting import Acting, Targets
+from p2pfrl.learning.environments.base import ArraySimulator, Simulator, moment
+from p2pfrl.learning.environments.base import State as SimulatorState
+from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
+from p2pfrl.learning.native.library import Engine
+from p2pfrl.learning.networks import Network
+from p2pfrl.learning.policies import Categorical, Gaussian, Policy
+from p2pfrl.learning.rollout import GAE, Measures, Rollout, note_returns, play
+
+_PHYSICS = ("gravity", "masscart", "masspole", "length", "force_mag")
+
+
+class NativeActing(Acting):
+    """Gathers samples by the native engine.
+
+    Args:
+        engine: acts.
+        network: of every agent.
+        policy: what its outputs mean.
+        simulator: the environments.
+        targets: of a rollout.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        policy: Policy,
+        simulator: Simulator,
+        targets: Targets,
+    ) -> None:
+        super().__init__(network, policy, simulator, targets)
+        self._engine = engine
+        self._is_cartpole = (
+            type(simulator) is ArraySimulator
+            and type(simulator.environment) is CartPole
+            and network.normalizer is None
+        )
+
+    @override
+    def collect(
+        self,
+        rows: Vector,
+        state: SimulatorState,
+        *,
+        seed: int,
+        agents: Sequence[int],
+        index: Sequence[int],
+        steps: int,
+        episodes: int | None = None,
+    ) -> Rollout:
+        m = self.simulator.instances
+        noise = self.policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
+        if self._is_cartpole and episodes is None:
+            return self._cartpole(rows, state, seed, agents, index, noise)
+        return self._collect(rows, state, agents, index, noise, episodes)
+
+    def _collect(
+        self,
+        rows: Vector,
+        state: SimulatorState,
+        agents: Sequence[int],
+        index: Sequence[int],
+        noise: Vector,
+        episodes: int | None,
+    ) -> Rollout:
+        """Act in an environment of numpy; `rollout.collect` says what happens."""
+        engine, simulator = self._engine, self.simulator
+        (b, steps, _, m), has_critic = noise.shape, self.network.has_critic
+        prepared = engine.prepared(rows)
+        samples = engine.samples(b, steps * m)
+        reward = np.empty((b, steps, m), dtype=np.float32)
+        value, next_value = np.zeros_like(reward), np.zeros_like(reward)
+        terminated = np.empty((b, steps, m), dtype=np.bool_)
+        finished, elapsed = np.empty_like(terminated), np.empty((b, steps, m), dtype=np.int64)
+        cuts: list[tuple[int, NDArray[np.intp], Vector, NDArray[np.bool_]]] = []
+        returns: list[list[float]] = [[] for _ in agents]
+        measures = Measures(b, simulator.spec.measures, simulator.spec.counters)
+        simulator.begin(agents, index)
+        obs = simulator.observe(agents, state)
+        for t in range(steps):
+            chosen = engine.act(
+                rows, prepared, obs, self._seen(rows, obs), noise, t, samples, value
+            )
+            step = simulator.step(state, self._moves(chosen))
+            reward[:, t], terminated[:, t] = step.reward, step.terminated
+            finished[:, t], elapsed[:, t] = step.finished, step.lengths - 1
+            if step.finished.any():
+                note_returns(step, returns)
+                cut = np.flatnonzero(step.truncated.any(axis=1))
+                if len(cut) and has_critic:
+                    cuts.append((t, cut, step.next_obs[cut], step.truncated[cut]))
+            measures.add(step)
+            obs = step.obs
+            if episodes is not None and len(returns[0]) >= episodes:
+                break
+        taken = t + 1
+        samples = samples[:, : taken * m]
+        reward, terminated, finished = reward[:, :taken], terminated[:, :taken], finished[:, :taken]
+        elapsed, value, next_value = elapsed[:, :taken], value[:, :taken], next_value[:, :taken]
+        if has_critic:
+            o = obs.shape[2]
+            if len(self.network.chains) > 1:
+                seen = samples[:, :, :o]
+                if self.network.normalizer is not None:
+                    seen = self._seen(rows, seen)
+                value[:] = engine.values(prepared, seen).reshape(value.shape)
+            next_value[:, :-1] = value[:, 1:]
+            next_value[:, -1] = engine.values(prepared, self._seen(rows, obs))
+            next_value[terminated] = 0.0
+            for t, cut, ahead, truncated in cuts:
+                found = engine.values(prepared[cut], self._seen(rows[cut], ahead))
+                next_value[cut, t] = np.where(truncated, found, next_value[cut, t])
+        return self._rollout(
+            samples, reward, value, next_value, finished, elapsed, returns, measures
+        )
+
+    def _cartpole(
+        self,
+        rows: Vector,
+        state: SimulatorState,
+        seed: int,
+        agents: Sequence[int],
+        index: Sequence[int],
+        noise: Vector,
+    ) -> Rollout:
+        """Act in CartPole, which the engine computes."""
+        simulator = self.simulator
+        assert isinstance(simulator, ArraySimulator)
+        physics = simulator.physics
+        own = np.stack([physics[name][list(agents)] for name in _PHYSICS], axis=1)
+        resets = Streams.of(seed, agents, "environment-reset", index)
+        samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
+            rows, own.astype(np.float64), state, resets, noise, simulator.max_steps or 0
+        )
+        o = simulator.spec.observation
+        if not np.isfinite(samples[:, :, :o]).all():
+            row = int(np.argmin(np.isfinite(samples[:, :, :o]).all(axis=(1, 2))))
+            what = f"{moment('environment', index[row], 0)}: environment CartPole: an observation"
+            raise AgentError(agents[row], f"{what} is not finite")
+        measures = Measures(len(rows), ())
+        return self._rollout(
+            samples, reward, value, next_value, finished, elapsed, returns, measures
+        )
+
+    def _rollout(
+        self,
+        samples: Vector,
+        reward: Vector,
+        value: Vector,
+        next_value: Vector,
+        finished: NDArray[np.bool_],
+        elapsed: NDArray[np.int64],
+        returns: list[list[float]],
+        measures: Measures,
+    ) -> Rollout:
+        columns, o = samples.transpose(0, 2, 1), self.simulator.spec.observation
+        return Rollout(
+            columns[:, :o],
+            columns[:, o : o + self.policy.width],
+            columns[:, :0],
+            value,
+            reward,
+            next_value,
+            finished,
+            elapsed,
+            returns,
+            measures.means(),
+            samples,
+        )
+
+    @override
+    def pack(self, rows: Vector, rollout: Rollout) -> Vector:
+        samples, targets = rollout.samples, self.targets
+        assert samples is not None
+        if isinstance(targets, GAE):
+            self._engine.advantages(
+                rollout.reward,
+                rollout.value,
+                rollout.next_value,
+                rollout.finished,
+                targets.reward_scale,
+                targets.gamma,
+                targets.gae_lambda,
+                samples,
+            )
+            return samples
+        for column, found in zip((-2, -1), targets(rollout), strict=True):
+            samples[:, :, column] = found.reshape(samples.shape[:2])
+        return samples
+
+    def _seen(self, rows: Vector, obs: Vector) -> Vector:
+        return seen(self.network, rows, obs)
+
+    def _moves(self, chosen: NDArray[np.generic]) -> NDArray[np.generic]:
+        return moves(self.policy, chosen)
+
+
+class NativeGreedy(GreedyAndDivergence):
+    """Plays greedy episodes by the native engine.
+
+    Args:
+        engine: acts.
+        network: of every agent.
+        policy: what the network's outputs mean.
+        evaluator: the environments of evaluation; None: nothing is evaluated.
+        simulator: the environments of training.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        policy: Policy,
+        evaluator: Simulator | None,
+        simulator: Simulator,
+    ) -> None:
+        super().__init__(network, policy, evaluator, simulator)
+        self._engine = engine
+
+    @override
+    def evaluate(
+        self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
+    ) -> NDArray[np.float64] | None:
+        if self._evaluator is None:
+            return None
+        act = self._actor(parameters)
+        return play(self._evaluator, act, agents=agents, episodes=episodes, index=index)
+
+    @override
+    def act(
+        self, agents: Sequence[int], parameters: Vector, obs: NDArray[np.float32]
+    ) -> NDArray[np.generic] | None:
+        return self._actor(parameters)(obs)
+
+    def _actor(self, rows: Vector) -> Callable[[NDArray[np.float32]], NDArray[np.generic]]:
+        """Return observations `(b, m, o)` -> the greedy actions of rows."""
+        rows = np.ascontiguousarray(rows)
+        prepared = self._engine.prepared(rows)
+
+        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+            found = self._engine.act(rows, prepared, obs, seen(self._network, rows, obs))
+            return moves(self._policy, found)
+
+        return act
+
+
+def seen(network: Network, rows: Vector, obs: Vector) -> Vector:
+    """Return observations `(b, m, o)` as the network of rows sees them."""
+    if network.normalizer is None:
+        return obs
+    scaled: Vector = network.normalizer.scaled(rows, obs.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return scaled
+
+
+def moves(policy: Policy, chosen: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return what the engine chose, `(b, m, width)`, as environments take it."""
+    if isinstance(policy, Gaussian):
+        within: NDArray[np.generic] = np.clip(chosen, policy.low, policy.high)
+        return within
+    return chosen[:, :, 0] if isinstance(policy, Categorical) else chosen

@@ -1,0 +1,175 @@
+"""The native engine acts and evaluates as numpy does, and CartPole in C is the one of numpy."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from learner_worlds import CONTINUOUS, DISCRETE, Constant, Corridor, Dials, stack
+
+from p2pfrl import load, run
+from p2pfrl.core.errors import AgentError
+from p2pfrl.deploy.local import run_processes
+from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.learners.a2c import A2C
+from p2pfrl.learning.learners.base import Batch
+from p2pfrl.learning.learners.ppo import PPO
+from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("native")
+
+WORLDS = {
+    "cartpole": CartPole(max_steps=9),
+    "pendulum": CONTINUOUS,
+    "dials": Dials(),
+    "dials with a mask": Dials(heads=(18, 3), is_masked=True),
+    "corridor with a mask": Corridor(useless=17, is_masked=True),
+    "cut episodes": Constant(),
+}
+LEARNERS = {
+    "ppo": PPO(hidden=(20, 12), steps=12, shared_trunk=True),
+    "a2c": A2C(hidden=(16,), steps=12, normalize_observations=True),
+    "reinforce": REINFORCE(hidden=(16,), steps=12, baseline="none", discounted=True),
+}
+ROLLOUT = ("value", "reward", "next_value", "finished", "elapsed")
+
+
+def rollout(bound, agents=(0, 1, 2)):
+    """Return a rollout of two updates on, and its samples."""
+    trainer = Trainer(bound, 3)
+    trainer.update(range(3))
+    state = {name: values[list(agents)].copy() for name, values in trainer.state.items()}
+    rows = trainer.parameters[list(agents)]
+    found, _ = bound._roll_out(Batch(agents, [1] * len(agents), rows, state))
+    return found, bound.acting.pack(rows, found)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_rollouts_are_those_of_numpy_but_for_rounding(learner, world):
+    pair = [stack(LEARNERS[learner], WORLDS[world], 3, engine=e) for e in ("native", "torch")]
+    (found, samples), (wanted, exact) = (rollout(bound) for bound in pair)
+    np.testing.assert_allclose(samples, exact, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.obs, wanted.obs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.action, wanted.action, rtol=1e-4, atol=1e-5)
+    for name in ROLLOUT:
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-5, err_msg=name
+        )
+    for ours, theirs in zip(found.returns, wanted.returns, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert found.measures.keys() == wanted.measures.keys()
+
+
+@pytest.mark.parametrize("learner", ["ppo", "reinforce"])
+def test_cartpole_of_the_engine_is_that_of_numpy(learner):
+    bound = stack(LEARNERS[learner], CartPole(max_steps=9), 3, engine="native")
+    found, samples = rollout(bound)
+    bound.acting._is_cartpole = False
+    wanted, exact = rollout(bound)
+    assert any(found.returns)
+    assert found.returns == wanted.returns
+    np.testing.assert_allclose(samples, exact, rtol=1e-6, atol=1e-6)
+    for name in ROLLOUT:
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-6)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_greedy_episodes_and_single_actions_are_those_of_numpy(world):
+    ours, theirs = (stack(PPO(), WORLDS[world], 3, engine=e) for e in ("native", "torch"))
+    rows = theirs.start(range(3), same=False)
+    values = [bound.evaluator.evaluate(range(3), rows, 2, 0) for bound in (ours, theirs)]
+    np.testing.assert_allclose(*values, rtol=1e-4)
+    obs = ours.simulator.observe(range(3), ours.simulator.init(range(3)))
+    acts = [bound.evaluator.act(range(3), rows, obs) for bound in (ours, theirs)]
+    np.testing.assert_allclose(*acts, atol=1e-5)
+    assert acts[0].dtype == acts[1].dtype
+
+
+INDEPENDENT = {
+    "ppo": (PPO(hidden=(64, 64), steps=16, shared_trunk=True, ent_coef=0.01), DISCRETE),
+    "odd sizes": (PPO(hidden=(13, 7), steps=15, num_minibatches=5, activation="relu"), DISCRETE),
+    "a2c in a world of numpy": (A2C(hidden=(9,), steps=5, optimizer="rmsprop"), CONTINUOUS),
+    "reinforce": (REINFORCE(hidden=(11,), baseline="none", optimizer="sgd"), Dials()),
+}
+
+
+@pytest.mark.parametrize(("learner", "world"), INDEPENDENT.values(), ids=INDEPENDENT)
+def test_alone_in_subsets_and_all_together_are_bit_identical(learner, world):
+    results = []
+    for groups in ([range(5)], [[4], [0, 2], [1, 3]], [[i] for i in range(5)]):
+        trainer = Trainer(stack(learner, world, 5, engine="native"), 5)
+        for _ in range(2):
+            for group in groups:
+                trainer.update(group)
+        results.append(trainer)
+    for other in results[1:]:
+        assert np.array_equal(other.parameters, results[0].parameters)
+        for name, values in other.state.items():
+            assert np.array_equal(values, results[0].state[name]), name
+
+
+def test_episodes_end_where_they_would_end_alone():
+    learner = REINFORCE(hidden=(16,), episodes=2)
+    ours, theirs = (
+        Trainer(stack(learner, DISCRETE, 3, instances=1, engine=e), 3) for e in ("native", "torch")
+    )
+    found, wanted = (trainer.update(range(3)) for trainer in (ours, theirs))
+    assert [found[i].returns for i in range(3)] == [wanted[i].returns for i in range(3)]
+    assert np.abs(ours.parameters - theirs.parameters).max() < 1e-5
+
+
+def test_a_state_that_is_not_finite_names_its_agent():
+    trainer = Trainer(stack(LEARNERS["ppo"], DISCRETE, 3, engine="native"), 3)
+    trainer.state["state"][1, 2] = np.nan
+    with pytest.raises(AgentError, match=r"agent 1, update 0.*CartPole: .* not finite"):
+        trainer.update(range(3))
+
+
+SCENARIO = """name = "native"
+agents = 4
+stop = {rounds = 3}
+environment = {id = "cartpole"}
+learner = {kind = "ppo", steps = 32, shared_trunk = true}
+evaluation = {episodes = 1}
+compute = {engine = "native"}
+"""
+
+
+@pytest.mark.slow
+def test_processes_with_the_native_engine_end_as_the_simulator_does(tmp_path):
+    file = tmp_path / "native.toml"
+    file.write_text(SCENARIO)
+    simulated = run(load(file))
+    deployed = run_processes(load(file), tmp_path / "run", 2, quiet=True)
+    assert np.array_equal(deployed.parameters, simulated.parameters)
+
+
+@pytest.mark.slow
+def test_kernels_of_numpy_blas_and_torch_do_not_change_the_digest(tmp_path):
+    file = tmp_path / "native.toml"
+    file.write_text(SCENARIO)
+    code = (
+        "import json, sys, p2pfrl; record = p2pfrl.run(p2pfrl.load(sys.argv[1]));"
+        "print(json.dumps([record.summary['digest'], record.summary['versions']['kernels']]))"
+    )
+    found = set()
+    for name, value in (
+        ("OMP_NUM_THREADS", "1"),
+        ("OPENBLAS_CORETYPE", "Haswell"),
+        ("NPY_DISABLE_CPU_FEATURES", "X86_V3,X86_V4,AVX512_ICL,AVX512_SPR"),
+    ):
+        environment = os.environ | {name: value}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, str(file)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.add(tuple(json.loads(done.stdout)))
+    assert len({digest for digest, _ in found}) == 1
+    assert len({kernels for _, kernels in found}) > 1
