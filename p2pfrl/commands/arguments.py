@@ -83,7 +83,15 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the res
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
 Seeds = Annotated[str | None, Parameter(help="Seeds, such as 0-4 or 1,2,7; 0-4 by default.")]
 Only = Annotated[int | None, Parameter(converter=whole, help="One seed, instead of --seeds.")]
-Modes = Annotated[str, Parameter(help="Modes; the others are compared with the first.")]
+Modes = Annotated[
+    str | None, Parameter(help="Modes, such as gossip,central; all are compared with the first.")
+]
+Recipes = Annotated[
+    str | None,
+    Parameter(help="Recipes in place of the one that the file extends, such as fedavg,scaffold."),
+]
+Csv = Annotated[bool, Parameter(name="--csv", negative=(), help="Print the table as CSV.")]
+Latex = Annotated[bool, Parameter(name="--latex", negative=(), help="Print the tables as LaTeX.")]
 Target = Annotated[
     bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
 ]

@@ -168,12 +168,43 @@ def watching(scenario: Scenario, *, quiet: bool) -> Iterator[Watcher | None]:
         yield Lines(scenario.stop.rounds)
 
 
-def counting(done: int, total: int, last: Finished) -> None:
-    """Print how many of several runs are done, and which one ended last."""
-    if last.skipped:
-        return
-    end = "" if last.error is None else f" failed: {as_typed(last.error)}"
-    print(f"{done} of {total} runs done: {last.job.directory}{end}", file=sys.stderr, flush=True)
+def counting() -> Callable[[int, int, Finished], None]:
+    """Return what prints how many of several runs are done, which ended last, and the time left.
+
+    The time left is that of the runs so far, as if the others take as long.
+    """
+    start, ended, kept = time.monotonic(), 0, 0
+
+    def count(done: int, total: int, last: Finished) -> None:
+        nonlocal ended, kept
+        kept += last.skipped
+        if last.skipped:
+            return
+        ended += 1
+        left = (total - kept - ended) * (time.monotonic() - start) / ended
+        end = "" if last.error is None else f" failed: {as_typed(last.error)}"
+        more = f", about {span(left)} left" if total > kept + ended else ""
+        print(
+            f"{done} of {total} runs done{more}: {last.job.directory}{end}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return count
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> span(42.3), span(150), span(9000)
+    ('42 s', '2 min 30 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class Lines:

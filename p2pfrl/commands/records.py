@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,9 @@ def plot(
         width=None if width is None else page_width(width),
         only=names("--only", only, FIGURES) if only else (),
     )
-    found, folder, _ = _some(runs)
-    paths = draw(found, out or (folder and folder / "figures"), look)
+    series = _some(runs)
+    folder = out or (series.folder and series.folder / "figures")
+    paths = draw(series.runs, folder, look, series.labels)
     for path in paths:
         print(path)
     if not paths:
@@ -64,33 +65,53 @@ def report(*runs: Path, out: Out = None) -> int:
                 f"--out {out}: expected a directory, got the name of a page; the page is DIRECTORY/report.html"
             ]
         )
-    found, folder, tables = _some(runs)
-    print(write(found, out or folder, tables))
+    found = _some(runs)
+    print(write(found.runs, out or found.folder, found.tables, found.labels))
     return DONE
 
 
-def _some(runs: Sequence[Path]) -> tuple[Sequence[Path], Path | None, Sequence[Table]]:
-    """Return run directories, and if they are those of one series its folder and its tables."""
+@dataclass(frozen=True)
+class _Runs:
+    """Runs that were named.
+
+    Attributes:
+        runs: run directories.
+        folder: that of their series, if all are of one.
+        tables: those of the series.
+        labels: labels of runs of comparisons, by directory.
+    """
+
+    runs: Sequence[Path]
+    folder: Path | None = None
+    tables: Sequence[Table] = ()
+    labels: Mapping[Path, str] = field(default_factory=dict)
+
+
+def _some(runs: Sequence[Path]) -> _Runs:
+    """Return the runs in directories of runs or of series."""
     from p2pfrl.results.directory import runs_in
 
     if not runs:
         raise ScenarioError(["RUN: expected at least one run directory"])
     found: list[Path] = []
     tables: Sequence[Table] = ()
+    labels: dict[Path, str] = {}
     for path in runs:
         finished, unfinished = runs_in(path)
         for other in unfinished:
             print(f"{other}: not finished, left out", file=sys.stderr)
         if finished:
-            tables, finished = _series(path, finished)
+            series = _series(path, finished)
+            tables, finished = series.tables, [*series.runs]
+            labels |= series.labels
         found += finished or [path]
     if len(runs) > 1 or found == list(runs):
-        return found, None, ()
-    return found, runs[0], tables
+        return _Runs(found, labels=labels)
+    return _Runs(found, runs[0], tables, labels)
 
 
-def _series(folder: Path, finished: list[Path]) -> tuple[Sequence[Table], list[Path]]:
-    """Return the tables of the series in a directory, and the runs that are in its table.
+def _series(folder: Path, finished: list[Path]) -> _Runs:
+    """Return the runs in a directory that are in the table of its series, with its tables.
 
     The other runs are of earlier series there; a note names them.
     """
@@ -98,21 +119,23 @@ def _series(folder: Path, finished: list[Path]) -> tuple[Sequence[Table], list[P
 
     tables: Sequence[Table]
     own: Sequence[Path]
+    labels: Mapping[Path, str] = {}
     if (folder / "comparison.json").is_file():
         from p2pfrl.experiment.compare import read_comparison
 
         comparison, table = read_comparison(folder), "comparison.json"
-        tables, own = comparison.tables(), [*chain(*comparison.directories.values())]
+        tables, labels = comparison.tables(), comparison.labels
+        own = [*labels]
     elif (folder / "sweep.csv").is_file():
         from p2pfrl.experiment.sweep import read_sweep
 
         (tables, own), table = read_sweep(folder), "sweep.csv"
     else:
-        return (), finished
+        return _Runs(finished)
     names = {path.name for path in own}
     kept = [path for path in finished if path.name in names]
     if not kept:
         raise RecordError(f"{folder / table}: expected finished runs of this directory, got none")
     if note := left_out(folder, own, table):
         print(note, file=sys.stderr)
-    return tables, kept
+    return _Runs(kept, folder, tables, labels)

@@ -17,8 +17,10 @@ from p2pfrl.commands.arguments import (
     INTERRUPTED,
     MISSED_TARGET,
     PROCESSES,
+    Csv,
     Jobs,
     Json,
+    Latex,
     Modes,
     Only,
     Out,
@@ -26,6 +28,7 @@ from p2pfrl.commands.arguments import (
     Overwrite,
     Processes,
     Quiet,
+    Recipes,
     Replace,
     Resume,
     ResumeRun,
@@ -46,7 +49,7 @@ from p2pfrl.core.interrupts import explained
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
 """Columns that `sweep` prints of every run, if any run has them."""
 
-_MOST_DRAWN = 24
+_MOST_DRAWN = 100
 """Number of settings above which `sweep` writes no report by itself."""
 
 if TYPE_CHECKING:
@@ -151,54 +154,81 @@ def _code(summary: Mapping[str, Any], needs_target: bool) -> int:
 
 
 def compare(
-    file: str,
-    *,
-    modes: Modes = "gossip,central,independent",
+    *files: str,
+    modes: Modes = None,
+    recipes: Recipes = None,
     seeds: Seeds = None,
     seed: Only = None,
-    set: Set = (),
+    set: Settings = (),
     out: Out = None,
     jobs: Jobs = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
+    csv: Csv = False,
+    latex: Latex = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run a scenario in several modes with paired seeds, and compare the results side by side.
+    """Run scenarios, recipes, modes or settings with paired seeds, and compare them.
+
+    One file without anything else is compared in the modes gossip, central and independent. The
+    exit code is 1 if a run has failed; it is named, and the others are compared.
 
     Parameters
     ----------
-    file
-        A scenario file or name.
+    files
+        Scenario files or names.
     """
     from p2pfrl.commands import values as settings
     from p2pfrl.commands.progress import counting
     from p2pfrl.experiment.compare import compare as run_all
     from p2pfrl.results.report import report as write
 
-    values, chosen = settings.overrides(set), settings.modes(modes)
-    folder = out or _below_runs(Path(file).stem, "compare")
+    if not files:
+        raise ScenarioError(["compare: expected at least one scenario FILE to run"])
+    _one_format(json, csv, latex)
+    grid = settings.grid(set)
+    varied = {key: values for key, values in grid.items() if len(values) > 1}
+    common = {key: values[0] for key, values in grid.items() if len(values) == 1}
+    if modes is None and recipes is None and not varied and len(files) == 1:
+        modes = "gossip,central,independent"
+    name = Path(files[0]).stem if len(files) == 1 else "several"
+    folder = out or _below_runs(name, "compare")
     with _resumable(folder):
         found = run_all(
-            file,
-            chosen,
+            list(files),
+            settings.modes(modes) if modes else (),
             settings.seeds_or_one(seeds, seed),
             folder,
-            overrides=values,
+            recipes=settings.recipes(recipes) if recipes else (),
+            settings=varied,
+            overrides=common,
             jobs=jobs,
             resume=resume,
             overwrite=overwrite,
-            progress=None if quiet else counting,
+            progress=None if quiet else counting(),
         )
-    runs = [path for paths in found.directories.values() for path in paths]
+    runs = [*found.labels]
     _name_others(folder, runs, "comparison.json")
-    page = write(runs, folder, found.tables())
+    page = write(runs, folder, found.tables(), found.labels)
     if json:
         show(found.to_json(), json)
+    elif csv or latex:
+        print(found.files()["comparison.csv" if csv else "comparison.tex"].decode(), end="")
     else:
         _rich(found.to_rich())
         print(f"report: {page}")
-    return DONE
+    return FAILED if found.failed else DONE
+
+
+def _one_format(*chosen: bool) -> None:
+    """Refuse more than one form of the result.
+
+    Raises:
+        ScenarioError: there are several.
+    """
+    if sum(chosen) > 1:
+        raise ScenarioError(["--json, --csv, --latex: expected one of them, got several"])
 
 
 def sweep(
@@ -212,6 +242,8 @@ def sweep(
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
+    csv: Csv = False,
+    latex: Latex = False,
     quiet: Quiet = False,
 ) -> int:
     """Run a scenario at every combination of settings and seeds.
@@ -227,6 +259,7 @@ def sweep(
     from p2pfrl.results.files import plain
     from p2pfrl.results.tables import ForTerminal
 
+    _one_format(json, csv, latex)
     grid = settings.grid(set)
     folder = out or _below_runs(Path(file).stem, "sweep")
     with _resumable(folder):
@@ -238,12 +271,14 @@ def sweep(
             jobs=jobs,
             resume=resume,
             overwrite=overwrite,
-            progress=None if quiet else counting,
+            progress=None if quiet else counting(),
         )
     _name_others(folder, [Path(row["directory"]) for row in found.rows], "sweep.csv")
     page = _page_of(found, folder)
     if json:
         show(plain(list(found.rows)), json)
+    elif csv or latex:
+        print(found.table.with_suffix(".csv" if csv else ".tex").read_text("utf-8"), end="")
     else:
         shown = [
             name

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.scenario.find import recipes as find_recipes
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.positions import parse
 
@@ -142,6 +143,24 @@ def modes(text: str) -> tuple[str, ...]:
             )
     if len(set(found)) < len(found):
         raise ScenarioError([f"--modes: a mode appears twice in {show(text)}"])
+    return found
+
+
+def recipes(text: str) -> tuple[str, ...]:
+    """Return the recipes of "fedavg,scaffold".
+
+    Raises:
+        ScenarioError: there is no such recipe, or one appears twice.
+    """
+    known = find_recipes()
+    found = tuple(piece.strip() for piece in text.split(","))
+    for name in found:
+        if name not in known:
+            raise ScenarioError(
+                [f"--recipes: there is no recipe {show(name)}{did_you_mean(name, known)}"]
+            )
+    if len(set(found)) < len(found):
+        raise ScenarioError([f"--recipes: a recipe appears twice in {show(text)}"])
     return found
 
 

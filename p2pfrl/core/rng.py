@@ -33,6 +33,7 @@ class Purpose(StrEnum):
 
     ACTION = "action"
     BEHAVIOR = "behavior"
+    BOOTSTRAP = "bootstrap"
     CHAIN_START = "chain-start"
     CHECK = "check"
     COMPRESSOR = "compressor"

@@ -30,13 +30,15 @@ from p2pfrl.experiment.jobs import (
     run_all,
     slug,
 )
+from p2pfrl.experiment.members import last_words
+from p2pfrl.results.aggregates import Outcomes, standings
 from p2pfrl.results.directory import SUMMARY, reserved_for_series
 from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, write_bytes
 from p2pfrl.results.numbers import dig, interval, number, size
 from p2pfrl.results.record import load_summary
 from p2pfrl.results.report import Table
 from p2pfrl.results.statistics import MIN_SEEDS, MIN_TRIMMED, estimate, trimmed
-from p2pfrl.results.tables import encode_latex, measures, uploads
+from p2pfrl.results.tables import encode_latex, measures, standings_table, uploads
 
 COLUMNS = (
     "final_return.mean",
@@ -71,6 +73,8 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("bytes sent", "bytes_sent", size),
 )
 """Columns of the table of settings: title, column, and how a value is shown."""
+_SCORES = (("final return", "final_return.mean", 1), ("error", "final_error", -1))
+"""What settings are ranked by, the first that runs have: title, column, and 1 if more is better."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,13 @@ class Sweep:
     failed: int
 
     def tables(self) -> tuple[Table, ...]:
-        """Return a table with the settings in rows: means and interquartile means over seeds."""
-        return settings_table(self.keys, self.rows)
+        """Return tables with settings in rows: means over seeds, and aggregates over runs."""
+        return (*settings_table(self.keys, self.rows), *aggregates(self.keys, self.rows))
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the rows as columns, a row per run, for `pandas.DataFrame(...)`."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name) for row in self.rows] for name in names}
 
 
 def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
@@ -311,6 +320,30 @@ def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tu
     return (Table("Settings", caption, tuple(header), tuple(map(tuple, body))),)
 
 
+def aggregates(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+    """Return the table of aggregates over the runs of each setting; empty for one setting."""
+    keys = [key for key in keys if len({str(row[key]) for row in rows}) > 1]
+    points: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not _has_failed(row):
+            points.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+    for score, column, better in _SCORES:
+        values = [np.array([_value(row, column) for row in runs]) for runs in points.values()]
+        if len(points) < 2 or not any(np.isfinite(own).any() for own in values):
+            continue
+        words = last_words(keys)
+        found = []
+        for (point, runs), own in zip(points.items(), values, strict=True):
+            label = " · ".join(f"{word} {value}" for word, value in zip(words, point, strict=True))
+            rounds, sent, seconds = (
+                np.array([_value(row, f"time_to_target.{name}") for row in runs])
+                for name in ("rounds", "bytes", "virtual_seconds")
+            )
+            found.append(Outcomes(label, (own[np.isfinite(own)],), (rounds, sent, seconds)))
+        return (standings_table(standings(found, better), score),)
+    return ()
+
+
 def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
     """Return the tables and the finished runs of the sweep in a directory, from its `sweep.csv`.
 
@@ -326,7 +359,7 @@ def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
         keys = list(rows[0])[: list(rows[0]).index("seed")] if rows else []
         done = [row for row in rows if not _has_failed(row)]
         runs = tuple(folder / Path(row["directory"]).name for row in done)
-        return settings_table(keys, rows), runs
+        return (*settings_table(keys, rows), *aggregates(keys, rows)), runs
 
 
 def _value(row: Mapping[str, Any], column: str) -> float:

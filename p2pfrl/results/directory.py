@@ -45,7 +45,8 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
 _LOCK = ".lock"
 _NOTE, _NOTE_SIZE = "failure.txt", 2048
 _DRAWN = re.compile(
-    r"(beside|modes|return|problem|consensus|graph|physics|staleness|timeline)(_\d+_\w+)?\.(svg|png|pdf)"
+    r"(beside|modes|settings|profile|target|return|problem|consensus|graph|physics|staleness|timeline)"
+    r"(_\d+_\w+)?\.(svg|png|pdf)"
 )
 """Names of figures."""
 _SERIES = ("sweep.csv", "comparison.json")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,16 @@ class Curve:
 class Group:
     """Runs of one scenario in one mode, sorted by seed.
 
-    `label` distinguishes it from the other groups.
+    Attributes:
+        label: distinguishes it from the other groups.
+        records: the runs.
+        settings: the values of the fewest keys that tell all groups apart; None where a group has
+            no such key.
     """
 
     label: str
     records: tuple[Record, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def first(self) -> Record:
@@ -125,32 +131,69 @@ def _points(record: Record, x: str, y: str) -> tuple[NDArray[np.float64], NDArra
     return a[finite], b[finite]
 
 
-def group(records: Iterable[Record]) -> tuple[Group, ...]:
-    """Return `records` in groups that differ only in the seed, in order of first appearance."""
+def group(records: Iterable[Record], labels: Mapping[Path, str] | None = None) -> tuple[Group, ...]:
+    """Return `records` in groups that differ only in the seed, in order of first appearance.
+
+    Args:
+        records: the runs.
+        labels: labels by run directory, for groups all of whose runs have the same; the others are
+            named by what tells them apart.
+    """
     found: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
         flat = {**scenario_keys(record.scenario), "name": record.name, "mode": record.mode}
         flat.pop("seed", None)
         found.setdefault(tuple(sorted((k, repr(v)) for k, v in flat.items())), []).append(record)
-    labels = _labels([dict(identity) for identity in found])
-    return tuple(
-        Group(label, tuple(sorted(members, key=lambda r: r.seed)))
-        for label, members in zip(labels, found.values(), strict=True)
-    )
+    identities = [dict(identity) for identity in found]
+    chosen = _chosen(identities)
+    own = _labels(identities, chosen)
+    given = {path.resolve(): label for path, label in (labels or {}).items()}
+    groups = []
+    for label, members in zip(own, found.values(), strict=True):
+        other = _given(given, members)
+        # What is called by another name, such as a recipe, differs in more than these keys.
+        keys = chosen if other in (None, label) else ()
+        groups.append(
+            Group(
+                other or label,
+                tuple(sorted(members, key=lambda r: r.seed)),
+                {key: _value_of(members[0], key) for key in keys},
+            )
+        )
+    return tuple(groups)
 
 
-def _labels(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return one label per group: the values of the fewest keys that tell all groups apart.
+def _given(labels: Mapping[Path, str], records: Sequence[Record]) -> str | None:
+    """Return the label that all records have, or None."""
+    found = {labels.get(r.directory.resolve()) if r.directory else None for r in records}
+    return found.pop() if len(found) == 1 else None
+
+
+def _value_of(record: Record, key: str) -> object:
+    """Return the value of a key of a scenario, None if it has none."""
+    known = {"name": record.name, "mode": record.mode}
+    return known[key] if key in known else scenario_keys(record.scenario).get(key)
+
+
+def _chosen(identities: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the fewest keys that tell all groups apart; none for one group.
 
     Among as few keys, name and mode come first, then the keys with the shortest labels.
     """
     keys = dict.fromkeys(key for identity in identities for key in identity)
     differing = [key for key in keys if len({identity.get(key) for identity in identities}) > 1]
     if not differing:
-        return [_word(identity["mode"]) for identity in identities]
+        return []
     differing.sort(key=lambda key: (key not in _FAMILIAR, _length([key], identities)))
     chosen = _fewest(differing[:_CANDIDATES], identities) or _greedy(differing, identities)
     chosen.sort(key=lambda key: (key not in _FAMILIAR, list(keys).index(key)))
+    return chosen
+
+
+def _labels(identities: Sequence[Mapping[str, str]], chosen: Sequence[str]) -> list[str]:
+    """Return one label per group: the values of the keys that tell all apart, else its mode."""
+    if not chosen:
+        return [_word(identity["mode"]) for identity in identities]
     return [" · ".join(_words(chosen, identity)) for identity in identities]
 
 

@@ -6,7 +6,7 @@ The page is self-contained: it loads nothing from elsewhere.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -47,7 +47,10 @@ class Table:
 
 
 def plot(
-    directories: Sequence[Path | str], out: Path | str | None = None, look: Look | None = None
+    directories: Sequence[Path | str],
+    out: Path | str | None = None,
+    look: Look | None = None,
+    labels: Mapping[Path, str] | None = None,
 ) -> tuple[Path, ...]:
     """Draw every figure that the runs have data for, and return the paths.
 
@@ -57,19 +60,23 @@ def plot(
         out: folder of the figures. By default `figures` in the run directory, or beside the run
             directories if there are several.
         look: formats, width and names of the figures; by default SVG and PNG of all.
+        labels: labels by run directory, such as those of a comparison.
     """
     from p2pfrl.results.plots import Look, draw, write
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records) / FIGURES
-    pictures = draw(group(records), look or Look())
+    pictures = draw(group(records, labels), look or Look())
     home = folder.parent if folder.name == FIGURES else folder
     refuse_replacing(home, _files(pictures, folder))
     return write(pictures, folder)
 
 
 def report(
-    directories: Sequence[Path | str], out: Path | str | None = None, tables: Sequence[Table] = ()
+    directories: Sequence[Path | str],
+    out: Path | str | None = None,
+    tables: Sequence[Table] = (),
+    labels: Mapping[Path, str] | None = None,
 ) -> Path:
     """Write `report.html` and the figures of the runs, and return the page's path.
 
@@ -78,12 +85,13 @@ def report(
         out: folder of `report.html` and `figures/`. By default the run directory, or the folder of
             several.
         tables: tables at the top of the page, such as those of a comparison.
+        labels: labels by run directory, such as those of a comparison.
     """
     from p2pfrl.results.plots import draw, write
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records)
-    groups = group(records)
+    groups = group(records, labels)
     pictures, path = draw(groups), folder / "report.html"
     refuse_replacing(folder, [path, *_files(pictures, folder / FIGURES)])
     written = write(pictures, folder / FIGURES)

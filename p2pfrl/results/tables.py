@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.results.aggregates import Standing
+from p2pfrl.results.numbers import duration, interval, number, size
 from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS, RESOURCES
 from p2pfrl.results.report import Table
+from p2pfrl.results.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+_FEW = f"Intervals need at least {MIN_SEEDS} runs."
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -64,6 +69,41 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
             "\\end{table}\n",
         ]
     return "\n".join(parts).encode()
+
+
+def standings_table(found: Sequence[Standing], score: str, tasks: Sequence[str] = ()) -> Table:
+    """Return the table of aggregates of all members of a comparison.
+
+    Args:
+        found: the aggregates, those of the first member first.
+        score: what the scores are, such as "final return".
+        tasks: names of the tasks over which scores, then from 0 to 1, are aggregated.
+    """
+    has_target = any(one.reached is not None for one in found)
+    targets = ("rounds to target", "bytes to target", "virtual time to target", "reached it")
+    header = ("", "runs", "mean", "IQM", "P(better than the first)")
+    rows = []
+    for one in found:
+        chance = "-" if one.improvement is None else interval(one.improvement)
+        row = [one.label, one.runs, interval(one.mean), interval(one.iqm), chance]
+        if has_target:
+            rounds, sent, seconds = one.targets
+            share = "-" if one.reached is None else f"{one.reached:.0%}"
+            row += [number(rounds), size(sent), duration(seconds), share]
+        rows.append(tuple(row))
+    has_intervals = any(isfinite(one.mean.low) for one in found)
+    caption = f"Mean and interquartile mean (IQM) over runs of the {score}"
+    if tasks:
+        caption = f"{caption} over {', '.join(tasks)}, in each from 0, the worst run of all members, to 1, the best"
+    caption += (
+        ", and the probability that a run is better than one of the first row, pairs of all seeds"
+    )
+    caption += " [95% stratified bootstrap" if has_intervals else ""
+    caption += ", narrow below ten runs]." if has_intervals else f". {_FEW}"
+    if has_target:
+        caption += " What it took to reach the target is the mean over the runs that did."
+    title = "Aggregates over tasks" if tasks else "Aggregates"
+    return Table(title, caption, (*header, *targets) if has_target else header, tuple(rows))
 
 
 class ForTerminal:

@@ -18,9 +18,10 @@ from runs import executed, fails_on_seed_2, fake, write_scenario
 
 import p2pfrl
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.experiment.compare import Comparison, compare, tabulate
+from p2pfrl.experiment.compare import Comparison, compare, read_comparison, tabulate
+from p2pfrl.results.groups import group
 from p2pfrl.results.plots import FIGURES
-from p2pfrl.results.record import Record
+from p2pfrl.results.record import Record, load
 from p2pfrl.results.report import report
 
 MODES = ("gossip", "central", "independent")
@@ -179,5 +180,58 @@ def test_bad_modes_seeds_and_failed_runs_are_errors(tmp_path: Path) -> None:
         compare(scenario, ["gossip"], [1, 1], tmp_path, run=fake)
     with pytest.raises(P2PFRLError, match="mode"):
         compare(scenario, ["gosip"], [1], tmp_path, run=fake)
-    with pytest.raises(P2PFRLError, match=r"1 of 2 runs failed(.|\n)*it went wrong"):
-        compare(scenario, ["gossip"], [1, 2], tmp_path / "out", run=fails_on_seed_2)
+    with pytest.raises(P2PFRLError, match=r"all 1 runs have failed(.|\n)*it went wrong"):
+        compare(scenario, ["gossip"], [2], tmp_path / "out", run=fails_on_seed_2)
+
+
+def test_failed_runs_are_named_and_the_others_compared(tmp_path: Path) -> None:
+    scenario, out = write_scenario(tmp_path), tmp_path / "out"
+    found = compare(scenario, ["gossip", "central"], [1, 2, 3], out, run=fails_on_seed_2)
+    assert dict(found.failed) == dict.fromkeys(("gossip-s2", "central-s2"), "it went wrong")
+    cells = next(cells for measure, cells in found.rows if measure.name == "bytes_sent")
+    assert [math.isnan(value) for value in cells[1].values] == [False, True, False]
+    assert cells[1].difference is not None
+    assert cells[1].difference.count == 2
+    first = found.tables()[0]
+    assert first.title == "Failed runs"
+    assert first.rows[0] == ("gossip-s2", "it went wrong")
+    assert len(found.labels) == 4
+    again = read_comparison(out)
+    assert again.to_json() == found.to_json()
+    assert again.tables() == found.tables()
+
+
+def test_files_recipes_and_settings_are_members_and_files_are_tasks(tmp_path: Path) -> None:
+    first = write_scenario(tmp_path)
+    second = tmp_path / "wide.toml"
+    second.write_text(first.read_text().replace("agents = 4", "agents = 6"))
+    found = compare(
+        [first, second],
+        (),
+        range(5),
+        tmp_path / "out",
+        recipes=["fedavg", "dpsgd"],
+        run=fake,
+    )
+    assert found.members == ("bowl · fedavg", "bowl · dpsgd", "wide · fedavg", "wide · dpsgd")
+    modes = [load(paths[0]).mode for paths in found.directories.values()]
+    assert modes == ["central", "gossip"] * 2
+    assert [one.label for one in found.over_tasks] == ["fedavg", "dpsgd"]
+    assert [one.runs for one in found.over_tasks] == [10, 10]
+    assert all(0 <= one.mean.low <= one.mean.mean <= one.mean.high <= 1 for one in found.over_tasks)
+    titles = [table.title for table in found.tables()]
+    assert titles[:3] == ["Aggregates over tasks", "Aggregates", "Comparison"]
+    assert read_comparison(tmp_path / "out").over_tasks == found.over_tasks
+    runs, columns = found.runs(), found.columns()
+    assert {len(values) for values in runs.values()} == {20}
+    assert runs["member"][5], runs["seed"][5] == ("bowl · dpsgd", 0)
+    assert {len(values) for values in columns.values()} == {len(found.rows) * 4}
+    assert [*columns] == (tmp_path / "out" / "comparison.csv").read_text().split("\n")[0].split(",")
+
+
+def test_labels_of_members_name_the_lines_of_figures(tmp_path: Path) -> None:
+    found = compare(
+        write_scenario(tmp_path), (), [0], tmp_path / "out", recipes=["fedavg", "fedprox"], run=fake
+    )
+    groups = group(map(load, found.labels), found.labels)
+    assert [g.label for g in groups] == ["fedavg", "fedprox"]

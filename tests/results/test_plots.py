@@ -60,6 +60,61 @@ def test_figures_are_made_where_there_is_data(
     assert all(len(p.caption) > 60 for p in pictures)
 
 
+def _swept(**values: float) -> Record:
+    run = record(2, rounds=3, seed=int(values.pop("seed", 1)))
+    lines = "".join(f"{key} = {value}\n" for key, value in values.items())
+    final = {name: 10.0 * sum(values.values()) + run.seed for name in ("mean", "min", "max", "iqm")}
+    return replace(
+        run,
+        scenario=f"{run.scenario}\n[learner]\n{lines}",
+        summary=run.summary
+        | {
+            "final_return": final,
+            "time_to_target": {"rounds": 2, "bytes": 4e6, "virtual_seconds": 1},
+        },
+    )
+
+
+def test_one_key_is_a_curve_and_two_are_a_map_and_more_have_no_figure() -> None:
+    curve = group(_swept(lr=lr, seed=seed) for lr in (0.3, 0.1, 0.2) for seed in range(1, 6))
+    drawing = FIGURES["settings"].draw(curve)
+    assert drawing is not None
+    line = drawing.figure.axes[0].lines[0]
+    assert np.array(line.get_xdata()).tolist() == [0.1, 0.2, 0.3]
+    assert np.array(line.get_ydata()).tolist() == pytest.approx([4.0, 5.0, 6.0])
+    assert drawing.figure.axes[0].get_xlabel() == "lr"
+    both = group(_swept(lr=lr, clip=clip) for lr in (1.0, 2.0) for clip in (1.0, 2.0, 3.0))
+    drawing = FIGURES["settings"].draw(both)
+    assert drawing is not None
+    cells = [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert sorted(cells) == ["21", "31", "31", "41", "41", "51"]
+    assert drawing.title in ("clip by lr", "lr by clip")
+    three = group(
+        _swept(lr=1.0 + i % 2, clip=1.0 + i // 2 % 2, steps=1.0 + i // 4) for i in range(8)
+    )
+    assert FIGURES["settings"].draw(three) is None
+
+
+def test_the_profile_and_the_target_have_every_run() -> None:
+    groups = group(_swept(lr=lr, seed=seed) for lr in (0.1, 0.2) for seed in range(1, 6))
+    drawing = FIGURES["profile"].draw(groups)
+    assert drawing is not None
+    steps = drawing.figure.axes[0].lines[0]
+    assert set(np.array(steps.get_xdata())) >= {2.0, 3.0, 4.0, 5.0, 6.0}
+    assert np.array(steps.get_ydata()).max() == 1.0
+    drawing = FIGURES["target"].draw(groups)
+    assert drawing is not None
+    labels = [axes.get_xlabel() for axes in drawing.figure.axes]
+    assert labels == ["rounds to target", "bytes to target (MB)", "virtual time to target (ms)"]
+    dots = [c for c in drawing.figure.axes[1].collections if isinstance(c, PathCollection)]
+    assert [len(c.get_offsets()) for c in dots] == [5, 5]
+
+
+def test_figures_of_too_many_groups_are_left_out() -> None:
+    groups = group(_swept(lr=float(i)) for i in range(25))
+    assert {p.name for p in draw(groups, Look(()))} == {"settings"}
+
+
 def test_no_figure_is_made_of_nothing() -> None:
     run = record(3, rounds=3)
     empty = {name: np.full(3, np.nan) for name in run.metrics} | {"round": np.arange(3.0)}

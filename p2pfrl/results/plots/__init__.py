@@ -14,6 +14,8 @@ from p2pfrl.results.plots.evaluation import beside
 from p2pfrl.results.plots.graph import graph
 from p2pfrl.results.plots.modes import modes, problem
 from p2pfrl.results.plots.physics import return_by_physics
+from p2pfrl.results.plots.ranking import performance_profile, time_to_target
+from p2pfrl.results.plots.settings import by_setting
 from p2pfrl.results.plots.style import Drawing, render, style
 from p2pfrl.results.plots.timeline import staleness, timeline
 
@@ -29,16 +31,21 @@ class Figure:
         draw: groups -> a drawing, or None if there is nothing to draw.
         each: whether it is drawn once per group, from the group's first run, or once over all
             groups.
+        most: number of groups up to which it can be read.
     """
 
     title: str
     draw: Draw
     each: bool = False
+    most: int = 24
 
 
 FIGURES: dict[str, Figure] = {
     "beside": Figure("Beside baselines", beside),
     "modes": Figure("Modes side by side", modes),
+    "settings": Figure("Against what was varied", by_setting, most=400),
+    "profile": Figure("Performance profile", performance_profile),
+    "target": Figure("Time to target", time_to_target),
     "return": Figure("Learning curves", learning_curves),
     "problem": Figure("Error and objective", problem),
     "consensus": Figure("Consensus distance", consensus_distance),
@@ -87,6 +94,8 @@ def draw(groups: Sequence[Group], look: Look = Look()) -> tuple[Picture, ...]:
     with style(look.width):
         for name, figure in FIGURES.items():
             if look.only and name not in look.only:
+                continue
+            if len(groups) > figure.most and not look.only:
                 continue
             for suffix, title, part in _parts(figure, groups):
                 drawing = figure.draw(part)
