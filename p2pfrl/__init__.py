@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Traits,
     )
     from p2pfrl.learning.learners.check import check_learner
+    from p2pfrl.learning.learners.kept import OptimizerArray
     from p2pfrl.learning.learners.local import LocalLearner
     from p2pfrl.learning.learners.sb3 import SB3
     from p2pfrl.learning.personal.base import Personal
@@ -120,6 +121,7 @@ _HOMES = {
         "Traits",
     ),
     "p2pfrl.learning.learners.check": ("check_learner",),
+    "p2pfrl.learning.learners.kept": ("OptimizerArray",),
     "p2pfrl.learning.learners.local": ("LocalLearner",),
     "p2pfrl.learning.learners.sb3": ("SB3",),
     "p2pfrl.learning.personal.base": ("Personal",),
@@ -153,6 +155,7 @@ __all__ = [
     "Mixing",
     "Need",
     "Objective",
+    "OptimizerArray",
     "Outcome",
     "P2PFRLError",
     "Participation",

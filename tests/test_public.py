@@ -32,6 +32,7 @@ NAMES = [
     "Mixing",
     "Need",
     "Objective",
+    "OptimizerArray",
     "Outcome",
     "P2PFRLError",
     "Participation",

@@ -120,7 +120,7 @@ def _simulate(
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {}
-        if has_begun and not _is_saved_whole(scenario):
+        if has_begun and not _is_saved_whole(scenario, world):
             more["episodes_began_anew"] = True
         try:
             with fewer_collections(), threadpool_limits(1, "blas"):
@@ -340,13 +340,12 @@ def _reason(scenario: Scenario, world: World, reason: str) -> str:
     return reason if is_whole or reason != "rounds" else world.simulation.end()
 
 
-def _is_saved_whole(scenario: Scenario) -> bool:
+def _is_saved_whole(scenario: Scenario, world: World) -> bool:
     """Whether a checkpoint includes environments, and all that learners remember."""
     makes = scenario.makes
     worlds = [make.environment.rule for make in makes if make.environment is not None]
-    return all(world.is_saved_whole for world in worlds) and all(
-        make.learner.is_saved_whole for make in makes
-    )
+    learners = world.trainer.stack.traits.is_saved_whole
+    return learners and all(problem.is_saved_whole for problem in worlds)
 
 
 def _record(

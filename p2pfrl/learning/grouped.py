@@ -327,6 +327,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
             for part in layout.parts
             if part in _names(len(own)) or any(part in traits.personal for traits in own)
         ),
+        is_saved_whole=all(traits.is_saved_whole for traits in own),
         members=own[0].members,
         engine=min((traits.engine for traits in own), key=("torch", "native").index),
         world=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.world),

@@ -69,3 +69,37 @@ class Double(Mine):
 class Wide(Mine):
     def act(self, obs):
         return np.zeros((len(obs), 2))
+
+
+class Kept(Mine):
+    """As above, and says what it remembers."""
+
+    def __init__(self, env, lr, hidden=4):
+        super().__init__(env, lr, hidden)
+        self.array = p2pfrl.OptimizerArray(self.optimizer)
+
+    def state(self):
+        return {"optimizer": self.array.read()}
+
+    def load_state(self, state):
+        self.array.write(state["optimizer"])
+
+
+class Growing(Mine):
+    """Remembers more and more."""
+
+    def __init__(self, env, lr):
+        super().__init__(env, lr)
+        self.seen = [0.0]
+
+    def learn(self, env, steps, rng):
+        self.seen.append(1.0)
+        return super().learn(env, steps, rng)
+
+    def state(self):
+        return {"seen": np.array(self.seen)}
+
+
+class Told(Mine):
+    def state(self):
+        return [1.0]

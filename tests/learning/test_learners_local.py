@@ -13,8 +13,11 @@ from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.pendulum import Pendulum
+from p2pfrl.learning.environments.vary import columns
+from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.local import Local
 from p2pfrl.learning.learners.sb3 import SB3
+from p2pfrl.learning.trainer import Trainer
 
 TEXT = """
 name = "local"
@@ -63,6 +66,38 @@ def test_processes_train_learners_for_one_agent_to_the_parameters_of_the_simulat
     assert digest(collect(homes, tmp_path / "out")) == digest(p2pfrl.run(scenario()))
 
 
+def goes_on(learner: Any, environment: Any = None) -> tuple[Trainer, Trainer]:
+    """Return trainers after three updates: in one process, and where another has the last one."""
+
+    def trainer() -> Trainer:
+        made = environment or CartPole(max_steps=6)
+        table = columns(made, {}, 1, [0, 1], 2)
+        simulator = made.simulator(made.physics(1, [0, 1], table), 2, 1)
+        return Trainer(learner.prepare(Task(1, 2, simulator, simulator)), 2)
+
+    first, second = trainer(), trainer()
+    first.update([0, 1])
+    first.update([0, 1])
+    for agent in (0, 1):
+        second.restore(agent, first.snapshot(agent))
+    for each in (first, second):
+        each.update([0, 1])
+    assert first.stack.traits.is_saved_whole == second.stack.traits.is_saved_whole
+    return first, second
+
+
+@pytest.mark.parametrize(("cls", "is_saved"), [("Kept", True), ("Mine", False)])
+def test_what_a_learner_says_it_remembers_is_there_after_a_crash(cls: str, is_saved: bool) -> None:
+    first, second = goes_on(Local(make=f"local_learners:{cls}", steps=6, lr=0.1))
+    assert np.array_equal(first.parameters, second.parameters) == is_saved
+    assert first.stack.traits.is_saved_whole == is_saved
+
+
+def test_a_run_of_a_learner_with_a_state_is_that_without_but_for_what_is_saved(tmp_path) -> None:
+    kept = p2pfrl.run(scenario("Kept"), out=tmp_path / "run")
+    assert digest(kept) == digest(p2pfrl.run(scenario()))
+
+
 def test_gymnasium_environments_go_on_from_update_to_update() -> None:
     id = "gymnasium.envs.classic_control:CartPole-v1"
     record = p2pfrl.run(scenario(id=id, episodes=1))
@@ -93,6 +128,7 @@ def test_what_it_draws_from_global_generators_is_put_back() -> None:
         ("Short", "Short.learn took 1 steps of each copy; expected 8 (learner.steps)"),
         ("Words", "Words.learn: expected a loss or None, got"),
         ("Wide", "Wide.act: expected actions (1,), got"),
+        ("Growing", "Growing.state: 'seen' was ('<f8', (1,)) at first and is ('<f8', (2,)) now"),
     ],
 )
 def test_errors_of_a_learner_name_agent_method_and_line(cls: str, message: str) -> None:
@@ -105,6 +141,7 @@ def test_errors_of_a_learner_name_agent_method_and_line(cls: str, message: str) 
     ("cls", "message"),
     [
         ("Bare", "Bare.named_parameters: expected pairs of name and tensor"),
+        ("Told", "Told.state: expected arrays by name, got"),
         ("Double", "Double: x is float64; expected float32"),
         ("Absent", "local_learners has no class Absent"),
         ("np", "is no class"),
@@ -152,6 +189,26 @@ has_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="nee
 )
 def test_algorithms_of_stable_baselines3_keep_the_contract(learner, environment) -> None:
     p2pfrl.check_learner(learner, environment)
+
+
+@has_sb3
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs", "is_saved"),
+    [
+        ("PPO", {"batch_size": 8, "n_epochs": 1}, True),
+        ("A2C", {"n_steps": 4}, True),
+        ("DQN", {"learning_starts": 4, "buffer_size": 60, "target_update_interval": 10}, True),
+        ("SAC", {"learning_starts": 4, "buffer_size": 60}, True),
+        ("TD3", {"learning_starts": 4, "buffer_size": 60}, True),
+        ("TD3", {"learning_starts": 4, "buffer_size": 400_000}, False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*replay buffer:p2pfrl.ScenarioWarning")
+def test_optimizers_counters_and_small_buffers_are_saved(algorithm, kwargs, is_saved) -> None:
+    environment = Pendulum(max_steps=6) if algorithm in ("SAC", "TD3") else CartPole(max_steps=6)
+    first, second = goes_on(SB3(algorithm=algorithm, steps=8, lr=0.01, kwargs=kwargs), environment)
+    assert np.array_equal(first.parameters, second.parameters) == is_saved
+    assert first.stack.traits.is_saved_whole == is_saved
 
 
 @has_sb3

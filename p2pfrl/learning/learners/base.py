@@ -144,6 +144,7 @@ class Traits:
         members: agents that share a world and are always computed together; 1: none do.
         world: names of the state arrays that belong to the world, equal for all its members; empty
             where nobody shares one.
+        is_saved_whole: whether parameters and state arrays hold everything that it remembers.
         acts_as_started: whether an update acts by the parameters with which it starts, to its end.
         companions: agents that are evaluated together, where each trains in a copy of their world
             that is its own (self_play.py); 1: none are.
@@ -170,6 +171,7 @@ class Traits:
     personal: tuple[str, ...] = ()
     members: int = 1
     world: tuple[str, ...] = ()
+    is_saved_whole: bool = True
     acts_as_started: bool = True
     companions: int = 1
     heard: tuple[str, ...] = ()
@@ -436,13 +438,11 @@ class Learner(ABC):
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
             like the parameters, which needs a mean over all agents in every exchange.
-        is_saved_whole: whether parameters and state arrays hold everything that it remembers.
         of_mixing: options that say what follows an exchange; without one they have no effect.
         of_offers: by vector that the learner offers (`Exchange.offer`), the options that matter
             only where a payload sends it or a gate reads it.
     """
 
-    is_saved_whole: ClassVar[bool] = True
     of_mixing: ClassVar[tuple[str, ...]] = ()
     of_offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 

@@ -38,6 +38,7 @@ from p2pfrl.learning.learners.base import (
     Task,
     Traits,
 )
+from p2pfrl.learning.learners.kept import Arrays
 from p2pfrl.learning.learners.seeding import seeded
 from p2pfrl.learning.rollout import play
 
@@ -51,6 +52,8 @@ else:
 
 _TICK = "learner_tick"
 """State array: updates that the agent's learner has made. One that is elsewhere is made anew."""
+_KEPT = "learner."
+"""Beginning of the names of the state arrays that hold what learners remember."""
 
 
 class LocalLearner(ABC):
@@ -62,13 +65,16 @@ class LocalLearner(ABC):
 
     What it draws from torch, numpy and Python's `random` is seeded by (seed, agent, update). What
     else it remembers from one update to the next, such as an optimizer, stays in the object. After
-    a crash, and in a run that is resumed, the object is made anew and gets the parameters alone.
+    a crash, and in a run that is resumed, the object is made anew and gets the parameters, and what
+    `state` returned.
 
     Attributes:
         IN_A_SCENARIO: how a scenario names one, for messages.
+        is_saved_whole: whether parameters and `state` are all that it remembers.
     """
 
     IN_A_SCENARIO: ClassVar[str] = 'kind = "local", make = "{place}"'
+    is_saved_whole: bool = True
 
     @abstractmethod
     def named_parameters(self) -> Iterable[tuple[str, torch.Tensor]]:
@@ -99,6 +105,18 @@ class LocalLearner(ABC):
         """Called after the parameters have been written from outside."""
         return
 
+    def state(self) -> Arrays | None:
+        """Return what it remembers beside its parameters, as arrays by name.
+
+        Names, shapes and types are those of the first call, when nothing has been learned. None:
+        it is not saved. `p2pfrl.OptimizerArray` makes an array of an optimizer of torch.
+        """
+        return None
+
+    def load_state(self, state: Arrays) -> None:
+        """Remember what `state` returned; called before every update, after `loaded`."""
+        return
+
 
 Make = Callable[["gymnasium.vector.VectorEnv[Any, Any, Any]", float], LocalLearner]
 
@@ -115,8 +133,6 @@ class Local(Learner):
         steps: of each instance per update.
         kwargs: further options of the constructor.
     """
-
-    is_saved_whole: ClassVar[bool] = False
 
     make: str
     steps: int = Field(default=64, ge=1)
@@ -160,8 +176,15 @@ class LocalStack(Stack):
             first = self._fresh(0, 0)
         except AgentError as error:
             raise ScenarioError([f"learner: {error.detail}"]) from error.__cause__
+        try:
+            kept = self._kept(first, 0)
+        except AgentError as error:
+            raise ScenarioError([f"learner: {error.detail}"]) from error.__cause__
+        self._like = kept or {}
         self.traits = Traits(
-            layout=_layout(first.learner), min_steps=steps * task.simulator.instances
+            layout=_layout(first.learner),
+            min_steps=steps * task.simulator.instances,
+            is_saved_whole=kept is not None and first.learner.is_saved_whole,
         )
         self._agents[0] = first
 
@@ -178,8 +201,17 @@ class LocalStack(Stack):
 
     @override
     def init(self, agents: Sequence[int]) -> State:
-        """Return the environments, and how many updates each learner has made."""
-        return {_TICK: np.zeros(len(agents), dtype=np.int64), **self.simulator.init(agents)}
+        """Return the environments, how many updates learners have made, and what they remember."""
+        state: State = {_TICK: np.zeros(len(agents), dtype=np.int64)}
+        for name, like in self._like.items():
+            state[_KEPT + name] = np.zeros((len(agents), *like.shape), dtype=like.dtype)
+        for row, agent in enumerate(agents if self._like else ()):
+            own = self._agents.get(agent)
+            if own is None or own.tick:
+                own = self._agents[agent] = self._fresh(agent, 0)
+            for name, values in (self._kept(own, agent) or {}).items():
+                state[_KEPT + name][row] = values
+        return state | self.simulator.init(agents)
 
     @override
     def update(self, batch: Batch) -> Outcome:
@@ -190,9 +222,19 @@ class LocalStack(Stack):
         measures: list[Mapping[str, float]] = []
         for row, (agent, index) in enumerate(zip(batch.agents, batch.index, strict=True)):
             own = self.with_parameters(agent, int(state[_TICK][row]), batch.parameters[row])
-            world = {name: state[name][row : row + 1] for name in state if name != _TICK}
+            world = {
+                name: state[name][row : row + 1]
+                for name in state
+                if name != _TICK and not name.startswith(_KEPT)
+            }
             own.env.begin(world, index)
+            if self._like:
+                with self._named(own, agent, f"update {index}: load_state"):
+                    kept = {name: state[_KEPT + name][row].copy() for name in self._like}
+                    own.learner.load_state(kept)
             loss[row] = self._learn(own, agent, index)
+            for name, values in (self._kept(own, agent) or {}).items():
+                state[_KEPT + name][row] = values
             batch.parameters[row] = self._read(own)
             own.tick += 1
             state[_TICK][row] = own.tick
@@ -227,6 +269,31 @@ class LocalStack(Stack):
             name, got = type(own.learner).__name__, described(action)
             raise AgentError(agent, f"{name}.act: expected actions {shape}, got {got}")
         return action.astype(np.int64 if spec.choices else np.float32)
+
+    def _kept(self, own: _Agent, agent: int) -> Arrays | None:
+        """Return what a learner remembers beside its parameters; None if it does not say.
+
+        Raises:
+            AgentError: it is no mapping of arrays, or not of the shapes that it had at first.
+        """
+        with self._named(own, agent, "state"):
+            found: object = own.learner.state()
+        if found is None:
+            return None
+        is_table = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+        kept = {name: np.asarray(values) for name, values in found.items()} if is_table else None  # type: ignore[attr-defined]
+        where = f"{type(own.learner).__name__}.state"
+        if kept is None or any(values.dtype == object for values in kept.values()):
+            raise AgentError(agent, f"{where}: expected arrays by name, got {described(found)}")
+        known, now = (
+            {name: (values.dtype.str, values.shape) for name, values in arrays.items()}
+            for arrays in (getattr(self, "_like", kept), kept)
+        )
+        if known != now:
+            name = next(name for name in {**known, **now} if known.get(name) != now.get(name))
+            had, has = known.get(name, "nothing"), now.get(name, "nothing")
+            raise AgentError(agent, f"{where}: {name!r} was {had} at first and is {has} now")
+        return kept
 
     def _learn(self, own: _Agent, agent: int, index: int) -> float:
         """Let a learner train once; return its loss."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import ScenarioError, ScenarioWarning
+from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.kept import Arrays, OptimizerArray
 from p2pfrl.learning.learners.local import LocalLearner, LocalStack
 
 if TYPE_CHECKING:
     import gymnasium
     import torch
+else:
+    torch = LazyModule("torch")
 
 Algorithm = Literal["PPO", "A2C", "DQN", "SAC", "TD3"]
 _ON_POLICY = ("PPO", "A2C")
@@ -31,14 +36,28 @@ _PARTS = {
     "q_net_target": "target",
 }
 """Beginning of a parameter's name in Stable-Baselines3 -> ours, where they differ."""
+_OPTIMIZERS = (
+    "policy.optimizer",
+    "actor.optimizer",
+    "critic.optimizer",
+    "ent_coef_optimizer",
+)
+"""Where models have optimizers."""
+_COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls")
+_RATES = ("exploration_rate", "_current_progress_remaining")
+_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_MOST_BYTES = 2**23
+"""Of a replay buffer that is saved."""
 
 
 @rule
 class SB3(Learner):
     """An algorithm of Stable-Baselines3, as it is, in every agent.
 
-    What travels are the parameters of its policy, target networks included. Optimizer and replay
-    buffer stay with the agent. Agents are computed one after the other.
+    What travels are the parameters of its policy, target networks included. Optimizers, counters
+    and the replay buffer stay with the agent, and are saved with it; but a replay buffer of more
+    than 8 MiB begins anew after a crash and in a resumed run. Agents are computed one after the
+    other.
 
     Raffin, Hill, Gleave, Kanervisto, Ernestus, Dormann, "Stable-Baselines3: reliable reinforcement
     learning implementations", Journal of Machine Learning Research 22(268), 2021.
@@ -51,8 +70,6 @@ class SB3(Learner):
             `kwargs` says `n_steps`, which must divide it.
         kwargs: further arguments of the algorithm's constructor.
     """
-
-    is_saved_whole: ClassVar[bool] = False
 
     lr: float = Field(default=3e-4, ge=0)
     algorithm: Algorithm = "PPO"
@@ -78,12 +95,21 @@ class SB3(Learner):
             if not isinstance(length, int) or length < 1 or self.steps % length:
                 reason = f"must divide learner.steps = {self.steps}, got {length}"
                 raise ScenarioError([f"learner.kwargs.n_steps: {reason}"])
-        return LocalStack(
+        stack = LocalStack(
             task,
             lambda env, lr: SB3Agent(env, lr, algorithm, self.policy, kwargs),
             self.lr,
             self.steps,
         )
+        if not stack.traits.is_saved_whole:
+            what = f"the replay buffer of an agent has more than {_MOST_BYTES >> 20} MiB"
+            after = "it begins anew after a crash and in a resumed run"
+            warnings.warn(
+                f"learner.kwargs.buffer_size: {what}, and is not saved: {after}",
+                ScenarioWarning,
+                stacklevel=2,
+            )
+        return stack
 
 
 class SB3Agent(LocalLearner):
@@ -110,6 +136,18 @@ class SB3Agent(LocalLearner):
         self.model = algorithm(
             policy, copies()(env), learning_rate=lr, device="cpu", verbose=0, **kwargs
         )
+        found = {place: _found(self.model, place) for place in _OPTIMIZERS}
+        self._optimizers = {
+            place: OptimizerArray(optimizer)
+            for place, optimizer in found.items()
+            if optimizer is not None
+        }
+        buffer = getattr(self.model, "replay_buffer", None)
+        arrays = {name: getattr(buffer, name, None) for name in _BUFFER}
+        self._replay = {n: a for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        if sum(values.nbytes for values in self._replay.values()) > _MOST_BYTES:
+            self._replay = {}
+        self.is_saved_whole = buffer is None or bool(self._replay)
 
     @override
     def named_parameters(self) -> Iterable[tuple[str, torch.Tensor]]:
@@ -127,9 +165,52 @@ class SB3Agent(LocalLearner):
         return None if loss is None else float(loss)
 
     @override
+    def state(self) -> Arrays:
+        model = self.model
+        counters = [getattr(model, name, 0) for name in _COUNTERS]
+        rates = [getattr(model, name, 0.0) for name in _RATES]
+        kept: dict[str, NDArray[Any]] = {
+            "counters": np.array(counters, dtype=np.int64),
+            "rates": np.array(rates, dtype=np.float64),
+            **{place: array.read() for place, array in self._optimizers.items()},
+        }
+        if getattr(model, "log_ent_coef", None) is not None:
+            kept["log_ent_coef"] = model.log_ent_coef.detach().numpy().copy()
+        if self._replay:
+            kept |= self._replay
+            kept["place"] = np.array([model.replay_buffer.pos, model.replay_buffer.full])
+        return kept
+
+    @override
+    def load_state(self, state: Arrays) -> None:
+        model = self.model
+        for name, count in zip(_COUNTERS, state["counters"].tolist(), strict=True):
+            if hasattr(model, name):
+                setattr(model, name, count)
+        for name, rate in zip(_RATES, state["rates"].tolist(), strict=True):
+            if hasattr(model, name):
+                setattr(model, name, rate)
+        for place, array in self._optimizers.items():
+            array.write(state[place])
+        if "log_ent_coef" in state:
+            model.log_ent_coef.data.copy_(torch.from_numpy(state["log_ent_coef"]))
+        for name, values in self._replay.items():
+            values[:] = state[name]
+        if self._replay:
+            model.replay_buffer.pos = int(state["place"][0])
+            model.replay_buffer.full = bool(state["place"][1])
+
+    @override
     def act(self, obs: NDArray[np.float32]) -> NDArray[Any]:
         action: NDArray[Any] = self.model.predict(obs, deterministic=True)[0]
         return action
+
+
+def _found(model: Any, place: str) -> Any:
+    """Return what a model has at a dotted place, or None."""
+    for name in place.split("."):
+        model = getattr(model, name, None)
+    return model
 
 
 def _named(name: str) -> str:
