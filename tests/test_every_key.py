@@ -160,7 +160,9 @@ REQUIRED: dict[str, Table] = {
     "topology:file": {"path": "square.graphml"},
     "coordinator.participation:lag": {"smoothness": [1.0, 2.0, 3.0, 4.0], "lr": 0.01},
     "gate:every": {"tau": 2},
+    "mixing:clipped_gossip": {"byzantine": 0},
     "coordinator.aggregator:concentration": {"sigma": 0.5},
+    "mixing:neighborhood.aggregator:concentration": {"sigma": 1.0},
     "gate:norm": {"threshold": 0.5},
     "gate:lag": {"alpha": 0.01},
     "gate:performance": {"threshold": 1.0},
@@ -200,8 +202,12 @@ EPISODES = merged(
 )
 WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 """Updates of as many steps as episodes last."""
+FULL = {"topology": {"kind": "complete"}}
 NEAR = [{"agents": 9, "coordinator": {"aggregator": {"sigma": sigma}}} for sigma in (0.5, 0.8, 1.1)]
 """Radii that some gradients are within, and not all."""
+NEARBY = [{"agents": 9, "mixing": {"aggregator": {"sigma": s}}} for s in (0.3, 0.5, 1.0, 2.0)]
+PLACES = ("coordinator", "mixing:neighborhood")
+"""Where robust aggregators are named."""
 UNLIKE = {"agents": [1], "learner": {"steps": 3}}
 
 ONE_WAY = ("one_peer_exponential", "directed_ring")
@@ -226,7 +232,8 @@ HELPS: dict[str, list[Table]] = {
     "coordinator.aggregator:mixture": [LOGITS],
     **{f"coordinator.aggregator:{kind}": [{"agents": 9}] for kind in ("krum", "multi_krum")},
     "coordinator.aggregator:bulyan": [{"agents": 12}],
-    **{f"coordinator.aggregator:{kind}.pre": [{"agents": 16}] for kind in ROBUST},
+    **{f"{place}.aggregator:{kind}.pre": [{"agents": 16}] for kind in ROBUST for place in PLACES},
+    **{f"mixing:neighborhood.aggregator:{kind}": [{"agents": 12, **FULL}] for kind in ROBUST},
     **{f"coordinator.aggregator:{kind}": [DELTAS] for kind in ("norm_clipping", "cosine_trust")},
     "coordinator.aggregator:natural": [merged(FISHER, STEPPING)],
     "coordinator.aggregator:optimistic": [merged(SUMS, {"coordinator": None})],
@@ -247,6 +254,8 @@ HELPS: dict[str, list[Table]] = {
     ],
     "coordinator.aggregator:concentration.byzantine": NEAR,
     "coordinator.aggregator:concentration.delta": NEAR,
+    "mixing:neighborhood.aggregator:concentration.byzantine": NEARBY,
+    "mixing:neighborhood.aggregator:concentration.delta": NEARBY,
     "coordinator.aggregator:mixture.weights": [{"groups": [UNLIKE]}],
     "coordinator.participation:lag": [{"coordinator": {"aggregator": {"kind": "latest"}}}],
     "exchange.payload:gradient": [STEPPING],
@@ -345,6 +354,9 @@ HELPS: dict[str, list[Table]] = {
     "schedule:buffered.staleness:hinge.grace": [{**LATE, "schedule": {"staleness": {"grace": 1}}}],
     "schedule:buffered.max_staleness": [LATE],
     "exchange.shared": [CARTS],
+    "mixing:neighborhood": [FULL],
+    "mixing:bridge": [FULL],
+    "mixing:clipped_gossip.byzantine": [FULL],
     "mixing:metropolis.on_loss": [LOSSY],
     "mixing:laplacian.on_loss": [LOSSY],
     "mixing:uniform.on_loss": [LOSSY],
@@ -395,7 +407,9 @@ VALUES: dict[str, list[Any]] = {
     "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],
     "coordinator.participation:capable.values": [[1.0, 3.0, 2.0, 1.0]],
     "name": ["other"],
-    **{f"coordinator.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST},
+    **{f"{place}.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST for place in PLACES},
+    "mixing:clipped_gossip.attackers": [[1]],
+    "mixing:neighborhood.aggregator:krum.byzantine": [4],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],

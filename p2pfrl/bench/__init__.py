@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, str] = {
     "wire_tls_vs_plain": "wire:tls",
     "tcp_16_agents_vs_alone": "deployment:bench",
     "world_signals_n1024": "native:bench",
+    "robust_round_vs_plain_n1000": "robust:bench",
     "startup_help": "startup:bench",
 }
 """Name -> module and function that measure it."""

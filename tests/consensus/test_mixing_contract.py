@@ -17,7 +17,8 @@ FAMILIES = sorted(set(topologies.RULES) - {"file"})
 SYMMETRIC = ("metropolis", "laplacian", "lazy")
 ON_LOSS = ("fold", "renormalize", "last_known", "symmetric")
 IN_ROUNDS = [kind for kind, rule in RULES.items() if not rule.is_pairwise]
-AGREEING = [kind for kind in IN_ROUNDS if kind != "by_role"]  # agents of two roles never agree
+AGREEING = [kind for kind in IN_ROUNDS if kind != "by_role" and not RULES[kind].is_robust]
+"""Rules by which agents agree on their mean: those of two roles never agree."""
 
 
 def see(

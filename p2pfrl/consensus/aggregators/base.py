@@ -47,6 +47,7 @@ class Aggregator(Composable, ABC):
     Attributes:
         goes_on: whether it aggregates its memory in a round in which nothing was received.
         imitates: whether it needs policy networks, in `with_policies`.
+        is_robust: whether it bounds what Byzantine agents can do.
         of_several: options that matter only where several vectors are aggregated at once; "" for
             the rule itself.
     """
@@ -55,6 +56,7 @@ class Aggregator(Composable, ABC):
 
     goes_on: ClassVar[bool] = False
     imitates: ClassVar[bool] = False
+    is_robust: ClassVar[bool] = False
 
     @property
     @override

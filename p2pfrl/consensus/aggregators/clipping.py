@@ -104,6 +104,10 @@ class CosineTrust(Robust):
     needs: ClassVar[Needs] = (
         OneOf("exchange.payload", ("delta", "gradient"), "it compares directions of changes"),
     )
+    needs_of_neighbors: ClassVar[Needs] = (
+        OneOf("exchange.order", ("adapt_then_combine",), "it compares directions of changes"),
+    )
+    of_coordinators: ClassVar[tuple[str, ...]] = ("trusted",)
     bears: ClassVar[tuple[int, int]] = (1, 1)
     reads_byzantine: ClassVar[bool] = False
 

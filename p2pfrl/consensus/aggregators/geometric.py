@@ -49,17 +49,8 @@ class GeometricMedian(Robust):
         for _ in range(self.steps):
             weights = 1.0 / np.maximum(distances, self.smoothing * unit)
             weights /= weights.sum()
-            before, z = z, _weighted(wide, weights)
+            before, z = z, np.einsum("k,kd->d", weights, wide)
             if float(norms((z - before)[None])[0]) <= self.tolerance * unit:
                 break
             distances = norms(wide - z)
         return z
-
-
-def _weighted(rows: Rows, weights: Vector) -> Vector:
-    """Return sum_i w_i x_i, summed in order."""
-    total: Vector = rows[0] * weights[0]
-    scratch = np.empty_like(total)
-    for row, weight in zip(rows[1:], weights[1:], strict=True):
-        total += np.multiply(row, weight, out=scratch)
-    return total

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived, Memory
 from p2pfrl.consensus.aggregators.distances import squared_distances
+from p2pfrl.core.needs import Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -56,10 +57,15 @@ class Robust(Aggregator):
     Class variables of a rule:
         bears: (a, b): it needs k >= a f + b vectors.
         reads_byzantine: whether the aggregate depends on f.
+        needs_of_neighbors: what it needs where mixing "neighborhood" uses it.
+        of_coordinators: options without effect there.
     """
 
     bears: ClassVar[tuple[int, int]] = (2, 1)
     reads_byzantine: ClassVar[bool] = True
+    needs_of_neighbors: ClassVar[Needs] = ()
+    of_coordinators: ClassVar[tuple[str, ...]] = ()
+    is_robust: ClassVar[bool] = True
     of_several: ClassVar[tuple[str, ...]] = ("",)
 
     byzantine: int | None = Field(default=None, ge=0)
@@ -115,7 +121,7 @@ class Robust(Aggregator):
         if self.pre:  # the mean of Byzantine rows may be too large for short numbers
             rows = rows.astype(np.float64, copy=False)
         if rows.dtype == np.float64:
-            rows = np.clip(rows, -_LARGEST, _LARGEST)
+            rows = np.clip(rows, -LARGEST, LARGEST)
         for step in self.pre:
             rows = nearest_neighbors(rows, f) if step == "nearest_neighbors" else bucketing(rows)
         a, b = self.bears
@@ -131,7 +137,8 @@ class Robust(Aggregator):
         """
 
 
-_LARGEST = 1e100
+LARGEST = 1e100
+"""The largest number that counts as it is."""
 
 
 def nearest_neighbors(rows: Rows, f: int) -> Rows:

@@ -31,5 +31,8 @@ RULES: Members[Mixing] = MATRICES | Members(
         "capacity": "capacity:Capacity",
         "choco": "choco:Choco",
         "pairwise": "pairwise:Pairwise",
+        "neighborhood": "robust:Neighborhood",
+        "clipped_gossip": "robust:ClippedGossip",
+        "bridge": "robust:Bridge",
     },
 )

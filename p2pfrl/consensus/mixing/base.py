@@ -46,11 +46,13 @@ class Mixing(Composable, ABC):
     Class variables of a rule:
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
+        is_robust: it bounds what neighbors that send anything can do.
         sends_parameters: a payload holds the agent's own vector and nothing else.
     """
 
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
+    is_robust: ClassVar[bool] = False
     sends_parameters: ClassVar[bool] = True
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"
@@ -87,6 +89,10 @@ class Mixing(Composable, ABC):
     def with_resources(self, resources: Resources) -> Mixing:
         """Return the rule with the options that depend on what the agents have."""
         return self
+
+    def tolerated(self, neighbors: int) -> int | None:
+        """Return how many of `neighbors` may send anything; None if no number says it."""
+        return None
 
     def rate(self, lambda_2: float) -> float:
         """Return the asymptotic factor of disagreement per round, given |lambda_2| of W."""

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.aggregators.base import Aggregator
+from p2pfrl.consensus.mixing.robust import ClippedGossip, Neighborhood
+from p2pfrl.consensus.theory import spectral_gap
+from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.options import construct
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 
@@ -26,6 +30,32 @@ def trust(scenario: Scenario) -> Iterator[str]:
     if MODES[scenario.mode].averages:
         aggregator = scenario.coordinator.aggregator
         yield from declared("coordinator.aggregator", aggregator, counted(scenario))
+    if MODES[scenario.mode].mixes and scenario.mixing.is_robust:
+        yield from _of_neighbors(scenario)
+
+
+def _of_neighbors(scenario: Scenario) -> Iterator[str]:
+    """Yield what the smallest neighborhood bears, or delta_max beside the spectral gap."""
+    mixing = scenario.mixing
+    graph = TopologyView(scenario.topology, scenario.agents, scenario.seed).at(0)
+    kind, fewest = kind_of("mixing", mixing), min(map(len, graph.predecessors))
+    if isinstance(mixing, ClippedGossip):
+        delta, gap = mixing.delta_max(graph), spectral_gap(mixing.weights(graph))
+        yield (
+            f"mixing {kind!r}: delta_max = {delta:.2g}, and the spectral gap of W squared is {gap * gap:.2g}; "
+            "consensus is proven only where the first is well below the second"
+        )
+        return
+    yield (
+        f"mixing {kind!r} bears {mixing.tolerated(fewest)} Byzantine among the {fewest} neighbors of the agent that "
+        "hears the fewest; distant neighborhoods may still disagree"
+    )
+    if isinstance(mixing, Neighborhood):
+        yield from declared("mixing.aggregator", mixing.aggregator, fewest + 1)
+        plain = construct(type(mixing.aggregator), {})
+        for name in mixing.aggregator.of_coordinators:
+            if getattr(mixing.aggregator, name) != getattr(plain, name):
+                yield f"between neighbors without effect: mixing.aggregator.{name}"
 
 
 def declared(place: str, aggregator: Aggregator, count: int) -> Iterator[str]:
