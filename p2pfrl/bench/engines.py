@@ -8,8 +8,7 @@ from p2pfrl.bench.measure import Contestant, Result, medians
 from p2pfrl.bench.ppo import stacked, updates, warm
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import EngineName
-from p2pfrl.learning.native.compiler import EngineError
-from p2pfrl.learning.native.library import library
+from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.trainer import Trainer
 
 _N64, _N1, _A2C = 105, 60, 2.2
@@ -55,11 +54,8 @@ def a2c(quick: bool) -> Iterator[Result]:
 
 def best() -> tuple[EngineName, str]:
     """Return the best engine that is here, and why it is not the native one, in words."""
-    try:
-        library()
-    except EngineError as error:
-        return "torch", f"; no native engine: {error}"
-    return "native", ""
+    why = missing()
+    return ("native", "") if why is None else ("torch", f"; no native engine: {why}")
 
 
 def _turn(population: Trainer, quick: bool, steps: int) -> Contestant:

@@ -81,6 +81,7 @@ def compose(
     digest: str,
     totals: Totals,
     events: tuple[Event, ...] | None = None,
+    engine: str | None = None,
 ) -> Record:
     """Return the record of a run.
 
@@ -92,6 +93,7 @@ def compose(
         digest: of the run.
         totals: what the world counted.
         events: every one, where they were kept.
+        engine: what computed; None: that of the assembly.
     """
     physics = {
         PHYSICS + name: values.astype(np.float64)
@@ -103,6 +105,7 @@ def compose(
         lambda_2 = predict(assembly.plan.view, assembly.plan.mixing).lambda_2
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
     stack, layout = assembly.learning.stack, assembly.learning.stack.layout
+    engine = engine or stack.traits.engine
     facts = {
         "parameters": layout.size,
         **({"sources": found} if (found := sources(scenario)) else {}),
@@ -127,7 +130,7 @@ def compose(
     }
     return Record(
         scenario=resolved(scenario),
-        summary=_summary(scenario, recorder, totals, facts, measured),
+        summary=_summary(scenario, recorder, totals, facts, measured, engine),
         metrics=_columns(recorder.rows),
         agents=agents if others is None else agents | _on_last_rows(agents, others),
         parameters=parameters,
@@ -187,6 +190,7 @@ def _summary(
     totals: Totals,
     facts: Mapping[str, Any],
     measured: Mapping[str, Any],
+    engine: str,
 ) -> dict[str, Any]:
     last = recorder.rows[-1] if recorder.rows else {}
     returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
@@ -233,7 +237,7 @@ def _summary(
             "max": int(lags.max()) if lags.size else 0,
         },
         "mean_batch": totals.mean_batch,
-        "versions": versions(scenario.compute.engine),
+        "versions": versions(engine),
         **totals.more,
     }
 

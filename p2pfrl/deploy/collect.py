@@ -108,6 +108,7 @@ def _collect(
         parameters,
         digest=parameters_digest(parameters),
         totals=_totals(peers, replay.now / SECOND, projection, left_out, stride),
+        engine=next((peer.engine for peer in peers if peer.engine), None),
     )
     metrics = {name: values for name, values in record.metrics.items() if name not in left_out}
     saved = save(replace(record, metrics=metrics), out)

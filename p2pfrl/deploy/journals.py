@@ -102,6 +102,12 @@ class Peer:
         """Reason of its end; "died" without a summary."""
         return str(self.summary.get("stopped_by", "died"))
 
+    @property
+    def engine(self) -> str | None:
+        """What computed its networks; None without a summary."""
+        known = self.summary.get("versions")
+        return str(known["engine"]) if isinstance(known, dict) and "engine" in known else None
+
     def number(self, key: str) -> float:
         """Return a number of its summary, 0 if unknown."""
         value = self.summary.get(key, 0)

@@ -50,6 +50,7 @@ from p2pfrl.results.files import write_bytes
 from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.bind import with_engine
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
@@ -181,15 +182,16 @@ async def _deploy(
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
     with closing(listener.server), closing(assembly):
+        decided = with_engine(scenario, assembly.learning.stack)
         own = Identity(
             scenario.name,
-            hash8(scenario),
+            hash8(decided),
             layout.signature,
             place.agents,
             incarnation,
             b"",
             (place.advertise or host_of(listener), address[1]),
-            settings(text) | sources(scenario),
+            settings(resolved(decided)) | sources(scenario),
         )
         fleet, ids = await supervised(
             _find(scenario, place, own, assembly, security, timing, log, announce)
@@ -509,5 +511,5 @@ def _summary(
         "refusals": node.mesh.refusals,
         "links_lost": node.mesh.lost,
         "mean_batch": trainer.mean_batch,
-        "versions": versions(scenario.compute.engine),
+        "versions": versions(trainer.stack.traits.engine),
     }

@@ -81,6 +81,7 @@ class Checkpoints:
         directory: the run directory.
         scenario: scenario of the run.
         writes: tries a write (core/writes.py). Without it, the last valid checkpoint is kept.
+        engine: what computes.
         now: wall clock, seconds.
     """
 
@@ -89,6 +90,7 @@ class Checkpoints:
         directory: Path,
         scenario: Scenario,
         writes: Callable[[str, Callable[[], object]], bool],
+        engine: str,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.written = 0
@@ -96,7 +98,7 @@ class Checkpoints:
         self._folder = directory / FOLDER
         self._scenario = scenario
         self._every = scenario.checkpoint.every
-        self._facts = facts(scenario)
+        self._facts = facts(scenario, engine)
         self._now = now
         self._last = now()
         self._rows = self._agent_rows = self._parts = 0
@@ -262,8 +264,8 @@ def text_of(directory: Path) -> str:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
-def facts(scenario: Scenario) -> dict[str, str]:
+def facts(scenario: Scenario, engine: str) -> dict[str, str]:
     """Return what must be equal to resume from a checkpoint: the scenario and versions."""
-    own = versions(scenario.compute.engine)
+    own = versions(engine)
     del own["python"]
     return {**sources(scenario), "scenario": hash8(scenario), **own}

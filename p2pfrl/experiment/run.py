@@ -115,7 +115,8 @@ def _simulate(
     if out is not None:
         if not resuming:
             clear(out)
-        run.checkpoints = Checkpoints(out, scenario, run.writes)
+        engine = world.assembly.learning.stack.traits.engine
+        run.checkpoints = Checkpoints(out, scenario, run.writes, engine)
         run.stream = Stream(out, resolved(scenario), run.writes)
     with raised():
         has_begun = run.begin(resuming=resuming)

@@ -115,7 +115,7 @@ def verify(
         own = differences(dict(summary.get("sources", {})), sources(scenario))
     digest = "parameters_digest" if is_real else "digest"
     then = {"engine": "torch", **summary["versions"]}  # the only one of early records
-    now = versions(scenario.compute.engine)
+    now = versions(replayed.summary["versions"]["engine"])
     changed = {
         name: (str(then.get(name, "not recorded")), now[name])
         for name in now

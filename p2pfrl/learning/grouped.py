@@ -329,7 +329,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
         ),
         is_saved_whole=all(traits.is_saved_whole for traits in own),
         members=own[0].members,
-        engine=min((traits.engine for traits in own), key=("torch", "native").index),
+        engine=" and ".join(sorted({traits.engine for traits in own})),
         world=tuple(_prefix(k) + name for k, traits in enumerate(own) for name in traits.world),
     )
 

@@ -20,7 +20,7 @@ from p2pfrl.learning.environments.frames import stacked
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
-from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.learners.base import EngineName, Stack, Task
 from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.scenario.environment import EnvironmentSection
@@ -249,6 +249,15 @@ def task_of(scenario: Scenario) -> Task:
     )
 
 
+def with_engine(scenario: Scenario, stack: Stack) -> Scenario:
+    """Return the scenario with the engine that computes, where it leaves the choice."""
+    names: tuple[EngineName, ...] = ("torch", "native")
+    for engine in names:
+        if scenario.compute.engine == "auto" and stack.traits.engine == engine:
+            return replace(scenario, compute=replace(scenario.compute, engine=engine))
+    return scenario
+
+
 def needs_environment(scenario: Scenario) -> bool:
     """Return whether the learner needs an environment."""
     try:
@@ -351,7 +360,7 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         return GroupedStack(groups, may_differ=task.offer is not None)
 
     stack = scenario.personal.wrap(prepare, task_of(scenario))
-    if scenario.compute.engine != stack.traits.engine:
+    if scenario.compute.engine not in ("auto", stack.traits.engine):
         raise ScenarioError(
             ["compute.engine: 'native' has no code for this learner; choose 'torch'"]
         )

@@ -207,7 +207,8 @@ class Compute:
             "exponential"}` makes every agent a Poisson clock.
         engine: what computes networks. torch: numpy and torch; native: C, which is compiled at
             first use, is faster, and has the same bits with every compiler. It has code for ppo,
-            a2c and reinforce with dense layers, and digests of its own. Processes heed it too.
+            a2c and reinforce with dense layers, and digests of its own. auto: native where it has
+            code and can be compiled, else torch. Processes heed it too.
     """
 
     seconds_per_env_step: Seconds = 1e-4

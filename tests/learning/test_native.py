@@ -1,5 +1,6 @@
 """The native engine: its gradients are those of the torch losses, its bits the same everywhere."""
 
+import json
 import os
 import shutil
 import stat
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from p2pfrl import load, run, verify
+from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
+from p2pfrl.deploy.process import settings
 from p2pfrl.learning.corrections.prox import Prox
 from p2pfrl.learning.descent import Descent, Formula, Plan
 from p2pfrl.learning.environments import RULES
@@ -28,6 +31,11 @@ from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import SGD, Keep
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.records import Identity, differences
+from p2pfrl.scenario import hash8
+from p2pfrl.scenario.bind import outline, with_engine
+from p2pfrl.scenario.checks.notes import notes
+from p2pfrl.scenario.render import resolved
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -356,6 +364,61 @@ def test_what_the_engine_has_no_code_for_is_refused(tmp_path, overrides, what):
         ScenarioError, match=f"compute.engine: 'native' has no code for .*{what}|{what}"
     ):
         run(load(file, overrides=overrides))
+
+
+@pytest.mark.parametrize(
+    ("learner", "engine"),
+    [({"kind": "ppo"}, "native"), ({"kind": "dqn"}, "torch"), ({"kind": "deep_npg"}, "torch")],
+)
+def test_auto_is_native_where_there_is_code(tmp_path, learner, engine):
+    file = tmp_path / "native.toml"
+    file.write_text(SCENARIO)
+    scenario = load(file, overrides={"compute.engine": "auto", "learner": learner})
+    stack = outline(scenario)
+    assert stack.traits.engine == engine
+    assert with_engine(scenario, stack).compute.engine == engine
+    assert not any("engine" in note for note in notes(scenario))
+
+
+def test_groups_may_have_an_engine_each_with_auto(tmp_path):
+    file = tmp_path / "native.toml"
+    others = """[[groups]]
+agents = [2, 3]
+learner = {kind = "deep_npg", hidden = [16]}
+"""
+    file.write_text(SCENARIO.replace('native"}', 'auto"}') + others)
+    scenario = load(file)
+    stack = outline(scenario)
+    assert stack.traits.engine == "native and torch"
+    assert with_engine(scenario, stack) is scenario
+    with pytest.raises(ScenarioError, match="no code for the loss of this learner"):
+        outline(load(file, overrides={"compute.engine": "native"}))
+
+
+def test_auto_takes_torch_without_a_compiler_and_says_so(fresh, monkeypatch, tmp_path, capsys):
+    file = tmp_path / "native.toml"
+    file.write_text(SCENARIO.replace('native"}', 'auto"}'))
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    assert outline(load(file)).traits.engine == "torch"
+    why = "compute.engine: torch computes; 'native' cannot be used here: no C compiler was found"
+    assert [note for note in notes(load(file)) if note.startswith(why)]
+    assert main(["scenario", str(file), "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().err.count(why) == 1
+    assert json.loads((tmp_path / "run/summary.json").read_text())["versions"]["engine"] == "torch"
+
+
+def test_processes_of_different_engines_refuse_each_other(tmp_path):
+    file = tmp_path / "native.toml"
+    file.write_text(SCENARIO.replace('native"}', 'auto"}'))
+    scenario = load(file)
+    native = with_engine(scenario, outline(scenario))
+    torch = replace(scenario, compute=replace(scenario.compute, engine="torch"))
+    assert hash8(native) != hash8(torch)
+    ours, theirs = (
+        Identity("native", hash8(one), "", (), 0, b"", ("", 0), settings(resolved(one)))
+        for one in (native, torch)
+    )
+    assert "compute.engine: expected native, got torch" in differences(ours, theirs)
 
 
 def test_a_kept_gradient_is_clipped_as_by_torch():

@@ -32,8 +32,8 @@ from p2pfrl.learning.corrections.base import Correction, Uncorrected
 from p2pfrl.learning.environments.base import Simulator
 
 State = dict[str, NDArray[np.generic]]
-EngineName = Literal["torch", "native"]
-"""What computes networks: numpy and torch, or C (learning/native)."""
+EngineName = Literal["auto", "torch", "native"]
+"""What computes networks: numpy and torch, or C (learning/native); auto: C where it can."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Traits:
             that is its own (self_play.py); 1: none are.
         heard: names of the state arrays, `(b, companions, stride)`, that hold what agents have
             heard of each other. Messages write them, updates do not.
-        engine: what computes its networks.
+        engine: what computes its networks: "torch", "native", or both where groups differ.
     """
 
     layout: Layout
@@ -175,7 +175,7 @@ class Traits:
     acts_as_started: bool = True
     companions: int = 1
     heard: tuple[str, ...] = ()
-    engine: EngineName = "torch"
+    engine: str = "torch"
 
     @property
     def most_steps(self) -> int | None:

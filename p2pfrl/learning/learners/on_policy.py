@@ -32,6 +32,7 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence, Remembering
 from p2pfrl.learning.lr_schedules import Constant, factors
+from p2pfrl.learning.native.choice import is_chosen
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts
 from p2pfrl.learning.optimizers import SGD, Keep, Optimizer
@@ -102,7 +103,7 @@ class OnPolicyStack(Stack, PooledTraining):
             and not plan.sequences
         ):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
-        self._choose_engine(optimizer)
+        engine = self._choose_engine(optimizer)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
         if fixed_steps and min_steps % plan.minibatches:
@@ -127,27 +128,27 @@ class OnPolicyStack(Stack, PooledTraining):
             gives_gradients=True,
             takes_guides=True,
             personal=personal,
-            engine=task.engine,
+            engine=engine,
         )
 
-    def _choose_engine(self, optimizer: Optimizer) -> None:
-        """Let the engine of the task act, evaluate and take the steps."""
+    def _choose_engine(self, optimizer: Optimizer) -> str:
+        """Let the engine of the task act, evaluate and take the steps; return its name."""
         network, policy, task = self.network, self.policy, self.task
         parts = (network, policy, optimizer, self.plan, task, self.distillation)
-        if task.engine == "torch":
+        if task.engine == "torch" or not is_chosen(*parts):
             self._descent = Descent(*parts)
-            return
+            return "torch"
         from p2pfrl.learning.native.acting import NativeActing, NativeGreedy
         from p2pfrl.learning.native.descent import NativeDescent
 
-        descent = NativeDescent(*parts)
-        self._descent = descent
+        self._descent = descent = NativeDescent(*parts)
         self.acting = NativeActing(
             descent.engine, network, policy, self.simulator, self.plan.targets
         )
         self.evaluator = NativeGreedy(
             descent.engine, network, policy, task.evaluator, self.simulator
         )
+        return "native"
 
     def _check_memory(self, plan: Plan, task: Task) -> None:
         if task.offer == LOGITS:

@@ -14,8 +14,9 @@ from p2pfrl.core.rng import Streams
 from p2pfrl.learning.descent import Descent, Plan
 from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import State, Task
+from p2pfrl.learning.native.choice import lacking
 from p2pfrl.learning.native.compiler import EngineError
-from p2pfrl.learning.native.library import MAX_LAYERS, Engine, Head, Moments, Net, Rule, library
+from p2pfrl.learning.native.library import Engine, Head, Moments, Net, Rule, library
 from p2pfrl.learning.networks import ACTIVATIONS, Network
 from p2pfrl.learning.optimizers import SGD, Adam, Factors, Keep, Optimizer, RMSprop
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian, Policy
@@ -152,34 +153,6 @@ class NativeDescent(Descent):
         obs = samples[:, :, :o].transpose(0, 2, 1)
         scaled[:, :, :o] = normalizer.scaled(rows, obs).transpose(0, 2, 1)
         return scaled
-
-
-def lacking(
-    network: Network,
-    policy: Policy,
-    optimizer: Optimizer,
-    plan: Plan,
-    task: Task,
-    distillation: Distillation | None,
-) -> str | None:
-    """Return for what the engine has no code, in words; None: it has all that is needed."""
-    layers = max((len(chain.layers) for chain in network.chains), default=0)
-    known = (Categorical, Categoricals, Gaussian)
-    if plan.formula is None:
-        return "the loss of this learner"
-    if type(network) is not Network or plan.image is not None or plan.sequences:
-        return "networks other than dense layers"
-    if network.layout.dtype != "float32":
-        return "numbers other than float32"
-    if layers > MAX_LAYERS:
-        return f"{layers} layers, {MAX_LAYERS} is the most"
-    if not isinstance(policy, known) or not isinstance(optimizer, (Adam, RMSprop, SGD, Keep)):
-        return f"{type(policy).__name__} or {type(optimizer).__name__}"
-    if task.correction.guided_by is not None:
-        return "corrections by a guide"
-    if distillation is not None:
-        return "distillation"
-    return None
 
 
 def net_of(network: Network) -> Net:

@@ -14,6 +14,7 @@ from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.normalization import PART
 from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
@@ -41,6 +42,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     runs them all.
     """
     yield from _wide(scenario)
+    yield from _engine(scenario)
     yield from _as_usual(scenario)
     yield from _alike(scenario)
     yield from _allocation(scenario)
@@ -78,6 +80,13 @@ def notes(scenario: Scenario) -> Iterator[str]:
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _engine(scenario: Scenario) -> Iterator[str]:
+    """Yield a note where the native engine would compute, if there were one here."""
+    may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
+    if scenario.compute.engine == "auto" and may_be_native and (why := missing()) is not None:
+        yield f"compute.engine: torch computes; 'native' cannot be used here: {why}"
 
 
 def _as_usual(scenario: Scenario) -> Iterator[str]:
