@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.beside import Beside, beside
+from p2pfrl.build.newcomers import newcomers
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
@@ -27,6 +28,8 @@ from p2pfrl.results.record import (
     AGENTS,
     DRAWN,
     EVALUATION,
+    FAILURE,
+    INTERRUPT,
     JOULES,
     METRICS,
     PHYSICS,
@@ -123,16 +126,20 @@ def compose(
     agents = _agent_columns(recorder.agent_rows, physics)
     if scenario.allocation.exponent is not None:
         agents[SHARE] = shares(scenario)[agents["agent"]]
+    is_whole = totals.stopped_by not in (FAILURE, INTERRUPT)
+    new = newcomers(scenario, stack, parameters, recorder.evaluation if is_whole else None)
     measured = {
         "evaluation": _evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
         "fairness": _fairness(agents),
         **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
+        **({} if new is None else {"newcomers": new.summary}),
     }
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, recorder, totals, facts, measured, engine),
         metrics=_columns(recorder.rows),
         agents=agents if others is None else agents | _on_last_rows(agents, others),
+        newcomers={} if new is None else new.table,
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
         problem=assembly.learning.instance,

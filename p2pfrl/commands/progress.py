@@ -313,6 +313,23 @@ def _return(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
+def _newcomers(found: Mapping[str, Any]) -> str:
+    """Return what newcomers reach, before and after their own updates."""
+
+    def shown(ends: Mapping[str, float | None], name: str) -> str:
+        value = ends[name]
+        return "-" if value is None else _return(value)
+
+    learned, scratch, k = found["learned"], found["scratch"], found["updates"]
+    if not k:
+        return f"{shown(learned, 'before')} ({found['agents']} agents; untrained {shown(scratch, 'before')})"
+    after = f"after {k} update{'s' if k > 1 else ''}"
+    return (
+        f"{shown(learned, 'before')}, {after} {shown(learned, 'after')} ({found['agents']} agents; "
+        f"from scratch {shown(scratch, 'before')}, {shown(scratch, 'after')})"
+    )
+
+
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the summary as text: title -> what is known."""
     final, evaluation, target = (
@@ -342,6 +359,8 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
             lines[f"baseline {name.replace('_', ' ')}"] = _return(value)
     if evaluation.get("optimum") is not None:
         lines["optimum"] = _return(evaluation["optimum"])
+    if (new := summary.get("newcomers")) is not None:
+        lines["of newcomers"] = _newcomers(new)
     if target is not None:
         steps = f"{target['env_steps']:,} environment steps"
         lines["target reached"] = (

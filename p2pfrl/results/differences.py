@@ -120,7 +120,14 @@ def unchecked(summary: Mapping[str, Any]) -> tuple[str, ...]:
     if summary.get("transport") != "tcp":
         return ()
     rows = _TABLES if _is_thinned(summary) else [f"{', '.join(_OF_TIMES)} in the tables of rounds"]
-    return (*rows, "staleness.csv", "timeline.csv", "times and counts of messages in summary.json")
+    new = ["newcomers.csv"] if "newcomers.csv" in summary.get("files", ()) else []
+    return (
+        *rows,
+        *new,
+        "staleness.csv",
+        "timeline.csv",
+        "times and counts of messages in summary.json",
+    )
 
 
 def _is_thinned(summary: Mapping[str, Any]) -> bool:

@@ -53,6 +53,8 @@ else:
 
 DRAWN = "drawn"
 """`evaluation.actions` in the summary if actions were drawn from the policies, not greedy."""
+INTERRUPT = "interrupt"
+"""`stopped_by` in the summary of a run that was interrupted."""
 FAILURE = "failure"
 """`stopped_by` in the summary of a run that an error ended; the key `failure` says which."""
 
@@ -64,6 +66,8 @@ def is_index(agent: object, n: int) -> bool:
 
 
 EVALUATION = "evaluation_"  # prefix of agents.csv columns with returns of an evaluation
+LEARNED, SCRATCH = "learned", "scratch"
+"""Columns of newcomers.csv with returns from the learned model, and from scratch."""
 PHYSICS = "physics_"  # prefix of agents.csv columns with values that `[environment.vary]` set
 METRICS = (
     "round",
@@ -148,6 +152,9 @@ class Record:
             `AGENTS`, then `physics_<name>` for all physics in which the agents differ, then the
             environment's own measures. The last row of an agent also has the returns of the last
             evaluation, `evaluation_<name>`, if the environment has baselines or a known optimum.
+        newcomers: column -> `(rows,)`, one row per (update, newcomer): `update`, `agent`, the mean
+            returns `learned` and `scratch` of evaluation episodes after so many updates, then
+            `physics_<name>`, `baseline_<name>` and `optimum`. Empty without newcomers.
         parameters: the final parameters, `(n, d)`, without padding.
         layout: names and shapes of the tensors within the `d` numbers, in order.
         problem: named arrays of the problem instance; empty if there are none.
@@ -178,6 +185,7 @@ class Record:
     heterogeneity: dict[str, float]
     events: tuple[Event, ...] | None = None
     coordinators: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    newcomers: dict[str, NDArray[Any]] = field(default_factory=dict)
     directory: Path | None = None
 
     def __repr__(self) -> str:
@@ -284,6 +292,8 @@ def contents(record: Record) -> dict[str, bytes]:
         ),
         "timeline.csv": encode_csv(timeline),
     }
+    if record.newcomers:
+        files["newcomers.csv"] = encode_csv(record.newcomers)
     if record.problem:
         files["problem.safetensors"] = encode_tensors(record.problem)
     if record.events is not None:
@@ -341,6 +351,14 @@ _TYPES: Mapping[str, Any] = {
         "optimum": _OR_NONE,
     },
     "fairness": dict,
+    "newcomers": {
+        "agents": int,
+        "updates": int,
+        **{
+            name: dict.fromkeys(("before", "after", "worst"), _OR_NONE)
+            for name in (LEARNED, SCRATCH)
+        },
+    },
     "target_reached": (bool, type(None)),
     "time_to_target": (dict, type(None)),
     "consensus_distance": _OR_NONE,
@@ -400,6 +418,11 @@ def load(directory: Path | str) -> Record:
         }
     with refusing(folder / "agents.csv"):
         agents = decode_csv(content("agents.csv"))
+    newcomers: dict[str, NDArray[Any]] = {}
+    if "newcomers.csv" in found:
+        with refusing(folder / "newcomers.csv"):
+            newcomers = decode_csv(found["newcomers.csv"])
+            _check_newcomers(newcomers)
     with refusing(folder / "parameters.safetensors"):
         parameters, layout = decode_parameters(content("parameters.safetensors"))
     problem: dict[str, NDArray[Any]] = {}
@@ -438,6 +461,7 @@ def load(directory: Path | str) -> Record:
         heterogeneity=heterogeneity,
         events=events,
         coordinators=coordinators,
+        newcomers=newcomers,
         directory=folder,
     )
 
@@ -465,6 +489,16 @@ def _check_shapes(
         raise ValueError(f"parameters.safetensors: expected a row of numbers for {n} agents")
     if len(graph.labels) not in (0, n) or len(graph.positions) not in (0, n):
         raise ValueError(f"graph.json: expected labels and positions of {n} agents or none")
+
+
+def _check_newcomers(table: Mapping[str, NDArray[Any]]) -> None:
+    """Raise a `ValueError` if a table of newcomers lacks columns or numbers."""
+    for name in ("update", "agent", LEARNED, SCRATCH):
+        if name not in table:
+            raise ValueError(f"newcomers.csv: no column {name}")
+    for name in ("update", "agent"):
+        if table[name].dtype.kind != "i" or not len(table[name]):
+            raise ValueError(f"newcomers.csv: column {name} has no whole numbers")
 
 
 def checked_file(folder: Path, name: str, summary: Mapping[str, Any]) -> bytes:

@@ -316,10 +316,16 @@ class Evaluation:
         every: rounds between evaluations; the last round is always evaluated.
         episodes: episodes of each agent's own model, its personal one if it has one, and of the
             mean model; 0 disables evaluation.
+        newcomers: agents that take no part in the run, with physics of their own as further agents
+            would have them. After the run they play with the mean model.
+        adaptation: local updates that each newcomer takes after the run, from the mean model and
+            once more from scratch; it is evaluated after each.
     """
 
     every: int = Field(default=10, ge=1)
     episodes: int = Field(default=10, ge=0)
+    newcomers: int = Field(default=0, ge=0, le=100_000)
+    adaptation: int = Field(default=0, ge=0)
 
 
 @rule

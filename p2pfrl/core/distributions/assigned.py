@@ -31,6 +31,7 @@ class Linspace(Distribution):
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("low", "high")
+    goes_on: ClassVar[bool] = False
     low: float
     high: float
 
@@ -83,6 +84,7 @@ class Values(Distribution):
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("list",)
+    goes_on: ClassVar[bool] = False
     list: tuple[float, ...] = Field(min_length=1)
 
     @property

@@ -19,9 +19,11 @@ class Distribution(ABC):
 
     Attributes:
         quantities: names of the fields that have the unit of the key; the others are pure numbers.
+        goes_on: whether agents beyond the n of a run would have values, too.
     """
 
     quantities: ClassVar[tuple[str, ...]] = ()
+    goes_on: ClassVar[bool] = True
 
     @abstractmethod
     def values(

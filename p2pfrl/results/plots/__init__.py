@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group
+from p2pfrl.results.plots.adaptation import adaptation
 from p2pfrl.results.plots.consensus import consensus_distance
 from p2pfrl.results.plots.curves import learning_curves
 from p2pfrl.results.plots.evaluation import beside
@@ -42,6 +43,7 @@ class Figure:
 
 FIGURES: dict[str, Figure] = {
     "beside": Figure("Beside baselines", beside),
+    "adaptation": Figure("Newcomers", adaptation),
     "modes": Figure("Modes side by side", modes),
     "settings": Figure("Against what was varied", by_setting, most=400),
     "profile": Figure("Performance profile", performance_profile),

@@ -51,6 +51,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield "network.loss is 1: no message arrives"
     if beside := [*_beside(scenario)]:
         yield f"without effect beside the values of other options: {', '.join(beside)}"
+    if scenario.evaluation.adaptation and not scenario.evaluation.newcomers:
+        yield "without effect: evaluation.adaptation; there are no evaluation.newcomers"
     if scenario.checkpoint.journal is not None:
         yield "without effect in the simulator: checkpoint.journal; only processes keep a journal"
     payload, mode = scenario.exchange.payload, MODES[scenario.mode]

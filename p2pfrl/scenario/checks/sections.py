@@ -17,6 +17,7 @@ from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.gym import Gym
+from p2pfrl.learning.learners.base import Evaluator, Stack, Wrapped
 from p2pfrl.scenario.bind import needs_environment, outline, start_of
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
@@ -206,6 +207,44 @@ def _arguments(scenario: Scenario, section: EnvironmentSection) -> Iterator[Prob
         yield from _per_agent(distribution, scenario, path)
 
 
+def _newcomers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
+    """Yield why agents that took no part could not be evaluated."""
+    section, environment, path = (
+        scenario.evaluation,
+        scenario.environment,
+        ("evaluation", "newcomers"),
+    )
+    m, k = section.newcomers, scenario.members
+    if not m:
+        return
+    kind = kind_of("learners", scenario.learner)
+    inner = stack.inner if isinstance(stack, Wrapped) else stack
+    if environment is None or type(inner.evaluator).evaluate is Evaluator.evaluate:
+        yield path, f"learner {kind!r} has no policy that newcomers could play: remove it"
+        return
+    if not section.episodes:
+        yield path, "evaluation.episodes is 0: newcomers would play no episode"
+    if scenario.groups:
+        yield path, "agents are in groups, and nothing says in which one a newcomer would be"
+    if m % k:
+        yield path, f"{k} agents share a world: expected a multiple of {k}, got {m}"
+    if getattr(environment.rule, "is_real", False):
+        yield path, f"{environment.id} is a real one, which newcomers have none of: remove it"
+    if section.adaptation and stack.traits.only_payload is not None:
+        reason = f"learner {kind!r} learns from what others send, and a newcomer learns alone"
+        yield ("evaluation", "adaptation"), reason
+    for name, given in (("vary", environment.vary), ("kwargs_vary", environment.kwargs_vary)):
+        known = {**(environment.rule.vary if name == "vary" else {}), **given}
+        for quantity, distribution in known.items():
+            if not distribution.goes_on:
+                what = kind_of("distributions", distribution)
+                reason = f"kind {what!r} has values for the agents of the run alone, and newcomers need some"
+                yield (
+                    ("environment", name, quantity),
+                    f"{reason}: use 'uniform' or 'cycle', for example",
+                )
+
+
 def _images(scenario: Scenario) -> Iterator[Problem]:
     """Yield images that a dense network would see pixel by pixel."""
     for make in scenario.makes:
@@ -290,6 +329,7 @@ def _learner(scenario: Scenario) -> Iterator[Problem]:
             f"learner {kind!r} has no optimizer moments to {scenario.learner.moments}",
         )
     yield from unmet(scenario, stack)
+    yield from _newcomers(scenario, stack)
     try:
         start_of(scenario, stack)
     except ScenarioError as error:
