@@ -62,6 +62,7 @@ VARIANTS: dict[str, Table] = {
     "central_buffered": {"mode": "central", "schedule": BUFFERED, **UNEVEN},
 }
 BASES: dict[str, Table] = {
+    "work": {**UNEVEN, "schedule": {"every": 4}},
     "allocation": {
         "allocation": {"utility": "log", "weights": {"kind": "linspace", "low": 1.0, "high": 3.5}}
     },
@@ -327,6 +328,8 @@ HELPS: dict[str, list[Table]] = {
     "topology:islands.graph:exponential": [merged(DIRECTED[0], {"agents": 10})],
     "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
+    "work.most": [{"work": {"assign": "time", "time": 0.1}, "schedule": {"every": 1}}],
+    "coordinator.aggregator:normalized": [DELTAS, {**DELTAS, "groups": [UNLIKE]}],
     "allocation.alpha": [{"allocation": {"utility": "alpha_fair"}}],
     "checkpoint.every": [
         {"faults": [CRASH, RESTART], **LATE},

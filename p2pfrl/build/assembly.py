@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.modes import BUILDERS
@@ -12,11 +14,13 @@ from p2pfrl.consensus.coordinator import Witness
 from p2pfrl.consensus.mixing.base import Mixing, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
+from p2pfrl.consensus.schedules.workload import Quota, Workload
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
+from p2pfrl.core.resources import Resources
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State
-from p2pfrl.core.types import COORDINATOR, Observer, Port
+from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.scores import SCORES
@@ -25,7 +29,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.checks.needs import require
-from p2pfrl.scenario.resources import resources
+from p2pfrl.scenario.resources import assigned, resources
 from p2pfrl.scenario.traffic import Sizes, shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
 
@@ -72,6 +76,7 @@ class Assembly:
             parts=shared_parts(scenario, stack),
             stack=stack,
         )
+        self._updates = assigned(scenario, self.resources.speed)
         self._rules = self._rules_of_agents()
         self._waits = self.mode.mixes and self._rules.need_every_message
         self._matrix = lru_cache(maxsize=64)(self._weights)
@@ -162,6 +167,13 @@ class Assembly:
         speeds = self.resources.speed
         return [float(s) for s in self.scenario.compute.seconds_per_env_step / speeds]
 
+    @property
+    def counted(self) -> Resources | None:
+        """What the agents have, where the record counts their steps and joules."""
+        section = self.scenario
+        counts = section.energy.is_counted or section.work.assign != "equal"
+        return self.resources if counts else None
+
     def interfaces(self) -> dict[int, float]:
         """Return the bytes per second of the interface of every agent and coordinator."""
         agents = dict(enumerate(self.resources.bandwidth.tolist()))
@@ -212,7 +224,25 @@ class Assembly:
             has_sent=body.has_begun_exchange,
             waits=self._waits,
         )
-        return Actor(self._builder.schedule(self.plan, life), body, port, stays=self._waits)
+        return Actor(self._schedule(life), body, port, stays=self._waits)
+
+    def _schedule(self, life: AgentLife) -> Schedule:
+        """Return the state machine of an agent, with the work that it is assigned."""
+        work, plan = self.scenario.work, self._singly
+        if work.assign == "equal":
+            return self._builder.schedule(self.plan, life)
+        quota = Quota(most=work.most, time=round((work.time or 0.0) * SECOND))
+        if work.assign == "speed":
+            updates = int(self._updates[life.agent])
+            quota = Quota(updates, updates)
+        return Workload(self._builder.schedule(plan, life), quota)
+
+    @cached_property
+    def _singly(self) -> Plan:
+        """The plan with one local update per exchange."""
+        rule: Any = self.scenario.schedule  # a dataclass, which the contract does not say
+        scenario = replace(self.scenario, schedule=replace(rule, every=1))
+        return replace(self.plan, scenario=scenario)
 
     def coordinator(
         self,

@@ -12,7 +12,7 @@ from p2pfrl.learning.learners.base import Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.resources import resources, shares
+from p2pfrl.scenario.resources import assigned, resources, shares
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
 
 _MOST_SHARES = 64
@@ -49,7 +49,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "parts": {part: layout.slices([part])[-1][0].stop for part in layout.parts},
         "travels": list(parts),
         "dtype": layout.dtype,
-        "env_steps_per_round": _bounds(stack.traits, n * every),
+        "env_steps_per_round": _of_round(scenario, stack.traits, float(n * every)),
         "update_seconds": _bounds(stack.traits, scenario.compute.seconds_per_env_step),
         "evaluation": _evaluation(scenario),
         "bytes_per_message": upload,
@@ -60,7 +60,17 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "heterogeneity": differences(scenario),
         **_energy(scenario, stack.traits, upload),
         **_allocation(scenario),
+        **_assigned(scenario),
     }
+
+
+def _assigned(scenario: Scenario) -> dict[str, Any]:
+    """Return the updates per exchange that agents are assigned by their speed."""
+    if scenario.work.assign != "speed":
+        return {}
+    found = [int(k) for k in assigned(scenario, resources(scenario).speed)]
+    few = found if len(found) <= _MOST_SHARES else {"min": min(found), "max": max(found)}
+    return {"updates_per_exchange": few}
 
 
 def _allocation(scenario: Scenario) -> dict[str, Any]:
@@ -83,11 +93,18 @@ def _energy(scenario: Scenario, traits: Traits, upload: int) -> dict[str, Any]:
     if not scenario.energy.is_counted:
         return {}
     own = resources(scenario)
-    updates = float(own.per_step.sum()) * scenario.schedule.every
+    updates = float((own.per_step * assigned(scenario, own.speed)).sum())
     return {
-        "joules_per_round_of_updates": _bounds(traits, updates),
+        "joules_per_round_of_updates": _of_round(scenario, traits, updates),
         "joules_per_message": float(own.per_byte.mean()) * upload,
     }
+
+
+def _of_round(scenario: Scenario, traits: Traits, factor: float) -> Any:
+    """Return the steps of updates times `factor`, or bounds where their number is measured."""
+    if scenario.work.assign != "time":
+        return _bounds(traits, factor)
+    return {"at least": factor / scenario.schedule.every * traits.min_steps, "at most": None}
 
 
 def _bounds(traits: Traits, factor: float) -> Any:

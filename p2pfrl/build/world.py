@@ -256,7 +256,7 @@ def _recorder(
         tick=_tick(assembly) if scenario.schedule.is_asynchronous else None,
         parts=assembly.compared,
         counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
-        resources=assembly.resources if scenario.energy.is_counted else None,
+        resources=assembly.counted,
     )
 
 

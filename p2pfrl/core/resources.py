@@ -23,7 +23,7 @@ class Resources:
         bandwidth: bytes per second of its interface.
         per_step: joules of an environment step.
         per_byte: joules of a byte that it sends.
-        env_steps: environment steps of an agent in a round, or their lower bound.
+        env_steps: environment steps of a round, or their lower bound.
         bytes_sent: bytes of the message that it sends in a round.
     """
 
@@ -31,8 +31,13 @@ class Resources:
     bandwidth: Numbers
     per_step: Numbers
     per_byte: Numbers
-    env_steps: int = 0
-    bytes_sent: int = 0
+    env_steps: Numbers
+    bytes_sent: int
+
+    @property
+    def uses_energy(self) -> bool:
+        """Whether any agent uses energy."""
+        return bool(self.per_step.any() or self.per_byte.any())
 
     def joules(self, agent: int, env_steps: int, bytes_sent: int) -> float:
         """Return per_step x environment steps + per_byte x bytes, of one agent."""

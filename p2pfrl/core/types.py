@@ -307,8 +307,13 @@ Action = Train | Send | Mix | Adopt | Answer | WaitUntil | Finish
 class Schedule(Protocol):
     """A round protocol: a state machine without I/O, whose state is a value (core/state.py)."""
 
-    messages_late: int
-    deadlines_expired: int
+    @property
+    def messages_late(self) -> int:
+        """Messages that came too late to be used."""
+
+    @property
+    def deadlines_expired(self) -> int:
+        """Waits that ended by a deadline."""
 
     def handle(self, event: Event, now: int) -> Iterable[Action]:
         """Return what to do about `event` at time `now`, in order.

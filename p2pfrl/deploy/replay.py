@@ -148,7 +148,7 @@ class Replay:
             tick=self._tick() if is_asynchronous else None,
             parts=assembly.compared,
             counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
-            resources=assembly.resources if scenario.energy.is_counted else None,
+            resources=assembly.counted,
         )
         self.recorder.traffic = self._counted.traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

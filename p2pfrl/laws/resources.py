@@ -1,4 +1,4 @@
-"""Laws of resources: allocations, and means weighted by capacity."""
+"""Laws of resources: allocations, assigned work, and means weighted by capacity."""
 
 from __future__ import annotations
 
@@ -218,7 +218,62 @@ def _effect() -> Iterator[Figure]:
         yield near(what, size / (1e3 * share), seconds, 1e-6)
 
 
+def _work() -> Iterator[Figure]:
+    n, every, step = len(_SPEEDS), 8, 0.25
+    quick: Table = {"latency": 0.0, "bandwidth": 1e18}
+    compute: Table = {"seconds_per_env_step": step, "speed": list(_SPEEDS)}
+    cases: tuple[tuple[str, Table, list[int], float], ...] = (
+        ("equal", {}, [8, 8, 8, 8], every * step),
+        ("speed", {"assign": "speed"}, [2, 4, 9, 17], 9 * step / 4),
+        ("time", {"assign": "time", "time": 1.0}, [4, 8, 16, 32], 1.0),
+    )
+    for name, work, updates, seconds in cases:
+        tables = {"compute": compute, "network": quick, "schedule": {"every": every}, "work": work}
+        run = play_tables(n, 3, {**tables, "energy": {"per_step": 1.0}}, mode="central")
+        made = run.agents["env_steps"][-n:] / 3
+        off = float(np.abs(made - updates).max())
+        yield at_most(f"{name}: error of the updates of a round, {updates}", 0.0, off)
+        found = float(run.summary["virtual_seconds"]) / 3
+        yield near(f"{name}: seconds of a round", seconds, found, 1e-6)
+
+
+def _fixed_points() -> Iterator[Figure]:
+    lr, updates = 0.008, np.array([2, 4, 9, 17])
+    learner: Table = {"dimension": 2, "curvature": [1.0, 1.0], "lr": lr}
+    moves = 1.0 - (1.0 - lr) ** updates
+    errors = []
+    for name, weights in (("mean", moves), ("normalized", moves / updates)):
+        tables: dict[str, Table] = {
+            "learner": learner,
+            "compute": {"speed": list(_SPEEDS)},
+            "schedule": {"every": 8},
+            "work": {"assign": "speed"},
+            "exchange": {"payload": "delta"},
+            "coordinator": {"aggregator": {"kind": name}},
+        }
+        run = play_tables(4, 240, tables, mode="central")
+        optima = run.problem["x_star"]
+        expected = np.average(optima, axis=0, weights=weights)
+        apart = float(np.abs(run.parameters[0] - expected).max())
+        yield at_most(f"{name}: distance from its fixed point in theory", 1e-5, apart)
+        errors.append(float(np.linalg.norm(run.parameters[0] - optima.mean(axis=0))))
+    share = errors[1] / errors[0]
+    yield at_most("error of the mean objective's minimum, normalized / mean", 0.1, share)
+
+
 LAWS = (
+    Law(
+        "assigned_work",
+        "agents that make updates in proportion to their speed, or for a time, end rounds together",
+        "computed",
+        _work,
+    ),
+    Law(
+        "normalized",
+        "with unequal work the mean leads to the objectives weighted by work, changes per step to their mean",
+        "Wang, Liu, Liang, Joshi, Poor, NeurIPS 2020, arXiv 2007.07481",
+        _fixed_points,
+    ),
     Law(
         "allocation",
         "shares are the optimum that scipy finds, and satisfy the conditions of Karush, Kuhn and Tucker",

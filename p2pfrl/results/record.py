@@ -101,14 +101,10 @@ AGENTS = (
     "bytes_sent",
     "staleness",
 )
-JOULES = "joules"
-"""Column of metrics.csv and agents.csv with the energy used so far, where `[energy]` counts it."""
-ENERGY = ("env_steps", JOULES)
-"""Columns of agents.csv where `[energy]` counts; other runs have none of them."""
-SHARE = "share"
-"""Column of agents.csv with an agent's share, where `[allocation]` gives shares."""
-RESOURCES = (*ENERGY, SHARE)
-"""Columns of agents.csv that only some runs have."""
+STEPS, JOULES, SHARE = "env_steps", "joules", "share"
+RESOURCES = (STEPS, JOULES, SHARE)
+"""Columns of agents.csv that only some runs have: environment steps so far, where energy is counted
+or work assigned; the energy used so far, which metrics.csv has too; the share of an allocation."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
 AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps")

@@ -21,7 +21,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import AGENTS, ENERGY, EVALUATION, JOULES, PHYSICS, RESOURCES, Interval
+from p2pfrl.results.record import AGENTS, EVALUATION, JOULES, PHYSICS, RESOURCES, STEPS, Interval
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
@@ -95,7 +95,7 @@ class Recorder:
             mean.
         tick: nanoseconds between rows of an asynchronous run; None for one row per round.
         parts: the parts over which distances are measured; None for all.
-        resources: by which the joules of agents are counted; None to count none.
+        resources: of agents whose steps and joules are counted; None to count none.
         counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
             run, as `stop.rounds` counts them; else n updates that agents ended are.
     """
@@ -423,15 +423,17 @@ class Recorder:
         }
 
     def _energy(self, agent: int, entry: Entry) -> Row:
-        """Return columns with the steps of an agent and the joules that it has used."""
+        """Return columns with the steps of an agent, and the joules that it has used, if any."""
         if self._resources is None:
             return {}
-        used = self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
-        return dict(zip(ENERGY, (entry.env_steps, used), strict=True))
+        row: Row = {STEPS: entry.env_steps}
+        if self._resources.uses_energy:
+            row[JOULES] = self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
+        return row
 
     def _energy_of_all(self, entries: Sequence[Entry | None]) -> Row:
         """Return the column with the joules that all agents have used."""
-        if self._resources is None:
+        if self._resources is None or not self._resources.uses_energy:
             return {}
         used = [self._energy(i, entry) for i, entry in enumerate(entries) if entry is not None]
         return {JOULES: sum(row[JOULES] for row in used)}

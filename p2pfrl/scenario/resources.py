@@ -20,22 +20,39 @@ def resources(scenario: Scenario, stack: Stack | None = None) -> Resources:
 
     Without the learner `stack` the steps and bytes of a round are left out.
     """
-    energy, steps, size = scenario.energy, 0, 0
+    energy, step, size = scenario.energy, 0, 0
     if stack is not None:
-        steps = stack.traits.min_steps * scenario.schedule.every
+        step = stack.traits.min_steps
         size = message_bytes(scenario, stack, shared_parts(scenario, stack))[0]
     owned = {
         "speed": drawn(scenario, scenario.compute.speed, "speed"),
         "bandwidth": drawn(scenario, scenario.network.bandwidth, "bandwidth"),
     }
     owned[scenario.allocation.resource] = owned[scenario.allocation.resource] * shares(scenario)
+    updates = assigned(scenario, owned["speed"])
     return Resources(
         **owned,
         per_step=drawn(scenario, energy.per_step, "joules-per-step"),
         per_byte=drawn(scenario, energy.per_byte, "joules-per-byte"),
-        env_steps=steps,
+        env_steps=step * updates,
         bytes_sent=size,
     )
+
+
+def assigned(scenario: Scenario, speed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the local updates of every agent per exchange, `(n,)`; where measured, the fewest.
+
+    In proportion to `speed`: real shares of at least 1 are rounded down, and the updates that are
+    left go to the largest remainders, of equal ones to the lower id.
+    """
+    n, every = scenario.agents, scenario.schedule.every
+    if scenario.work.assign != "speed":
+        return np.full(n, 1.0 if scenario.work.assign == "time" else float(every))
+    real = allocate(speed, np.ones(n), np.full(n, np.inf), float(n * every), alpha=1.0)
+    whole = np.floor(real * (1.0 + 1e-12))
+    left = n * every - int(whole.sum())
+    whole[np.argsort(whole - real, kind="stable")[:left]] += 1.0
+    return whole
 
 
 def shares(scenario: Scenario) -> NDArray[np.float64]:

@@ -282,6 +282,26 @@ class Allocation:
 
 
 @rule
+class Work:
+    """Local updates of each agent per exchange, so that agents of unlike speeds end together.
+
+    Unequal numbers of updates move the fixed point of a plain mean toward the agents that make
+    more; aggregator "normalized" keeps it.
+
+    Attributes:
+        assign: equal: schedule.every of each agent; speed: n x schedule.every in all, shared in
+            proportion to the agents' speeds, at least one each; time: each agent measures its
+            updates and makes another one if it would end within `time`.
+        time: duration of an agent's training per exchange, with assign = "time".
+        most: maximum number of updates of an agent per exchange, with assign = "time".
+    """
+
+    assign: Literal["equal", "speed", "time"] = "equal"
+    time: Annotated[Seconds, Field(gt=0)] | None = None
+    most: int | None = Field(default=None, ge=1)
+
+
+@rule
 class Availability(Located):
     """Availability of agents.
 
@@ -385,6 +405,7 @@ class Scenario:
         compute: virtual time that training takes, and the engine that computes it.
         energy: joules per environment step and per byte, which are counted.
         allocation: how speed or bandwidth is shared among agents.
+        work: how many local updates each agent makes per exchange.
         availability: when agents sit rounds out.
         evaluation: how often, and over how many episodes, policies are evaluated.
         checkpoint: how often agents and runs are saved.
@@ -416,6 +437,7 @@ class Scenario:
     compute: Annotated[Compute, Slot(Compute)] = _table()
     energy: Annotated[Energy, Slot(Energy)] = _table()
     allocation: Annotated[Allocation, Slot(Allocation)] = _table()
+    work: Annotated[Work, Slot(Work)] = _table()
     availability: Annotated[Availability, Slot(Availability)] = _table()
     evaluation: Annotated[Evaluation, Slot(Evaluation)] = _table()
     checkpoint: Annotated[Checkpoint, Slot(Checkpoint)] = _table()

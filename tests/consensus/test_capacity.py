@@ -39,9 +39,10 @@ def test_equal_capacities_are_metropolis() -> None:
         np.testing.assert_allclose(matrix(found), matrix(metropolis(graph(kind))), atol=1e-15)
 
 
-def resources(**own: object) -> Resources:
+def resources(env_steps: int = 0, bytes_sent: int = 0) -> Resources:
     speed, other = np.array(SPEEDS), np.array([4.0, 3.0, 2.0, 1.0])
-    return Resources(speed, other, other, np.array([1.0, 1.0, 9.0, 1.0]), **own)  # type: ignore[arg-type]
+    joules, steps = np.array([1.0, 1.0, 9.0, 1.0]), np.full(4, float(env_steps))
+    return Resources(speed, other, other, joules, steps, bytes_sent)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ WORLDS: dict[str, Table] = {
         "faults": FAULTS[:2],
         **SLOW,
     },
+    "work by time, with crashes": {
+        **LOSSY,
+        **SHORT,
+        "work": {"assign": "time", "time": "120ms"},
+        "faults": FAULTS[:2],
+    },
     "gate": {"gate": {"kind": "norm", "threshold": 0.05, "max_silence": 3}, **LOSSY, **SHORT},
     "personal": {"personal": {"kind": "ditto"}},
     "central, loss": {**LOSSY, **SHORT, "mode": "central"},

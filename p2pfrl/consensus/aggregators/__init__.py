@@ -33,6 +33,7 @@ RULES: Members[Aggregator] = (
         __name__,
         {
             "mean": "mean:Mean",
+            "normalized": "normalized:Normalized",
             "preferred": "preferred:Preferred",
             "latest": "latest:Latest",
             "importance": "importance:Importance",

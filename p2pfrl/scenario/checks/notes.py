@@ -21,7 +21,7 @@ from p2pfrl.scenario.bind import outline, start_of
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.checks.trust import trust
 from p2pfrl.scenario.modes import MODES
-from p2pfrl.scenario.resources import resources, unheld
+from p2pfrl.scenario.resources import assigned, resources, unheld
 from p2pfrl.scenario.sections import Allocation, Edge, Scenario
 from p2pfrl.simulator.losses import Independent
 
@@ -46,6 +46,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _as_usual(scenario)
     yield from _alike(scenario)
     yield from _allocation(scenario)
+    yield from _work(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -136,6 +137,22 @@ def _allocation(scenario: Scenario) -> Iterator[str]:
         yield "allocation of speed changes no time: compute.seconds_per_env_step is 0"
 
 
+def _work(scenario: Scenario) -> Iterator[str]:
+    """Yield notes on an assignment of work that changes nothing, and on options beside it."""
+    work = scenario.work
+    if work.assign != "time":
+        said = [f"work.{name}" for name in _differing(work, ("time", "most"))]
+        if said:
+            yield f"with work.assign = {work.assign!r} without effect: {', '.join(said)}"
+    elif any(_differing(scenario.schedule, ("every",))):
+        yield "with work.assign = 'time' without effect: schedule.every"
+    if work.assign == "speed":
+        updates = assigned(scenario, resources(scenario).speed)
+        if len({*updates.tolist()}) == 1:
+            fix = "set compute.speed, or schedule.every = 4 or more to share out"
+            yield f"work.assign has no effect: all agents make {updates[0]:g} updates; {fix}"
+
+
 _ALIKE = {
     "speed": "all have the same compute.speed",
     "bandwidth": "all have the same network.bandwidth",
@@ -146,7 +163,7 @@ _ALIKE = {
 def _of_one_step(scenario: Scenario) -> Iterator[str]:
     """Yield a note if a correction that is zero in the first step of a round has no other."""
     steps = {make.learner.gradient_steps for make in scenario.makes}
-    if scenario.schedule.every == 1 and steps == {1}:
+    if scenario.schedule.every == 1 and steps == {1} and scenario.work.assign == "equal":
         yield (
             f"correction {kind_of('corrections', scenario.correction)!r} has no effect on the first gradient step of "
             "a round, and a round has only one: set schedule.every = 5, or more steps per update"

@@ -298,6 +298,28 @@ def _resources(scenario: Scenario) -> Iterator[Problem]:
     yield from problems or ((("allocation", key), why) for key, why in misfits(scenario))
 
 
+def _work(scenario: Scenario) -> Iterator[Problem]:
+    """Yield why work cannot be assigned, or what it lacks."""
+    work, key = scenario.work, ("work", "assign")
+    if work.assign == "time" and work.time is None:
+        yield ("work", "time"), 'assign = "time" needs a duration, such as "2s"'
+    if work.assign == "equal":
+        return
+    if MODES[scenario.mode].pools:
+        yield key, "in mode pooled one learner takes all steps; leave it out"
+    try:
+        k = scenario.members
+    except P2PFRLError:
+        return  # another check says what is wrong with the environment
+    if k > 1:
+        yield key, f"{k} agents share a world and train together: leave it out"
+    if PAYLOADS[scenario.exchange.payload].needs_gradient and MODES[scenario.mode].has_coordinator:
+        yield (
+            key,
+            f"payload {scenario.exchange.payload!r} is that of one local update: leave it out",
+        )
+
+
 def _per_agent(distribution: Distribution, scenario: Scenario, path: Path) -> Iterator[Problem]:
     try:
         distribution.values(scenario.seed, [0], scenario.agents, "values")
@@ -410,6 +432,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _hidden,
     _environment,
     _resources,
+    _work,
     topology,
     _exchange,
     _coordinator,
