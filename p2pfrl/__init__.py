@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from p2pfrl.learning.learners.local import LocalLearner
     from p2pfrl.learning.learners.sb3 import SB3
     from p2pfrl.learning.personal.base import Personal
+    from p2pfrl.results.export import table as load_table
     from p2pfrl.results.record import Record
     from p2pfrl.results.record import load as load_record
     from p2pfrl.scenario import Scenario, load, loads
@@ -131,6 +132,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {
     "load_record": ("p2pfrl.results.record", "load"),
+    "load_table": ("p2pfrl.results.export", "table"),
     "run": ("p2pfrl.experiment.run", "simulate"),
 }
 
@@ -194,6 +196,7 @@ __all__ = [
     "generator",
     "load",
     "load_record",
+    "load_table",
     "loads",
     "resume",
     "rule",

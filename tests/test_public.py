@@ -72,6 +72,7 @@ NAMES = [
     "generator",
     "load",
     "load_record",
+    "load_table",
     "loads",
     "resume",
     "rule",

@@ -282,7 +282,7 @@ def collect(
     directories
         The peers' run directories, copied to one host.
     """
-    from p2pfrl.commands.progress import conclude
+    from p2pfrl.commands.summaries import conclude
     from p2pfrl.deploy.collect import collect as gather
     from p2pfrl.results.directory import reserved
     from p2pfrl.results.report import report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -14,15 +13,13 @@ from typing import Any, Protocol
 
 from p2pfrl.build.pace import pace, what_takes_long
 from p2pfrl.commands.failures import as_typed
+from p2pfrl.commands.summaries import conclude
 from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.results.directory import Content, content_of, new_directory
-from p2pfrl.results.files import plain
-from p2pfrl.results.record import DRAWN, Record
 from p2pfrl.results.report import report
-from p2pfrl.results.tables import measures, uploads
 from p2pfrl.scenario import Scenario, hash8
 
 INTERVAL = 5.0
@@ -130,24 +127,6 @@ def _page_of(directory: Path) -> Path:
     except RecordError as error:
         error.add_note(later)
         raise
-
-
-def conclude(record: Record, directory: Path, page: Path | None, *, as_json: bool) -> None:
-    """Print the summary of a run and the paths of its results."""
-    summary = record.summary
-    if as_json:
-        more = {
-            "lambda_2": record.lambda_2,
-            "uploads": uploads(record.staleness),
-            "heterogeneity": record.heterogeneity,
-            "measures": measures(record.agents),
-        }
-        print(json.dumps(plain({**summary, **more}), indent=2))
-        return
-    for name, text in describe(summary).items():
-        print(f"{name:20}  {text}")
-    print(f"{'run directory':20}  {directory}")
-    print(f"{'report':20}  {page or 'not written: interrupted'}")
 
 
 def run_directory(scenario: Scenario) -> Path:
@@ -307,77 +286,3 @@ def line(row: Mapping[str, float]) -> str:
         if math.isfinite(value)
     )
     return "  ".join(f"{name} {text}" for name, text in known)
-
-
-def _return(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
-
-
-def _newcomers(found: Mapping[str, Any]) -> str:
-    """Return what newcomers reach, before and after their own updates."""
-
-    def shown(ends: Mapping[str, float | None], name: str) -> str:
-        value = ends[name]
-        return "-" if value is None else _return(value)
-
-    learned, scratch, k = found["learned"], found["scratch"], found["updates"]
-    if not k:
-        return f"{shown(learned, 'before')} ({found['agents']} agents; untrained {shown(scratch, 'before')})"
-    after = f"after {k} update{'s' if k > 1 else ''}"
-    return (
-        f"{shown(learned, 'before')}, {after} {shown(learned, 'after')} ({found['agents']} agents; "
-        f"from scratch {shown(scratch, 'before')}, {shown(scratch, 'after')})"
-    )
-
-
-def describe(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the summary as text: title -> what is known."""
-    final, evaluation, target = (
-        summary["final_return"],
-        summary["evaluation"],
-        summary["time_to_target"],
-    )
-    lines = {
-        "scenario": f"{summary['name']}, {summary['mode']}, seed {summary['seed']}",
-        "stopped by": summary["stopped_by"].replace("_", " "),
-        "rounds": f"{summary['rounds']:,}",
-        "environment steps": f"{summary['env_steps']:,}",
-        "virtual time": f"{summary['virtual_seconds']:,.2f} s",
-        "wall time": f"{summary['wall_seconds']:,.2f} s",
-    }
-    if final["mean"] is not None:
-        lines["final return"] = (
-            f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
-        )
-    if evaluation["own"] is not None:
-        how = "evaluation, drawn" if evaluation.get("actions") == DRAWN else "greedy evaluation"
-        lines[how] = _return(evaluation["own"])
-    if evaluation["mean_parameters"] is not None:
-        lines["of the mean"] = _return(evaluation["mean_parameters"])
-    for name, value in (evaluation.get("baselines") or {}).items():
-        if value is not None:
-            lines[f"baseline {name.replace('_', ' ')}"] = _return(value)
-    if evaluation.get("optimum") is not None:
-        lines["optimum"] = _return(evaluation["optimum"])
-    if (new := summary.get("newcomers")) is not None:
-        lines["of newcomers"] = _newcomers(new)
-    if target is not None:
-        steps = f"{target['env_steps']:,} environment steps"
-        lines["target reached"] = (
-            f"round {target['rounds']}, {steps}, {target['virtual_seconds']:.2f} virtual seconds"
-        )
-    elif summary["target_reached"] is False:
-        lines["target reached"] = "no"
-    if (error := summary.get("final_error")) is not None:
-        lines["error"] = f"{error:.3g}, {summary.get('error_is', 'distance to the optimum (RMS)')}"
-        lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
-    if summary["consensus_distance"] is not None:
-        lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
-    empty = f" ({count:,} of them empty)" if (count := summary.get("messages_empty")) else ""
-    counts = f"{summary['messages_dropped']:,} dropped, {summary['messages_late']:,} late"
-    lines["messages"] = f"{summary['messages_sent']:,} sent{empty}, {counts}"
-    if summary.get("messages_duplicate"):
-        lines["messages"] += f", {summary['messages_duplicate']:,} twice"
-    lines["bytes sent"] = f"{summary['bytes_sent']:,}"
-    lines["digest"] = summary["digest"]
-    return lines

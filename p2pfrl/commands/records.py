@@ -6,12 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from p2pfrl.commands.arguments import DONE, Formats, Names, Out, Width
+from cyclopts import Parameter
+
+from p2pfrl.commands.arguments import DONE, Formats, Json, Names, Out, Width, whole
 from p2pfrl.core.errors import RecordError, ScenarioError
 
 if TYPE_CHECKING:
+    from p2pfrl.results.listing import Listed
     from p2pfrl.results.report import Table
 
 
@@ -67,6 +70,110 @@ def report(*runs: Path, out: Out = None) -> int:
         )
     found = _some(runs)
     print(write(found.runs, out or found.folder, found.tables, found.labels))
+    return DONE
+
+
+def show(*runs: Path, json: Json = False) -> int:
+    """Print the summary of finished runs again.
+
+    Parameters
+    ----------
+    runs
+        Run directories.
+    """
+    from p2pfrl.commands.arguments import show as write
+    from p2pfrl.commands.summaries import complete, describe
+    from p2pfrl.results.directory import REPORT
+    from p2pfrl.results.record import load
+
+    if not runs:
+        raise ScenarioError(["RUN: expected at least one run directory"])
+    records = [load(run) for run in runs]
+    if json:
+        found = [complete(record) for record in records]
+        write(found[0] if len(found) == 1 else found, json)
+        return DONE
+    for place, (run, record) in enumerate(zip(runs, records, strict=True)):
+        page = run / REPORT
+        lines = describe(record.summary)
+        if failure := record.summary.get("failure"):
+            lines["failure"] = str(failure)
+        lines["run directory"] = str(run)
+        lines["report"] = str(page) if page.is_file() else f"none; `p2pfrl report {run}` writes it"
+        print("\n" * (place > 0) + "\n".join(f"{name:20}  {text}" for name, text in lines.items()))
+    return DONE
+
+
+def runs(
+    folder: Path = Path("runs"),
+    *,
+    most: Annotated[
+        int, Parameter(converter=whole, help="Number of runs to list; 0 for all.")
+    ] = 20,
+    json: Json = False,
+) -> int:
+    """List the runs in a folder and in those below it, newest first.
+
+    Parameters
+    ----------
+    folder
+        Where to search.
+    """
+    from p2pfrl.commands.arguments import show as write
+    from p2pfrl.results.listing import runs_below
+
+    if most < 0:
+        raise ScenarioError([f"--most: expected at least 0, got {most}"])
+    if not folder.is_dir():
+        raise ScenarioError([f"{folder}: expected a directory with runs, got none"])
+    found = runs_below(folder)
+    shown = found[: most or None]
+    if json:
+        write([run.to_json() for run in shown], json)
+        return DONE
+    for run in shown:
+        print("  ".join(_line(run)))
+    if len(found) > len(shown):
+        print(f"and {len(found) - len(shown)} older ones; --most 0 lists all", file=sys.stderr)
+    if not found:
+        print(f"{folder}: no runs", file=sys.stderr)
+    return DONE
+
+
+def _line(run: Listed) -> list[str]:
+    """Return what is known of a run: time, state, scenario, numbers, directory."""
+    known = run.to_json()
+    parts = [str(known["written"]).replace("T", " ")[:16], str(run.directory), run.state]
+    if run.summary is not None:
+        parts += [f"{known['mode']} s{known['seed']}", f"{known['rounds']} rounds"]
+    for word, value in (("return", known["final_return"]), ("error", known["final_error"])):
+        if value is not None:
+            parts.append(f"{word} {value:.4g}")
+    return parts
+
+
+def export(
+    *runs: Path,
+    parquet: Annotated[Path | None, Parameter(help="The Parquet file to write.")] = None,
+    table: Annotated[
+        str, Parameter(help="rounds, agents, runs, staleness or timeline: what a row is.")
+    ] = "rounds",
+) -> int:
+    """Write records as one table that other tools open.
+
+    Parameters
+    ----------
+    runs
+        Run directories, or the directory of a sweep or comparison.
+    """
+    from p2pfrl.results.export import table as columns_of
+    from p2pfrl.results.export import write_parquet
+
+    if parquet is None:
+        raise ScenarioError(["export: expected --parquet FILE, the file to write"])
+    found = columns_of(_some(runs).runs, table)
+    write_parquet(found, parquet)
+    print(f"{parquet}: {len(found['run']):,} rows of {len(found)} columns")
     return DONE
 
 

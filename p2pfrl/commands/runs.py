@@ -80,7 +80,8 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or in the package.
     """
-    from p2pfrl.commands.progress import conclude, run_directory, run_scenario, watching
+    from p2pfrl.commands.progress import run_directory, run_scenario, watching
+    from p2pfrl.commands.summaries import conclude
 
     if resume is not None:
         others = (file, *set, seed, out, jobs, overwrite or None)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from p2pfrl.core.types import name_of
+
 
 class Event(NamedTuple):
     """One event of the world, in chronological order. The digest is computed over these events.
@@ -80,45 +82,87 @@ def decode_events(content: bytes) -> tuple[Event, ...]:
 
 
 def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int) -> bytes:
-    """Return a Chrome trace with the timeline's slices, all events, and arrows to deliveries."""
-    names = {agent: f"agent {agent}" for agent in range(agents)} | {agents: "coordinator"}
-    rows: list[dict[str, Any]] = [
-        {
-            "ph": "M",
-            "name": "thread_name",
-            "pid": 0,
-            "tid": track,
-            "args": {"name": name},
-        }
-        for track, name in names.items()
-    ]
-    rows.extend(
-        {
-            "ph": "X",
-            "name": i.kind,
-            "cat": "timeline",
-            "pid": 0,
-            "tid": i.agent if i.agent >= 0 else agents,
-            "ts": i.start * 1e6,
-            "dur": max(i.end - i.start, 0.0) * 1e6,
-        }
-        for i in timeline
-    )
-    for event in events:
+    """Return a Chrome trace with the timeline's slices, all events, and arrows to deliveries.
+
+    Every agent and every coordinator has a track for what it does, one for its events, and further
+    ones where it does several things at a time: the slices of a track must not overlap, except that
+    one lies within another. Times are rounded to nanoseconds.
+    """
+    tracks = _Tracks(agents)
+    for i in sorted(timeline, key=lambda i: (i.start, i.end)):
+        start, end = round(i.start * 1e6, 3), round(max(i.end, i.start) * 1e6, 3)
+        place = {"pid": _PROCESS, "tid": tracks.free(i.agent, "", start, end)}
+        size = {"ts": start, "dur": round(end - start, 3)}
+        tracks.rows.append({"ph": "X", "name": i.kind, "cat": "timeline", **place, **size})
+    for event in sorted(events, key=lambda event: event.time_ns):
         who = event.receiver if event.kind in _AT_RECEIVER else event.sender
-        place = {"pid": 0, "tid": who if who >= 0 else agents, "ts": event.time_ns / 1e3}
+        start = event.time_ns / 1e3
+        at = {
+            "pid": _PROCESS,
+            "tid": tracks.free(who, " events", start, start + _MARK),
+            "ts": start,
+        }
         detail = {
             "from": event.sender,
             "to": event.receiver,
             "sequence": event.sequence,
             "crc32": event.crc,
         }
-        rows.append(
-            {"ph": "X", "name": event.kind, "cat": "event", "dur": 0.5, "args": detail, **place}
+        tracks.rows.append(
+            {"ph": "X", "name": event.kind, "cat": "event", "dur": _MARK, "args": detail, **at}
         )
         if arrow := _ARROWS.get(event.kind):
             name = f"{event.sender}-{event.receiver}-{event.sequence}"
-            rows.append(
-                {"ph": arrow, "name": "message", "cat": "message", "id": name, "bp": "e", **place}
+            tracks.rows.append(
+                {"ph": arrow, "name": "message", "cat": "message", "id": name, "bp": "e", **at}
             )
-    return json.dumps({"traceEvents": rows, "displayTimeUnit": "ms"}).encode()
+    return json.dumps({"traceEvents": tracks.rows, "displayTimeUnit": "ms"}).encode()
+
+
+_PROCESS = 1
+"""Number of the process; threads begin at 1, too: 0 is the system's idle process."""
+_MARK = 0.5
+"""Microseconds that an event lasts in the trace, for an arrow needs a slice at its ends."""
+
+
+class _Tracks:
+    """Tracks of a trace, made when they are first used.
+
+    Attributes:
+        rows: rows of the trace, which name the tracks.
+
+    Args:
+        agents: number of agents, each of which has a track in any case.
+    """
+
+    def __init__(self, agents: int) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._agents = agents
+        self._ends: dict[tuple[int, str], list[tuple[int, float]]] = {}
+        self._count = 0
+        for who in range(agents):
+            self.free(who, "", 0.0, 0.0)
+
+    def free(self, who: int, what: str, start: float, end: float) -> int:
+        """Return a track of `who` on which nothing lasts beyond `start`, and use it until `end`."""
+        lanes = self._ends.setdefault((who, what), [])
+        for place, (track, last) in enumerate(lanes):
+            if last <= start:
+                lanes[place] = (track, end)
+                return track
+        more = f" ({len(lanes) + 1})" if lanes else ""
+        self._count += 1
+        lanes.append((self._count, end))
+        # Agents come first, then coordinators, and the tracks of one below each other.
+        order = 2 * (who if who >= 0 else self._agents - who) + bool(what)
+        at = {"ph": "M", "pid": _PROCESS, "tid": self._count}
+        self.rows += [
+            {**at, "name": "thread_name", "args": {"name": f"{_name(who)}{what}{more}"}},
+            {**at, "name": "thread_sort_index", "args": {"sort_index": order}},
+        ]
+        return self._count
+
+
+def _name(who: int) -> str:
+    """Return the name of an agent, the coordinator (-1), or an edge."""
+    return f"agent {who}" if who >= 0 else str(name_of(who))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,31 +173,85 @@ def test_an_interrupted_save_leaves_no_complete_record(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+_NUMBERS = (int, float)
+_KEYS = {
+    "M": {"name": str, "pid": int, "tid": int, "args": dict},
+    "X": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "dur": _NUMBERS},
+    "s": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "id": str, "bp": str},
+    "f": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "id": str, "bp": str},
+}
+"""What Google's Trace Event Format asks of the phases that are used: keys and their types."""
+
+
+def check_trace(content: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a trace that keeps to the Trace Event Format."""
+    trace = json.loads(content)
+    assert set(trace) == {"traceEvents", "displayTimeUnit"}
+    assert trace["displayTimeUnit"] in ("ms", "ns")
+    rows: list[dict[str, Any]] = trace["traceEvents"]
+    for row in rows:
+        for key, kind in _KEYS[row["ph"]].items():
+            assert isinstance(row[key], kind), row
+        assert min(row["pid"], row["tid"]) > 0, "0 is the idle process of the system"
+        assert row.get("ts", 0) >= 0
+        assert row.get("dur", 0) >= 0
+        if row["ph"] in "sf":
+            assert row["bp"] == "e"
+    named = {r["tid"] for r in rows if r["ph"] == "M" and r["name"] == "thread_name"}
+    assert {r["tid"] for r in rows} == named
+    for track in named:
+        slices = [
+            (r["ts"], r["ts"] + r["dur"]) for r in rows if r["ph"] == "X" and r["tid"] == track
+        ]
+        open_: list[float] = []
+        for start, end in sorted(slices, key=lambda one: (one[0], -one[1])):
+            while open_ and open_[-1] <= start + 1e-6:
+                open_.pop()
+            assert not open_ or end <= open_[-1] + 1e-6, "slices of a track overlap"
+            open_.append(end)
+    return rows
+
+
 def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
     original = record(4, rounds=3, trace=True)
     save(original, tmp_path)
-    rows = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    rows = check_trace((tmp_path / "trace.json").read_bytes())
     starts = {r["id"] for r in rows if r["ph"] == "s"}
     ends = {r["id"] for r in rows if r["ph"] == "f"}
     assert starts == ends
     assert len(starts) == 8
-    assert {r["args"]["name"] for r in rows if r["ph"] == "M"} == {
-        *(f"agent {i}" for i in range(4)),
-        "coordinator",
-    }
-    assert all(r["dur"] >= 0 for r in rows if r["ph"] == "X")
+    names = {r["args"]["name"] for r in rows if r["name"] == "thread_name"}
+    assert names == {f"agent {i}{what}" for i in range(4) for what in ("", " events")}
     assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
 
 
-def test_the_coordinator_has_a_track_of_its_own() -> None:
-    sent = Event(1_000, "send", -1, 0, 3, 9)
-    heard = Event(2_000, "deliver", -1, 0, 3, 9)
-    rows = json.loads(encode_trace([sent, heard], [Interval(-1, "wait", 0.0, 1e-6)], agents=2))[
-        "traceEvents"
+def test_what_happens_at_a_time_has_tracks_of_its_own() -> None:
+    timeline = [
+        Interval(0, "train", 0.0, 3e-6),
+        Interval(0, "send", 2e-6, 4e-6),
+        Interval(0, "train", 3e-6, 6e-6),
+        Interval(-1, "wait", 0.0, 1e-6),
+        Interval(-2, "wait", 0.0, 1e-6),
     ]
-    (track,) = {r["tid"] for r in rows if r["ph"] == "M" and r["args"]["name"] == "coordinator"}
-    assert [r["tid"] for r in rows if r["name"] in ("wait", "send")] == [track, track]
-    assert [r["tid"] for r in rows if r["name"] == "deliver"] == [0]
+    events = [Event(1_000 + k, "send", -1, k, 3, 9) for k in (0, 0, 499, 500)]
+    rows = check_trace(encode_trace([*events, Event(2_000, "deliver", -1, 0, 3, 9)], timeline, 2))
+    names = {r["tid"]: r["args"]["name"] for r in rows if r["name"] == "thread_name"}
+    found = [(names[r["tid"]], r["name"]) for r in rows if r["ph"] == "X"]
+    assert found == [
+        ("coordinator", "wait"),
+        ("edge0", "wait"),
+        ("agent 0", "train"),
+        ("agent 0 (2)", "send"),
+        ("agent 0", "train"),
+        ("coordinator events", "send"),
+        ("coordinator events (2)", "send"),
+        ("coordinator events (3)", "send"),
+        ("coordinator events", "send"),
+        ("agent 0 events", "deliver"),
+    ]
+    order = {r["tid"]: r["args"]["sort_index"] for r in rows if r["name"] == "thread_sort_index"}
+    by_order = [names[track] for track in sorted(order, key=lambda t: (order[t], t))]
+    assert by_order.index("agent 0 events") < by_order.index("agent 1")
 
 
 def test_reading_a_record_imports_neither_torch_nor_matplotlib() -> None:
