@@ -22,6 +22,9 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
 from p2pfrl.learning.convolutions import Convolutions
 from p2pfrl.learning.normalization import Normalizer
 
+Orthogonal = Callable[[np.random.Generator, int, int], Vector]
+"""Random numbers, rows, columns -> a matrix with orthonormal rows or columns."""
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -104,6 +107,7 @@ class Network:
         remembered: numbers of the memory, h; 0 without one.
         gates: of the memory: the layers of its input and of its state.
         activation: of the hidden layers.
+        orthogonal: makes the matrices of `start`.
         chains: of layers, the one that acts first, the one that gives the value last.
         normalizer: scales observations; None: nothing does.
 
@@ -143,6 +147,7 @@ class Network:
         assert not shared_trunk or (critic and not actor_inputs)
         assert image is None or not actor_inputs
         self.inputs = inputs
+        self.orthogonal: Orthogonal = random_orthogonal
         self.policy = policy
         self.outputs = policy + critic
         self.has_critic = critic
@@ -268,7 +273,9 @@ class Network:
         gains |= {f"trunk.gru.{name}.weight": 1.0 for name in ("input", "state")}
         for tensor in self.layout.tensors:
             if tensor.name.endswith(".weight"):
-                weight = gains.get(tensor.name, math.sqrt(2.0)) * _orthogonal(rng, *tensor.shape)
+                weight = gains.get(tensor.name, math.sqrt(2.0)) * self.orthogonal(
+                    rng, *tensor.shape
+                )
                 offset = self._offset[tensor.name]
                 row[offset : offset + tensor.size] = weight.ravel()
         return row
@@ -356,7 +363,7 @@ class Network:
         return memory[:size].reshape(shape)
 
 
-def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Vector:
+def random_orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Vector:
     """Return a `(rows, columns)` matrix with orthonormal rows or columns, whichever are fewer."""
     Q, R = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     Q *= np.sign(np.diag(R))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from p2pfrl.learning.lr_schedules import Linear
 from p2pfrl.learning.native import compiler, library
 from p2pfrl.learning.native.compiler import Compiler, EngineError
 from p2pfrl.learning.native.descent import NativeDescent
-from p2pfrl.learning.networks import Network
+from p2pfrl.learning.networks import Network, random_orthogonal
 from p2pfrl.learning.optimizers import SGD, Keep
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian
 from p2pfrl.learning.trainer import Trainer
@@ -224,6 +225,45 @@ def test_every_compiler_and_register_width_gives_the_same_bits(command, instruct
     # `opened` compares a digest of some steps.
     Compiler((command,), instructions or best).build(tmp_path / "engine.so")
     library.opened(tmp_path / "engine.so")
+
+
+TARGETS = {
+    "gcc AVX2": (("gcc", "-mavx2", "-mfma"), ()),
+    "gcc AVX-512": (("gcc", "-mfma", *compiler.WIDE_FLAGS), ()),
+    "clang AVX2": (("clang", "-mavx2", "-mfma"), ()),
+    "gcc ARM": (("aarch64-linux-gnu-gcc", "-static"), ("qemu-aarch64",)),
+    "clang ARM": (("clang", "--target=aarch64-linux-gnu", "-static"), ("qemu-aarch64",)),
+}
+
+
+@pytest.mark.slow
+def test_processors_of_two_kinds_compute_the_same_bits(tmp_path):
+    found = {}
+    for name, (command, emulator) in TARGETS.items():
+        wants = [command[0], *emulator, *(["aarch64-linux-gnu-gcc"] if emulator else [])]
+        if any(shutil.which(program) is None for program in wants):
+            continue
+        if "AVX-512" in name and not compiler.instructions()[-1].endswith("512"):
+            continue
+        program = str(tmp_path / "bits")
+        flags = [flag for flag in compiler.FLAGS if flag not in ("-shared", "-fPIC")]
+        source = str(Path(__file__).with_name("engine_bits.c"))
+        include = f"-I{compiler.SOURCE.parent}"
+        subprocess.run([*command, *flags, include, source, "-o", program], check=True)
+        done = subprocess.run([*emulator, program], capture_output=True, text=True, check=True)
+        found[name] = done.stdout
+    if len(found) < 2:
+        pytest.skip(f"compilers for one kind of processor only: {', '.join(found)}")
+    assert len(set(found.values())) == 1, found
+
+
+def test_start_matrices_are_those_of_numpy_but_for_rounding():
+    for shape in ((64, 64), (64, 4), (3, 50)):
+        ours, theirs = (
+            make(np.random.default_rng(1), *shape)
+            for make in (library.orthogonal, random_orthogonal)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
 
 
 class FakeCompiler:

@@ -140,7 +140,9 @@ class OnPolicyStack(Stack, PooledTraining):
             return "torch"
         from p2pfrl.learning.native.acting import NativeActing, NativeGreedy
         from p2pfrl.learning.native.descent import NativeDescent
+        from p2pfrl.learning.native.library import orthogonal
 
+        network.orthogonal = orthogonal
         self._descent = descent = NativeDescent(*parts)
         self.acting = NativeActing(
             descent.engine, network, policy, self.simulator, self.plan.targets

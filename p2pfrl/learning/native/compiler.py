@@ -24,7 +24,7 @@ from p2pfrl.core.errors import P2PFRLError
 
 SOURCE = Path(__file__).with_name("engine.c")
 _CPUINFO = Path("/proc/cpuinfo")
-_FLAGS = (
+FLAGS = (
     "-std=gnu11",
     "-O3",
     "-ffp-contract=off",
@@ -35,6 +35,7 @@ _FLAGS = (
     "-Wno-psabi",
 )
 _WIDE = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
+WIDE_FLAGS = tuple(f"-m{name}" for name in _WIDE)
 _NARROW = ("avx2", "fma")
 _SECONDS = 120
 
@@ -64,7 +65,7 @@ class Compiler:
         """
         handle, name = mkstemp(suffix=".tmp", prefix="engine-", dir=target.parent)
         os.close(handle)
-        command = [*self.command, *_FLAGS, *self.flags, str(SOURCE), "-o", name]
+        command = [*self.command, *FLAGS, *self.flags, str(SOURCE), "-o", name]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -85,7 +86,7 @@ class Compiler:
         program = Path(shutil.which(self.command[0]) or self.command[0]).resolve()
         about = program.stat()
         told = (str(program), about.st_size, about.st_mtime_ns, self.command[1:], self.flags)
-        text = repr((*told, _FLAGS)).encode()
+        text = repr((*told, FLAGS)).encode()
         return f"engine-{blake2b(SOURCE.read_bytes() + text, digest_size=16).hexdigest()}.so"
 
 

@@ -1065,6 +1065,30 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
     return 0;
 }
 
+/* Makes k vectors of n numbers, (k, n), orthonormal, in place; n is a multiple of 16. Gram and Schmidt,
+   twice: Giraud, Langou, Rozloznik, On the round-off error analysis of the Gram-Schmidt algorithm with
+   reorthogonalization, 2002. */
+static double dot(int n, const double *a, const double *b) {
+    double x[LANES] = {0};
+    for (int i = 0; i < n; i += LANES)
+        for (int j = 0; j < LANES; j++) x[j] = __builtin_fma(a[i + j], b[i + j], x[j]);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+void engine_orthogonal(int k, int n, double *a) {
+    for (long i = 0; i < k; i++) {
+        double *own = a + i * n;
+        for (int pass = 0; pass < 2; pass++)
+            for (long j = 0; j < i; j++) {
+                const double *other = a + j * n, share = dot(n, own, other);
+                for (int t = 0; t < n; t++) own[t] = __builtin_fma(-share, other[t], own[t]);
+            }
+        const double length = __builtin_sqrt(dot(n, own, own));
+        for (int t = 0; t < n; t++) own[t] /= length;
+    }
+}
+
 /* Values of exp, log and tanh (kind 0, 1, 2) of n numbers, a multiple of 16. */
 void engine_function(int kind, int n, const float *x, float *y) {
     for (int i = 0; i < n; i += W) {

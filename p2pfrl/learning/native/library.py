@@ -412,6 +412,16 @@ class Engine:
             raise MemoryError
 
 
+def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
+    """Return what `networks.random_orthogonal` returns, without a BLAS, whose last bits differ."""
+    long, short = max(rows, columns), min(rows, columns)
+    vectors = np.zeros((short, -(-long // 16) * 16))
+    vectors[:, :long] = rng.standard_normal((long, short)).T
+    library().engine_orthogonal(*vectors.shape, _at(vectors, np.float64))
+    Q = vectors[:, :long].T
+    return Q if rows >= columns else Q.T
+
+
 def function(library: ctypes.CDLL, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return exp, log or tanh of the numbers in x, a multiple of 16."""
     y = np.empty_like(x)
@@ -495,6 +505,8 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
     found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, c_int64] + [at] * 8
+    found.engine_orthogonal.argtypes = [i, i, at]
+    found.engine_orthogonal.restype = None
     found.engine_function.argtypes = [i, i, at, at]
     found.engine_function.restype = None
     digest = check(found)
