@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from pydantic import ValidationError
 
@@ -17,7 +19,7 @@ from p2pfrl.consensus.schedules.base import ScheduleRule
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.consensus.topologies.base import Topology
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.modules import place_of
+from p2pfrl.core.modules import giving, is_place, place_of
 from p2pfrl.core.options import slot_of
 from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
@@ -101,6 +103,43 @@ def _with_policy(scenario: Scenario, policy: object) -> Scenario:
     return replace(scenario, learner=replace(changed, policy=place))
 
 
+@contextmanager
+def knowing_learner(given: AllRules, *, text: str | bytes = "") -> Iterator[None]:
+    """In the block, let a learner's or network's class that is given from Python be found.
+
+    Args:
+        given: rules by axis.
+        text: a recorded scenario whose learner and network these are, whatever they were called
+            there.
+    """
+    learner, policy = given.get("learner"), given.get("policy")
+    content = tomllib.loads(text if isinstance(text, str) else text.decode())
+    recorded = content.get("learner", {})
+    names: dict[str, object] = {}
+    for target, keys in (
+        (type(learner) if isinstance(learner, Learner) else learner, ("make", "kind")),
+        (policy, ("policy",)),
+    ):
+        if not isinstance(target, type) or target.__module__.startswith("p2pfrl."):
+            continue
+        names[place_of(target)] = target
+        place = next((recorded[key] for key in keys if key in recorded), None)
+        if isinstance(place, str) and is_place(place):
+            names[place] = target
+    with giving(names):
+        yield
+
+
+def recorded_otherwise(given: AllRules) -> AllRules:
+    """Return the rules that a recorded scenario does not name itself, within `knowing_learner`.
+
+    It has the options of a learner of which the class is given, and the network of its learner.
+    """
+    is_class = isinstance(given.get("learner"), type)
+    found = {axis: value for axis, value in given.items() if axis != "policy"}
+    return cast("AllRules", {a: v for a, v in found.items() if a != "learner" or not is_class})
+
+
 def _with(scenario: Scenario, section: str, axis: str, rule: object) -> Scenario:
     """Return the scenario with another rule of an axis."""
     change: dict[str, Any] = {axis: rule}
@@ -110,11 +149,14 @@ def _with(scenario: Scenario, section: str, axis: str, rule: object) -> Scenario
 
 
 def left_out(given: Rules) -> dict[str, None]:
-    """Return overrides that leave out the rules of a scenario for which others were given."""
+    """Return overrides that leave out the rules of a scenario for which others were given.
+
+    Learner and network stay, because what else the scenario says depends on them.
+    """
     return {
         f"{_PLACES.get(axis, '')}.{axis}".lstrip("."): None
         for axis, value in given.items()
-        if value is not None
+        if value is not None and axis not in ("learner", "policy")
     }
 
 

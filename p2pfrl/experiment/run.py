@@ -23,7 +23,13 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
-from p2pfrl.experiment.rules import AllRules, Rules, left_out, with_rules
+from p2pfrl.experiment.rules import (
+    AllRules,
+    knowing_learner,
+    left_out,
+    recorded_otherwise,
+    with_rules,
+)
 from p2pfrl.experiment.starts import Start, with_start
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
@@ -87,7 +93,7 @@ def simulate(
     Raises:
         P2PFRLError: the run cannot be built, all agents wait forever, or `out` is in use.
     """
-    with knowing(environment):
+    with knowing(environment), knowing_learner(rules):
         scenario = scenario_from(scenario)
         if seed is not None:
             scenario = replace(scenario, seed=seed)
@@ -203,7 +209,7 @@ def resume(
     *,
     progress: Progress | None = None,
     environment: Given | None = None,
-    **rules: Unpack[Rules],
+    **rules: Unpack[AllRules],
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
 
@@ -215,14 +221,17 @@ def resume(
         progress: called with every new row of metrics.
         environment: the class, function or environment from Python with which the run began, if it
             cannot be imported.
-        rules: by axis, those from Python with which the run began, if they cannot be imported.
+        rules: by axis, those from Python with which the run began, if they cannot be imported; of a
+            `LocalLearner` and of a network the class.
 
     Raises:
         P2PFRLError: there is nothing to resume, or another version began it.
     """
     folder = Path(directory)
-    with knowing(environment, text="" if environment is None else text_of(folder)):
-        scenario = with_rules(scenario_of(folder, left_out(rules)), rules)
+    text = text_of(folder)
+    with knowing(environment, text=text), knowing_learner(rules, text=text):
+        scenario = scenario_of(folder, left_out(rules))
+        scenario = with_rules(scenario, recorded_otherwise(rules))
         return simulate(scenario, out=folder, progress=progress, resuming=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from p2pfrl.core.errors import RecordError, ScenarioError
-from p2pfrl.experiment.rules import Rules, left_out
+from p2pfrl.experiment.rules import AllRules, knowing_learner, left_out, recorded_otherwise
 from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.differences import differences as find_differences
 from p2pfrl.results.differences import read_files, unchecked
@@ -74,7 +74,7 @@ def verify(
     progress: Progress | None = None,
     *,
     environment: Given | None = None,
-    **rules: Unpack[Rules],
+    **rules: Unpack[AllRules],
 ) -> Verdict:
     """Run the scenario of a run directory again and compare.
 
@@ -85,7 +85,8 @@ def verify(
         progress: called with every new row of metrics.
         environment: the class, function or environment from Python with which the run was made, if
             it cannot be imported.
-        rules: by axis, those from Python with which the run was made, if they cannot be imported.
+        rules: by axis, those from Python with which the run was made, if they cannot be imported;
+            of a `LocalLearner` and of a network the class.
 
     Raises:
         RecordError: the directory is not a finished run, it was interrupted, or a file is missing.
@@ -105,13 +106,15 @@ def verify(
     is_real = summary.get("transport") == "tcp"
     text = checked_file(folder, "scenario.toml", summary)
     files = read_files(folder, summary)
-    with knowing(environment, text=text):
+    with knowing(environment, text=text), knowing_learner(rules, text=text):
         overrides = dict.fromkeys((*_TOGETHER[: 3 * is_real], *left_out(rules)))
         scenario = loads(text, overrides, source=str(folder / "scenario.toml"))
         if is_real:
             _check_repeatable(folder, scenario, summary)
         has_trace = "events.jsonl" in files
-        replayed = simulate(scenario, progress=progress, trace=has_trace, **rules)
+        replayed = simulate(
+            scenario, progress=progress, trace=has_trace, **recorded_otherwise(rules)
+        )
         own = differences(dict(summary.get("sources", {})), sources(scenario))
     digest = "parameters_digest" if is_real else "digest"
     then = {"engine": "torch", **summary["versions"]}  # the only one of early records

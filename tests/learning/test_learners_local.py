@@ -1,10 +1,12 @@
 """Learners written for one agent, and those of Stable-Baselines3."""
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import local_learners
 import numpy as np
+import own_networks
 import processes
 import pytest
 
@@ -28,6 +30,27 @@ environment = {{id = "{id}", instances = 2}}
 learner = {{kind = "local", make = "local_learners:{cls}", steps = 8, lr = 0.01}}
 evaluation.episodes = {episodes}
 """
+
+
+PPO = """
+name = "net"
+agents = 2
+stop.rounds = 2
+environment = {id = "CartPole-v1", instances = 1}
+learner = {kind = "a2c", steps = 4}
+evaluation.episodes = 0
+"""
+
+
+def unfinished(folder: Path, base: p2pfrl.Scenario, policy: type) -> Path:
+    """Return the directory of a run that was interrupted after its first round."""
+
+    def stop(row: object) -> None:
+        raise KeyboardInterrupt
+
+    found = p2pfrl.run(base, policy=policy, out=folder, progress=stop)
+    assert found.summary["stopped_by"] == "interrupt"
+    return folder
 
 
 def scenario(cls: str = "Mine", id: str = "CartPole-v1", episodes: int = 0) -> p2pfrl.Scenario:
@@ -96,6 +119,30 @@ def test_what_a_learner_says_it_remembers_is_there_after_a_crash(cls: str, is_sa
 def test_a_run_of_a_learner_with_a_state_is_that_without_but_for_what_is_saved(tmp_path) -> None:
     kept = p2pfrl.run(scenario("Kept"), out=tmp_path / "run")
     assert digest(kept) == digest(p2pfrl.run(scenario()))
+
+
+def test_a_class_from_a_function_runs_is_verified_and_resumed(tmp_path) -> None:
+    class Own(local_learners.Kept):
+        """Cannot be imported."""
+
+    base = scenario()
+    record = p2pfrl.run(base, learner=Own, out=tmp_path / "run")
+    with pytest.raises(ScenarioError, match="was defined inside a function"):
+        p2pfrl.verify(tmp_path / "run")
+    assert p2pfrl.verify(tmp_path / "run", learner=Own).is_equal
+    assert digest(p2pfrl.run(base, learner=Local(make="local_learners:Kept"))) == digest(record)
+
+    class Net(own_networks.Plain):
+        """Nor this."""
+
+    ppo = p2pfrl.loads(PPO)
+    p2pfrl.run(ppo, policy=Net, out=tmp_path / "net")
+    assert p2pfrl.verify(tmp_path / "net", policy=Net).is_equal
+    with pytest.raises(P2PFRLError, match="was defined inside a function"):
+        p2pfrl.resume(unfinished(tmp_path / "open", ppo, Net))
+    assert digest(p2pfrl.resume(tmp_path / "open", policy=Net)) == digest(
+        p2pfrl.run(ppo, policy=Net)
+    )
 
 
 def test_gymnasium_environments_go_on_from_update_to_update() -> None:
