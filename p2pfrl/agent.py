@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
+from p2pfrl.consensus.suspicion import scores
 from p2pfrl.core.contract import is_vector, require_like, returned
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
@@ -306,9 +307,14 @@ class Agent(Stateful):
             received = received | stand_ins
             factors = factors | dict.fromkeys(stand_ins, 1.0)
         weights = mixing.effective(row, self.id, factors)
-        mixed, self._mixing_state = ORDERS[self._rules.order].combine(
+        order = ORDERS[self._rules.order]
+        mixed, self._mixing_state = order.combine(
             mixing, turn, received, weights, self._mixing_state
         )
+        if mixing.is_robust:
+            chosen = mixed - (turn.own - order.outgoing(turn).own)
+            heard = {j: received[j] for j in weights if j != self.id}
+            self._observer.judged(turn.round, scores(heard, chosen, turn.start))
         return mixed
 
     def _answer(self, action: Answer) -> None:

@@ -206,6 +206,7 @@ WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 FULL = {"topology": {"kind": "complete"}}
 NEAR = [{"agents": 9, "coordinator": {"aggregator": {"sigma": sigma}}} for sigma in (0.5, 0.8, 1.1)]
 """Radii that some gradients are within, and not all."""
+FEW = [{"agents": 16, "topology": {"kind": "random_regular", "degree": 8}}]
 NEARBY = [{"agents": 9, "mixing": {"aggregator": {"sigma": s}}} for s in (0.3, 0.5, 1.0, 2.0)]
 PLACES = ("coordinator", "mixing:neighborhood")
 """Where robust aggregators are named."""
@@ -257,6 +258,7 @@ HELPS: dict[str, list[Table]] = {
     "coordinator.aggregator:concentration.delta": NEAR,
     "mixing:neighborhood.aggregator:concentration.byzantine": NEARBY,
     "mixing:neighborhood.aggregator:concentration.delta": NEARBY,
+    "mixing:neighborhood.aggregator:krum.byzantine": FEW,
     "coordinator.aggregator:mixture.weights": [{"groups": [UNLIKE]}],
     "coordinator.participation:lag": [{"coordinator": {"aggregator": {"kind": "latest"}}}],
     "exchange.payload:gradient": [STEPPING],
@@ -412,7 +414,6 @@ VALUES: dict[str, list[Any]] = {
     "name": ["other"],
     **{f"{place}.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST for place in PLACES},
     "mixing:clipped_gossip.attackers": [[1]],
-    "mixing:neighborhood.aggregator:krum.byzantine": [4],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],

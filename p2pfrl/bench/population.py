@@ -63,6 +63,9 @@ class Silent:
     def answered(self, agent: int, before: Vector, after: Vector) -> None:
         """Ignore an answer to a neighbor."""
 
+    def judged(self, round: int, scores: Mapping[int, tuple[float, float]]) -> None:
+        """Do nothing."""
+
     def sat_out(self, agent: int, round: int) -> None:
         """Ignore a round without participation."""
 

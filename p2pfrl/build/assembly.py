@@ -149,6 +149,14 @@ class Assembly:
         return traits.common if traits.personal else None
 
     @property
+    def judges(self) -> bool:
+        """Whether a robust rule judges the vectors that agents send."""
+        by_neighbors = self.mode.mixes and self.plan.mixing.is_robust
+        return by_neighbors or (
+            self.mode.averages and self.scenario.coordinator.aggregator.is_robust
+        )
+
+    @property
     def coordinators(self) -> Sequence[int]:
         """The ids of all coordinators."""
         return self.scenario.coordinators

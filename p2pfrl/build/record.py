@@ -35,9 +35,11 @@ from p2pfrl.results.record import (
     PHYSICS,
     RESOURCES,
     SHARE,
+    SUSPICION,
     Record,
 )
 from p2pfrl.results.recorder import Recorder, Row
+from p2pfrl.results.suspects import suspects
 from p2pfrl.results.trace import Event
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario
@@ -134,6 +136,8 @@ def compose(
         **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
         **({} if new is None else {"newcomers": new.summary}),
     }
+    if SUSPICION[0] in agents:
+        measured["suspicion"] = suspects(agents)
     return Record(
         scenario=resolved(scenario),
         summary=_summary(scenario, recorder, totals, facts, measured, engine),
@@ -281,7 +285,7 @@ def _fairness(agents: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float |
     names = [
         n
         for n in agents
-        if n not in (*AGENTS, *RESOURCES) and not n.startswith((PHYSICS, EVALUATION))
+        if n not in (*AGENTS, *RESOURCES, *SUSPICION) and not n.startswith((PHYSICS, EVALUATION))
     ]
     found = {name: agents[name][rows].astype(np.float64) for name in ("return", *names)}
     return {name: fairness(column) for name, column in found.items() if np.isfinite(column).any()}

@@ -17,7 +17,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State
-from p2pfrl.core.types import COORDINATOR, Frame, Update
+from p2pfrl.core.types import COORDINATOR, Frame, Scores, Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.trainer import Trainer
@@ -257,6 +257,7 @@ def _recorder(
         parts=assembly.compared,
         counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
         resources=assembly.counted,
+        judges=assembly.judges,
     )
 
 
@@ -371,6 +372,10 @@ class _Saving:
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended in which the agent took no part."""
         self._recorder.sat_out(agent, round)
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """A robust rule met vectors."""
+        self._recorder.judged(round, scores)
 
 
 def _latency(scenario: Scenario, graph: Graph) -> Latency:

@@ -13,10 +13,22 @@ from typing_extensions import override
 from p2pfrl.consensus.aggregators.base import Aggregator, Arrived
 from p2pfrl.consensus.participation.base import MOVES, Participation, Standing
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
+from p2pfrl.consensus.suspicion import scores
 from p2pfrl.core.contract import ARRAY_AND_STATE, is_pair, require_like, returned
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
-from p2pfrl.core.types import COORDINATOR, FINAL, SKIP, Action, Message, Mix, Port, Send, Trained
+from p2pfrl.core.types import (
+    COORDINATOR,
+    FINAL,
+    SKIP,
+    Action,
+    Message,
+    Mix,
+    Port,
+    Scores,
+    Send,
+    Trained,
+)
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads.base import Payload
 
@@ -29,6 +41,9 @@ class Witness(Protocol):
 
     def applied(self, agent: int, tau: int) -> None:
         """An update of `agent`, of staleness `tau`, was applied."""
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """A robust aggregator met the vectors of `round`: (distance, cosine) by sender."""
 
 
 class Correction(Protocol):
@@ -209,6 +224,10 @@ class Coordinator(Stateful):
             sent = arrived[0].vector
             like = sent if np.shape(aggregate) == sent.shape else self.model
             require_like(aggregate, like, rule, "aggregate", self.id)
+        if rule.is_robust and arrived:
+            none = self._rules.payload.scaled(aggregate, self.model, 0.0)
+            heard = {one.sender: one.vector for one in arrived}
+            self._witness.judged(action.round, scores(heard, aggregate, none))
         target = self._rules.payload.target(self.model, aggregate)
         require_like(target, self.model, self._rules.payload, "target", self.id)
         before = self.model

@@ -11,7 +11,7 @@ from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules, Witness
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State
 from p2pfrl.core.turn import NoMemory, Turn
-from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Send, Trained
+from p2pfrl.core.types import SKIP, UPDATE, Action, Adopt, Frame, Mix, Port, Scores, Send, Trained
 from p2pfrl.core.wire import Encoder
 
 
@@ -142,6 +142,10 @@ class GroupWitness:
         """An update of one of its agents was applied."""
         self._witness.applied(agent, tau)
 
+    def judged(self, round: int, scores: Scores) -> None:
+        """A robust aggregator met the vectors of its agents."""
+        self._witness.judged(round, scores)
+
 
 class CloudWitness:
     """The cloud's view of the record: its models, counted in rounds of the edges.
@@ -163,3 +167,6 @@ class CloudWitness:
 
     def applied(self, agent: int, tau: int) -> None:
         """Do nothing: the update was an edge's."""
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """Do nothing: the cloud averages."""

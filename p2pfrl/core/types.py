@@ -350,6 +350,10 @@ class Port(Protocol):
         """Hand a frame to the network; never blocks."""
 
 
+Scores = Mapping[int, tuple[float, float]]
+"""Sender -> (distance, cosine) of its vector (consensus/suspicion.py)."""
+
+
 class Observer(Protocol):
     """The writer of the record. Nothing flows back from it."""
 
@@ -375,3 +379,6 @@ class Observer(Protocol):
 
     def sat_out(self, agent: int, round: int) -> None:
         """A round of `agent` ended in which it took no part."""
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """A robust rule met the vectors of senders in `round`: (distance, cosine) by sender."""

@@ -30,7 +30,7 @@ import numpy as np
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import COORDINATOR, Update
+from p2pfrl.core.types import COORDINATOR, Scores, Update
 from p2pfrl.core.writes import strictly
 from p2pfrl.deploy.entries import Item, parse
 from p2pfrl.deploy.projection import LARGE, Projection
@@ -190,6 +190,9 @@ class Journal:
         model = self._model(agent)
         row = model if self._projection is None else self._projection.parameters(model)
         self._write(agent, round, None, b"", b"", row.tobytes())
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """Do nothing: a journal has no scores of senders."""
 
     def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
         """Record that coordinator `by` sent its model."""
@@ -460,3 +463,6 @@ class Notes:
     def applied(self, agent: int, tau: int) -> None:
         """Record that the coordinator applied an update."""
         self._journal.applied(agent, tau, self._id)
+
+    def judged(self, round: int, scores: Scores) -> None:
+        """Do nothing: a journal has no scores of senders."""

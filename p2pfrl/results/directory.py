@@ -46,7 +46,7 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
 _LOCK = ".lock"
 _NOTE, _NOTE_SIZE = "failure.txt", 2048
 _DRAWN = re.compile(
-    r"(beside|adaptation|modes|settings|profile|target|return|problem|consensus|graph|physics|staleness|timeline)"
+    r"(beside|adaptation|modes|settings|profile|target|return|problem|consensus|graph|physics|suspicion|staleness|timeline)"
     r"(_\d+_\w+)?\.(svg|png|pdf)"
 )
 """Names of figures."""

@@ -105,6 +105,8 @@ STEPS, JOULES, SHARE = "env_steps", "joules", "share"
 RESOURCES = (STEPS, JOULES, SHARE)
 """Columns of agents.csv that only some runs have: environment steps so far, where energy is counted
 or work assigned; the energy used so far, which metrics.csv has too; the share of an allocation."""
+SUSPICION = ("suspicion", "suspicion_cosine")
+"""Columns of agents.csv where robust rules judge what agents send; other runs have none."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
 AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps")

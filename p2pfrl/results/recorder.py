@@ -21,11 +21,22 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
-from p2pfrl.results.record import AGENTS, EVALUATION, JOULES, PHYSICS, RESOURCES, STEPS, Interval
+from p2pfrl.results.record import (
+    AGENTS,
+    EVALUATION,
+    JOULES,
+    PHYSICS,
+    RESOURCES,
+    STEPS,
+    SUSPICION,
+    Interval,
+)
 from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
 Row = dict[str, float]
+Judged = dict[int, list[tuple[float, float]]]
+"""Sender -> (distance, cosine) of all who judged its vector."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,7 @@ class Recorder:
         parts: Sequence[str] | None = None,
         counts_applied: bool = False,
         resources: Resources | None = None,
+        judges: bool = False,
     ) -> None:
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
@@ -130,6 +142,7 @@ class Recorder:
         self._every, self._episodes = every, episodes
         self._mixes, self._tick, self._counts_applied = mixes, tick, counts_applied
         self._resources = resources
+        self._judged: dict[int, Judged] | None = {} if judges else None
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
@@ -197,6 +210,17 @@ class Recorder:
             if agent not in asked:
                 self._rounds.complete(agent, round)
         self._advance()
+
+    def judged(self, round: int, scores: Mapping[int, tuple[float, float]]) -> None:
+        """Record how a robust rule met the vectors of senders: (distance, cosine) by sender.
+
+        Scores of a round that has its row already are not recorded.
+        """
+        key = round if self._tick is None else 0
+        if self._judged is not None and key >= (self._rounds.row if self._tick is None else 0):
+            known = self._judged.setdefault(key, {})
+            for sender, score in scores.items():
+                known.setdefault(sender, []).append(score)
 
     # Methods for a journal without entries of some rounds.
 
@@ -313,6 +337,7 @@ class Recorder:
             "timeline": self._timeline.save(),
             "drift": self._drift.save(),
             "evaluation": None if own is None else (own.index, own.agents, own.own),
+            "judged": self._judged,
         }
 
     def restore(self, state: State) -> None:
@@ -324,6 +349,7 @@ class Recorder:
         self._progress = [Progress.of(own) for own in state["progress"]]
         self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
+        self._judged = state["judged"]
         own = state["evaluation"]
         self.evaluation = None if own is None else Evaluation(*own)
 
@@ -382,10 +408,13 @@ class Recorder:
         if is_due and (not self.rows or self.rows[-1]["round"] < round):
             row.update(self._evaluation(alive))
         self.rows.append(row)
+        judged: Judged | None = None
+        if self._judged is not None:
+            judged = self._judged.pop(self._rounds.row - 1 if self._tick is None else 0, {})
         for agent, own in zip(alive, disagreements, strict=True):
             entry = self._progress[agent].latest
             if entry is not None:
-                more = self._energy(agent, entry)
+                more = {**self._energy(agent, entry), **_suspicion(judged, agent)}
                 self.agent_rows.append({**_agent_row(round, agent, own, entry), **more})
         if self._on_row(row):
             self.stopped_at_row = True
@@ -489,5 +518,13 @@ def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row
     }
 
 
+def _suspicion(judged: Judged | None, agent: int) -> Row:
+    """Return columns with the medians over all who judged an agent."""
+    if judged is None:
+        return {}
+    found = np.median(judged[agent], axis=0) if agent in judged else (np.nan, np.nan)
+    return dict(zip(SUSPICION, map(float, found), strict=True))
+
+
 def _is_ours(name: str) -> bool:
-    return name in (*AGENTS, *RESOURCES) or name.startswith((PHYSICS, EVALUATION))
+    return name in (*AGENTS, *RESOURCES, *SUSPICION) or name.startswith((PHYSICS, EVALUATION))

@@ -18,6 +18,7 @@ from p2pfrl.results.plots.physics import return_by_physics
 from p2pfrl.results.plots.ranking import performance_profile, time_to_target
 from p2pfrl.results.plots.settings import by_setting
 from p2pfrl.results.plots.style import Drawing, render, style
+from p2pfrl.results.plots.suspicion import suspicion
 from p2pfrl.results.plots.timeline import staleness, timeline
 
 Draw = Callable[[Sequence[Group]], Drawing | None]
@@ -53,6 +54,7 @@ FIGURES: dict[str, Figure] = {
     "consensus": Figure("Consensus distance", consensus_distance),
     "graph": Figure("Who talks to whom", graph, each=True),
     "physics": Figure("Return against physics", return_by_physics),
+    "suspicion": Figure("Who was suspected when", suspicion, each=True),
     "staleness": Figure("Staleness", staleness, each=True),
     "timeline": Figure("Timeline", timeline, each=True),
 }
