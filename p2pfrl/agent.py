@@ -3,7 +3,7 @@
 The loop between them is core/actor.py.
 
     Send        own vector -> order (before or after training) -> payload.extract -> gate
-                -> mixing.payload -> + correction.extra -> privacy -> compressor -> port
+                -> mixing.payload -> + correction.extra -> privacy -> (attack) -> compressor -> port
     Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
     Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
 
@@ -31,6 +31,7 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import (
+    COORDINATOR,
     REPLY,
     SKIP,
     UPDATE,
@@ -46,6 +47,7 @@ from p2pfrl.core.types import (
     Trained,
 )
 from p2pfrl.core.wire import Encoder
+from p2pfrl.exchange.attacks.attacker import Attacker
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.gates.base import Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
@@ -91,10 +93,12 @@ class Rules:
             return PLAIN
         return RememberingInbox(self.compressor, self.max_staleness, stands_in=stands_in)
 
-    def outbox(self, encoder: Encoder, parts: tuple[str, ...]) -> Outbox:
+    def outbox(
+        self, encoder: Encoder, parts: tuple[str, ...], attacker: Attacker | None = None
+    ) -> Outbox:
         """Return an outbox with these rules, for payloads of the shared `parts`."""
         kept = KEPT if self.need_every_message else 0
-        return Outbox(self, encoder, self.payload.parts(parts), kept)
+        return Outbox(self, encoder, self.payload.parts(parts), kept, attacker)
 
     @property
     def need_every_message(self) -> bool:
@@ -122,9 +126,11 @@ class Agent(Stateful):
         encoder: makes its frames.
         port: its world.
         observer: writes the record.
+        attacker: replaces the vectors in its messages; None for an honest agent.
     """
 
     __slots__ = (
+        "_attacker",
         "_env_steps",
         "_exchanges",
         "_inbox",
@@ -175,11 +181,13 @@ class Agent(Stateful):
         encoder: Encoder,
         port: Port,
         observer: Observer,
+        attacker: Attacker | None = None,
     ) -> None:
         self.id = id
+        self._attacker = attacker
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
-        self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts)
+        self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts, attacker)
         self._exchanges = self._number = 0
         start = rules.payload.read(model)
         no_extra = start[:0]
@@ -205,6 +213,16 @@ class Agent(Stateful):
     def place(self) -> str:
         """Return the round that it is in, counted from 1 as in the record."""
         return f"round {self._round + 1}"
+
+    @property
+    def round(self) -> int:
+        """How many rounds it has ended."""
+        return self._round
+
+    def outgoing(self) -> Vector:
+        """Return the vector `(k,)` that it would send if it sent now, without attacks."""
+        rules = self._rules
+        return rules.payload.extract(ORDERS[rules.order].outgoing(self._turn(self._round, UPDATE)))
 
     def perform(self, action: Action | Trained) -> None:
         """Carry out an action of the schedule, or note what training produced."""
@@ -253,7 +271,10 @@ class Agent(Stateful):
             if vector is not sent_turn.own:
                 sent_turn = replace(sent_turn, own=vector)
             # Without per-neighbor payloads one frame serves all: any receiver stands for them.
-            groups = [(j,) for j in action.to] if rules.mixing.is_per_neighbor else [action.to]
+            attacker = self._attacker
+            differs = attacker is not None and attacker.is_per_receiver(turn.round)
+            is_each = rules.mixing.is_per_neighbor or differs
+            groups = [(j,) for j in action.to] if is_each else [action.to]
             frames = [(to, self._frame(turn, sent_turn, to[0])) for to in groups]
         if is_new and self._outbox.keep(action.round, frames):
             # Write-ahead: an observer may save the agent here, and a restart sends the kept frames
@@ -269,7 +290,7 @@ class Agent(Stateful):
         mixing = self._rules.mixing
         payload = mixing.payload(sent_turn, self._mixing_state, to)
         returned(is_vector(payload), payload, "a vector", mixing, "payload", self.id)
-        return self._outbox.frame(payload, sent_turn, turn)
+        return self._outbox.frame(payload, sent_turn, turn, to)
 
     def _mix(self, action: Mix) -> None:
         """End a round with what arrived."""
@@ -285,6 +306,8 @@ class Agent(Stateful):
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
             self._model.hear(received)
+            if self._attacker is not None:
+                self._attacker.hear(received)
             factors = dict(zip(senders, action.factors, strict=True))
             decoded_factors = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, decoded_factors)
@@ -329,6 +352,8 @@ class Agent(Stateful):
             self._exchanges += 1
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             self._model.hear({message.sender: message.payload})
+            if self._attacker is not None:
+                self._attacker.hear({message.sender: message.payload})
             after = rules.mixing.answer(turn, message.payload)
             require_like(after, turn.own, rules.mixing, "answer", self.id)
             rules.payload.write(self._model, after)
@@ -345,6 +370,8 @@ class Agent(Stateful):
         width = len(model) // (1 + rules.correction.extras)
         # All that it knows of the others is the model, which they begin with, too.
         self._model.hear(dict.fromkeys(self._model.companions, model[:width]))
+        if self._attacker is not None:
+            self._attacker.hear({COORDINATOR: model[:width]})
         is_first = action.round < 0
         if is_first:  # there is no round to end
             rules.payload.write(self._model, model[:width])

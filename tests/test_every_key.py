@@ -78,6 +78,7 @@ BASES: dict[str, Table] = {
 
 CART = {"environment": CARTS["environment"], "evaluation": CARTS["evaluation"]}
 SWING = {"environment": {"id": "Pendulum-v1", "instances": 1, "max_steps": 6}}
+EXPERIENCE = merged(merged(CARTS, SWING), {"environment": {"instances": 2}, "stop": {"rounds": 6}})
 LOSSY = {"network": {"loss": 0.3}}
 HANGING = {
     "compute": {"speed": {"kind": "values", "list": [1.0, 1.0, 1.0, 0.01]}},
@@ -112,6 +113,24 @@ NEWS = {
 }
 """So many visits that the news of UCB-VI are guessed by the end."""
 
+ATTACKS = (
+    "sign_flip",
+    "noise",
+    "zero",
+    "constant",
+    "nan",
+    "replay",
+    "two_faced",
+    "free_rider",
+    "average_zero",
+    "alie",
+    "ipm",
+    "dissensus",
+    "sybil",
+    "random_action",
+    "reward_flip",
+    "reward_shuffle",
+)
 NETWORKED = ("reinforce", "a2c", "ppo", "dqn", "sac", "td3")
 REQUIRED: dict[str, Table] = {
     "distributions:constant": {"value": 0.5},
@@ -177,6 +196,13 @@ REQUIRED: dict[str, Table] = {
     "faults:loss": {"at": 0.001, "probability": 0.5},
     "faults:leave": {"at": 0.003, "agents": [1]},
     "faults:join": {"at": 0.003, "agents": [1]},
+    "faults:turn_byzantine": {
+        "at": 0.003,
+        "agents": [1, 2],
+        "attack": {"kind": "sign_flip"},
+    },
+    **{f"attacks:{kind}": {"agents": [1]} for kind in ATTACKS},
+    "attacks:sybil": {"agents": [1, 2]},
     "groups": {"agents": [1], "learner": {"lr": 0.2}},
 }
 """Label of a kind -> the options that it must have, and those that make it small."""
@@ -280,6 +306,11 @@ HELPS: dict[str, list[Table]] = {
             ]
         }
     ],
+    **{
+        f"{place}:{kind}": [EXPERIENCE]
+        for place in ("attacks", "faults:turn_byzantine.attack")
+        for kind in ("random_action", "reward_flip", "reward_shuffle")
+    },
     "environment:cartpole": [CONTINUOUS],
     "environment:pendulum": [CONTINUOUS],
     "environment:acrobot": [CONTINUOUS],
@@ -431,6 +462,7 @@ VALUES: dict[str, list[Any]] = {
     "gate:performance.threshold": [30.0, 5.0],
     "gate:reached.value": [15.0, 25.0],
     "learner:tabular_q.behavior:given.policies": [[[0.6, 0.4]]],
+    **{f"faults:turn_byzantine.attack:{kind}.agents": [[3]] for kind in ATTACKS},
     "learner:dqn.capacity": [8],
     "learner:sac.capacity": [14],
     "learner:td3.capacity": [14],
@@ -487,6 +519,8 @@ SLOW = (
     "topology",
     "energy",
     "allocation",
+    "attacks",
+    "faults",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
 ALIKE = ("environment", "learner", "network", "compute", "energy", "allocation")

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from p2pfrl.agent import Agent, Rules
+from p2pfrl.build.attackers import Attackers
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
 from p2pfrl.consensus.coordinator import Witness
@@ -23,6 +24,7 @@ from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
+from p2pfrl.exchange.attacks.base import View
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
@@ -43,6 +45,7 @@ class Assembly:
         learning: learner and environments.
         plan: what all participants are made from.
         resources: of the agents.
+        attackers: the Byzantine agents.
         decoder: checks the frames of this run.
 
     Args:
@@ -77,6 +80,7 @@ class Assembly:
             stack=stack,
         )
         self._updates = assigned(scenario, self.resources.speed)
+        self.attackers = Attackers(self.plan, self.neighbors, self._row)
         self._rules = self._rules_of_agents()
         self._waits = self.mode.mixes and self._rules.need_every_message
         self._matrix = lru_cache(maxsize=64)(self._weights)
@@ -199,6 +203,7 @@ class Assembly:
         first: int = 0,
         memory: State | None = None,
         counts_own: bool = False,
+        view: View | None = None,
     ) -> Actor:
         """Return one life of an agent.
 
@@ -212,6 +217,7 @@ class Assembly:
             memory: what a restarted one remembers.
             counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no
                 world counts the updates of all.
+            view: what it sees of the others if it is an omniscient attacker.
         """
         body = Agent(
             agent,
@@ -221,6 +227,7 @@ class Assembly:
             encoder=Encoder(self.scenario.name, agent, incarnation),
             port=port,
             observer=observer,
+            attacker=self.attackers.attacker(agent, port, view),
         )
         if memory is not None:
             body.restore(memory)

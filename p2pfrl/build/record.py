@@ -26,14 +26,15 @@ from p2pfrl.results.groups import final
 from p2pfrl.results.record import (
     AGENT_COUNTS,
     AGENTS,
+    BYZANTINE,
     DRAWN,
     EVALUATION,
     FAILURE,
     INTERRUPT,
     JOULES,
     METRICS,
+    OWN_COLUMNS,
     PHYSICS,
-    RESOURCES,
     SHARE,
     SUSPICION,
     Record,
@@ -59,6 +60,7 @@ class Totals:
         traffic: of all agents and schedules.
         mean_batch: mean number of updates that were computed together.
         more: further keys of the summary.
+        refused: messages of Byzantine agents that receivers refused, by sender.
     """
 
     stopped_by: str
@@ -67,6 +69,7 @@ class Totals:
     traffic: Traffic
     mean_batch: float
     more: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[int, int] = field(default_factory=dict)
 
 
 def parameters_digest(parameters: Vector) -> str:
@@ -135,6 +138,7 @@ def compose(
         "fairness": _fairness(agents),
         **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
         **({} if new is None else {"newcomers": new.summary}),
+        **({BYZANTINE: _byzantine(recorder, totals)} if recorder.byzantine else {}),
     }
     if SUSPICION[0] in agents:
         measured["suspicion"] = suspects(agents)
@@ -204,7 +208,7 @@ def _summary(
     engine: str,
 ) -> dict[str, Any]:
     last = recorder.rows[-1] if recorder.rows else {}
-    returns = np.array([entry.returns for entry in recorder.latest() if np.isfinite(entry.returns)])
+    returns = recorder.last_returns(recorder.honest)
     target = scenario.stop.target_return
     reached = next(
         (row for row in recorder.rows if target is not None and row["return_mean"] >= target), None
@@ -280,13 +284,11 @@ def _on_last_rows(agents: Mapping[str, NDArray[Any]], others: Beside) -> dict[st
 
 
 def _fairness(agents: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
-    """Return how even the agents' last returns and measures are."""
+    """Return how even the last returns and measures of the honest agents are."""
     rows = final(agents)
-    names = [
-        n
-        for n in agents
-        if n not in (*AGENTS, *RESOURCES, *SUSPICION) and not n.startswith((PHYSICS, EVALUATION))
-    ]
+    if BYZANTINE in agents:
+        rows = rows[agents[BYZANTINE][rows] == 0]
+    names = [n for n in agents if n not in OWN_COLUMNS and not n.startswith((PHYSICS, EVALUATION))]
     found = {name: agents[name][rows].astype(np.float64) for name in ("return", *names)}
     return {name: fairness(column) for name, column in found.items() if np.isfinite(column).any()}
 
@@ -306,6 +308,18 @@ def _energy(
         "mean": total / scenario.agents,
         "min": float(used.min()),
         "max": float(used.max()),
+    }
+
+
+def _byzantine(recorder: Recorder, totals: Totals) -> dict[str, Any]:
+    """Return who was Byzantine, and beside the numbers of the honest those of the others."""
+    returns, last = recorder.last_returns(recorder.byzantine), recorder.of_all()
+    return {
+        "agents": list(recorder.byzantine),
+        "refused": {str(agent): count for agent, count in sorted(totals.refused.items())},
+        "final_return": _finite(returns.mean()) if returns.size else None,
+        "consensus_distance_of_all": _finite(last[0]),
+        "mean_drift_of_all": _finite(last[1]),
     }
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.agent import Agent
 from p2pfrl.build.assembly import Assembly, saved_every
+from p2pfrl.build.attackers import marked
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.distributions.base import Constant, Draw
 from p2pfrl.core.errors import RecordError
@@ -198,6 +200,13 @@ def build(
     recorder = _recorder(assembly, trainer, loop, on_row)
     recorder.traffic = network.traffic
     worlds: list[Simulation] = []
+    attackers = assembly.attackers
+    sight = attackers.sight(trainer, lambda agent: worlds[0].body(agent))
+
+    def starts(agent: int) -> None:
+        body = worlds[0].body(agent)
+        if isinstance(body, Agent):
+            marked(attackers, trainer, agent, body.round, loop.now)
 
     def spawn(
         agent: int, incarnation: int, first: int, memory: State | None, port: MailboxPort
@@ -205,7 +214,7 @@ def build(
         every = None if assembly.mode.has_coordinator else scenario.checkpoint.rounds
         observer = _Saving(recorder, worlds[0], log, loop, every)
         return assembly.agent(
-            agent, incarnation, port, trainer, observer, first=first, memory=memory
+            agent, incarnation, port, trainer, observer, first=first, memory=memory, view=sight
         )
 
     def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
@@ -231,6 +240,7 @@ def build(
         keeps=_keeps(scenario),
         log=log,
         witness=recorder,
+        **({"starts": starts} if attackers.experience else {}),
     )
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
@@ -258,6 +268,7 @@ def _recorder(
         counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
         resources=assembly.counted,
         judges=assembly.judges,
+        byzantine=assembly.attackers.agents,
     )
 
 
@@ -279,6 +290,7 @@ def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
         edge_bandwidth=_bandwidth(scenario, graph),
         duplicate=scenario.network.duplicate,
         seed=scenario.seed,
+        byzantine=assembly.attackers.agents,
     )
 
 

@@ -32,8 +32,10 @@ class Purpose(StrEnum):
     """
 
     ACTION = "action"
+    ATTACK = "attack"
     BEHAVIOR = "behavior"
     BOOTSTRAP = "bootstrap"
+    BYZANTINE = "byzantine"
     CHAIN_START = "chain-start"
     CHECK = "check"
     COMPRESSOR = "compressor"

@@ -23,6 +23,7 @@ from p2pfrl.net.fleet import Fleet, show_agents
 from p2pfrl.results.directory import DEPLOYED, PEERS, clear, reserved
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario, hash8
+from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.render import resolved
@@ -60,6 +61,7 @@ def run_processes(
         P2PFRLError: a process failed, or the directory has something else.
     """
     refuse_faults(scenario.faults)
+    refuse_attacks(scenario)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
     groups = share(scenario, jobs)

@@ -51,6 +51,7 @@ from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import with_engine
+from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
@@ -114,6 +115,7 @@ def deploy(
             coordinator did not come back.
     """
     refuse_faults(scenario.faults)
+    refuse_attacks(scenario)
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 

@@ -15,6 +15,7 @@ from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import COORDINATOR, SKIP, Frame
 from p2pfrl.core.wire import Encoder
+from p2pfrl.exchange.attacks.attacker import Attacker
 from p2pfrl.exchange.compressors.base import ENCODED, Compressor, is_encoded
 from p2pfrl.exchange.compressors.base import State as CompressorState
 from p2pfrl.exchange.gates.base import Always, Gate
@@ -82,9 +83,11 @@ class Outbox(Stateful):
         encoder: makes the frames.
         parts: names of the parts in a payload.
         rounds: whose messages are kept, to be sent again; 0 where what is lost is not missed.
+        attacker: what replaces the vectors in its messages; None for an honest agent.
     """
 
     __slots__ = (
+        "_attacker",
         "_compressor_state",
         "_encoder",
         "_gate_state",
@@ -105,9 +108,15 @@ class Outbox(Stateful):
     )
 
     def __init__(
-        self, rules: Outgoing, encoder: Encoder, parts: tuple[str, ...], rounds: int = 0
+        self,
+        rules: Outgoing,
+        encoder: Encoder,
+        parts: tuple[str, ...],
+        rounds: int = 0,
+        attacker: Attacker | None = None,
     ) -> None:
         self.known: Vector | None = None
+        self._attacker = attacker
         self._rules = rules
         self._encoder = encoder
         self._parts = parts
@@ -126,6 +135,8 @@ class Outbox(Stateful):
         """
         self._gate_state = self._rules.gate.init(start)
         self._compressor_state = self._rules.compressor.init(first)
+        if self._attacker is not None:
+            self._attacker.begin(start, first)
         has_memory = bool(self._compressor_state) and not self._rules.compressor.is_difference
         self._varies = has_memory or not isinstance(self._rules.gate, Always)
 
@@ -137,13 +148,14 @@ class Outbox(Stateful):
         is_open, self._gate_state = answer
         return is_open
 
-    def frame(self, payload: Vector, turn: Turn, seen: Turn) -> Frame:
+    def frame(self, payload: Vector, turn: Turn, seen: Turn, to: int) -> Frame:
         """Return a frame of `payload`.
 
         Args:
             payload: `(k',)` what mixing makes of the agent for its receivers.
             turn: the exchange; `turn.own` is what was made of the agent to send.
             seen: the exchange with the agent's own vector.
+            to: the receiver, or the first of several that get the same.
         """
         if self._rules.correction.extras:
             extra = self._rules.correction.extra(seen)
@@ -156,6 +168,9 @@ class Outbox(Stateful):
         self._compressor_state = made.state
         if self._rules.compressor.is_difference:
             self.known = made.known
+        if self._attacker is not None:
+            data, encoding = self._attacker.encode(payload, turn, to)
+            return self._encode(data, turn, encoding)
         return self._encode(made.data, turn, self._rules.compressor.encoding)
 
     def skip(self, round: int) -> Frame:
@@ -202,8 +217,9 @@ class Outbox(Stateful):
 
     @override
     def save(self) -> State:
-        """Return the state, the number of the last frame included."""
-        return {**super().save(), "encoder": self._encoder.save()}
+        """Return the state, the number of the last frame and that of attacks included."""
+        attacks = {} if self._attacker is None else {"attacker": self._attacker.save()}
+        return {**super().save(), "encoder": self._encoder.save(), **attacks}
 
     @override
     def restore(self, state: State) -> None:
@@ -212,6 +228,8 @@ class Outbox(Stateful):
         In a later incarnation, frames are numbered anew and kept answers are encoded anew.
         """
         super().restore(state)
+        if self._attacker is not None:
+            self._attacker.restore(state["attacker"])
         if not self._encoder.restore(state["encoder"]):
             made = self._encoder.again
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}

@@ -378,6 +378,7 @@ def _record(
         ),
         mean_batch=world.trainer.mean_batch,
         more=more,
+        refused=world.network.refused,
     )
     digest = world.log.digest(parameters)
     return compose(

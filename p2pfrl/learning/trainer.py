@@ -22,6 +22,7 @@ of all members.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -384,6 +385,35 @@ class Trainer:
         return Update(
             agent, int(steps), float(loss), tuple(map(float, returns)), measures, transitions
         )
+
+    @contextmanager
+    def ahead(self, agent: int) -> Iterator[None]:
+        """Show parameters and state of `agent` as the end of its update under way will leave them.
+
+        Nothing of it has happened afterwards. Without an update under way nothing changes.
+        """
+        request, row = self._pending.get(agent), self._rows[agent]
+        if request is None or not request.has_begun:
+            yield
+            return
+        if request.outcome is None:
+            self.compute()
+        outcome, position = request.outcome, request.position
+        assert outcome is not None
+        names = [name for name in self.state if name not in self._kept]
+        parameters = self.parameters[row].copy()
+        state = {name: np.array(self.state[name][row]) for name in names}
+        self.parameters[row] = outcome.parameters[position]
+        if request.frozen is not None:
+            self.parameters[row] += parameters - request.frozen
+        for name in names:
+            self.state[name][row] = outcome.state[name][position]
+        try:
+            yield
+        finally:
+            self.parameters[row] = parameters
+            for name in names:
+                self.state[name][row] = state[name]
 
     def _move_world(self, agent: int) -> None:
         """Let the shared world of `agent` move on, for all members."""

@@ -28,6 +28,14 @@ class Distances:
         rows = parameters if self._parts is None else self._layout.pack(parameters, self._parts)
         return distances(rows, agents)
 
+    def to_mean(
+        self, parameters: Vector, agents: Sequence[int], others: Sequence[int]
+    ) -> list[float]:
+        """Return the distance of each of `others` to the mean of `agents`."""
+        rows = parameters if self._parts is None else self._layout.pack(parameters, self._parts)
+        mean = rows[list(agents)].mean(axis=0, dtype=np.float64)
+        return [float(np.square(rows[i] - mean).sum()) ** 0.5 for i in others]
+
     def of_part(self, part: str, parameters: Vector, agents: Sequence[int]) -> float:
         """Return the consensus distance of one part, nan if there is no such part."""
         if part not in self._layout.parts:

@@ -107,9 +107,14 @@ RESOURCES = (STEPS, JOULES, SHARE)
 or work assigned; the energy used so far, which metrics.csv has too; the share of an allocation."""
 SUSPICION = ("suspicion", "suspicion_cosine")
 """Columns of agents.csv where robust rules judge what agents send; other runs have none."""
+BYZANTINE = "byzantine"
+"""Column of agents.csv, and key of the summary, of a run with attacks: 1 for a Byzantine agent."""
+OWN_COLUMNS = (*AGENTS, *RESOURCES, *SUSPICION, BYZANTINE)
+"""Columns of agents.csv that are no measures of a learner or environment, beside those of physics and
+evaluations."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
-AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps")
+AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps", BYZANTINE)
 """Columns of agents.csv with whole numbers."""
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 
@@ -148,8 +153,9 @@ class Record:
             Counts (`env_steps`, `bytes_sent`, `messages_dropped`) are cumulative.
         agents: column -> `(rows,)` in long format, one row per (round, agent). The columns are
             `AGENTS`, then `physics_<name>` for all physics in which the agents differ, then the
-            environment's own measures. The last row of an agent also has the returns of the last
-            evaluation, `evaluation_<name>`, if the environment has baselines or a known optimum.
+            environment's own measures. A run with attacks has a column `byzantine`. The last row of
+            an agent also has the returns of the last evaluation, `evaluation_<name>`, if the
+            environment has baselines or a known optimum.
         newcomers: column -> `(rows,)`, one row per (update, newcomer): `update`, `agent`, the mean
             returns `learned` and `scratch` of evaluation episodes after so many updates, then
             `physics_<name>`, `baseline_<name>` and `optimum`. Empty without newcomers.

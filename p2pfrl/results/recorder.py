@@ -22,11 +22,11 @@ from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
 from p2pfrl.results.record import (
-    AGENTS,
+    BYZANTINE,
     EVALUATION,
     JOULES,
+    OWN_COLUMNS,
     PHYSICS,
-    RESOURCES,
     STEPS,
     SUSPICION,
     Interval,
@@ -91,6 +91,9 @@ class Recorder:
         updates: rounds that have ended, summed over agents.
         stopped_at_row: whether `on_row` has ended the run.
         initial_distance: the consensus distance at the start.
+        honest: the agents that no attack names. Returns, distances, drift and evaluations are
+            theirs; as long as none of them is there, those of the others.
+        byzantine: the other agents.
         evaluation: the last evaluation; None if there was none.
 
     Args:
@@ -109,6 +112,7 @@ class Recorder:
         resources: of agents whose steps and joules are counted; None to count none.
         counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
             run, as `stop.rounds` counts them; else n updates that agents ended are.
+        byzantine: the agents that an attack names, ascending.
     """
 
     def __init__(
@@ -128,7 +132,11 @@ class Recorder:
         counts_applied: bool = False,
         resources: Resources | None = None,
         judges: bool = False,
+        byzantine: Sequence[int] = (),
     ) -> None:
+        self.byzantine = tuple(byzantine)
+        self.honest = tuple(agent for agent in range(agents) if agent not in self.byzantine)
+        self._is_honest = frozenset(self.honest)
         self.rows: list[Row] = []
         self.agent_rows: list[Row] = []
         self.staleness: list[int] = []
@@ -147,9 +155,10 @@ class Recorder:
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
         self._distances = Distances(layout, parts)
-        self._drift = Drift(agents)
+        self._drift = Drift(len(self.honest))
+        self._drift_of_all = Drift(agents)  # beside it, where there are Byzantine agents
         self._ticks = _Ticks()
-        self.initial_distance = self._distances.of(self.current, range(agents))[1]
+        self.initial_distance = self._distances.of(self.current, self.honest)[1]
 
     @property
     def intervals(self) -> list[Interval]:
@@ -173,7 +182,7 @@ class Recorder:
         for tau in staleness.values():
             self.applied(agent, tau)
         # An asynchronous run has no common rounds, so all moves between two rows count together.
-        self._drift.add(round if self._tick is None else 0, before, after)
+        self._moved(agent, round if self._tick is None else 0, before, after)
         self._end_round(agent, round)
 
     def sending(self, agent: int, round: int) -> None:
@@ -184,7 +193,15 @@ class Recorder:
 
         The agent's own round goes on.
         """
-        self._drift.add(0, before, after)
+        self._moved(agent, 0, before, after)
+
+    def _moved(self, agent: int, row: int, before: Vector, after: Vector) -> None:
+        """Add a move by mixing to the drift."""
+        if self.byzantine:
+            self._drift_of_all.add(row, before, after)
+            if agent in self.byzantine:
+                return
+        self._drift.add(row, before, after)
 
     def applied(self, agent: int, tau: int) -> None:
         """Record that `agent`, or the coordinator for an update of `agent`, applied a payload.
@@ -314,13 +331,20 @@ class Recorder:
             and self._episodes
             and np.isnan(self.rows[-1]["evaluation_own"])
         ):
-            self.rows[-1].update(self._evaluation(range(self._n)))
+            self.rows[-1].update(self._evaluation(self.honest))
 
     # The state.
 
-    def latest(self) -> list[Entry]:
-        """Return the last entry of every agent that has one."""
-        return [own.latest for own in self._progress if own.latest is not None]
+    def last_returns(self, agents: Sequence[int]) -> NDArray[np.float64]:
+        """Return the last returns of those of `agents` that have one."""
+        entries = [own.latest for own in (self._progress[i] for i in agents)]
+        found = [entry.returns for entry in entries if entry is not None]
+        return np.array([value for value in found if np.isfinite(value)])
+
+    def of_all(self) -> tuple[float, float]:
+        """Return consensus distance and mean drift over all agents, Byzantine ones included."""
+        distance = self._distances.of(self.current, range(self._n))[1]
+        return distance, self._drift_of_all.norm if self._mixes else float("nan")
 
     def save(self) -> State:
         """Return the state without `rows` and `agent_rows`, which only grow.
@@ -336,6 +360,7 @@ class Recorder:
             "progress": [own.save() for own in self._progress],
             "timeline": self._timeline.save(),
             "drift": self._drift.save(),
+            "drift_of_all": self._drift_of_all.save(),
             "evaluation": None if own is None else (own.index, own.agents, own.own),
             "judged": self._judged,
         }
@@ -350,6 +375,8 @@ class Recorder:
         self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
         self._judged = state["judged"]
+        if "drift_of_all" in state:  # earlier versions have none
+            self._drift_of_all.restore(state["drift_of_all"])
         own = state["evaluation"]
         self.evaluation = None if own is None else Evaluation(*own)
 
@@ -398,23 +425,33 @@ class Recorder:
     def _write(self, now: int, active: int | None = None) -> None:
         # If all agents have left, the row is about all of them.
         alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
-        self._drift.close(self._rounds.row - 1 if self._tick is None else 0)
+        present = [i for i in alive if i in self._is_honest] or alive
+        closed = self._rounds.row - 1 if self._tick is None else 0
+        self._drift.close(closed)
+        self._drift_of_all.close(closed)
         round = self._rounds.row if self._tick is None else self._count_of_rounds()
-        disagreements, distance = self._distances.of(self.current, alive)
-        row = self._row(round, now, alive, distance)
+        disagreements, distance = self._distances.of(self.current, present)
+        row = self._row(round, now, present, distance)
         row["active"] = len(alive) if active is None else active
         # Several rows of an asynchronous run can have the same round; only the first is evaluated.
         is_due = bool(self._episodes and round) and round % self._every == 0
         if is_due and (not self.rows or self.rows[-1]["round"] < round):
-            row.update(self._evaluation(alive))
+            row.update(self._evaluation(present))
         self.rows.append(row)
         judged: Judged | None = None
         if self._judged is not None:
             judged = self._judged.pop(self._rounds.row - 1 if self._tick is None else 0, {})
-        for agent, own in zip(alive, disagreements, strict=True):
-            entry = self._progress[agent].latest
+        others = [i for i in alive if i not in self._is_honest] if present is not alive else []
+        apart = dict(zip(present, disagreements, strict=True))
+        apart.update(
+            zip(others, self._distances.to_mean(self.current, present, others), strict=True)
+        )
+        for agent in alive:
+            entry, own = self._progress[agent].latest, apart[agent]
             if entry is not None:
                 more = {**self._energy(agent, entry), **_suspicion(judged, agent)}
+                if self.byzantine:
+                    more |= {BYZANTINE: float(agent not in self._is_honest)}
                 self.agent_rows.append({**_agent_row(round, agent, own, entry), **more})
         if self._on_row(row):
             self.stopped_at_row = True
@@ -527,4 +564,4 @@ def _suspicion(judged: Judged | None, agent: int) -> Row:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (*AGENTS, *RESOURCES, *SUSPICION) or name.startswith((PHYSICS, EVALUATION))
+    return name in OWN_COLUMNS or name.startswith((PHYSICS, EVALUATION))

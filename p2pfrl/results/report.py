@@ -19,7 +19,7 @@ from p2pfrl.results.directory import FIGURES, clear_figures, refuse_replacing
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
-from p2pfrl.results.record import PHYSICS, Record, load
+from p2pfrl.results.record import BYZANTINE, PHYSICS, Record, load
 from p2pfrl.results.statistics import MIN_SEEDS, estimate, trimmed
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ def _subtitle(groups: Sequence[Group]) -> str:
     modes = ", ".join(dict.fromkeys(g.mode for g in groups))
     seeds = max(len(g.records) for g in groups)
     n, d = groups[0].first.parameters.shape
-    return f"{modes} · {n} agents · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
+    marked = groups[0].first.summary.get(BYZANTINE)
+    count = len(marked.get("agents", ())) if isinstance(marked, dict) else 0
+    of_them = f" ({count} Byzantine)" if count else ""
+    return f"{modes} · {n} agents{of_them} · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _run(record: Record) -> dict[str, str]:

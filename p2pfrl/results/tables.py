@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.results.aggregates import Standing
 from p2pfrl.results.numbers import duration, interval, number, size
-from p2pfrl.results.record import AGENTS, EVALUATION, PHYSICS, RESOURCES, SUSPICION
+from p2pfrl.results.record import EVALUATION, OWN_COLUMNS, PHYSICS
 from p2pfrl.results.report import Table
 from p2pfrl.results.statistics import MIN_SEEDS
 
@@ -204,7 +204,7 @@ def measures(agents: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     last = rounds == rounds.max()
     found = {}
     for name, column in agents.items():
-        if name in (*AGENTS, *RESOURCES, *SUSPICION) or name.startswith((PHYSICS, EVALUATION)):
+        if name in OWN_COLUMNS or name.startswith((PHYSICS, EVALUATION)):
             continue
         values = np.asarray(column, dtype=np.float64)[last]
         values = values[np.isfinite(values)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wording import did_you_mean
+from p2pfrl.exchange.attacks.base import ExperienceAttack
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Problem, Simulator
 from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
@@ -23,6 +24,8 @@ from p2pfrl.learning.grouped import Group, GroupedStack, merge
 from p2pfrl.learning.learners.base import EngineName, Stack, Task
 from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
+from p2pfrl.learning.tampered import Tampered, TamperedSimulator
+from p2pfrl.scenario.byzantine import attacks
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Make
 from p2pfrl.scenario.sections import Scenario
@@ -110,15 +113,21 @@ def learning(scenario: Scenario) -> Learning:
     )
 
     opened: list[Simulator] = []
+    changes = [one for one in attacks(scenario) if isinstance(one, ExperienceAttack)]
+    masks: dict[int, int] = {}
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
         table = tables.of(section)
         evaluator = simulator_of(section, table, episodes, seed) if episodes else None
         simulator = simulator_of(section, table, section.instances, seed)
         opened.extend(filter(None, (simulator, evaluator)))
+        if changes:
+            simulator = TamperedSimulator(simulator, changes, masks, seed)
         return simulator, evaluator
 
     stack, start = _started(scenario, _stack(scenario, world))
+    if changes:
+        stack = Tampered(stack, masks)
     found = [
         (make, tables.of(make.environment))
         for make in scenario.makes

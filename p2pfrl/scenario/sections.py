@@ -409,7 +409,8 @@ class Scenario:
         availability: when agents sit rounds out.
         evaluation: how often, and over how many episodes, policies are evaluated.
         checkpoint: how often agents and runs are saved.
-        attacks: agents that send other than the rules say; there are none yet.
+        attacks: Byzantine agents: who they are, and what they send or do instead of what the rules
+            say.
         faults: what goes wrong in the simulator, and when.
         groups: agents with a learner or environment of their own.
     """

@@ -32,6 +32,7 @@ class Network(Stateful):
 
     Attributes:
         traffic: totals so far.
+        refused: sender -> how many of its messages receivers have refused.
 
     Args:
         loop: the clock.
@@ -45,6 +46,7 @@ class Network(Stateful):
         edge_bandwidth: caps single edges.
         duplicate: probability that a message arrives twice.
         seed: of the draws for duplicates and for losses by faults.
+        byzantine: agents whose messages may be refused. The messages of others never are.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -70,8 +72,11 @@ class Network(Stateful):
         duplicate: float,
         seed: int,
         slower: Mapping[int, float] | None = None,
+        byzantine: Sequence[int] = (),
     ) -> None:
         self.traffic = Traffic()
+        self.refused: dict[int, int] = {}
+        self._byzantine = frozenset(byzantine)
         self.down: set[int] = set()
         self.extra_loss = 0.0
         self.group: list[int] | None = None
@@ -103,6 +108,7 @@ class Network(Stateful):
             "traffic": traffic,
             "down": tuple(sorted(self.down)),
             "loss": self._loss.save(),
+            "refused": dict(self.refused),
         }
 
     @override
@@ -112,6 +118,7 @@ class Network(Stateful):
         for name, value in state["traffic"].items():
             setattr(self.traffic, name, copied(value))
         self.down = set(state["down"])
+        self.refused = dict(state.get("refused", {}))  # earlier versions have none
         self._loss.restore(state["loss"])
 
     def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
@@ -193,7 +200,7 @@ class Network(Stateful):
         self._receiving_until[receiver] = now
         self.traffic.messages_delivered += 1
         self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-        self._mailboxes[receiver](frame.received or self._decode(sender, frame))
+        self._mailboxes[receiver](frame.received or self._taken(sender, frame))
 
     def hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a frame that waited for the interface."""
@@ -202,14 +209,30 @@ class Network(Stateful):
             return
         self.traffic.messages_delivered += 1
         self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-        self._mailboxes[receiver](self._decode(sender, frame))
+        self._mailboxes[receiver](self._taken(sender, frame))
 
     def arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a second copy."""
         if self.can_reach(sender, receiver):
             self.traffic.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
-            self._mailboxes[receiver](Received(self._decode(sender, frame).message, again=True))
+            taken = self._taken(sender, frame)
+            if isinstance(taken, Received):
+                taken = Received(taken.message, again=True)
+            self._mailboxes[receiver](taken)
+
+    def _taken(self, sender: int, frame: Frame) -> Received | Missing:
+        """Return what a receiver makes of a frame: one of a Byzantine agent may be refused.
+
+        A refused message is counted, and is missing for its receiver.
+        """
+        if sender not in self._byzantine:
+            return self._decode(sender, frame)
+        try:
+            return self._decoder.receive(frame)
+        except WireError:
+            self.refused[sender] = self.refused.get(sender, 0) + 1
+            return Missing(sender, frame.round)
 
     def _decode(self, sender: int, frame: Frame) -> Received:
         """Return what receivers make of a frame.

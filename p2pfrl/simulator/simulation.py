@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from typing_extensions import override
 
-from p2pfrl.core.actor import Actor
+from p2pfrl.core.actor import Actor, Body
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
@@ -133,6 +133,7 @@ class Simulation:
             its schedule: what a restart resumes from in modes with a coordinator.
         log: of all events.
         witness: keeps the timeline.
+        starts: called with an agent whose local update is about to start.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Simulation:
         keeps: Callable[[int, Frame], bool],
         log: Log,
         witness: Witness,
+        starts: Callable[[int], None] = lambda agent: None,
     ) -> None:
         self._loop = loop
         self._network = network
@@ -164,6 +166,7 @@ class Simulation:
         self._peer_timeout = peer_timeout
         self._log = log
         self._witness = witness
+        self._starts = starts
         # Tasks whose done-callback has not run. A killed one counts until the loop runs it.
         self._running = 0
         self._coordinators = coordinators
@@ -245,6 +248,11 @@ class Simulation:
     def port(self, agent: int) -> MailboxPort:
         """Return the port of an agent or coordinator."""
         return self._lives[agent].port
+
+    def body(self, agent: int) -> Body | None:
+        """Return an agent, or a coordinator, that is there; None for one that is away."""
+        life = self._lives[agent]
+        return None if life.actor is None or life.task is None else life.actor.body
 
     def waited(self) -> tuple[int, int]:
         """Return (late messages, expired deadlines), summed over all lives of all agents."""
@@ -331,6 +339,10 @@ class Simulation:
         """Slow an agent's local work down."""
         self._note_fault(agent)
         self._lives[agent].slowness = factor
+
+    def turn(self, agent: int) -> None:
+        """Note that an agent becomes Byzantine; its attack looks at the clock itself."""
+        self._note_fault(agent)
 
     def lose(self, probability: float) -> None:
         """Lose messages with this probability, besides the network's own losses."""
@@ -543,6 +555,7 @@ class Simulation:
         (`ends`). They are the three of an update's life in learning/trainer.py. The number of steps
         of an update, and so the time of its end, is known only when it has been computed.
         """
+        self._starts(agent)
         self._trainer.freeze(agent)
         if self._meetings is None:
             self._start(agent, agent, self._slowness(agent))

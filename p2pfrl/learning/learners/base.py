@@ -438,11 +438,14 @@ class Learner(ABC):
             stream.
         moments: what happens to optimizer moments after mixing: keep, reset to zero, or average
             like the parameters, which needs a mean over all agents in every exchange.
+        steps_environment: whether its updates act in the environment that it is given, step by
+            step, so that actions and rewards can be changed on the way.
         of_mixing: options that say what follows an exchange; without one they have no effect.
         of_offers: by vector that the learner offers (`Exchange.offer`), the options that matter
             only where a payload sends it or a gate reads it.
     """
 
+    steps_environment: ClassVar[bool] = False
     of_mixing: ClassVar[tuple[str, ...]] = ()
     of_offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 

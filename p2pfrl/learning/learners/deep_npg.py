@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -47,6 +47,8 @@ class DeepNPG(Learner):
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
     """
+
+    steps_environment: ClassVar[bool] = True
 
     lr: float = Field(default=1.0, ge=0)
     steps: int = Field(default=128, ge=1)

@@ -36,6 +36,7 @@ class Networked(Learner):
             the agent.
     """
 
+    steps_environment: ClassVar[bool] = True
     of_mixing: ClassVar[tuple[str, ...]] = ("statistics",)
 
     lr_schedule: Annotated[LRSchedule, Rule("learning-rate schedules", lambda: RULES)] = Field(

@@ -16,8 +16,8 @@ from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.results.groups import Group, final_rows, is_one_model, scenario_keys
 from p2pfrl.results.numbers import drawable, number
-from p2pfrl.results.plots.style import GRAY, INK, Drawing, panels
-from p2pfrl.results.record import Record
+from p2pfrl.results.plots.style import FAULT, GRAY, INK, Drawing, panels
+from p2pfrl.results.record import BYZANTINE, Record, is_index
 from p2pfrl.results.rounds import EPISODES
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
@@ -68,9 +68,35 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         known = (ids >= 0) & (ids < record.graph.n)
         by_agent[ids[known]] = values[known]
         _draw(figure, panel, drawn, positions, by_agent, colors)
+        _mark(panel, positions, byzantine(record))
         panel.set_title(title)
     meanings = [_meaning(column, values, rows) for column, _, values, _ in views if column]
+    if marked := byzantine(record):
+        meanings.append(f"A red ring marks the Byzantine agents: {', '.join(map(str, marked))}.")
     return Drawing(figure, _caption(record, groups[0], meanings))
+
+
+def byzantine(record: Record) -> tuple[int, ...]:
+    """Return the agents of a run that an attack names; none in a run without attacks."""
+    found = record.summary.get(BYZANTINE)
+    agents = found.get("agents", ()) if isinstance(found, dict) else ()
+    return tuple(agent for agent in agents if is_index(agent, record.graph.n))
+
+
+def _mark(axes: Axes, positions: NDArray[np.float64], agents: Sequence[int]) -> None:
+    """Draw a ring around Byzantine agents."""
+    if agents:
+        size = 2.2 * float(np.clip(5200 / len(positions), 14, 330))
+        at = positions[list(agents)]
+        axes.scatter(
+            at[:, 0],
+            at[:, 1],
+            s=size,
+            facecolors="none",
+            edgecolors=FAULT,
+            linewidths=1.8,
+            zorder=2,
+        )
 
 
 def _is_zero(values: NDArray[np.float64]) -> bool:

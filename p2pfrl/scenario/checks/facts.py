@@ -12,6 +12,7 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.needs import By, Composable, Need
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Stack
+from p2pfrl.scenario.byzantine import acts, named
 from p2pfrl.scenario.checks.faults import departures
 from p2pfrl.scenario.modes import MODES, RULES_OF_ALL
 from p2pfrl.scenario.sections import Availability, Scenario
@@ -70,6 +71,8 @@ Facts = Mapping[Need, Sequence[Broken]]
 """Need that is not met -> all reasons."""
 
 _WHY: dict[tuple[str, Need | str | None], str] = {
+    ("attacks", Need.MASS): "{} says a wrong one; use another mixing rule",
+    ("attacks", None): "the messages of {} are refused; remove the attack",
     (
         "aggregators",
         Need.PLAIN_MEAN,
@@ -125,6 +128,9 @@ def parts(scenario: Scenario) -> Iterator[Part]:
     for position, fault in enumerate(scenario.faults):
         if fault.concerns(scenario.coordinators):
             yield Part(("faults", position), "faults", fault)
+    for path, attack in named(scenario):
+        if acts(scenario, attack):
+            yield Part(path, "attacks", attack, "kind")
 
 
 def facts(scenario: Scenario, stack: Stack | None) -> Facts:

@@ -123,6 +123,10 @@ class Rehearsal:
         """Check that the agent exists."""
         self._exists("agents", agent)
 
+    def turn(self, agent: int) -> None:
+        """Check that the agent exists."""
+        self._exists("agents", agent)
+
     def lose(self, probability: float) -> None:
         """Accept any probability."""
 

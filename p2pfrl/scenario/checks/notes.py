@@ -18,6 +18,7 @@ from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.normalization import PART
 from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
+from p2pfrl.scenario.byzantine import acts, named
 from p2pfrl.scenario.checks.facts import parts
 from p2pfrl.scenario.checks.trust import trust
 from p2pfrl.scenario.modes import MODES
@@ -47,6 +48,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _alike(scenario)
     yield from _allocation(scenario)
     yield from _work(scenario)
+    yield from _too_late(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -65,6 +67,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
         idle.remove("topology")
     idle += [*_without_messages(scenario), *_absent(scenario), *_links(scenario)]
     idle += _unread(scenario)
+    idle += (path_of(path) for path, attack in named(scenario) if not acts(scenario, attack))
     if idle:
         yield f"in mode {mode.name!r} without effect: {', '.join(idle)}"
     yield from trust(scenario)
@@ -100,6 +103,24 @@ def _as_usual(scenario: Scenario) -> Iterator[str]:
     assert found is not None
     if usual := {name: why for name, why in found.usual.items() if why != UNWANTED}:
         yield f"start: these start as usual: {usual_in_words(usual)}"
+
+
+def path_of(path: tuple[str | int, ...]) -> str:
+    """Return the dotted key of a path."""
+    return ".".join(map(str, path))
+
+
+def _too_late(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for every attack that begins when the run is over."""
+    stop = scenario.stop
+    for path, attack in named(scenario):
+        is_time = isinstance(attack.from_, float)
+        rounds = None if scenario.schedule.is_asynchronous else stop.rounds
+        end = stop.virtual_time if is_time else rounds
+        if end is not None and attack.from_ >= end:
+            last = f"stop.{'virtual_time' if is_time else 'rounds'} = {end:g}"
+            key = "at" if path[0] == "faults" else "from"
+            yield f"without effect: {path_of(path)}; {key} = {attack.from_:g} is not before {last}"
 
 
 def _alike(scenario: Scenario) -> Iterator[str]:

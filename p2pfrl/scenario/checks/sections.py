@@ -19,6 +19,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.learning.learners.base import Evaluator, Stack, Wrapped
 from p2pfrl.scenario.bind import needs_environment, outline, start_of
+from p2pfrl.scenario.checks.attacks import attacks
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
@@ -440,4 +441,5 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     links,
     _availability,
     _faults,
+    attacks,
 )

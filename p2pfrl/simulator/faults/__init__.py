@@ -23,5 +23,6 @@ RULES: Members[Fault] = Members(
         "loss": "links:Lossy",
         "leave": "agents:Leave",
         "join": "agents:Join",
+        "turn_byzantine": "agents:TurnByzantine",
     },
 )

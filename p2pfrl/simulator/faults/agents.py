@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -11,11 +12,13 @@ from pydantic.json_schema import JsonSchemaValue
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Need
-from p2pfrl.core.options import Slot
+from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
 from p2pfrl.core.wording import show
+from p2pfrl.exchange.attacks import RULES as ATTACKS
+from p2pfrl.exchange.attacks.base import Attack
 from p2pfrl.simulator.faults.base import Fault, World
 
 _OF_MEMBERS: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY, Need.MASS)
@@ -182,3 +185,25 @@ class Join(AgentFault):
     def strike_one(self, world: World, agent: int) -> None:
         """Start the agent."""
         world.join(agent)
+
+
+@rule
+class TurnByzantine(AgentFault):
+    """Agents become Byzantine at this time: they make an attack, until it ends.
+
+    Attributes:
+        attack: a rule of `p2pfrl list attacks`, without agents and without a beginning.
+    """
+
+    breaks: ClassVar[Breaks] = ()  # its attack says what it breaks
+    attack: Annotated[Attack, Rule("kinds of attack", lambda: ATTACKS)]
+
+    @property
+    @override
+    def attacks(self) -> Attack:
+        """The attack, with its agents and its beginning."""
+        return replace(self.attack, agents=self.agents, count=None, from_=float(self.at))
+
+    def strike_one(self, world: World, agent: int) -> None:
+        """Let the agent become Byzantine."""
+        world.turn(agent)

@@ -11,6 +11,7 @@ from typing_extensions import override
 from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.rule import rule
 from p2pfrl.core.units import Seconds
+from p2pfrl.exchange.attacks.base import Attack
 
 
 class World(Protocol):
@@ -40,6 +41,9 @@ class World(Protocol):
     def join(self, agent: int) -> None:
         """Start an agent that was not there before."""
 
+    def turn(self, agent: int) -> None:
+        """Let an agent become Byzantine."""
+
 
 @rule
 class Fault(Composable, ABC):
@@ -68,6 +72,11 @@ class Fault(Composable, ABC):
     def newcomers(self) -> Sequence[int]:
         """Return the agents that are not there before this fault."""
         return ()
+
+    @property
+    def attacks(self) -> Attack | None:
+        """The attack that begins with this fault; None: none does."""
+        return None
 
     def returning(self) -> Sequence[int]:
         """Return the agents and coordinators that go on from what they saved."""

@@ -1,0 +1,191 @@
+"""A learner whose agents may experience something that did not happen: Byzantine ones do.
+
+Their actions are replaced on the way to the environment, or their rewards on the way back. The
+returns that are recorded are those that the environment gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.core.scene import Scene
+from p2pfrl.learning.environments.base import Simulator, Step
+from p2pfrl.learning.environments.base import State as SimulatorState
+from p2pfrl.learning.environments.random_actions import random_action
+from p2pfrl.learning.learners.base import Batch, Outcome, PooledTraining, Stack, State, Wrapped
+
+MASK = "tampered"
+"""Name of the state array `(n,)` with a bit for each change that holds in an agent's update."""
+_STREAM = f"{Purpose.ATTACK}-experience"
+
+
+class Tampering(Protocol):
+    """A change of what agents experience (exchange/attacks/experience.py)."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether actions are drawn at random."""
+
+    def rewards(
+        self, reward: NDArray[np.float64], uniform: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the rewards `(b, m)` that agents learn from."""
+
+
+class TamperedSimulator(Simulator):
+    """A simulator in which actions and rewards of some agents change on the way.
+
+    Args:
+        inner: the simulator of the environment.
+        changes: bit by bit.
+        masks: agent -> bits of the changes that hold in the update under way.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        inner: Simulator,
+        changes: Sequence[Tampering],
+        masks: Mapping[int, int],
+        seed: int,
+    ) -> None:
+        self.inner = inner
+        self.spec, self.instances, self.world = inner.spec, inner.instances, inner.world
+        self._changes, self._masks, self._seed = changes, masks, seed
+        self._rows: list[tuple[Tampering, NDArray[np.intp]]] = []
+        self._streams = Streams.of(seed, [], _STREAM)
+        self._obs: NDArray[np.float32] = np.zeros((0, 0, 0), dtype=np.float32)
+
+    @property
+    def working(self) -> Callable[[str], None] | None:
+        """Called with the agent, the update and the step, where steps are slow."""
+        return self.inner.working
+
+    @working.setter
+    def working(self, value: Callable[[str], None] | None) -> None:
+        self.inner.working = value
+
+    @override
+    def init(self, agents: Sequence[int], purpose: str = "environment") -> SimulatorState:
+        return self.inner.init(agents, purpose)
+
+    @override
+    def observe(self, agents: Sequence[int], state: SimulatorState) -> NDArray[np.float32]:
+        self._obs = self.inner.observe(agents, state)
+        return self._obs
+
+    @override
+    def shown(self, agents: Sequence[int], state: SimulatorState) -> NDArray[np.float32]:
+        return self.inner.shown(agents, state)
+
+    @override
+    def begin(
+        self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
+    ) -> None:
+        """Begin a rollout; only those of training have changes."""
+        self.inner.begin(agents, index, purpose)
+        self._streams = Streams.of(self._seed, agents, _STREAM, index)
+        self._rows = []
+        for bit, change in enumerate(self._changes if purpose == "environment" else ()):
+            rows = [row for row, i in enumerate(agents) if self._masks.get(i, 0) >> bit & 1]
+            if rows:
+                self._rows.append((change, np.array(rows, dtype=np.intp)))
+
+    @override
+    def with_world(self) -> Simulator | None:
+        inner = self.inner.with_world()
+        if inner is None:
+            return None
+        return TamperedSimulator(inner, self._changes, self._masks, self._seed)
+
+    @property
+    @override
+    def baselines(self) -> Mapping[str, Callable[[SimulatorState], NDArray[Any]]]:
+        return self.inner.baselines
+
+    @override
+    def picture(self, state: SimulatorState) -> Scene | NDArray[np.uint8] | None:
+        return self.inner.picture(state)
+
+    @override
+    def step(self, state: SimulatorState, action: NDArray[np.generic]) -> Step:
+        if not self._rows:
+            return self.inner.step(state, action)
+        for change, rows in self._rows:
+            if change.is_random:
+                action = action.copy()
+                action[rows] = random_action(self.spec, self._obs, self._streams)[rows]
+        step = self.inner.step(state, action)
+        reward = step.reward.copy()
+        for change, rows in self._rows:
+            if not change.is_random:
+                uniform = self._streams.uniform(self.instances)
+                reward[rows] = change.rewards(reward[rows], uniform[rows])
+        self._obs = step.obs
+        return replace(step, reward=reward)
+
+    @override
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Tampered(Wrapped):
+    """A learner in tampered simulators: the state array `MASK` says which changes hold.
+
+    The world sets an agent's bits when its update starts; they are inputs of the update.
+
+    Args:
+        inner: the learner.
+        masks: those of the simulators that it trains in.
+    """
+
+    def __init__(self, inner: Stack, masks: dict[int, int]) -> None:
+        super().__init__(inner)
+        self._masks = masks
+        self.pooled = None if inner.pooled is None else _Pooled(inner.pooled, self.changed)
+
+    @override
+    def init(self, agents: Sequence[int]) -> State:
+        return {**self.inner.init(agents), MASK: np.zeros(len(agents), dtype=np.int64)}
+
+    @override
+    def update(self, batch: Batch) -> Outcome:
+        with self.changed(batch) as own:
+            outcome = self.inner.update(own)
+        return replace(outcome, state={**outcome.state, MASK: batch.state[MASK]})
+
+    @contextmanager
+    def changed(self, batch: Batch) -> Iterator[Batch]:
+        """Let the simulators know which changes hold; the inner learner has no such state."""
+        self._masks.clear()
+        self._masks.update(zip(batch.agents, batch.state[MASK].tolist(), strict=True))
+        yield replace(batch, state={n: v for n, v in batch.state.items() if n != MASK})
+
+
+class _Pooled(PooledTraining):
+    """Centralized training on what agents experienced, tampered or not."""
+
+    def __init__(self, inner: PooledTraining, changed: Callable[[Batch], Any]) -> None:
+        self._inner, self._changed = inner, changed
+        self.pooled_options = inner.pooled_options
+
+    @override
+    def collect(self, batch: Batch) -> Outcome:
+        with self._changed(batch) as own:
+            outcome = self._inner.collect(own)
+        return replace(outcome, state={**outcome.state, MASK: batch.state[MASK]})
+
+    @override
+    def learn(
+        self, parameters: Vector, state: State, transitions: Sequence[Vector], index: int
+    ) -> float:
+        return self._inner.learn(parameters, state, transitions, index)
