@@ -44,6 +44,7 @@ MODULES = (
     "shared_worlds",
     "resources",
     "robust",
+    "attacks",
 )
 """Modules of this package with laws, in the order of the table."""
 

@@ -35,12 +35,15 @@ def text(
     mode: str = "gossip",
     seed: int = 1,
     faults: tuple[Table, ...] = (),
+    attacks: tuple[Table, ...] = (),
     **tables: Table,
 ) -> str:
     """Return a scenario file. The default learner is a quadratic of 8 dimensions."""
     head: dict[str, object] = {"name": "law", "seed": seed, "agents": agents, "mode": mode}
     if faults:
         head["faults"] = faults
+    if attacks:
+        head["attacks"] = attacks
     learner = {"kind": "quadratic", **tables.pop("learner", {})}
     if learner["kind"] == "quadratic":
         learner.setdefault("dimension", 8)
@@ -59,12 +62,14 @@ def play(
     mode: str = "gossip",
     seed: int = 1,
     faults: tuple[Table, ...] = (),
+    attacks: tuple[Table, ...] = (),
     trace: bool = False,
     mixing_rule: Mixing | None = None,
     **tables: Table,
 ) -> Record:
     """Run a scenario of these tables and return its record."""
-    scenario = loads(text(agents, rounds, mode=mode, seed=seed, faults=faults, **tables))
+    file = text(agents, rounds, mode=mode, seed=seed, faults=faults, attacks=attacks, **tables)
+    scenario = loads(file)
     return simulate(scenario, trace=trace, mixing=mixing_rule)
 
 

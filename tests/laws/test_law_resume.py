@@ -54,6 +54,15 @@ WORLDS: dict[str, Table] = {
         "schedule": {"kind": "asynchronous"},
         "faults": FAULTS,
     },
+    "attacks": {
+        **LOSSY,
+        **SHORT,
+        "attacks": (
+            {"kind": "replay", "agents": [0], "rounds": 2, "until": 6},
+            {"kind": "alie", "agents": [0], "z": 1.0, "from": "1s"},
+            {"kind": "nan", "agents": [1], "from": 3, "until": 5},
+        ),
+    },
     "pairwise": {**LOSSY, "schedule": {"kind": "asynchronous"}, "mixing": {"kind": "pairwise"}},
     "push-sum": {**LOSSY, **SHORT, "mixing": {"kind": "push_sum"}},
     "choco": {
