@@ -38,7 +38,7 @@ def spreads(topology: Table, n: int, eps: float, rounds: int) -> tuple[Array, Ar
     near_liars = [
         i for i in range(n) if i not in LIARS and set(LIARS).intersection(run.graph.successors[i])
     ]
-    return start(run, 1)[near_liars], run.parameters[near_liars]
+    return start(run, 1)[near_liars], run.parameters[near_liars].astype(np.float64)
 
 
 def _dissensus() -> Iterator[Figure]:
@@ -63,7 +63,10 @@ def _free_rider() -> Iterator[Figure]:
     alone = play(13, 1, mode="central", learner={**learner, "lr": 0.0})
     begun = float(alone.metrics["error"][-1])
     yield near(
-        "error after 12 rounds, of that at the start", (1 - 0.5 * share) ** rounds, left / begun, 1e-9
+        "error after 12 rounds, of that at the start",
+        (1 - 0.5 * share) ** rounds,
+        left / begun,
+        1e-9,
     )
 
 

@@ -80,7 +80,9 @@ def _pair(name: str) -> tuple[Record, Record]:
 def run(mode: str, own: dict[str, Table], faults: tuple[Table, ...] = ()) -> Record:
     """Return the run of a world."""
     tables = {**DOWN, **own}
-    return simulate(loads(text(AGENTS, ROUNDS, mode=mode, seed=3, faults=faults, **tables)))
+    return simulate(
+        loads(text(AGENTS, ROUNDS, mode=mode, seed=3, faults=faults, attacks=(), **tables))
+    )
 
 
 def _same() -> Iterator[Figure]:
@@ -152,7 +154,9 @@ def of_agents(name: str, seed: int, faults: tuple[Table, ...] = ()) -> Record:
     """Return the run of a rule that needs every message."""
     learner: Table = {"lr": 0.05, "noise": 0.1, "initial_spread": 1.0}
     tables = {**DOWN, "topology": {"kind": "grid"}, "learner": learner, **EVERY_MESSAGE[name]}
-    return simulate(loads(text(AGENTS, ROUNDS, mode="gossip", seed=seed, faults=faults, **tables)))
+    return simulate(
+        loads(text(AGENTS, ROUNDS, mode="gossip", seed=seed, faults=faults, attacks=(), **tables))
+    )
 
 
 def _agents() -> Iterator[Figure]:

@@ -77,7 +77,9 @@ def play_tables(
     agents: int, rounds: int | None, tables: Mapping[str, Table], *, mode: str, seed: int = 1
 ) -> Record:
     """Run a scenario of these tables without faults and return its record."""
-    return simulate(loads(text(agents, rounds, mode=mode, seed=seed, faults=(), **tables)))
+    return simulate(
+        loads(text(agents, rounds, mode=mode, seed=seed, faults=(), attacks=(), **tables))
+    )
 
 
 def slope(record: Record, skip: int) -> float:

@@ -191,11 +191,13 @@ class ExperienceAttack(Attack, ABC):
 
     Attributes:
         is_random: actions are drawn at random, whatever the policy chose.
+        instances: how many instances of an agent's environment it needs.
     """
 
     knowledge: ClassVar[Knowledge] = "blind"
     is_in_experience: ClassVar[bool] = True
     is_random: ClassVar[bool] = False
+    instances: ClassVar[int] = 1
     breaks: ClassVar[Breaks] = ()
 
     def rewards(

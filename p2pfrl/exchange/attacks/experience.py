@@ -52,6 +52,8 @@ class RewardShuffle(ExperienceAttack):
     changes nothing.
     """
 
+    instances: ClassVar[int] = 2
+
     def rewards(
         self, reward: NDArray[np.float64], uniform: NDArray[np.float64]
     ) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.exchange.attacks.base import ExperienceAttack
 from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.scenario.byzantine import acts, byzantine, named
 from p2pfrl.scenario.modes import MODES
@@ -72,7 +73,7 @@ def _times(attack: Attack) -> Iterator[Problem]:
 
 def _experience(scenario: Scenario, attack: Attack) -> Iterator[Problem]:
     """Yield why the experience of its agents cannot be changed."""
-    if not attack.is_in_experience:
+    if not isinstance(attack, ExperienceAttack):
         return
     kind, agents = kind_of("attacks", attack), {*attack.members(scenario.agents, scenario.seed)}
     for make in scenario.makes:
@@ -85,11 +86,10 @@ def _experience(scenario: Scenario, attack: Attack) -> Iterator[Problem]:
                 f"{kind!r} needs a learner that acts in its environment; {learner!r} does not: use "
                 "ppo, a2c, reinforce, deep_npg, dqn, sac or td3, or an attack on messages",
             )
-        elif kind == "reward_shuffle" and make.environment.instances < 2:
-            yield (
-                ("kind",),
-                f"{kind!r} permutes the rewards of instances: set environment.instances = 2 or more",
-            )
+        elif make.environment.instances < attack.instances:
+            least, got = attack.instances, make.environment.instances
+            reason = f"{kind!r} needs {least} instances of the environment, and there are {got}"
+            yield ("kind",), f"{reason}: set environment.instances = {least}"
 
 
 def _receivers(scenario: Scenario, attack: Attack) -> Iterator[Problem]:
