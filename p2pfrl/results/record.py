@@ -110,8 +110,8 @@ SUSPICION = ("suspicion", "suspicion_cosine")
 BYZANTINE = "byzantine"
 """Column of agents.csv, and key of the summary, of a run with attacks: 1 for a Byzantine agent."""
 OWN_COLUMNS = (*AGENTS, *RESOURCES, *SUSPICION, BYZANTINE)
-"""Columns of agents.csv that are no measures of a learner or environment, beside those of physics and
-evaluations."""
+"""Columns of agents.csv that are no measures of a learner or environment; those of physics and
+evaluations have prefixes."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
 AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps", BYZANTINE)
