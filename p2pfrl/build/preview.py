@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pfrl.build.bounds import previewed
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -40,6 +41,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
     frame = (upload + model) / 2 if mode.has_coordinator else upload
+    terms = previewed(scenario, stack, view, prediction)
     return {
         "name": scenario.name,
         "hash": hash8(scenario),
@@ -58,6 +60,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_agreement(prediction),
         **_graph(view),
         "heterogeneity": differences(scenario),
+        **({"bound": terms} if terms else {}),
         **_energy(scenario, stack.traits, upload),
         **_allocation(scenario),
         **_assigned(scenario),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.beside import Beside, beside
+from p2pfrl.build.bounds import bounds
 from p2pfrl.build.newcomers import newcomers
 from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
@@ -108,9 +109,11 @@ def compose(
         for name, values in assembly.learning.physics.items()
         if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
     }
-    lambda_2 = None
+    plan, prediction = assembly.plan, None
     if assembly.mode.mixes and not scenario.schedule.is_asynchronous:
-        lambda_2 = predict(assembly.plan.view, assembly.plan.mixing).lambda_2
+        prediction = predict(plan.view, plan.mixing)
+    view = plan.view if assembly.mode.mixes else None
+    terms = bounds(scenario, plan.stack, view, plan.mixing, prediction)
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
     stack, layout = assembly.learning.stack, assembly.learning.stack.layout
     engine = engine or stack.traits.engine
@@ -139,6 +142,7 @@ def compose(
         **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
         **({} if new is None else {"newcomers": new.summary}),
         **({BYZANTINE: _byzantine(recorder, totals)} if recorder.byzantine else {}),
+        **({"bound": terms} if terms else {}),
     }
     if SUSPICION[0] in agents:
         measured["suspicion"] = suspects(agents)
@@ -153,7 +157,7 @@ def compose(
         problem=assembly.learning.instance,
         graph=_talked(assembly),
         coordinators=_coordinators(assembly),
-        lambda_2=lambda_2,
+        lambda_2=None if prediction is None else prediction.lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),
         heterogeneity=assembly.learning.heterogeneity,

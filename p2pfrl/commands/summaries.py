@@ -103,6 +103,9 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["target reached"] = "no"
     if (error := summary.get("final_error")) is not None:
         lines["error"] = f"{error:.3g}, {summary.get('error_is', 'distance to the optimum (RMS)')}"
+        if bound := summary.get("bound"):
+            terms = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in bound.items()]
+            lines["bound's terms"] = ", ".join(terms)
         lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
     if summary["consensus_distance"] is not None:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"

@@ -12,6 +12,7 @@ MODULES = (
     "spectral",
     "drift",
     "fedtd",
+    "bounds",
     "fedq",
     "server",
     "afedpg",

@@ -369,6 +369,7 @@ _TYPES: Mapping[str, Any] = {
     "staleness": {"mean": _NUMBER, "p95": _NUMBER, "max": _NUMBER},
     "lambda_2": _OR_NONE,
     "heterogeneity": dict,
+    "bound": dict,
     "versions": dict,
     "files": dict,
 }

@@ -7,7 +7,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.build import newcomers
-from p2pfrl.commands.progress import describe
+from p2pfrl.commands.summaries import describe
 from p2pfrl.core.errors import AgentError, ScenarioError
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots import Look, draw

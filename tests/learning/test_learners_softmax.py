@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from learner_worlds import task
 
-from p2pfrl.commands.progress import describe
+from p2pfrl.commands.summaries import describe
 from p2pfrl.consensus.aggregators.base import Arrived
 from p2pfrl.consensus.aggregators.natural import Natural
 from p2pfrl.core.errors import ScenarioError

@@ -283,6 +283,13 @@ class Objective:
         """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""
         return {}
 
+    def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return A `(n, p, p)` and b `(n, p)` of fields A_i x - b_i, if that is what agents follow.
+
+        None if it is not, or if they are too large to be kept.
+        """
+        return None
+
     def error(self, parameters: Vector) -> tuple[float, float] | None:
         """Return (objective at the mean parameters, error) of `(n, stride)` rows, where known."""
         return None

@@ -250,6 +250,13 @@ class QuadraticStack(Stack, Objective, PooledTraining):
             out["A"] = np.ascontiguousarray(self.A)
         return out
 
+    @override
+    def linear(self) -> tuple[_Matrix, _Matrix] | None:
+        n, d = self.x_star.shape
+        if n * d * d > _LARGEST:
+            return None
+        return self.A, np.matmul(self.A, self.x_star[:, :, None])[:, :, 0]
+
     @cached_property
     def optimum(self) -> tuple[_Matrix, _Matrix | float, float]:
         """(x_opt, mean A, mean_i f_i(x_opt)) with x_opt = (sum A_i)^-1 sum A_i x*_i."""

@@ -300,6 +300,10 @@ class TDStack(Stack, Objective):
         }
 
     @override
+    def linear(self) -> tuple[Array, Array] | None:
+        return self.system
+
+    @override
     def error(self, parameters: Vector) -> tuple[float, float]:
         """Return (|mean_i (A_i theta - b_i)| at the mean, RMS distance to the optimum)."""
         A, b = self.system

@@ -241,6 +241,10 @@ class PersonalStack(Wrapped, Evaluator, Exchange, Objective):
         return self.inner.objective.error(self._split(parameters)[0])
 
     @override
+    def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        return self.inner.objective.linear()
+
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
         return self.inner.objective.problem()
 
