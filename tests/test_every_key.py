@@ -391,6 +391,8 @@ HELPS: dict[str, list[Table]] = {
     "schedule:buffered.max_staleness": [LATE],
     "exchange.shared": [CARTS],
     "mixing:neighborhood": [FULL],
+    "mixing:ubar": [merged(CARTS, FULL)],
+    "mixing:ubar.episodes": [merged(EPISODES, FULL)],
     "mixing:bridge": [FULL],
     "mixing:clipped_gossip.byzantine": [FULL],
     "mixing:metropolis.on_loss": [LOSSY],

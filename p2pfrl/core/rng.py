@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     CHAIN_START = "chain-start"
     CHECK = "check"
     COMPRESSOR = "compressor"
+    COIN = "coin"
     CONTRACTION = "contraction"
     ENVIRONMENT = "environment"
     EPISODE = "episode"

@@ -36,6 +36,12 @@ class Memory(Protocol):
         This is for vectors that are not averaged.
         """
 
+    def try_out(self, vectors: Sequence[Vector], episodes: int, index: int) -> list[float]:
+        """Return the mean return of each of the shared vectors `(k,)` in the agent's environment.
+
+        All play the same episodes, which (seed, agent, index) name.
+        """
+
     @property
     def companions(self) -> tuple[int, ...]:
         """The other members of the agent's world, where it plays against what it knows of them."""
@@ -64,6 +70,10 @@ class NoMemory:
     def receive(self, name: str, received: Mapping[int, Vector]) -> None:
         """Refuse: there is no learner."""
         raise KeyError(name)
+
+    def try_out(self, vectors: Sequence[Vector], episodes: int, index: int) -> list[float]:
+        """Refuse: there is no environment."""
+        raise KeyError("try_out")
 
     @property
     def companions(self) -> tuple[int, ...]:

@@ -87,6 +87,17 @@ class Model:
         """Let the learner learn from the vectors `name` of others, by sender."""
         self._trainer.receive(self.agent, name, received)
 
+    def try_out(self, vectors: Sequence[Vector], episodes: int, index: int) -> list[float]:
+        """Return the mean return of each of the shared vectors in the agent's environment."""
+        evaluator, returns = self._trainer.stack.evaluator, list[float]()
+        for vector in vectors:
+            row = self._trainer.read(self.agent).copy()
+            self._layout.unpack(vector[: self._width], row, self.parts)
+            found = evaluator.evaluate((self.agent,), row[None], episodes, index)
+            assert found is not None, "mixing that tries vectors out needs returns of episodes"
+            returns.append(float(found[0]))
+        return returns
+
     @property
     def companions(self) -> tuple[int, ...]:
         """The other members of the agent's world, where it plays against what it knows of them."""

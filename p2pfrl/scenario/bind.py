@@ -109,7 +109,7 @@ def learning(scenario: Scenario) -> Learning:
     tables, seed, episodes = (
         _Tables(scenario, range(scenario.agents)),
         scenario.seed,
-        scenario.evaluation.episodes,
+        scenario.evaluation.episodes or int(scenario.mixing.tries_out),
     )
 
     opened: list[Simulator] = []

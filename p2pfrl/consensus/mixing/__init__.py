@@ -34,5 +34,6 @@ RULES: Members[Mixing] = MATRICES | Members(
         "neighborhood": "robust:Neighborhood",
         "clipped_gossip": "robust:ClippedGossip",
         "bridge": "robust:Bridge",
+        "ubar": "ubar:Ubar",
     },
 )

@@ -46,6 +46,7 @@ class Mixing(Composable, ABC):
     Class variables of a rule:
         is_per_neighbor: every neighbor gets a payload of its own.
         is_pairwise: an agent exchanges with one neighbor at a time, which answers at once.
+        tries_out: it plays episodes with what it receives (`Memory.try_out`).
         is_robust: it bounds what neighbors that send anything can do.
         sends_parameters: a payload holds the agent's own vector and nothing else.
     """
@@ -53,6 +54,7 @@ class Mixing(Composable, ABC):
     is_per_neighbor: ClassVar[bool] = False
     is_pairwise: ClassVar[bool] = False
     is_robust: ClassVar[bool] = False
+    tries_out: ClassVar[bool] = False
     sends_parameters: ClassVar[bool] = True
 
     on_loss: Literal["fold", "renormalize", "last_known", "symmetric"] = "fold"

@@ -18,6 +18,7 @@ RULES: Members[Correction] = Members(
         "control_variate": "variates:ControlVariate",
         "residual_variate": "variates:ResidualVariate",
         "storm": "variance:Storm",
+        "page": "variance:Page",
         "guide": "guide:Guide",
         "maml": "meta:MAML",
     },

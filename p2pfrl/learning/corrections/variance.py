@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.corrections.base import Again, Correction, State
 
@@ -42,3 +43,39 @@ class Storm(Correction):
         estimate[:] = gradient
         point[:] = rows
         steps[:, 0] += 1.0
+
+
+@rule
+class Page(Correction):
+    """u_k = g(theta_k) with probability p, else g(theta_k) + u_{k-1} - omega g(theta_{k-1}).
+
+    All agents throw one coin, which is public: that of their k-th gradient. Both gradients are on
+    the samples of step k; theta_{k-1}, u_k and omega are as in "storm". The paper of PAGE takes a
+    larger batch where the coin says p; here all batches have the learner's size. Li, Bao, Zhang,
+    Richtarik, PAGE: a simple and optimal probabilistic gradient estimator for nonconvex
+    optimization, ICML 2021, arXiv 2008.10898; for policies of agents of which some are Byzantine:
+    Jordan, Groetschla, Fan, Wattenhofer, Decentralized federated policy gradient with Byzantine
+    fault-tolerance and provably fast convergence, AAMAS 2024, arXiv 2401.03489.
+
+    Attributes:
+        p: probability of a fresh gradient; 1 is no correction.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ("page_estimate", "page_point", "page_steps")
+    p: float = Field(default=0.2, gt=0, le=1)
+
+    @override
+    def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
+        """Replace the gradient by the estimate."""
+        estimate, point, steps = (state[name] for name in self.arrays)
+        goes_on = np.array([step > 0 and not self._is_fresh(int(step)) for step in steps[:, 0]])
+        if goes_on.any():
+            before = np.where(goes_on[:, None], point, rows)
+            gradient += goes_on[:, None].astype(gradient.dtype) * (estimate - again(before))
+        estimate[:] = gradient
+        point[:] = rows
+        steps[:, 0] += 1.0
+
+    def _is_fresh(self, step: int) -> bool:
+        """Return what the coin of a step says."""
+        return bool(generator(0, Purpose.COIN, step).random() < self.p)

@@ -1,0 +1,37 @@
+"""PAGE: the estimate is exact without noise, and all agents throw one coin."""
+
+import numpy as np
+import pytest
+
+import p2pfrl
+from p2pfrl.core.rng import Purpose, generator
+from p2pfrl.scenario import loads
+
+SCENARIO = """
+name = "page"
+agents = 3
+stop = {{rounds = 25}}
+learner = {{kind = "quadratic", dimension = 4, noise = {noise}, lr = 0.1}}
+correction = {correction}
+"""
+
+
+def parameters(correction, noise):
+    return p2pfrl.run(loads(SCENARIO.format(correction=correction, noise=noise))).parameters
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 1.0])
+def test_without_noise_the_estimate_is_the_gradient(p):
+    plain = parameters('{kind = "none"}', 0.0)
+    assert np.abs(parameters(f'{{kind = "page", p = {p}}}', 0.0) - plain).max() < 1e-12
+
+
+def test_with_noise_it_is_another_one_unless_every_gradient_is_fresh():
+    plain = parameters('{kind = "none"}', 1.0)
+    assert np.array_equal(parameters('{kind = "page", p = 1.0}', 1.0), plain)
+    assert np.abs(parameters('{kind = "page", p = 0.2}', 1.0) - plain).max() > 1e-3
+
+
+def test_a_fresh_gradient_is_as_frequent_as_p_says():
+    fresh = np.mean([generator(0, Purpose.COIN, step).random() < 0.2 for step in range(1000)])
+    assert fresh == pytest.approx(0.2, abs=0.04)
