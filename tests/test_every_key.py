@@ -363,6 +363,7 @@ HELPS: dict[str, list[Table]] = {
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
     "work.most": [{"work": {"assign": "time", "time": 0.1}, "schedule": {"every": 1}}],
     "coordinator.aggregator:normalized": [DELTAS, {**DELTAS, "groups": [UNLIKE]}],
+    "hierarchy.branching": [{"agents": 9}],
     "allocation.alpha": [{"allocation": {"utility": "alpha_fair"}}],
     "checkpoint.every": [
         {"faults": [CRASH, RESTART], **LATE},

@@ -25,8 +25,14 @@ def share(scenario: Scenario, jobs: int) -> list[tuple[int, ...]]:
     count = max(1, min(jobs, worlds))
     bounds = [round(i * worlds / count) * k for i in range(count + 1)]
     processes = [list(range(low, high)) for low, high in pairwise(bounds)]
-    for number, group in enumerate(scenario.edges):
-        home = max(processes, key=lambda there: len(set(group).intersection(there)))
+    below = scenario.edges
+
+    def agents(id: int) -> set[int]:
+        return {id} if id >= 0 else {i for child in below[edge_id(id)] for i in agents(child)}
+
+    for number in range(len(below)):
+        own = agents(edge_id(number))
+        home = max(processes, key=lambda there: len(own.intersection(there)))
         home.append(edge_id(number))
     shared = [tuple(sorted(there)) for there in processes]
     return [(COORDINATOR,), *shared] if scenario.coordinators else shared

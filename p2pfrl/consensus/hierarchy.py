@@ -18,6 +18,8 @@ from p2pfrl.core.wire import Encoder
 class EdgeCoordinator(Coordinator):
     """An edge: aggregates its agents, and reports to the cloud how the cloud's model changed.
 
+    In a tree of several levels, edges are in place of its agents, or of the cloud.
+
     It sends what an agent would send that went from the cloud's model to the edge's own: the
     payload's vector, weighed by the environment steps of all updates behind it. If there were no
     updates, it sends a skip.

@@ -10,6 +10,7 @@ import numpy as np
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
 from p2pfrl.laws.runs import Array, Table, play, play_tables
 from p2pfrl.results.record import Record
@@ -125,6 +126,49 @@ def _load() -> Iterator[Figure]:
         )
 
 
+def depth(record: Record, id: int = COORDINATOR) -> int:
+    """Return how many links lead from a coordinator down to the farthest agent below it."""
+    if id >= 0:
+        return 0
+    return 1 + max(depth(record, below) for below in record.coordinators[id])
+
+
+def _levels() -> Iterator[Figure]:
+    rounds, latency = 4, 0.5
+    network: Table = {"latency": latency, "bandwidth": 1e18}
+    for agents, b in ((9, 3), (10, 3), (32, 2), (64, 4)):
+        flat, built = (
+            play(
+                agents,
+                rounds,
+                mode=mode,
+                trace=True,
+                learner=LEARNER,
+                network=network,
+                compute={"seconds_per_env_step": 0.0},
+                hierarchy=tree,
+            )
+            for mode, tree in (("central", {}), ("hierarchical", {"branching": b}))
+        )
+        what = f"n = {agents}, b = {b}"
+        levels = next(k for k in range(1, agents) if b**k >= agents)
+        yield near(f"{what}: depth, ceil(log_b n)", levels, depth(built), 0.0)
+        error = gap(flat.parameters, built.parameters)
+        yield at_most(f"{what}: difference to one mean", 1e-12, error)
+        assert built.events is not None
+        # In every round the answers or models of those below, and one of the node above; and once
+        # more the last model.
+        down = (rounds + 1) / rounds
+        load = busiest(built, rounds)
+        yield at_most(f"{what}: messages per round to the busiest node, b + 1", b + down, load)
+        sent = Counter(event.sender for event in built.events if event.kind == "send")
+        load = max(sent.values()) / rounds
+        yield at_most(f"{what}: messages per round from the busiest node", b * down + 1.0, load)
+        trips = float(built.summary["virtual_seconds"]) / latency
+        expected = (2 * rounds + 1) * levels
+        yield near(f"{what}: trips of {rounds} rounds and the last model", expected, trips, 1e-6)
+
+
 LAWS = (
     Law(
         "tree_is_flat",
@@ -137,6 +181,12 @@ LAWS = (
         "edges average every kappa_1 updates, the cloud every kappa_1 kappa_2",
         "Liu, Zhang, Song, Letaief, ICC 2020, arXiv 1905.06641",
         _periods,
+    ),
+    Law(
+        "tree_levels",
+        "in a tree of ceil(log_b n) levels no node has more than b + 1 messages a round each way; it is one mean",
+        "computed",
+        _levels,
     ),
     Law(
         "tree_load",

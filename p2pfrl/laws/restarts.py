@@ -37,6 +37,7 @@ _SPARSE: dict[str, Table] = {
 _GATED: dict[str, Table] = {"gate": {"kind": "norm", "threshold": 0.5, "max_silence": 4}}
 _SCAFFOLD: dict[str, Table] = {"correction": {"kind": "control_variate"}}
 _TREE: dict[str, Table] = {"hierarchy": {"edges": 2, "edge_rounds": 3}}
+_PATIENT: dict[str, Table] = {"network": {**DOWN["network"], "peer_timeout": "10s"}}
 _CARTPOLE: dict[str, Table] = {
     "environment": {"id": "CartPole-v1", "instances": 2},
     "learner": {"kind": "a2c", "steps": 8},
@@ -53,7 +54,12 @@ WORLDS: dict[str, tuple[str, tuple[str, ...], dict[str, Table]]] = {
     "hierarchical, an edge": (
         "hierarchical",
         ("edge1",),
-        {**_NOISY, **_TREE, "network": {**DOWN["network"], "peer_timeout": "10s"}},
+        {**_NOISY, **_TREE, **_PATIENT},
+    ),
+    "hierarchical, an edge of edges": (
+        "hierarchical",
+        ("edge0",),
+        {**_NOISY, "hierarchy": {"branching": 2, "edge_rounds": 2}, **_PATIENT},
     ),
     "hierarchical, all": ("hierarchical", ("edge0", "coordinator", "edge1"), {**_NOISY, **_TREE}),
     "pooled": ("pooled", ("coordinator",), _CARTPOLE),

@@ -448,7 +448,7 @@ class Scenario:
 
     @property
     def edges(self) -> tuple[tuple[int, ...], ...]:
-        """Agents of each edge coordinator; empty in a mode without edges."""
+        """Who is below each edge coordinator: agents or edges; empty in a mode without edges."""
         return self.hierarchy.members(self.agents) if MODES[self.mode].has_edges else ()
 
     @property

@@ -100,7 +100,7 @@ def arrivals(
 
 def edge(rounds: int | None = 6, suspect_after: int = 2) -> Edge:
     rule = Synchronous(deadline=1.0, suspect_after=suspect_after)
-    return rule.edge(Participants(2, everyone, (4, 5)), rounds=rounds, period=2)
+    return rule.edge(Participants(2, everyone, (4, 5)), rounds=rounds, period=2, above=COORDINATOR)
 
 
 def pairs(**options: object) -> Pairs:
@@ -348,7 +348,9 @@ def _used() -> list[tuple[Callable[[], Stateful], list[tuple[object, int]]]]:
             ],
         ),
         (
-            lambda: Synchronous(deadline=1.0).edge(participants, rounds=6, period=2),
+            lambda: Synchronous(deadline=1.0).edge(
+                participants, rounds=6, period=2, above=COORDINATOR
+            ),
             [
                 (model(0), 0),
                 (received(4, 0), 0),

@@ -32,7 +32,9 @@ BEGIN = ["adopt 0", "no deadline", "send model 0 to 4 5"]
 
 def edge(rounds: int | None = 6, period: int = 2, members: tuple[int, ...] = (4, 5)) -> Edge:
     participants = Participants(len(members), lambda round, present: present, members)
-    return Synchronous(deadline=1.0).edge(participants, rounds=rounds, period=period)
+    return Synchronous(deadline=1.0).edge(
+        participants, rounds=rounds, period=period, above=COORDINATOR
+    )
 
 
 def test_an_edge_waits_for_the_cloud_and_reports_after_its_rounds():

@@ -162,11 +162,20 @@ WORLDS: dict[str, Table] = {
         "hierarchy": {"groups": [[0, 1], [2, 3]], "edge_rounds": 2},
         "coordinator": {"participation": {"kind": "uniform", "fraction": 0.5}},
     },
+    "a tree of three levels, with crashes": {
+        **LOSSY,
+        **SHORT,
+        "agents": 6,
+        "mode": "hierarchical",
+        "hierarchy": {"branching": 2, "edge_rounds": 2},
+        "faults": OUTAGES,
+    },
 }
 
 
 def world(tables: Table, rounds: int = 4) -> Scenario:
-    return loads(text(4, rounds, seed=3, **tables))
+    own = dict(tables)
+    return loads(text(own.pop("agents", 4), rounds, seed=3, **own))
 
 
 def assert_equal(found: Record, expected: Record) -> None:

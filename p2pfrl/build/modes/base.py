@@ -17,7 +17,7 @@ from p2pfrl.consensus.schedules.base import Available
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.resources import Resources
-from p2pfrl.core.types import Port, Schedule, edge_id
+from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads.base import Parameters, Payload
 from p2pfrl.learning.learners.base import Stack
@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         scenario: without the rules that the mode has no use for.
-        groups: the agents of each edge coordinator; none where there are no edges.
+        groups: who is below each edge coordinator, agents or edges; none where there are no edges.
         resources: what the agents have.
         view: the topology.
         mixing: the mixing rule, fitted to the graph.
@@ -61,12 +61,24 @@ class Plan:
         if name is None:
             return {}
         own = dict(enumerate(self.resources.of(name)))
-        edges = {edge_id(e): sum(own[i] for i in group) for e, group in enumerate(self.groups)}
-        return own | edges
+        for number, group in reversed([*enumerate(self.groups)]):  # an edge comes before its own
+            own[edge_id(number)] = sum(own[i] for i in group)
+        return own
+
+    @cached_property
+    def top(self) -> tuple[int, ...]:
+        """The edges below the cloud, sorted."""
+        ids = (edge_id(number) for number in range(len(self.groups)))
+        return tuple(sorted(id for id in ids if id not in self.edge_of))
+
+    def height(self, id: int) -> int:
+        """Return how many links lead from a coordinator of a tree down to its agents."""
+        below = self.top if id == COORDINATOR else self.groups[edge_id(id)]
+        return 1 if below[0] >= 0 else 1 + max(self.height(child) for child in below)
 
     @cached_property
     def edge_of(self) -> dict[int, int]:
-        """The edge coordinator of every agent; empty where there are no edges."""
+        """The edge above every agent and edge that has one; empty where there are no edges."""
         groups = enumerate(self.groups)
         return {agent: edge_id(number) for number, members in groups for agent in members}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from p2pfrl.build.modes.base import CoordinatorLife, Plan, words
@@ -28,13 +29,17 @@ class HierarchicalBuilder(CoordinatedBuilder):
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return the ids that each participant talks to.
 
-        An agent talks to its edge, an edge to the cloud and its agents, the cloud to all edges.
+        An agent talks to its edge, an edge to the one above it and to those below, and the cloud to
+        the edges below it.
         """
-        edges = [(COORDINATOR, *members) for members in plan.groups]
+        edges = [
+            (plan.edge_of.get(edge_id(number), COORDINATOR), *below)
+            for number, below in enumerate(plan.groups)
+        ]
         return [
             *((plan.edge_of[agent],) for agent in range(plan.scenario.agents)),
             *reversed(edges),
-            [edge_id(number) for number in range(len(edges))],
+            sorted(plan.top, reverse=True),
         ]
 
     def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
@@ -42,14 +47,22 @@ class HierarchicalBuilder(CoordinatedBuilder):
         return _cloud(plan, life) if life.id == COORDINATOR else _edge(plan, life)
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
-        """Return the messages between agents and edges, and those between edges and the cloud."""
-        groups, section = scenario.edges, scenario.coordinator
-        below = sum(float(section.participation.expected(len(group))) for group in groups)
-        return 2.0 * (below + len(groups) / scenario.hierarchy.edge_rounds)
+        """Return the messages between agents and edges, and those of edges with those above."""
+        section, period = scenario.coordinator, float(scenario.hierarchy.edge_rounds)
+        heights, found = dict[int, int](), 0.0
+        for number, below in reversed([*enumerate(scenario.edges)]):
+            is_lowest = below[0] >= 0
+            height = 1 if is_lowest else 1 + max(heights[child] for child in below)
+            heights[edge_id(number)] = height
+            found += float(section.participation.expected(len(below))) if is_lowest else 0.0
+            found += period**-height
+        return 2.0 * found
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
         """Return sentences about what a tree of coordinators changes."""
         n, groups, period = scenario.agents, scenario.edges, scenario.hierarchy.edge_rounds
+        if any(below[0] < 0 for below in groups):
+            return (_of_levels(scenario),)
         often = "each" if period == 1 else f"one of {period}"
         return (
             f"{2 * n} messages per exchange between agents and {len(groups)} edge coordinators when all take part, and "
@@ -68,67 +81,92 @@ class HierarchicalBuilder(CoordinatedBuilder):
         )
 
 
+def _of_levels(scenario: Scenario) -> str:
+    """Return a sentence about a tree of several levels of edges."""
+    groups = scenario.edges
+    return (
+        f"{len(groups)} edge coordinators on several levels, each with at most {max(map(len, groups))} below it; every "
+        "level adds two trips where it averages."
+    )
+
+
 def _cloud(plan: Plan, life: CoordinatorLife) -> Actor:
-    """Return the life of the coordinator of all edges."""
-    scenario, edges = plan.scenario, len(plan.groups)
-    period, aggregator = scenario.hierarchy.edge_rounds, _of_edges(plan)
+    """Return the life of the coordinator above all edges."""
+    scenario, edges = plan.scenario, plan.top
+    period = scenario.hierarchy.edge_rounds ** (plan.height(COORDINATOR) - 1)
     body = Coordinator(
         life.model,
-        agents=edges,
+        agents=len(edges),
         seed=scenario.seed,
-        rules=CoordinatorRules(
-            payload=plan.payload,
-            aggregator=aggregator,
-            optimizer=scenario.coordinator.server_optimizer,
-            correction=scenario.correction,
-            participation=All(),
-            capacities=plan.capacities(aggregator),
-        ),
+        rules=replace(_rules_of_edges(plan), optimizer=scenario.coordinator.server_optimizer),
         encoder=life.encoder,
         parts=plan.parts,
         port=life.port,
         witness=CloudWitness(life.witness, scenario.agents, period),
     )
-    ids = tuple(sorted(edge_id(number) for number in range(edges)))
     machine = scenario.schedule.cloud(
-        Participants(edges, body.choose, ids), rounds=scenario.stop.rounds, period=period
+        Participants(len(edges), body.choose, edges), rounds=scenario.stop.rounds, period=period
     )
     return Actor(machine, body, life.port, gives_last=True)
 
 
-def _of_edges(plan: Plan) -> Mean:
-    """Return the mean of edges, weighted by their steps, or by the capacities of their agents."""
+def _rules_of_edges(plan: Plan) -> CoordinatorRules:
+    """Return the rules of a coordinator of edges: their mean.
+
+    Edges are weighted by their environment steps, or by the capacities of their agents.
+    """
     name = plan.scenario.coordinator.aggregator.capacity
-    return Mean(weights="samples" if name is None else name)
+    aggregator = Mean(weights="samples" if name is None else name)
+    return CoordinatorRules(
+        payload=plan.payload,
+        aggregator=aggregator,
+        optimizer=Replace(),
+        correction=plan.scenario.correction,
+        participation=All(),
+        capacities=plan.capacities(aggregator),
+    )
+
+
+def _rules_of_agents(plan: Plan) -> CoordinatorRules:
+    """Return the rules of a coordinator of agents: those of the scenario."""
+    scenario, section = plan.scenario, plan.scenario.coordinator
+    aggregator = section.aggregator.bind(scenario.learner.lr)
+    return CoordinatorRules(
+        payload=plan.payload,
+        aggregator=aggregator,
+        optimizer=Replace(),
+        correction=scenario.correction,
+        participation=section.participation.with_resources(plan.resources),
+        capacities=plan.capacities(aggregator),
+    )
 
 
 def _edge(plan: Plan, life: CoordinatorLife) -> Actor:
-    """Return the life of the coordinator of some agents."""
-    scenario, section = plan.scenario, plan.scenario.coordinator
-    members = plan.groups[edge_id(life.id)]
-    mine = set(members)
-    aggregator = section.aggregator.bind(scenario.learner.lr)
+    """Return the life of the coordinator of some agents, or of some edges."""
+    scenario, period, n = plan.scenario, plan.scenario.hierarchy.edge_rounds, plan.scenario.agents
+    below, passed = plan.groups[edge_id(life.id)], period ** (plan.height(life.id) - 1)
+    rounds, witness = scenario.stop.rounds, life.witness
+    if below[0] < 0:
+        witness, rules = CloudWitness(witness, n, passed), _rules_of_edges(plan)
+    else:
+        mine = set(below)
+        witness = GroupWitness(witness, [i for i in range(n) if i not in mine])
+        rules = _rules_of_agents(plan)
     body = EdgeCoordinator(
         life.model,
         id=life.id,
-        agents=len(members),
+        agents=len(below),
         seed=scenario.seed,
-        rules=CoordinatorRules(
-            payload=plan.payload,
-            aggregator=aggregator,
-            optimizer=Replace(),
-            correction=scenario.correction,
-            participation=section.participation.with_resources(plan.resources),
-            capacities=plan.capacities(aggregator),
-        ),
+        rules=rules,
         encoder=life.encoder,
         parts=plan.parts,
         port=life.port,
-        witness=GroupWitness(life.witness, [i for i in range(scenario.agents) if i not in mine]),
+        witness=witness,
     )
     machine = scenario.schedule.edge(
-        Participants(len(members), body.choose, members),
-        rounds=scenario.stop.rounds,
-        period=scenario.hierarchy.edge_rounds,
+        Participants(len(below), body.choose, below),
+        rounds=None if rounds is None else -(-rounds // passed),
+        period=period,
+        above=plan.edge_of.get(life.id, COORDINATOR),
     )
     return Actor(machine, body, life.port, gives_last=True)

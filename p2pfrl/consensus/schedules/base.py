@@ -178,10 +178,18 @@ class ScheduleRule(Composable, ABC):
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Schedule:
         """Return the coordinator's state machine."""
 
-    def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Schedule:
-        """Return the state machine of an edge, a coordinator that is a client of the cloud.
+    def edge(
+        self,
+        participants: Participants,
+        *,
+        rounds: int | None,
+        period: int,
+        above: int,
+    ) -> Schedule:
+        """Return the state machine of an edge, a coordinator that is a client of the one `above`.
 
-        It exchanges with the cloud once in `period` rounds.
+        It exchanges with the one above, the cloud or another edge, once in `period` rounds. If its
+        participants are edges, it waits for all of them without a deadline.
         """
         raise NotImplementedError(f"{type(self).__name__} supports no tree")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.central import Coordinator
 from p2pfrl.core.types import (
     ASKS,
-    COORDINATOR,
     FINAL,
     SKIP,
     UPDATE,
@@ -26,10 +25,33 @@ from p2pfrl.core.types import (
     Started,
     WaitUntil,
 )
+from p2pfrl.core.units import SECOND
+
+
+class Options(Protocol):
+    """The options of an edge's rounds (see `Synchronous`)."""
+
+    @property
+    def deadline(self) -> float:
+        """Seconds from the first answer of a round to its end."""
+
+    @property
+    def suspect_after(self) -> int:
+        """Misses in a row after which a participant is not waited for."""
+
+    @property
+    def quorum(self) -> float:
+        """Share of answers that ends a round."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a coordinator that does not come back."""
 
 
 class Edge(Coordinator):
     """State machine of an edge: a coordinator for its agents and a client of the cloud.
+
+    In a tree of several levels, edges are in place of its agents, or of the cloud (`above`).
 
     The edge runs `period` rounds from each model of the cloud. Rounds are numbered continuously:
     round r belongs to model r // period, and after the last of them the edge sends its result to
@@ -46,11 +68,13 @@ class Edge(Coordinator):
     cloud, which sees it again, repeats its model.
 
     Args:
-        participants: its agents.
+        options: of its own rounds: it waits for all of its participants without a deadline if they
+            are edges; and `patience`, the seconds without the cloud after which it ends, when its
+            rounds are done.
+        participants: its agents, or edges.
         rounds: rounds of the run; None for no end.
         period: rounds per model of the cloud.
-        deadline, suspect_after, quorum: options of its own rounds.
-        patience: nanoseconds without the cloud after which it ends, when its rounds are done.
+        above: whose client it is: the cloud, or an edge of a tree with more levels.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -65,25 +89,30 @@ class Edge(Coordinator):
 
     def __init__(
         self,
+        options: Options,
         participants: Participants,
         *,
         rounds: int | None,
         period: int,
-        deadline: int,
-        suspect_after: int,
-        quorum: float,
-        patience: int,
+        above: int,
     ) -> None:
+        is_of_edges, deadline = participants.everyone[0] < 0, round(options.deadline * SECOND)
         super().__init__(
-            participants, rounds=None, deadline=deadline, suspect_after=suspect_after, quorum=quorum
+            participants,
+            rounds=None,
+            deadline=None if is_of_edges else deadline,
+            suspect_after=options.suspect_after,
+            quorum=1.0 if is_of_edges else options.quorum,
+            idle=deadline,
         )
+        self._above = above
         self._last = rounds
         self._period = period
         self._model = -1
         self._heard = (-1, -1)
         self._is_reporting = True
         self._next: Message | None = None
-        self._to_wait = patience
+        self._to_wait = round(options.patience * SECOND)
         self._alone: int | None = None
         self._asks = 0
 
@@ -91,11 +120,11 @@ class Edge(Coordinator):
         """Return the actions for `event`."""
         if self._is_over and not isinstance(event, Started):
             return super().handle(event, now)
-        if isinstance(event, Received) and event.message.sender == COORDINATOR:
+        if isinstance(event, Received) and event.message.sender == self._above:
             return self._adopt(event.message, now)
-        if isinstance(event, Missing) and event.peer == COORDINATOR:
+        if isinstance(event, Missing) and event.peer == self._above:
             return self._missing(event.round, now) if event.round > self._model else ()
-        if isinstance(event, PeerLost | PeerJoined) and event.peer == COORDINATOR:
+        if isinstance(event, PeerLost | PeerJoined) and event.peer == self._above:
             self._alone = now + self._to_wait if isinstance(event, PeerLost) else None
             return [WaitUntil(self._alone)] if self._is_reporting else ()
         if isinstance(event, Expired) and self._is_reporting:
@@ -127,7 +156,7 @@ class Edge(Coordinator):
         if is_last and self._asks > ASKS:
             self._alone = now
         elif is_last or not self._is_reporting:
-            return [Send((COORDINATOR,), model, SKIP)]
+            return [Send((self._above,), model, SKIP)]
         return self._open(model, now) if self._is_reporting else ()
 
     def _adopt(self, message: Message, now: int) -> Iterator[Action]:
@@ -139,7 +168,7 @@ class Edge(Coordinator):
         self._heard = version
         if message.round == self._model:
             if self._is_reporting:
-                yield Send((COORDINATOR,), self._model, UPDATE)
+                yield Send((self._above,), self._model, UPDATE)
         elif self._is_reporting:
             yield Adopt(message, message.round - 1)
             yield from self._open(message.round, now)
@@ -178,7 +207,7 @@ class Edge(Coordinator):
         if following is not None:
             self._model = following.round
         self._alone = None if self._alone is None else max(now, self._alone)
-        return [WaitUntil(self._alone), Send((COORDINATOR,), self._model, UPDATE)]
+        return [WaitUntil(self._alone), Send((self._above,), self._model, UPDATE)]
 
     def _joined(self, peer: int) -> Sequence[Action]:
         if not self._is_reporting:

@@ -108,16 +108,10 @@ class Synchronous(ScheduleRule):
         )
 
     @override
-    def edge(self, participants: Participants, *, rounds: int | None, period: int) -> Edge:
-        return Edge(
-            participants,
-            rounds=rounds,
-            period=period,
-            deadline=round(self.deadline * SECOND),
-            suspect_after=self.suspect_after,
-            quorum=self.quorum,
-            patience=round(self.patience * SECOND),
-        )
+    def edge(
+        self, participants: Participants, *, rounds: int | None, period: int, above: int
+    ) -> Edge:
+        return Edge(self, participants, rounds=rounds, period=period, above=above)
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
         """Return the state machine of the cloud, which waits for all edges without a deadline."""

@@ -159,12 +159,21 @@ def _places(record: Record, drawn: Graph) -> NDArray[np.float64]:
     order += [agent for agent in range(n) if agent not in set(order)]
     places = np.zeros((drawn.n, 2))
     places[order] = _circle(n)
-    for place, (id, members) in enumerate(record.coordinators.items()):
-        own = [agent for agent in members if agent >= 0]
+    for place, (id, _) in enumerate(record.coordinators.items()):
+        own, levels = _below(record, id)
         if id != COORDINATOR and own:
             middle = places[own].mean(axis=0)
-            places[n + place] = 0.5 * middle / max(float(np.hypot(*middle)), 1e-9)
+            away = 0.5 * 0.6**levels
+            places[n + place] = away * middle / max(float(np.hypot(*middle)), 1e-9)
     return places
+
+
+def _below(record: Record, id: int) -> tuple[list[int], int]:
+    """Return the agents below a coordinator, and how many levels of edges are between them."""
+    below = record.coordinators.get(id, ())
+    found = [_below(record, child) for child in below if child < 0]
+    agents = [agent for agent in below if agent >= 0] + [i for own, _ in found for i in own]
+    return agents, 1 + max(levels for _, levels in found) if found else 0
 
 
 def layout(graph: Graph, *, is_circular: bool = False) -> NDArray[np.float64]:

@@ -21,7 +21,9 @@ def counted(scenario: Scenario) -> int:
     """
     if (together := scenario.schedule.together) is not None:
         return together
-    groups = [len(group) for group in scenario.edges] or [scenario.agents]
+    groups = [len(group) for group in scenario.edges if min(group, default=0) >= 0] or [
+        scenario.agents
+    ]
     return min(int(scenario.coordinator.participation.expected(size)) for size in groups)
 
 
