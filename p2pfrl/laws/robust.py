@@ -16,7 +16,7 @@ from p2pfrl.consensus.theory import spectral_gap
 from p2pfrl.core.contract import turn_of
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Array
+from p2pfrl.laws.runs import FLAT, Array, Table, play
 
 AGENTS, BYZANTINE, SIZE = 13, 3, 1000
 _RULES: dict[str, dict[str, object]] = {
@@ -26,6 +26,22 @@ _RULES: dict[str, dict[str, object]] = {
     "krum": {"byzantine": BYZANTINE},
     "multi_krum": {"byzantine": BYZANTINE, "selected": 9},
     "geometric_median": {},
+}
+_MIXING: dict[str, Table] = {
+    "metropolis": {"kind": "metropolis"},
+    "clipped_gossip": {"kind": "clipped_gossip", "byzantine": BYZANTINE},
+    "bridge": {"kind": "bridge", "byzantine": BYZANTINE},
+    "trimmed_mean of neighbors": {
+        "kind": "neighborhood",
+        "aggregator": {"kind": "trimmed_mean", "byzantine": BYZANTINE},
+    },
+}
+_AGGREGATORS: dict[str, Table] = {
+    kind: {"kind": kind, **({"byzantine": BYZANTINE} if kind not in ("mean", "bulyan") else {})}
+    for kind in (
+        *("mean", "median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "mda"),
+        *("centered_clipping", "bulyan"),
+    )
 }
 _ERRORS: dict[str, tuple[float, ...]] = {
     "no attack": (0.015, 0.026, 0.019, 0.095, 0.025, 0.015),
@@ -157,6 +173,44 @@ def _bottleneck() -> Iterator[Figure]:
     yield at_least("2 liars beside each end: delta_max / gap^2, which validate prints", 100, share)
 
 
+def _agents() -> Iterator[Figure]:
+    """Yield the same with real agents, codec and network: plain rules fail, robust ones agree."""
+    liars = (10, 11, 12)
+    for attack in ("noise", "dissensus"):
+        told = (
+            {"kind": attack, "agents": liars, **({"eps": 1.5} if attack == "dissensus" else {})},
+        )
+        for kind, mixing in _MIXING.items():
+            run = play(
+                13, 60, learner=FLAT, topology={"kind": "complete"}, mixing=mixing, attacks=told
+            )
+            apart = run.summary["consensus_distance"] / run.summary["initial_consensus_distance"]
+            moved = float(np.abs(run.parameters[:10]).max())
+            if kind != "metropolis":
+                yield at_most(f"{kind}, {attack}: distance between honest agents", 1e-6, apart)
+                yield at_most(f"{kind}, {attack}: largest parameter of honest agents", 5.0, moved)
+            else:
+                yield at_least(
+                    f"{kind}, {attack}: largest parameter of honest agents", 100.0, moved
+                )
+    lies = ({"kind": "noise", "agents": liars},)
+    for kind, aggregator in _AGGREGATORS.items():
+        learner = {"dimension": 16, "noise": 0.1, "lr": 0.1}
+        run = play(
+            13,
+            60,
+            mode="central",
+            learner=learner,
+            coordinator={"aggregator": aggregator},
+            attacks=lies,
+        )
+        moved = float(np.abs(run.parameters).max())
+        if kind == "mean":
+            yield at_least(f"coordinator, {kind}, noise: largest parameter", 100.0, moved)
+        else:
+            yield at_most(f"coordinator, {kind}, noise: largest parameter", 10.0, moved)
+
+
 def dumbbell(liars: int) -> tuple[Graph, tuple[int, ...]]:
     """Return two cliques of five agents with a bridge, and liars that know one of its ends only."""
     edges = [(i, j) for first in (0, 5) for i in range(first, first + 5) for j in range(first, i)]
@@ -186,6 +240,12 @@ LAWS = (
         "ten honest agents of thirteen agree under noise and dissensus, where plain gossip goes anywhere or diverges",
         "He, Karimireddy, Jaggi, 2022, arXiv 2202.01545; computed on the complete graph",
         _clipped,
+    ),
+    Law(
+        "robust_agents",
+        "three Byzantine of 13 take agents with plain rules anywhere, and those with robust rules nowhere",
+        "computed: messages of the attacks noise and dissensus, complete graph and coordinator",
+        _agents,
     ),
     Law(
         "clipped_gossip_bottleneck",

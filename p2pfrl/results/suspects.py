@@ -15,10 +15,10 @@ ALARM = 3.0
 def suspects(agents: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return how often agents raised an alarm, and which ones did in most of their rounds.
 
-    In a run without attackers every alarm is a false one.
+    False alarms are those of honest agents.
 
     Args:
-        agents: columns of agents.csv, with "suspicion".
+        agents: columns of agents.csv, with "suspicion", and "byzantine" where there are attacks.
     """
     values, ids = agents["suspicion"], agents["agent"]
     known = np.isfinite(values)
@@ -27,5 +27,15 @@ def suspects(agents: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         for agent in np.unique(ids[known])
         if float(np.median(values[known & (ids == agent)])) > ALARM
     ]
-    share = float((values[known] > ALARM).mean()) if known.any() else 0.0
-    return {"threshold": ALARM, "alarms": share, "suspects": found}
+    honest = known & (agents["byzantine"] == 0) if "byzantine" in agents else known
+    return {
+        "threshold": ALARM,
+        "alarms": _share(values[known]),
+        "false_alarms": _share(values[honest]),
+        "suspects": found,
+    }
+
+
+def _share(values: NDArray[np.float64]) -> float:
+    """Return the share of values that are alarms; 0 if there are none."""
+    return float((values > ALARM).mean()) if len(values) else 0.0

@@ -211,6 +211,27 @@ mixing = {mixing}
 
 
 @pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('mixing = {kind = "bridge"}', "attacks make 2 neighbors of an honest agent"),
+        ('mixing = {kind = "neighborhood"}', None),
+        (
+            'mode = "central"\ncoordinator = {aggregator = {kind = "krum", byzantine = 1}}',
+            "attacks make 2 agents Byzantine, and coordinator.aggregator bears 1",
+        ),
+        ('mode = "central"\ncoordinator = {aggregator = {kind = "median"}}', None),
+    ],
+)
+def test_more_attackers_than_a_rule_bears_are_noted(more, said):
+    from p2pfrl.scenario.checks.notes import notes
+
+    text = SCENARIO.replace("mixing = {mixing}", "{more}").format(more=more)
+    text += 'attacks = [{kind = "noise", agents = [1, 4]}]\n'
+    lines = [line for line in notes(loads(text)) if "may be taken anywhere" in line]
+    assert (said in lines[0]) if said else not lines
+
+
+@pytest.mark.parametrize(
     ("mixing", "said"),
     [
         ('{kind = "clipped_gossip"}', "delta_max = 0.2, and the spectral gap of W squared is 0.16"),

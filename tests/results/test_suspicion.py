@@ -56,7 +56,12 @@ def test_an_agent_that_is_far_from_the_others_is_suspected_and_nobody_else(mode,
     far, alike = run(mode, rule + FAR), run(mode, rule)
     assert far.summary["suspicion"]["suspects"] == [3]
     assert far.summary["suspicion"]["alarms"] >= 1 / 8
-    assert alike.summary["suspicion"] == {"threshold": 3.0, "alarms": 0.0, "suspects": []}
+    assert alike.summary["suspicion"] == {
+        "threshold": 3.0,
+        "alarms": 0.0,
+        "false_alarms": 0.0,
+        "suspects": [],
+    }
     rows = far.agents["agent"] == 3
     assert (far.agents["suspicion"][rows] > 3.0).all()
     assert (far.agents["suspicion"][~rows] < 3.0).all()
@@ -90,4 +95,27 @@ def test_the_figure_shows_agents_against_rounds():
 def test_rounds_without_scores_raise_no_alarm():
     nothing = np.array([np.nan, np.nan])
     found = suspects({"agent": np.array([0, 1]), "suspicion": nothing})
-    assert found == {"threshold": 3.0, "alarms": 0.0, "suspects": []}
+    nobody = {"threshold": 3.0, "alarms": 0.0, "false_alarms": 0.0, "suspects": []}
+    assert found == nobody
+
+
+@pytest.mark.parametrize(
+    ("mode", "rule"), [("gossip", GOSSIP), ("central", CENTRAL), ("hierarchical", EDGES)]
+)
+def test_attackers_are_suspected_from_the_first_round_of_their_attack_on(mode, rule):
+    attack = 'attacks = [{kind = "noise", agents = [5], from = 3}]\n'
+    record = run(mode, rule + attack)
+    rows = record.agents["agent"] == 5
+    before = record.agents["round"] <= 3
+    assert (record.agents["suspicion"][rows & before] < 3.0).all()
+    assert (record.agents["suspicion"][rows & ~before] > 100.0).all()
+    found = record.summary["suspicion"]
+    assert found["false_alarms"] == 0.0
+    assert found["alarms"] == pytest.approx(3 / 48)
+    drawing = suspicion([Group("", (record,))])
+    red = [
+        label.get_text()
+        for label in drawing.figure.axes[0].get_yticklabels()
+        if label.get_color() == "crimson"
+    ]
+    assert red == ["5"]

@@ -40,6 +40,12 @@ def suspicion(groups: Sequence[Group]) -> Drawing | None:
     )
     step = max(1, -(-len(drawn) // 16))
     axis.set_yticks(range(0, len(drawn), step), [str(ids[i]) for i in drawn[::step]])
+    liars = ids[drawn[::step]]
+    named = agents["byzantine"] > 0 if "byzantine" in agents else np.zeros(len(rows), dtype=bool)
+    known = np.unique(agents["agent"][named])
+    for label, agent in zip(axis.get_yticklabels(), liars, strict=True):
+        if agent in known:
+            label.set_color("crimson")
     axis.set_xlabel("round")
     axis.set_ylabel("agent")
     axis.grid(visible=False)
@@ -51,5 +57,5 @@ def suspicion(groups: Sequence[Group]) -> Drawing | None:
         figure,
         "How far each agent's vector was from what the robust rule chose, in units of the median distance of that "
         f"round; the median over all who judged it.{left_out} Honest agents are near 1. A round above {ALARM:g} (line "
-        "in the scale) counts as an alarm; without attackers all alarms are false ones.",
+        "in the scale) counts as an alarm. Byzantine agents have red numbers.",
     )

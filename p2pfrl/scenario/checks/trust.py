@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
@@ -9,7 +10,9 @@ from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.mixing.robust import ClippedGossip, Neighborhood
 from p2pfrl.consensus.theory import spectral_gap
 from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.needs import Composable
 from p2pfrl.core.options import construct
+from p2pfrl.scenario.byzantine import byzantine
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 
@@ -27,11 +30,22 @@ def counted(scenario: Scenario) -> int:
     return min(int(scenario.coordinator.participation.expected(size)) for size in groups)
 
 
+def _beyond(scenario: Scenario, place: str, borne: int) -> Iterator[str]:
+    """Yield a note if attacks name more agents than a rule bears."""
+    liars = len(byzantine(scenario))
+    if borne < liars:
+        yield f"attacks make {liars} agents Byzantine, and {place} bears {borne}: it may be taken anywhere"
+
+
 def trust(scenario: Scenario) -> Iterator[str]:
     """Yield how many Byzantine agents the rules bear, where it is declared and changes nothing."""
     if MODES[scenario.mode].averages:
         aggregator = scenario.coordinator.aggregator
-        yield from declared("coordinator.aggregator", aggregator, counted(scenario))
+        count = counted(scenario)
+        yield from declared("coordinator.aggregator", aggregator, count)
+        if aggregator.is_robust and not scenario.edges:
+            borne = min(aggregator.tolerated(count), _used(aggregator))
+            yield from _beyond(scenario, "coordinator.aggregator", borne)
     if MODES[scenario.mode].mixes and scenario.mixing.is_robust:
         yield from _of_neighbors(scenario)
 
@@ -48,6 +62,16 @@ def _of_neighbors(scenario: Scenario) -> Iterator[str]:
             "consensus is proven only where the first is well below the second"
         )
         return
+    liars = set(byzantine(scenario))
+    near = [
+        len(liars.intersection(graph.predecessors[i])) for i in range(graph.n) if i not in liars
+    ]
+    borne = min(mixing.tolerated(fewest) or 0, _used(getattr(mixing, "aggregator", mixing)))
+    if near and max(near) > borne:
+        yield (
+            f"attacks make {max(near)} neighbors of an honest agent Byzantine, and mixing {kind!r} bears {borne}: it "
+            "may be taken anywhere"
+        )
     yield (
         f"mixing {kind!r} bears {mixing.tolerated(fewest)} Byzantine among the {fewest} neighbors of the agent that "
         "hears the fewest; distant neighborhoods may still disagree"
@@ -58,6 +82,12 @@ def _of_neighbors(scenario: Scenario) -> Iterator[str]:
         for name in mixing.aggregator.of_coordinators:
             if getattr(mixing.aggregator, name) != getattr(plain, name):
                 yield f"between neighbors without effect: mixing.aggregator.{name}"
+
+
+def _used(rule: Composable) -> int:
+    """Return the f that a rule works with; a large number where it needs none."""
+    f: int | None = getattr(rule, "byzantine", None)
+    return f if f is not None and getattr(rule, "reads_byzantine", True) else sys.maxsize
 
 
 def declared(place: str, aggregator: Aggregator, count: int) -> Iterator[str]:
