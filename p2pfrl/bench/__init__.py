@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "ppo_flatness_n64_n1024": "ppo:flatness",
     "engine_ppo_vs_naive_n64": "engines:ppo",
     "engine_a2c_vs_torch_n64": "engines:a2c",
+    "engine_dqn_vs_torch_n16": "engines:dqn",
     "async_vs_serial_n256": "asynchrony:bench",
     "events_vs_heap_n256": "events:small",
     "events_vs_heap_n10000": "events:large",

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from p2pfrl.bench.measure import Contestant, Result, medians
 from p2pfrl.bench.ppo import stacked, updates, warm
 from p2pfrl.learning.learners.a2c import A2C
-from p2pfrl.learning.learners.base import EngineName
+from p2pfrl.learning.learners.base import EngineName, Learner
+from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.trainer import Trainer
 
-_N64, _N1, _A2C = 105, 60, 2.2
+_N64, _N1, _A2C, _DQN = 105, 60, 2.2, 1.4
 
 
 def ppo(quick: bool) -> Iterator[Result]:
@@ -41,15 +42,26 @@ def ppo(quick: bool) -> Iterator[Result]:
 
 def a2c(quick: bool) -> Iterator[Result]:
     """Yield the rate of 64 agents with A2C, 8 instances, 16 steps, against the torch path."""
+    yield _against_torch("engine_a2c_vs_torch_n64", A2C(ent_coef=0.01), 64, 8, _A2C, quick)
+
+
+def dqn(quick: bool) -> Iterator[Result]:
+    """Yield the rate of 16 agents with DQN, 4 instances, against the torch path."""
+    yield _against_torch("engine_dqn_vs_torch_n16", DQN(learn_start=64), 16, 4, _DQN, quick)
+
+
+def _against_torch(
+    name: str, learner: Learner, n: int, instances: int, goal: float, quick: bool
+) -> Result:
     import torch
 
     torch.set_num_threads(1)
     engine, note = best()
     names: tuple[EngineName, EngineName] = (engine, "torch")
-    pair = [warm(A2C(ent_coef=0.01), 64, 8, name) for name in names]
+    pair = [warm(learner, n, instances, each) for each in names]
     own, other = medians([_turn(one, quick, 4096) for one in pair], turns=1 if quick else 7)
-    against = f"torch path, {other:,.0f} steps/s; at least {_A2C}{note}"
-    yield Result("engine_a2c_vs_torch_n64", own / other, "x", against)
+    against = f"torch path, {other:,.0f} steps/s; at least {goal}{note}"
+    return Result(name, own / other, "x", against)
 
 
 def best() -> tuple[EngineName, str]:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
-from p2pfrl.learning.networks import ACTIVATIONS
+from p2pfrl.learning.networks import ACTIVATIONS, Layers
 from p2pfrl.learning.normalization import Normalizer
 
 TEMPERATURE = "temperature"
@@ -42,15 +42,22 @@ class _Members:
     Args:
         layers: the last of which is linear.
         activation: of the others, in `ACTIVATIONS`.
+
+    Attributes:
+        native: computes the layers in place of numpy; None: nothing does.
     """
 
     def __init__(self, layers: Sequence[_Layer], activation: str) -> None:
+        self.native: Layers | None = None
         self._layers = tuple(layers)
         self._activation = ACTIVATIONS[activation]
         self._scratch: dict[tuple[str, int], Vector] = {}
 
     def forward(self, rows: Vector, x: Vector) -> Vector:
         """Return the outputs, a new array; `backward` reads what is kept until the next call."""
+        if self.native is not None:
+            shape = (len(rows), *self._layers[-1].shape[:2], x.shape[2])
+            return self.native.forward(rows, x).reshape(shape)
         h = x[:, None]
         for depth, layer in enumerate(self._layers):
             weight, bias = layer.views(rows)
@@ -81,6 +88,9 @@ class _Members:
         Returns:
             `(b, inputs, B)`, summed over the members.
         """
+        if self.native is not None:
+            joined = slope.reshape(len(rows), -1, x.shape[2])
+            return self.native.backward(rows, joined, gradient, inputs)
         samples, ones = x.shape[2], np.ones((x.shape[2], 1), dtype=rows.dtype)
         for depth in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[depth]
@@ -104,6 +114,17 @@ class _Members:
                 return into
         return np.empty((len(rows), 0, samples), dtype=rows.dtype)
 
+    def chains(self) -> list[list[tuple[int, int, int, int]]]:
+        """Return places of weight and bias, inputs and outputs of every layer, of each member."""
+        places = [(layer.weight, layer.bias, layer.shape) for layer in self._layers]
+        return [
+            [
+                (weight + k * outputs * inputs, bias + k * outputs, inputs, outputs)
+                for weight, bias, (_, outputs, inputs) in places
+            ]
+            for k in range(self._layers[0].shape[0])
+        ]
+
     def _buffer(self, name: str, depth: int, shape: tuple[int, ...]) -> Vector:
         """Return scratch memory of `shape`, kept between calls because fresh pages cost more."""
         size = math.prod(shape)
@@ -118,6 +139,8 @@ class ActorCritics:
 
     Attributes:
         layout: of the parameters.
+        activation: of the hidden layers.
+        actor, critics: their layers.
         normalizer: scales observations; None: nothing does.
         actor_columns: columns of a row that hold the actor.
         critic_columns: those of the critics.
@@ -161,8 +184,9 @@ class ActorCritics:
         last = first if self.temperature is None else self.temperature
         self.actor_columns, self.critic_columns = slice(0, last), slice(first, self.layout.stride)
         self.temperature_columns = slice(last, first)
-        self._actor = _Members(_layers(actor, offsets), activation)
-        self._critics = _Members(_layers(critic, offsets), activation)
+        self.activation = activation
+        self.actor = _Members(_layers(actor, offsets), activation)
+        self.critics = _Members(_layers(critic, offsets), activation)
 
     def start(self, rng: np.random.Generator) -> Vector:
         """Return one row `(stride,)`: weights and biases uniform in +-1/sqrt(inputs).
@@ -182,15 +206,15 @@ class ActorCritics:
 
     def head(self, rows: Vector, obs: Vector) -> Vector:
         """Return the actor's outputs `(b, outputs, B)` at observations `(b, o, B)`."""
-        return self._actor.forward(rows, self._scaled(rows, obs))[:, 0]
+        return self.actor.forward(rows, self._scaled(rows, obs))[:, 0]
 
     def head_backward(self, rows: Vector, obs: Vector, slope: Vector, gradient: Vector) -> None:
         """Write the actor's gradient into `gradient`, after `head` of the same observations."""
-        self._actor.backward(rows, self._scaled(rows, obs), slope[:, None], gradient)
+        self.actor.backward(rows, self._scaled(rows, obs), slope[:, None], gradient)
 
     def values(self, rows: Vector, obs: Vector, action: Vector) -> Vector:
         """Return both critics' values `(b, 2, B)` of actions `(b, a, B)`."""
-        return self._critics.forward(rows, self._joined(rows, obs, action))[:, :, 0]
+        return self.critics.forward(rows, self._joined(rows, obs, action))[:, :, 0]
 
     def values_backward(
         self, rows: Vector, obs: Vector, action: Vector, slope: Vector, gradient: Vector | None
@@ -207,7 +231,7 @@ class ActorCritics:
         """
         wanted = self._action if gradient is None else 0
         x = self._joined(rows, obs, action)
-        return self._critics.backward(rows, x, slope[:, :, None], gradient, wanted)
+        return self.critics.backward(rows, x, slope[:, :, None], gradient, wanted)
 
     def _scaled(self, rows: Vector, obs: Vector) -> Vector:
         return obs if self.normalizer is None else self.normalizer.scaled(rows, obs)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,18 @@ from p2pfrl.learning.normalization import Normalizer
 
 Orthogonal = Callable[[np.random.Generator, int, int], Vector]
 """Random numbers, rows, columns -> a matrix with orthonormal rows or columns."""
+
+
+class Layers(Protocol):
+    """Computes layers; `native.library.Layers` does."""
+
+    def forward(self, rows: Vector, x: Vector) -> Vector:
+        """Return the outputs `(b, outputs, B)` of all chains for `x` `(b, inputs, B)`."""
+
+    def backward(
+        self, rows: Vector, slope: Vector, gradient: Vector | None, wanted: int = 0
+    ) -> Vector:
+        """Write the gradient of the last `forward`; return that by the last `wanted` inputs."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,7 @@ class Network:
         gates: of the memory: the layers of its input and of its state.
         activation: of the hidden layers.
         orthogonal: makes the matrices of `start`.
+        layers: computes all chains in place of numpy; None: nothing does.
         chains: of layers, the one that acts first, the one that gives the value last.
         normalizer: scales observations; None: nothing does.
 
@@ -148,6 +162,7 @@ class Network:
         assert image is None or not actor_inputs
         self.inputs = inputs
         self.orthogonal: Orthogonal = random_orthogonal
+        self.layers: Layers | None = None
         self.policy = policy
         self.outputs = policy + critic
         self.has_critic = critic
@@ -244,6 +259,11 @@ class Network:
         return self._offset[tensor]
 
     @property
+    def encodes(self) -> bool:
+        """Whether convolutions come before the dense layers."""
+        return bool(self._encoders)
+
+    @property
     def extra(self) -> int:
         """Numbers before the observation in what the network is given."""
         return 0
@@ -296,6 +316,9 @@ class Network:
         reads them.
         """
         x = self._scaled(rows, x)
+        if self.layers is not None and len(chains or self.chains) == len(self.chains):
+            out[:] = self.layers.forward(rows, x)
+            return
         for number, chain in enumerate(self.chains if chains is None else chains):
             h = x[:, : chain.layers[0].inputs]
             if self._encoders:
@@ -323,6 +346,9 @@ class Network:
             output_gradient: `(b, outputs, B)`.
             gradient: weights and biases are overwritten, the rest is left.
         """
+        if self.layers is not None:
+            self.layers.backward(rows, output_gradient, gradient)
+            return
         b, samples = len(rows), x.shape[2]
         x = self._scaled(rows, x)
         ones = np.ones((samples, 1), dtype=rows.dtype)

@@ -206,9 +206,9 @@ class Compute:
         variation: factor of the time of a local update, drawn for every update: `{kind =
             "exponential"}` makes every agent a Poisson clock.
         engine: what computes networks. torch: numpy and torch; native: C, which is compiled at
-            first use, is faster, and has the same bits with every compiler. It has code for ppo,
-            a2c and reinforce with dense layers, and digests of its own. auto: native where it has
-            code and can be compiled, else torch. Processes heed it too.
+            first use, is faster, and has the same bits with every compiler. It has code for dense
+            layers of ppo, a2c, reinforce, dqn, sac and td3, and digests of its own. auto: native
+            where it has code and can be compiled, else torch. Processes heed it too.
     """
 
     seconds_per_env_step: Seconds = 1e-4

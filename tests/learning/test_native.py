@@ -1,6 +1,5 @@
 """The native engine: its gradients are those of the torch losses, its bits the same everywhere."""
 
-import json
 import os
 import shutil
 import stat
@@ -390,11 +389,11 @@ def test_a_run_says_its_engine_and_can_be_verified(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "what"),
     [
-        ({"learner": {"kind": "dqn"}}, "no code for this learner"),
+        ({"learner": {"kind": "quadratic"}, "environment": None}, "no code for this learner"),
+        ({"learner": {"kind": "dqn", "hidden": [8] * 9}}, "10 layers, 8 is the most"),
         ({"learner": {"kind": "deep_npg"}}, "no code for the loss of this learner"),
         ({"learner.memory": "gru", "learner.shared_trunk": True}, "other than dense layers"),
         ({"learner.hidden": [8] * 9}, "10 layers, 8 is the most"),
-        ({"correction": {"kind": "guide"}}, "corrections by a guide"),
     ],
 )
 def test_what_the_engine_has_no_code_for_is_refused(tmp_path, overrides, what):
@@ -408,7 +407,7 @@ def test_what_the_engine_has_no_code_for_is_refused(tmp_path, overrides, what):
 
 @pytest.mark.parametrize(
     ("learner", "engine"),
-    [({"kind": "ppo"}, "native"), ({"kind": "dqn"}, "torch"), ({"kind": "deep_npg"}, "torch")],
+    [({"kind": "ppo"}, "native"), ({"kind": "dqn"}, "native"), ({"kind": "deep_npg"}, "torch")],
 )
 def test_auto_is_native_where_there_is_code(tmp_path, learner, engine):
     file = tmp_path / "native.toml"
@@ -442,9 +441,10 @@ def test_auto_takes_torch_without_a_compiler_and_says_so(fresh, monkeypatch, tmp
     assert outline(load(file)).traits.engine == "torch"
     why = "compute.engine: torch computes; 'native' cannot be used here: no C compiler was found"
     assert [note for note in notes(load(file)) if note.startswith(why)]
-    assert main(["scenario", str(file), "--quiet", "--out", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().err.count(why) == 1
-    assert json.loads((tmp_path / "run/summary.json").read_text())["versions"]["engine"] == "torch"
+    assert main(["validate", str(file)]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(why) == 1
+    assert run(load(file)).summary["versions"]["engine"] == "torch"
 
 
 def test_processes_of_different_engines_refuse_each_other(tmp_path):

@@ -37,6 +37,7 @@ from p2pfrl.learning.learners.evaluation import Greedy
 from p2pfrl.learning.learners.networked import Encoded
 from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.lr_schedules import factors
+from p2pfrl.learning.native.choice import native_layers
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
 from p2pfrl.learning.optimizers import OPTIMIZERS, Factors
@@ -188,6 +189,10 @@ class DQNStack(Stack, Exchange):
         )
         self.reward_norm = learner.reward_norm(learner.gamma)
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
+        native = native_layers(self.network, self.optimizer, task, learner.max_grad_norm)
+        if native is not None:
+            self.optimizer = native
+        self._clips = learner.max_grad_norm > 0 and native is None
         self.traits = Traits(
             layout=self.network.layout,
             min_steps=learner.episodes or learner.steps * task.simulator.instances,
@@ -201,6 +206,7 @@ class DQNStack(Stack, Exchange):
             takes_corrections=True,
             personal=personal_parts(self.network.normalizer),
             acts_as_started=False,
+            engine="torch" if native is None else "native",
         )
         self.replay = ReplayBuffer(spec.observation, spec.actions, learner.capacity)
         self.evaluator = Greedy(self.network, self.policy, task.evaluator)
@@ -425,7 +431,7 @@ class DQNStack(Stack, Exchange):
             self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
             if self.network.normalizer is not None:
                 gradient[:, self.network.normalizer.columns] = 0.0
-        if self.learner.max_grad_norm:
+        if self._clips:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
             gradient *= np.minimum(
                 self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)

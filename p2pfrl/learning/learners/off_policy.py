@@ -31,8 +31,9 @@ from p2pfrl.learning.learners.base import (
 from p2pfrl.learning.learners.from_replay import FromReplay
 from p2pfrl.learning.learners.targets import met
 from p2pfrl.learning.lr_schedules import factors
+from p2pfrl.learning.native.choice import native_members
 from p2pfrl.learning.normalization import RETURNS, SPREAD, keep_personal, personal_parts, take_in
-from p2pfrl.learning.optimizers import Adam, Factors
+from p2pfrl.learning.optimizers import Adam, Factors, Optimizer
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
 from p2pfrl.learning.rollout import Measures, note_returns, play
 from p2pfrl.learning.squashed import Method
@@ -132,10 +133,10 @@ class OffPolicyStack(Stack):
             normalizer=learner.normalizer(task),
         )
         self.reward_norm = learner.reward_norm(learner.gamma)
-        self.actor_optimizer = Adam(learner.lr, eps=1e-8)
-        self.critic_optimizer = Adam(
-            learner.lr if learner.critic_lr is None else learner.critic_lr, eps=1e-8
-        )
+        rate = learner.lr if learner.critic_lr is None else learner.critic_lr
+        optimizers = (Adam(learner.lr, eps=1e-8), Adam(rate, eps=1e-8))
+        self.actor_optimizer, self.critic_optimizer = native_members(self.network, optimizers, task)
+        is_native = self.network.actor.native is not None
         self.replay = ReplayBuffer(spec.observation, 0, learner.capacity, self._actions)
         self.evaluator = Deterministic(self.network, method, spec, task.evaluator)
         self.traits = Traits(
@@ -148,6 +149,7 @@ class OffPolicyStack(Stack):
             arrays=task.arrays,
             personal=personal_parts(self.network.normalizer),
             acts_as_started=False,
+            engine="native" if is_native else "torch",
         )
 
     def _check(self, learner: FromReplay, instances: int) -> None:
@@ -432,7 +434,7 @@ class _Part:
 
 
 def _descend(
-    optimizer: Adam,
+    optimizer: Optimizer,
     rows: Vector,
     gradient: Vector,
     state: State,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.actor_critics import ActorCritics
 from p2pfrl.learning.descent import Plan
 from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.native.compiler import EngineError
-from p2pfrl.learning.native.library import MAX_LAYERS, library
-from p2pfrl.learning.networks import Network
-from p2pfrl.learning.optimizers import SGD, Adam, Keep, Optimizer, RMSprop
+from p2pfrl.learning.native.library import MAX_LAYERS, Layers, Net, library, orthogonal
+from p2pfrl.learning.native.optimizers import KNOWN, NativeOptimizer
+from p2pfrl.learning.networks import ACTIVATIONS, Network
+from p2pfrl.learning.optimizers import Adam, Optimizer
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian, Policy
 
 
@@ -26,6 +31,68 @@ def is_chosen(
     if lacking(network, policy, optimizer, plan, task, distillation) is not None:
         return False
     return missing() is None
+
+
+def native_layers(
+    network: Network, optimizer: Optimizer, task: Task, max_norm: float
+) -> NativeOptimizer | None:
+    """Let the native engine compute the layers of a network whose loss is computed elsewhere.
+
+    Returns:
+        the native form of the optimizer, which clips gradients, too; None: torch computes.
+
+    Raises:
+        ScenarioError: the task names the native engine, which has no code or is not here.
+    """
+    if task.engine == "torch":
+        return None
+    what = lacking_layers(network)
+    why = missing() if what is None else None
+    if what is None and why is None:
+        network.layers = Layers(library(), net_of(network))
+        network.orthogonal = orthogonal
+        return NativeOptimizer(optimizer, max_norm)
+    if task.engine == "auto":
+        return None
+    raise refusal(what, why)
+
+
+def native_members(
+    network: ActorCritics, optimizers: Sequence[Adam], task: Task
+) -> list[Optimizer]:
+    """Let the native engine compute the layers of an actor and its critics.
+
+    Returns:
+        the optimizers in their native form, or as they are where torch computes.
+
+    Raises:
+        ScenarioError: the task names the native engine, which has no code or is not here.
+    """
+    if task.engine == "torch":
+        return [*optimizers]
+    what, why = None, missing()
+    members = [network.actor, network.critics]
+    most = max(len(chain) for member in members for chain in member.chains())
+    if most > MAX_LAYERS:
+        what = f"{most} layers, {MAX_LAYERS} is the most"
+    if what is None and why is None:
+        for member in members:
+            chains = member.chains()
+            inputs, relu = chains[0][0][2], network.activation == "relu"
+            net = Net(network.layout.stride, inputs, relu, has_critic=False, chains=chains)
+            member.native = Layers(library(), net)
+        return [NativeOptimizer(optimizer) for optimizer in optimizers]
+    if task.engine == "auto":
+        return [*optimizers]
+    raise refusal(what, why)
+
+
+def refusal(what: str | None, why: str | None) -> ScenarioError:
+    """Return the error of a task that names the native engine: no code for `what`, or why not."""
+    reason = f"'native' has no code for {what}; choose 'torch'"
+    if what is None:
+        reason = f"'native' cannot be used here: {why}; install gcc or clang, or choose 'torch'"
+    return ScenarioError([f"compute.engine: {reason}"])
 
 
 def missing() -> str | None:
@@ -46,20 +113,37 @@ def lacking(
     distillation: Distillation | None,
 ) -> str | None:
     """Return for what the engine has no code, in words; None: it has all that is needed."""
-    layers = max((len(chain.layers) for chain in network.chains), default=0)
     known = (Categorical, Categoricals, Gaussian)
     if plan.formula is None:
         return "the loss of this learner"
-    if type(network) is not Network or plan.image is not None or plan.sequences:
+    if (what := lacking_layers(network)) is not None:
+        return what
+    if not isinstance(policy, known) or not isinstance(optimizer, KNOWN):
+        return f"{type(policy).__name__} or {type(optimizer).__name__}"
+    return None
+
+
+def lacking_layers(network: Network) -> str | None:
+    """Return for what part of a network the engine has no code; None: it has all."""
+    layers = max((len(chain.layers) for chain in network.chains), default=0)
+    if type(network) is not Network or network.encodes:
         return "networks other than dense layers"
     if network.layout.dtype != "float32":
         return "numbers other than float32"
     if layers > MAX_LAYERS:
         return f"{layers} layers, {MAX_LAYERS} is the most"
-    if not isinstance(policy, known) or not isinstance(optimizer, (Adam, RMSprop, SGD, Keep)):
-        return f"{type(policy).__name__} or {type(optimizer).__name__}"
-    if task.correction.guided_by is not None:
-        return "corrections by a guide"
-    if distillation is not None:
-        return "distillation"
     return None
+
+
+def net_of(network: Network) -> Net:
+    """Return the sizes and places of a network's layers."""
+    return Net(
+        network.layout.stride,
+        network.inputs,
+        relu=network.activation == ACTIVATIONS["relu"],
+        has_critic=network.has_critic,
+        chains=[
+            [(layer.weight, layer.bias, layer.inputs, layer.outputs) for layer in chain.layers]
+            for chain in network.chains
+        ],
+    )

@@ -286,6 +286,7 @@ typedef struct {
     float *gradient;              /* (stride,) */
 } scratch_t;
 
+/* backward: 0 for the forward pass alone, 1 for gradients by parameters, 2 by inputs, too. */
 static void place_weights(arena_t *arena, const net_t *net, weights_t *w, int backward) {
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++) {
@@ -293,7 +294,7 @@ static void place_weights(arena_t *arena, const net_t *net, weights_t *w, int ba
             w->forward[c][l] = take(arena, (long)y->inputs * UP(y->outputs));
             w->bias[c][l] = take(arena, UP(y->outputs));
             w->backward[c][l] = 0;
-            if (backward && l && y->inputs % 16)
+            if (l + backward > 1 && y->inputs % 16)
                 w->backward[c][l] = take(arena, (long)y->outputs * UP(y->inputs));
         }
 }
@@ -367,9 +368,10 @@ static void run_chain(const net_t *net, const weights_t *w, int c, const float *
     }
 }
 
-/* The gradient by the weights and biases of chain c, from that by its outputs, s->delta[c]. */
+/* The gradient by the weights and biases of chain c, from that by its outputs, s->delta[c]; that by
+   the inputs is added to into (B, UP(inputs)). Each is left out where the pointer is 0. */
 static void backward_chain(const net_t *net, const float *row, scratch_t *s, int c, int B,
-                           float *gradient) {
+                           float *gradient, float *into) {
     const chain_t *chain = &net->chain[c];
     const float *delta = s->delta[c];
     for (int l = chain->layers - 1; l >= 0; l--) {
@@ -377,23 +379,29 @@ static void backward_chain(const net_t *net, const float *row, scratch_t *s, int
         const float *below = l ? s->hidden[c][l - 1] : s->x;
         long inputs = UP(y->inputs), outputs = UP(y->outputs), ldb = l ? inputs : UP(net->inputs);
         int exact = y->inputs % 16 == 0;
-        multiply(y->outputs, inputs, B, delta, 1, outputs, below, ldb,
-                 exact ? gradient + y->weight : s->product, inputs, 0);
-        if (!exact)
-            for (int i = 0; i < y->outputs; i++)
-                memcpy(gradient + y->weight + (long)i * y->inputs, s->product + i * inputs,
-                       4L * y->inputs);
-        for (int n = 0; n < outputs; n += 16) {
-            v sum[16 / W];
-            for (int i = 0; i < 16 / W; i++) sum[i] = all(0);
-            for (int j = 0; j < B; j++)
-                for (int i = 0; i < 16 / W; i++) sum[i] += load(delta + j * outputs + n + W * i);
-            memcpy(gradient + y->bias + n, sum, 4L * (y->outputs - n < 16 ? y->outputs - n : 16));
+        if (gradient) {
+            multiply(y->outputs, inputs, B, delta, 1, outputs, below, ldb,
+                     exact ? gradient + y->weight : s->product, inputs, 0);
+            if (!exact)
+                for (int i = 0; i < y->outputs; i++)
+                    memcpy(gradient + y->weight + (long)i * y->inputs, s->product + i * inputs,
+                           4L * y->inputs);
+            for (int n = 0; n < outputs; n += 16) {
+                v sum[16 / W];
+                for (int i = 0; i < 16 / W; i++) sum[i] = all(0);
+                for (int j = 0; j < B; j++)
+                    for (int i = 0; i < 16 / W; i++) sum[i] += load(delta + j * outputs + n + W * i);
+                memcpy(gradient + y->bias + n, sum, 4L * (y->outputs - n < 16 ? y->outputs - n : 16));
+            }
         }
-        if (!l) break;
+        if (!l && !into) break;
         const float *weight = exact ? row + y->weight : s->weights.backward[c][l];
         float *under = s->under[l % 2];
         multiply(B, inputs, y->outputs, delta, outputs, 1, weight, inputs, under, inputs, 0);
+        if (!l) {
+            for (long i = 0; i < B * inputs; i += W) store(into + i, load(into + i) + load(under + i));
+            break;
+        }
         if (net->relu)
             for (long i = 0; i < B * inputs; i += W)
                 store(under + i, SELECT(load(below + i) > 0.0f, load(under + i), all(0)));
@@ -542,7 +550,7 @@ static float minibatch(const net_t *net, const policy_t *policy, const loss_t *l
     for (int c = 0; c < net->chains; c++)
         run_chain(net, &s->weights, c, s->x, UP(net->inputs), B, s->hidden[c]);
     float found = loss_gradient(net, policy, loss, row, s, B, gradient);
-    for (int c = 0; c < net->chains; c++) backward_chain(net, row, s, c, B, gradient);
+    for (int c = 0; c < net->chains; c++) backward_chain(net, row, s, c, B, gradient, 0);
     return found;
 }
 
@@ -705,15 +713,114 @@ int engine_gradient(const net_t *net, const policy_t *policy, const loss_t *loss
     return 0;
 }
 
-/* One step of b agents on gradients (b, stride), which are clipped in place. */
-void engine_step(const optimizer_t *optimizer, int b, int stride, float *rows, float *first,
+/* One step of b agents on gradients, n numbers each, which are clipped in place; the rows of all
+   arrays are `distance` numbers apart. */
+void engine_step(const optimizer_t *optimizer, int b, int n, int distance, float *rows, float *first,
                  float *second, float *counts, const float *lr, float *gradients) {
     for (long a = 0; a < b; a++) {
-        float *g = gradients + a * stride;
-        if (optimizer->max_norm > 0) clip(stride, g, optimizer->max_norm);
-        step(optimizer, stride, rows + a * stride, first ? first + a * stride : 0,
-             second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], g);
+        float *g = gradients + a * distance;
+        if (optimizer->max_norm > 0) clip(n, g, optimizer->max_norm);
+        step(optimizer, n, rows + a * distance, first ? first + a * distance : 0,
+             second ? second + a * distance : 0, counts ? counts + a : 0, lr[a], g);
     }
+}
+
+/* ------------------------------------------------------------------ layers alone
+
+   For losses that Python computes. Arrays have features first: x (b, inputs, B), outputs of all chains
+   one after the other (b, outputs, B). `kept` (b, engine_kept), zeros at first, has inputs and hidden
+   layers of the last forward pass. */
+
+static long place_kept(arena_t arena, const net_t *net, int B, scratch_t *s) {
+    char *start = arena.at;
+    s->x = take(&arena, (long)B * UP(net->inputs));
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++)
+            s->hidden[c][l] = take(&arena, (long)B * UP(net->chain[c].layer[l].outputs));
+    return (arena.at - start) / 4;
+}
+
+static int outputs_of(const net_t *net, int c) {
+    return net->chain[c].layer[net->chain[c].layers - 1].outputs;
+}
+
+static int all_outputs(const net_t *net) {
+    int n = 0;
+    for (int c = 0; c < net->chains; c++) n += outputs_of(net, c);
+    return n;
+}
+
+int64_t engine_kept(const net_t *net, int B) {
+    scratch_t s;
+    return place_kept((arena_t){0}, net, B, &s);
+}
+
+int engine_forward(const net_t *net, int b, const float *rows, const float *x, int B, float *out,
+                   float *kept) {
+    const long size = engine_kept(net, B), total = (long)all_outputs(net) * B;
+    scratch_t s;
+    arena_t arena = {0};
+    place_weights(&arena, net, &s.weights, 0);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_weights(&arena, net, &s.weights, 0);
+    for (long a = 0; a < b; a++) {
+        float *to = out + a * total;
+        place_kept((arena_t){(char *)(kept + a * size)}, net, B, &s);
+        transpose(net->inputs, B, x + a * net->inputs * B, B, s.x, UP(net->inputs));
+        prepare(net, rows + a * net->stride, &s.weights);
+        for (int c = 0; c < net->chains; c++) {
+            const int n = outputs_of(net, c);
+            run_chain(net, &s.weights, c, s.x, UP(net->inputs), B, s.hidden[c]);
+            transpose(B, n, s.hidden[c][net->chain[c].layers - 1], UP(n), to, B);
+            to += (long)n * B;
+        }
+    }
+    free(memory);
+    return 0;
+}
+
+/* slope (b, outputs, B): the gradient by outputs. That by parameters goes to gradients (b, stride),
+   that by the last `wanted` inputs to into (b, wanted, B); 0 where it is not wanted. */
+int engine_backward(const net_t *net, int b, const float *rows, int B, const float *slope, float *kept,
+                    float *gradients, int wanted, float *into) {
+    const long size = engine_kept(net, B), total = (long)all_outputs(net) * B, ldx = UP(net->inputs);
+    scratch_t s;
+    float *sum = 0;
+    char *memory = 0;
+    for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
+        arena_t arena = {memory};
+        long most = ldx;
+        place_weights(&arena, net, &s.weights, 2);
+        for (int c = 0; c < net->chains; c++) {
+            s.delta[c] = take(&arena, (long)B * UP(outputs_of(net, c)));
+            for (int l = 0; l < net->chain[c].layers; l++)
+                if (UP(net->chain[c].layer[l].outputs) > most) most = UP(net->chain[c].layer[l].outputs);
+        }
+        for (int i = 0; i < 2; i++) s.under[i] = take(&arena, B * most);
+        s.product = take(&arena, most * most);
+        sum = take(&arena, B * ldx);
+        if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
+    }
+    for (long a = 0; a < b; a++) {
+        const float *row = rows + a * net->stride, *from = slope + a * total;
+        place_kept((arena_t){(char *)(kept + a * size)}, net, B, &s);
+        prepare(net, row, &s.weights);
+        memset(sum, 0, 4L * B * ldx);
+        for (int c = 0; c < net->chains; c++) {
+            const int n = outputs_of(net, c);
+            transpose(n, B, from, B, s.delta[c], UP(n));
+            from += (long)n * B;
+            backward_chain(net, row, &s, c, B, gradients ? gradients + a * net->stride : 0,
+                           wanted ? sum : 0);
+        }
+        if (wanted) {
+            const float *first = sum + net->inputs - wanted;
+            transpose(B, wanted, first, ldx, into + a * wanted * B, B);
+        }
+    }
+    free(memory);
+    return 0;
 }
 
 /* ------------------------------------------------------------------ acting */

@@ -29,6 +29,9 @@ _MAX_CHAINS = 2
 _CHECK = "d31e518b79f13780"
 """The digest of `check`: the same on every machine and with every compiler."""
 
+_MOST_KEPT = 8
+"""Numbers of rows and samples for which hidden layers are kept."""
+
 Layer = tuple[int, int, int, int]
 """Places of weight and bias within a row, inputs, outputs."""
 
@@ -161,8 +164,7 @@ class Engine:
         )
         clip = 0.0 if loss.clip is None else loss.clip
         self._loss = _Loss(loss.clip is not None, clip, loss.value, loss.entropy)
-        b1, b2 = rule.betas
-        self._rule = _Optimizer(KINDS[rule.kind], rule.eps, b1, b2, rule.max_norm, b1, b2)
+        self._rule = _optimizer(rule)
         self._features = net.inputs + width + 3
         self._stride = net.stride
 
@@ -401,15 +403,111 @@ class Engine:
         self, rows: Vector, moments: Moments, rates: NDArray[np.float32], gradient: Vector
     ) -> None:
         """Clip gradients `(b, stride)`, and take one step, in place."""
-        self._library.engine_step(
-            byref(self._rule),
-            *rows.shape,
-            *map(_at, (rows, moments.first, moments.second, moments.counts, rates, gradient)),
-        )
+        _step(self._library, self._rule, rows, moments, rates, gradient)
 
     def _call(self, name: str, *arguments: object) -> None:
         if getattr(self._library, f"engine_{name}")(*arguments):
             raise MemoryError
+
+
+class Layers:
+    """The library for the layers of a network whose loss Python computes.
+
+    Args:
+        library: loaded.
+        net: the network.
+    """
+
+    def __init__(self, library: ctypes.CDLL, net: Net) -> None:
+        self._library = library
+        self._net = _net(net)
+        self._stride, self._inputs = net.stride, net.inputs
+        self.outputs = sum(layers[-1][3] for layers in net.chains)
+        self._kept: dict[tuple[int, int], Vector] = {}
+
+    def forward(self, rows: Vector, x: Vector) -> Vector:
+        """Return the outputs `(b, outputs, B)` of all chains for `x` `(b, inputs, B)`.
+
+        What `backward` needs is kept until the next call with as many rows and samples.
+        """
+        b, _, size = x.shape
+        assert rows.shape == (b, self._stride)
+        assert x.shape[1] == self._inputs
+        kept, rows = self._kept.get((b, size)), np.ascontiguousarray(rows)
+        if kept is None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            width = self._library.engine_kept(byref(self._net), size)
+            kept = self._kept[b, size] = aligned_zeros((b, width), np.float32)
+        out = np.empty((b, self.outputs, size), dtype=np.float32)
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        arrays = (_at(out), _at(kept))
+        if self._library.engine_forward(byref(self._net), b, _at(rows), _at(x), size, *arrays):
+            raise MemoryError
+        return out
+
+    def backward(
+        self, rows: Vector, slope: Vector, gradient: Vector | None, wanted: int = 0
+    ) -> Vector:
+        """Return the gradient by the last `wanted` inputs, `(b, wanted, B)`, of the last `forward`.
+
+        Args:
+            rows: `(b, stride)`.
+            slope: `(b, outputs, B)`, that by the outputs.
+            gradient: `(b, stride)`, where that by the parameters goes; None: nowhere.
+            wanted: how many inputs.
+        """
+        b, _, size = slope.shape
+        into = np.empty((b, wanted, size), dtype=np.float32)
+        slope = np.ascontiguousarray(slope, dtype=np.float32)
+        if self._library.engine_backward(
+            byref(self._net),
+            b,
+            _at(rows),
+            size,
+            _at(slope),
+            _at(self._kept[b, size]),
+            _at(gradient),
+            wanted,
+            _at(into),
+        ):
+            raise MemoryError
+        return into
+
+
+def step(
+    rule: Rule, rows: Vector, moments: Moments, rates: NDArray[np.float32], gradient: Vector
+) -> None:
+    """Take one step on columns of `(b, stride)` arrays, `(b, n)`, n a multiple of 16."""
+    _step(library(), _optimizer(rule), rows, moments, rates, gradient)
+
+
+def _step(
+    library: ctypes.CDLL,
+    rule: _Optimizer,
+    rows: Vector,
+    moments: Moments,
+    rates: NDArray[np.float32],
+    gradient: Vector,
+) -> None:
+    b, n = rows.shape
+    distance = rows.strides[0]
+    places = []
+    for array in (rows, moments.first, moments.second, gradient):
+        if array is not None:
+            assert array.dtype == np.float32
+            assert array.shape == (b, n)
+            assert array.strides == (distance, 4) or b == 1
+        places.append(None if array is None else array.ctypes.data)
+    counts, rate = _at(moments.counts), _at(rates)
+    first, second, third, last = places
+    size = (b, n, distance // 4)
+    library.engine_step(byref(rule), *size, first, second, third, counts, rate, last)
+
+
+def _optimizer(rule: Rule) -> _Optimizer:
+    b1, b2 = rule.betas
+    return _Optimizer(KINDS[rule.kind], rule.eps, b1, b2, rule.max_norm, b1, b2)
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
@@ -493,7 +591,11 @@ def opened(file: Path) -> ctypes.CDLL:
     at: type[ctypes._SimpleCData[Any]] = c_void_p
     found.engine_learn.argtypes = [at] * 4 + [i] + [at] * 6 + [i, at, i, i, i, at]
     found.engine_gradient.argtypes = [at] * 3 + [i] + [at] * 2 + [i, at, at]
-    found.engine_step.argtypes = [at, i, i] + [at] * 6
+    found.engine_step.argtypes = [at, i, i, i] + [at] * 6
+    found.engine_kept.argtypes = [at, i]
+    found.engine_kept.restype = c_int64
+    found.engine_forward.argtypes = [at, i, at, at, i, at, at]
+    found.engine_backward.argtypes = [at, i, at, i, at, at, at, i, at]
     found.engine_step.restype = None
     f: type[ctypes._SimpleCData[Any]] = c_float
     found.engine_prepared.argtypes = [at]
