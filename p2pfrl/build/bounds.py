@@ -127,11 +127,12 @@ def _is_plain(scenario: Scenario) -> bool:
 
 
 def _averages_all(scenario: Scenario) -> bool:
-    coordinator = scenario.coordinator
+    coordinator, mode = scenario.coordinator, MODES[scenario.mode]
     aggregator = coordinator.aggregator
     return (
         _is_plain(scenario)
-        and scenario.mode == "central"
+        and mode.averages
+        and not mode.has_edges
         and scenario.exchange.payload in ("parameters", "delta")
         and AGGREGATORS.name_of(type(aggregator)) == "mean"
         and getattr(aggregator, "weights", "") in ("uniform", "samples")
