@@ -1,7 +1,7 @@
 """Networks of a user's own: any `torch.nn.Module` as the policy of our learners.
 
-Every agent is computed alone, so its result cannot depend on who shares its batch: rows of stacked
-products (`torch.func.vmap`) differ in their last bits with the size of the stack.
+Every agent is computed alone, so its result cannot depend on who shares its batch. stacked.py
+computes many at a time, where that is the same.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class ModuleNetwork(Network):
 
     def _outputs(self, parameters: dict[str, torch.Tensor], seen: Vector) -> torch.Tensor:
         """Return all outputs `(outputs, B)` of one agent at `(in, B)`."""
-        obs = torch.from_numpy(np.ascontiguousarray(seen.T))
+        return self._joined(parameters, torch.from_numpy(np.ascontiguousarray(seen.T)))
+
+    def _joined(self, parameters: dict[str, torch.Tensor], obs: torch.Tensor) -> torch.Tensor:
+        """Return all outputs `(outputs, B)` of one agent at `(B, in)`."""
         found: Any = torch.func.functional_call(self._module, parameters, (obs,))
         if not self.has_critic:
             head = found[0] if isinstance(found, tuple) else found

@@ -54,3 +54,21 @@ class Broken(Net):
 class Greedy(Net):
     def __init__(self, inputs):
         super().__init__(inputs, 2)
+
+
+class Counting(Net):
+    """Looks at numbers, which a stack has not."""
+
+    def forward(self, obs):
+        return super().forward(obs if obs.sum().item() < 1e9 else -obs)
+
+
+class Company(Net):
+    """Adds something of whoever was computed before."""
+
+    calls = 0
+
+    def forward(self, obs):
+        Company.calls += 1
+        head, value = super().forward(obs)
+        return head + 1e-3 * Company.calls, value

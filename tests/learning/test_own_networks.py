@@ -18,6 +18,7 @@ from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
 from p2pfrl.learning.modules import ModuleNetwork
 from p2pfrl.learning.networks import Network
+from p2pfrl.learning.stacked import StackedModule
 
 NET = "own_networks:Net"
 
@@ -34,9 +35,10 @@ def plan() -> Plan:
     [
         (PPO(policy=NET, steps=8, num_minibatches=2, update_epochs=1), CartPole(max_steps=6)),
         (A2C(policy=NET, steps=4), Pendulum(max_steps=6)),
+        (A2C(policy=NET, steps=4, stacked=True), CartPole(max_steps=6)),
         (REINFORCE(policy="own_networks:Actor", steps=4, baseline="none"), CartPole(max_steps=6)),
     ],
-    ids=["ppo", "a2c", "reinforce"],
+    ids=["ppo", "a2c", "stacked", "reinforce"],
 )
 def test_a_network_of_ones_own_keeps_the_contract_of_learners(learner, environment) -> None:
     p2pfrl.check_learner(learner, environment)
@@ -62,6 +64,35 @@ def test_outputs_and_gradients_are_those_of_our_layers_with_the_same_numbers() -
         gradients.append(network.layout.pack(found))
     assert np.allclose(*outs, rtol=0, atol=1e-6)
     assert np.allclose(*gradients, rtol=0, atol=1e-5)
+
+
+def test_stacked_outputs_and_gradients_are_those_of_agents_one_by_one() -> None:
+    alone = ModuleNetwork("own_networks:Net", True, 3, 2, False, plan())
+    stacked = StackedModule("own_networks:Net", True, 3, 2, False, plan())
+    rng, rows = np.random.default_rng(1), alone.layout.zeros(19)
+    rows[:] = [alone.start(generator(1, i)) for i in range(19)]
+    x, slope = rng.standard_normal((2, 19, 3, 5)).astype(np.float32)
+    found = []
+    for network in (alone, stacked):
+        out, gradient = np.empty_like(slope), network.layout.zeros(19)
+        network.forward(rows, x, out)
+        network.backward(rows, x, slope, gradient)
+        found.append((out, gradient))
+    for one, many in zip(*found, strict=True):
+        assert np.allclose(one, many, rtol=0, atol=1e-5)
+        assert one.any()
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        ("Counting", r"own_networks:Counting: torch.func.vmap cannot run it: .*; leave it out"),
+        ("Company", "own_networks:Company: outputs of an agent depend on who shares its batch"),
+    ],
+)
+def test_a_module_whose_rows_are_not_its_own_is_not_stacked(cls: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        StackedModule(f"own_networks:{cls}", True, 3, 2, False, plan())
 
 
 def test_a_run_takes_the_class_and_its_scenario_names_it(tmp_path) -> None:

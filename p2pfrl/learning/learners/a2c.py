@@ -57,6 +57,8 @@ class A2C(Encoded):
             minibatches are of whole instances. Needs shared_trunk, and no encoder.
         policy: a network of one's own in place of the hidden layers, "module:Class" of a
             `torch.nn.Module` (learning/modules.py). It is run agent by agent.
+        stacked: run such a network for 16 agents at a time, by `torch.func.vmap`. It is tried
+            first, and refused where an agent's numbers depend on those beside it.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -77,6 +79,7 @@ class A2C(Encoded):
     critic_sees: CriticSees = "own"
     memory: Literal["none", "gru"] = "none"
     policy: str = ""
+    stacked: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property

@@ -49,8 +49,10 @@ class Networked(Learner):
     @property
     @override
     def idle(self) -> tuple[str, ...]:
-        """Without normalization there are no statistics."""
-        return () if self.normalize_observations else ("statistics",)
+        """Without normalization there are no statistics, and layers of ours are always stacked."""
+        unscaled = () if self.normalize_observations else ("statistics",)
+        has_own = getattr(self, "policy", "") or not hasattr(self, "stacked")
+        return unscaled if has_own else (*unscaled, "stacked")
 
     def normalizer(self, task: Task) -> Normalizer | None:
         """Return what scales observations; None: nothing does.

@@ -280,6 +280,10 @@ class Layered(Protocol):
     def policy(self) -> str:
         """The user's own network, "module:Class"; "" for layers."""
 
+    @property
+    def stacked(self) -> bool:
+        """Whether it is run for many agents at a time."""
+
 
 def builder(learner: Layered, *, critic: bool) -> Callable[[int, int, bool, Plan], Network]:
     """Return what makes the network of a learner: a user's own, or layers.
@@ -296,8 +300,9 @@ def builder(learner: Layered, *, critic: bool) -> Callable[[int, int, bool, Plan
             reason = f"learner.{name} has no effect beside it; leave one of them out"
             raise ScenarioError([f"learner.policy: {reason}"])
     from p2pfrl.learning.modules import ModuleNetwork
+    from p2pfrl.learning.stacked import StackedModule
 
-    return partial(ModuleNetwork, learner.policy, critic)
+    return partial(StackedModule if learner.stacked else ModuleNetwork, learner.policy, critic)
 
 
 _OF_LAYERS = ("hidden", "activation", "shared_trunk", "encoder", "critic_sees", "memory")

@@ -63,6 +63,8 @@ class PPO(Encoded):
             minibatches are of whole instances. Needs shared_trunk, and no encoder.
         policy: a network of one's own in place of the hidden layers, "module:Class" of a
             `torch.nn.Module` (learning/modules.py). It is run agent by agent.
+        stacked: run such a network for 16 agents at a time, by `torch.func.vmap`. It is tried
+            first, and refused where an agent's numbers depend on those beside it.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -85,6 +87,7 @@ class PPO(Encoded):
     critic_sees: CriticSees = "own"
     memory: Literal["none", "gru"] = "none"
     policy: str = ""
+    stacked: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property
@@ -100,12 +103,8 @@ class PPO(Encoded):
         from p2pfrl.learning.optimizers import Adam
         from p2pfrl.learning.rollout import GAE
 
-        task = seeing(
-            self.seen(task),
-            self.critic_sees,
-            shared_trunk=self.shared_trunk,
-            is_plain=self.is_plain,
-        )
+        trunk, plain = self.shared_trunk, self.is_plain
+        task = seeing(self.seen(task), self.critic_sees, shared_trunk=trunk, is_plain=plain)
         plan = Plan(
             steps=rollout_steps(task, self.steps, self.episodes),
             epochs=self.update_epochs,

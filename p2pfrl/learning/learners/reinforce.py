@@ -54,6 +54,8 @@ class REINFORCE(Encoded):
         activation: of the hidden layers.
         policy: a network of one's own in place of the hidden layers, "module:Class" of a
             `torch.nn.Module` (learning/modules.py). It is run agent by agent.
+        stacked: run such a network for 16 agents at a time, by `torch.func.vmap`. It is tried
+            first, and refused where an agent's numbers depend on those beside it.
         distill: with payload "logits", how one learns from what comes back.
     """
 
@@ -71,6 +73,7 @@ class REINFORCE(Encoded):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     policy: str = ""
+    stacked: bool = False
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
     @property

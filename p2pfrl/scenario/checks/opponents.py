@@ -18,6 +18,7 @@ NO_POLICY = frozenset({"critic", "reward", "temperature"})
 """Parts of learners that are no policy: nobody acts by them, and any roles may average them."""
 
 _OPPONENTS = ("environment", "opponents")
+_NO_MEMORY = "none"
 _SELF_PLAY = "opponents = 'last_known'"
 
 
@@ -39,7 +40,7 @@ def self_play(scenario: Scenario, k: int) -> Iterator[Problem]:
     if not isinstance(scenario.personal, Common):
         yield ("personal",), f"with {_SELF_PLAY} agents have no second model: remove it"
         return
-    if getattr(scenario.learner, "memory", "none") != "none":
+    if getattr(scenario.learner, "memory", _NO_MEMORY) != _NO_MEMORY:
         reason = f"with {_SELF_PLAY} nobody knows what opponents remember: use 'none'"
         yield ("learner", "memory"), reason
         return
