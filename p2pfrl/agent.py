@@ -2,12 +2,13 @@
 
 The loop between them is core/actor.py.
 
-    Send        own vector -> order (before or after training) -> payload.extract -> gate
+    Send        own vector -> privacy -> order (before or after training) -> payload.extract -> gate
                 -> mixing.payload -> + correction.extra -> privacy -> (attack) -> compressor -> port
     Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
     Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
 
-`mixing.prepare` runs once per exchange, before the first payload.
+`mixing.prepare` runs once per exchange, before the first payload. So does `privacy.protect`, before
+it: all that is sent is made of what it returns.
 
 The schedule decides when, and the rules of the other axes decide what. The port is the world,
 simulated or real; this module, the schedules and the rules do not know which. An agent that trains
@@ -26,6 +27,7 @@ from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.consensus.suspicion import scores
 from p2pfrl.core.contract import is_vector, require_like, returned
+from p2pfrl.core.errors import AgentError
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
@@ -54,6 +56,7 @@ from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
 from p2pfrl.exchange.outbox import KEPT, Outbox, Sent
 from p2pfrl.exchange.payloads.base import Payload, Shared
 from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.corrections.base import Correction
 
 
@@ -107,6 +110,12 @@ class Rules:
         return any(rule.has_need(Need.EVERY_MESSAGE) for rule in rules)
 
 
+_SPENT = (
+    "its privacy budget is spent, and its neighbors need every message: raise privacy.budget or privacy.releases, "
+    "or use rules that do without a missing message"
+)
+
+
 class Agent(Stateful):
     """Carries out what its schedule decides.
 
@@ -127,6 +136,8 @@ class Agent(Stateful):
         port: its world.
         observer: writes the record.
         attacker: replaces the vectors in its messages; None for an honest agent.
+        ledger: pays for what leaves, where `privacy.is_accounted`. It outlives the agent, so it is
+            no part of its memory.
     """
 
     __slots__ = (
@@ -134,6 +145,7 @@ class Agent(Stateful):
         "_env_steps",
         "_exchanges",
         "_inbox",
+        "_ledger",
         "_loss",
         "_mixing_state",
         "_model",
@@ -182,11 +194,13 @@ class Agent(Stateful):
         port: Port,
         observer: Observer,
         attacker: Attacker | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.id = id
         self._attacker = attacker
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
+        self._ledger = ledger
         self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts, attacker)
         self._exchanges = self._number = 0
         start = rules.payload.read(model)
@@ -232,6 +246,9 @@ class Agent(Stateful):
         """Do nothing: the port trains, and its result arrives as `Trained`."""
 
     def _trained(self, event: Trained) -> None:
+        assert not (self._rules.privacy.is_accounted and self.has_begun_exchange), (
+            "nothing is learned between a release and the end of its exchange"
+        )
         update = event.update
         self._env_steps += update.env_steps
         self._updates += 1
@@ -260,6 +277,8 @@ class Agent(Stateful):
         """Return frames of the payload, or of a skip where the gate is closed."""
         rules = self._rules
         turn, is_new = self._exchange(action.round, action.kind, action.to)
+        if rules.privacy.is_accounted and not self._may_send:
+            return [(action.to, self._outbox.skip(action.round))]
         sent_turn = ORDERS[rules.order].outgoing(turn)
         vector = rules.payload.extract(sent_turn)
         returned(is_vector(vector), vector, "a vector", rules.payload, "extract", self.id)
@@ -411,6 +430,8 @@ class Agent(Stateful):
             self.has_begun_exchange = True
             self._number = self._exchanges
             self._exchanges += 1
+            if self._rules.privacy.is_accounted:
+                self._protect(round)
         turn = self._turn(round, kind, to)
         if is_new:
             mixing = self._rules.mixing
@@ -418,6 +439,37 @@ class Agent(Stateful):
             returned(state is not None, state, "a state", mixing, "prepare", self.id)
             self._mixing_state = state
         return turn, is_new
+
+    def _protect(self, round: int) -> None:
+        """Replace what training changed since the last exchange by what may leave of it.
+
+        Raises:
+            AgentError: the budget is spent, and neighbors need every message.
+        """
+        rules, ledger = self._rules, self._ledger
+        assert ledger is not None, "the world of an agent with accounted privacy has its ledger"
+        takes_steps = not rules.payload.needs_gradient
+        learned = self._turn(round, UPDATE)
+        change = learned.own - learned.start if takes_steps else rules.payload.extract(learned)
+        released = rules.privacy.protect(change, ledger, round)
+        if released is None:
+            if rules.need_every_message:
+                raise AgentError(self.id, _SPENT)
+            return
+        require_like(released, change, rules.privacy, "protect", self.id)
+        if takes_steps:
+            rules.payload.write(self._model, self._start + released)
+        else:
+            self._model.store("gradient", released)
+
+    @property
+    def _may_send(self) -> bool:
+        """Whether what the agent holds now may leave.
+
+        Not if its budget is spent, and not between exchanges: it may have learned since the last.
+        """
+        assert self._ledger is not None
+        return self.has_begun_exchange and not self._ledger.is_closed
 
     def _turn(
         self, round: int, kind: str, to: Sequence[int] = (), number: int | None = None

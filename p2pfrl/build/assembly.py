@@ -25,6 +25,8 @@ from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.attacks.base import View
+from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.exchange.privacy.ledger import Ledger, simulated
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
@@ -102,7 +104,7 @@ class Assembly:
             seed=scenario.seed,
             payload=plan.payload,
             gate=scenario.gate.bind(scenario.agents),
-            privacy=scenario.privacy,
+            privacy=scenario.privacy.planned(scenario.stop.rounds),
             compressor=scenario.compressor,
             mixing=plan.mixing,
             correction=scenario.correction,
@@ -174,6 +176,18 @@ class Assembly:
         same_start = self.scenario.learner.same_start
         return Trainer(self._builder.trained(self.plan.stack), agents, same_start=same_start)
 
+    @property
+    def privacy(self) -> Privacy:
+        """The rule by which agents protect what leaves them, with all that the run gives it."""
+        return self._rules.privacy
+
+    def ledgers(self) -> dict[int, Ledger]:
+        """Return the ledgers of simulated agents, where what leaves them is accounted."""
+        if not self.privacy.is_accounted:
+            return {}
+        seed = self.scenario.seed
+        return {agent: Ledger(simulated(seed, agent)) for agent in range(self.scenario.agents)}
+
     def seconds_per_step(self) -> list[float]:
         """Return the virtual seconds that one environment step takes each agent."""
         speeds = self.resources.speed
@@ -204,6 +218,7 @@ class Assembly:
         memory: State | None = None,
         counts_own: bool = False,
         view: View | None = None,
+        ledger: Ledger | None = None,
     ) -> Actor:
         """Return one life of an agent.
 
@@ -218,6 +233,7 @@ class Assembly:
             counts_own: an asynchronous agent ends after `stop.rounds` rounds of its own, where no
                 world counts the updates of all.
             view: what it sees of the others if it is an omniscient attacker.
+            ledger: pays for what leaves it, where `privacy.is_accounted`.
         """
         body = Agent(
             agent,
@@ -228,6 +244,7 @@ class Assembly:
             port=port,
             observer=observer,
             attacker=self.attackers.attacker(agent, port, view),
+            ledger=ledger,
         )
         if memory is not None:
             body.restore(memory)

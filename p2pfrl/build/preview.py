@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from p2pfrl.build.bounds import previewed
 from p2pfrl.build.modes import BUILDERS
+from p2pfrl.build.privacy import plan
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.learning.environments.base import longest
-from p2pfrl.learning.learners.base import Traits
+from p2pfrl.learning.learners.base import Stack, Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.modes import MODES
@@ -64,6 +66,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_energy(scenario, stack.traits, upload),
         **_allocation(scenario),
         **_assigned(scenario),
+        **plan(scenario, _shared(stack, parts)),
     }
 
 
@@ -89,6 +92,11 @@ def _allocation(scenario: Scenario) -> dict[str, Any]:
         else {"min": float(found.min()), "max": float(found.max())},
         "shares_sum": float(found.sum()),
     }
+
+
+def _shared(stack: Stack, parts: Sequence[str]) -> int:
+    """Return how many numbers of its parameters an agent shares."""
+    return stack.layout.slices(parts)[-1][0].stop if parts else 0
 
 
 def _energy(scenario: Scenario, traits: Traits, upload: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Frame, Scores, Update
 from p2pfrl.core.units import SECOND
+from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row
@@ -87,6 +88,7 @@ class World:
     trainer: Trainer
     recorder: Recorder
     log: Log
+    ledgers: Mapping[int, Ledger]
 
     def __enter__(self) -> World:
         return self
@@ -115,6 +117,7 @@ class World:
             "network": self.network.save(),
             "trainer": self.trainer.save(),
             "recorder": self.recorder.save(),
+            "ledgers": {agent: ledger.save() for agent, ledger in self.ledgers.items()},
         }
 
     def restore(self, state: State, others: Mapping[str, object]) -> None:
@@ -131,6 +134,8 @@ class World:
         self.simulation.restore(state["simulation"])
         self.trainer.load(state["trainer"])
         self.recorder.restore(state["recorder"])
+        for agent, ledger in self.ledgers.items():
+            ledger.restore(state["ledgers"][agent])
 
     def _owners(self, others: Mapping[str, object]) -> dict[str, object]:
         """Return all objects that schedule events, by name."""
@@ -197,7 +202,8 @@ def build(
     trainer = assembly.trainer(range(scenario.agents))
     loop, log = virtual_time(), Log(trace=trace)
     network = _network(assembly, loop, log)
-    recorder = _recorder(assembly, trainer, loop, on_row)
+    ledgers = assembly.ledgers()
+    recorder = _recorder(assembly, trainer, loop, ledgers, on_row)
     recorder.traffic = network.traffic
     worlds: list[Simulation] = []
     attackers = assembly.attackers
@@ -214,7 +220,15 @@ def build(
         every = None if assembly.mode.has_coordinator else scenario.checkpoint.rounds
         observer = _Saving(recorder, worlds[0], log, loop, every)
         return assembly.agent(
-            agent, incarnation, port, trainer, observer, first=first, memory=memory, view=sight
+            agent,
+            incarnation,
+            port,
+            trainer,
+            observer,
+            first=first,
+            memory=memory,
+            view=sight,
+            ledger=ledgers.get(agent),
         )
 
     def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
@@ -245,14 +259,22 @@ def build(
     worlds.append(simulation)
     if scenario.schedule.is_asynchronous:
         recorder.follow_clock(loop.post, loop.is_busy, _updates(assembly), simulation.stop)
-    return World(assembly, loop, simulation, network, trainer, recorder, log)
+    return World(assembly, loop, simulation, network, trainer, recorder, log, ledgers)
 
 
 def _recorder(
-    assembly: Assembly, trainer: Trainer, loop: VirtualTimeLoop, on_row: Callable[[Row], bool]
+    assembly: Assembly,
+    trainer: Trainer,
+    loop: VirtualTimeLoop,
+    ledgers: Mapping[int, Ledger],
+    on_row: Callable[[Row], bool],
 ) -> Recorder:
     """Return the writer of the record."""
-    scenario = assembly.scenario
+    scenario, privacy = assembly.scenario, assembly.privacy
+
+    def epsilon(agent: int, round: int) -> float:
+        return privacy.epsilon(ledgers[agent].spent)
+
     return Recorder(
         layout=assembly.learning.stack.layout,
         agents=scenario.agents,
@@ -269,6 +291,7 @@ def _recorder(
         resources=assembly.counted,
         judges=assembly.judges,
         byzantine=assembly.attackers.agents,
+        epsilon=epsilon if privacy.is_accounted else None,
     )
 
 

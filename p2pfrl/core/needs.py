@@ -41,6 +41,8 @@ class Need(Enum):
     KNOWN_COPIES = "receivers that keep a copy of each sender's vector"
     CHANGES = "a payload of changes"
     SUMMANDS = "payloads that can be summed"
+    BOUNDED = "releases whose size can be bounded"
+    CLEAR = "numbers of an agent's own in the clear"
     PARAMETERS = "parameters that travel"
     FREE_MOMENTS = "second moments that are not averaged, because it steps beyond averages"
 

@@ -52,6 +52,7 @@ class Purpose(StrEnum):
     MINIBATCH = "minibatch"
     PARTICIPATION = "participation"
     POOL = "pool"
+    PRIVACY = "privacy"
     PROBE = "probe"
     PROBLEM = "problem"
     PROJECTION = "projection"

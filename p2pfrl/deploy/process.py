@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
@@ -116,6 +116,10 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
+    if scenario.privacy.is_accounted:
+        raise ScenarioError(
+            ["privacy: only the simulator has ledgers yet: --set privacy={kind='none'}"]
+        )
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 

@@ -240,7 +240,7 @@ class Outbox(Stateful):
             data,
             kind=turn.kind,
             round=turn.round,
-            weight=float(turn.env_steps),
+            weight=1.0 if self._rules.privacy.is_accounted else float(turn.env_steps),
             score=score(turn) if score is not None else 0.0,
             encoding=encoding,
             parts=self._parts,

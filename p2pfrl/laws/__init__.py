@@ -44,6 +44,7 @@ MODULES = (
     "games",
     "shared_worlds",
     "resources",
+    "privacy",
     "robust",
     "attacks",
 )

@@ -109,7 +109,10 @@ SUSPICION = ("suspicion", "suspicion_cosine")
 """Columns of agents.csv where robust rules judge what agents send; other runs have none."""
 BYZANTINE = "byzantine"
 """Column of agents.csv, and key of the summary, of a run with attacks: 1 for a Byzantine agent."""
-OWN_COLUMNS = (*AGENTS, *RESOURCES, *SUSPICION, BYZANTINE)
+EPSILON = "epsilon"
+"""Column of agents.csv with what has left an agent cost so far, and of metrics.csv with the most of
+all, where `[privacy]` accounts for it."""
+OWN_COLUMNS = (*AGENTS, *RESOURCES, *SUSPICION, BYZANTINE, EPSILON)
 """Columns of agents.csv that are no measures of a learner or environment; those of physics and
 evaluations have prefixes."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")

@@ -23,6 +23,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.results.distances import Distances, Drift
 from p2pfrl.results.record import (
     BYZANTINE,
+    EPSILON,
     EVALUATION,
     JOULES,
     OWN_COLUMNS,
@@ -113,6 +114,8 @@ class Recorder:
         counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
             run, as `stop.rounds` counts them; else n updates that agents ended are.
         byzantine: the agents that an attack names, ascending.
+        epsilon: (agent, round that ends) -> epsilon of what left it so far; None where nothing is
+            accounted.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Recorder:
         resources: Resources | None = None,
         judges: bool = False,
         byzantine: Sequence[int] = (),
+        epsilon: Callable[[int, int], float] | None = None,
     ) -> None:
         self.byzantine = tuple(byzantine)
         self.honest = tuple(agent for agent in range(agents) if agent not in self.byzantine)
@@ -151,6 +155,7 @@ class Recorder:
         self._mixes, self._tick, self._counts_applied = mixes, tick, counts_applied
         self._resources = resources
         self._judged: dict[int, Judged] | None = {} if judges else None
+        self._epsilon = epsilon
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
@@ -388,7 +393,8 @@ class Recorder:
             return  # updates that end at the same time as the last one do not count
         self.updates += 1
         sent = self.traffic.bytes_by.get(agent, 0)
-        entry = self._progress[agent].entry(self._judge.parameters(agent), self._now(), sent)
+        spent = 0.0 if self._epsilon is None else self._epsilon(agent, round)
+        entry = self._progress[agent].entry(self._judge.parameters(agent), self._now(), sent, spent)
         # An entry waits until its round is complete, so that a row never mixes two rounds. A late
         # agent's round has its row already: the entry then only updates the current parameters.
         if self._tick is not None or round < self._rounds.row:
@@ -449,7 +455,11 @@ class Recorder:
         for agent in alive:
             entry, own = self._progress[agent].latest, apart[agent]
             if entry is not None:
-                more = {**self._energy(agent, entry), **_suspicion(judged, agent)}
+                more = {
+                    **self._energy(agent, entry),
+                    **self._spent([entry]),
+                    **_suspicion(judged, agent),
+                }
                 if self.byzantine:
                     more |= {BYZANTINE: float(agent not in self._is_honest)}
                 self.agent_rows.append({**_agent_row(round, agent, own, entry), **more})
@@ -486,6 +496,7 @@ class Recorder:
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
             **self._energy_of_all(entries),
+            **self._spent(entries),
         }
 
     def _energy(self, agent: int, entry: Entry) -> Row:
@@ -503,6 +514,14 @@ class Recorder:
             return {}
         used = [self._energy(i, entry) for i, entry in enumerate(entries) if entry is not None]
         return {JOULES: sum(row[JOULES] for row in used)}
+
+    def _spent(self, entries: Sequence[Entry | None]) -> Row:
+        """Return the column with the largest epsilon of the agents."""
+        if self._epsilon is None:
+            return {}
+        return {
+            EPSILON: max((entry.epsilon for entry in entries if entry is not None), default=0.0)
+        }
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean model in each agent's environment."""

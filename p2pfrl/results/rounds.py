@@ -30,6 +30,7 @@ class Entry:
     staleness: float
     env_steps: int
     measures: Mapping[str, float]
+    epsilon: float = 0.0
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Progress:
         self.update = update
         self.steps += update.env_steps
 
-    def entry(self, parameters: Vector, time: int, bytes_sent: int) -> Entry:
+    def entry(self, parameters: Vector, time: int, bytes_sent: int, epsilon: float = 0.0) -> Entry:
         """Return the numbers of a round that ends now, and clear the staleness."""
         update, lags, returns = self.update, self.lags, self.returns
         entry = Entry(
@@ -72,6 +73,7 @@ class Progress:
             staleness=sum(lags) / len(lags) if lags else np.nan,
             env_steps=self.steps,
             measures=update.measures if update else {},
+            epsilon=epsilon,
         )
         lags.clear()
         return entry

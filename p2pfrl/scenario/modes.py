@@ -160,7 +160,14 @@ class Independent(Mode):
     """Every agent learns alone."""
 
     name: ClassVar[str] = "independent"
-    idle: ClassVar[tuple[str, ...]] = (*_GRAPH, "coordinator", "hierarchy", *_AVERAGING, "network")
+    idle: ClassVar[tuple[str, ...]] = (
+        *_GRAPH,
+        "coordinator",
+        "hierarchy",
+        *_AVERAGING,
+        "privacy",
+        "network",
+    )
     breaks: ClassVar[tuple[tuple[Need, str], ...]] = (
         (Need.COORDINATOR, "has none; use it in mode central"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from p2pfrl.build.modes.base import AgentLife, ModeBuilder, Plan
@@ -10,6 +11,7 @@ from p2pfrl.build.modes.gossip import among
 from p2pfrl.consensus.schedules.base import Alone
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.types import Schedule
+from p2pfrl.exchange.privacy.base import Plain
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES, Mode
 
@@ -18,6 +20,10 @@ class IndependentBuilder(ModeBuilder):
     """Makes agents without neighbors."""
 
     mode: ClassVar[Mode] = MODES["independent"]
+
+    def plain(self, scenario: Scenario) -> Scenario:
+        """Return the scenario without privacy: nothing leaves an agent."""
+        return replace(scenario, privacy=Plain())
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return nobody."""

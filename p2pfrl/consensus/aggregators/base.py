@@ -61,8 +61,14 @@ class Aggregator(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """Returns of episodes, if `score` uses them."""
-        return (Need.RETURNS,) if self.score in OF_RETURNS else ()
+        """Returns of episodes, if `score` uses them; scores and steps, if any are read."""
+        clear = (Need.CLEAR,) if self.score is not None or self.reads_samples else ()
+        return (*clear, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether `Arrived.samples` matters."""
+        return "samples" in (getattr(self, "weights", None), getattr(self, "by", None))
 
     @property
     @override

@@ -39,6 +39,7 @@ class Pairwise(Mixing):
         Need.NO_ROUNDS,
         Need.WHOLE_EXCHANGES,
         Need.EXACT_MESSAGES,
+        Need.CLEAR,
         OneOf("exchange.payload", ("parameters",), "it averages two agents at once"),
     )
     breaks: ClassVar[Breaks] = (Need.ORDER,)

@@ -47,7 +47,7 @@ class Ubar(RobustMixing):
     """
 
     tries_out: ClassVar[bool] = True
-    needs: ClassVar[Needs] = (Need.RETURNS, Need.PARAMETERS)
+    needs: ClassVar[Needs] = (Need.RETURNS, Need.PARAMETERS, Need.CLEAR)
 
     byzantine: int = Field(default=1, ge=0)
     share: float = Field(default=0.5, ge=0, lt=1)

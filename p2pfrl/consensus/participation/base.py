@@ -46,14 +46,20 @@ class Participation(Composable, ABC):
     """The choice of agents that train in a round.
 
     It needs rounds: without them an agent that is not chosen at the start would never train.
+
+    Attributes:
+        reads_samples: whether it chooses by `Standing.samples`.
     """
+
+    reads_samples: ClassVar[bool] = False
 
     @property
     @override
     def implied(self) -> Needs:
         """The score of a message, and returns of episodes, if `score` uses them."""
         score = (Need.ONE_SCORE,) if self.score is not None else ()
-        return (*score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
+        clear = (Need.CLEAR,) if self.score is not None or self.reads_samples else ()
+        return (*clear, *score, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
 
     @property
     @override

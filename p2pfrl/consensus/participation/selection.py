@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ class Weighted(Participation):
     2020,
         arXiv 1907.02189.
     """
+
+    reads_samples: ClassVar[bool] = True
 
     fraction: float = Field(default=0.5, gt=0, le=1)
 

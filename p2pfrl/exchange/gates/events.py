@@ -117,8 +117,8 @@ class Performance(Event):
     @property
     @override
     def needs(self) -> Needs:
-        """The returns, without which the gate never opens again."""
-        return (*super().needs, Need.RETURNS)
+        """The returns, without which the gate never opens again, and which it shows."""
+        return (*super().needs, Need.RETURNS, Need.CLEAR)
 
     def judge(self, payload: Vector, turn: Turn, memory: State, forced: bool) -> tuple[bool, State]:
         """Return whether the mean return is far from that of the last one sent.
@@ -155,8 +155,8 @@ class Reached(Gate):
     @property
     @override
     def needs(self) -> Needs:
-        """The returns, and an end of the run that does not depend on messages."""
-        return (Need.RETURNS, Need.PROGRESS)
+        """The returns, which it shows, and an end of the run that does not depend on messages."""
+        return (Need.RETURNS, Need.PROGRESS, Need.CLEAR)
 
     def init(self, start: Vector) -> State:
         """Return no episodes, and that the return has not been reached."""

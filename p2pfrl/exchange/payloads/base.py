@@ -41,6 +41,9 @@ class Payload(Composable, ABC):
             it is chosen.
         is_averaged: what is received is averaged with the agent's own; otherwise the learner takes
             it.
+        bounded: names of the modes where what it sends follows from bounded changes, if every
+            change by training is bounded. Neighbors hear parameters that add up such changes; to a
+            coordinator they would be sent in full, where the change itself suffices.
         offer: name of the learner's vector that it sends, or sends along (`Exchange.offer`); None:
             it sends none.
     """
@@ -50,6 +53,7 @@ class Payload(Composable, ABC):
     needs_gradient: ClassVar[bool] = False
     reveals_experience: ClassVar[bool] = False
     is_averaged: ClassVar[bool] = True
+    bounded: ClassVar[tuple[str, ...]] = ()
     offer: ClassVar[str | None] = None
 
     @classmethod
@@ -113,6 +117,7 @@ class Parameters(Payload):
     """Theta_i itself. McMahan et al., AISTATS 2017, arXiv 1602.05629."""
 
     modes: ClassVar[tuple[str, ...] | None] = None
+    bounded: ClassVar[tuple[str, ...]] = ("gossip",)
     breaks: ClassVar[Breaks] = (Need.CHANGES, Need.SUMMANDS)
 
     def extract(self, turn: Turn) -> Vector:

@@ -26,6 +26,8 @@ class Delta(Payload):
     Reddi et al., ICLR 2021, arXiv 2003.00295.
     """
 
+    bounded: ClassVar[tuple[str, ...]] = ("central", "hierarchical")
+
     def extract(self, turn: Turn) -> Vector:
         """Return own - start."""
         return turn.own - turn.start
@@ -45,6 +47,7 @@ class Gradient(Payload):
 
     needs: ClassVar[Needs] = OF_GRADIENTS
     needs_gradient: ClassVar[bool] = True
+    bounded: ClassVar[tuple[str, ...]] = ("central", "hierarchical")
 
     def extract(self, turn: Turn) -> Vector:
         """Return the gradient that the local update left."""

@@ -12,4 +12,6 @@ from p2pfrl.core.members import Members
 if TYPE_CHECKING:
     from p2pfrl.exchange.privacy.base import Privacy
 
-RULES: Members[Privacy] = Members(__name__, {"none": "base:Plain"})
+RULES: Members[Privacy] = Members(
+    __name__, {"none": "base:Plain", "clip_noise": "gaussian:ClipNoise"}
+)

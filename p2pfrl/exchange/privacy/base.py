@@ -1,26 +1,62 @@
-"""Privacy: the last step before compression."""
+"""Privacy: what an agent may let others know of what it learned."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from typing_extensions import override
 
 from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
+from p2pfrl.exchange.privacy.ledger import Ledger
 
 
 class Privacy(Composable, ABC):
-    """Changes a payload so that it reveals less."""
+    """Changes what leaves an agent so that it reveals less.
+
+    Attributes:
+        is_accounted: `protect` replaces the change by training at every exchange, before anything
+            is made of it, and a ledger counts what that costs. Then scores and steps do not travel.
+    """
+
+    is_accounted: ClassVar[bool] = False
 
     @abstractmethod
     def release(self, payload: Vector) -> Vector:
-        """Return what may be sent instead of `payload`."""
+        """Return what may be sent instead of `payload`, the last step before compression."""
+
+    def misfit(self, releases: int | None) -> tuple[str, str] | None:
+        """Return (option, reason) if the rule does not fit a run; None if it does.
+
+        Agents release at most so often; None: not known.
+        """
+        return None
+
+    def planned(self, releases: int | None) -> Privacy:
+        """Return the rule for a run whose agents release at most so often; None: not known."""
+        return self
+
+    def protect(self, change: Vector, ledger: Ledger, round: int) -> Vector | None:
+        """Return what replaces the agent's change since its last exchange, `(k,)`.
+
+        All that the agent sends follows from this and from what others sent. None: nothing of the
+        change may leave, now or later, because the budget is spent. Called only if `is_accounted`,
+        once per exchange.
+        """
+        return change
+
+    def epsilon(self, spent: float) -> float:
+        """Return the epsilon of what a ledger says is spent. Called only if `is_accounted`."""
+        return 0.0
 
 
 @rule
 class Plain(Privacy):
     """The payload itself: parameters are sent in the clear to neighbors."""
 
+    @override
     def release(self, payload: Vector) -> Vector:
         """Return the payload."""
         return payload

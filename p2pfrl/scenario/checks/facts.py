@@ -86,6 +86,11 @@ _WHY: dict[tuple[str, Need | str | None], str] = {
     ("gates", None): "a closed gate holds messages back; use kind = 'none'",
     ("mixing", None): "mixing {} has an order of its own; leave the order out",
     ("participation", None): "{} does not ask all agents; use kind = 'all'",
+    ("privacy", Need.CLEAR): "{} keeps them in; use a rule that does without",
+    ("privacy", Need.ORDER): (
+        "{} protects what training changed, and messages would leave before; leave the order out"
+    ),
+    ("privacy", None): "an agent whose budget is spent is silent; leave this out",
     ("payloads", Need.CHANGES): (
         "too little of the parameters would arrive: in mode gossip put kind = 'difference' around the compressor, "
         "in mode central send payload = 'delta' with kind = 'error_feedback' around it"
@@ -141,7 +146,7 @@ def facts(scenario: Scenario, stack: Stack | None) -> Facts:
         stack: the bound learner; without it needs of learners are not checked.
     """
     found: dict[Need, list[Broken]] = {}
-    for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator):
+    for look in (_of_rules, _of_mode, _of_links, _of_time, _of_coordinator, _of_releases):
         for need, broken in look(scenario):
             if MODES[scenario.mode].can_break(need):
                 found.setdefault(need, []).append(broken)
@@ -249,6 +254,20 @@ def _of_coordinator(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
     if aggregator.score and aggregator.score != participation.score:
         reason = f"the aggregator ranks by {aggregator.score}, and a message has only one"
         yield Need.ONE_SCORE, Broken(None, reason)
+
+
+def _of_releases(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
+    """Yield why what leaves an agent has no bound."""
+    mode, payload = MODES[scenario.mode], scenario.exchange.payload
+    if mode.pools:
+        yield Need.BOUNDED, Broken(("mode",), "experience leaves the agents in mode pooled")
+    if not mode.exchanges or mode.pools:
+        return
+    if mode.name not in PAYLOADS[payload].bounded:
+        fits = [name for name, cls in PAYLOADS.items() if mode.name in cls.bounded]
+        known = " or ".join(f"payload = {name!r}" for name in fits)
+        reason = f"{payload!r} has no bound in mode {mode.name}; use {known}"
+        yield Need.BOUNDED, Broken(("exchange", "payload"), reason)
 
 
 def _of_learner(scenario: Scenario, stack: Stack) -> Iterator[tuple[Need, Broken]]:

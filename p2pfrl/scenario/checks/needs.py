@@ -94,7 +94,8 @@ def _options(scenario: Scenario) -> Iterator[tuple[Path, str, Needs]]:
     if moments != "keep":
         # A mean of second moments is positive. What steps beyond the mean may be negative, and the
         # mean has the step count of each agent only where all agents answer together.
-        mean = (Need.BARRIER, Need.TARGET, Need.EXACT_MESSAGES) if moments == "average" else ()
+        of_mean = (Need.BARRIER, Need.TARGET, Need.EXACT_MESSAGES, Need.CLEAR)
+        mean = of_mean if moments == "average" else ()
         yield ("learner", "moments"), f"learner.moments {moments!r}", (Need.PARAMETERS, *mean)
     if mode.needs:
         yield ("mode",), f"mode {mode.name!r}", mode.needs

@@ -60,6 +60,13 @@ def _stop(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
+def _privacy(scenario: Scenario) -> Iterator[Problem]:
+    """Yield what keeps a privacy rule from its noise."""
+    rule, rounds = scenario.privacy, scenario.stop.rounds
+    if MODES[scenario.mode].exchanges and (wrong := rule.misfit(rounds)):
+        yield ("privacy", wrong[0]), wrong[1]
+
+
 def _hidden(scenario: Scenario) -> Iterator[Problem]:
     sizes = getattr(scenario.learner, "hidden", ())
     if any(size < 1 for size in sizes):
@@ -430,6 +437,7 @@ def _faults(scenario: Scenario) -> Iterator[Problem]:
 
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
+    _privacy,
     _hidden,
     _environment,
     _resources,

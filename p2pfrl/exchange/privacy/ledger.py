@@ -1,0 +1,103 @@
+"""The ledger of one agent: what its releases have cost so far. It only grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from p2pfrl.core.parameters import Vector
+from p2pfrl.core.rng import Purpose, generator
+from p2pfrl.core.state import Stateful
+
+_ROUNDING = 1e-9
+"""Relative excess over a budget that counts as rounding: that of the sum of as many costs."""
+
+
+class Charge(NamedTuple):
+    """The entry of a ledger for one release, or for the one that was refused.
+
+    Attributes:
+        release: its number, from 0.
+        round: in which it was made.
+        spent: sum of (sensitivity / sigma)^2 over the releases, this one included.
+        refused: whether it was refused: the ledger is closed, and nothing was spent.
+    """
+
+    release: int
+    round: int
+    spent: float
+    refused: bool = False
+
+
+def _nothing(charge: Charge) -> None:
+    """Keep no entry: for worlds that keep the ledger itself."""
+
+
+def simulated(seed: int, agent: int) -> Callable[[int, int], Vector]:
+    """Return the noise of a simulated agent, which whoever knows the seed can take off again."""
+
+    def normal(release: int, size: int) -> Vector:
+        return generator(seed, agent, Purpose.PRIVACY, release).standard_normal(size)
+
+    return normal
+
+
+class Ledger(Stateful):
+    """What the releases of one agent have cost, and the noise that goes with them.
+
+    Gaussian releases compose exactly: their costs (sensitivity / sigma)^2 add up, also where each
+    depends on the ones before (Dong, Roth, Su, arXiv 1905.02383, corollary 3.3). A charge is kept
+    before it is granted, so a release that nobody knows of does not exist. One that was charged
+    and never left is paid for all the same.
+
+    Attributes:
+        releases: granted so far.
+        spent: sum of (sensitivity / sigma)^2 over them.
+        refused: releases that were refused; after the first, all are.
+
+    Args:
+        normal: (number of the release, size) -> that many standard normal numbers. No number gives
+            the same twice, unless in a simulation that is repeated.
+        keep: called with every entry, which is durable when it returns.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ("releases", "spent", "refused")
+    __slots__ = ("_keep", "_normal", "refused", "releases", "spent")
+
+    def __init__(
+        self,
+        normal: Callable[[int, int], Vector],
+        keep: Callable[[Charge], None] = _nothing,
+    ) -> None:
+        self.releases = 0
+        self.spent = 0.0
+        self.refused = 0
+        self._normal = normal
+        self._keep = keep
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a release was refused: from then on all are, and the agent stays silent."""
+        return self.refused > 0
+
+    def charge(self, cost: float, most: float, round: int) -> bool:
+        """Return whether a release of this cost is granted; if so it is paid for, and kept.
+
+        Args:
+            cost: (sensitivity / sigma)^2.
+            most: that may be spent in total; infinity where there is no budget.
+            round: in which it is made.
+        """
+        if self.is_closed or self.spent + cost > most * (1.0 + _ROUNDING):
+            if not self.is_closed:
+                self._keep(Charge(self.releases, round, self.spent, refused=True))
+            self.refused += 1
+            return False
+        entry = Charge(self.releases, round, self.spent + cost)
+        self._keep(entry)
+        self.releases, self.spent = self.releases + 1, entry.spent
+        return True
+
+    def noise(self, size: int) -> Vector:
+        """Return the standard normal numbers of the release that was granted last, `(size,)`."""
+        return self._normal(self.releases - 1, size)
