@@ -384,6 +384,9 @@ def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path, c
     words = ["peer", "faults_ring", "--lead", "--agents", "0", "--out", str(tmp_path)]
     assert main(words) == 2
     assert "faults: only the simulator makes them happen" in capsys.readouterr().err
+    lie = ["--set", "faults=[]", "--set", 'attacks=[{kind = "zero", agents = [0]}]']
+    assert main([*words, *lie]) == 2
+    assert "attacks: only agents of the simulator make them" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -122,12 +122,14 @@ UNEVEN = {
 }
 
 
-@pytest.mark.parametrize("payload", ["parameters", "delta"])
+@pytest.mark.parametrize("payload", ["parameters", "delta", "gradient"])
 @pytest.mark.parametrize("kind", ["average_zero", "alie", "ipm", "sybil", "free_rider", "replay"])
 def test_an_omniscient_attacker_knows_what_slower_agents_will_send(kind: str, payload: str) -> None:
     n, liars, seed = 6, [0, 2], 4
     options = OPTIONS.get(kind, {})
-    learner = {"noise": 0.3, "steps": 3}
+    is_gradient, is_change = payload == "gradient", payload != "parameters"
+    learner = {"noise": 0.3, "steps": 1 if is_gradient else 3, "lr": 0.05}
+    optimizer = {"kind": "sgd", "lr": 0.5} if is_gradient else {"kind": "replace"}
     run = play(
         n,
         1,
@@ -135,12 +137,15 @@ def test_an_omniscient_attacker_knows_what_slower_agents_will_send(kind: str, pa
         seed=seed,
         learner=learner,
         exchange={"payload": payload},
+        coordinator={"server_optimizer": optimizer},
         attacks=({"kind": kind, "agents": liars, **options},),
         **UNEVEN,
     )
     first = start(run, seed, spread=0.0)[0]
     trained = play(n, 1, mode="independent", seed=seed, learner=learner).parameters
-    rows = trained - first if payload == "delta" else trained
+    rows = trained - first if is_change else trained
+    if is_gradient:
+        rows = rows / -0.05
     honest = [rows[i] for i in range(n) if i not in liars]
     mean = sum(honest) / len(honest)
     std = np.sqrt(sum((row - mean) ** 2 for row in honest) / (len(honest) - 1))
@@ -149,11 +154,11 @@ def test_an_omniscient_attacker_knows_what_slower_agents_will_send(kind: str, pa
         "alie": lambda b: mean - 1.5 * std,
         "ipm": lambda b: -0.7 * mean,
         "sybil": lambda b: rows[liars[0]],
-        "free_rider": lambda b: 0.0 * first if payload == "delta" else first,
+        "free_rider": lambda b: 0.0 * first if is_change else first,
         "replay": lambda b: rows[b],
     }[kind]
     total = sum(honest) + sum(wrong(b) for b in liars)
-    expected = total / n + (first if payload == "delta" else 0.0)
+    expected = (-0.5 if is_gradient else 1.0) * total / n + (first if is_change else 0.0)
     assert np.abs(run.parameters - expected).max() <= 1e-12
 
 

@@ -49,6 +49,26 @@ def test_an_update_starts_from_the_parameters_at_its_start_and_keeps_what_was_wr
         disturbed.write(1, plain.read(1))
 
 
+def test_looking_ahead_shows_the_end_of_an_update_and_leaves_no_trace():
+    trainer, plain = (Trainer(stack(PPO(steps=8, hidden=(8,)), DISCRETE, 3), 3) for _ in range(2))
+    with trainer.ahead(0):  # nothing is under way
+        assert np.array_equal(trainer.parameters, plain.parameters)
+    plain.update([0, 1])
+    trainer.freeze(0)
+    trainer.freeze(1)
+    before = trainer.parameters.copy()
+    states = {name: values.copy() for name, values in trainer.state.items()}
+    with trainer.ahead(1):
+        assert np.array_equal(trainer.parameters[1], plain.parameters[1])
+        assert np.array_equal(trainer.parameters[0], before[0])
+        assert all(np.array_equal(trainer.state[n][1], plain.state[n][1]) for n in states)
+    assert np.array_equal(trainer.parameters, before)
+    assert all(np.array_equal(trainer.state[n], states[n]) for n in states)
+    trainer.commit(0)
+    trainer.commit(1)
+    assert np.array_equal(trainer.parameters, plain.parameters)
+
+
 def test_a_cancelled_update_leaves_no_trace():
     trainer, other = (Trainer(stack(PPO(steps=8, hidden=(8,)), DISCRETE, 3), 3) for _ in range(2))
     trainer.freeze(0)

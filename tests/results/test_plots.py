@@ -211,6 +211,26 @@ def test_the_graph_is_colored_by_each_agents_final_value() -> None:
     np.testing.assert_array_equal(marks[0].get_array(), run.agents["return"][-5:])
 
 
+@pytest.mark.parametrize("mode", ["gossip", "central"])
+def test_the_graph_marks_byzantine_agents(mode: str) -> None:
+    honest = record(5, rounds=3, mode=mode)
+    if mode == "central":
+        honest = replace(honest, coordinators={-1: (0, 1, 2, 3, 4)})
+    lied = replace(honest, summary={**honest.summary, "byzantine": {"agents": [1, 4, 77]}})
+    drawings = [FIGURES["graph"].draw(group([run])) for run in (honest, lied)]
+    marks = []
+    for drawing in drawings:
+        assert drawing is not None
+        marks.append(
+            [c for c in drawing.figure.axes[0].collections if isinstance(c, PathCollection)]
+        )
+    (ring,) = marks[1][len(marks[0]) :]
+    colored = marks[1][0].get_offsets()
+    np.testing.assert_array_equal(ring.get_offsets(), colored[[1, 4]])
+    assert drawings[1].caption.endswith("A red ring marks the Byzantine agents: 1, 4.")
+    assert "Byzantine" not in drawings[0].caption
+
+
 @pytest.mark.parametrize("n", [2, 3, 16, 100, 401])
 def test_agents_are_drawn_apart(n: int) -> None:
     positions = layout(ring(n))
