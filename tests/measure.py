@@ -91,6 +91,8 @@ def _in(scenario: str) -> tuple[str, ...]:
 _PROX = {"correction.kind": "prox", "correction.mu": 1.0}
 _PLAIN = {"coordinator.server_optimizer": {"kind": "replace"}}
 _DILUTED = {"exchange.payload": "parameters", "coordinator.aggregator.kind": "mean"}
+_MEAN = {"coordinator.aggregator": {"kind": "mean"}}
+_EQUAL = {"work.assign": "equal", **_MEAN}
 _MEASURED = ("docs/measured.md",)
 _RETURN = of("final_return", "mean")
 
@@ -109,6 +111,9 @@ CLAIMS: dict[str, Claim] = {
     },
     "fedavg_drift": Claim("fedavg_drift", of("final_error"), ".3f", _in("fedavg_drift")),
     "fedprox_drift": Claim("fedavg_drift", of("final_error"), ".3f", _in("fedavg_drift"), _PROX),
+    "work_equal": Claim("work_speeds", of("final_error"), ".2f", _in("work_speeds"), _EQUAL),
+    "work_mean": Claim("work_speeds", of("final_error"), ".2f", _in("work_speeds"), _MEAN),
+    "work_normalized": Claim("work_speeds", of("final_error"), ".2f", _in("work_speeds")),
     "fedavgm_50": Claim(
         "fedavgm_small_steps",
         of("final_error"),
