@@ -63,6 +63,24 @@ WORLDS: dict[str, Table] = {
             {"kind": "nan", "agents": [1], "from": 3, "until": 5},
         ),
     },
+    "neighborhood, loss and faults": {
+        **LOSSY,
+        **SHORT,
+        "topology": {"kind": "complete"},
+        "mixing": {"kind": "neighborhood", "aggregator": {"kind": "trimmed_mean"}},
+        "faults": FAULTS,
+    },
+    "clipped gossip, asynchronous": {
+        **LOSSY,
+        "schedule": {"kind": "asynchronous"},
+        "mixing": {"kind": "clipped_gossip"},
+    },
+    "centered clipping, loss": {
+        **LOSSY,
+        **SHORT,
+        "mode": "central",
+        "coordinator": {"aggregator": {"kind": "centered_clipping"}},
+    },
     "pairwise": {**LOSSY, "schedule": {"kind": "asynchronous"}, "mixing": {"kind": "pairwise"}},
     "push-sum": {**LOSSY, **SHORT, "mixing": {"kind": "push_sum"}},
     "choco": {
@@ -263,6 +281,7 @@ def killed_at_every(step: int, name: str, folder: Path) -> int:
 SOME = [
     "synchronous, loss and faults",
     "asynchronous, loss and faults",
+    "centered clipping, loss",
     "pairwise",
     "push-sum",
     "privacy",
