@@ -27,7 +27,7 @@ from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.consensus.suspicion import scores
 from p2pfrl.core.contract import is_vector, require_like, returned
-from p2pfrl.core.errors import AgentError
+from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.needs import Need
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import State, Stateful
@@ -215,11 +215,22 @@ class Agent(Stateful):
     @override
     def save(self) -> State:
         """Return everything the agent remembers, what its inbox and outbox remember included."""
-        return {**super().save(), "inbox": self._inbox.save(), "outbox": self._outbox.save()}
+        releases = {} if self._ledger is None else {"releases": self._ledger.releases}
+        boxes = {"inbox": self._inbox.save(), "outbox": self._outbox.save()}
+        return {**super().save(), **boxes, **releases}
 
     @override
     def restore(self, state: State) -> None:
-        """Take over what an agent of the same rules remembered."""
+        """Take over what an agent of the same rules remembered.
+
+        Raises:
+            RecordError: it had released more than its ledger knows of.
+        """
+        if self._ledger is not None and state["releases"] > self._ledger.releases:
+            raise RecordError(
+                f"agent {self.id} had made {state['releases']} releases, and its ledger has {self._ledger.releases}: "
+                "what it has spent is not known; restore the ledger, or begin anew with another --out"
+            )
         super().restore(state)
         self._inbox.restore(state["inbox"])
         self._outbox.restore(state["outbox"])

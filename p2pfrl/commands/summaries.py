@@ -107,6 +107,10 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
             terms = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in bound.items()]
             lines["bound's terms"] = ", ".join(terms)
         lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
+    if isinstance(privacy := summary.get("privacy"), dict):
+        lines["epsilon"] = (
+            f"{privacy['epsilon']:.3g}, delta {privacy['delta']:g}, {privacy['noise']}"
+        )
     if summary["consensus_distance"] is not None:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
     empty = f" ({count:,} of them empty)" if (count := summary.get("messages_empty")) else ""

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.privacy import REAL, spent
 from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
+from p2pfrl.deploy.ledgers import resumed
 from p2pfrl.deploy.process import ENVIRONMENTS
 from p2pfrl.deploy.projection import DIMENSION, Projection
-from p2pfrl.deploy.replay import Replay, totals_of
+from p2pfrl.deploy.replay import Replay, charges, totals_of
 from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.specs import Opened, borrowing, decode
 from p2pfrl.results.files import read_bytes, refusing
@@ -107,7 +109,9 @@ def _collect(
         replay.recorder,
         parameters,
         digest=parameters_digest(parameters),
-        totals=_totals(peers, replay.now / SECOND, projection, left_out, stride),
+        totals=_totals(
+            peers, replay.now / SECOND, projection, left_out, stride, _privacy(assembly, peers)
+        ),
         engine=next((peer.engine for peer in peers if peer.engine), None),
     )
     metrics = {name: values for name, values in record.metrics.items() if name not in left_out}
@@ -152,12 +156,21 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
     recorder.evaluation = Evaluation(index, tuple(range(scenario.agents)), own)
 
 
+def _privacy(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
+    """Return what the ledgers of all agents say, as a key of the summary."""
+    if not assembly.privacy.is_accounted:
+        return {}
+    ledgers = {agent: resumed(found) for agent, found in charges(peers).items()}
+    return spent(assembly.privacy, ledgers, REAL)
+
+
 def _totals(
     peers: Sequence[Peer],
     seconds: float,
     projection: Projection | None,
     left_out: Mapping[str, str],
     stride: int,
+    privacy: Mapping[str, Any],
 ) -> Totals:
     traffic = totals_of([life for peer in peers for life in peer.lives])
     for name in _AT_THE_END:
@@ -189,6 +202,7 @@ def _totals(
             "left_out": dict(left_out),
             "projection": estimated,
             **({"journal": {"every": stride}} if stride > 1 else {}),
+            **privacy,
             "peers": [_describe(peer) for peer in peers],
         },
     )

@@ -13,7 +13,7 @@ from typing import IO
 
 from p2pfrl.build.participants import share
 from p2pfrl.core.children import PATIENCE
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import explained, raised
 from p2pfrl.core.modules import search_path
 from p2pfrl.deploy.collect import collect
@@ -62,10 +62,6 @@ def run_processes(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
-    if scenario.privacy.is_accounted:
-        raise ScenarioError(
-            ["privacy: only the simulator has ledgers yet: --set privacy={kind='none'}"]
-        )
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
     groups = share(scenario, jobs)

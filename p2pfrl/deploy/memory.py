@@ -12,7 +12,7 @@ Whoever sends is saved first, so that nobody has seen what its sender could forg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
@@ -20,6 +20,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.types import Frame, name_of
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal, Notes
+from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 
@@ -43,6 +44,7 @@ class Memory:
         ids: the agents and coordinators of the process.
         incarnation: how many times the process was started before.
         writes: tries to write a checkpoint (core/writes.py).
+        ledgers: of its agents, where what leaves them is accounted (deploy/ledgers.py).
 
     Raises:
         RecordError: somebody was saved, and none of its files is valid.
@@ -58,6 +60,7 @@ class Memory:
         ids: Sequence[int],
         incarnation: int,
         writes: Writes,
+        ledgers: Mapping[int, Ledger],
     ) -> None:
         self.actors: dict[int, Actor] = {}
         self.first = {i: checkpoints.restore(i, trainer) for i in ids if i >= 0}
@@ -70,6 +73,7 @@ class Memory:
         self._every = saved_every(assembly.scenario)
         self._due: dict[int, float] = {}  # coordinator -> when it is saved next
         self._writes = writes
+        self._ledgers = ledgers
         self._goes_on = assembly.scenario.checkpoint.on_error == "continue"
         self.was_behind = self._goes_on and incarnation > 0 and not checkpoints.are_newest
         self._unsaved = dict.fromkeys(ids if self.was_behind else ())
@@ -152,6 +156,7 @@ class Memory:
             first=self.first[agent],
             memory=None if self._has_coordinator else memory,
             counts_own=True,
+            ledger=self._ledgers.get(agent),
         )
         if self._has_coordinator and memory is not None:
             actor.restore(memory)

@@ -21,13 +21,15 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
+from p2pfrl.build.privacy import REAL, spent
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal
+from p2pfrl.deploy.ledgers import open_ledgers
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import Status, write_failure
 from p2pfrl.deploy.thinning import thinning_of
@@ -116,10 +118,6 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
-    if scenario.privacy.is_accounted:
-        raise ScenarioError(
-            ["privacy: only the simulator has ledgers yet: --set privacy={kind='none'}"]
-        )
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 
@@ -205,7 +203,8 @@ async def _deploy(
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
-        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes)
+        ledgers = open_ledgers(out, ids, log.say) if assembly.privacy.is_accounted else {}
+        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers)
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(
             replace(own, agents=ids),
@@ -253,6 +252,7 @@ async def _deploy(
             summary = {
                 **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall),
                 "writes_failed": writes.failed,
+                **spent(assembly.privacy, ledgers, REAL),
                 **more,
             }
             write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())

@@ -170,9 +170,19 @@ def _run(record: Record) -> dict[str, str]:
     return {
         "mode": record.mode,
         "seed": str(record.seed),
+        **_guarantee(record),
         "digest": str(record.summary.get("digest", "-")),
         "directory": str(record.directory or "-"),
     }
+
+
+def _guarantee(record: Record) -> dict[str, str]:
+    """Return what the epsilon of a run is about, if its releases were accounted."""
+    found = record.summary.get("privacy")
+    if not isinstance(found, dict):
+        return {}
+    words = [str(found.get(name, "-")) for name in ("unit", "adjacency", "guarantee", "noise")]
+    return {"privacy": "unit {}; adjacency {}; {}; {}".format(*words)}
 
 
 _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -210,6 +220,9 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("bias of local steps", "bound.bias", number),
     ("bound on the agents' disagreement, lr D / (1 - λ₂)", "bound.disagreement", number),
     ("drift of the mean by mixing", "mean_drift", number),
+    ("epsilon, largest of an agent", "privacy.epsilon", number),
+    ("delta of epsilon", "privacy.delta", number),
+    ("releases refused, budget spent", "privacy.releases_refused", number),
     ("staleness, mean", "staleness.mean", number),
     ("staleness, 95th percentile", "staleness.p95", number),
     ("mean training batch (agents)", "mean_batch", number),
