@@ -6,7 +6,7 @@ Example:
     record.metrics["consensus_distance"]
 
 Everything that a user's own code needs is here: running, contracts of the axes, and checkers of
-those contracts. Names are imported when they are first used.
+those contracts. Names are imported when they are first used. Figures are in `p2pfrl.plots`.
 """
 
 from __future__ import annotations
@@ -208,6 +208,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from where it lives."""
+    if name == "plots":
+        return import_module("p2pfrl.plots")
     if name in _RENAMED:
         home, original = _RENAMED[name]
     elif name in _HOME:

@@ -74,11 +74,29 @@ Out = Annotated[Path | None, Parameter(validator=directory, help="Directory for 
 Width = Annotated[
     str | None,
     Parameter(
-        help="Width for print, with text of 8 to 9 points: column (3.4 in), page (7 in), 86mm, 9cm, 5in."
+        help="Width for print, with text of 7 to 9 points: column (3.4 in), page (7 in), 86mm, 9cm, 5in."
     ),
 ]
-Formats = Annotated[str, Parameter(name="--format", help="Formats: svg, png, pdf.")]
-Names = Annotated[str, Parameter(help="Names of figures, such as return,consensus.")]
+Formats = Annotated[
+    str | None,
+    Parameter(name="--format", help="Formats: svg, png, pdf; svg,png by default, all of a paper."),
+]
+Names = Annotated[
+    str, Parameter(name=["--figure", "--only"], help="Names of figures, such as return,consensus.")
+]
+Style = Annotated[
+    Literal["page", "paper"],
+    Parameter(
+        name="--style",
+        help="paper: as wide as a column, text of 7 to 9 points, thin lines.",
+    ),
+]
+Against = Annotated[
+    Literal["rounds", "bytes", "seconds", "steps"] | None,
+    Parameter(
+        name="--x", help="Horizontal axis of curves; by default one panel for each of several."
+    ),
+]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print no progress.")]
 Seeds = Annotated[str | None, Parameter(help="Seeds, such as 0-4 or 1,2,7; 0-4 by default.")]

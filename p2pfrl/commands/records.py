@@ -10,22 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from p2pfrl.commands.arguments import DONE, Formats, Json, Names, Out, Width, whole
+from p2pfrl.commands.arguments import DONE, Against, Formats, Json, Names, Out, Style, Width, whole
 from p2pfrl.core.errors import RecordError, ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.results.listing import Listed
     from p2pfrl.results.report import Table
 
+_COLUMNS = {
+    "rounds": "round",
+    "bytes": "bytes_sent",
+    "seconds": "virtual_seconds",
+    "steps": "env_steps",
+}
+"""Value of --x -> column of metrics.csv."""
+
 
 def plot(
     *runs: Path,
     out: Out = None,
     width: Width = None,
-    formats: Formats = "svg,png",
+    formats: Formats = None,
     only: Names = "",
+    style: Style = "page",
+    x: Against = None,
 ) -> int:
-    """Draw the figures of one run, or of several together.
+    """Draw the figures of one run, or of several together, with their data beside them as CSV.
 
     Parameters
     ----------
@@ -37,10 +47,20 @@ def plot(
     from p2pfrl.results.plots.style import FORMATS
     from p2pfrl.results.report import plot as draw
 
+    paper = style == "paper"
+    chosen = names("--figure", only, FIGURES) if only else ()
+    takes = [name for name, figure in FIGURES.items() if figure.takes_x]
+    if x is not None and (others := [name for name in chosen if name not in takes]):
+        raise ScenarioError(
+            [f"--x: expected figures out of {', '.join(takes)}, got {', '.join(others)}"]
+        )
     look = Look(
-        formats=names("--format", formats, FORMATS),
+        formats=names("--format", formats or ("svg,png,pdf" if paper else "svg,png"), FORMATS),
         width=None if width is None else page_width(width),
-        only=names("--only", only, FIGURES) if only else (),
+        only=chosen,
+        paper=paper,
+        x=None if x is None else _COLUMNS[x],
+        has_data=True,
     )
     series = _some(runs)
     folder = out or (series.folder and series.folder / "figures")

@@ -20,8 +20,12 @@ def render(
     steps: Annotated[
         int | None, Parameter(converter=whole, help="Steps of the episode at most.")
     ] = None,
+    graph: Annotated[
+        bool,
+        Parameter(negative=(), help="The graph instead, colored by disagreement round by round."),
+    ] = False,
 ) -> int:
-    """Write an episode of an agent's final policy as an animated picture.
+    """Write an episode of an agent's final policy, or how agents agree, as an animated picture.
 
     For junction, warehouse, signal_grid, the classic tasks (CartPole and so on), and Gymnasium's
     environments with render_mode "rgb_array". All members of a shared world act.
@@ -38,6 +42,14 @@ def render(
         raise ScenarioError([f"--out {out}: expected a name that ends in .gif"])
     if steps is not None and steps < 1:
         raise ScenarioError([f"--steps: expected at least 1, got {steps}"])
+    if graph:
+        from p2pfrl.results.plots.agreeing import film_of_consensus
+
+        if agent or steps is not None or policy != "own":
+            raise ScenarioError(["--graph: has no episode; give no --agent, --policy or --steps"])
+        frames = film_of_consensus(load(run), out)
+        print(f"{out}: {frames} rounds")
+        return DONE
     total = write(load(run), out, agent=agent, policy=policy, steps=steps)
     print(f"{out}: agent {agent}, policy {policy}, return {total:.4g}")
     return DONE

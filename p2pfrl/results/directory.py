@@ -45,11 +45,13 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
 )
 _LOCK = ".lock"
 _NOTE, _NOTE_SIZE = "failure.txt", 2048
-_DRAWN = re.compile(
-    r"(beside|adaptation|modes|settings|profile|target|return|problem|consensus|graph|physics|suspicion|staleness|timeline)"
-    r"(_\d+_\w+)?\.(svg|png|pdf)"
+_KNOWN = re.compile(
+    r"(adaptation|beside|modes|settings|profile|target|return|problem|consensus|fairness|graph|agents|physics|suspicion"
+    r"|staleness|timeline)(_\d+_\w+)?\.(svg|png|pdf|csv)"
 )
-"""Names of figures."""
+"""Names of the package's own figures, and of their data."""
+_DRAWN = re.compile(r"[a-z][a-z0-9]*(_\d+_\w+)?\.(svg|png|pdf|csv)")
+"""Names of all figures, of other parts too; ours have our name at their beginning or end."""
 _SERIES = ("sweep.csv", "comparison.json")
 """Tables of several runs."""
 _MARK, _HEAD = b"p2pfrl", 4096
@@ -277,10 +279,11 @@ def clear_results(folder: Path) -> None:
         for name in (SUMMARY, *optional, REPORT):
             (folder / name).unlink(missing_ok=True)
         for path in (folder / FIGURES).glob("*"):
-            if _DRAWN.fullmatch(path.name):
+            if _KNOWN.fullmatch(path.name):
                 path.unlink()
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
+    clear_figures(folder / FIGURES, ())
 
 
 def clear_figures(folder: Path, kept: Sequence[Path]) -> None:

@@ -20,7 +20,7 @@ def test_a_figure_for_print(run: str, tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "paper"
     options = ("--out", str(out), "--width", "86mm", "--format", "pdf", "--only", "return")
     assert main(["plot", run, *options]) == 0
-    assert capsys.readouterr().out.split() == [str(out / "return.pdf")]
+    assert capsys.readouterr().out.split() == [str(out / "return.pdf"), str(out / "return.csv")]
     content = (out / "return.pdf").read_bytes()
     assert b"/MediaBox [ 0 0 243" in content  # points, of 72 in an inch
 

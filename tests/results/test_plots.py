@@ -25,24 +25,20 @@ from p2pfrl.results.plots.style import style
 from p2pfrl.results.plots.timeline import window
 from p2pfrl.results.record import Interval, Record, save
 
+MANY = {"graph", "agents", "staleness", "timeline"}
+
 
 @pytest.mark.parametrize(
     ("runs", "expected"),
     [
-        ([record(4, rounds=4)], {"return", "consensus", "graph", "staleness", "timeline"}),
-        ([record(4, rounds=1)], {"return", "consensus", "graph", "staleness", "timeline"}),
+        ([record(4, rounds=4)], {*MANY, "return", "consensus", "fairness"}),
+        ([record(4, rounds=1)], {*MANY, "return", "consensus", "fairness"} - {"agents"}),
         ([record(1, rounds=4)], {"return", "staleness", "timeline"}),
-        (
-            [record(2, rounds=4, agree=True)],
-            {"return", "consensus", "graph", "staleness", "timeline"},
-        ),
-        (
-            [record(4, rounds=4, quadratic=True)],
-            {"problem", "consensus", "graph", "staleness", "timeline"},
-        ),
+        ([record(2, rounds=4, agree=True)], {*MANY, "return", "consensus", "fairness"}),
+        ([record(4, rounds=4, quadratic=True)], {*MANY, "problem", "consensus"}),
         (
             [record(4, rounds=4, vary=True)],
-            {"return", "consensus", "graph", "physics", "staleness", "timeline"},
+            {*MANY, "return", "consensus", "fairness", "physics"},
         ),
     ],
 )
@@ -439,7 +435,7 @@ def test_figures_of_nothing_but_infinity_are_not_made() -> None:
     run = record(3, rounds=4)
     wild = {name: np.full(4, 1e308) for name in run.metrics} | {"round": np.arange(4.0)}
     names = {picture.name for picture in draw(group([replace(run, metrics=wild)]), Look(()))}
-    assert names == {"graph", "staleness", "timeline"}
+    assert names == {"graph", "agents", "staleness", "timeline"}
 
 
 @pytest.mark.parametrize("width", [3.4, pytest.param(7.0, marks=pytest.mark.slow)])
@@ -479,9 +475,10 @@ def test_a_small_world_is_drawn_as_a_circle() -> None:
 
 def test_the_same_record_gives_the_same_pictures() -> None:
     first, second = (
-        draw(group([record(3, rounds=2, vary=True)]), Look(("svg",))) for _ in range(2)
+        draw(group([record(3, rounds=2, vary=True)]), Look(("svg",), has_data=True))
+        for _ in range(2)
     )
-    assert len(first) == 6
+    assert len(first) == 8
     assert [p.files for p in first] == [p.files for p in second]
 
 

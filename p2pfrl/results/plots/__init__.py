@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group
 from p2pfrl.results.plots.adaptation import adaptation
 from p2pfrl.results.plots.consensus import consensus_distance
 from p2pfrl.results.plots.curves import learning_curves
+from p2pfrl.results.plots.data import encode_data
 from p2pfrl.results.plots.evaluation import beside
 from p2pfrl.results.plots.graph import graph
 from p2pfrl.results.plots.modes import modes, problem
 from p2pfrl.results.plots.physics import return_by_physics
 from p2pfrl.results.plots.ranking import performance_profile, time_to_target
 from p2pfrl.results.plots.settings import by_setting
+from p2pfrl.results.plots.spread import agents_by_rounds, fairness_over_rounds
 from p2pfrl.results.plots.style import Drawing, render, style
 from p2pfrl.results.plots.suspicion import suspicion
 from p2pfrl.results.plots.timeline import staleness, timeline
@@ -34,30 +38,58 @@ class Figure:
         each: whether it is drawn once per group, from the group's first run, or once over all
             groups.
         most: number of groups up to which it can be read.
+        takes_x: whether its horizontal axis can be chosen: its curves are against rounds, bytes,
+            steps or virtual time.
     """
 
     title: str
     draw: Draw
     each: bool = False
     most: int = 24
+    takes_x: bool = False
 
 
 FIGURES: dict[str, Figure] = {
     "beside": Figure("Beside baselines", beside),
     "adaptation": Figure("Newcomers", adaptation),
-    "modes": Figure("Modes side by side", modes),
+    "modes": Figure("Modes side by side", modes, takes_x=True),
     "settings": Figure("Against what was varied", by_setting, most=400),
     "profile": Figure("Performance profile", performance_profile),
     "target": Figure("Time to target", time_to_target),
-    "return": Figure("Learning curves", learning_curves),
+    "return": Figure("Learning curves", learning_curves, takes_x=True),
     "problem": Figure("Error and objective", problem),
-    "consensus": Figure("Consensus distance", consensus_distance),
+    "consensus": Figure("Consensus distance", consensus_distance, takes_x=True),
+    "fairness": Figure("How evenly agents learn", fairness_over_rounds, takes_x=True),
     "graph": Figure("Who talks to whom", graph, each=True),
+    "agents": Figure("Agents by rounds", agents_by_rounds, each=True),
     "physics": Figure("Return against physics", return_by_physics),
     "suspicion": Figure("Who was suspected when", suspicion, each=True),
     "staleness": Figure("Staleness", staleness, each=True),
     "timeline": Figure("Timeline", timeline, each=True),
 }
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*")
+
+
+def register(name: str, figure: Figure) -> None:
+    """Add a kind of figure: it is drawn by `plot`, and in reports, of runs that have its data.
+
+    Args:
+        name: a lower-case word, the name of its files.
+        figure: its title and how it is drawn. The function gets groups of runs and returns a
+            drawing, or None where there is nothing to draw.
+
+    Raises:
+        P2PFRLError: the name is no word, or taken.
+    """
+    if not _NAME.fullmatch(name):
+        raise P2PFRLError(
+            f"register: expected a name of lower-case letters and digits, got {name!r}"
+        )
+    if FIGURES.get(name, figure) != figure:
+        raise P2PFRLError(f"register: there is a figure {name!r}; give another name")
+    FIGURES[name] = figure
 
 
 @dataclass(frozen=True)
@@ -85,26 +117,36 @@ class Look:
         formats: formats of the files, out of `FORMATS`.
         width: inches of every figure; by default figures are as wide as they need.
         only: names of the figures, out of `FIGURES`; empty for all.
+        paper: whether text and lines are those of a paper.
+        x: column of metrics that is the horizontal axis of curves, of the figures that take one;
+            None for all that a figure has.
+        has_data: whether the data of a figure is beside it, as CSV.
     """
 
     formats: tuple[str, ...] = ("svg", "png")
     width: float | None = None
     only: tuple[str, ...] = ()
+    paper: bool = False
+    x: str | None = None
+    has_data: bool = False
 
 
 def draw(groups: Sequence[Group], look: Look = Look()) -> tuple[Picture, ...]:
     """Return every figure for which `groups` have data."""
     pictures = []
-    with style(look.width):
+    with style(look.width, paper=look.paper, x=look.x):
         for name, figure in FIGURES.items():
             if look.only and name not in look.only:
                 continue
-            if len(groups) > figure.most and not look.only:
+            is_wanted = len(groups) <= figure.most and (look.x is None or figure.takes_x)
+            if not look.only and not is_wanted:
                 continue
             for suffix, title, part in _parts(figure, groups):
                 drawing = figure.draw(part)
                 if drawing is not None:
                     files = {kind: render(drawing.figure, kind) for kind in look.formats}
+                    if look.has_data:
+                        files["csv"] = encode_data(drawing.figure, name + suffix)
                     pictures.append(
                         Picture(
                             name + suffix,

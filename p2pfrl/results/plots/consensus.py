@@ -17,6 +17,7 @@ from p2pfrl.results.plots.style import (
     GRAY,
     INK,
     Drawing,
+    chosen,
     colors,
     draw_curve,
     horizontal,
@@ -49,9 +50,13 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     ]
     if not shown:
         return None
-    columns = [c for c in ("round", "virtual_seconds", "bytes_sent") if _range(shown, c) > 0] or [
-        "round"
-    ]
+    known = chosen(("round", "virtual_seconds", "bytes_sent"))
+    columns = [c for c in known if _range(shown, c) > 0]
+    if columns == ["bytes_sent"]:
+        shown = [g for g in shown if _range([g], "bytes_sent") > 0]
+    if not columns and known != ("round",) and len(known) == 1:
+        return None  # nothing was sent, and bytes were asked for
+    columns = columns or ["round"]
     names = [g.label if len(groups) > 1 else "measured" for g in shown]
     figure, axes = panels(len(columns), size=(3.6, 3.1), sharey=True)
     values = np.concatenate([g.curve("round", "consensus_distance").mean for g in shown])

@@ -14,6 +14,7 @@ from p2pfrl.results.plots.style import (
     GRAY,
     INK,
     Drawing,
+    chosen,
     colors,
     draw_curve,
     horizontal,
@@ -32,8 +33,9 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
     shown = [g for g in groups if g.has("round", "return_mean")]
     if not shown:
         return None
-    figure, (left, right) = panels(2, size=(4.3, 3.1), sharey=True)
-    for axes, column in ((left, "round"), (right, "env_steps")):
+    columns = chosen(("round", "env_steps"))
+    figure, every = panels(len(columns), size=(4.3, 3.1), sharey=True)
+    for axes, column in zip(every, columns, strict=True):
         unit = unit_of(shown, column)
         for g, color in zip(shown, colors(shown), strict=True):
             if len(shown) == 1:
@@ -50,9 +52,9 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         _target(axes, shown)
         marked = mark_faults(axes, shown, column, unit.divisor)
         horizontal(axes, column, unit)
-    vertical((left, right), "return")
-    legend(figure, left)
-    return Drawing(figure, _caption(shown) + (FAULTS if marked else ""))
+    vertical(every, "return")
+    legend(figure, every[0])
+    return Drawing(figure, _caption(shown, columns) + (FAULTS if marked else ""))
 
 
 def _label(g: Group, *, alone: bool) -> str:
@@ -142,11 +144,20 @@ def _target(axes: Axes, groups: Sequence[Group]) -> None:
         )
 
 
-def _caption(groups: Sequence[Group]) -> str:
+_AGAINST = {
+    "round": "rounds",
+    "env_steps": "the environment steps of all agents together",
+    "bytes_sent": "the bytes sent by all",
+    "virtual_seconds": "virtual time",
+}
+
+
+def _caption(groups: Sequence[Group], columns: Sequence[str]) -> str:
     seeds = max(len(g.records) for g in groups)
+    against = " and against ".join(_AGAINST[column] for column in columns)
     text = (
-        "Undiscounted return: the mean over agents of each one's last 20 training episodes, against rounds and "
-        "against the environment steps of all agents together. "
+        "Undiscounted return: the mean over agents of each one's last 20 training episodes, against "
+        f"{against}. "
     )
     if len(groups) == 1:
         text += "The pale band spans the worst and the best agent"

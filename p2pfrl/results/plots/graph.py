@@ -21,7 +21,7 @@ from p2pfrl.results.record import BYZANTINE, Record, is_index
 from p2pfrl.results.rounds import EPISODES
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
-_CIRCULAR = (
+CIRCULAR = (
     "watts_strogatz",
     "exponential",
     "one_peer_exponential",
@@ -148,7 +148,7 @@ def _places(record: Record, drawn: Graph) -> NDArray[np.float64]:
     n = record.graph.n
     if not record.coordinators:
         kind = str(scenario_keys(record.scenario).get("topology.kind"))
-        return layout(record.graph, is_circular=kind in _CIRCULAR)
+        return layout(record.graph, is_circular=kind in CIRCULAR)
     if len(record.coordinators) == 1:
         agents = layout(replace(record.graph, successors=((),) * n), is_circular=True)
         center = (agents.max(axis=0) + agents.min(axis=0)) / 2
@@ -308,7 +308,7 @@ def _names(
                 textcoords="offset points",
                 ha="center",
                 va="top",
-                fontsize=6.5,
+                fontsize=7,
                 color=GRAY if agent < len(fills) else INK,
                 zorder=3,
             )

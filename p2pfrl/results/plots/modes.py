@@ -13,6 +13,7 @@ from p2pfrl.results.plots.style import (
     DASHES,
     FAULTS,
     Drawing,
+    chosen,
     colors,
     draw_curve,
     horizontal,
@@ -26,11 +27,13 @@ from p2pfrl.results.plots.style import (
     vertical,
 )
 
-_COLUMNS = (
-    ("round", "equal rounds"),
-    ("virtual_seconds", "equal virtual time"),
-    ("bytes_sent", "equal bytes"),
-)
+_COLUMNS = {
+    "round": "equal rounds",
+    "virtual_seconds": "equal virtual time",
+    "bytes_sent": "equal bytes",
+    "env_steps": "equal experience",
+}
+_SHOWN = ("round", "virtual_seconds", "bytes_sent")
 
 
 def modes(groups: Sequence[Group]) -> Drawing | None:
@@ -48,9 +51,10 @@ def modes(groups: Sequence[Group]) -> Drawing | None:
 def _side_by_side(
     groups: Sequence[Group], column: str, label: str, *, logarithmic: bool
 ) -> Drawing:
-    figure, axes = panels(3, size=(3.6, 3.2), sharey=True)
+    columns = chosen(_SHOWN)
+    figure, axes = panels(len(columns), size=(3.6, 3.2), sharey=True)
     marked = False
-    for panel, (x, title) in zip(axes, _COLUMNS, strict=True):
+    for panel, x in zip(axes, columns, strict=True):
         curves = [g.curve(x, column) for g in groups]
         ends = [float(c.x[-1]) for c in curves if len(c.x) and c.x[-1] > 0]
         unit = unit_of(groups, x)
@@ -66,7 +70,7 @@ def _side_by_side(
         if x == "virtual_seconds":
             marked = mark_faults(panel, groups, x, unit.divisor)
         horizontal(panel, x, unit)
-        panel.set_title(title)
+        panel.set_title(_COLUMNS[x])
     values = np.concatenate([g.curve("round", column).mean for g in groups])
     if logarithmic and values.min() > 0:
         log_axis(axes[0], float(values.min()) / 1.3, float(values.max()) * 1.3)

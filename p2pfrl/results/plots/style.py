@@ -26,6 +26,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import RecordError
 from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import Curve, Group
 from p2pfrl.results.numbers import Scale, drawable, scale
@@ -52,7 +53,24 @@ DASHES = (4.0, 2.2)
 NARROWEST = 2.2
 """Inches of the narrowest panel in which ticks and labels of the usual size have room."""
 
-_WIDTH: ContextVar[float | None] = ContextVar("width", default=None)
+
+@dataclass(frozen=True)
+class View:
+    """How figures are drawn inside the context of `style` or `on`.
+
+    Attributes:
+        width: inches of every figure; None for what it needs.
+        x: column of the only horizontal axis of curves; None for all that a figure has.
+        axes: axes to draw on; empty for a figure of its own.
+    """
+
+    width: float | None = None
+    x: str | None = None
+    axes: tuple[Axes, ...] = ()
+
+
+_WHOLE = View()
+_VIEW: ContextVar[View] = ContextVar("view", default=_WHOLE)
 
 _STYLE: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
@@ -91,6 +109,22 @@ _STYLE: dict[RcKeyType, Any] = {
 }
 
 
+_PAPER: dict[RcKeyType, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.5,
+    "savefig.dpi": 300,
+}
+"""What a figure for a paper has otherwise: text of 7 to 9 points at the width of print."""
+COLUMN, PAGE = 3.4, 7.0
+"""Inches of a column and of a page of two columns."""
+
 FORMATS: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": "p2pfrl"},
     "png": {"Software": "p2pfrl"},
@@ -117,19 +151,41 @@ class Drawing:
 
 
 @contextmanager
-def style(width: float | None = None) -> Iterator[None]:
+def style(
+    width: float | None = None, *, paper: bool = False, x: str | None = None
+) -> Iterator[None]:
     """Apply the style to all figures drawn and rendered inside the context.
 
     Args:
         width: inches of every figure, at which text keeps its size and panels are put below each
             other where they would be too narrow; by default figures are as wide as they need.
+        paper: whether text has 7 to 9 points and lines are thin; figures are as wide as a column
+            then, if no width is given.
+        x: column of metrics that is the horizontal axis of curves; by default there is a panel for
+            each of several.
     """
-    token = _WIDTH.set(width)
+    token = _VIEW.set(View(COLUMN if paper and width is None else width, x))
     try:
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context({**_STYLE, **_PAPER} if paper else _STYLE):
             yield
     finally:
-        _WIDTH.reset(token)
+        _VIEW.reset(token)
+
+
+@contextmanager
+def on(axes: Sequence[Axes], x: str | None = None) -> Iterator[None]:
+    """Draw the next figure inside the context on axes of the caller's, in the caller's style."""
+    token = _VIEW.set(View(None, x, tuple(axes)))
+    try:
+        yield
+    finally:
+        _VIEW.reset(token)
+
+
+def chosen(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that curves are drawn against: those of a figure, or the one asked for."""
+    only = _VIEW.get().x
+    return tuple(columns) if only is None else (only,)
 
 
 def panels(
@@ -140,7 +196,15 @@ def panels(
     `size` is the width and height of one panel in inches. A panel that must be narrower is lower,
     too, but not by more than a quarter.
     """
-    width = _WIDTH.get()
+    view = _VIEW.get()
+    if view.axes:
+        if len(view.axes) != count:
+            what = f"{count} axes" if count > 1 else "one"
+            raise RecordError(f"ax: expected {what} for this figure, got {len(view.axes)}")
+        figure = view.axes[0].get_figure(root=True)
+        assert figure is not None
+        return figure, list(view.axes)
+    width = view.width
     columns = count if width is None else max(1, min(count, int(width / min(NARROWEST, size[0]))))
     rows = math.ceil(count / columns)
     each = size[0] if width is None else width / columns
@@ -242,7 +306,7 @@ def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float
             rotation=90,
             ha="right",
             va="top",
-            fontsize=6.5,
+            fontsize=7,
             color=GRAY,
             zorder=1,
         )
@@ -307,6 +371,9 @@ def legend(
     else:
         labels = [str(handle.get_label()) for handle in handles]
     if not handles:
+        return
+    if own := _VIEW.get().axes:
+        own[0].legend(handles=handles, labels=labels)
         return
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     room = 0.98 * figure.bbox.width

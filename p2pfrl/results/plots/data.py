@@ -1,0 +1,117 @@
+"""Data of a figure as CSV: what it shows, thinned or aggregated as it is drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value")
+"""Columns of the file.
+
+`kind` is `point` of a line or a mark, with `value` where its color shows one; `band`, from (x, y)
+to (x, y_end); `bar`, from (x, y) to (x_end, y_end); or `cell`, of a map, with its `value`.
+"""
+
+
+def encode_data(figure: Figure, name: str) -> bytes:
+    """Return the data of a figure as CSV, below a comment with its name."""
+    out = io.StringIO()
+    out.write(f"# data of the figure {name} by p2pfrl\n")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for place, axes in enumerate(figure.axes):
+        if axes.get_label() == "<colorbar>":
+            continue
+        panel = axes.get_title(loc="left") or axes.get_title() or axes.get_xlabel() or str(place)
+        for row in _rows(axes):
+            writer.writerow([panel, *(_text(row.get(column)) for column in COLUMNS[1:])])
+    return out.getvalue().encode()
+
+
+def _text(value: object) -> str:
+    """Return a cell; a number that is nothing is empty."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _rows(axes: Axes) -> Iterator[dict[str, Any]]:
+    for line in axes.lines:
+        if line.get_transform() != axes.transData:
+            continue  # a line across the panel, or a mark at its edge
+        for x, y in zip(*map(_numbers, line.get_data()), strict=True):
+            yield {"kind": "point", "series": _name(line.get_label()), "x": x, "y": y}
+    for collection in axes.collections:
+        series = _name(collection.get_label())
+        if isinstance(collection, PathCollection):
+            colors = collection.get_array()
+            known = [] if colors is None else _numbers(colors)
+            for place, (x, y) in enumerate(np.asarray(collection.get_offsets()).tolist()):
+                value = known[place] if place < len(known) else None
+                yield {"kind": "point", "series": series, "x": x, "y": y, "value": value}
+        elif isinstance(collection, PolyCollection):
+            for path in collection.get_paths():
+                yield from _band(np.asarray(path.vertices, dtype=np.float64), series)
+    for container in axes.containers:
+        if isinstance(container, BarContainer):
+            for bar in container.patches:
+                corner = (float(bar.get_x()), float(bar.get_y()))
+                yield {
+                    "kind": "bar",
+                    "series": _name(container.get_label()),
+                    "x": corner[0],
+                    "y": corner[1],
+                    "x_end": corner[0] + float(bar.get_width()),
+                    "y_end": corner[1] + float(bar.get_height()),
+                }
+    for image in axes.images:
+        left, right, bottom, top = image.get_extent()
+        cells = np.ma.filled(np.ma.asarray(image.get_array(), dtype=np.float64), np.nan)
+        rows, columns = cells.shape
+        for row, column in np.ndindex(rows, columns):
+            yield {
+                "kind": "cell",
+                "x": left + (column + 0.5) * (right - left) / columns,
+                "y": _height(image.origin, row, rows, bottom, top),
+                "value": float(cells[row, column]),
+            }
+
+
+def _height(origin: str, row: int, rows: int, bottom: float, top: float) -> float:
+    """Return the middle of a row of a map."""
+    share = (row + 0.5) / rows
+    return bottom + share * (top - bottom) if origin == "lower" else top - share * (top - bottom)
+
+
+def _band(corners: NDArray[np.float64], series: str) -> Iterator[dict[str, Any]]:
+    """Yield the lower and upper end at every x of an area between two curves.
+
+    Matplotlib's polygon is: the first point of the upper curve, the lower curve, the last point of
+    the upper one, and the upper curve backwards.
+    """
+    count = (len(corners) - 3) // 2
+    if count < 1:
+        return
+    one, other = corners[1 : count + 1], corners[count + 2 : 2 * count + 2][::-1]
+    if len(other) != count or not np.allclose(one[:, 0], other[:, 0]):
+        return
+    for (x, a), b in zip(one.tolist(), other[:, 1].tolist(), strict=True):
+        yield {"kind": "band", "series": series, "x": x, "y": min(a, b), "y_end": max(a, b)}
+
+
+def _name(label: object) -> str:
+    """Return a label; those that matplotlib gives itself are none."""
+    return "" if str(label).startswith("_") else str(label)
+
+
+def _numbers(values: object) -> list[float]:
+    return np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan).ravel().tolist()

@@ -1,0 +1,185 @@
+"""All agents over time: a map of agents by rounds, and how evenly returns are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.results.fairness import fairness
+from p2pfrl.results.groups import Group, is_one_model
+from p2pfrl.results.numbers import drawable
+from p2pfrl.results.plots.style import (
+    Drawing,
+    chosen,
+    colors,
+    draw_curve,
+    horizontal,
+    legend,
+    over_seeds,
+    panels,
+    unit_of,
+)
+from p2pfrl.results.record import Record
+
+_ROWS, _COLUMNS = 256, 400  # of a map; more agents or rounds are averaged
+_VIEWS = (
+    ("return", "return", "viridis"),
+    ("disagreement", "disagreement, log scale", "YlOrBr"),
+)
+"""Column of agents.csv, title, and color map."""
+
+
+def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
+    """Draw a map of one run: a row per agent, a column per round, and its return as color.
+
+    A second one has the distance of an agent's parameters from the average.
+    """
+    record = groups[0].first
+    n = record.graph.n
+    if n < 2 or "round" not in record.agents or len(np.unique(record.agents["round"])) < 2:
+        return None
+    views = []
+    for column, title, shades in _VIEWS:
+        if column not in record.agents or (column == "disagreement" and is_one_model(record)):
+            continue
+        values = drawable(record.agents[column])
+        if column == "disagreement":
+            values = np.where(values > 0, values, np.nan)
+        if np.isfinite(values).any():
+            views.append((title, shades, *_cells(record, values, column == "disagreement")))
+    if not views:
+        return None
+    height = float(np.clip(1.2 + 0.12 * n, 2.2, 4.2))
+    figure, axes = panels(len(views), size=(4.4, height))
+    for panel, (title, shades, cells, rounds) in zip(axes, views, strict=True):
+        image = panel.imshow(
+            np.log10(cells) if "log" in title else cells,
+            cmap=shades,
+            aspect="auto",
+            interpolation="nearest",
+            origin="lower",
+            extent=(rounds[0], rounds[1], -0.5, n - 0.5),
+        )
+        panel.grid(visible=False)
+        panel.set_xlabel("round")
+        panel.set_ylabel("agent")
+        panel.set_title(title)
+        bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=24, pad=0.02)
+        bar.outline.set_visible(False)
+        if "log" in title:
+            bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
+    return Drawing(figure, _caption(groups[0], views[0][2].shape))
+
+
+def _cells(
+    record: Record, values: NDArray[np.float64], logarithmic: bool
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return the mean of `values` per block of agents and rounds, and the first and last round."""
+    n, rounds = record.graph.n, drawable(record.agents["round"])
+    known = np.isfinite(values) & np.isfinite(rounds)
+    values, rounds, ids = values[known], rounds[known], record.agents["agent"][known]
+    first, last = float(rounds.min()), float(rounds.max())
+    rows, columns = min(n, _ROWS), min(int(last - first) + 1, _COLUMNS)
+    row = np.minimum(ids * rows // n, rows - 1).astype(np.int64)
+    span = last - first + 1
+    column = np.minimum(((rounds - first) * columns / span).astype(np.int64), columns - 1)
+    place = row * columns + column
+    weights = np.log(values) if logarithmic else values
+    total = np.bincount(place, weights, rows * columns)
+    count = np.bincount(place, minlength=rows * columns)
+    with np.errstate(invalid="ignore"):
+        means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    cells = np.exp(means) if logarithmic else means
+    return cells.reshape(rows, columns), (first - 0.5, last + 0.5)
+
+
+def _caption(group: Group, shape: tuple[int, ...]) -> str:
+    record = group.first
+    text = (
+        "A row per agent and a column per round; white is where an agent ended no round. Left, the mean "
+        "return of its last 20 training episodes; disagreement is the distance of its parameters from the "
+        "average of all. "
+    )
+    rounds = int(record.agents["round"].max()) - int(record.agents["round"].min()) + 1
+    averaged = [
+        f"{-(-whole // shown)} {what}"
+        for whole, shown, what in (
+            (record.graph.n, shape[0], "agents"),
+            (rounds, shape[1], "rounds"),
+        )
+        if whole > shown
+    ]
+    if averaged:
+        text += f"A cell is the mean of up to {' and '.join(averaged)}. "
+    return text + (f"Seed {record.seed} is shown." if len(group.records) > 1 else "")
+
+
+def fairness_over_rounds(groups: Sequence[Group]) -> Drawing | None:
+    """Draw the return of the worst decile of agents beside the mean, and Jain's index.
+
+    It needs returns of at least two agents.
+    """
+    shown = [
+        replace(g, records=tuple(map(_with_fairness, g.records)))
+        for g in groups
+        if g.first.graph.n > 1 and g.has("round", "return_mean")
+    ]
+    shown = [g for g in shown if g.has("round", "return_p10")]
+    if not shown:
+        return None
+    (column,) = chosen(("round",))
+    if column == "bytes_sent":
+        shown = [g for g in shown if g.curve(column, "return_p10").x.any()]
+        if not shown:
+            return None
+    has_index = any(g.has("round", "return_jain") for g in shown)
+    figure, axes = panels(2 if has_index else 1, size=(4.3, 3.1))
+    unit = unit_of(shown, column)
+    for g, color in zip(shown, colors(shown), strict=True):
+        name = "worst decile of agents" if len(shown) == 1 else f"{g.label}, worst decile"
+        draw_curve(axes[0], g.curve(column, "return_p10"), unit.divisor, color, name)
+        mean = g.curve(column, "return_mean")
+        label = "mean of agents" if len(shown) == 1 else f"{g.label}, mean"
+        axes[0].plot(
+            mean.x / unit.divisor,
+            mean.mean,
+            color=color,
+            linewidth=0.9,
+            linestyle=(0, (3, 1.5)),
+            label=label,
+        )
+        if has_index:
+            draw_curve(axes[1], g.curve(column, "return_jain"), unit.divisor, color)
+    axes[0].set_ylabel("return")
+    if has_index:
+        axes[1].set_ylabel("Jain's index of returns")
+        axes[1].set_ylim(top=1.02)
+    for panel in axes:
+        horizontal(panel, column, unit)
+    legend(figure, axes[0])
+    text = "How evenly agents learn. Left, the 10th percentile of the agents' returns, and dashed their mean. "
+    if has_index:
+        text += "Right, Jain's index, 1 if all have the same return and 1/n if one agent has all. "
+    return Drawing(figure, text + over_seeds(shown))
+
+
+def _with_fairness(record: Record) -> Record:
+    """Return the record with two columns: 10th percentile and Jain's index of returns per round."""
+    rounds = record.metrics.get("round", np.empty(0))
+    columns = {name: np.full(len(rounds), np.nan) for name in ("p10", "jain")}
+    if {"round", "return"} <= record.agents.keys():
+        own = record.agents["round"]
+        order = np.argsort(own, kind="stable")
+        values = drawable(record.agents["return"])[order]
+        starts = np.searchsorted(own[order], rounds, side="left")
+        ends = np.searchsorted(own[order], rounds, side="right")
+        for place, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            found = fairness(values[start:end])
+            for name, column in columns.items():
+                value = found[name]
+                column[place] = np.nan if value is None else value
+    more = {f"return_{name}": column for name, column in columns.items()}
+    return replace(record, metrics={**record.metrics, **more})
