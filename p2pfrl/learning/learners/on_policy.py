@@ -169,9 +169,12 @@ class OnPolicyStack(Stack, PooledTraining):
     def init(self, agents: Sequence[int]) -> State:
         """Return the optimizer's moments and the environments, one row each.
 
-        Torch has one thread from here on.
+        Torch has one thread from here on. With the native engine it is not even imported, unless a
+        part of the loss is left to it.
         """
-        torch.set_num_threads(1)
+        is_guided = self.task.correction.guided_by is not None
+        if self.traits.engine == "torch" or is_guided or self.distillation is not None:
+            torch.set_num_threads(1)
         targets = {} if self.distillation is None else self.distillation.init(len(agents))
         rewards: State = {}
         if self.plan.reward_norm is not None:

@@ -1,7 +1,7 @@
 """The native engine as functions on numpy arrays: structures of `engine.c` and their calls.
 
 All arrays are C-contiguous float32 unless a function says otherwise, and are changed in place. A
-call holds no lock of Python and keeps nothing, so that threads may call at once.
+call holds no lock of Python. An `Engine` keeps nothing, so that threads may call it at once.
 """
 
 from __future__ import annotations
