@@ -14,6 +14,7 @@ from p2pfrl.learning.environments.base import longest
 from p2pfrl.learning.learners.base import Stack, Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
+from p2pfrl.scenario.byzantine import byzantine
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.resources import assigned, resources, shares
 from p2pfrl.scenario.traffic import message_bytes, shared_parts
@@ -61,6 +62,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "bytes_per_round": None if mode.pools else round(messages * frame),
         **_agreement(prediction),
         **_graph(view),
+        **({"byzantine": lying} if (lying := [*byzantine(scenario)]) else {}),
         "heterogeneity": differences(scenario),
         **({"bound": terms} if terms else {}),
         **_energy(scenario, stack.traits, upload),

@@ -226,7 +226,8 @@ def _example(axis: str, name: str, cls: type) -> str:
     for option in _options(cls):
         given = _EXAMPLES.get((name, option.name), _EXAMPLES.get(("*", option.name)))
         value = option.default
-        if (name, option.name) in _EXAMPLES or (value is None and option.is_required):
+        is_attack = axis == "attacks" and option.name == "agents"
+        if (name, option.name) in _EXAMPLES or is_attack or (value is None and option.is_required):
             value = _toml(given) if given is not None else _least(option.type)
         if value is not None:
             values[option.name] = value

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from p2pfrl.build.preview import preview
+from p2pfrl.core.docs import summary
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import generator
 from p2pfrl.exchange.attacks import RULES
@@ -181,6 +183,15 @@ def test_replays_are_old_and_free_riders_send_the_model() -> None:
             before = own
             model = sum(rows) / n
         assert np.abs(run.parameters - model).max() <= 1e-10, kind
+
+
+def test_attacks_of_one_agent_follow_each_other_and_remember_once_an_exchange() -> None:
+    lies = ({"kind": "replay", "agents": [0]}, {"kind": "two_faced", "agents": [0]})
+    run = play(3, 2, learner=FLAT, topology={"kind": "complete"}, attacks=lies)
+    x = start(run, 1)
+    y1, y2 = (x[1] + x[0] + x[2]) / 3, (x[2] - x[0] + x[1]) / 3
+    z1, z2 = (y1 + x[0] + y2) / 3, (y2 - x[0] + y1) / 3  # 0 sends its first x again
+    assert np.abs(run.parameters[1:] - [z1, z2]).max() < 1e-12
 
 
 def test_the_usual_z_is_that_of_the_paper() -> None:
@@ -443,6 +454,19 @@ def test_the_attack_of_a_fault_has_no_agents_and_no_beginning_of_its_own() -> No
         loads(text(4, 2, faults=(fault,)))
     for key in ("agents", "count", "from"):
         assert f"faults.0.attack.{key}: " in str(error.value)
+
+
+def test_validate_names_byzantine_agents_and_the_list_says_what_attacks_know() -> None:
+    lie = ({"kind": "zero", "agents": [3, 1]},)
+    assert preview(loads(text(4, 2, attacks=lie)))["byzantine"] == [1, 3]
+    assert "byzantine" not in preview(loads(text(4, 2)))
+    for kind, cls in RULES.items():
+        known = {
+            "blind": "(blind)",
+            "local": "(knows its own messages)",
+            "omniscient": "(omniscient",
+        }
+        assert known[cls.knowledge] in summary(cls.__doc__), kind
 
 
 def test_a_note_names_attacks_without_effect() -> None:

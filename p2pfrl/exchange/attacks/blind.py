@@ -16,13 +16,13 @@ from p2pfrl.exchange.attacks.base import Knowledge, Memory, MessageAttack, Scene
 
 @rule
 class SignFlip(MessageAttack):
-    """Send -c x in place of x.
+    """Send -c x in place of x (blind).
 
     Attributes:
         scale: c.
 
-    Reference: with c = 2.5, Fan, Ma, Dai, Jing, Tan, Low, Fault-tolerant federated reinforcement
-        learning with theoretical guarantee, NeurIPS 2021, arXiv 2110.14074.
+    Reference: Fan, Ma, Dai, Jing, Tan, Low, Fault-tolerant federated reinforcement learning with
+        theoretical guarantee, NeurIPS 2021, arXiv 2110.14074 (c = 2.5 in its code).
     """
 
     knowledge: ClassVar[Knowledge] = "blind"
@@ -35,7 +35,7 @@ class SignFlip(MessageAttack):
 
 @rule
 class Noise(MessageAttack):
-    """Send noise in place of x: U(-a, a), or N(0, a^2), for every number of every message.
+    """Send noise in place of x: U(-a, a), or N(0, a^2), in every message (blind).
 
     Attributes:
         law: uniform or normal.
@@ -59,7 +59,7 @@ class Noise(MessageAttack):
 
 @rule
 class Zero(MessageAttack):
-    """Send 0 in place of x."""
+    """Send 0 in place of x (blind)."""
 
     knowledge: ClassVar[Knowledge] = "blind"
 
@@ -70,7 +70,7 @@ class Zero(MessageAttack):
 
 @rule
 class Constant(MessageAttack):
-    """Send the same number in place of every number of x.
+    """Send the same number in place of every number of x (blind).
 
     Attributes:
         value: the number.
@@ -86,7 +86,9 @@ class Constant(MessageAttack):
 
 @rule
 class NotFinite(MessageAttack):
-    """Send NaN, or infinity, in place of x. Receivers refuse the message and count who sent it.
+    """Send NaN, or infinity, in place of x (blind).
+
+    Receivers refuse the message and count who sent it.
 
     Attributes:
         value: nan or inf.
@@ -103,7 +105,7 @@ class NotFinite(MessageAttack):
 
 @rule
 class Replay(MessageAttack):
-    """Send the x of so many exchanges ago; until there is one, the first.
+    """Send the own x of so many exchanges ago; until there is one, the first (blind).
 
     Attributes:
         rounds: exchanges between making a vector and sending it.
@@ -123,7 +125,7 @@ class Replay(MessageAttack):
 
 @rule
 class TwoFaced(MessageAttack):
-    """Send c x to every other neighbor, by id, and -c x to those between.
+    """Send c x to every other neighbor, by id, and -c x to those between (blind).
 
     Attributes:
         scale: c.

@@ -16,7 +16,7 @@ from p2pfrl.exchange.attacks.base import ExperienceAttack
 
 @rule
 class RandomAction(ExperienceAttack):
-    """Act at random, and learn as if the policy's own actions had been taken.
+    """Act at random, and learn as if the policy's own actions had been taken (blind).
 
     Actions are uniform over those that are allowed, or within the bounds of a continuous action.
 
@@ -29,7 +29,7 @@ class RandomAction(ExperienceAttack):
 
 @rule
 class RewardFlip(ExperienceAttack):
-    """Learn from -c r in place of r.
+    """Learn from -c r in place of r (blind).
 
     Attributes:
         scale: c.
@@ -46,7 +46,7 @@ class RewardFlip(ExperienceAttack):
 
 @rule
 class RewardShuffle(ExperienceAttack):
-    """Learn from rewards that are permuted at every step, among the agent's instances.
+    """Learn from rewards that are permuted at every step, among the agent's instances (blind).
 
     It needs at least two instances of the environment. Where all of them give the same reward, it
     changes nothing.

@@ -15,7 +15,7 @@ from p2pfrl.exchange.attacks.base import Knowledge, Memory, MessageAttack, Scene
 
 @rule
 class FreeRider(MessageAttack):
-    """Send what was received, as if training had changed nothing.
+    """Send what was received, as if training had changed nothing (knows its own messages).
 
     With payload parameters this is the coordinator's last model, or the mean of the neighbors' last
     vectors; with changes and gradients it is 0. Noise N(0, (c s)^2) hides it, where s is the root

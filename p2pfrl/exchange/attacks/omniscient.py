@@ -34,7 +34,7 @@ def colluders(scene: Scene) -> int:
 
 @rule
 class AverageZero(MessageAttack):
-    """Send -(1 / f) sum of the honest x, so that the plain mean is 0.
+    """Send -(1 / f) sum of the honest x, so that the plain mean is 0 (omniscient).
 
     f is how many agents with this attack send to the receiver.
 
@@ -54,7 +54,7 @@ class AverageZero(MessageAttack):
 
 @rule
 class ALittleIsEnough(MessageAttack):
-    """Send mean - z std of the honest x, within their spread (std with ddof = 1).
+    """Send mean - z std of the honest x, within their spread (omniscient; std with ddof = 1).
 
     Where z is not given, z = Phi^-1((h - s) / h) with h honest agents, f that make this attack,
     n = h + f, and s = floor(n / 2 + 1) - f, at least 1: of the honest agents that many must be
@@ -94,7 +94,7 @@ def usual_z(honest: int, attackers: int) -> float:
 
 @rule
 class InnerProduct(MessageAttack):
-    """Send -eps times the mean of the honest x (inner product manipulation).
+    """Send -eps times the mean of the honest x (omniscient; inner product manipulation).
 
     Attributes:
         eps: factor.
@@ -115,7 +115,7 @@ class InnerProduct(MessageAttack):
 
 @rule
 class Dissensus(MessageAttack):
-    """Send x_i - eps sum_j w_ij (x_j - x_i) / sum_b w_ib to the neighbor i.
+    """Send x_i - eps sum_j w_ij (x_j - x_i) / sum_b w_ib to the neighbor i (omniscient).
 
     j are the honest neighbors of i, b its neighbors with this attack. With eps = 1 plain averaging
     leaves i where it is, and with more it moves away from its neighbors. Neighbors with weight 0
@@ -149,7 +149,7 @@ class Dissensus(MessageAttack):
 
 @rule
 class Sybil(MessageAttack):
-    """Send the x of the first agent with this attack: one attacker's value under many names."""
+    """Send the x of the first agent with this attack, under many names (omniscient)."""
 
     knowledge: ClassVar[Knowledge] = "omniscient"
 
