@@ -174,6 +174,7 @@ REQUIRED: dict[str, Table] = {
     "learner:td.policy:baseline": {"name": "run_to_failure"},
     "learner:td.policy:saved": {"path": "policy.csv"},
     "privacy:clip_noise": {"clip": 0.5},
+    "privacy:central_noise": {"clip": 0.5},
     "topology:random_regular": {"degree": 3},
     "topology:islands.graph:random_regular": {"degree": 2},
     "topology:islands.graph:watts_strogatz": {"neighbors": 2, "rewire": 0.5},

@@ -182,11 +182,16 @@ class Assembly:
         return self._rules.privacy
 
     def ledgers(self) -> dict[int, Ledger]:
-        """Return the ledgers of simulated agents, where what leaves them is accounted."""
-        if not self.privacy.is_accounted:
-            return {}
+        """Return the ledgers of simulated agents or of a coordinator, of whoever adds noise."""
         seed = self.scenario.seed
-        return {agent: Ledger(simulated(seed, agent)) for agent in range(self.scenario.agents)}
+        return {id: Ledger(simulated(seed, id)) for id in self.accounted}
+
+    @property
+    def accounted(self) -> Sequence[int]:
+        """Who has a ledger: all agents, the coordinator, or nobody."""
+        if self.privacy.is_central:
+            return (COORDINATOR,)
+        return range(self.scenario.agents) if self.privacy.is_accounted else ()
 
     def seconds_per_step(self) -> list[float]:
         """Return the virtual seconds that one environment step takes each agent."""
@@ -283,12 +288,16 @@ class Assembly:
         witness: Witness,
         id: int = COORDINATOR,
         incarnation: int = 0,
+        ledger: Ledger | None = None,
     ) -> Actor:
-        """Return the life of the coordinator, or of one of a tree; `incarnation` as of an agent."""
+        """Return the life of the coordinator, or of one of a tree.
+
+        `incarnation` and `ledger` as of an agent.
+        """
         start = self._model(trainer, 0).first(self.plan.stack)
         model = self.plan.payload.first(start, self._sizes.offered)
         encoder = Encoder(self.scenario.name, id, incarnation)
-        life = CoordinatorLife(id, model, encoder, port, witness)
+        life = CoordinatorLife(id, model, encoder, port, witness, ledger)
         return self._builder.coordinator(self.plan, life)
 
     def _model(self, trainer: Trainer, agent: int) -> Model:

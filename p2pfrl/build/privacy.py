@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from p2pfrl.core.types import name_of
 from p2pfrl.exchange.privacy.base import Privacy
-from p2pfrl.exchange.privacy.gaussian import ClipNoise
+from p2pfrl.exchange.privacy.gaussian import Gaussian
 from p2pfrl.exchange.privacy.ledger import Ledger, simulated
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES
@@ -19,12 +20,12 @@ _MOST = 64
 """Number of agents up to which each one's epsilon is shown."""
 
 
-def facts(rule: ClipNoise) -> dict[str, Any]:
+def facts(rule: Gaussian) -> dict[str, Any]:
     """Return what a guarantee says, without its epsilon."""
     return {
         "unit": "agent",
         "adjacency": rule.adjacency,
-        "guarantee": "local: every agent adds its own noise before it sends, and trusts nobody",
+        "guarantee": rule.guarantee,
         "delta": rule.delta,
         "clip": rule.clip,
         "norm": rule.norm,
@@ -47,7 +48,7 @@ def plan(scenario: Scenario, numbers: int) -> dict[str, Any]:
         numbers: how many an agent shares.
     """
     rule = scenario.privacy
-    if not isinstance(rule, ClipNoise) or not MODES[scenario.mode].exchanges:
+    if not isinstance(rule, Gaussian) or not MODES[scenario.mode].exchanges:
         return {}
     releases = rule.releases or scenario.stop.rounds
     rule = rule.planned(scenario.stop.rounds)
@@ -73,7 +74,7 @@ def spent(privacy: Privacy, ledgers: Mapping[int, Ledger], noise: str) -> dict[s
         ledgers: by agent.
         noise: where it came from, `SIMULATED` or `REAL`.
     """
-    if not ledgers or not isinstance(privacy, ClipNoise):
+    if not ledgers or not isinstance(privacy, Gaussian):
         return {}
     cost = {agent: privacy.epsilon(ledger.spent) for agent, ledger in sorted(ledgers.items())}
     return {
@@ -82,15 +83,21 @@ def spent(privacy: Privacy, ledgers: Mapping[int, Ledger], noise: str) -> dict[s
             "noise": noise,
             "epsilon": max(cost.values()),
             "epsilon_mean": sum(cost.values()) / len(cost),
-            **({"epsilon_of": list(cost.values())} if len(cost) <= _MOST else {}),
+            **(
+                {"epsilon_of": list(cost.values())} if min(cost) >= 0 and len(cost) <= _MOST else {}
+            ),
             "releases": max(ledger.releases for ledger in ledgers.values()),
             "releases_refused": sum(ledger.refused for ledger in ledgers.values()),
-            "silent": [agent for agent, ledger in sorted(ledgers.items()) if ledger.is_closed],
+            "silent": [
+                str(name_of(i)) if i < 0 else i
+                for i, own in sorted(ledgers.items())
+                if own.is_closed
+            ],
         }
     }
 
 
-def _granted(rule: ClipNoise, releases: int | None) -> tuple[int | None, float]:
+def _granted(rule: Gaussian, releases: int | None) -> tuple[int | None, float]:
     """Return how many of an agent's `releases` the budget grants, and what they cost."""
     ledger = Ledger(simulated(0, 0))
     if releases is None and rule.budget is None:

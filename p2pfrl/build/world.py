@@ -233,7 +233,7 @@ def build(
 
     def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
         return lambda incarnation, port: assembly.coordinator(
-            port, trainer, recorder, id, incarnation
+            port, trainer, recorder, id, incarnation, ledgers.get(id)
         )
 
     simulation = Simulation(
@@ -273,7 +273,8 @@ def _recorder(
     scenario, privacy = assembly.scenario, assembly.privacy
 
     def epsilon(agent: int, round: int) -> float:
-        return privacy.epsilon(ledgers[agent].spent)
+        own = COORDINATOR if privacy.is_central else agent
+        return privacy.epsilon(ledgers[own].spent)
 
     return Recorder(
         layout=assembly.learning.stack.layout,
@@ -291,7 +292,7 @@ def _recorder(
         resources=assembly.counted,
         judges=assembly.judges,
         byzantine=assembly.attackers.agents,
-        epsilon=epsilon if privacy.is_accounted else None,
+        epsilon=epsilon if ledgers else None,
     )
 
 

@@ -31,6 +31,8 @@ from p2pfrl.core.types import (
 )
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads.base import Payload
+from p2pfrl.exchange.privacy.base import Plain, Privacy
+from p2pfrl.exchange.privacy.ledger import Ledger
 
 
 class Witness(Protocol):
@@ -64,6 +66,7 @@ class CoordinatorRules:
 
     Attributes:
         capacities: sender -> its capacity, if the aggregator weighs by it.
+        privacy: what may leave of the aggregate.
     """
 
     payload: Payload
@@ -72,6 +75,7 @@ class CoordinatorRules:
     correction: Correction
     participation: Participation
     capacities: Mapping[int, float] = field(default_factory=dict)
+    privacy: Privacy = field(default_factory=Plain)
 
 
 class Coordinator(Stateful):
@@ -89,6 +93,7 @@ class Coordinator(Stateful):
         parts: names of the parts in the model.
         port: its world.
         witness: writes the record.
+        ledger: pays for its models, where `privacy.is_central`. It outlives the coordinator.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -111,6 +116,7 @@ class Coordinator(Stateful):
         parts: tuple[str, ...],
         port: Port,
         witness: Witness,
+        ledger: Ledger | None = None,
     ) -> None:
         self.model = model
         self._previous = model
@@ -121,6 +127,8 @@ class Coordinator(Stateful):
         self._parts = parts
         self._port = port
         self._witness = witness
+        self._ledger = ledger
+        self._clip = rules.privacy.first()
         self._memory = rules.aggregator.init(model)
         self._state = rules.optimizer.init(model)
         self._standing = Standing(seed, model)
@@ -132,7 +140,8 @@ class Coordinator(Stateful):
     def save(self) -> State:
         """Return the state: the model, memories of the rules and of agents, and the frames sent."""
         own = {"standing": self._standing.save(), "encoder": self._encoder.save()}
-        return {**super().save(), **own}
+        clip = {"clip": self._clip} if self._rules.privacy.is_central else {}
+        return {**super().save(), **own, **clip}
 
     @override
     def restore(self, state: State) -> None:
@@ -140,6 +149,7 @@ class Coordinator(Stateful):
         super().restore(state)
         self._standing.restore(state["standing"])
         self._encoder.restore(state["encoder"])
+        self._clip = state.get("clip", self._clip)
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return the agents that are asked to train in `round`."""
@@ -216,10 +226,7 @@ class Coordinator(Stateful):
         arrived = [arrived[position] for position in used]
         if self._repeats:
             arrived = [a for a in arrived for _ in range(self._repeats.get(a.sender, 1))]
-        found = rule.aggregate(arrived, self.model, self._memory)
-        fits = is_pair(found) and isinstance(found[0], np.ndarray)
-        returned(fits, found, "(array, memory)", rule, "aggregate", self.id)
-        aggregate, self._memory = found
+        aggregate = self._aggregated(arrived, action.round)
         if arrived:  # a payload may be longer than the model, and so may the aggregate
             sent = arrived[0].vector
             like = sent if np.shape(aggregate) == sent.shape else self.model
@@ -244,6 +251,23 @@ class Coordinator(Stateful):
         self._remember(action.received, before)
         for position in used:
             self._witness.applied(action.received[position].sender, action.staleness[position])
+
+    def _aggregated(self, arrived: Sequence[Arrived], round: int) -> Vector:
+        """Return the aggregate, or what may leave of it."""
+        rule, privacy = self._rules.aggregator, self._rules.privacy
+        if not privacy.is_central:
+            found = rule.aggregate(arrived, self.model, self._memory)
+            fits = is_pair(found) and isinstance(found[0], np.ndarray)
+            returned(fits, found, "(array, memory)", rule, "aggregate", self.id)
+            aggregate, self._memory = found
+            return aggregate
+        assert self._ledger is not None, "the world of a coordinator with privacy has its ledger"
+        changes = [one.vector for one in arrived]
+        released = privacy.sum(changes, self._clip, self._ledger, round)
+        if released is None:
+            return np.zeros_like(changes[0])
+        total, self._clip = released
+        return (total / len(changes)).astype(self.model.dtype)
 
     def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
         """Return the received payloads, each scaled by its factor."""

@@ -42,6 +42,7 @@ class Need(Enum):
     CHANGES = "a payload of changes"
     SUMMANDS = "payloads that can be summed"
     BOUNDED = "releases whose size can be bounded"
+    EXTRAS = "vectors that travel beside the payload"
     CLEAR = "numbers of an agent's own in the clear"
     PARAMETERS = "parameters that travel"
     FREE_MOMENTS = "second moments that are not averaged, because it steps beyond averages"

@@ -158,9 +158,7 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
 
 def _privacy(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
     """Return what the ledgers of all agents say, as a key of the summary."""
-    if not assembly.privacy.is_accounted:
-        return {}
-    ledgers = {agent: resumed(found) for agent, found in charges(peers).items()}
+    ledgers = {agent: resumed(found) for agent, found in charges(assembly, peers).items()}
     return spent(assembly.privacy, ledgers, REAL)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import name_of
 from p2pfrl.exchange.privacy.ledger import Charge, Ledger
 
 FOLDER = "ledgers"
@@ -39,7 +40,8 @@ def from_system(release: int, size: int) -> Vector:
 
 def path_of(home: Path, agent: int) -> Path:
     """Return the file of an agent in the run directory of its process."""
-    return home / FOLDER / f"agent-{agent}.jsonl"
+    name = name_of(agent) if agent < 0 else f"agent-{agent}"
+    return home / FOLDER / f"{name}.jsonl"
 
 
 def open_ledgers(
@@ -49,13 +51,21 @@ def open_ledgers(
 
     Args:
         home: run directory of the process.
-        agents: its agents; coordinators, below 0, have none.
+        agents: those of its agents and coordinators that add noise.
         say: is told when a budget is spent.
 
     Raises:
         RecordError: a ledger is damaged, or cannot be written.
     """
-    return {agent: _open(path_of(home, agent), agent, say) for agent in agents if agent >= 0}
+    return {agent: _open(path_of(home, agent), agent, say) for agent in agents}
+
+
+def _said(agent: int, charge: Charge) -> str:
+    who = name_of(agent) if agent < 0 else f"agent {agent}"
+    return (
+        f"{who}: the privacy budget is spent after {charge.release} releases: it goes on, and nothing more leaves of "
+        "what it learns"
+    )
 
 
 def _open(path: Path, agent: int, say: Callable[[str], None]) -> Ledger:
@@ -73,10 +83,7 @@ def _open(path: Path, agent: int, say: Callable[[str], None]) -> Ledger:
     def keep(charge: Charge) -> None:
         append(path, charge)
         if charge.refused:
-            say(
-                f"agent {agent}: the privacy budget is spent after {charge.release} releases: it goes on training and "
-                "receiving, and sends nothing more"
-            )
+            say(_said(agent, charge))
 
     return resumed(charges, keep)
 

@@ -138,7 +138,9 @@ class Memory:
 
     def _coordinator(self, id: int, port: MailboxPort) -> Actor:
         notes = Notes(self.journal, id)
-        actor = self._assembly.coordinator(port, self._trainer, notes, id, self._incarnation)
+        actor = self._assembly.coordinator(
+            port, self._trainer, notes, id, self._incarnation, self._ledgers.get(id)
+        )
         if (state := self._coordinators[id]) is not None:
             actor.restore(state)
         return actor

@@ -203,7 +203,7 @@ async def _deploy(
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
-        ledgers = open_ledgers(out, ids, log.say) if assembly.privacy.is_accounted else {}
+        ledgers = open_ledgers(out, [id for id in ids if id in assembly.accounted], log.say)
         memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers)
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(

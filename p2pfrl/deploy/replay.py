@@ -19,7 +19,6 @@ from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
 from p2pfrl.deploy.ledgers import path_of, read_charges
 from p2pfrl.deploy.projection import Projection
-from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Charge
 from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.record import FAILURE
@@ -94,20 +93,22 @@ def totals_of(lives: Sequence[Life]) -> Traffic:
     return total
 
 
-def charges(peers: Sequence[Peer]) -> dict[int, list[Charge]]:
-    """Return the charges of all agents, by agent."""
-    homes = {agent: peer.directory for peer in peers for agent in peer.agents if agent >= 0}
+def charges(assembly: Assembly, peers: Sequence[Peer]) -> dict[int, list[Charge]]:
+    """Return the charges of whoever adds noise, by id."""
+    accounted = assembly.accounted
+    homes = {id: peer.directory for peer in peers for id in peer.agents if id in accounted}
     return {agent: read_charges(path_of(home, agent))[0] for agent, home in homes.items()}
 
 
-def _epsilon(privacy: Privacy, peers: Sequence[Peer]) -> Callable[[int, int], float]:
+def _epsilon(assembly: Assembly, peers: Sequence[Peer]) -> Callable[[int, int], float]:
     """Return (agent, round) -> epsilon of what left the agent up to the end of the round."""
-    found = charges(peers)
+    found, privacy = charges(assembly, peers), assembly.privacy
     rounds = {agent: [charge.round for charge in own] for agent, own in found.items()}
 
     def epsilon(agent: int, round: int) -> float:
-        count = bisect_right(rounds[agent], round)
-        return privacy.epsilon(found[agent][count - 1].spent if count else 0.0)
+        own = COORDINATOR if privacy.is_central else agent
+        count = bisect_right(rounds[own], round)
+        return privacy.epsilon(found[own][count - 1].spent if count else 0.0)
 
     return epsilon
 
@@ -171,7 +172,7 @@ class Replay:
             parts=assembly.compared,
             counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
             resources=assembly.counted,
-            epsilon=_epsilon(assembly.privacy, peers) if assembly.privacy.is_accounted else None,
+            epsilon=_epsilon(assembly, peers) if assembly.accounted else None,
         )
         self.recorder.traffic = self._counted.traffic
         self._run: Callable[[], None] = self._by_time if is_asynchronous else self._by_round

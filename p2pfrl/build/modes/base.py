@@ -20,6 +20,7 @@ from p2pfrl.core.resources import Resources
 from p2pfrl.core.types import COORDINATOR, Port, Schedule, edge_id
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads.base import Parameters, Payload
+from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import Mode
@@ -115,6 +116,7 @@ class CoordinatorLife:
         encoder: makes its frames.
         port: its world.
         witness: writes the record.
+        ledger: pays for its models, where `privacy.is_central`.
     """
 
     id: int
@@ -122,6 +124,7 @@ class CoordinatorLife:
     encoder: Encoder
     port: Port
     witness: Witness
+    ledger: Ledger | None = None
 
 
 class ModeBuilder(ABC):

@@ -53,11 +53,13 @@ class CoordinatedBuilder(ModeBuilder):
                 correction=scenario.correction,
                 participation=section.participation.with_resources(plan.resources),
                 capacities=plan.capacities(aggregator),
+                privacy=scenario.privacy.planned(scenario.stop.rounds),
             ),
             encoder=life.encoder,
             parts=plan.parts,
             port=life.port,
             witness=life.witness,
+            ledger=life.ledger,
         )
         participants = Participants(scenario.agents, body.choose)
         machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)

@@ -13,5 +13,10 @@ if TYPE_CHECKING:
     from p2pfrl.exchange.privacy.base import Privacy
 
 RULES: Members[Privacy] = Members(
-    __name__, {"none": "base:Plain", "clip_noise": "gaussian:ClipNoise"}
+    __name__,
+    {
+        "none": "base:Plain",
+        "clip_noise": "gaussian:ClipNoise",
+        "central_noise": "central:CentralNoise",
+    },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from typing_extensions import override
@@ -19,9 +20,11 @@ class Privacy(Composable, ABC):
     Attributes:
         is_accounted: `protect` replaces the change by training at every exchange, before anything
             is made of it, and a ledger counts what that costs. Then scores and steps do not travel.
+        is_central: the coordinator aggregates by `sum`, and its ledger counts what that costs.
     """
 
     is_accounted: ClassVar[bool] = False
+    is_central: ClassVar[bool] = False
 
     @abstractmethod
     def release(self, payload: Vector) -> Vector:
@@ -47,8 +50,27 @@ class Privacy(Composable, ABC):
         """
         return change
 
+    def first(self) -> float:
+        """Return the bound of the first changes that a coordinator sums. Only if `is_central`."""
+        return 0.0
+
+    def sum(
+        self, changes: Sequence[Vector], clip: float, ledger: Ledger, round: int
+    ) -> tuple[Vector, float] | None:
+        """Return the protected sum of changes `(k,)`, and the bound of the next ones.
+
+        None: nothing of these may leave, because the budget is spent. Called only if `is_central`.
+
+        Args:
+            changes: of the agents that answered, at least one.
+            clip: their bound: `first`, or as this returned it.
+            ledger: of the coordinator.
+            round: in which it is made.
+        """
+        return None
+
     def epsilon(self, spent: float) -> float:
-        """Return the epsilon of what a ledger says is spent. Called only if `is_accounted`."""
+        """Return the epsilon of what a ledger says is spent. Called only if it is counted."""
         return 0.0
 
 

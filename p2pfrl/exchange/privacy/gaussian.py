@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -30,11 +30,17 @@ _MOST_DECAY = 30.0
 class Gaussian(Privacy):
     """Options of Gaussian releases: their bound, their noise, and what they cost.
 
+    Class variables of a rule:
+        guarantee: whom agents trust, in words.
+
     Attributes:
         clip: C, the largest norm of a change. One that is not finite counts as zero.
         norm: "vector": C bounds the Euclidean norm; "entry": C bounds every number, as the entries
             of a table, and the Euclidean norm by C sqrt(k), with which the noise grows.
         noise_multiplier: sigma, unless `target_epsilon` gives it.
+        target_epsilon: the epsilon of all releases of an agent; sigma follows from it.
+        releases: of an agent, over which `target_epsilon` holds; `stop.rounds` by default. It may
+            make no more.
         delta: the probability with which epsilon may be exceeded; below 1 / agents.
         adjacency: "add_remove": an agent contributes or does not, which moves a release by C;
             "replace": it contributes something else, by 2 C.
@@ -44,14 +50,66 @@ class Gaussian(Privacy):
     """
 
     is_accounted: ClassVar[bool] = True
+    guarantee: ClassVar[str] = (
+        "local: every agent adds its own noise before it sends, and trusts nobody"
+    )
 
     clip: float = Field(gt=0)
     norm: Literal["vector", "entry"] = "vector"
     noise_multiplier: float = Field(default=1.0, gt=0)
+    target_epsilon: float | None = Field(default=None, gt=0)
+    releases: int | None = Field(default=None, ge=1)
     delta: float = Field(default=1e-5, gt=0, lt=1)
     adjacency: Literal["add_remove", "replace"] = "add_remove"
     budget: float | None = Field(default=None, gt=0)
     decay: float = Field(default=1.0, gt=0, le=1)
+
+    def __post_init__(self) -> None:
+        if self.target_epsilon is not None and self.noise_multiplier != 1.0:
+            raise ValueError("sigma follows from target_epsilon: leave noise_multiplier out")
+        if self.target_epsilon is not None and self.budget is not None:
+            raise ValueError("target_epsilon is the budget, too: leave budget out")
+
+    @property
+    @override
+    def idle(self) -> tuple[str, ...]:
+        """The number of releases, where sigma does not follow from it."""
+        return ("releases",) if self.target_epsilon is None and self.releases is not None else ()
+
+    @override
+    def release(self, payload: Vector) -> Vector:
+        """Return the payload: it is made of protected changes."""
+        return payload
+
+    @override
+    def misfit(self, releases: int | None) -> tuple[str, str] | None:
+        """Return what is missing for a noise, or a decay that ends in no noise at all."""
+        count = self.releases or releases
+        if self.target_epsilon is not None and count is None:
+            return "releases", "set it, or stop.rounds: sigma for target_epsilon follows from it"
+        if (count or 0) * -math.log(self.decay) > _MOST_DECAY:
+            return "decay", (
+                f"after {count} releases the noise would be {self.decay:g}^{count} of the first; use one nearer to 1"
+            )
+        return None
+
+    @override
+    def planned(self, releases: int | None) -> Self:
+        """Return the rule with sigma and budget instead of `target_epsilon`."""
+        if self.target_epsilon is None:
+            return self
+        count = self.releases or releases
+        assert count is not None, "checked by scenario/checks/privacy.py"
+        sensitivity = _SENSITIVITY[self.adjacency]
+        total = math.sqrt(sum(self.decay ** (-2 * k) for k in range(count)))
+        sigma = sensitivity * total / _mu_of(self.target_epsilon, self.delta)
+        return replace(
+            self,
+            noise_multiplier=sigma,
+            target_epsilon=None,
+            releases=None,
+            budget=self.target_epsilon,
+        )
 
     def clipped(self, change: Vector) -> Vector:
         """Return the change within its bound, float64, a new array."""
@@ -102,24 +160,10 @@ class ClipNoise(Gaussian):
     T releases of one sigma cost as much as one of sigma / sqrt(T); epsilon is exact
     (exchange/privacy/accountant.py). Nothing is claimed of sampling, because all see who sends.
 
-    Attributes:
-        target_epsilon: the epsilon of all releases of an agent; sigma follows from it.
-        releases: of an agent, over which `target_epsilon` holds; `stop.rounds` by default. It may
-            make no more.
-
     Reference: McMahan, Ramage, Talwar, Zhang, Learning differentially private recurrent language
         models, ICLR 2018, arXiv 1710.06963, with the noise added by each agent; between neighbors:
         Cyffers, Even, Bellet, Massoulie, Muffliato, NeurIPS 2022, arXiv 2206.05091.
     """
-
-    target_epsilon: float | None = Field(default=None, gt=0)
-    releases: int | None = Field(default=None, ge=1)
-
-    def __post_init__(self) -> None:
-        if self.target_epsilon is not None and self.noise_multiplier != 1.0:
-            raise ValueError("sigma follows from target_epsilon: leave noise_multiplier out")
-        if self.target_epsilon is not None and self.budget is not None:
-            raise ValueError("target_epsilon is the budget, too: leave budget out")
 
     @property
     @override
@@ -135,47 +179,6 @@ class ClipNoise(Gaussian):
         silent = (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES, Need.BOTH_ENDS)
         kept = () if self.budget is None else tuple(By(need, "budget") for need in silent)
         return (Need.CLEAR, Need.ORDER, *kept)
-
-    @property
-    @override
-    def idle(self) -> tuple[str, ...]:
-        """The number of releases, where sigma does not follow from it."""
-        return ("releases",) if self.target_epsilon is None and self.releases is not None else ()
-
-    @override
-    def release(self, payload: Vector) -> Vector:
-        """Return the payload: it is made of protected changes."""
-        return payload
-
-    @override
-    def misfit(self, releases: int | None) -> tuple[str, str] | None:
-        """Return what is missing for a noise, or a decay that ends in no noise at all."""
-        count = self.releases or releases
-        if self.target_epsilon is not None and count is None:
-            return "releases", "set it, or stop.rounds: sigma for target_epsilon follows from it"
-        if (count or 0) * -math.log(self.decay) > _MOST_DECAY:
-            return "decay", (
-                f"after {count} releases the noise would be {self.decay:g}^{count} of the first; use one nearer to 1"
-            )
-        return None
-
-    @override
-    def planned(self, releases: int | None) -> ClipNoise:
-        """Return the rule with sigma and budget instead of `target_epsilon`."""
-        if self.target_epsilon is None:
-            return self
-        count = self.releases or releases
-        assert count is not None, "checked by scenario/checks/privacy.py"
-        sensitivity = _SENSITIVITY[self.adjacency]
-        total = math.sqrt(sum(self.decay ** (-2 * k) for k in range(count)))
-        sigma = sensitivity * total / _mu_of(self.target_epsilon, self.delta)
-        return replace(
-            self,
-            noise_multiplier=sigma,
-            target_epsilon=None,
-            releases=None,
-            budget=self.target_epsilon,
-        )
 
     @override
     def protect(self, change: Vector, ledger: Ledger, round: int) -> Vector | None:

@@ -41,7 +41,12 @@ class ControlVariate(Correction):
 
     arrays: ClassVar[tuple[str, ...]] = ("control", "control_next", "control_shift")
     extras: ClassVar[int] = 1
-    needs: ClassVar[Needs] = (*OF_VARIATES, Need.EXACT_MESSAGES, Need.ACKNOWLEDGMENTS)
+    needs: ClassVar[Needs] = (
+        *OF_VARIATES,
+        Need.EXACT_MESSAGES,
+        Need.ACKNOWLEDGMENTS,
+        Need.EXTRAS,
+    )
 
     @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:

@@ -87,6 +87,7 @@ _WHY: dict[tuple[str, Need | str | None], str] = {
     ("mixing", None): "mixing {} has an order of its own; leave the order out",
     ("participation", None): "{} does not ask all agents; use kind = 'all'",
     ("privacy", Need.CLEAR): "{} keeps them in; use a rule that does without",
+    ("privacy", Need.EXTRAS): "{} noises the mean of payloads alone; use another correction",
     ("privacy", Need.ORDER): (
         "{} protects what training changed, and messages would leave before; leave the order out"
     ),

@@ -16,7 +16,7 @@ from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 from p2pfrl.scenario.traffic import shared_parts
 
-_KINDS = {"coordinator.aggregator": "aggregators"}
+_KINDS = {"coordinator.aggregator": "aggregators", "gate": "gates"}
 """Keys of rules that `OneOf` names by kind -> axis."""
 
 
