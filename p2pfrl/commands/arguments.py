@@ -114,6 +114,12 @@ Target = Annotated[
     bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
 ]
 Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.jsonl, trace.json.")]
+Tracked = Annotated[
+    Literal["tensorboard", "wandb", "mlflow"] | None,
+    Parameter(
+        name="--log", help="A tracker that gets all numbers and figures; its files are in the run."
+    ),
+]
 Transport = Annotated[
     Literal["memory", "tcp"],
     Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time."),

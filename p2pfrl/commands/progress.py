@@ -18,12 +18,17 @@ from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
-from p2pfrl.results.directory import Content, content_of, new_directory
+from p2pfrl.results.directory import FIGURES, Content, content_of, new_directory
 from p2pfrl.results.report import report
+from p2pfrl.results.trackers import Log, require
 from p2pfrl.scenario import Scenario, hash8
 
 INTERVAL = 5.0
 """Seconds between plain lines of progress."""
+
+
+Rows = Callable[[Mapping[str, float]], None]
+"""Receives every new row of metrics."""
 
 
 class Watcher(Protocol):
@@ -45,6 +50,7 @@ def run_scenario(
     as_json: bool,
     resuming: bool = False,
     overwrite: bool = False,
+    log: str | None = None,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -56,15 +62,19 @@ def run_scenario(
         as_json: whether to print the summary as JSON.
         resuming: whether to continue from the last checkpoint in `out`.
         overwrite: whether to replace a run in `out`.
+        log: name of a tracker that gets the run; one that continues is logged at its end.
     """
     if not resuming:
         price(scenario)
+    if log is not None:
+        require(log)
     directory = out or run_directory(scenario)
+    tracker = None if log is None else Log(log, directory, directory.name)
     with watching(scenario, quiet=quiet) as watcher, _resumable(directory):
         record = simulate(
             scenario,
             out=directory,
-            progress=watcher,
+            progress=watcher if resuming else both(watcher, tracker),
             working=None if watcher is None else watcher.working,
             trace=trace,
             resuming=resuming,
@@ -75,11 +85,25 @@ def run_scenario(
     page = None
     if summary["stopped_by"] != "interrupt":
         page = _page_of(directory)
-    elif not quiet:
+    if tracker is not None:
+        tracker.finish(record, directory / FIGURES)
+    if page is None and not quiet:
         print(further, file=sys.stderr, flush=True)
     with explained(f"interrupted; {further if page is None else 'the run is done and saved'}"):
         conclude(record, directory, page, as_json=as_json)
     return summary
+
+
+def both(first: Rows | None, second: Rows | None) -> Rows | None:
+    """Return what passes rows to both; None if there is neither."""
+    if first is None or second is None:
+        return first or second
+
+    def passed(row: Mapping[str, float], /) -> None:
+        first(row)
+        second(row)
+
+    return passed
 
 
 def price(scenario: Scenario) -> None:

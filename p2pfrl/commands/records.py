@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from p2pfrl.commands.arguments import DONE, Against, Formats, Json, Names, Out, Style, Width, whole
+from p2pfrl.commands.arguments import (
+    DONE,
+    Against,
+    Formats,
+    Json,
+    Names,
+    Out,
+    Style,
+    Tracked,
+    Width,
+    whole,
+)
 from p2pfrl.core.errors import RecordError, ScenarioError
 
 if TYPE_CHECKING:
@@ -178,19 +189,31 @@ def export(
     table: Annotated[
         str, Parameter(help="rounds, agents, runs, staleness or timeline: what a row is.")
     ] = "rounds",
+    log: Tracked = None,
 ) -> int:
-    """Write records as one table that other tools open.
+    """Write records as one table that other tools open, or log them in a tracker.
 
     Parameters
     ----------
     runs
         Run directories, or the directory of a sweep or comparison.
     """
+    from p2pfrl.results.directory import FIGURES
     from p2pfrl.results.export import table as columns_of
     from p2pfrl.results.export import write_parquet
+    from p2pfrl.results.record import load
+    from p2pfrl.results.trackers import Log
 
-    if parquet is None:
-        raise ScenarioError(["export: expected --parquet FILE, the file to write"])
+    if (parquet is None) == (log is None):
+        raise ScenarioError(
+            ["export: expected --parquet FILE, the file to write, or --log TRACKER"]
+        )
+    if log is not None:
+        for run in _some(runs).runs:
+            Log(log, run, run.name).finish(load(run), run / FIGURES)
+            print(f"{run}: logged")
+        return DONE
+    assert parquet is not None
     found = columns_of(_some(runs).runs, table)
     write_parquet(found, parquet)
     print(f"{parquet}: {len(found['run']):,} rows of {len(found)} columns")

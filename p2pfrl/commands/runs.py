@@ -38,6 +38,7 @@ from p2pfrl.commands.arguments import (
     Settings,
     Target,
     Trace,
+    Tracked,
     Transport,
     show,
     text,
@@ -72,6 +73,7 @@ def scenario(
     jobs: Processes = None,
     resume: ResumeRun = None,
     overwrite: Replace = False,
+    log: Tracked = None,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -88,7 +90,9 @@ def scenario(
         others += (None if transport == "memory" else transport,)
         if any(value is not None for value in others):
             raise ScenarioError([_not_resumed(resume, set)])
-        return _resume(resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target)
+        return _resume(
+            resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target, log=log
+        )
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
     chosen = Overrides(set, seed).load(file)
@@ -104,10 +108,14 @@ def scenario(
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if transport == "tcp":
         from p2pfrl.deploy.local import run_processes
+        from p2pfrl.results.directory import FIGURES
         from p2pfrl.results.report import report as write
+        from p2pfrl.results.trackers import Log, require
 
         if trace:
             raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
+        if log is not None:
+            require(log)
         directory = out or run_directory(chosen)
         with watching(chosen, quiet=quiet) as watcher:
             record = run_processes(
@@ -119,10 +127,13 @@ def scenario(
                 progress=watcher,
             )
         summary: Mapping[str, Any] = record.summary
-        conclude(record, directory, write([directory]), as_json=json)
+        page = write([directory])
+        if log is not None:
+            Log(log, directory, directory.name).finish(record, directory / FIGURES)
+        conclude(record, directory, page, as_json=json)
     else:
         summary = run_scenario(
-            chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite
+            chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite, log=log
         )
     return _code(summary, require_target)
 
@@ -139,12 +150,16 @@ def _not_resumed(run: Path, settings: Sequence[str]) -> str:
     )
 
 
-def _resume(run: Path, *, quiet: bool, as_json: bool, trace: bool, needs_target: bool) -> int:
+def _resume(
+    run: Path, *, quiet: bool, as_json: bool, trace: bool, needs_target: bool, log: str | None
+) -> int:
     from p2pfrl.commands.progress import run_scenario
     from p2pfrl.experiment.checkpoints import scenario_of
 
     chosen = scenario_of(run)
-    summary = run_scenario(chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True)
+    summary = run_scenario(
+        chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True, log=log
+    )
     return _code(summary, needs_target)
 
 
