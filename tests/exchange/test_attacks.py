@@ -222,6 +222,15 @@ COMPOSED = {
     "pairwise": {"schedule": {"kind": "asynchronous"}, "mixing": {"kind": "pairwise"}, **UNEVEN},
     "last known": {"mixing": {"on_loss": "last_known"}, "network": {"loss": 0.3}},
     "hierarchical": {"mode": "hierarchical"},
+    **{
+        kind: {
+            "mode": "central",
+            "exchange": {"payload": "delta"},
+            "privacy": {"kind": kind, "clip": 1.0, "noise_multiplier": 0.5},
+            "coordinator": {"aggregator": {"weights": "uniform"}},
+        }
+        for kind in ("clip_noise", "central_noise")
+    },
     "buffered": {"mode": "central", "schedule": {"kind": "buffered", "size": 2}, **UNEVEN},
 }
 
