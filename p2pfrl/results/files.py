@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -160,20 +161,30 @@ def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
         content: the file.
         words: columns that remain text.
     """
-    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
-    if not rows or not rows[0]:
+    # Rows become numbers block by block: the cells of millions of rows do not fit into memory.
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
+    header = next(rows, [])
+    if not header:
         raise ValueError("no header")
-    header, body = rows[0], rows[1:]
     if len(set(header)) != len(header):
         raise ValueError("a column occurs twice")
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise ValueError(f"line {number} has {len(row)} cells, expected {len(header)}")
-    columns = zip(*body, strict=True) if body else [()] * len(header)
+    parts: list[list[NDArray[Any]]] = [[] for _ in header]
+    number = 1
+    while block := list(islice(rows, _BLOCK)):
+        for row in block:
+            number += 1
+            if len(row) != len(header):
+                raise ValueError(f"line {number} has {len(row)} cells, expected {len(header)}")
+        for name, own, cells in zip(header, parts, zip(*block, strict=True), strict=True):
+            own.append(np.array(cells, dtype=str) if name in words else _column(cells))
     return {
-        n: np.array(c, dtype=str) if n in words else _column(c)
-        for n, c in zip(header, columns, strict=True)
+        name: np.concatenate(own) if own else np.empty(0, dtype=str if name in words else float)
+        for name, own in zip(header, parts, strict=True)
     }
+
+
+_BLOCK = 2**16
+"""Rows that are decoded at a time."""
 
 
 def _column(cells: Sequence[str]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from factory import record
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
+from p2pfrl.results.files import decode_csv
 from p2pfrl.results.record import Event, Interval, Record, load, save
 from p2pfrl.results.trace import encode_trace
 
@@ -279,3 +280,21 @@ def test_repr_is_one_line_that_says_which_run_it_is(tmp_path: Path) -> None:
     assert repr(made).startswith(f"<Record {made.name!r}: mode=gossip, seed=7, rounds=")
     assert repr(made).endswith(f"agents=4, digest={made.summary['digest']}, not saved>")
     assert repr(save(made, tmp_path / "run")).endswith(f"directory={str(tmp_path / 'run')!r}>")
+
+
+def test_a_table_of_many_blocks_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"a,b,c\n1,2,x\n3,-4,yy\n5,6.5,z\n7,nan,\n9,1,w\n"
+    whole = decode_csv(content, words=("c",))
+    monkeypatch.setattr("p2pfrl.results.files._BLOCK", 2)
+    found = decode_csv(content, words=("c",))
+    assert found["a"].dtype == np.int64
+    assert found["a"].tolist() == [1, 3, 5, 7, 9]
+    assert found["b"].dtype == np.float64
+    assert np.array_equal(found["b"], [2.0, -4.0, 6.5, np.nan, 1.0], equal_nan=True)
+    assert found["c"].tolist() == ["x", "yy", "z", "", "w"]
+    assert {name: values.dtype for name, values in found.items()} == {
+        name: values.dtype for name, values in whole.items()
+    }
+    with pytest.raises(ValueError, match="line 5 has 1 cells, expected 2"):
+        decode_csv(b"a,b\n1,2\n3,4\n5,6\n7\n")
+    assert decode_csv(b"a,b\n")["a"].dtype == np.float64
