@@ -107,17 +107,20 @@ class WandB:
 
 
 class MLflow:
-    """A run of MLflow in the files of `<run>/mlruns`, or where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow in `<run>/mlflow.db`, or where MLFLOW_TRACKING_URI says."""
 
     def __init__(self, folder: Path, name: str) -> None:
         from mlflow import MlflowClient
 
-        here = (folder / "mlruns").resolve().as_uri()
-        self._client: Any = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", here))
+        own = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        place = os.environ.get("MLFLOW_TRACKING_URI", own)
+        self._client: Any = MlflowClient(tracking_uri=place)
         found = self._client.get_experiment_by_name("p2pfrl")
-        experiment = (
-            self._client.create_experiment("p2pfrl") if found is None else found.experiment_id
-        )
+        if found is None:
+            files = (folder / "mlflow").resolve().as_uri() if place == own else None
+            experiment = self._client.create_experiment("p2pfrl", artifact_location=files)
+        else:
+            experiment = found.experiment_id
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

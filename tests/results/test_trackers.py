@@ -113,6 +113,7 @@ def test_wandb_reads_every_scalar_and_the_scenario(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the packages that mlflow uses
 def test_mlflow_reads_every_scalar_the_scenario_and_the_figures(
     run: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +122,7 @@ def test_mlflow_reads_every_scalar_the_scenario_and_the_figures(
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = logged(run, "mlflow")
-    client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("p2pfrl")
     assert experiment is not None
     (found,) = client.search_runs([experiment.experiment_id])
