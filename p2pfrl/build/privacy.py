@@ -6,16 +6,26 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.build.assembly import Assembly
+from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.topologies.base import TopologyView
+from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import name_of
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.gaussian import Gaussian
 from p2pfrl.exchange.privacy.ledger import Ledger, simulated
+from p2pfrl.exchange.privacy.network import pairwise_mu
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES
 
 SIMULATED = "simulated privacy: the noise follows from the seed of the run"
 REAL = "noise of the operating system"
 _LONGEST = 1_000_000
+_MOST_NUMBERS = 640
+"""Agents times releases up to which the privacy between single agents is computed."""
 _MOST = 64
 """Number of agents up to which each one's epsilon is shown."""
 
@@ -66,13 +76,26 @@ def plan(scenario: Scenario, numbers: int) -> dict[str, Any]:
     }
 
 
-def spent(privacy: Privacy, ledgers: Mapping[int, Ledger], noise: str) -> dict[str, Any]:
+def among(assembly: Assembly) -> tuple[Mixing, TopologyView] | None:
+    """Return how the neighbors of a run mix, and their graph, if they do so in rounds."""
+    if not assembly.mode.mixes or assembly.scenario.schedule.is_asynchronous:
+        return None
+    return assembly.plan.mixing, assembly.plan.view
+
+
+def spent(
+    privacy: Privacy,
+    ledgers: Mapping[int, Ledger],
+    noise: str,
+    among: tuple[Mixing, TopologyView] | None = None,
+) -> dict[str, Any]:
     """Return what the agents of a run spent, under the key "privacy"; nothing without a guarantee.
 
     Args:
         privacy: the rule of the run.
         ledgers: by agent.
         noise: where it came from, `SIMULATED` or `REAL`.
+        among: how neighbors mix, and their graph, if they do so in rounds.
     """
     if not ledgers or not isinstance(privacy, Gaussian):
         return {}
@@ -86,7 +109,8 @@ def spent(privacy: Privacy, ledgers: Mapping[int, Ledger], noise: str) -> dict[s
             **(
                 {"epsilon_of": list(cost.values())} if min(cost) >= 0 and len(cost) <= _MOST else {}
             ),
-            "releases": max(ledger.releases for ledger in ledgers.values()),
+            "releases": (releases := max(ledger.releases for ledger in ledgers.values())),
+            **({} if among is None else at_distance(privacy, *among, releases)),
             "releases_refused": sum(ledger.refused for ledger in ledgers.values()),
             "silent": [
                 str(name_of(i)) if i < 0 else i
@@ -95,6 +119,52 @@ def spent(privacy: Privacy, ledgers: Mapping[int, Ledger], noise: str) -> dict[s
             ],
         }
     }
+
+
+def at_distance(
+    rule: Gaussian, mixing: Mixing, view: TopologyView, releases: int
+) -> dict[str, Any]:
+    """Return what single agents learn of others by their distance in the graph, in hops.
+
+    epsilon_at_distance has the largest epsilon of all pairs at distance 0, 1, ...: what an agent
+    learns that hears its neighbors alone and shares nothing. It is known for linear mixing on one
+    undirected graph of few agents, and shown for the first `releases_of_distance` releases.
+    """
+    is_linear = type(mixing).mix is Mixing.mix and type(mixing).payload is Mixing.payload
+    if not is_linear or view.period != 1 or rule.decay < 1 or releases < 1:
+        return {}
+    graph = view.at(0)
+    count = min(releases, _MOST_NUMBERS // graph.n)
+    if not graph.is_undirected or count < 1 or graph.n < 2:
+        return {}
+    matrix = np.zeros((graph.n, graph.n))
+    for i, row in enumerate(mixing.weights(graph)):
+        matrix[i, list(row)] = list(row.values())
+    hops = _hops(graph)
+    found = np.zeros(int(hops.max()) + 1)
+    sigma = 1.0 / math.sqrt(rule.cost(0))
+    for observer in range(graph.n):
+        for agent, mu in enumerate(pairwise_mu(matrix, observer, count, sigma)):
+            if hops[observer, agent] >= 0:
+                place = int(hops[observer, agent])
+                found[place] = max(found[place], mu)
+    return {
+        "epsilon_at_distance": [rule.epsilon(float(mu) ** 2) for mu in found],
+        "releases_of_distance": count,
+    }
+
+
+def _hops(graph: Graph) -> NDArray[np.int64]:
+    """Return the distances of all pairs in hops, `(n, n)`; -1 where there is no path."""
+    links = np.zeros((graph.n, graph.n), dtype=bool)
+    for i, j in graph.edges:
+        links[i, j] = True
+    hops = np.where(np.eye(graph.n, dtype=bool), 0, -1)
+    reached = np.eye(graph.n, dtype=bool)
+    for distance in range(1, graph.n):
+        reached = (reached @ links) | reached
+        hops[reached & (hops < 0)] = distance
+    return hops
 
 
 def _granted(rule: Gaussian, releases: int | None) -> tuple[int | None, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.build.assembly import Assembly
-from p2pfrl.build.privacy import REAL, spent
+from p2pfrl.build.privacy import REAL, among, spent
 from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
@@ -159,7 +159,7 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
 def _privacy(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
     """Return what the ledgers of all agents say, as a key of the summary."""
     ledgers = {agent: resumed(found) for agent, found in charges(assembly, peers).items()}
-    return spent(assembly.privacy, ledgers, REAL)
+    return spent(assembly.privacy, ledgers, REAL, among(assembly))
 
 
 def _totals(

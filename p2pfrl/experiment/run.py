@@ -14,7 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
 
-from p2pfrl.build.privacy import SIMULATED, spent
+from p2pfrl.build.privacy import SIMULATED, among, spent
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
@@ -378,7 +378,10 @@ def _record(
             deadlines_expired=expired,
         ),
         mean_batch=world.trainer.mean_batch,
-        more={**spent(world.assembly.privacy, world.ledgers, SIMULATED), **more},
+        more={
+            **spent(world.assembly.privacy, world.ledgers, SIMULATED, among(world.assembly)),
+            **more,
+        },
         refused=world.network.refused,
     )
     digest = world.log.digest(parameters)

@@ -46,7 +46,7 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
 _LOCK = ".lock"
 _NOTE, _NOTE_SIZE = "failure.txt", 2048
 _KNOWN = re.compile(
-    r"(adaptation|beside|modes|settings|profile|target|return|problem|consensus|fairness|graph|agents|physics|suspicion"
+    r"(adaptation|beside|modes|settings|profile|target|return|problem|consensus|fairness|graph|agents|physics|epsilon|suspicion"
     r"|staleness|timeline)(_\d+_\w+)?\.(svg|png|pdf|csv)"
 )
 """Names of the package's own figures, and of their data."""

@@ -170,19 +170,9 @@ def _run(record: Record) -> dict[str, str]:
     return {
         "mode": record.mode,
         "seed": str(record.seed),
-        **_guarantee(record),
         "digest": str(record.summary.get("digest", "-")),
         "directory": str(record.directory or "-"),
     }
-
-
-def _guarantee(record: Record) -> dict[str, str]:
-    """Return what the epsilon of a run is about, if its releases were accounted."""
-    found = record.summary.get("privacy")
-    if not isinstance(found, dict):
-        return {}
-    words = [str(found.get(name, "-")) for name in ("unit", "adjacency", "guarantee", "noise")]
-    return {"privacy": "unit {}; adjacency {}; {}; {}".format(*words)}
 
 
 _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (

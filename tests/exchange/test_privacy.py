@@ -19,6 +19,8 @@ from p2pfrl.exchange.privacy.accountant import epsilon_of_gaussian
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.gaussian import ClipNoise
 from p2pfrl.exchange.privacy.ledger import Charge, Ledger, simulated
+from p2pfrl.exchange.privacy.network import pairwise_mu
+from p2pfrl.results.report import report
 from p2pfrl.scenario import loads
 
 BASE = """
@@ -347,3 +349,34 @@ def test_no_attacker_beats_the_claim_in_a_hundred_thousand_games():
     assert 2.5 < found < claim
     found, claim = audited(Half, 100_000, 1e-5, 3.5)
     assert found > claim
+
+
+def test_the_report_says_what_was_spent_and_on_what(tmp_path):
+    noise = NOISE.replace("2.0", "2.0, budget = 9.0")
+    run('topology = {kind = "path"}\n' + GOSSIP + noise, out=tmp_path / "run")
+    page = report([tmp_path / "run"]).read_text(encoding="utf-8")
+    assert "Privacy: epsilon so far" in page
+    assert "Unit: agent; adjacency: add_remove; local: every agent adds its own noise" in page
+    assert "simulated privacy" in page
+    assert (tmp_path / "run" / "figures" / "epsilon.svg").stat().st_size > 5000
+
+
+def test_single_agents_learn_less_of_those_far_away():
+    found = run('topology = {kind = "path"}\n' + GOSSIP + NOISE).summary["privacy"]
+    losses = found["epsilon_at_distance"]
+    assert found["releases_of_distance"] == 4
+    assert losses[0] == 0.0
+    assert found["epsilon"] >= losses[1] > losses[2] > losses[3] > losses[4] > 0.0
+    assert "epsilon_at_distance" not in run(DELTA + NOISE).summary["privacy"]
+
+
+def test_what_one_observer_learns_is_what_a_test_of_its_view_can_tell():
+    """The best test of a fixed change has the mu of the quadratic form of the view's covariance."""
+    matrix = np.array([[0.5, 0.5, 0.0], [0.5, 0.25, 0.25], [0.0, 0.25, 0.75]])
+    view = np.array([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 1.0, 0.0]])  # of agents 1, 2 in rounds 1, 2
+    covariance = view @ view.T
+    shift = np.array([view[:, 1], view[:, 3]]).T  # what agent 2 adds
+    block = shift.T @ np.linalg.solve(covariance, shift)
+    expected = np.sqrt(min(np.abs(block).sum(), 2 * np.linalg.eigvalsh(block)[-1])) / 1.5
+    assert pairwise_mu(matrix, 0, 2, 1.5)[2] == pytest.approx(expected)
+    assert pairwise_mu(matrix, 0, 1, 1.5) == pytest.approx([0.0, 1 / 1.5, 0.0])

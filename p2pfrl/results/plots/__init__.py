@@ -14,6 +14,7 @@ from p2pfrl.results.plots.adaptation import adaptation
 from p2pfrl.results.plots.consensus import consensus_distance
 from p2pfrl.results.plots.curves import learning_curves
 from p2pfrl.results.plots.data import encode_data
+from p2pfrl.results.plots.epsilon import epsilon
 from p2pfrl.results.plots.evaluation import beside
 from p2pfrl.results.plots.graph import graph
 from p2pfrl.results.plots.modes import modes, problem
@@ -63,6 +64,7 @@ FIGURES: dict[str, Figure] = {
     "graph": Figure("Who talks to whom", graph, each=True),
     "agents": Figure("Agents by rounds", agents_by_rounds, each=True),
     "physics": Figure("Return against physics", return_by_physics),
+    "epsilon": Figure("Privacy: epsilon so far", epsilon),
     "suspicion": Figure("Who was suspected when", suspicion, each=True),
     "staleness": Figure("Staleness", staleness, each=True),
     "timeline": Figure("Timeline", timeline, each=True),
