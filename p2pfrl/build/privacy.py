@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import name_of
 from p2pfrl.exchange.privacy.base import Privacy
-from p2pfrl.exchange.privacy.gaussian import Gaussian
 from p2pfrl.exchange.privacy.ledger import Ledger, simulated
 from p2pfrl.exchange.privacy.network import pairwise_mu
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES
+
+if TYPE_CHECKING:
+    from p2pfrl.exchange.privacy.gaussian import Gaussian
 
 SIMULATED = "simulated privacy: the noise follows from the seed of the run"
 REAL = "noise of the operating system"
@@ -28,6 +30,15 @@ _MOST_NUMBERS = 640
 """Agents times releases up to which the privacy between single agents is computed."""
 _MOST = 64
 """Number of agents up to which each one's epsilon is shown."""
+
+
+def gaussian(rule: Privacy) -> Gaussian | None:
+    """Return a rule of Gaussian noise, of which a guarantee is known; None for any other."""
+    if not (rule.is_accounted or rule.is_central):
+        return None
+    from p2pfrl.exchange.privacy.gaussian import Gaussian
+
+    return rule if isinstance(rule, Gaussian) else None
 
 
 def facts(rule: Gaussian) -> dict[str, Any]:
@@ -57,8 +68,8 @@ def plan(scenario: Scenario, numbers: int) -> dict[str, Any]:
         scenario: the scenario.
         numbers: how many an agent shares.
     """
-    rule = scenario.privacy
-    if not isinstance(rule, Gaussian) or not MODES[scenario.mode].exchanges:
+    rule = gaussian(scenario.privacy)
+    if rule is None or not MODES[scenario.mode].exchanges:
         return {}
     releases = rule.releases or scenario.stop.rounds
     rule = rule.planned(scenario.stop.rounds)
@@ -97,12 +108,12 @@ def spent(
         noise: where it came from, `SIMULATED` or `REAL`.
         among: how neighbors mix, and their graph, if they do so in rounds.
     """
-    if not ledgers or not isinstance(privacy, Gaussian):
+    if not ledgers or (rule := gaussian(privacy)) is None:
         return {}
-    cost = {agent: privacy.epsilon(ledger.spent) for agent, ledger in sorted(ledgers.items())}
+    cost = {agent: rule.epsilon(ledger.spent) for agent, ledger in sorted(ledgers.items())}
     return {
         "privacy": {
-            **facts(privacy),
+            **facts(rule),
             "noise": noise,
             "epsilon": max(cost.values()),
             "epsilon_mean": sum(cost.values()) / len(cost),
@@ -110,7 +121,7 @@ def spent(
                 {"epsilon_of": list(cost.values())} if min(cost) >= 0 and len(cost) <= _MOST else {}
             ),
             "releases": (releases := max(ledger.releases for ledger in ledgers.values())),
-            **({} if among is None else at_distance(privacy, *among, releases)),
+            **({} if among is None else at_distance(rule, *among, releases)),
             "releases_refused": sum(ledger.refused for ledger in ledgers.values()),
             "silent": [
                 str(name_of(i)) if i < 0 else i

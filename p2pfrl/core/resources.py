@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 CapacityName = Literal["speed", "bandwidth"]
+ResourceName = Literal["speed", "bandwidth", "energy"]
 """The resources by which agents can be weighed."""
 
 

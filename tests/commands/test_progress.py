@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from p2pfrl import run
-from p2pfrl.commands.progress import Lines, describe
+from p2pfrl.commands.progress import Lines
+from p2pfrl.commands.summaries import describe
 from p2pfrl.core.options import construct
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots.modes import problem

@@ -24,6 +24,8 @@ COUNTS = {
     "environment": {"id": "garnet"},
 }
 
+NOISE = {"clip": 1.0, "noise_multiplier": 1.0}
+CLIPPED = {"exchange": {"payload": "delta"}, "privacy": {"kind": "clip_noise", **NOISE}}
 REFUSED = {
     "gradients between neighbors": (
         {"exchange": {"payload": "gradient"}},
@@ -599,6 +601,26 @@ REFUSED = {
         {"schedule": {"kind": "buffered"}},
         "schedule.kind",
         "needs a coordinator",
+    ),
+    "noise on parameters, which have no bound": (
+        {"mode": "central", "privacy": {"kind": "clip_noise", **NOISE}},
+        "exchange.payload",
+        "releases whose size can be bounded",
+    ),
+    "weights by steps, which noise keeps in": (
+        {"mode": "central", **CLIPPED, "coordinator": {"aggregator": {"weights": "samples"}}},
+        "privacy.kind",
+        "in the clear",
+    ),
+    "a control variate beside a noised mean": (
+        {
+            "mode": "central",
+            "exchange": {"payload": "delta"},
+            "privacy": {"kind": "central_noise", **NOISE},
+            "correction": {"kind": "control_variate"},
+        },
+        "privacy.kind",
+        "vectors that travel beside the payload",
     ),
     "an unknown payload": (
         {"exchange": {"payload": "gradients"}},

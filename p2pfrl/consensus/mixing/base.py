@@ -19,7 +19,7 @@ from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.resources import Resources
+from p2pfrl.core.resources import CapacityName, Resources
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 
@@ -88,12 +88,24 @@ class Mixing(Composable, ABC):
         """Return the rule with the options that depend on the graph of the first round."""
         return self
 
+    @property
+    def resource(self) -> CapacityName | None:
+        """The resource that tells agents apart here; None if none does, or options give it."""
+        return None
+
     def with_resources(self, resources: Resources) -> Mixing:
         """Return the rule with the options that depend on what the agents have."""
         return self
 
     def tolerated(self, neighbors: int) -> int | None:
         """Return how many of `neighbors` may send anything; None if no number says it."""
+        return None
+
+    def delta_max(self, graph: Graph) -> float | None:
+        """Return the largest weight that Byzantine neighbors of an agent can have together.
+
+        None: the rule states what it bears as a number of neighbors (`tolerated`).
+        """
         return None
 
     def rate(self, lambda_2: float) -> float:

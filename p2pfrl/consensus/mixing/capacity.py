@@ -41,6 +41,11 @@ class Capacity(Mixing):
     def idle(self) -> tuple[str, ...]:
         return () if self.capacities is None else ("by",)
 
+    @property
+    @override
+    def resource(self) -> CapacityName | None:
+        return self.by if self.capacities is None else None
+
     @override
     def with_resources(self, resources: Resources) -> Capacity:
         if self.capacities is not None:

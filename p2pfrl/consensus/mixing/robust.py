@@ -215,8 +215,8 @@ class ClippedGossip(RobustMixing):
     def tolerated(self, neighbors: int) -> int | None:
         return None  # it depends on W and its gap, not on a number
 
+    @override
     def delta_max(self, graph: Graph) -> float:
-        """Return the largest sum of the weights that Byzantine neighbors of an agent can have."""
         found = 0.0
         for i, row in enumerate(self.weights(graph)):
             if self.attackers is not None:

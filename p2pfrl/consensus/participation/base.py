@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need, Needs
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.resources import Resources
+from p2pfrl.core.resources import ResourceName, Resources
 from p2pfrl.core.rule import rule
 from p2pfrl.core.state import Stateful
 from p2pfrl.exchange.scores import OF_RETURNS
@@ -80,6 +80,11 @@ class Participation(Composable, ABC):
 
     def misfit(self, agents: int) -> str | None:
         """Return why the options do not fit a run of `agents` agents, or None if they do."""
+        return None
+
+    @property
+    def resource(self) -> ResourceName | None:
+        """The resource that tells agents apart here; None if none does, or options give it."""
         return None
 
     def with_resources(self, resources: Resources) -> Participation:

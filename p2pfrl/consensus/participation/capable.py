@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.participation.base import Participation, Standing, share
-from p2pfrl.core.resources import Resources
+from p2pfrl.core.resources import ResourceName, Resources
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 
@@ -40,7 +39,7 @@ class Capable(Participation):
 
     fraction: float = Field(default=0.5, gt=0, le=1)
     candidates: int | None = Field(default=None, ge=1)
-    by: Literal["speed", "bandwidth", "energy"] = "speed"
+    by: ResourceName = "speed"
     values: tuple[float, ...] | None = None
 
     @override
@@ -49,6 +48,11 @@ class Capable(Participation):
             return None
         given = len(self.values)
         return f"values: expected one number for each of {agents} agents, got {given}"
+
+    @property
+    @override
+    def resource(self) -> ResourceName | None:
+        return self.by if self.values is None else None
 
     @override
     def with_resources(self, resources: Resources) -> Capable:

@@ -17,12 +17,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import gammaln, gammasgn, log_ndtr, logsumexp, ndtr
+
+from p2pfrl.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from scipy import optimize, special
+else:
+    optimize, special = LazyModule("scipy.optimize"), LazyModule("scipy.special")
 
 Conversion = Literal["classic", "improved"]
 ORDERS: tuple[float, ...] = (
@@ -46,8 +51,8 @@ def delta_of_gaussian(epsilon: float, mu: float) -> float:
     """
     if mu == 0.0:
         return 0.0
-    first = float(ndtr(mu / 2.0 - epsilon / mu))
-    second = math.exp(epsilon + float(log_ndtr(-mu / 2.0 - epsilon / mu)))
+    first = float(special.ndtr(mu / 2.0 - epsilon / mu))
+    second = math.exp(epsilon + float(special.log_ndtr(-mu / 2.0 - epsilon / mu)))
     return max(0.0, first - second)
 
 
@@ -150,12 +155,12 @@ def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> f
     low, high = math.log(0.05), 0.0
     while excess(high) > 0.0:
         low, high = high, high + math.log(2.0)
-    return math.exp(float(brentq(excess, low, high, xtol=1e-7)) + 2e-7)
+    return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-7)) + 2e-7)
 
 
 def _root(value: Callable[[float], float], low: float, high: float) -> float:
     """Return where a function that changes its sign between `low` and `high` is zero."""
-    return float(brentq(value, low, high, xtol=_CLOSE, rtol=4 * np.finfo(np.float64).eps))
+    return float(optimize.brentq(value, low, high, xtol=_CLOSE, rtol=4 * np.finfo(np.float64).eps))
 
 
 def _log_moment(sigma: float, q: float, order: float) -> float:
@@ -163,7 +168,7 @@ def _log_moment(sigma: float, q: float, order: float) -> float:
     if float(order).is_integer():
         k = np.arange(order + 1.0)
         terms = _log_binomial(order, k) + (order - k) * math.log1p(-q) + k * math.log(q)
-        return float(logsumexp(terms + k * (k - 1.0) / (2.0 * sigma**2)))
+        return float(special.logsumexp(terms + k * (k - 1.0) / (2.0 * sigma**2)))
     size = 256
     while True:
         found, last = _series(sigma, q, order, size)
@@ -178,17 +183,17 @@ def _series(sigma: float, q: float, order: float, size: int) -> tuple[float, flo
     j = order - i
     z = sigma**2 * math.log(1.0 / q - 1.0) + 0.5
     common = _log_binomial(order, i)
-    signs = gammasgn(j + 1.0)
+    signs = special.gammasgn(j + 1.0)
     below = common + i * math.log(q) + j * math.log1p(-q) + i * (i - 1.0) / (2.0 * sigma**2)
-    below += log_ndtr((z - i) / sigma)
+    below += special.log_ndtr((z - i) / sigma)
     above = common + j * math.log(q) + i * math.log1p(-q) + j * (j - 1.0) / (2.0 * sigma**2)
-    above += log_ndtr((j - z) / sigma)
+    above += special.log_ndtr((j - z) / sigma)
     terms = np.concatenate([below, above])
-    total = logsumexp(terms, b=np.concatenate([signs, signs]))
+    total = special.logsumexp(terms, b=np.concatenate([signs, signs]))
     return float(total), float(max(below[-1], above[-1]))
 
 
 def _log_binomial(order: float, k: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log |C(order, k)|."""
-    found: NDArray[np.float64] = gammaln(order + 1.0) - gammaln(k + 1.0)
-    return found - gammaln(order - k + 1.0)
+    found: NDArray[np.float64] = special.gammaln(order + 1.0) - special.gammaln(k + 1.0)
+    return found - special.gammaln(order - k + 1.0)

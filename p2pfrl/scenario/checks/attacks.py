@@ -12,7 +12,6 @@ from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.scenario.byzantine import acts, byzantine, named
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
-from p2pfrl.simulator.faults.agents import TurnByzantine
 
 if TYPE_CHECKING:
     from p2pfrl.exchange.attacks.base import Attack
@@ -54,6 +53,8 @@ def _agents(scenario: Scenario, attack: Attack) -> Iterator[Problem]:
 
 def _of_fault(scenario: Scenario, path: tuple[str | int, ...]) -> Iterator[Problem]:
     """Yield keys of the attack of a fault that the fault itself says."""
+    from p2pfrl.simulator.faults.agents import TurnByzantine
+
     fault = scenario.faults[int(path[1])]
     assert isinstance(fault, TurnByzantine)
     attack = fault.attack

@@ -7,8 +7,6 @@ from functools import cache
 from typing import Any
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.consensus.mixing.capacity import Capacity
-from p2pfrl.consensus.participation.capable import Capable
 from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
@@ -127,13 +125,12 @@ def _alike(scenario: Scenario) -> Iterator[str]:
     """Yield a note for rules that tell agents apart by what all of them have alike."""
     mode, coordinator = MODES[scenario.mode], scenario.coordinator
     named: list[tuple[str, str]] = []
-    mixing, participation = scenario.mixing, coordinator.participation
-    if mode.mixes and isinstance(mixing, Capacity) and mixing.capacities is None:
-        named.append(("mixing.by", mixing.by))
+    if mode.mixes and (own := scenario.mixing.resource):
+        named.append(("mixing.by", own))
     if mode.averages and (weight := coordinator.aggregator.capacity):
         named.append(("coordinator.aggregator.weights", weight))
-    if mode.has_coordinator and isinstance(participation, Capable) and participation.values is None:
-        named.append(("coordinator.participation.by", participation.by))
+    if mode.has_coordinator and (chosen := coordinator.participation.resource):
+        named.append(("coordinator.participation.by", chosen))
     for key, name in named:
         if len({*resources(scenario, outline(scenario)).of(name)}) == 1:
             yield f"{key} tells no agents apart: {_ALIKE[name]}"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from p2pfrl.catalog import kind_of
-from p2pfrl.consensus.mixing.linear import ByRole
 from p2pfrl.consensus.participation.base import All
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.distributions.base import Distribution
@@ -153,7 +152,8 @@ def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
     mode, shared = MODES[scenario.mode], scenario.exchange.shared
     if not why or not mode.exchanges or (shared and NO_POLICY.issuperset(shared)):
         return
-    if mode.mixes and isinstance(scenario.mixing, ByRole) and scenario.mixing.roles % k == 0:
+    roles: int | None = getattr(scenario.mixing, "roles", None)
+    if mode.mixes and roles is not None and roles % k == 0:
         return
     if mode.mixes:
         try:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.aggregators.base import Aggregator
-from p2pfrl.consensus.mixing.robust import ClippedGossip, Neighborhood
 from p2pfrl.consensus.theory import spectral_gap
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.needs import Composable
@@ -55,8 +54,8 @@ def _of_neighbors(scenario: Scenario) -> Iterator[str]:
     mixing = scenario.mixing
     graph = TopologyView(scenario.topology, scenario.agents, scenario.seed).at(0)
     kind, fewest = kind_of("mixing", mixing), min(map(len, graph.predecessors))
-    if isinstance(mixing, ClippedGossip):
-        delta, gap = mixing.delta_max(graph), spectral_gap(mixing.weights(graph))
+    if (delta := mixing.delta_max(graph)) is not None:
+        gap = spectral_gap(mixing.weights(graph))
         yield (
             f"mixing {kind!r}: delta_max = {delta:.2g}, and the spectral gap of W squared is {gap * gap:.2g}; "
             "consensus is proven only where the first is well below the second"
@@ -66,7 +65,8 @@ def _of_neighbors(scenario: Scenario) -> Iterator[str]:
     near = [
         len(liars.intersection(graph.predecessors[i])) for i in range(graph.n) if i not in liars
     ]
-    borne = min(mixing.tolerated(fewest) or 0, _used(getattr(mixing, "aggregator", mixing)))
+    aggregator: Aggregator | None = getattr(mixing, "aggregator", None)
+    borne = min(mixing.tolerated(fewest) or 0, _used(aggregator or mixing))
     if near and max(near) > borne:
         yield (
             f"attacks make {max(near)} neighbors of an honest agent Byzantine, and mixing {kind!r} bears {borne}: it "
@@ -76,11 +76,11 @@ def _of_neighbors(scenario: Scenario) -> Iterator[str]:
         f"mixing {kind!r} bears {mixing.tolerated(fewest)} Byzantine among the {fewest} neighbors of the agent that "
         "hears the fewest; distant neighborhoods may still disagree"
     )
-    if isinstance(mixing, Neighborhood):
-        yield from declared("mixing.aggregator", mixing.aggregator, fewest + 1)
-        plain = construct(type(mixing.aggregator), {})
-        for name in mixing.aggregator.of_coordinators:
-            if getattr(mixing.aggregator, name) != getattr(plain, name):
+    if aggregator is not None:
+        yield from declared("mixing.aggregator", aggregator, fewest + 1)
+        plain = construct(type(aggregator), {})
+        for name in getattr(aggregator, "of_coordinators", ()):
+            if getattr(aggregator, name) != getattr(plain, name):
                 yield f"between neighbors without effect: mixing.aggregator.{name}"
 
 
