@@ -271,7 +271,13 @@ def test_every_recipe_makes_a_scenario(tmp_path):
     for name, recipe in recipes().items():
         path = tmp_path / f"{name}.toml"
         text = recipe.read_text()
-        fits = TABULAR if "[learner]" in text else TRUNK if "trunk" in text else QUADRATIC
+        fits = (
+            TABULAR
+            if "[learner]" in text
+            else TRUNK
+            if "trunk" in text or "ubar" in text
+            else QUADRATIC
+        )
         if "byzantine" in text:  # enough agents and neighbors for those
             fits = fits.replace("agents = 4", "agents = 16")
         path.write_text(f'extends = "{name}"\n' + fits)
