@@ -39,8 +39,12 @@ WORLDS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "maintenance_ring": (".1f", {"wear": {"kind": "linspace", "low": 0.25, "high": 0.45}}),
     "portfolio_ring": (".1f", {"cost": {"kind": "linspace", "low": 0.0, "high": 0.01}}),
     "fleet_regions": (".1f", {}),
+    "spectrum_torus": (".1f", {"distance": {"kind": "cycle", "list": [15.0, 30.0, 45.0]}}),
+    "signal_grid_torus": (".1f", {"demand": {"kind": "cycle", "list": [300.0, 500.0, 400.0]}}),
 }
-"""Scenario -> format of its returns, and how its agents differ (those of the last one do)."""
+"""Scenario -> format of its returns, and how its agents differ (those of the fleet do by itself)."""
+SIZES: Mapping[str, int] = {"spectrum_torus": 16, "signal_grid_torus": 16}
+"""Agents of shared worlds; the others have `AGENTS`."""
 MODES: Mapping[str, Mapping[str, object]] = {
     "gossip": {},
     "central": {"mode": "central", "topology": {}},
@@ -66,7 +70,7 @@ def numbers(record: p2pfrl.Record) -> dict[str, float]:
 
 def measure(world: str, mode: str, seed: int, **more: object) -> dict[str, float]:
     """Return the numbers of one run, with `more` settings by dotted key."""
-    settings = {**MODES[mode], "seed": seed, "agents": AGENTS, **more}
+    settings = {**MODES[mode], "seed": seed, "agents": SIZES.get(world, AGENTS), **more}
     if vary := WORLDS[world][1]:
         settings["environment.vary"] = vary
     return numbers(p2pfrl.run(p2pfrl.load(f"{world}.toml", overrides=settings)))
