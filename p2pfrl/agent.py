@@ -141,7 +141,6 @@ class Agent(Stateful):
     """
 
     __slots__ = (
-        "_attacker",
         "_env_steps",
         "_exchanges",
         "_inbox",
@@ -197,7 +196,6 @@ class Agent(Stateful):
         ledger: Ledger | None = None,
     ) -> None:
         self.id = id
-        self._attacker = attacker
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
         self._ledger = ledger
@@ -301,7 +299,7 @@ class Agent(Stateful):
             if vector is not sent_turn.own:
                 sent_turn = replace(sent_turn, own=vector)
             # Without per-neighbor payloads one frame serves all: any receiver stands for them.
-            attacker = self._attacker
+            attacker = self._outbox.attacker
             differs = attacker is not None and attacker.is_per_receiver(turn.round)
             is_each = rules.mixing.is_per_neighbor or differs
             groups = [(j,) for j in action.to] if is_each else [action.to]
@@ -336,8 +334,8 @@ class Agent(Stateful):
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
             self._model.hear(received)
-            if self._attacker is not None:
-                self._attacker.hear(received)
+            if self._outbox.attacker is not None:
+                self._outbox.attacker.hear(received)
             factors = dict(zip(senders, action.factors, strict=True))
             decoded_factors = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, decoded_factors)
@@ -382,8 +380,8 @@ class Agent(Stateful):
             self._exchanges += 1
             self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
             self._model.hear({message.sender: message.payload})
-            if self._attacker is not None:
-                self._attacker.hear({message.sender: message.payload})
+            if self._outbox.attacker is not None:
+                self._outbox.attacker.hear({message.sender: message.payload})
             after = rules.mixing.answer(turn, message.payload)
             require_like(after, turn.own, rules.mixing, "answer", self.id)
             rules.payload.write(self._model, after)
@@ -400,8 +398,8 @@ class Agent(Stateful):
         width = len(model) // (1 + rules.correction.extras)
         # All that it knows of the others is the model, which they begin with, too.
         self._model.hear(dict.fromkeys(self._model.companions, model[:width]))
-        if self._attacker is not None:
-            self._attacker.hear({COORDINATOR: model[:width]})
+        if self._outbox.attacker is not None:
+            self._outbox.attacker.hear({COORDINATOR: model[:width]})
         is_first = action.round < 0
         if is_first:  # there is no round to end
             rules.payload.write(self._model, model[:width])

@@ -131,11 +131,11 @@ class World:
             ],
         )
         self.network.restore(state["network"])
+        for agent, ledger in self.ledgers.items():  # an agent compares its releases with them
+            ledger.restore(state["ledgers"][agent])
         self.simulation.restore(state["simulation"])
         self.trainer.load(state["trainer"])
         self.recorder.restore(state["recorder"])
-        for agent, ledger in self.ledgers.items():
-            ledger.restore(state["ledgers"][agent])
 
     def _owners(self, others: Mapping[str, object]) -> dict[str, object]:
         """Return all objects that schedule events, by name."""

@@ -77,17 +77,17 @@ class Outbox(Stateful):
     Attributes:
         known: `(k,)` what receivers know, where messages only say what changed; None where they say
             everything, and before the first.
+        attacker: what replaces the vectors in its messages; None for an honest agent.
 
     Args:
         rules: of the agent.
         encoder: makes the frames.
         parts: names of the parts in a payload.
         rounds: whose messages are kept, to be sent again; 0 where what is lost is not missed.
-        attacker: what replaces the vectors in its messages; None for an honest agent.
+        attacker: becomes the attribute.
     """
 
     __slots__ = (
-        "_attacker",
         "_compressor_state",
         "_encoder",
         "_gate_state",
@@ -97,6 +97,7 @@ class Outbox(Stateful):
         "_rules",
         "_sent",
         "_varies",
+        "attacker",
         "known",
     )
     STATE: ClassVar[tuple[str, ...]] = (
@@ -116,7 +117,7 @@ class Outbox(Stateful):
         attacker: Attacker | None = None,
     ) -> None:
         self.known: Vector | None = None
-        self._attacker = attacker
+        self.attacker = attacker
         self._rules = rules
         self._encoder = encoder
         self._parts = parts
@@ -135,8 +136,8 @@ class Outbox(Stateful):
         """
         self._gate_state = self._rules.gate.init(start)
         self._compressor_state = self._rules.compressor.init(first)
-        if self._attacker is not None:
-            self._attacker.begin(start, first)
+        if self.attacker is not None:
+            self.attacker.begin(start, first)
         has_memory = bool(self._compressor_state) and not self._rules.compressor.is_difference
         self._varies = has_memory or not isinstance(self._rules.gate, Always)
 
@@ -168,8 +169,8 @@ class Outbox(Stateful):
         self._compressor_state = made.state
         if self._rules.compressor.is_difference:
             self.known = made.known
-        if self._attacker is not None:
-            data, encoding = self._attacker.encode(payload, turn, to)
+        if self.attacker is not None:
+            data, encoding = self.attacker.encode(payload, turn, to)
             return self._encode(data, turn, encoding)
         return self._encode(made.data, turn, self._rules.compressor.encoding)
 
@@ -218,7 +219,7 @@ class Outbox(Stateful):
     @override
     def save(self) -> State:
         """Return the state, the number of the last frame and that of attacks included."""
-        attacks = {} if self._attacker is None else {"attacker": self._attacker.save()}
+        attacks = {} if self.attacker is None else {"attacker": self.attacker.save()}
         return {**super().save(), "encoder": self._encoder.save(), **attacks}
 
     @override
@@ -228,8 +229,8 @@ class Outbox(Stateful):
         In a later incarnation, frames are numbered anew and kept answers are encoded anew.
         """
         super().restore(state)
-        if self._attacker is not None:
-            self._attacker.restore(state["attacker"])
+        if self.attacker is not None:
+            self.attacker.restore(state["attacker"])
         if not self._encoder.restore(state["encoder"]):
             made = self._encoder.again
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}

@@ -244,7 +244,7 @@ LAWS = (
     Law(
         "robust_agents",
         "three Byzantine of 13 take agents with plain rules anywhere, and those with robust rules nowhere",
-        "computed: messages of the attacks noise and dissensus, complete graph and coordinator",
+        "computed",
         _agents,
         is_slow=True,
     ),

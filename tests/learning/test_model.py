@@ -22,6 +22,9 @@ class Stack:
         LAYOUT.unpack(np.array([[100.0 * a + k for k in range(5)] for a in agents]), rows)
         return rows
 
+    def common_start(self):
+        return self.start([0], same=True)
+
     def init(self, agents):
         rows = self.start(agents, same=False)
         return {
