@@ -42,7 +42,7 @@ WORLDS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "spectrum_torus": (".1f", {"distance": {"kind": "cycle", "list": [15.0, 30.0, 45.0]}}),
     "signal_grid_torus": (".1f", {"demand": {"kind": "cycle", "list": [300.0, 500.0, 400.0]}}),
 }
-"""Scenario -> format of its returns, and how its agents differ (those of the fleet do by itself)."""
+"""Scenario -> format of its returns, and how its agents differ. Those of the fleet do by itself."""
 SIZES: Mapping[str, int] = {"spectrum_torus": 16, "signal_grid_torus": 16}
 """Agents of shared worlds; the others have `AGENTS`."""
 MODES: Mapping[str, Mapping[str, object]] = {

@@ -68,17 +68,17 @@ def _agreement() -> Iterator[Figure]:
         16,
         150,
         topology={"kind": "ring"},
-        learner={**FLAT, "dimension": 1024, "initial_spread": 0.0},
+        learner={**FLAT, "dimension": 256, "initial_spread": 0.0},
         privacy={"kind": "clip_noise", "clip": 0.1, "noise_multiplier": 1.0},
     )
-    apart = float(np.mean(16 * run.metrics["consensus_distance"][70:] ** 2 / 1024))
+    apart = float(np.mean(16 * run.metrics["consensus_distance"][70:] ** 2 / 256))
     yield near("ring of 16, sigma C = .1: sum_i ||x_i - mean||^2 / d", 0.2355, apart, 0.03 * 0.2355)
     moved = run.parameters.mean(axis=0)
     still = play(
         16,
         1,
         topology={"kind": "ring"},
-        learner={**FLAT, "dimension": 1024, "initial_spread": 0.0},
+        learner={**FLAT, "dimension": 256, "initial_spread": 0.0},
     )
     drift = float(np.std(moved - still.parameters.mean(axis=0)))
     yield near("the mean after 150 rounds: sigma C sqrt(150 / 16)", 0.306186, drift, 0.03)

@@ -121,6 +121,7 @@ def test_a_run_of_a_learner_with_a_state_is_that_without_but_for_what_is_saved(t
     assert digest(kept) == digest(p2pfrl.run(scenario()))
 
 
+@pytest.mark.slow
 def test_a_class_from_a_function_runs_is_verified_and_resumed(tmp_path) -> None:
     class Own(local_learners.Kept):
         """Cannot be imported."""
