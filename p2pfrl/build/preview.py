@@ -54,7 +54,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "parts": {part: layout.slices([part])[-1][0].stop for part in layout.parts},
         "travels": list(parts),
         "dtype": layout.dtype,
-        "env_steps_per_round": _of_round(scenario, stack.traits, float(n * every)),
+        "env_steps_per_round": _of_round(scenario, stack.traits, n * every),
         "update_seconds": _bounds(stack.traits, scenario.compute.seconds_per_env_step),
         "evaluation": _evaluation(scenario),
         "bytes_per_message": upload,
@@ -117,7 +117,8 @@ def _of_round(scenario: Scenario, traits: Traits, factor: float) -> Any:
     """Return the steps of updates times `factor`, or bounds where their number is measured."""
     if scenario.work.assign != "time":
         return _bounds(traits, factor)
-    return {"at least": factor / scenario.schedule.every * traits.min_steps, "at most": None}
+    least = factor / scenario.schedule.every * traits.min_steps
+    return {"at least": int(least) if least.is_integer() else least, "at most": None}
 
 
 def _bounds(traits: Traits, factor: float) -> Any:
