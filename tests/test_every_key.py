@@ -364,7 +364,7 @@ HELPS: dict[str, list[Table]] = {
     "topology:directed_ring": DIRECTED,
     **{f"topology:islands.graph:{kind}": DIRECTED for kind in ONE_WAY},
     **{f"topology:islands.graph:{kind}": [{"agents": 10}] for kind in LARGER},
-    "topology:islands.graph:exponential": [merged(DIRECTED[0], {"agents": 10})],
+    "topology:islands.graph:exponential": [merged(way, {"agents": 10}) for way in DIRECTED],
     "faults:heal": [{"faults": [{"kind": "partition", "at": 0.001, "groups": [[0]]}]}],
     "faults:restart": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}],
     "work.most": [{"work": {"assign": "time", "time": 0.1}, "schedule": {"every": 1}}],
