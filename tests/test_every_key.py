@@ -455,6 +455,8 @@ VALUES: dict[str, list[Any]] = {
     **{f"{place}.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST for place in PLACES},
     "mixing:clipped_gossip.attackers": [[1]],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
+    "learner:local.make": ["local_learners:Small"],
+    "learner:local.kwargs": [{"hidden": 3}],
     "environment:gridworld.walls": [[[0, 1]]],
     "environment:matrix_game.game": ["rps"],
     "environment:congestion.roads": [[[1.0, 0.0], [0.5, 1.0]]],

@@ -39,6 +39,13 @@ class Mine(p2pfrl.LocalLearner):
             return self.net(torch.from_numpy(obs)).argmax(-1).numpy()
 
 
+class Small(Mine):
+    """As above, with fewer units."""
+
+    def __init__(self, env, lr, hidden=2):
+        super().__init__(env, lr, hidden)
+
+
 class Fails(Mine):
     def learn(self, env, steps, rng):
         raise ZeroDivisionError("sensor failed")
