@@ -1,4 +1,4 @@
-"""What agents reach beside what is reached without learning: baselines, and the optimum."""
+"""Returns without learning beside those of agents: baselines, and the optimum."""
 
 from __future__ import annotations
 

@@ -101,6 +101,10 @@ class Mixing(Composable, ABC):
         """Return how many of `neighbors` may send anything; None if no number says it."""
         return None
 
+    def joins_roles(self, k: int) -> bool:
+        """Return whether agents i and j may be averaged although i mod k and j mod k differ."""
+        return True
+
     def delta_max(self, graph: Graph) -> float | None:
         """Return the largest weight that Byzantine neighbors of an agent can have together.
 

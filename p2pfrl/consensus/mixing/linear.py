@@ -140,6 +140,10 @@ class ByRole(Mixing):
     roles: int = Field(default=2, ge=2)
 
     @override
+    def joins_roles(self, k: int) -> bool:
+        return self.roles % k != 0
+
+    @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         same = [
             [j for j in heard if (j - i) % self.roles == 0]

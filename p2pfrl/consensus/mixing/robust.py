@@ -134,12 +134,7 @@ class Bridge(RobustMixing):
     def check(self, graph: Graph) -> None:
         """Raise an error for an agent that receives from fewer than 2 b + 1."""
         super().check(graph)
-        agent, count = fewest(graph)
-        if count < 2 * self.byzantine + 1:
-            raise TopologyError(
-                f"mixing.byzantine: needs at least 2 b + 1 = {2 * self.byzantine + 1} neighbors for byzantine = "
-                f"{self.byzantine}, and agent {graph.name(agent)} receives from {count}: use a denser topology"
-            )
+        require_neighbors(graph, self.byzantine, 2 * self.byzantine + 1, "2 b + 1")
 
     @override
     def mix(
@@ -280,6 +275,16 @@ class ClippedGossip(RobustMixing):
 def fewest(graph: Graph) -> tuple[int, int]:
     """Return the agent that receives from the fewest others, and from how many it does."""
     return min(enumerate(map(len, graph.predecessors)), key=lambda pair: (pair[1], pair[0]))
+
+
+def require_neighbors(graph: Graph, byzantine: int, needed: int, formula: str) -> None:
+    """Raise an error if an agent receives from fewer than `needed` neighbors, a `formula` of b."""
+    agent, count = fewest(graph)
+    if count < needed:
+        raise TopologyError(
+            f"mixing.byzantine: needs at least {formula} = {needed} neighbors for byzantine = {byzantine}, "
+            f"and agent {graph.name(agent)} receives from {count}: use a denser topology"
+        )
 
 
 def stacked(

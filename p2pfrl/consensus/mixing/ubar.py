@@ -11,8 +11,7 @@ from typing_extensions import override
 
 from p2pfrl.consensus.aggregators.distances import norms
 from p2pfrl.consensus.mixing.base import State
-from p2pfrl.consensus.mixing.robust import RobustMixing, fewest, stacked
-from p2pfrl.core.errors import TopologyError
+from p2pfrl.consensus.mixing.robust import RobustMixing, require_neighbors, stacked
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
@@ -61,12 +60,7 @@ class Ubar(RobustMixing):
     def check(self, graph: Graph) -> None:
         """Raise an error for an agent that receives from fewer than b + 1."""
         super().check(graph)
-        agent, count = fewest(graph)
-        if count <= self.byzantine:
-            raise TopologyError(
-                f"mixing.byzantine: needs at least b + 1 = {self.byzantine + 1} neighbors for byzantine = "
-                f"{self.byzantine}, and agent {graph.name(agent)} receives from {count}: use a denser topology"
-            )
+        require_neighbors(graph, self.byzantine, self.byzantine + 1, "b + 1")
 
     @override
     def mix(

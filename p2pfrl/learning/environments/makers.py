@@ -1,4 +1,4 @@
-"""What makes the environments of an id: a class or function of a user's, or Gymnasium.
+"""Makers of the environments of an id: a class or function of a user's, or Gymnasium.
 
 An id is one of Gymnasium's, "module:id" of an id that a module registers, or "module:Name" of a
 class or function in a module. From Python the class or function itself can be given.

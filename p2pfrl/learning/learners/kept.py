@@ -1,4 +1,4 @@
-"""What the learner of one agent remembers between updates, as arrays: optimizers of torch."""
+"""Memory of the learner of one agent between updates, as arrays: optimizers of torch."""
 
 from __future__ import annotations
 

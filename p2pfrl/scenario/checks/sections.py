@@ -152,8 +152,7 @@ def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
     mode, shared = MODES[scenario.mode], scenario.exchange.shared
     if not why or not mode.exchanges or (shared and NO_POLICY.issuperset(shared)):
         return
-    roles: int | None = getattr(scenario.mixing, "roles", None)
-    if mode.mixes and roles is not None and roles % k == 0:
+    if mode.mixes and not scenario.mixing.joins_roles(k):
         return
     if mode.mixes:
         try:
