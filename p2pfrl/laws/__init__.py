@@ -47,6 +47,7 @@ MODULES = (
     "privacy",
     "robust",
     "attacks",
+    "failover",
 )
 """Modules of this package with laws, in the order of the table."""
 

@@ -1,0 +1,1 @@
+"""Failover: standbys of a coordinator, and what takes over when it dies."""
