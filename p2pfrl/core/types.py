@@ -24,6 +24,10 @@ UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the
 last model; the payload that answers another agent's."""
 
+KEYS, SHARES, REVEAL = "keys", "shares", "reveal"
+"""Kinds of message of a secure sum, from agents and back (exchange/secure/members.py): public keys;
+what agents seal for each other; who answered, and what takes their masks off."""
+
 ASKS = 1000
 """Maximum number of times in a row that somebody asks again for a model that links keep losing."""
 
