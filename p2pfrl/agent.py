@@ -40,6 +40,7 @@ from p2pfrl.core.types import (
     Action,
     Adopt,
     Answer,
+    Blend,
     Frame,
     Mix,
     Observer,
@@ -272,6 +273,8 @@ class Agent(Stateful):
         """
         if not action.to:
             return
+        if action.epoch:
+            self._outbox.stamp(action.epoch)
         if action.kind == SKIP:
             frames: Iterable[Sent] = [(action.to, self._outbox.skip(action.round))]
         elif self._outbox.has(action.round):
@@ -388,6 +391,21 @@ class Agent(Stateful):
             self._start = self._start + (after - turn.own)  # own - start remains what training did
             self._observer.answered(self.id, turn.own, after)
         self._port.send((message.sender,), self._outbox.reply(message.sender))
+
+    def _blend(self, action: Blend) -> None:
+        """Move to the average with neighbors while there is no coordinator; no round ends."""
+        rules = self._rules
+        turn = self._turn(action.round, UPDATE)
+        received = self._inbox.decode(action.received)
+        row = self._weights(turn.round)
+        weights = rules.mixing.effective(row, self.id, dict.fromkeys(received, 1.0))
+        self._model.hear(received)
+        after = turn.own * turn.own.dtype.type(weights[self.id])
+        for sender, vector in received.items():
+            after = after + vector * vector.dtype.type(weights[sender])
+        rules.payload.write(self._model, after)
+        self._start = self._start + (after - turn.own)  # own - start remains what training did
+        self._observer.answered(self.id, turn.own, after)
 
     def _adopt(self, action: Adopt) -> None:
         """Replace the shared vector by a coordinator's model."""
@@ -512,4 +530,5 @@ _ACTIONS: dict[type, Callable[[Agent, Any], None]] = {
     Mix: Agent._mix,
     Adopt: Agent._adopt,
     Answer: Agent._answer,
+    Blend: Agent._blend,
 }

@@ -47,7 +47,6 @@ _COMMANDS = {
     "show": "records:show",
     "runs": "records:runs",
     "export": "records:export",
-    "watch": "watching:watch",
     "verify": "runs:verify",
     "peer": "lan:peer",
     "collect": "lan:collect",

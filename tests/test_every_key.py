@@ -234,6 +234,11 @@ EPISODES = merged(
 WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 """Updates of as many steps as episodes last."""
 FULL = {"topology": {"kind": "complete"}}
+DEAD = {
+    "coordinator": {"standbys": 2},
+    "faults": [{"at": "1ms", "kind": "crash", "agents": ["coordinator"]}],
+    "network": {"peer_timeout": "1ms"},
+}
 NEAR = [{"agents": 9, "coordinator": {"aggregator": {"sigma": sigma}}} for sigma in (0.5, 0.8, 1.1)]
 """Radii that some gradients are within, and not all."""
 FEW = [{"agents": 16, "topology": {"kind": "random_regular", "degree": 8}}]
@@ -415,6 +420,8 @@ HELPS: dict[str, list[Table]] = {
         {"coordinator": {"participation": {"kind": "uniform"}}, "stop": {"rounds": 20}}
     ],
     "coordinator.aggregator:latest.reduce": [{"exchange": {"payload": "delta"}}],
+    "coordinator.standby_wait": [DEAD],
+    "coordinator.fallback": [DEAD],
     "coordinator.at": [
         {
             "topology": {"kind": "random_geometric", "latency_per_unit": 0.1},
@@ -534,6 +541,8 @@ SLOW = (
     "faults",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
+ALIKE = ("environment", "learner", "network", "compute", "energy", "allocation")
+"""Those that load alike in every mode, so that they are loaded in one."""
 
 
 KIND = re.compile(r"(?!compute|network|energy|allocation)[a-z_.]+:[a-zA-Z0-9_-]+")
@@ -581,9 +590,15 @@ def test_every_key_has_an_effect_or_a_reason_in_mode_gossip(section: str) -> Non
     assert not silent(walk(section, "gossip"))
 
 
-@pytest.mark.parametrize("section", SLOW)
-def test_every_key_has_another_value_and_every_rule_a_scenario(section: str) -> None:
-    assert not silent(walk(section, "gossip", is_dry=True))
+@pytest.mark.parametrize(
+    ("section", "variant"),
+    [
+        *((section, "gossip") for section in SLOW),
+        *((section, "central") for section in SLOW if section not in ALIKE),
+    ],
+)
+def test_every_key_has_another_value_and_every_rule_a_scenario(section: str, variant: str) -> None:
+    assert not silent(walk(section, variant, is_dry=True))
 
 
 @pytest.mark.parametrize(("label", "test"), ELSEWHERE.items())

@@ -7,16 +7,17 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.attackers import Attackers
 from p2pfrl.build.modes import BUILDERS
-from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Plan
+from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Neighbors, Plan
 from p2pfrl.consensus.coordinator import Witness
 from p2pfrl.consensus.mixing.base import Mixing, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.schedules.workload import Quota, Workload
-from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.resources import Resources
@@ -139,15 +140,18 @@ class Assembly:
             model=self._sizes.model,
             dtype=plan.stack.layout.dtype,
             codec=scenario.compressor,
-            coordinators=max(1, len(self.coordinators)),
+            coordinators=max(1, len(self.coordinators) - len(scenario.standbys)),
+            standbys=len(scenario.standbys),
+            state=self._most_of_state(),
         )
 
-    @cached_property
-    def prediction(self) -> Prediction | None:
-        """What theory predicts of the agreement; None without rounds of mixing between agents."""
-        if not self.mode.mixes or self.scenario.schedule.is_asynchronous:
-            return None
-        return predict(self.plan.view, self.plan.mixing)
+    def _most_of_state(self) -> int:
+        """Return the most bytes of what a coordinator remembers and its standbys store.
+
+        It has a few vectors of the size of a model, and two for each agent.
+        """
+        itemsize = np.dtype(self.plan.stack.layout.dtype).itemsize
+        return 2**20 + (16 + 2 * self.scenario.agents) * self._sizes.model * itemsize
 
     def close(self) -> None:
         """Close the environments."""
@@ -175,8 +179,8 @@ class Assembly:
         """The ids of all coordinators."""
         return self.scenario.coordinators
 
-    def neighbors(self) -> list[Sequence[int]]:
-        """Return per agent and, from the end, per coordinator: whom it talks to."""
+    def neighbors(self) -> Neighbors:
+        """Return by id whom every agent and coordinator talks to."""
         return self._builder.neighbors(self.plan)
 
     def trainer(self, agents: Sequence[int]) -> Trainer:
@@ -198,7 +202,7 @@ class Assembly:
     def accounted(self) -> Sequence[int]:
         """Who has a ledger: all agents, the coordinator, or nobody."""
         if self.privacy.is_central:
-            return (COORDINATOR,)
+            return (COORDINATOR, *self.scenario.standbys)
         return range(self.scenario.agents) if self.privacy.is_accounted else ()
 
     def seconds_per_step(self) -> list[float]:
@@ -313,17 +317,25 @@ class Assembly:
         return Model(trainer, agent, parts=self.plan.parts, moments=moments)
 
     def _weights(self, index: int) -> tuple[dict[int, float], ...]:
-        graph, mixing = self.plan.view.at(index), self.plan.mixing
+        view = self.plan.view
+        graph = view.union if self._averages_alone else view.at(index)
+        mixing = self.plan.mixing
         mixing.check(graph)
         require_matrix(mixing, graph)
         return mixing.weights(graph)
 
     def _row(self, agent: int, round: int) -> dict[int, float]:
         """Return the agent's row of the mixing matrix of `round`."""
-        if not self.mode.mixes:
+        if not self.mode.mixes and not self._averages_alone:
             return {agent: 1.0}
         period = self.plan.view.period
         return self._matrix(round % period if period else round)[agent]
+
+    @property
+    def _averages_alone(self) -> bool:
+        """Whether agents average with their neighbors while there is no coordinator."""
+        scenario = self.scenario
+        return bool(scenario.standbys) and scenario.coordinator.fallback == "gossip"
 
     def _available(self, agent: int) -> Available:
         """Return whether the agent takes part in a round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfrl.agent import Agent
-from p2pfrl.build.modes.base import Plan
+from p2pfrl.build.modes.base import Neighbors, Plan
 from p2pfrl.core.actor import Body
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.turn import Turn
@@ -35,7 +35,7 @@ class Attackers:
     def __init__(
         self,
         plan: Plan,
-        neighbors: Callable[[], Sequence[Sequence[int]]],
+        neighbors: Callable[[], Neighbors],
         row: Callable[[int, int], Mapping[int, float]],
     ) -> None:
         found = attacks(plan.scenario)
@@ -89,7 +89,7 @@ class Sight:
         self,
         plan: Plan,
         byzantine: Sequence[int],
-        neighbors: Sequence[Sequence[int]],
+        neighbors: Neighbors,
         row: Callable[[int, int], Mapping[int, float]],
         trainer: Trainer,
         body: Callable[[int], Body | None],

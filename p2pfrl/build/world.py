@@ -243,6 +243,7 @@ def build(
         agents=scenario.agents,
         spawn=spawn,
         coordinators={id: coordinate(id) for id in assembly.coordinators},
+        hosted=scenario.hosted,
         seconds_per_step=assembly.seconds_per_step(),
         variation=_variation(scenario),
         neighbors=assembly.neighbors(),
@@ -273,8 +274,8 @@ def _recorder(
     scenario, privacy = assembly.scenario, assembly.privacy
 
     def epsilon(agent: int, round: int) -> float:
-        own = COORDINATOR if privacy.is_central else agent
-        return privacy.epsilon(ledgers[own].spent)
+        of = ledgers.values() if privacy.is_central else (ledgers[agent],)
+        return privacy.epsilon(max(ledger.spent for ledger in of))
 
     return Recorder(
         layout=assembly.learning.stack.layout,
@@ -304,7 +305,8 @@ def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:
     return Network(
         loop,
         scenario.agents,
-        coordinators=max(1, len(assembly.coordinators)),
+        coordinators=max(1, len(assembly.coordinators) - len(scenario.standbys)),
+        standbys=scenario.standbys,
         decoder=assembly.decoder,
         log=log,
         latency=_latency(scenario, graph),
@@ -332,6 +334,7 @@ def _keeps(scenario: Scenario) -> Callable[[int, Frame], bool]:
     Senders that a fault of the timeline restarts do so.
     """
     returning = {id for fault in scenario.faults for id in fault.returning()}
+    returning |= {id for id, host in scenario.hosted.items() if host in returning}
     every = saved_every(scenario)
     if not returning or not scenario.coordinators:
         return lambda sender, frame: False

@@ -11,8 +11,8 @@ from math import isfinite
 
 import msgpack
 
-Fields = tuple[str, int, int, int, int, float, float, str, list[str], int]
-"""What a header says, but for the run, in the order of `Message`."""
+Fields = tuple[str, int, int, int, int, float, float, str, list[str], int, int]
+"""What a header says, but for the run, in the order of `Message`; the epoch is the last."""
 
 FIELDS: dict[str, type] = {
     "run": str,
@@ -28,6 +28,8 @@ FIELDS: dict[str, type] = {
     "crc32": int,
 }
 NAMES = tuple(FIELDS)
+EPOCH = "epoch"
+"""The key that comes last, where the coordinator has standbys."""
 MAX_COUNT = 2**62
 MAX_WEIGHT = 2.0**53
 SEQUENCE = b"sequence"
@@ -65,9 +67,8 @@ class Form:
 
     def __init__(self, raw: bytes, fields: Fields, start: int, numbers: struct.Struct) -> None:
         self.lead = raw[:start]
-        self._kind, self._sender, self._incarnation, _, _, _, _, self._encoding, self._parts, _ = (
-            fields
-        )
+        self._kind, self._sender, self._incarnation = fields[:3]
+        self._encoding, self._parts = fields[7:9]
         self._size = len(raw)
         self._numbers = numbers
         self._between = numbers.unpack_from(raw, start)[1::2]
@@ -100,15 +101,17 @@ class Form:
             self._encoding,
             self._parts,
             crc,
+            0,
         )
 
 
 def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
     """Return the form of the header `raw` that has these `fields`.
 
-    The result is None if this package packs the fields differently, or if a count takes one byte.
+    The result is None if this package packs the fields differently, if a count takes one byte, or
+    if there is an epoch.
     """
-    kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = fields
+    kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, _ = fields
     values = (run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc)
     codes = [_CODES.get(len(pack(count)), "") for count in (sequence, round, crc)]
     if not all(codes) or pack(dict(zip(NAMES, values, strict=True))) != raw:

@@ -59,7 +59,6 @@ class Purpose(StrEnum):
     PUBLIC = "public"
     REPLAY = "replay"
     SAMPLES = "samples"
-    SECURE = "secure"
     SPEED = "speed"
     START = "start"
     TOPOLOGY = "topology"

@@ -44,9 +44,13 @@ _CLASSES: dict[str, type] = {
         types.PeerLost,
         types.PeerJoined,
         types.Frame,
+        types.Send,
+        types.WaitUntil,
+        types.Finish,
     )
 }
 _HEADER = 8
+_TREE = "tree"
 _LARGEST_HEADER = 2**30
 
 
@@ -146,6 +150,39 @@ def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     ) as error:
         raise RecordError(f"{path}: not a saved state: {error}") from error
     return unpacked
+
+
+def encode(state: State) -> bytes:
+    """Return a state as bytes, from which `decode` makes it again."""
+    from safetensors.numpy import save
+
+    text, found = pack(state)
+    arrays = {str(number): value for number, value in enumerate(found)}
+    return save({_TREE: np.frombuffer(text.encode(), np.uint8), **arrays})
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Return the state that `encode` made bytes of.
+
+    Raises:
+        RecordError: they are not such bytes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found = load(data)
+        text = found.pop(_TREE).tobytes().decode()
+        return unpack(text, [found[str(number)] for number in range(len(found))])
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RecursionError,
+    ) as error:
+        raise RecordError(f"not the state of a coordinator: {error}") from error
 
 
 def pack(state: State, facts: Mapping[str, str] | None = None) -> tuple[str, list[NDArray[Any]]]:

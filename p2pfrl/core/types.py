@@ -20,13 +20,20 @@ FIRST_EDGE = -2
 LOWEST_ID, HIGHEST_ID = -(2**31), 2**31 - 1
 """The ids that there can be: those that a frame's envelope can hold."""
 
+MOST_STANDBYS = 4
+"""A coordinator has at most so many standbys; their ids are the lowest that there can be."""
+
 UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the
 last model; the payload that answers another agent's."""
 
-KEYS, SHARES, REVEAL = "keys", "shares", "reveal"
-"""Kinds of message of a secure sum, from agents and back (exchange/secure/members.py): public keys;
-what agents seal for each other; who answered, and what takes their masks off."""
+VACANT = "vacant"
+"""Kind of message by which a coordinator with standbys says that it is no longer in office."""
+
+ASK, PROMISE, STORE, STORED = "ask", "promise", "store", "stored"
+REFUSE, RESIGN, OVER = "refuse", "resign", "over"
+NOTICES = (ASK, PROMISE, STORE, STORED, REFUSE, RESIGN, OVER)
+"""Kinds of message between voters (consensus/failover/voter.py); OVER: the run is over."""
 
 ASKS = 1000
 """Maximum number of times in a row that somebody asks again for a model that links keep losing."""
@@ -35,8 +42,8 @@ TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
 
 
-COORDINATOR_NAME, EDGE_NAME = "coordinator", "edge"
-"""The names of coordinators, for those who write; an edge's number follows its name."""
+COORDINATOR_NAME, EDGE_NAME, STANDBY_NAME = "coordinator", "edge", "standby"
+"""The names of coordinators, for those who write; the number of an edge or standby follows."""
 
 
 def edge_id(number: int) -> int:
@@ -48,26 +55,44 @@ def edge_id(number: int) -> int:
     return FIRST_EDGE - number
 
 
+def standby_id(number: int) -> int:
+    """Return the id of standby `number`, counted from 0; given an id, return its number.
+
+    >>> standby_id(1), standby_id(-2147483647)
+    (-2147483647, 1)
+    """
+    return LOWEST_ID + number if number >= 0 else number - LOWEST_ID
+
+
+def is_standby(id: int) -> bool:
+    """Return whether an id is that of a standby of the coordinator."""
+    return id < LOWEST_ID + MOST_STANDBYS
+
+
 def name_of(id: int) -> int | str:
     """Return how users name an agent, which is its number, or a coordinator.
 
-    >>> name_of(3), name_of(-1), name_of(-2)
-    (3, 'coordinator', 'edge0')
+    >>> name_of(3), name_of(-1), name_of(-2), name_of(standby_id(0))
+    (3, 'coordinator', 'edge0', 'standby0')
     """
     if id >= 0:
         return id
+    if is_standby(id):
+        return f"{STANDBY_NAME}{standby_id(id)}"
     return COORDINATOR_NAME if id == COORDINATOR else f"{EDGE_NAME}{edge_id(id)}"
 
 
 def id_of(name: str) -> int:
     """Return the id of a coordinator by its name.
 
-    >>> id_of("coordinator"), id_of("edge0")
-    (-1, -2)
+    >>> id_of("coordinator"), id_of("edge0"), id_of("standby1")
+    (-1, -2, -2147483647)
 
     Raises:
         ValueError: no coordinator has this name.
     """
+    if name in (known := {f"{STANDBY_NAME}{k}": standby_id(k) for k in range(MOST_STANDBYS)}):
+        return known[name]
     number = name.removeprefix(EDGE_NAME)
     if name == COORDINATOR_NAME:
         return COORDINATOR
@@ -88,6 +113,7 @@ class Message:
         score: what receivers rank senders by: a return or a loss, as the scenario says; else 0.
         encoding: name of the compressor that decodes it ("raw" for none).
         parts: names of the parameter parts in the payload.
+        epoch: the term of office that it belongs to, where the coordinator has standbys; else 0.
     """
 
     kind: str
@@ -101,6 +127,26 @@ class Message:
     crc32: int
     payload: Vector
     score: float = 0.0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message from a voter to another one (consensus/failover/voter.py).
+
+    Attributes:
+        kind: one of `NOTICES`.
+        epoch: of the sender; what a receiver has promised may be higher.
+        version: of the state that the sender has stored, or asks to store, or was asked to store.
+        stored_in: the epoch in which the sender's state was stored.
+        value: the state as bytes; None where the receiver has it or does not need it.
+    """
+
+    kind: str
+    epoch: int
+    version: int = 0
+    stored_in: int = 0
+    value: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -229,6 +275,7 @@ class Send:
             round in which one of it counted last, -1 where none did.
         asked: of a coordinator's model that begins a round: those who are expected to end the round
             before with it. None where the model is sent again.
+        epoch: the coordinator's term of office, where there are standbys; else 0.
     """
 
     to: Sequence[int]
@@ -236,6 +283,15 @@ class Send:
     kind: str = UPDATE
     unused: Mapping[int, int] = field(default_factory=dict)
     asked: Sequence[int] | None = None
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a notice to each of `to`, other voters, after the sender was saved."""
+
+    to: tuple[int, ...]
+    notice: Notice
 
 
 @dataclass(slots=True, eq=False)
@@ -284,6 +340,20 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
+class Blend:
+    """Average the own parameters with those of neighbors, while there is no coordinator.
+
+    No round ends.
+
+    Attributes:
+        received: messages in ascending order of sender.
+    """
+
+    round: int
+    received: Sequence[Message]
+
+
+@dataclass(slots=True, eq=False)
 class WaitUntil:
     """Put `Expired(time)` into the mailbox unless the deadline changes before.
 
@@ -305,7 +375,7 @@ class Finish:
     why: str = ""
 
 
-Action = Train | Send | Mix | Adopt | Answer | WaitUntil | Finish
+Action = Train | Send | Mix | Adopt | Answer | Blend | Tell | WaitUntil | Finish
 
 
 class Schedule(Protocol):

@@ -4,7 +4,7 @@
     offset 4   u32       length of the header, little-endian
     offset 8   u32       length of the payload, its `bin` prefix included
     offset 12  header    msgpack map: run kind from incarnation sequence round weight score encoding
-                         parts crc32
+                         parts crc32, and epoch where the coordinator has standbys
     ...        payload   msgpack bin: little-endian numbers, or the bytes of the encoding that the
                          header names
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.header import (
+    EPOCH,
     FIELDS,
     MAX_COUNT,
     MAX_WEIGHT,
@@ -41,12 +42,18 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
+    LOWEST_ID,
     MODEL,
+    NOTICES,
+    PROMISE,
     REPLY,
     SKIP,
+    STORE,
     UPDATE,
+    VACANT,
     Frame,
     Message,
+    Notice,
     Received,
 )
 
@@ -73,12 +80,15 @@ class Encoder:
         run: name of the run; peers of another run refuse it.
         sender: the agent's id.
         incarnation: how many times it was restarted.
+
+    Attributes:
+        epoch: the term of office that its frames belong to, where there are standbys; else 0.
     """
 
-    __slots__ = ("_run", "_sender", "incarnation", "sequence")
+    __slots__ = ("_run", "_sender", "epoch", "incarnation", "sequence")
 
     def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
-        self.sequence = 0
+        self.sequence = self.epoch = 0
         self._run = run
         self._sender = sender
         self.incarnation = incarnation
@@ -119,11 +129,24 @@ class Encoder:
                 "encoding": encoding,
                 "parts": parts,
                 "crc32": crc,
+                **({EPOCH: self.epoch} if self.epoch else {}),
             }
         )
         prefix = bin_prefix(len(payload))
         head = PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
         return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)
+
+    def notice(self, notice: Notice) -> Frame:
+        """Return a frame of a notice.
+
+        Its round is the version of the state, and its weight the epoch in which it was stored.
+        """
+        self.epoch = notice.epoch
+        value = notice.value
+        vector: Vector | None = None if value is None else np.frombuffer(value, np.uint8)
+        return self.encode(
+            vector, kind=notice.kind, round=notice.version, weight=float(notice.stored_in)
+        )
 
     def save(self) -> dict[str, int]:
         """Return the number of the last frame, and the incarnation that it belongs to."""
@@ -158,6 +181,9 @@ MAX_HEADER = 4096
 MAX_PAYLOAD = 2**30
 KINDS = (UPDATE, MODEL, SKIP, FINAL, REPLY)
 _OF_EDGES = (MODEL, FINAL, UPDATE, SKIP)
+_OF_VOTERS = (MODEL, FINAL, VACANT, *NOTICES)
+_BARE = (SKIP, VACANT)
+"""Kinds without a payload."""
 _TYPES = tuple(FIELDS.values())
 _in_order = itemgetter(*FIELDS)
 _MAP = 0x80 | len(
@@ -207,6 +233,8 @@ class Decoder:
         codec: the encoding agents may use besides raw numbers.
         coordinators: how many there are; their ids are -1, -2, ..., of which -1 is the one above
             the others.
+        standbys: how many standbys the coordinator has.
+        state: the most bytes of what a coordinator remembers, which travels to its standbys.
     """
 
     def __init__(
@@ -221,9 +249,13 @@ class Decoder:
         names: Sequence[str] | None = None,
         codec: Codec | None = None,
         coordinators: int = 1,
+        standbys: int = 0,
+        state: int = 0,
     ) -> None:
         self._run = run
         self._agents = agents
+        self._standbys = range(LOWEST_ID, LOWEST_ID + standbys)
+        self._state = min(state, MAX_PAYLOAD - 5) if standbys else 0
         self._lowest = -coordinators
         self._forms = dict.fromkeys(
             (UPDATE, REPLY), (list(parts if names is None else names), size)
@@ -237,6 +269,7 @@ class Decoder:
         self._known: dict[bytes, Form] = {}
         self._codec = codec
         self._limit = max(self._most(count) for _, count in self._forms.values())
+        self._limit = max(self._limit, self._state + 5)
 
     def _most(self, size: int | None) -> int:
         """Return the most bytes of a payload of `size` numbers."""
@@ -307,7 +340,7 @@ class Decoder:
         Raises:
             WireError: as in `decode`.
         """
-        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc = (
+        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, epoch = (
             self._header(head[12:end])
         )
         if head[end:] != bin_prefix(len(payload)):
@@ -328,6 +361,7 @@ class Decoder:
             crc,
             numbers,
             score,
+            epoch,
         )
 
     def _verify(self, payload: memoryview, crc: int) -> None:
@@ -362,7 +396,10 @@ class Decoder:
             )
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
-        if raw[0] != _MAP or (tuple(header) != NAMES and header.keys() != FIELDS.keys()):
+        epoch = self._epoch(header) if self._standbys and raw[0] == _MAP + 1 else 0
+        if raw[0] != _MAP + bool(epoch) or (
+            tuple(header) != NAMES and header.keys() != FIELDS.keys()
+        ):
             raise WireError("malformed", "the header is not a map of exactly the agreed keys")
         values = _in_order(header)
         if tuple(map(type, values)) != _TYPES:
@@ -375,9 +412,10 @@ class Decoder:
         )
         if run != self._run:
             raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
-        if kind not in KINDS:
-            raise WireError("bad_field", f"kind: expected one of {KINDS}, got {kind!r}")
-        if not self._lowest <= sender < self._agents:
+        kinds = (*KINDS, VACANT, *NOTICES) if self._standbys else KINDS
+        if kind not in kinds:
+            raise WireError("bad_field", f"kind: expected one of {kinds}, got {kind!r}")
+        if not (self._lowest <= sender < self._agents or sender in self._standbys):
             raise WireError(
                 "unknown_sender", f"expected an agent below {self._agents}, got {sender}"
             )
@@ -403,27 +441,55 @@ class Decoder:
         may = (
             (UPDATE, SKIP, REPLY)
             if sender > COORDINATOR
+            else _OF_VOTERS
+            if self._standbys
             else _OF_EDGES
             if sender < COORDINATOR
             else (MODEL, FINAL)
         )
         if kind not in may:
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
-        return kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc
+        return (
+            kind,
+            sender,
+            incarnation,
+            sequence,
+            round,
+            weight,
+            score,
+            encoding,
+            parts,
+            crc,
+            epoch,
+        )
+
+    @staticmethod
+    def _epoch(header: dict[str, object]) -> int:
+        """Take the epoch out of a header, and return it.
+
+        Raises:
+            WireError: there is none, or it is no epoch.
+        """
+        epoch = header.pop(EPOCH, None)
+        if type(epoch) is not int or not 0 < epoch < MAX_COUNT:
+            raise WireError("bad_field", f"{EPOCH}: expected 1 to 2^62, got {epoch!r}")
+        return epoch
 
     def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
         codec = self._codec
         if encoding != "raw" and (codec is None or encoding != codec.encoding):
             known = "'raw'" if codec is None else f"'raw' or {codec.encoding!r}"
             raise WireError("bad_field", f"encoding: expected {known}, got {encoding!r}")
-        if kind == SKIP:
+        if kind in _BARE:
             if names:
-                raise WireError("bad_field", f"parts: a skip has none, got {names}")
+                raise WireError("bad_field", f"parts: a {kind} has none, got {names}")
             if len(payload):
                 raise WireError(
-                    "bad_length", f"a skip carries no payload, got {len(payload)} bytes"
+                    "bad_length", f"a {kind} carries no payload, got {len(payload)} bytes"
                 )
             return np.empty(0, dtype=self._dtype)
+        if kind in NOTICES:
+            return self._state_in(kind, encoding, names, payload)
         parts, size = self._forms[kind]
         if names != parts:
             if not all(type(name) is str for name in names):
@@ -444,6 +510,18 @@ class Decoder:
             vector = np.frombuffer(payload.toreadonly(), self._dtype)
         self._search(vector)
         return vector
+
+    def _state_in(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
+        """Return the bytes of the state in a notice, `(k,)`; empty where it has none."""
+        if names or encoding != "raw":
+            raise WireError("bad_field", f"expected a {kind} without parts, as it is")
+        most = self._state if kind in (STORE, PROMISE) else 0
+        if len(payload) > most or (kind == STORE and not len(payload)):
+            raise WireError(
+                "bad_length", f"a {kind} carries at most {most} bytes, got {len(payload)}"
+            )
+        data: Vector = np.frombuffer(payload.toreadonly(), np.uint8)
+        return data
 
     def _search(self, vector: Vector) -> None:
         if 0 in np.isfinite(vector).tobytes():  # the fastest way to ask whether all are

@@ -26,6 +26,7 @@ from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
+from p2pfrl.scenario.checks.standbys import refuse_standbys
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
 
@@ -62,6 +63,7 @@ def run_processes(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
+    refuse_standbys(scenario)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
     groups = share(scenario, jobs)

@@ -57,6 +57,7 @@ from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
+from p2pfrl.scenario.checks.standbys import refuse_standbys
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
@@ -118,6 +119,7 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
+    refuse_standbys(scenario)
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 

@@ -174,6 +174,10 @@ class Outbox(Stateful):
             return self._encode(data, turn, encoding)
         return self._encode(made.data, turn, self._rules.compressor.encoding)
 
+    def stamp(self, epoch: int) -> None:
+        """Send all frames from now on as those of a coordinator's term of office."""
+        self._encoder.epoch = epoch
+
     def skip(self, round: int) -> Frame:
         """Return a frame without a payload, so that receivers do not wait for one."""
         return self._encoder.encode(None, kind=SKIP, round=round)

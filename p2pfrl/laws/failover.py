@@ -12,17 +12,9 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from p2pfrl.consensus.failover.voter import (
-    IN_OFFICE,
-    Committed,
-    Deposed,
-    Elected,
-    Notice,
-    Output,
-    Tell,
-    Voter,
-)
+from p2pfrl.consensus.failover.voter import IN_OFFICE, Committed, Deposed, Elected, Output, Voter
 from p2pfrl.core.state import State
+from p2pfrl.core.types import Notice, Tell
 from p2pfrl.laws.base import Figure, Law, at_least, near
 
 WAIT = 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from p2pfrl.core.actor import Actor
@@ -81,7 +81,7 @@ class Node:
         own: Identity,
         fleet: Fleet,
         *,
-        neighbors: Sequence[Sequence[int]],
+        neighbors: Sequence[Sequence[int]] | Mapping[int, Sequence[int]],
         decoder: Decoder,
         trainer: Trainer,
         spawn: Callable[[int, MailboxPort], Actor],

@@ -24,7 +24,7 @@ from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.resources import CapacityName
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import COORDINATOR, edge_id
+from p2pfrl.core.types import COORDINATOR, edge_id, standby_id
 from p2pfrl.core.units import Bytes, Rate, Seconds
 from p2pfrl.core.wording import show
 from p2pfrl.learning.learners.base import EngineName, Learner
@@ -117,12 +117,27 @@ class Coordinator:
         server_optimizer: how the global parameters move to the aggregate.
         participation: which agents take part in a round.
         at: the coordinator's node in a graph file; its links have shortest-path latencies.
+        standbys: who takes over where the coordinator dies, by rank: 2 or 4 agents, such as
+            `[5, 9]`, or how many processes of their own. None by default.
+        standby_wait: time that a standby without a coordinator waits per rank before it asks for
+            votes.
+        fallback: what agents do while there is no coordinator: wait; train: train on; gossip: train
+            on, and average with their neighbors in the topology by Metropolis weights.
     """
 
     aggregator: Annotated[Aggregator, choose("aggregators", "mean")] = _table()
     server_optimizer: Annotated[ServerOptimizer, choose("server_optimizers", "replace")] = _table()
     participation: Annotated[Participation, choose("participation", "all")] = _table()
     at: int = Field(default=0, ge=0)
+    standbys: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] = 0
+    standby_wait: Annotated[Seconds, Field(gt=0)] = 0.2
+    fallback: Literal["wait", "train", "gossip"] = "train"
+
+    @property
+    def hosts(self) -> tuple[int | None, ...]:
+        """The agent that each standby lives with; None for a process of its own."""
+        named = self.standbys
+        return (None,) * named if isinstance(named, int) else named
 
 
 @rule
@@ -453,10 +468,29 @@ class Scenario:
 
     @property
     def coordinators(self) -> tuple[int, ...]:
-        """Ids of all coordinators: -1 and, in a tree, the edges -2, -3, ..."""
+        """Ids of all coordinators: -1, the edges -2, -3, ... of a tree, and the standbys."""
         if not MODES[self.mode].has_coordinator:
             return ()
-        return (COORDINATOR, *(edge_id(number) for number in range(len(self.edges))))
+        edges = (edge_id(number) for number in range(len(self.edges)))
+        return (COORDINATOR, *edges, *self.standbys)
+
+    @property
+    def standbys(self) -> tuple[int, ...]:
+        """Ids of the coordinator's standbys, by rank."""
+        if not MODES[self.mode].has_coordinator:
+            return ()
+        return tuple(map(standby_id, range(len(self.coordinator.hosts))))
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """Ids of the coordinator and its standbys, by rank; empty where there are none."""
+        return (COORDINATOR, *self.standbys) if self.standbys else ()
+
+    @property
+    def hosted(self) -> dict[int, int]:
+        """Standby -> the agent in whose process it lives."""
+        pairs = zip(self.standbys, self.coordinator.hosts, strict=True) if self.standbys else ()
+        return {id: host for id, host in pairs if host is not None}
 
     @model_validator(mode="after")
     def _check_groups(self) -> Scenario:

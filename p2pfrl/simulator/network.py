@@ -10,7 +10,7 @@ it gets here; sizes are frame bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from typing_extensions import override
 
@@ -38,6 +38,7 @@ class Network(Stateful):
         loop: the clock.
         nodes: number of agents n.
         coordinators: how many there are.
+        standbys: ids of the coordinator's standbys.
         decoder: checks every frame before it is delivered.
         log: of all events.
         latency, loss: of the links.
@@ -63,6 +64,7 @@ class Network(Stateful):
         nodes: int,
         *,
         coordinators: int = 1,
+        standbys: Sequence[int] = (),
         decoder: Decoder,
         log: Log,
         latency: Latency,
@@ -79,10 +81,12 @@ class Network(Stateful):
         self._byzantine = frozenset(byzantine)
         self.down: set[int] = set()
         self.extra_loss = 0.0
-        self.group: list[int] | None = None
+        self.group: list[int] | dict[int, int] | None = None
         self._loop = loop
         self._decoder = decoder
-        self._mailboxes: list[Callable[[Event], None]] = [_nowhere] * (nodes + coordinators)
+        count = nodes + coordinators
+        mailboxes: list[Callable[[Event], None]] = [_nowhere] * count
+        self._mailboxes = _by_id(mailboxes, nodes, standbys)
         self._log = log
         self._note = log.append
         self._latency = latency.nanoseconds
@@ -95,9 +99,9 @@ class Network(Stateful):
         self._slow = {node: SECOND / rate for node, rate in (slower or {}).items()}
         self._duplicate = duplicate
         self._seed = seed
-        self._sending_until = [0] * (nodes + coordinators)
-        self._receiving_until = [0] * (nodes + coordinators)
-        self._number = [0] * (nodes + coordinators)
+        self._sending_until = _by_id([0] * count, nodes, standbys)
+        self._receiving_until = _by_id([0] * count, nodes, standbys)
+        self._number = _by_id([0] * count, nodes, standbys)
 
     @override
     def save(self) -> State:
@@ -254,6 +258,17 @@ class Network(Stateful):
         """The link numbers its messages, so its far end notices that one is missing."""
         if self.can_reach(sender, receiver):
             self._mailboxes[receiver](Missing(sender, frame.round))
+
+
+T = TypeVar("T")
+
+
+def _by_id(values: list[T], nodes: int, standbys: Sequence[int]) -> list[T] | dict[int, T]:
+    """Return what is indexed by ids: a list, or, where standbys have ids of their own, a table."""
+    if not standbys:
+        return values
+    ids = (*range(nodes), *range(-1, nodes - len(values) - 1, -1), *standbys)
+    return dict.fromkeys(ids, values[0])
 
 
 def _nowhere(event: Event) -> None:

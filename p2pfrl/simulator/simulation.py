@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 from typing_extensions import override
@@ -14,7 +15,15 @@ from p2pfrl.core.actor import Actor, Body
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
-from p2pfrl.core.types import COORDINATOR, Event, Frame, PeerJoined, PeerLost, Trained
+from p2pfrl.core.types import (
+    COORDINATOR,
+    Event,
+    Frame,
+    PeerJoined,
+    PeerLost,
+    Trained,
+    is_standby,
+)
 from p2pfrl.core.units import SECOND
 from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Snapshot, Trainer
@@ -128,6 +137,7 @@ class Simulation:
         peer_timeout: nanoseconds until a dead link is noticed.
         grace: local updates that a member of a shared world which comes back starts without waiting
             for the others.
+        hosted: standby -> the agent that it lives with: they crash, come back and leave together.
         faults: the timeline.
         keeps: (sender, frame) -> whether the sender remembers itself before the frame leaves, with
             its schedule: what a restart resumes from in modes with a coordinator.
@@ -147,7 +157,8 @@ class Simulation:
         coordinators: Mapping[int, Callable[[int, MailboxPort], Actor]],
         seconds_per_step: Sequence[float],
         variation: Callable[[int, int], float] = lambda agent, number: 1.0,
-        neighbors: Sequence[Sequence[int]],
+        neighbors: Sequence[Sequence[int]] | Mapping[int, Sequence[int]],
+        hosted: Mapping[int, int] = MappingProxyType({}),
         peer_timeout: int,
         grace: int = 1,
         faults: Sequence[Fault],
@@ -177,6 +188,7 @@ class Simulation:
         self._done: asyncio.Future[None] = loop.create_future()
         self._lives |= {i: Life(self._port(i)) for i in coordinators}
         loop.explain = self._explain
+        self._hosted = hosted
         self._faults = faults
         self._faults_left = len(faults)
         self._newcomers = {agent for fault in faults for agent in fault.newcomers()}
@@ -254,17 +266,6 @@ class Simulation:
         life = self._lives[agent]
         return None if life.actor is None or life.task is None else life.actor.body
 
-    def has_ended(self, agent: int) -> bool:
-        """Whether an agent or coordinator has done all its rounds, or gave up."""
-        return self._has_finished(agent)
-
-    def waits(self, agent: int) -> str:
-        """Return in words what an agent or coordinator waits for; "" if it is away or has ended."""
-        life = self._lives[agent]
-        if life.actor is None or life.task is None or life.task.done():
-            return ""
-        return life.actor.schedule.waits_for()
-
     def waited(self) -> tuple[int, int]:
         """Return (late messages, expired deadlines), summed over all lives of all agents."""
         lives = self._lives.values()
@@ -282,7 +283,10 @@ class Simulation:
         coordinator counted enough updates, however few models it made of them. The first that
         holds is returned.
         """
-        if not all(self._has_finished(id) for id in self._coordinators):
+        voters = [id for id in self._coordinators if id == COORDINATOR or is_standby(id)]
+        others = [id for id in self._coordinators if id not in voters]
+        has_voter = not voters or any(self._has_reached_end(id) for id in voters)
+        if not has_voter or not all(self._has_finished(id) for id in others):
             return "coordinator_gone"
         reasons = {life.why for life in self._lives.values()}
         for why in ("coordinator_gone", "unreachable", "agents_gone"):
@@ -313,12 +317,11 @@ class Simulation:
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """Cut every link between different groups."""
         # Agents in no group form one more. Coordinators stay with the first group.
-        group = [len(groups)] * len(self._lives)
-        for coordinator in self._coordinators:
-            group[coordinator] = 0
+        group = dict.fromkeys(self._lives, len(groups))
+        group |= dict.fromkeys(self._coordinators, 0)
         for number, members in enumerate(groups):
-            for agent in members:
-                group[agent] = number
+            group |= dict.fromkeys(members, number)
+        group |= {id: group[host] for id, host in self._hosted.items()}
         self._regroup(group)
 
     def heal(self) -> None:
@@ -330,21 +333,15 @@ class Simulation:
 
         Nothing happens if this mode does not have it, or if it has finished.
         """
-        if self._kill(agent):
-            for peer in self._neighbors[agent]:
-                self._notice_loss(peer, agent)
+        for id in self._with_hosted(agent):
+            if self._kill(id):
+                for peer in self._neighbors[id]:
+                    self._notice_loss(peer, id)
 
     def restart(self, agent: int) -> None:
         """Start a crashed agent or coordinator from its saved state."""
-        life = self._lives.get(agent)
-        if life is None or life.task is not None:
-            return
-        if agent not in self._coordinators:
-            if life.saved is None:
-                self._trainer.reset(agent)
-            else:
-                self._trainer.restore(agent, life.saved)
-        self.join(agent)
+        for id in self._with_hosted(agent):
+            self._restart(id)
 
     def straggle(self, agent: int, factor: float) -> None:
         """Slow an agent's local work down."""
@@ -362,9 +359,10 @@ class Simulation:
 
     def leave(self, agent: int) -> None:
         """Remove an agent; its neighbors are told at once."""
-        if self._kill(agent):
-            for peer in self._neighbors[agent]:
-                self.report_lost(peer, agent)
+        for id in self._with_hosted(agent):
+            if self._kill(id):
+                for peer in self._neighbors[id]:
+                    self.report_lost(peer, id)
 
     def join(self, agent: int) -> None:
         """Start an agent."""
@@ -451,7 +449,22 @@ class Simulation:
         ):
             self._lives[to].port.put(PeerLost(about))
 
-    def _regroup(self, group: list[int] | None) -> None:
+    def _with_hosted(self, agent: int) -> list[int]:
+        """Return an agent or coordinator and the standby that lives with it."""
+        return [agent, *(id for id, host in self._hosted.items() if host == agent)]
+
+    def _restart(self, agent: int) -> None:
+        life = self._lives.get(agent)
+        if life is None or life.task is not None:
+            return
+        if agent not in self._coordinators:
+            if life.saved is None:
+                self._trainer.reset(agent)
+            else:
+                self._trainer.restore(agent, life.saved)
+        self.join(agent)
+
+    def _regroup(self, group: dict[int, int] | None) -> None:
         """Cut the links between different groups, and restore all other links that were cut."""
         before, self._network.group = self._network.group, group
         self._note_fault(_NETWORK)
@@ -604,6 +617,9 @@ class Simulation:
         """Whether its schedule has finished. It may still answer (`Actor.stays`, `gives_last`)."""
         task = self._lives[agent].task
         return task is not None and task.done()
+
+    def _has_reached_end(self, id: int) -> bool:
+        return self._has_finished(id) and not self._lives[id].why
 
     def _notice_loss(self, to: int, about: int) -> None:
         """Let `to` notice by timeout that `about` is gone.

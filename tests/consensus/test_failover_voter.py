@@ -2,20 +2,8 @@
 
 import pytest
 
-from p2pfrl.consensus.failover.voter import (
-    ASK,
-    IN_OFFICE,
-    PROMISE,
-    REFUSE,
-    STORE,
-    STORED,
-    Committed,
-    Deposed,
-    Elected,
-    Notice,
-    Tell,
-    Voter,
-)
+from p2pfrl.consensus.failover.voter import IN_OFFICE, Committed, Deposed, Elected, Voter
+from p2pfrl.core.types import ASK, PROMISE, REFUSE, STORE, STORED, Notice, Tell
 from p2pfrl.laws.failover import PLANTED, seeds_until_found, storms
 
 WAIT = 100

@@ -293,6 +293,7 @@ SOME = [
     "coordinators that crash",
     "a coordinator that crashes, asynchronous",
     "cartpole, pooled",
+    "shared worlds, crashes",
 ]
 
 

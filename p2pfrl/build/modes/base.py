@@ -6,7 +6,7 @@ Mode builders are part of the composition root.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from p2pfrl.consensus.coordinator import Witness
     from p2pfrl.core.actor import Actor
     from p2pfrl.core.wire import Encoder
+
+
+Neighbors = Sequence[Sequence[int]] | Mapping[int, Sequence[int]]
+"""By id: agents first and coordinators last, or, where standbys have ids of their own, a table."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ class ModeBuilder(ABC):
         return stack
 
     @abstractmethod
-    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
-        """Return the ids that each participant talks to, agents first and coordinators last."""
+    def neighbors(self, plan: Plan) -> Neighbors:
+        """Return the ids that each participant talks to."""
 
     @abstractmethod
     def schedule(self, plan: Plan, life: AgentLife) -> Schedule:

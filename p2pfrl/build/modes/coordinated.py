@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, ModeBuilder, Plan
+from p2pfrl.build.modes import standbys
+from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, ModeBuilder, Neighbors, Plan
 from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.schedules.base import Participants
@@ -15,8 +14,10 @@ from p2pfrl.core.types import COORDINATOR, Schedule
 class CoordinatedBuilder(ModeBuilder):
     """Makes a coordinator, and agents that train for it."""
 
-    def neighbors(self, plan: Plan) -> list[Sequence[int]]:
+    def neighbors(self, plan: Plan) -> Neighbors:
         """Return the coordinator for every agent, and all agents for the coordinator."""
+        if plan.scenario.standbys:
+            return standbys.neighbors(plan)
         agents = plan.scenario.agents
         return [*((COORDINATOR,) for _ in range(agents)), range(agents)]
 
@@ -29,7 +30,7 @@ class CoordinatedBuilder(ModeBuilder):
             available=life.available,
             coordinator=plan.edge_of.get(life.agent, COORDINATOR),
         )
-        return machine
+        return standbys.follower(plan, life, machine) if scenario.standbys else machine
 
     def aggregator(self, plan: Plan) -> Aggregator:
         """Return the aggregator, which makes one vector of what the coordinator receives."""
@@ -63,4 +64,6 @@ class CoordinatedBuilder(ModeBuilder):
         )
         participants = Participants(scenario.agents, body.choose)
         machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
+        if scenario.standbys:
+            return standbys.replica(plan, life, body, machine)
         return Actor(machine, body, life.port, gives_last=True)

@@ -34,9 +34,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from p2pfrl.core.state import State, Stateful
-
-ASK, PROMISE, STORE, STORED = "ask", "promise", "store", "stored"
-REFUSE, RESIGN = "refuse", "resign"
+from p2pfrl.core.types import ASK, PROMISE, REFUSE, RESIGN, STORE, STORED, Notice, Tell
 
 FOLLOWER, CANDIDATE, IN_OFFICE = "follower", "candidate", "in_office"
 """Roles of a voter."""
@@ -48,33 +46,6 @@ _TRIES = 4
 
 Stamp = tuple[int, int]
 """(epoch, version): when a state was stored, and the how manieth it is. (0, 0) is no state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A message from a voter to another one.
-
-    Attributes:
-        kind: one of those that the module names.
-        epoch: of the sender; what a receiver has promised may be higher.
-        version: of the state that the sender has stored, or asks to store, or was asked to store.
-        stored_in: the epoch in which the sender's state was stored.
-        value: the state as bytes; None where the receiver has it or does not need it.
-    """
-
-    kind: str
-    epoch: int
-    version: int = 0
-    stored_in: int = 0
-    value: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send `notice` to each of `to`, after this voter was saved."""
-
-    to: tuple[int, ...]
-    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)

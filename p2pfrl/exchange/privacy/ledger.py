@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
-from p2pfrl.core.state import Stateful
+from p2pfrl.core.state import State, Stateful
 
 _ROUNDING = 1e-9
 """Relative excess over a budget that counts as rounding: that of the sum of as many costs."""
@@ -97,6 +97,16 @@ class Ledger(Stateful):
         self._keep(entry)
         self.releases, self.spent = self.releases + 1, entry.spent
         return True
+
+    def adopt(self, state: State) -> None:
+        """Take over what the ledger of a predecessor has spent, where that is more."""
+        if state["spent"] > self.spent:
+            for release in range(self.releases, state["releases"]):
+                self._keep(Charge(release, 0, state["spent"]))
+            self.releases, self.spent = state["releases"], state["spent"]
+        if state["refused"] > self.refused:
+            self._keep(Charge(self.releases, 0, self.spent, refused=True))
+            self.refused = state["refused"]
 
     def noise(self, size: int) -> Vector:
         """Return the standard normal numbers of the release that was granted last, `(size,)`."""

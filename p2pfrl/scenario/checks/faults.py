@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.types import COORDINATOR, name_of
+from p2pfrl.core.types import COORDINATOR, is_standby, name_of
 
 if TYPE_CHECKING:
     from p2pfrl.simulator.faults.base import Fault
@@ -152,7 +152,7 @@ class Rehearsal:
 
         An edge that the tree does not have is a problem.
         """
-        edges = len(self._coordinators) - 1
+        edges = sum(not is_standby(id) for id in self._coordinators) - 1
         if edges > 0 and id not in self._coordinators:
             there = f"edges are {name_of(COORDINATOR - 1)} to {name_of(-1 - edges)}"
             self._refuse("agents", f"there is no {name_of(id)}: {there}")

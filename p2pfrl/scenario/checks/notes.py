@@ -61,7 +61,9 @@ def notes(scenario: Scenario) -> Iterator[str]:
     if PAYLOADS[payload].reveals_experience and travels:
         yield f"payload {payload!r} shares raw experience"
     idle = [key for key in mode.idle if says_something(scenario, key)]
-    if isinstance(scenario.network.latency, Edge) and "topology" in idle:
+    averages_alone = bool(scenario.standbys) and scenario.coordinator.fallback == "gossip"
+    is_read = isinstance(scenario.network.latency, Edge) or averages_alone
+    if is_read and "topology" in idle:
         idle.remove("topology")
     idle += [*_without_messages(scenario), *_absent(scenario), *_links(scenario)]
     idle += _unread(scenario)
@@ -226,8 +228,11 @@ def _differing(rule: object, names: Iterable[str]) -> Iterator[str]:
 
 def _beside(scenario: Scenario) -> Iterator[str]:
     """Yield the options without effect beside others of the same rule."""
-    learner = scenario.learner
+    learner, coordinator = scenario.learner, scenario.coordinator
     yield from (f"learner.{name}" for name in _differing(learner, learner.idle))
+    if not coordinator.hosts and MODES[scenario.mode].has_coordinator:
+        names = ("standby_wait", "fallback")
+        yield from (f"coordinator.{name}" for name in _differing(coordinator, names))
     for part in parts(scenario):
         if part.axis in ("faults", "payloads"):  # these have no section of their own
             continue

@@ -23,6 +23,7 @@ from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.opponents import NO_POLICY, self_play
+from p2pfrl.scenario.checks.standbys import standbys
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.modes import MODES
@@ -448,5 +449,6 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     links,
     _availability,
     _faults,
+    standbys,
     attacks,
 )

@@ -15,7 +15,14 @@ from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.options import Rule, Slot
 from p2pfrl.core.problems import problem, refuse
 from p2pfrl.core.rule import rule
-from p2pfrl.core.types import COORDINATOR_NAME, EDGE_NAME, id_of, name_of
+from p2pfrl.core.types import (
+    COORDINATOR_NAME,
+    EDGE_NAME,
+    MOST_STANDBYS,
+    STANDBY_NAME,
+    id_of,
+    name_of,
+)
 from p2pfrl.core.wording import show
 from p2pfrl.exchange.attacks import RULES as ATTACKS
 from p2pfrl.exchange.attacks.base import Attack
@@ -25,7 +32,7 @@ _OF_MEMBERS: Breaks = (Need.EVERY_MESSAGE, Need.BOTH_ENDS, Need.MEMORY, Need.MAS
 """What is broken where an agent comes or goes for good."""
 
 
-_NAMED = f"coordinators have names: '{COORDINATOR_NAME}', '{EDGE_NAME}0', '{EDGE_NAME}1', ..."
+_NAMED = f"coordinators have names: '{COORDINATOR_NAME}', '{EDGE_NAME}0', '{EDGE_NAME}1', ..., '{STANDBY_NAME}0', ..."
 
 
 class NodeSlot(Slot):
@@ -56,7 +63,9 @@ class NodeSlot(Slot):
     @override
     def json_schema(self) -> JsonSchemaValue:
         """Return a number or a name."""
-        names = {"type": "string", "pattern": f"^({COORDINATOR_NAME}|{EDGE_NAME}[0-9]+)$"}
+        standbys = f"{STANDBY_NAME}[0-{MOST_STANDBYS - 1}]"
+        pattern = f"^({COORDINATOR_NAME}|{EDGE_NAME}[0-9]+|{standbys})$"
+        names = {"type": "string", "pattern": pattern}
         return {"anyOf": [{"type": "integer", "minimum": 0}, names]}
 
 
@@ -85,8 +94,9 @@ class NodeFault(AgentFault, ABC):
     """A fault that happens to certain agents or coordinators.
 
     Attributes:
-        agents: numbers of agents, "coordinator", and in mode hierarchical "edge0", "edge1", ...; a
-            coordinator that the mode does not have is left out.
+        agents: numbers of agents, "coordinator", in mode hierarchical "edge0", "edge1", ..., and of
+            a coordinator with standbys "standby0", ...; a coordinator that the mode does not have
+            is left out. With an agent, the standby that lives with it is meant, too.
     """
 
     is_of_presence: ClassVar[bool] = True

@@ -1,1 +1,0 @@
-"""Secure sums: who receives vectors learns their sum, and none of them."""
