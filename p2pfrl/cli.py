@@ -47,6 +47,7 @@ _COMMANDS = {
     "show": "records:show",
     "runs": "records:runs",
     "export": "records:export",
+    "watch": "watching:watch",
     "verify": "runs:verify",
     "peer": "lan:peer",
     "collect": "lan:collect",

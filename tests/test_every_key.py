@@ -541,8 +541,6 @@ SLOW = (
     "faults",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
-ALIKE = ("environment", "learner", "network", "compute", "energy", "allocation")
-"""Those that load alike in every mode, so that they are loaded in one."""
 
 
 KIND = re.compile(r"(?!compute|network|energy|allocation)[a-z_.]+:[a-zA-Z0-9_-]+")
@@ -590,15 +588,9 @@ def test_every_key_has_an_effect_or_a_reason_in_mode_gossip(section: str) -> Non
     assert not silent(walk(section, "gossip"))
 
 
-@pytest.mark.parametrize(
-    ("section", "variant"),
-    [
-        *((section, "gossip") for section in SLOW),
-        *((section, "central") for section in SLOW if section not in ALIKE),
-    ],
-)
-def test_every_key_has_another_value_and_every_rule_a_scenario(section: str, variant: str) -> None:
-    assert not silent(walk(section, variant, is_dry=True))
+@pytest.mark.parametrize("section", SLOW)
+def test_every_key_has_another_value_and_every_rule_a_scenario(section: str) -> None:
+    assert not silent(walk(section, "gossip", is_dry=True))
 
 
 @pytest.mark.parametrize(("label", "test"), ELSEWHERE.items())

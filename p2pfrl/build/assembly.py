@@ -18,6 +18,7 @@ from p2pfrl.consensus.mixing.base import Mixing, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.schedules.workload import Quota, Workload
+from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.resources import Resources
@@ -144,6 +145,13 @@ class Assembly:
             standbys=len(scenario.standbys),
             state=self._most_of_state(),
         )
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """What theory predicts of the agreement; None without rounds of mixing between agents."""
+        if not self.mode.mixes or self.scenario.schedule.is_asynchronous:
+            return None
+        return predict(self.plan.view, self.plan.mixing)
 
     def _most_of_state(self) -> int:
         """Return the most bytes of what a coordinator remembers and its standbys store.

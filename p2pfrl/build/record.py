@@ -17,7 +17,6 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.beside import Beside, beside
 from p2pfrl.build.bounds import bounds
 from p2pfrl.build.newcomers import newcomers
-from p2pfrl.consensus.theory import predict
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.resources import Resources
@@ -110,9 +109,7 @@ def compose(
         for name, values in assembly.learning.physics.items()
         if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
     }
-    plan, prediction = assembly.plan, None
-    if assembly.mode.mixes and not scenario.schedule.is_asynchronous:
-        prediction = predict(plan.view, plan.mixing)
+    plan, prediction = assembly.plan, assembly.prediction
     view = plan.view if assembly.mode.mixes else None
     terms = bounds(scenario, plan.stack, view, plan.mixing, prediction)
     digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
@@ -156,8 +153,8 @@ def compose(
         parameters=parameters,
         layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
         problem=assembly.learning.instance,
-        graph=_talked(assembly),
-        coordinators=_coordinators(assembly),
+        graph=talked(assembly),
+        coordinators=coordinated(assembly),
         lambda_2=None if prediction is None else prediction.lambda_2,
         staleness=np.array(recorder.staleness, dtype=np.int64),
         timeline=tuple(recorder.intervals),
@@ -166,7 +163,7 @@ def compose(
     )
 
 
-def _talked(assembly: Assembly) -> Graph:
+def talked(assembly: Assembly) -> Graph:
     """Return the graph of the agents. It has no edges in a mode without messages between agents."""
     graph = assembly.plan.view.union
     if any(peer >= 0 for agent in range(graph.n) for peer in assembly.neighbors()[agent]):
@@ -174,7 +171,7 @@ def _talked(assembly: Assembly) -> Graph:
     return Graph(((),) * graph.n, positions=graph.positions, labels=graph.labels)
 
 
-def _coordinators(assembly: Assembly) -> dict[int, tuple[int, ...]]:
+def coordinated(assembly: Assembly) -> dict[int, tuple[int, ...]]:
     """Return whom every coordinator sends models to: agents, and the edges of a hierarchy."""
     neighbors, first = assembly.neighbors(), LOWEST_ID + MOST_STANDBYS
     return {

@@ -114,6 +114,9 @@ Target = Annotated[
     bool, Parameter(negative=(), help="Exit with 3 if stop.target_return is missed.")
 ]
 Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.jsonl, trace.json.")]
+LivePage = Annotated[
+    bool, Parameter(name="--live", negative=(), help="Show the run on a live page in the browser.")
+]
 Tracked = Annotated[
     Literal["tensorboard", "wandb", "mlflow"] | None,
     Parameter(

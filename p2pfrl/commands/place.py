@@ -104,8 +104,8 @@ def place_of(
         meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
     if (
         meeting is not None
-        and _is_local(here)
-        and (not _is_local(meeting) or (":" in here[0]) != (":" in meeting[0]))
+        and is_local(here)
+        and (not is_local(meeting) or (":" in here[0]) != (":" in meeting[0]))
     ):
         raise ScenarioError(
             [
@@ -138,7 +138,7 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
             )
     listening = {"--bind": place.bind, **({"--rendezvous": place.rendezvous} if place.lead else {})}
     for option, address in listening.items():
-        if tls is None and not insecure and address is not None and not _is_local(address):
+        if tls is None and not insecure and address is not None and not is_local(address):
             raise ScenarioError(
                 [
                     f"{option} {address[0]}: others can reach this address; give --tls CERTIFICATE (see p2pfrl pki), "
@@ -202,7 +202,7 @@ def refuse_strangers(place: Place, scenario: Scenario) -> None:
         )
 
 
-def _is_local(address: Sequence[object]) -> bool:
+def is_local(address: Sequence[object]) -> bool:
     """Whether only this machine can reach a host: all addresses that it has are of loopback."""
     import socket
 
@@ -227,7 +227,7 @@ def shown(address: Address) -> str:
 
 def its_own(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> str:
     """Return the options for the other processes: in capitals those that differ, and security."""
-    words = "" if _is_local(place.bind) else " --bind ITS_ADDRESS:0"
+    words = "" if is_local(place.bind) else " --bind ITS_ADDRESS:0"
     if tls is not None:
         words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/agents-AGENTS.crt"
     if secret is not None:

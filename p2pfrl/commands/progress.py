@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,7 @@ def run_scenario(
     resuming: bool = False,
     overwrite: bool = False,
     log: str | None = None,
+    live: bool = False,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -63,6 +64,7 @@ def run_scenario(
         resuming: whether to continue from the last checkpoint in `out`.
         overwrite: whether to replace a run in `out`.
         log: name of a tracker that gets the run; one that continues is logged at its end.
+        live: whether a page in the browser shows the run.
     """
     if not resuming:
         price(scenario)
@@ -70,7 +72,11 @@ def run_scenario(
         require(log)
     directory = out or run_directory(scenario)
     tracker = None if log is None else Log(log, directory, directory.name)
-    with watching(scenario, quiet=quiet) as watcher, _resumable(directory):
+    with (
+        live_page(directory, live),
+        watching(scenario, quiet=quiet) as watcher,
+        _resumable(directory),
+    ):
         record = simulate(
             scenario,
             out=directory,
@@ -92,6 +98,21 @@ def run_scenario(
     with explained(f"interrupted; {further if page is None else 'the run is done and saved'}"):
         conclude(record, directory, page, as_json=as_json)
     return summary
+
+
+def live_page(directory: Path, wanted: bool) -> AbstractContextManager[None]:
+    """Serve a page of a run in the block, if it is wanted, and print its address.
+
+    Raises:
+        P2PFRLError: packages are missing, or the page did not start.
+    """
+    if not wanted:
+        return nullcontext()
+    from p2pfrl.watch.beside import page_beside
+    from p2pfrl.watch.serve import require_live
+
+    require_live()
+    return page_beside([directory], lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def both(first: Rows | None, second: Rows | None) -> Rows | None:

@@ -21,6 +21,7 @@ from p2pfrl.commands.arguments import (
     Jobs,
     Json,
     Latex,
+    LivePage,
     Modes,
     Only,
     Out,
@@ -74,6 +75,7 @@ def scenario(
     resume: ResumeRun = None,
     overwrite: Replace = False,
     log: Tracked = None,
+    live: LivePage = False,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -82,7 +84,7 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or in the package.
     """
-    from p2pfrl.commands.progress import run_directory, run_scenario, watching
+    from p2pfrl.commands.progress import live_page, run_directory, run_scenario, watching
     from p2pfrl.commands.summaries import conclude
 
     if resume is not None:
@@ -91,7 +93,13 @@ def scenario(
         if any(value is not None for value in others):
             raise ScenarioError([_not_resumed(resume, set)])
         return _resume(
-            resume, quiet=quiet, as_json=json, trace=trace, needs_target=require_target, log=log
+            resume,
+            quiet=quiet,
+            as_json=json,
+            trace=trace,
+            needs_target=require_target,
+            log=log,
+            live=live,
         )
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
@@ -117,7 +125,7 @@ def scenario(
         if log is not None:
             require(log)
         directory = out or run_directory(chosen)
-        with watching(chosen, quiet=quiet) as watcher:
+        with live_page(directory, live), watching(chosen, quiet=quiet) as watcher:
             record = run_processes(
                 chosen,
                 directory,
@@ -133,7 +141,14 @@ def scenario(
         conclude(record, directory, page, as_json=json)
     else:
         summary = run_scenario(
-            chosen, out, trace=trace, quiet=quiet, as_json=json, overwrite=overwrite, log=log
+            chosen,
+            out,
+            trace=trace,
+            quiet=quiet,
+            as_json=json,
+            overwrite=overwrite,
+            log=log,
+            live=live,
         )
     return _code(summary, require_target)
 
@@ -151,14 +166,21 @@ def _not_resumed(run: Path, settings: Sequence[str]) -> str:
 
 
 def _resume(
-    run: Path, *, quiet: bool, as_json: bool, trace: bool, needs_target: bool, log: str | None
+    run: Path,
+    *,
+    quiet: bool,
+    as_json: bool,
+    trace: bool,
+    needs_target: bool,
+    log: str | None,
+    live: bool,
 ) -> int:
     from p2pfrl.commands.progress import run_scenario
     from p2pfrl.experiment.checkpoints import scenario_of
 
     chosen = scenario_of(run)
     summary = run_scenario(
-        chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True, log=log
+        chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True, log=log, live=live
     )
     return _code(summary, needs_target)
 

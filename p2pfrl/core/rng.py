@@ -59,6 +59,7 @@ class Purpose(StrEnum):
     PUBLIC = "public"
     REPLAY = "replay"
     SAMPLES = "samples"
+    SECURE = "secure"
     SPEED = "speed"
     START = "start"
     TOPOLOGY = "topology"

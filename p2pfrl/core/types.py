@@ -27,6 +27,10 @@ UPDATE, MODEL, SKIP, FINAL, REPLY = "update", "model", "skip", "final", "reply"
 """Kinds of message: an agent's payload; the coordinator's model; nothing to say this round; the
 last model; the payload that answers another agent's."""
 
+KEYS, SHARES, REVEAL = "keys", "shares", "reveal"
+"""Kinds of message of a secure sum, from agents and back (exchange/secure/members.py): public keys;
+what agents seal for each other; who answered, and what takes their masks off."""
+
 VACANT = "vacant"
 """Kind of message by which a coordinator with standbys says that it is no longer in office."""
 

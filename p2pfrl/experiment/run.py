@@ -24,6 +24,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
 from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
+from p2pfrl.experiment.live import Live
 from p2pfrl.experiment.rules import (
     AllRules,
     knowing_learner,
@@ -125,6 +126,7 @@ def _simulate(
         engine = world.assembly.learning.stack.traits.engine
         run.checkpoints = Checkpoints(out, scenario, run.writes, engine)
         run.stream = Stream(out, resolved(scenario), run.writes)
+        run.live = Live(out, world, run.wall_seconds)
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {}
@@ -150,6 +152,8 @@ def _simulate(
                 run.checkpoints.close()
             if run.stream is not None:
                 run.stream.close(world.recorder.rows, world.recorder.agent_rows)
+            if run.live is not None:
+                run.live.close()
         with postponed():
             reason = _reason(scenario, world, run.reason)
             if run.writes.failed:
@@ -273,6 +277,7 @@ class _Run:
         world: the running world.
         checkpoints: writer of checkpoints; None if the run writes no files.
         stream: writer of rows while the run runs; None if it writes no files.
+        live: writer of what the run looks like while it runs; None if it writes no files.
         writes: tries the writes of checkpoints and rows.
     """
 
@@ -286,6 +291,7 @@ class _Run:
         self.world: World | None = None
         self.checkpoints: Checkpoints | None = None
         self.stream: Stream | None = None
+        self.live: Live | None = None
         self._stop = scenario.stop
         self._progress = progress
         self._began = time.perf_counter()
@@ -305,6 +311,8 @@ class _Run:
         if self.stream is not None:
             self.stream.begin()
             self.stream.write(self.world.recorder.rows, self.world.recorder.agent_rows)
+        if self.live is not None:
+            self.live.begin()
         return bool(found)
 
     def wall_seconds(self) -> float:

@@ -43,6 +43,8 @@ CHECKPOINTS, DEPLOYED, PEERS, REPORT, FIGURES = (
     "report.html",
     "figures",
 )
+LIVE = "live.json"
+"""What a simulated run looks like, while it runs (experiment/live.py)."""
 _LOCK = ".lock"
 _NOTE, _NOTE_SIZE = "failure.txt", 2048
 _KNOWN = re.compile(
@@ -274,7 +276,7 @@ def clear_results(folder: Path) -> None:
     Raises:
         RecordError: a file cannot be removed.
     """
-    optional = ("problem.safetensors", "events.jsonl", "trace.json")
+    optional = (LIVE, "problem.safetensors", "events.jsonl", "trace.json")
     try:
         for name in (SUMMARY, *optional, REPORT):
             (folder / name).unlink(missing_ok=True)

@@ -170,6 +170,11 @@ class Recorder:
         """The timeline."""
         return self._timeline.intervals
 
+    @property
+    def latest_intervals(self) -> list[tuple[int, str, int, int]]:
+        """The last intervals of the timeline: agent, kind, start and end in nanoseconds."""
+        return list(self._timeline.latest)
+
     # Methods of the observer of agents and coordinators.
 
     def trained(self, agent: int, update: Update) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from p2pfrl.core.state import State
@@ -10,6 +11,7 @@ from p2pfrl.results.record import Interval
 
 _MAX_INTERVALS = 20_000
 _AGENTS = 32
+_LATEST = 384
 
 
 class Timeline:
@@ -17,6 +19,7 @@ class Timeline:
 
     Attributes:
         intervals: intervals of the first agents and coordinators, up to a maximum number.
+        latest: their last intervals of training and sending, also after that number.
 
     Args:
         now: the clock, nanoseconds.
@@ -24,12 +27,16 @@ class Timeline:
 
     def __init__(self, now: Callable[[], int]) -> None:
         self.intervals: list[Interval] = []
+        self.latest: deque[tuple[int, str, int, int]] = deque(maxlen=_LATEST)
         self._now = now
         self._free_since: dict[int, int] = {}
 
     def interval(self, agent: int, kind: str, start: int, end: int) -> None:
         """Add an interval of training or sending. The time between intervals is waiting."""
-        if not -_AGENTS <= agent < _AGENTS or len(self.intervals) >= _MAX_INTERVALS:
+        if not -_AGENTS <= agent < _AGENTS:
+            return
+        self.latest.append((agent, kind, start, end))
+        if len(self.intervals) >= _MAX_INTERVALS:
             return
         free = self._free_since.get(agent, 0)
         if start > free:

@@ -73,6 +73,10 @@ class Log:
         if len(block) >= _BLOCK:
             self._flush()
 
+    def latest(self, most: int) -> list[Entry]:
+        """Return at most the last `most` events; fewer if a block has just been hashed."""
+        return self._block[-most:]
+
     def digest(self, parameters: NDArray[np.floating]) -> str:
         """Return the digest, in hexadecimal, of all events so far and the final parameters.
 

@@ -61,6 +61,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         self._when_idle.append(callback)
 
+    def pending(self) -> list[Entry]:
+        """Return the calls that are scheduled, in any order."""
+        return self._heap[:]
+
     def scheduled(self) -> list[Entry]:
         """Return the calls that are scheduled, in order: (time, sequence, callback, arguments)."""
         return sorted(self._heap, key=lambda entry: entry[:2])

@@ -266,6 +266,17 @@ class Simulation:
         life = self._lives[agent]
         return None if life.actor is None or life.task is None else life.actor.body
 
+    def has_ended(self, agent: int) -> bool:
+        """Whether an agent or coordinator has done all its rounds, or gave up."""
+        return self._has_finished(agent)
+
+    def waits(self, agent: int) -> str:
+        """Return in words what an agent or coordinator waits for; "" if it is away or has ended."""
+        life = self._lives[agent]
+        if life.actor is None or life.task is None or life.task.done():
+            return ""
+        return life.actor.schedule.waits_for()
+
     def waited(self) -> tuple[int, int]:
         """Return (late messages, expired deadlines), summed over all lives of all agents."""
         lives = self._lives.values()

@@ -389,6 +389,7 @@ def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path, c
     assert "attacks: only agents of the simulator make them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_processes_say_in_one_line_what_has_no_effect_on_them(file, capsys):
     words = [

@@ -126,7 +126,9 @@ def test_three_interrupts_at_once_say_how_the_run_goes_on(tmp_path: Path) -> Non
     assert err.endswith("to go on: p2pfrl scenario --resume run\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_runs_of_a_sweep_end_with_it(number: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "sweep", "long.toml", "--seeds", "0-2", "-j", "2", "--out", "sw")
     wait_for(lambda: len(list(tmp_path.glob("sw/*/checkpoints/run.state"))) == 2, process)

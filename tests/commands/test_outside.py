@@ -292,6 +292,7 @@ def test_a_report_that_no_longer_fits_the_sweep_is_removed(capsys, monkeypatch):
     assert not [*Path("s/figures").glob("*.png")]
 
 
+@pytest.mark.slow
 def test_a_run_that_shall_be_longer_is_refused_with_the_command_that_makes_it(capsys):
     assert main(["scenario", "q.toml", "--quiet", "--out", "a"]) == 0
     line = said(capsys, "scenario", "--resume", "a", "--set", "stop.rounds=3")

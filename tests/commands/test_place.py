@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from p2pfrl.commands.place import _is_local, place_of, security_of
+from p2pfrl.commands.place import is_local, place_of, security_of
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.deploy.process import Place
 
@@ -31,7 +31,7 @@ def names(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("host", "is_local"),
+    ("host", "local"),
     [
         ("localhost", True),
         ("127.0.0.3", True),
@@ -47,8 +47,8 @@ def names(monkeypatch):
         ("::ffff:10.0.0.1", False),
     ],
 )
-def test_a_host_is_local_if_all_its_addresses_are_of_loopback(host, is_local):
-    assert _is_local((host, 0)) is is_local
+def test_a_host_is_local_if_all_its_addresses_are_of_loopback(host, local):
+    assert is_local((host, 0)) is local
 
 
 @pytest.mark.parametrize("host", ["localhost-7", "127.example.org", "both", "0.0.0.0"])

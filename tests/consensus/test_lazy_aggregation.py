@@ -227,6 +227,7 @@ def test_reached_is_open_while_the_mean_return_is_high_enough_or_from_then_on():
         assert found == [False, False, True, True, once, True, once]
 
 
+@pytest.mark.slow
 def test_agents_send_in_the_rounds_in_which_their_return_has_reached_the_value():
     tables = {
         "environment": {"id": "CartPole-v1", "instances": 1},

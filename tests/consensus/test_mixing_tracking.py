@@ -173,6 +173,7 @@ def test_matrices_that_lose_the_mean_are_refused():
             rule(matrix={"kind": "metropolis", "on_loss": "symmetric"}).check(star)
 
 
+@pytest.mark.slow
 def test_extra_without_training_agrees_at_the_rate_it_says():
     run = play(
         16,

@@ -17,7 +17,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.types import COORDINATOR, edge_id
 from p2pfrl.deploy.collect import collect
 from p2pfrl.laws.runs import play, text
-from p2pfrl.results.plots.graph import _places
+from p2pfrl.results.plots.graph import places as places_of
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.hierarchy import branches
 
@@ -88,7 +88,7 @@ def test_a_record_knows_all_levels_and_a_figure_has_a_place_for_each() -> None:
     record = p2pfrl.run(tree(8, 1))
     assert record.coordinators[COORDINATOR] == (-3, -2)
     assert record.coordinators[-2] == (-5, -4)
-    places = _places(record, record.graph.__class__(((),) * (8 + 7)))
+    places = places_of(record.graph, record.coordinators, "ring")
     assert len({tuple(np.round(place, 6)) for place in places}) == 8 + 7
 
 

@@ -183,6 +183,7 @@ def test_a_collected_run_is_verified_by_its_parameters_and_rows(tmp_path: Path) 
         verify(tmp_path / "dead")
 
 
+@pytest.mark.slow
 def test_a_run_of_processes_is_verified_though_the_simulator_would_have_stopped_at_its_target(
     tmp_path: Path,
 ) -> None:
@@ -198,6 +199,7 @@ def digest(parameters: np.ndarray) -> str:
     return blake2b(parameters.tobytes(), digest_size=16).hexdigest()
 
 
+@pytest.mark.slow
 def test_two_agents_per_process_leave_the_record_of_the_simulator(tmp_path: Path) -> None:
     scenario = cartpole(8, stop__rounds=4)
     collected = collect(processes.run(scenario, RING_8, tmp_path / "peers"), tmp_path / "out")
@@ -234,6 +236,7 @@ def test_ten_times_in_a_row_the_record_is_the_simulators(
         )
 
 
+@pytest.mark.slow
 def test_large_parameters_are_logged_as_projections_that_keep_distances(tmp_path: Path) -> None:
     scenario = cartpole(learner__hidden=[128, 128], stop__rounds=3)
     homes = processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers")

@@ -78,6 +78,7 @@ def test_a_tree_of_processes_leaves_the_record_of_the_simulator(
     assert verify(tmp_path / "out").is_equal
 
 
+@pytest.mark.slow
 def test_of_a_tree_the_agents_are_measured_and_no_links_that_a_scenario_cannot_describe(
     tmp_path: Path,
 ) -> None:

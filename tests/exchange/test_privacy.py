@@ -351,6 +351,7 @@ def test_no_attacker_beats_the_claim_in_a_hundred_thousand_games():
     assert found > claim
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_spent_and_on_what(tmp_path):
     noise = NOISE.replace("2.0", "2.0, budget = 9.0")
     run('topology = {kind = "path"}\n' + GOSSIP + noise, out=tmp_path / "run")

@@ -129,6 +129,7 @@ def test_the_terminal_shows_every_mode_and_every_difference(comparison: Comparis
         assert all(fact in text for fact in comparison.differences[mode])
 
 
+@pytest.mark.slow
 def test_the_report_can_show_the_comparison(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_every_point_runs_once_and_the_table_holds_it(tmp_path: Path) -> None:
     assert all((Path(r["directory"]) / "summary.json").exists() for r in rows)
 
 
+@pytest.mark.slow
 def test_resume_runs_only_what_is_missing_or_damaged(tmp_path: Path) -> None:
     scenario, out = write_scenario(tmp_path), tmp_path / "out"
     first = sweep(scenario, GRID, [0, 1], out, run=fake)
@@ -117,6 +118,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [row["final_return.mean"] is None for row in result.rows] == [False, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("run", [raises_on_seed_2, leaves_on_seed_2])
 def test_whatever_a_run_raises_is_its_row_and_the_others_are_done(
@@ -155,6 +157,7 @@ def test_the_table_is_written_while_the_sweep_runs(tmp_path: Path) -> None:
     assert tables[0] == ["kept"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_fails_one_run_alone(tmp_path: Path) -> None:
     result = sweep(
         write_scenario(tmp_path), {}, [0, 1, 2, 3, 4], tmp_path / "out", jobs=2, run=dies_on_seed_2

@@ -126,6 +126,7 @@ def test_a_restarted_agent_alone_goes_on_where_it_was() -> None:
     assert run.summary["virtual_seconds"] == pytest.approx(0.505 + 0.7, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_straggler_is_heard_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = heard(monkeypatch, 3)
     run = world(
@@ -143,6 +144,7 @@ def test_a_straggler_is_heard_again_and_again(monkeypatch: pytest.MonkeyPatch) -
     assert run.summary["rounds"] == 400
 
 
+@pytest.mark.slow
 def test_a_straggler_that_recovers_takes_part_in_every_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_straggler_that_recovers_takes_part_in_every_round(
         assert rounds[i][-100:] == list(range(200, 300))
 
 
+@pytest.mark.slow
 def test_both_halves_of_a_partition_go_on_and_agree_after_it_heals() -> None:
     faults = (
         {"at": "105ms", "kind": "partition", "groups": [[0, 1, 2, 3], [4, 5, 6, 7]]},

@@ -293,7 +293,6 @@ SOME = [
     "coordinators that crash",
     "a coordinator that crashes, asynchronous",
     "cartpole, pooled",
-    "shared worlds, crashes",
 ]
 
 

@@ -60,6 +60,7 @@ def test_who_shares_a_batch_does_not_matter(problem, shared):
     assert np.array_equal(runs[0].parameters, runs[1].parameters)
 
 
+@pytest.mark.slow
 @PROBLEMS
 def test_the_stronger_the_nearer_the_policy_stays(problem):
     """KL(guide || pi) on the agents' own observations, after ten updates toward elsewhere."""

@@ -246,6 +246,7 @@ def test_frames_of_images_become_channels_and_masks_are_not_stacked() -> None:
     assert found._together(frames, obs).ravel().tolist() == [-1, 0, 1, 2, 0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", [PPO, A2C, REINFORCE, DQN])
 def test_a_cue_is_remembered_with_two_frames_and_cannot_be_with_one(learner: Any) -> None:
     options: dict[str, Any] = {"hidden": (16,), "lr": 1e-2, "reward_scale": 1.0, "steps": 32}

@@ -81,6 +81,7 @@ def test_numbers_that_are_not_finite_end_the_run_in_every_mode(
     assert expected in message
 
 
+@pytest.mark.slow
 def test_the_record_until_an_error_is_kept_and_does_not_count_as_complete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_learner_for_one_agent_keeps_the_contract_of_learners() -> None:
     p2pfrl.check_learner(Local(make="local_learners:Mine", steps=6), CartPole(max_steps=5))
 
 
+@pytest.mark.slow
 def test_a_learner_for_one_agent_from_a_file_and_from_python_give_one_result(tmp_path) -> None:
     first = p2pfrl.run(scenario(), out=tmp_path / "run")
     again = p2pfrl.run(scenario(), learner=Local(make="local_learners:Mine", steps=8, lr=0.01))
@@ -84,6 +85,7 @@ def test_parts_are_named_by_the_learner_and_alone_travel() -> None:
     assert len(np.unique(part.parameters[:, :16].round(6), axis=0)) == 4
 
 
+@pytest.mark.slow
 def test_processes_train_learners_for_one_agent_to_the_parameters_of_the_simulator(tmp_path):
     homes = processes.run(scenario(), [[0, 1], [2, 3]], tmp_path / "peers")
     assert digest(collect(homes, tmp_path / "out")) == digest(p2pfrl.run(scenario()))

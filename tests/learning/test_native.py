@@ -213,8 +213,15 @@ def test_exp_log_and_tanh_are_right_to_a_few_units_of_the_last_place(native):
     assert np.isnan(library.function(native, "tanh", odd)[0])
 
 
-@pytest.mark.parametrize("command", ["gcc", "clang"])
-@pytest.mark.parametrize("instructions", [("-mavx2", "-mfma"), None])
+@pytest.mark.parametrize(
+    ("command", "instructions"),
+    [
+        ("gcc", ("-mavx2", "-mfma")),
+        pytest.param("gcc", None, marks=pytest.mark.slow),
+        pytest.param("clang", ("-mavx2", "-mfma"), marks=pytest.mark.slow),
+        pytest.param("clang", None, marks=pytest.mark.slow),
+    ],
+)
 def test_every_compiler_and_register_width_gives_the_same_bits(command, instructions, tmp_path):
     best = compiler.instructions()
     if not shutil.which(command):

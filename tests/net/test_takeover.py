@@ -125,7 +125,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 60))
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_rounds_go_on_over_a_second_connection_and_none_is_lost_or_reported(times: int) -> None:
     async def main() -> None:
         listeners: list[Listener] = []

@@ -77,7 +77,9 @@ async def knock(there: House, silent: list[socket.socket], count: int) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
-@pytest.mark.parametrize("loop", LOOPS, ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "loop", [pytest.param(LOOPS[0], marks=pytest.mark.slow), LOOPS[1]], ids=["uvloop", "asyncio"]
+)
 def test_of_five_hundred_who_never_begin_tls_few_are_held_and_honest_ones_go_on_and_join(
     certificates: Path,
     loop: Callable[[], asyncio.AbstractEventLoop],

@@ -131,6 +131,7 @@ def test_a_run_that_cannot_be_built_leaves_the_old_one_and_no_directory(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_directory_in_use_is_refused_and_a_dead_process_does_not_hold_it(tmp_path: Path) -> None:
     with (
         reserved(tmp_path / "a"),

@@ -55,6 +55,7 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
     assert float(found["staleness"][0]["y_end"]) == pytest.approx(100 * 700 / 1181)
 
 
+@pytest.mark.slow
 def test_a_figure_for_a_paper_is_as_wide_as_a_column_with_text_of_7_to_9_points(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,7 +60,8 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
     if not views and not record.coordinators:
         return None
     views = views or [("", "", np.full(len(rows.get("agent", ())), np.nan), "viridis")]
-    positions = _places(record, drawn)
+    kind = str(scenario_keys(record.scenario).get("topology.kind"))
+    positions = places(record.graph, record.coordinators, kind)
     figure, axes = panels(len(views), size=(4.3, 4.0))
     for panel, (_, title, values, colors) in zip(axes, views, strict=True):
         by_agent = np.full(record.graph.n, np.nan)
@@ -128,13 +129,18 @@ def network(record: Record) -> Graph:
 
     The nodes of coordinators have labels.
     """
-    n, base = record.graph.n, record.graph
-    if not record.coordinators:
+    return joined(record.graph, record.coordinators)
+
+
+def joined(base: Graph, coordinators: Mapping[int, tuple[int, ...]]) -> Graph:
+    """Return a graph of agents and, after them, of their coordinators with the members of each."""
+    n = base.n
+    if not coordinators:
         return base
-    node = {id: n + place for place, id in enumerate(record.coordinators)}
+    node = {id: n + place for place, id in enumerate(coordinators)}
     pairs = [
         (node[id], member if member >= 0 else node[member])
-        for id, members in record.coordinators.items()
+        for id, members in coordinators.items()
         for member in members
         if member >= 0 or member in node
     ]
@@ -143,35 +149,36 @@ def network(record: Record) -> Graph:
     return replace(tree, labels=(*(base.labels or [""] * n), *names))
 
 
-def _places(record: Record, drawn: Graph) -> NDArray[np.float64]:
-    """Return `(n + coordinators, 2)` positions."""
-    n = record.graph.n
-    if not record.coordinators:
-        kind = str(scenario_keys(record.scenario).get("topology.kind"))
-        return layout(record.graph, is_circular=kind in CIRCULAR)
-    if len(record.coordinators) == 1:
-        agents = layout(replace(record.graph, successors=((),) * n), is_circular=True)
+def places(
+    graph: Graph, coordinators: Mapping[int, tuple[int, ...]], kind: str
+) -> NDArray[np.float64]:
+    """Return `(n + coordinators, 2)` positions of a graph that a topology of this kind has made."""
+    n = graph.n
+    if not coordinators:
+        return layout(graph, is_circular=kind in CIRCULAR)
+    if len(coordinators) == 1:
+        agents = layout(replace(graph, successors=((),) * n), is_circular=True)
         center = (agents.max(axis=0) + agents.min(axis=0)) / 2
         return np.vstack([agents, center])
     # The agents of one edge lie beside each other on a circle around it and the cloud.
-    edges = {id: members for id, members in record.coordinators.items() if id != COORDINATOR}
+    edges = {id: members for id, members in coordinators.items() if id != COORDINATOR}
     order = [agent for members in edges.values() for agent in members if agent >= 0]
     order += [agent for agent in range(n) if agent not in set(order)]
-    places = np.zeros((drawn.n, 2))
-    places[order] = _circle(n)
-    for place, (id, _) in enumerate(record.coordinators.items()):
-        own, levels = _below(record, id)
+    found = np.zeros((n + len(coordinators), 2))
+    found[order] = _circle(n)
+    for place, (id, _) in enumerate(coordinators.items()):
+        own, levels = _below(coordinators, id)
         if id != COORDINATOR and own:
-            middle = places[own].mean(axis=0)
+            middle = found[own].mean(axis=0)
             away = 0.5 * 0.6**levels
-            places[n + place] = away * middle / max(float(np.hypot(*middle)), 1e-9)
-    return places
+            found[n + place] = away * middle / max(float(np.hypot(*middle)), 1e-9)
+    return found
 
 
-def _below(record: Record, id: int) -> tuple[list[int], int]:
+def _below(coordinators: Mapping[int, tuple[int, ...]], id: int) -> tuple[list[int], int]:
     """Return the agents below a coordinator, and how many levels of edges are between them."""
-    below = record.coordinators.get(id, ())
-    found = [_below(record, child) for child in below if child < 0]
+    below = coordinators.get(id, ())
+    found = [_below(coordinators, child) for child in below if child < 0]
     agents = [agent for agent in below if agent >= 0] + [i for own, _ in found for i in own]
     return agents, 1 + max(levels for _, levels in found) if found else 0
 

@@ -1,0 +1,1 @@
+"""Secure sums: who receives vectors learns their sum, and none of them."""
