@@ -6,6 +6,7 @@ import json as encoder
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,16 @@ Attached = Annotated[
     bool,
     Parameter(negative=(), show=False, help="End when standard input ends: that of a parent."),
 ]
+StatusPort = Annotated[
+    str | None,
+    Parameter(
+        help="HOST:PORT of a read-only page of this process, for browsers and `watch --url`; needs p2pfrl[live]."
+    ),
+]
+StatusToken = Annotated[
+    Path | None,
+    Parameter(help="A file with the token of that page; one is made if other hosts can reach it."),
+]
 Evaluate = Annotated[
     bool,
     Parameter(
@@ -131,6 +142,8 @@ def peer(
     json: Json = False,
     quiet: Quiet = False,
     attached: Attached = False,
+    status: StatusPort = None,
+    status_token: StatusToken = None,
 ) -> int:
     """Run the agents of one host as a process over TCP, with the same scenario file on every host.
 
@@ -167,15 +180,16 @@ def peer(
             elif json:
                 print(encoder.dumps({"rendezvous": meeting}), flush=True)
 
-        summary = deploy(
-            chosen,
-            place,
-            directory,
-            security=security,
-            timing=Timing(start=start_timeout),
-            quiet=quiet,
-            announce=announce,
-        )
+        with _status_page(directory, status, status_token):
+            summary = deploy(
+                chosen,
+                place,
+                directory,
+                security=security,
+                timing=Timing(start=start_timeout),
+                quiet=quiet,
+                announce=announce,
+            )
     if json:
         print(encoder.dumps(dict(summary), indent=None if quiet else 2))
     else:
@@ -186,6 +200,30 @@ def peer(
             file=sys.stderr,
         )
     return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
+
+
+def _status_page(
+    directory: Path, bind: str | None, token: Path | None
+) -> AbstractContextManager[None]:
+    """Serve a read-only page of this process in the block, if an address for it is given.
+
+    Raises:
+        P2PFRLError: packages are missing, the port is in use, or the token is not valid.
+    """
+    if bind is None:
+        if token is not None:
+            raise ScenarioError([f"--status-token {token}: expected --status HOST:PORT too"])
+        return nullcontext()
+    from p2pfrl.commands.watching import token_of
+    from p2pfrl.watch.beside import page_beside
+    from p2pfrl.watch.serve import require_live
+
+    require_live()
+    options = ["--bind", bind, "--no-open"]
+    if token is not None:
+        token_of(token)
+        options += ["--token", str(token)]
+    return page_beside([directory], lambda line: print(line, file=sys.stderr, flush=True), options)
 
 
 def _line(file: str, where: Sequence[str], settings: Sequence[str], seed: int | None) -> str:

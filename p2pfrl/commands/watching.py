@@ -19,10 +19,18 @@ Bind = Annotated[
         help="HOST:PORT of the page; port 0: any free port. Addresses of other hosts need a token."
     ),
 ]
+Url = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative=(),
+        help="A page of another host, such as the --status of a peer; repeatable: peers become one page.",
+    ),
+]
 Token = Annotated[
     Path | None,
     Parameter(
-        help="A file with the token of the page; by default one is made if others can reach it."
+        help="A file with the token of the page, or with that of the pages of --url. One is made for a page that "
+        "others can reach."
     ),
 ]
 NoOpen = Annotated[
@@ -37,6 +45,7 @@ _MOST_TOKEN, _LEAST_TOKEN = 4096, 16
 
 def watch(
     *runs: Path,
+    url: Url = (),
     bind: Bind = "127.0.0.1:0",
     token: Token = None,
     no_open: NoOpen = False,
@@ -47,29 +56,33 @@ def watch(
     Parameters
     ----------
     runs
-        The directory of a run.
+        The directory of a run, or those of its peers.
     """
     from p2pfrl.commands.place import is_local, named
     from p2pfrl.net.fleet import parse_address
+    from p2pfrl.watch.remote import pages
     from p2pfrl.watch.serve import listening, new_token, require_live, serve, url_of
     from p2pfrl.watch.sources import source_of
 
     require_live()
+    if url and runs:
+        raise ScenarioError([f"--url: expected addresses or directories, got both: {runs[0]}"])
     with named("--bind"):
         address = parse_address(bind)
     is_own = is_local(address)
     word = "" if token is None else token_of(token)
-    source = source_of(runs, waits=attached)
-    if not word and not is_own:
-        word = new_token()
+    source = pages(url, word) if url else source_of(runs, waits=attached)
+    own = "" if url else word
+    if not own and not is_own:
+        own = new_token()
     listener = listening(address)
-    url = url_of(listener, word)
-    print(f"watch: {url}", flush=True)
+    place = url_of(listener, own)
+    print(f"watch: {place}", flush=True)
     if not attached:
         print("Ctrl-C ends the page, and never the run", file=sys.stderr, flush=True)
     if not no_open:
-        open_browser(url)
-    serve(source, listener, word, is_local=is_own, ended=sys.stdin.read if attached else None)
+        open_browser(place)
+    serve(source, listener, own, is_local=is_own, ended=sys.stdin.read if attached else None)
     return DONE
 
 

@@ -51,6 +51,7 @@ class Journal:
         traffic: the process's totals; set before any event.
         rounds: agent -> rounds completed.
         returns: agent -> returns of its last 20 training episodes.
+        staleness: agent -> mean staleness of what it mixed last, if it mixed anything.
 
     Args:
         path: the file, to which entries are appended.
@@ -88,6 +89,7 @@ class Journal:
         self.traffic: Traffic | None = None
         self.rounds: dict[int, int] = {}
         self.returns: dict[int, list[float]] = {}
+        self.staleness: dict[int, float] = {}
         self._agents = tuple(agents)
         self._incarnation = incarnation
         self._projection = Projection(seed, layout) if layout.size > LARGE else None
@@ -135,6 +137,8 @@ class Journal:
         self, agent: int, round: int, staleness: Mapping[int, int], before: Vector, after: Vector
     ) -> None:
         """Record the end of a round of `agent`, with its answers to neighbors in the round."""
+        if staleness:
+            self.staleness[agent] = sum(staleness.values()) / len(staleness)
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
@@ -350,10 +354,10 @@ class Reader:
         self._path = path
         self.end = len(MAGIC)
 
-    def scan(self) -> Iterator[tuple[int, Item]]:
-        """Yield (position, entry) in order, up to an incomplete end.
+    def scan(self, start: int = len(MAGIC)) -> Iterator[tuple[int, Item]]:
+        """Yield (position, entry) in order from `start` on, up to an incomplete end.
 
-        `end` is the end of complete data.
+        `end` is the end of complete data, from which a later scan goes on.
 
         Raises:
             RecordError: it is not a journal, or is damaged before its end.
@@ -366,6 +370,7 @@ class Reader:
                         return
                     raise RecordError(f"{self._path}: not a journal: it starts with {found!r}")
                 size = self._path.stat().st_size
+                self.end = file.seek(start)
                 while (packed := self._next(file, size)) is not None:
                     position, self.end = self.end, file.tell()
                     yield position, self._parse(packed, position)

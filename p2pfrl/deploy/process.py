@@ -9,7 +9,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.build.privacy import REAL, spent
+from p2pfrl.build.record import coordinated, talked
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
@@ -48,7 +49,8 @@ from p2pfrl.net.rendezvous import Rendezvous, join
 from p2pfrl.net.supervision import supervised, surfaced
 from p2pfrl.net.timings import write_timings
 from p2pfrl.results.directory import reserved_for_peer
-from p2pfrl.results.files import write_bytes
+from p2pfrl.results.files import encode_json, write_bytes
+from p2pfrl.results.formats import graph_to_json
 from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
@@ -240,6 +242,7 @@ async def _deploy(
         journal.rounds |= {agent: rounds for agent, rounds in memory.first.items() if rounds}
         write_bytes(out / "scenario.toml", text.encode())
         copy_files(scenario, out)
+        _write_network(assembly, fleet, out)
         _write_sizes(scenario, ids, out)
         if place.fleet is not None and (awaited := node.mesh.awaited()):
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
@@ -480,7 +483,59 @@ def _status(
         journal_bytes=(out / JOURNAL).stat().st_size,
         writes_failed=writes.failed,
         time=time.time(),
+        **_details(journal, node, ids),
     )
+
+
+_MOST_SHOWN = 256
+"""Number of agents of a process above which its status has only those that are behind."""
+
+
+def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]:
+    """Return what the status says of single agents, and of neighbors in other processes."""
+    agents = sorted((id for id in ids if id >= 0), key=lambda id: (journal.rounds.get(id, 0), id))
+    shown = agents[:_MOST_SHOWN]
+
+    def numbers(agent: int) -> list[float | None]:
+        returns = journal.returns.get(agent)
+        mean = sum(returns) / len(returns) if returns else None
+        sent = node.traffic.bytes_by.get(agent, 0)
+        return [journal.rounds.get(agent, 0), mean, journal.staleness.get(agent), sent]
+
+    waiting = {
+        id: node.actors[id] for id in (*(i for i in ids if i < 0), *shown) if id in node.actors
+    }
+    return {
+        "progress": {str(agent): numbers(agent) for agent in sorted(shown)},
+        "waits": {str(id): actor.schedule.waits_for() for id, actor in waiting.items()},
+        "heard": {str(id): round for id, round in sorted(node.heard().items())},
+        "down": node.mesh.down(),
+        "refusals": dict(node.mesh.refusals),
+    }
+
+
+_MOST_PREDICTED = 1024
+"""Number of agents above which a process does not compute the rate at its start."""
+NETWORK = "network.json"
+"""Who talks to whom, which processes there are, and the predicted rate: for who watches a run."""
+
+
+def _write_network(assembly: Assembly, fleet: Fleet, out: Path) -> None:
+    """Write the graph of a deployment, as `graph.json` of a record, and its processes."""
+    rate = None
+    if assembly.scenario.agents <= _MOST_PREDICTED:
+        with suppress(P2PFRLError):  # composing the record will say it
+            rate = None if assembly.prediction is None else assembly.prediction.lambda_2
+    content = {
+        **graph_to_json(talked(assembly), coordinated(assembly)),
+        "lambda_2": rate,
+        "dtype": assembly.learning.stack.layout.dtype,
+        "processes": [
+            {"agents": list(agents), "where": f"{host}:{port}"}
+            for (host, port), agents in fleet.processes.items()
+        ],
+    }
+    write_bytes(out / NETWORK, encode_json(content))
 
 
 def settings(text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,12 @@ class Status:
         writes_failed: kind of write, such as "checkpoints" -> number of writes that failed, as on a
             full disk.
         time: when this was written, in seconds since 1970.
+        progress: agent -> rounds completed, last mean return, staleness of what it last mixed, and
+            bytes sent; null where it is not known. Of many agents those that are behind.
+        waits: agent -> what it waits for, in words.
+        heard: agent of another process -> round of the newest message from it.
+        down: agents of other processes to which no link is up.
+        refusals: reason -> number of connections and messages that were refused.
     """
 
     agents: tuple[int, ...]
@@ -61,6 +67,11 @@ class Status:
     journal_bytes: int
     writes_failed: Mapping[str, int]
     time: float
+    progress: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    waits: Mapping[str, str] = field(default_factory=dict)
+    heard: Mapping[str, int] = field(default_factory=dict)
+    down: tuple[int, ...] = ()
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the file, unless the disk is full."""

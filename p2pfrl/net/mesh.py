@@ -146,6 +146,11 @@ class Mesh:
         missing = [address for address in self._others if not self._up.get(address)]
         return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
 
+    def down(self) -> tuple[int, ...]:
+        """Return the agents of linked processes whose link is not up now, or not up yet."""
+        gone = [agents for address, agents in self._others.items() if not self._up.get(address)]
+        return tuple(sorted(agent for agents in gone for agent in agents))
+
     async def drain(self) -> None:
         """Wait until the queues of open links are sent, at most one timeout."""
         with contextlib.suppress(TimeoutError):

@@ -140,6 +140,14 @@ class Node:
             meetings=self._meetings(own, grace),
         )
 
+    def heard(self) -> dict[int, int]:
+        """Return the round of the newest message from each neighbor in another process."""
+        found: dict[int, int] = {}
+        for (_, sender), round in self._newest.items():
+            if sender not in self._ports:
+                found[sender] = max(round, found.get(sender, round))
+        return found
+
     async def run(self, listener: Listener, *, resuming: bool = False) -> None:
         """Connect, run the agents to their end, and leave.
 

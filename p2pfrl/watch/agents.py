@@ -73,7 +73,7 @@ class Agents:
 
 
 def table(
-    agents: Agents, rounds: Sequence[int], states: str, waits: Mapping[str, str]
+    agents: Agents, rounds: Sequence[int | None], states: str, waits: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the rows of the table, and the worst and best agents.
 
@@ -82,20 +82,21 @@ def table(
 
     Args:
         agents: the last numbers of all.
-        rounds: rounds that each has ended; empty if they are not known.
+        rounds: rounds that each has ended, None where it is not known; empty if none is.
         states: a letter of `STATES` for each; "" if they are not known.
         waits: agent -> what it waits for.
     """
-    front = max(rounds, default=0)
+    ended = {agent: round for agent, round in enumerate(rounds) if round is not None}
+    front = max(ended.values(), default=0)
     ids = sorted({*agents.last, *range(len(rounds))})
 
     def row(agent: int) -> list[Any]:
         known = agents.last.get(agent, {})
-        own = rounds[agent] if agent < len(rounds) else known.get("round")
+        own = ended.get(agent) if rounds else known.get("round")
         return [
             agent,
             None if own is None else int(own),
-            front - rounds[agent] if agent < len(rounds) else None,
+            front - ended[agent] if agent in ended else None,
             rounded(known.get("return")),
             rounded(known.get("staleness")),
             rounded(known.get("bytes_sent")),
@@ -113,7 +114,7 @@ def table(
     by_return = sorted(returns, key=lambda a: (returns[a], a))
     agents.note = ""
     if len(ids) > WHOLE:
-        lags = sorted(range(len(rounds)), key=lambda a: (rounds[a], a))[:_SOME]
+        lags = sorted(ended, key=lambda a: (ended[a], a))[:_SOME]
         suspected = sorted(
             agents.marked("suspicion", 0.0), key=lambda a: -agents.last[a]["suspicion"]
         )

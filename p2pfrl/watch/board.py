@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2pfrl.results.files import plain
@@ -39,12 +39,12 @@ class Board:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def since(self, version: int) -> str:
+    def since(self, version: int, *, without: Sequence[str] = ()) -> str:
         """Return the sections that changed after a version, as the text of a JSON object."""
         parts = (
             f"{json.dumps(name)}:{text}"
             for name, (changed, text) in self._texts.items()
-            if changed > version
+            if changed > version and name not in without
         )
         return "{" + ",".join(parts) + "}"
 

@@ -29,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 PERIOD = 0.5
 """Seconds between two reads of a run that somebody watches."""
 MOST_BROWSERS = 32
+PROGRAMS = ("parts",)
+"""Sections for other pages (remote.py), which no browser shows."""
 _PATIENCE = 20.0
 """Seconds that a browser has to take an event."""
 _QUIET = 15.0
@@ -184,7 +186,7 @@ class Page:
         version, is_last = 0, False
         while not gone.done() and not is_last:
             is_last = self._is_over
-            text = self.board.since(version)
+            text = self.board.since(version, without=PROGRAMS)
             version = self.board.version
             event = f"id: {version}\ndata: {text}\n\n" if text != "{}" else ": here\n\n"
             await self._push(send, event.encode())

@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import read_regular, read_table
 from p2pfrl.core.types import id_of, name_of
@@ -92,6 +90,8 @@ class Simulated:
             "faults": self._faults(live),
             "log": self._log[-_LOG:][::-1],
             "waits": live.get("waits", {}),
+            "processes": {"columns": [], "rows": []},
+            "waiting": {},
             "messages": {
                 "shown": live.get("messages", []) if self._n and self._is_single() else [],
                 "counted": live.get("messages_counted", 0),
@@ -175,20 +175,9 @@ class Simulated:
     def _curve_section(self, lambda_2: object) -> dict[str, Any]:
         columns = self._curves.columns()
         rate = float(lambda_2) if isinstance(lambda_2, int | float) else None
-        distances = columns["consensus_distance"]
-        predicted: list[float | None] = []
-        if rate is not None and rate < 1.0 and any(d for d in distances if d):
-            place = next(i for i, d in enumerate(distances) if d)
-            first, start = columns["round"][place], distances[place]
-            assert start is not None
-            if first is not None:
-                predicted = [
-                    None if r is None or r < first else rounded(start * rate ** (r - first))
-                    for r in columns["round"]
-                ]
         return {
             "columns": columns,
-            "predicted": predicted,
+            "predicted": predicted(columns, rate),
             "lambda_2": rounded(rate),
             "rows": self._curves.rows,
             "faults": [fault["at"] for fault in self._planned()],
@@ -305,7 +294,18 @@ class Simulated:
         return notes
 
 
-def finite(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the numbers that are defined."""
-    found = np.array([v for v in values if v is not None], dtype=np.float64)
-    return found[np.isfinite(found)]
+def predicted(columns: Mapping[str, list[float | None]], rate: float | None) -> list[float | None]:
+    """Return d_0 rate^(t - t_0) for every round t of the curves, from the first distance d_0 on.
+
+    Empty without a rate below 1, or a distance.
+    """
+    distances, rounds = columns["consensus_distance"], columns["round"]
+    if rate is None or rate >= 1.0 or not any(distances):
+        return []
+    place = next(i for i, distance in enumerate(distances) if distance)
+    start, first = distances[place], rounds[place]
+    if start is None or first is None:
+        return []
+    return [
+        None if r is None or r < first else rounded(start * rate ** (r - first)) for r in rounds
+    ]

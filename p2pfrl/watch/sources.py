@@ -4,29 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.results.directory import Content, content_of, runs_in
+from p2pfrl.deploy.status import STATUS
+from p2pfrl.results.directory import CHECKPOINTS, PEERS, SUMMARY, Content, content_of, runs_in
+from p2pfrl.watch.deployed import Deployed, Processes
 from p2pfrl.watch.server import Source
 from p2pfrl.watch.simulated import Simulated
+
+
+class Local:
+    """Reader of one run directory: of a peer, of a deployment, or of a simulation or record.
+
+    Args:
+        folder: the directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._simulated = Simulated(folder)
+        self._deployed: Deployed | None = None
+        self._peers: list[Path] = []
+
+    def read(self) -> dict[str, Any]:
+        """Return all sections as they are now."""
+        if is_peer(self._folder):
+            found = [self._folder]
+        elif (self._folder / PEERS).is_dir() and not (self._folder / SUMMARY).is_file():
+            found = sorted(path for path in (self._folder / PEERS).iterdir() if path.is_dir())
+        else:
+            return self._simulated.read()
+        if self._deployed is None or found != self._peers:
+            self._peers = found
+            self._deployed = Deployed(Processes(found), str(self._folder))
+        return self._deployed.read()
 
 
 def source_of(runs: Sequence[Path], *, waits: bool = False) -> Source:
     """Return what reads a run.
 
     Args:
-        runs: its directory.
+        runs: its directory, or those of its peers.
         waits: whether the run may begin later.
 
     Raises:
         P2PFRLError: there is no run.
     """
-    if len(runs) != 1:
-        raise ScenarioError([f"RUN: expected one run directory, got {len(runs)}"])
-    folder = runs[0]
-    if not waits:
-        _require_run(folder)
-    return Simulated(folder)
+    if not runs:
+        raise ScenarioError(["RUN: expected a run directory, or --url"])
+    if len(runs) > 1:
+        others = [str(folder) for folder in runs if not is_peer(folder)]
+        if not others:
+            return Deployed(Processes(runs), f"{len(runs)} directories")
+        raise ScenarioError(
+            [
+                f"{others[0]}: expected the directory of a peer, as several are given, got another; of a simulated run "
+                "give one directory"
+            ]
+        )
+    if not waits and not is_peer(runs[0]):
+        _require_run(runs[0])
+    return Local(runs[0])
+
+
+def is_peer(folder: Path) -> bool:
+    """Whether a directory is that of one process of a deployment."""
+    return (folder / STATUS).is_file() or (folder / CHECKPOINTS / "process.json").is_file()
 
 
 def _require_run(folder: Path) -> None:

@@ -240,6 +240,7 @@ function faultLines(u) {
 }
 function plot(id, data, series, options = {}) {
   const box = $(id), width = box.clientWidth || box.parentElement.clientWidth - 24, key = series.map((s) => s.label).join() + dark.matches + !!options.log;
+  const height = innerWidth >= 760 ? 236 : 180;
   let p = plots[id];
   if (!p || p.key !== key) {
     if (p) p.u.destroy();
@@ -248,12 +249,12 @@ function plot(id, data, series, options = {}) {
     if (options.log) scales.y = { distr: 3 };
     const tick = (v) => (v === null ? "" : v >= 1e5 || (v > 0 && v < 1e-3) ? v.toExponential(0) : String(Number(v.toPrecision(4))));
     p = plots[id] = { key, u: new uPlot({
-      width, height: 180, scales, cursor: { y: false }, legend: { live: true },
+      width, height, scales, cursor: { y: false }, legend: { live: true },
       axes: [{ ...axis, values: (u, s) => s.map((v) => (v === null || v % 1 ? "" : v.toLocaleString("en-US"))) }, { ...axis, size: 54, values: (u, s) => s.map(tick) }],
       series: [{ label: "round" }, ...series], hooks: { draw: [faultLines] }, bands: options.bands,
     }, data, box) };
   } else p.u.setData(data);
-  if (Math.abs(p.u.width - width) > 1) p.u.setSize({ width, height: 180 });
+  if (Math.abs(p.u.width - width) > 1) p.u.setSize({ width, height });
 }
 function line(label, color, more = {}) { return { label, stroke: css(color), width: 1.8, points: { show: false }, value: (u, v) => number(v), ...more }; }
 function drawCurves() {
@@ -287,7 +288,7 @@ function floor(predicted, distance) {
 
 /* Tables */
 const sorted = { agents: ["agent", 1], processes: ["agents", 1] };
-const WORDS = new Set(["state", "waits for", "agents", "down to it", "refusals", "where"]);
+const WORDS = new Set(["state", "waits for", "agents", "not reached by", "refusals", "where"]);
 function drawTable(id, columns, rows, show) {
   const [by, direction] = sorted[id], place = Math.max(0, columns.indexOf(by));
   const order = rows.map((row, i) => i);
@@ -343,7 +344,7 @@ function drawProcesses() {
     if (name === "last sign") return [v === null ? "–" : span(v) + " ago", v > 5 ? "warn" : ""];
     if (name === "behind") return [number(v), v > 1 ? "warn" : ""];
     if (name === "state") return [v, /^(running|ended)/.test(v) ? "" : "bad"];
-    if (name === "down to it") return [v, v ? "bad" : ""];
+    if (name === "not reached by") return [v, v ? "bad" : ""];
     return [typeof v === "string" ? v : number(v)];
   });
 }

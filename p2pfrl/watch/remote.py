@@ -1,0 +1,166 @@
+"""Pages of other hosts: each is fetched as JSON, and several pages of peers become one."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.watch.deployed import Deployed, Parts
+
+_PATIENCE = 5.0
+"""Seconds that a page has to answer."""
+_MOST = 2**26
+"""Most bytes of an answer."""
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a token is for the address that was given."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        """Return no request."""
+
+
+class Remote:
+    """The page of one host.
+
+    Attributes:
+        url: its address, without a token.
+
+    Args:
+        url: its address, perhaps with ?token=.
+        token: its token, if the address has none.
+
+    Raises:
+        ScenarioError: it is no address of a page.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
+        split = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            is_address = bool(split.hostname) and split.port != 0
+        except ValueError:  # a port that is none
+            is_address = False
+        if split.scheme not in ("http", "https") or not is_address:
+            raise ScenarioError(
+                [f"--url: expected an address such as http://10.0.0.7:8400, got {url!r}"]
+            )
+        self.url = f"{split.scheme}://{split.netloc}"
+        self._token = parse_qs(split.query).get("token", [token])[0]
+        self._last: dict[str, Any] = {}
+        self._seen: float | None = None
+        self._opener = urllib.request.build_opener(NoRedirect)
+
+    def fetch(self) -> dict[str, Any]:
+        """Return all sections of the page.
+
+        Raises:
+            P2PFRLError: it does not answer, asks for another token, or is no page of a run.
+        """
+        request = urllib.request.Request(f"{self.url}/state.json")
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with self._opener.open(request, timeout=_PATIENCE) as answer:
+                content = answer.read(_MOST + 1)
+            found = json.loads(content) if len(content) <= _MOST else None
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 401:
+                what = "a wrong one" if self._token else "none"
+                raise P2PFRLError(
+                    f"--url {self.url}: expected the token of this page, got {what}: give --token FILE, or the "
+                    "address with ?token= that it has printed"
+                ) from error
+            raise P2PFRLError(
+                f"--url {self.url}: expected a page of a run, got status {error.code}"
+            ) from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise P2PFRLError(f"--url {self.url}: cannot be read: {reason}") from error
+        if not isinstance(found, dict) or not ("run" in found or "problem" in found):
+            raise P2PFRLError(f"--url {self.url}: expected a page of a run, got something else")
+        self._last, self._seen = found, time.monotonic()
+        return found
+
+    def newest(self) -> tuple[dict[str, Any], str]:
+        """Return the newest sections, and why they are not of now; "" if they are."""
+        try:
+            return self.fetch(), ""
+        except P2PFRLError as error:
+            if self._seen is None:
+                return {}, str(error)
+            return (
+                self._last,
+                f"{error}; what is shown is {time.monotonic() - self._seen:.0f} s old",
+            )
+
+
+class Elsewhere:
+    """Reader of the page of another host: it shows what that page shows."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def read(self) -> dict[str, Any]:
+        """Return its sections."""
+        found, problem = self._remote.newest()
+        return {**found, "problem": problem or found.get("problem", ""), "closed": False}
+
+
+class Pages:
+    """The pages of several peers, as the origin of one deployment."""
+
+    def __init__(self, remotes: Sequence[Remote]) -> None:
+        self._remotes = tuple(remotes)
+
+    def parts(self) -> Parts:
+        """Return the processes of all pages; one that does not answer is said to be unreachable."""
+        with ThreadPoolExecutor(min(16, len(self._remotes))) as pool:
+            answers = list(pool.map(lambda remote: remote.newest(), self._remotes))
+        processes: list[Mapping[str, Any]] = []
+        log: list[Mapping[str, Any]] = []
+        network: Mapping[str, Any] = {}
+        scenario: Mapping[str, Any] = {}
+        for remote, (found, problem) in zip(self._remotes, answers, strict=True):
+            parts = found.get("parts") or {}
+            own = parts.get("processes") or [{"agents": [], "directory": remote.url}]
+            state = {"state": "unreachable"} if problem else {}
+            processes += [{**process, **state} for process in own]
+            log += parts.get("log") or []
+            network = network or parts.get("network") or {}
+            scenario = scenario or parts.get("scenario") or {}
+        return Parts(processes, network, scenario, log)
+
+
+def pages(urls: Sequence[str], token: str) -> Elsewhere | Deployed:
+    """Return what reads the pages of other hosts.
+
+    Args:
+        urls: their addresses.
+        token: of those whose address has none.
+
+    Raises:
+        P2PFRLError: none of them answers, or one asks for another token.
+    """
+    remotes = [Remote(url, token) for url in urls]
+    problems = []
+    for remote in remotes:
+        try:
+            found = remote.fetch()
+        except P2PFRLError as error:
+            problems.append(str(error))
+        else:
+            if len(remotes) > 1 and "parts" not in found:
+                raise P2PFRLError(f"--url {remote.url}: a simulated run: give its address alone")
+    if len(problems) == len(remotes) or any("token" in problem for problem in problems):
+        raise P2PFRLError("; ".join(problems))
+    if len(remotes) == 1:
+        return Elsewhere(remotes[0])
+    return Deployed(Pages(remotes), f"{len(remotes)} pages")

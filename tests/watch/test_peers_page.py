@@ -1,0 +1,265 @@
+"""What a page shows of processes over TCP, from their files and from pages of other hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+import p2pfrl
+from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.record import coordinated, talked
+from p2pfrl.cli import main
+from p2pfrl.consensus.schedules import RULES
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.parameters import Layout, Tensor
+from p2pfrl.core.traffic import Traffic
+from p2pfrl.core.types import Update
+from p2pfrl.deploy.journal import Journal
+from p2pfrl.deploy.process import _MOST_PREDICTED, NETWORK
+from p2pfrl.deploy.status import Status
+from p2pfrl.results.formats import graph_to_json
+from p2pfrl.scenario.render import resolved
+from p2pfrl.watch import serve as serving
+from p2pfrl.watch.deployed import Deployed
+from p2pfrl.watch.remote import Pages, Remote, pages
+from p2pfrl.watch.sources import Local, source_of
+from p2pfrl.watch.waiting import arrows, awaited
+
+LAYOUT = Layout((Tensor("actor.x", (2,)),), "float64")
+
+
+def deployment(tmp_path: Path) -> list[Path]:
+    """Write the files of two processes with two agents each; the second was killed in round 2."""
+    scenario = p2pfrl.load("ring_16", {"agents": 4, "stop.rounds": 10})
+    assembly = Assembly(scenario)
+    graph = graph_to_json(talked(assembly), coordinated(assembly))
+    assembly.close()
+    network = {
+        **graph,
+        "lambda_2": 0.5,
+        "dtype": "float64",
+        "processes": [
+            {"agents": [0, 1], "where": "10.0.0.1:7000"},
+            {"agents": [2, 3], "where": "10.0.0.2:7000"},
+        ],
+    }
+    folders = [tmp_path / "peers" / name for name in ("0-1", "2-3")]
+    for place, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / NETWORK).write_text(json.dumps(network))
+        (folder / "scenario.toml").write_text(resolved(scenario))
+        own = (2 * place, 2 * place + 1)
+        rounds = (5, 2)[place]
+        write_journal(folder, own, rounds)
+        Status(
+            own,
+            rounds,
+            10,
+            float(place),
+            20.0,
+            1000,
+            3,
+            100,
+            {},
+            4e9,
+            progress={str(a): [rounds, 7.0 + a, 0.5, 500] for a in own},
+            waits={str(own[0]): f"agent {own[0]} waits in round {rounds} for {own[0] - 1}"},
+            heard={str((own[0] - 1) % 4): 1},
+            down=(2, 3) if place == 0 else (),
+            refusals={"bad_frame": 4} if place == 0 else {},
+        ).write(folder)
+    line = {"time": 5.0, "what": "lost", "agents": [2, 3], "detail": "closed"}
+    (folders[0] / "log.jsonl").write_text(json.dumps(line) + "\n")
+    return folders
+
+
+def write_journal(folder: Path, own: tuple[int, ...], rounds: int) -> None:
+    """Write entries of rounds in which agent a has the parameters (a, round)."""
+    now = 0
+    model: dict[int, np.ndarray[Any, Any]] = {}
+    journal = Journal(
+        folder / "journal.bin",
+        agents=own,
+        incarnation=0,
+        seed=1,
+        layout=LAYOUT,
+        model=lambda agent: model[agent],
+        now=lambda: now,
+        every=1,
+        save=lambda agent, round: None,
+    )
+    journal.traffic = Traffic()
+    journal.begin()
+    for round in range(rounds):
+        now = (round + 1) * 10**9
+        for agent in own:
+            model[agent] = np.array([agent, round], dtype=np.float64)
+            journal.trained(agent, Update(agent, 10, 0.0, (float(agent),)))
+            journal.mixed(agent, round, {1: 0}, model[agent], model[agent])
+    journal.close()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, as its process does."""
+    import fcntl
+
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
+def row_of(found: dict[str, Any], agents: str) -> dict[str, Any]:
+    columns = found["processes"]["columns"]
+    rows = {row[0]: dict(zip(columns, row, strict=True)) for row in found["processes"]["rows"]}
+    return rows[agents]
+
+
+def test_the_page_says_who_is_behind_who_is_down_and_who_waits_for_whom(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    with running(folders[0]):
+        found = Local(tmp_path).read()
+    assert found["run"]["state"] == "1 of 2 processes running"
+    assert found["run"]["down"] == [2, 3]
+    assert found["run"]["now"]["rounds"] == 5.0
+    first, second = row_of(found, "0-1"), row_of(found, "2-3")
+    assert first["state"] == "running"
+    assert first["refusals"] == "bad_frame 4"
+    assert (second["state"], second["round"], second["behind"]) == ("killed", 2, 3)
+    assert second["where"] == "10.0.0.2:7000"
+    assert found["colors"]["states"][2:] == "dd"
+    lags = {row[0]: row[2] for row in found["agents"]["rows"]}
+    assert lags == {0: 0, 1: 0, 2: 3, 3: 3}
+    assert found["log"][0]["text"] == "0-1: lost agents 2-3: closed"
+
+
+def test_a_process_that_runs_names_whom_it_waits_for_and_cannot_reach(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    with running(folders[0]):
+        found = Local(tmp_path).read()
+    assert found["waiting"] == {"0": [-1]}
+    assert row_of(found, "2-3")["not reached by"] == "0-1"
+
+
+def test_a_process_that_says_nothing_any_more_is_silent(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    now = json.loads((folders[0] / "status.json").read_text())
+    (folders[0] / "status.json").write_text(json.dumps({**now, "time": time.time() - 40.0}))
+    with running(folders[0]):
+        assert row_of(Local(tmp_path).read(), "0-1")["state"] in (
+            "silent for 40 s",
+            "silent for 41 s",
+        )
+
+
+def test_curves_come_from_the_journals_as_far_as_all_have_written(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    page = Local(tmp_path)
+    with running(folders[0]), running(folders[1]):
+        found = page.read()["curves"]
+        assert found["columns"]["round"] == [1.0, 2.0]
+        assert found["columns"]["consensus_distance"] == pytest.approx([1.25**0.5] * 2, rel=1e-5)
+        assert found["columns"]["return_mean"] == [1.5, 1.5]
+        assert found["predicted"] == pytest.approx([1.25**0.5, 0.5 * 1.25**0.5], rel=1e-5)
+    page._deployed._origin._folders = tuple(folders)
+    with running(folders[0]):
+        found = page.read()["curves"]  # of those that are there: agents 0 and 1 are 1/2 from (1/2)
+    assert found["columns"]["round"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert found["columns"]["consensus_distance"][2:] == [0.5] * 3
+
+
+def test_one_process_alone_shows_what_it_has_heard_of_the_others(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    found = source_of([folders[0]]).read()
+    other = row_of(found, "2-3")
+    assert (other["state"], other["round"]) == ("not watched", 1)
+    assert "neither a directory nor a page" in found["notes"][0]
+
+
+def test_pages_of_peers_become_one_and_one_that_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    over, urls, threads = threading.Event(), [], []
+    for folder in folders:
+        listener = serving.listening(("127.0.0.1", 0))
+        urls.append(serving.url_of(listener, "a-token-of-the-page"))
+        words = (Local(folder), listener, "a-token-of-the-page")
+        threads.append(
+            threading.Thread(
+                target=serving.serve, args=words, kwargs={"is_local": False, "ended": over.wait}
+            )
+        )
+    for thread in threads:
+        thread.start()
+    try:
+        together = pages(urls, "")
+        assert isinstance(together, Deployed)
+        rows = together.read()["processes"]["rows"]
+        assert [row[0] for row in rows] == ["0-1", "2-3"]
+        assert pages(urls[:1], "").read()["run"]["kind"] == "peers"
+        with pytest.raises(P2PFRLError, match="expected the token of this page, got a wrong one"):
+            pages([urls[0].partition("?")[0]], "another-token-here")
+        with pytest.raises(P2PFRLError, match="expected the token of this page, got none"):
+            pages([urls[0].partition("?")[0]], "")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10.0)
+    assert {row[1] for row in together.read()["processes"]["rows"]} == {"unreachable"}
+    with pytest.raises(P2PFRLError, match="cannot be read"):
+        pages(urls, "")
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:99999999", ""])
+def test_what_is_no_address_of_a_page_is_refused(url: str) -> None:
+    with pytest.raises(ScenarioError, match="--url: expected an address such as"):
+        Remote(url)
+
+
+def test_a_page_that_never_answered_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    (process,) = Pages([Remote(url)]).parts().processes
+    assert process["state"] == "unreachable"
+
+
+def test_several_directories_are_of_peers(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    assert len(source_of(folders).read()["processes"]["rows"]) == 2
+    with pytest.raises(ScenarioError, match="expected the directory of a peer"):
+        source_of([folders[0], tmp_path])
+
+
+def test_the_words_of_a_schedule_give_the_ids(tmp_path: Path) -> None:
+    assert awaited("agent 2 waits in round 3 for the answer of 7") == [7]
+    assert awaited("an agent waits for the coordinator's next model") == [-1]
+    assert awaited("the coordinator waits in round 3 for 0, 2, -3") == [0, 2, -3]
+    assert awaited("the coordinator waits at version 3 for any update") == []
+    assert arrows({"0": "agent 0 waits in round 1 for 5", "1": "a waits for its own update"}) == {
+        "0": [5]
+    }
+    assert {"synchronous", "asynchronous"} <= set(RULES)
+
+
+def test_errors_of_the_status_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "token").write_text("a-token-of-sixteen")
+    words = ["peer", "ring_16", "--lead", "--agents", "0-15", "--out", str(tmp_path / "run")]
+    assert main([*words, "--status-token", str(tmp_path / "token")]) == 2
+    assert "expected --status HOST:PORT too" in capsys.readouterr().err
+    assert main(["watch", str(tmp_path), "--url", "http://127.0.0.1:1"]) == 2
+    assert "expected addresses or directories, got both" in capsys.readouterr().err
+    assert _MOST_PREDICTED >= 256
