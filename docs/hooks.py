@@ -44,6 +44,7 @@ _RULES = {
     "gate": "gates",
     "compressor": "compressors",
     "privacy": "privacy",
+    "secure": "secure",
     "faults": "faults",
 }
 

@@ -6,6 +6,7 @@ The loop between them is core/actor.py.
                 -> mixing.payload -> + correction.extra -> privacy -> (attack) -> compressor -> port
     Mix, Adopt  inbox decodes -> mixing averages, or the model of a coordinator -> next round
     Answer      a neighbor asked in a pairwise exchange: reply, then move toward it
+    Respond     the coordinator goes on with a secure sum: answer as the agent's part in it says
 
 `mixing.prepare` runs once per exchange, before the first payload. So does `privacy.protect`, before
 it: all that is sent is made of what it returns.
@@ -34,6 +35,7 @@ from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import (
     COORDINATOR,
+    KEYS,
     REPLY,
     SKIP,
     UPDATE,
@@ -45,6 +47,7 @@ from p2pfrl.core.types import (
     Mix,
     Observer,
     Port,
+    Respond,
     Send,
     Train,
     Trained,
@@ -54,11 +57,15 @@ from p2pfrl.exchange.attacks.attacker import Attacker
 from p2pfrl.exchange.compressors.base import Compressor
 from p2pfrl.exchange.gates.base import Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
-from p2pfrl.exchange.outbox import KEPT, Outbox, Sent
+from p2pfrl.exchange.outbox import KEPT, Hiding, Outbox, Sent
 from p2pfrl.exchange.payloads.base import Payload, Shared
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
+from p2pfrl.exchange.secure.base import Secure, Visible
+from p2pfrl.exchange.secure.hiding import OfCircle, OfMember
 from p2pfrl.learning.corrections.base import Correction
+
+_VISIBLE = Visible()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class Rules:
     max_staleness: int | None
     score: Callable[[Turn], float] | None = None
     rate: float = 0.0
+    secure: Secure = _VISIBLE
 
     def inbox(self) -> Inbox:
         """Return an inbox that remembers what these rules need."""
@@ -98,16 +106,21 @@ class Rules:
         return RememberingInbox(self.compressor, self.max_staleness, stands_in=stands_in)
 
     def outbox(
-        self, encoder: Encoder, parts: tuple[str, ...], attacker: Attacker | None = None
+        self,
+        encoder: Encoder,
+        parts: tuple[str, ...],
+        attacker: Attacker | None = None,
+        hiding: Hiding | None = None,
     ) -> Outbox:
         """Return an outbox with these rules, for payloads of the shared `parts`."""
         kept = KEPT if self.need_every_message else 0
-        return Outbox(self, encoder, self.payload.parts(parts), kept, attacker)
+        return Outbox(self, encoder, self.payload.parts(parts), kept, attacker, hiding)
 
     @property
     def need_every_message(self) -> bool:
         """Whether agents wait for neighbors that are down, and send them again what they missed."""
-        rules = (self.mixing, self.compressor, self.privacy, self.gate, self.correction)
+        own = (self.mixing, self.compressor, self.privacy, self.gate, self.correction)
+        rules = (*own, self.secure)
         return any(rule.has_need(Need.EVERY_MESSAGE) for rule in rules)
 
 
@@ -139,6 +152,7 @@ class Agent(Stateful):
         attacker: replaces the vectors in its messages; None for an honest agent.
         ledger: pays for what leaves, where `privacy.is_accounted`. It outlives the agent, so it is
             no part of its memory.
+        hiding: its part in secure sums; None where receivers may see its vectors.
     """
 
     __slots__ = (
@@ -195,12 +209,14 @@ class Agent(Stateful):
         observer: Observer,
         attacker: Attacker | None = None,
         ledger: Ledger | None = None,
+        hiding: Hiding | None = None,
     ) -> None:
         self.id = id
         self._model, self._rules, self._weights = model, rules, weights
         self._port, self._observer = port, observer
         self._ledger = ledger
-        self._inbox, self._outbox = rules.inbox(), rules.outbox(encoder, model.parts, attacker)
+        self._inbox = rules.inbox()
+        self._outbox = rules.outbox(encoder, model.parts, attacker, hiding)
         self._exchanges = self._number = 0
         start = rules.payload.read(model)
         no_extra = start[:0]
@@ -277,6 +293,9 @@ class Agent(Stateful):
             self._outbox.stamp(action.epoch)
         if action.kind == SKIP:
             frames: Iterable[Sent] = [(action.to, self._outbox.skip(action.round))]
+        elif action.kind == KEYS:
+            keys = self._member.keys(action.round)
+            frames = [(action.to, self._content(keys, KEYS, action.round))]
         elif self._outbox.has(action.round):
             # Receivers may have used a copy already, so what was sent is sent again, unchanged.
             frames = self._outbox.again(action.round, action.to)
@@ -304,17 +323,20 @@ class Agent(Stateful):
             # Without per-neighbor payloads one frame serves all: any receiver stands for them.
             attacker = self._outbox.attacker
             differs = attacker is not None and attacker.is_per_receiver(turn.round)
-            is_each = rules.mixing.is_per_neighbor or differs
+            hiding = self._outbox.hiding
+            is_hidden = hiding is not None and hiding.is_per_receiver
+            is_each = rules.mixing.is_per_neighbor or differs or is_hidden
             groups = [(j,) for j in action.to] if is_each else [action.to]
-            frames = [(to, self._frame(turn, sent_turn, to[0])) for to in groups]
-        if is_new and self._outbox.keep(action.round, frames):
+            made = ((to, self._frame(turn, sent_turn, to[0])) for to in groups)
+            frames = [(to, frame) for to, frame in made if frame is not None]
+        if is_new and frames and self._outbox.keep(action.round, frames):
             # Write-ahead: an observer may save the agent here, and a restart sends the kept frames
             # again. So nothing may leave before.
             self._observer.sending(self.id, action.round)
         return frames
 
-    def _frame(self, turn: Turn, sent_turn: Turn, to: int) -> Frame:
-        """Return the frame for `to`.
+    def _frame(self, turn: Turn, sent_turn: Turn, to: int) -> Frame | None:
+        """Return the frame for `to`; None where it cannot leave yet.
 
         `turn` has the agent's own vector, `sent_turn` what order and payload made of it to send.
         """
@@ -322,6 +344,30 @@ class Agent(Stateful):
         payload = mixing.payload(sent_turn, self._mixing_state, to)
         returned(is_vector(payload), payload, "a vector", mixing, "payload", self.id)
         return self._outbox.frame(payload, sent_turn, turn, to)
+
+    @property
+    def _member(self) -> OfMember:
+        """The agent's part in the sums of a coordinator."""
+        hiding = self._outbox.hiding
+        assert isinstance(hiding, OfMember), "asked for where no sum has phases"
+        return hiding
+
+    def _respond(self, action: Respond) -> None:
+        """Answer the coordinator of a secure sum; say that the round is over where it is."""
+        message = action.message
+        kind, content = self._member.respond(message)
+        if kind and content is None:
+            return
+        if isinstance(content, bytes | None):
+            frame = self._content(content, kind, message.round)
+        else:
+            frame = self._outbox.masked(content, kind, message.round)
+        self._port.send((message.sender,), frame)
+
+    def _content(self, content: bytes | None, kind: str, round: int) -> Frame:
+        """Return a frame of a message of a secure sum, or of a skip."""
+        outbox = self._outbox
+        return outbox.skip(round) if content is None else outbox.content(content, kind, round)
 
     def _mix(self, action: Mix) -> None:
         """End a round with what arrived."""
@@ -336,9 +382,10 @@ class Agent(Stateful):
         senders = [m.sender for m in action.received]
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
-            self._model.hear(received)
-            if self._outbox.attacker is not None:
-                self._outbox.attacker.hear(received)
+            if self._outbox.hiding is None:  # else nobody knows what single agents sent
+                self._model.hear(received)
+                if self._outbox.attacker is not None:
+                    self._outbox.attacker.hear(received)
             factors = dict(zip(senders, action.factors, strict=True))
             decoded_factors = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, decoded_factors)
@@ -361,6 +408,8 @@ class Agent(Stateful):
             received = received | stand_ins
             factors = factors | dict.fromkeys(stand_ins, 1.0)
         weights = mixing.effective(row, self.id, factors)
+        if isinstance(hiding := self._outbox.hiding, OfCircle):
+            received, weights = hiding.opened(received, row, turn.own)
         order = ORDERS[self._rules.order]
         mixed, self._mixing_state = order.combine(
             mixing, turn, received, weights, self._mixing_state
@@ -381,7 +430,9 @@ class Agent(Stateful):
         if not action.again:
             turn = self._turn(message.round, REPLY, number=self._exchanges)
             self._exchanges += 1
-            self._outbox.remember(message.sender, self._frame(turn, turn, message.sender))
+            reply = self._frame(turn, turn, message.sender)
+            assert reply is not None, "pairwise exchanges are in the clear"
+            self._outbox.remember(message.sender, reply)
             self._model.hear({message.sender: message.payload})
             if self._outbox.attacker is not None:
                 self._outbox.attacker.hear({message.sender: message.payload})
@@ -531,4 +582,5 @@ _ACTIONS: dict[type, Callable[[Agent, Any], None]] = {
     Adopt: Agent._adopt,
     Answer: Agent._answer,
     Blend: Agent._blend,
+    Respond: Agent._respond,
 }

@@ -19,6 +19,7 @@ TABLES = {
     "gates": "p2pfrl.exchange.gates:RULES",
     "compressors": "p2pfrl.exchange.compressors:RULES",
     "privacy": "p2pfrl.exchange.privacy:RULES",
+    "secure": "p2pfrl.exchange.secure:RULES",
     "attacks": "p2pfrl.exchange.attacks:RULES",
     "topologies": "p2pfrl.consensus.topologies:RULES",
     "mixing": "p2pfrl.consensus.mixing:RULES",

@@ -13,7 +13,8 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.attackers import Attackers
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Neighbors, Plan
-from p2pfrl.consensus.coordinator import Witness
+from p2pfrl.build.secure import Keyring, achieved, circle_of, member_of, simulated_keyring, sums_of
+from p2pfrl.consensus.coordinator import Sums, Witness
 from p2pfrl.consensus.mixing.base import Mixing, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
@@ -28,6 +29,7 @@ from p2pfrl.core.types import COORDINATOR, Observer, Port, Schedule
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.attacks.base import View
+from p2pfrl.exchange.outbox import Hiding
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger, simulated
 from p2pfrl.exchange.scores import SCORES
@@ -37,7 +39,7 @@ from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import learning
 from p2pfrl.scenario.checks.needs import require
 from p2pfrl.scenario.resources import assigned, resources
-from p2pfrl.scenario.traffic import Sizes, shared_parts, sizes
+from p2pfrl.scenario.traffic import Sizes, elements, shared_parts, sizes
 from p2pfrl.simulator.availability import Presence
 
 
@@ -51,17 +53,21 @@ class Assembly:
         plan: what all participants are made from.
         resources: of the agents.
         attackers: the Byzantine agents.
+        sums: the part of the coordinator that was started last in secure sums, if it has one.
         decoder: checks the frames of this run.
 
     Args:
         scenario: what to build.
+        keyring: keys of secure sums; None for those of a simulation.
 
     Raises:
         TopologyError: the mixing rule does not fit the graph.
         ScenarioError: a rule needs what the scenario does not have.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, keyring: Keyring | None = None) -> None:
+        self._keyring = keyring
+        self.sums: Sums | None = None
         self._builder = BUILDERS[scenario.mode]()
         self.mode = self._builder.mode
         self.scenario = scenario = self._builder.plain(scenario)
@@ -115,6 +121,7 @@ class Assembly:
             max_staleness=scenario.schedule.max_staleness,
             score=SCORES[score] if score and self.mode.has_coordinator else None,
             rate=plan.stack.traits.rate,
+            secure=scenario.secure,
         )
 
     def _sizes_of_messages(self) -> Sizes:
@@ -141,6 +148,7 @@ class Assembly:
             model=self._sizes.model,
             dtype=plan.stack.layout.dtype,
             codec=scenario.compressor,
+            masked=elements(scenario) if self.mode.exchanges else None,
             coordinators=max(1, len(self.coordinators) - len(scenario.standbys)),
             standbys=len(scenario.standbys),
             state=self._most_of_state(),
@@ -270,6 +278,7 @@ class Assembly:
             observer=observer,
             attacker=self.attackers.attacker(agent, port, view),
             ledger=ledger,
+            hiding=self._hiding(agent, incarnation),
         )
         if memory is not None:
             body.restore(memory)
@@ -317,8 +326,32 @@ class Assembly:
         start = self._model(trainer, 0).first(self.plan.stack)
         model = self.plan.payload.first(start, self._sizes.offered)
         encoder = Encoder(self.scenario.name, id, incarnation)
-        life = CoordinatorLife(id, model, encoder, port, witness, ledger)
+        if self.scenario.secure.phases:
+            self.sums = sums_of(self.scenario, self.keyring, id)
+        life = CoordinatorLife(id, model, encoder, port, witness, ledger, self.sums)
         return self._builder.coordinator(self.plan, life)
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of secure sums."""
+        if self._keyring is None:
+            self._keyring = simulated_keyring(self.scenario.seed)
+        return self._keyring
+
+    def secured(self) -> dict[str, Any]:
+        """Return what came of secure sums, as a key of the summary; nothing without any."""
+        if not self.scenario.secure.is_on:
+            return {}
+        return achieved(self.scenario, self.keyring, self.sums)
+
+    def _hiding(self, agent: int, incarnation: int) -> Hiding | None:
+        """Return what hides the vectors of an agent; None where receivers may see them."""
+        if not self.scenario.secure.is_on:
+            return None
+        if self.scenario.secure.is_of_neighbors:
+            return circle_of(self.scenario, self.keyring, agent, self._row)
+        unit = float(self.plan.stack.traits.min_steps)
+        return member_of(self.scenario, self.keyring, agent, incarnation, unit)
 
     def _model(self, trainer: Trainer, agent: int) -> Model:
         moments = self.scenario.learner.moments

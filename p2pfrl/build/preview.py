@@ -8,6 +8,7 @@ from typing import Any
 from p2pfrl.build.bounds import previewed
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.privacy import plan
+from p2pfrl.build.secure import promised
 from p2pfrl.consensus.theory import Prediction, predict
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.learning.environments.base import longest
@@ -17,7 +18,7 @@ from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.byzantine import byzantine
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.resources import assigned, resources, shares
-from p2pfrl.scenario.traffic import message_bytes, shared_parts
+from p2pfrl.scenario.traffic import beside, message_bytes, shared_parts
 
 _MOST_SHARES = 64
 """Number of agents up to which each one's share is shown."""
@@ -44,6 +45,8 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     parts = shared_parts(scenario, stack)
     upload, model = message_bytes(scenario, stack, parts)
     frame = (upload + model) / 2 if mode.has_coordinator else upload
+    phases = max(1, len(scenario.secure.phases))
+    of_round = messages / phases * (frame + beside(scenario) / 2)
     terms = previewed(scenario, stack, view, prediction)
     return {
         "name": scenario.name,
@@ -59,7 +62,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         "evaluation": _evaluation(scenario),
         "bytes_per_message": upload,
         "messages_per_round": messages,
-        "bytes_per_round": None if mode.pools else round(messages * frame),
+        "bytes_per_round": None if mode.pools else round(of_round),
         **_agreement(prediction),
         **_graph(view),
         **({"byzantine": lying} if (lying := [*byzantine(scenario)]) else {}),
@@ -69,6 +72,7 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_allocation(scenario),
         **_assigned(scenario),
         **plan(scenario, _shared(stack, parts)),
+        **promised(scenario),
     }
 
 

@@ -27,6 +27,7 @@ _AXES = {
     "gates": "whether to send",
     "compressors": "how payloads are encoded",
     "privacy": "protection of messages",
+    "secure": "sums of vectors that nobody sees",
     "attacks": "behavior of Byzantine agents",
     "topologies": "communication graphs",
     "mixing": "how an agent averages with its neighbors",

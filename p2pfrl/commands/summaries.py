@@ -111,6 +111,9 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["epsilon"] = (
             f"{privacy['epsilon']:.3g}, delta {privacy['delta']:g}, {privacy['noise']}"
         )
+    if isinstance(secure := summary.get("secure"), dict) and "sums" in secure:
+        lost = sum(secure["given_up"].values())
+        lines["secure sums"] = f"{secure['sums']}, {lost} given up; keys {secure['keys']}"
     if summary["consensus_distance"] is not None:
         lines["consensus distance"] = f"{summary['consensus_distance']:.3g}"
     empty = f" ({count:,} of them empty)" if (count := summary.get("messages_empty")) else ""

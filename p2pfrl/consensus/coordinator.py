@@ -20,8 +20,11 @@ from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
+    REVEAL,
     SKIP,
+    UPDATE,
     Action,
+    Gather,
     Message,
     Mix,
     Port,
@@ -33,6 +36,9 @@ from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.exchange.privacy.base import Plain, Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
+from p2pfrl.exchange.secure.errors import SecureError
+from p2pfrl.exchange.secure.hiding import weighed
+from p2pfrl.exchange.secure.ring import FixedPoint, Ring
 
 
 class Witness(Protocol):
@@ -60,6 +66,40 @@ class Correction(Protocol):
         """Return the point at which agents start to train."""
 
 
+class Sums(Protocol):
+    """The coordinator's part of secure sums (exchange/secure/sums.py)."""
+
+    @property
+    def made(self) -> int:
+        """Sums that were known."""
+
+    @property
+    def given_up(self) -> Mapping[str, int]:
+        """Reason -> rounds whose sum was given up."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Reason -> messages that were refused."""
+
+    def relay(self, kind: str, round: int, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Return what each agent is sent after the phase of keys, or of shares."""
+
+    def take(self, vectors: Mapping[int, Ring]) -> dict[int, bytes]:
+        """Take the masked vectors, by sender; return what the senders are sent."""
+
+    def finish(self, answers: Mapping[int, bytes]) -> tuple[Ring, int]:
+        """Return the sum of the vectors that were taken, and how many they are."""
+
+    def lose(self, reason: str) -> None:
+        """Count a round whose sum was given up."""
+
+    def save(self) -> State:
+        """Return what it remembers."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+
+
 @dataclass(frozen=True, slots=True)
 class CoordinatorRules:
     """The rules, one of every axis, that a coordinator applies.
@@ -67,6 +107,7 @@ class CoordinatorRules:
     Attributes:
         capacities: sender -> its capacity, if the aggregator weighs by it.
         privacy: what may leave of the aggregate.
+        ring: how vectors become elements of secure sums; None where they are not hidden.
     """
 
     payload: Payload
@@ -76,6 +117,7 @@ class CoordinatorRules:
     participation: Participation
     capacities: Mapping[int, float] = field(default_factory=dict)
     privacy: Privacy = field(default_factory=Plain)
+    ring: FixedPoint | None = None
 
 
 class Coordinator(Stateful):
@@ -94,6 +136,7 @@ class Coordinator(Stateful):
         port: its world.
         witness: writes the record.
         ledger: pays for its models, where `privacy.is_central`. It outlives the coordinator.
+        sums: its part of secure sums; None where it sees every vector.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -117,6 +160,7 @@ class Coordinator(Stateful):
         port: Port,
         witness: Witness,
         ledger: Ledger | None = None,
+        sums: Sums | None = None,
     ) -> None:
         self.model = model
         self._previous = model
@@ -128,6 +172,7 @@ class Coordinator(Stateful):
         self._port = port
         self._witness = witness
         self._ledger = ledger
+        self._sums = sums
         self._clip = rules.privacy.first()
         self._memory = rules.aggregator.init(model)
         self._state = rules.optimizer.init(model)
@@ -141,7 +186,8 @@ class Coordinator(Stateful):
         """Return the state: the model, memories of the rules and of agents, and the frames sent."""
         own = {"standing": self._standing.save(), "encoder": self._encoder.save()}
         clip = {"clip": self._clip} if self._rules.privacy.is_central else {}
-        return {**super().save(), **own, **clip}
+        sums = {} if self._sums is None else {"sums": self._sums.save()}
+        return {**super().save(), **own, **clip, **sums}
 
     @override
     def restore(self, state: State) -> None:
@@ -150,6 +196,8 @@ class Coordinator(Stateful):
         self._standing.restore(state["standing"])
         self._encoder.restore(state["encoder"])
         self._clip = state.get("clip", self._clip)
+        if self._sums is not None:
+            self._sums.restore(state["sums"])
 
     def choose(self, round: int, present: Sequence[int]) -> Sequence[int]:
         """Return the agents that are asked to train in `round`."""
@@ -168,10 +216,14 @@ class Coordinator(Stateful):
         return f"round {self._round + 1}"
 
     def perform(self, action: Action | Trained) -> None:
-        """Carry out `Send` and `Mix`."""
-        if isinstance(action, Mix | Send):
+        """Carry out `Send`, `Gather` and `Mix`."""
+        if isinstance(action, Mix | Send | Gather):
             self._round = action.round
-        if isinstance(action, Mix):
+        if isinstance(action, Gather):
+            self._gather(action)
+        elif isinstance(action, Mix) and self._sums is not None:
+            self._add_up(action, self._sums)
+        elif isinstance(action, Mix):
             if action.received or (self._rules.aggregator.goes_on and self._memory):
                 self._aggregate(action)
         elif isinstance(action, Send):
@@ -188,6 +240,42 @@ class Coordinator(Stateful):
                     vector, kind=action.kind, round=action.round, score=score, parts=self._parts
                 )
                 self._port.send(to, frame)
+
+    def _gather(self, action: Gather) -> None:
+        """Tell agents what follows from the messages of a phase of a secure sum."""
+        sums = self._sums
+        assert sums is not None, "only secure sums have phases"
+        if action.kind == UPDATE:
+            told, kind = sums.take(_vectors(action.received)), REVEAL
+        else:
+            told, kind = (
+                sums.relay(action.kind, action.round, _contents(action.received)),
+                action.kind,
+            )
+        alike: dict[bytes, list[int]] = {}
+        for agent, content in told.items():
+            alike.setdefault(content, []).append(agent)
+        for content, to in alike.items():
+            data = np.frombuffer(content, np.uint8)
+            self._port.send(to, self._encoder.encode(data, kind=kind, round=action.round))
+
+    def _add_up(self, action: Mix, sums: Sums) -> None:
+        """Move the model to the mean of vectors of which only the sum is known."""
+        ring, aggregator = self._rules.ring, self._rules.aggregator
+        assert ring is not None
+        if not action.received:
+            sums.lose("too_few")
+            return
+        sums.take(_vectors(action.received))
+        try:
+            total, count = sums.finish(_contents(action.revealed))
+        except SecureError:
+            return  # counted; nothing is known, and the model stays
+        mean = weighed(total, ring, count, by_steps=aggregator.reads_samples)
+        before = self._move(mean.astype(self.model.dtype), 1.0)
+        self._remember(action.received, before)
+        for message in action.received:
+            self._witness.applied(message.sender, 0)
 
     def _groups(self, action: Send) -> list[tuple[float, Sequence[int]]]:
         """Return the scores to send, each with its receivers.
@@ -219,7 +307,7 @@ class Coordinator(Stateful):
         factor = action.factors[0] if action.received else 1.0
         if len(arrived) > 1 and any(f != 1.0 for f in action.factors):
             arrived, factor = self._scaled(arrived, action.factors), 1.0
-        rule, optimizer = self._rules.aggregator, self._rules.optimizer
+        rule = self._rules.aggregator
         used = rule.prefer(arrived)
         is_choice = isinstance(used, Sequence | np.ndarray) and {*used} <= {*range(len(arrived))}
         returned(is_choice, used, "positions of received vectors", rule, "prefer", self.id)
@@ -235,14 +323,7 @@ class Coordinator(Stateful):
             none = self._rules.payload.scaled(aggregate, self.model, 0.0)
             heard = {one.sender: one.vector for one in arrived}
             self._witness.judged(action.round, scores(heard, aggregate, none))
-        target = self._rules.payload.target(self.model, aggregate)
-        require_like(target, self.model, self._rules.payload, "target", self.id)
-        before = self.model
-        moved = optimizer.step(self.model, target, factor, self._state)
-        returned(is_pair(moved), moved, ARRAY_AND_STATE, optimizer, "step", self.id)
-        require_like(moved[0], before, optimizer, "step", self.id)
-        self.model, self._state = moved
-        self._previous = before
+        before = self._move(aggregate, factor)
         if self._rules.correction.extras and action.received:
             extras = np.array([m.payload[width:] for m in action.received])
             self._extra = self._rules.correction.serve(
@@ -251,6 +332,19 @@ class Coordinator(Stateful):
         self._remember(action.received, before)
         for position in used:
             self._witness.applied(action.received[position].sender, action.staleness[position])
+
+    def _move(self, aggregate: Vector, factor: float) -> Vector:
+        """Move the model as payload and server optimizer say; return the one before."""
+        optimizer = self._rules.optimizer
+        target = self._rules.payload.target(self.model, aggregate)
+        require_like(target, self.model, self._rules.payload, "target", self.id)
+        before = self.model
+        moved = optimizer.step(self.model, target, factor, self._state)
+        returned(is_pair(moved), moved, ARRAY_AND_STATE, optimizer, "step", self.id)
+        require_like(moved[0], before, optimizer, "step", self.id)
+        self.model, self._state = moved
+        self._previous = before
+        return before
 
     def _aggregated(self, arrived: Sequence[Arrived], round: int) -> Vector:
         """Return the aggregate, or what may leave of it."""
@@ -287,3 +381,13 @@ class Coordinator(Stateful):
                 float(np.square(self.model - before).sum()),
                 *standing.moves[: MOVES - 1],
             )
+
+
+def _contents(messages: Sequence[Message]) -> dict[int, bytes]:
+    """Return the bytes of messages that are no vectors, by sender."""
+    return {message.sender: message.payload.tobytes() for message in messages}
+
+
+def _vectors(messages: Sequence[Message]) -> dict[int, Ring]:
+    """Return the masked vectors of messages, by sender."""
+    return {message.sender: message.payload.view(np.uint64) for message in messages}

@@ -44,6 +44,8 @@ class Need(Enum):
     BOUNDED = "releases whose size can be bounded"
     EXTRAS = "vectors that travel beside the payload"
     CLEAR = "numbers of an agent's own in the clear"
+    STEPS_OF_EACH = "the number of steps of every agent"
+    SINGLE = "the vector of every agent, not their sum alone"
     PARAMETERS = "parameters that travel"
     FREE_MOMENTS = "second moments that are not averaged, because it steps beyond averages"
 

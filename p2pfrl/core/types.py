@@ -306,6 +306,7 @@ class Mix:
         received: messages in ascending order of sender.
         staleness: of each message, in rounds.
         factors: weight factor of each message, at most 1.
+        revealed: messages that take the masks off those received, in ascending order of sender.
         active: False when the agent sat this round out and keeps its parameters.
     """
 
@@ -314,6 +315,7 @@ class Mix:
     staleness: Sequence[int] = ()
     factors: Sequence[float] = ()
     active: bool = True
+    revealed: Sequence[Message] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -358,6 +360,28 @@ class Blend:
 
 
 @dataclass(slots=True, eq=False)
+class Respond:
+    """Answer a message of the coordinator that belongs to a secure sum."""
+
+    message: Message
+
+
+@dataclass(slots=True, eq=False)
+class Gather:
+    """End a phase of a secure sum before its last: tell agents what follows from their messages.
+
+    Attributes:
+        round: of the sum.
+        kind: of the messages.
+        received: in ascending order of sender.
+    """
+
+    round: int
+    kind: str
+    received: Sequence[Message]
+
+
+@dataclass(slots=True, eq=False)
 class WaitUntil:
     """Put `Expired(time)` into the mailbox unless the deadline changes before.
 
@@ -379,7 +403,7 @@ class Finish:
     why: str = ""
 
 
-Action = Train | Send | Mix | Adopt | Answer | Blend | Tell | WaitUntil | Finish
+Action = Train | Send | Mix | Adopt | Answer | Blend | Tell | Respond | Gather | WaitUntil | Finish
 
 
 class Schedule(Protocol):

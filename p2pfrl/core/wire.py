@@ -19,11 +19,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.header import (
@@ -42,11 +43,14 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import (
     COORDINATOR,
     FINAL,
+    KEYS,
     LOWEST_ID,
     MODEL,
     NOTICES,
     PROMISE,
     REPLY,
+    REVEAL,
+    SHARES,
     SKIP,
     STORE,
     UPDATE,
@@ -100,7 +104,7 @@ class Encoder:
 
     def encode(
         self,
-        vector: Vector | None,
+        vector: NDArray[Any] | None,
         *,
         kind: str,
         round: int,
@@ -184,6 +188,7 @@ _OF_EDGES = (MODEL, FINAL, UPDATE, SKIP)
 _OF_VOTERS = (MODEL, FINAL, VACANT, *NOTICES)
 _BARE = (SKIP, VACANT)
 """Kinds without a payload."""
+_OF_SUMS = (KEYS, SHARES, REVEAL)
 _TYPES = tuple(FIELDS.values())
 _in_order = itemgetter(*FIELDS)
 _MAP = 0x80 | len(
@@ -213,6 +218,18 @@ class Codec(Protocol):
         """
 
 
+class Masked(Codec, Protocol):
+    """The encoding of masked vectors, and what else a secure sum sends.
+
+    Attributes:
+        longest: bytes of the longest message of another kind; 0 where there are none.
+    """
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest message that carries no vector."""
+
+
 class Decoder:
     """Checks and decodes frames against the local layout.
 
@@ -231,6 +248,7 @@ class Decoder:
         names: what agents' payloads carry instead of those parts.
         dtype: of a payload.
         codec: the encoding agents may use besides raw numbers.
+        masked: the encoding that agents' updates must have, where only their sum may be known.
         coordinators: how many there are; their ids are -1, -2, ..., of which -1 is the one above
             the others.
         standbys: how many standbys the coordinator has.
@@ -248,6 +266,7 @@ class Decoder:
         model: int | None = None,
         names: Sequence[str] | None = None,
         codec: Codec | None = None,
+        masked: Masked | None = None,
         coordinators: int = 1,
         standbys: int = 0,
         state: int = 0,
@@ -267,9 +286,14 @@ class Decoder:
         self._itemsize = self._dtype.itemsize
         self.forms = 0
         self._known: dict[bytes, Form] = {}
-        self._codec = codec
-        self._limit = max(self._most(count) for _, count in self._forms.values())
-        self._limit = max(self._limit, self._state + 5)
+        self._codec = codec if masked is None else masked
+        self._masked = masked
+        self._longest = 0 if masked is None else masked.longest
+        self._of_sums = _OF_SUMS if self._longest else ()
+        votes = (VACANT, *NOTICES) if self._standbys else ()
+        self._kinds = (*KINDS, *votes, *self._of_sums)
+        most = max(self._most(count) for _, count in self._forms.values())
+        self._limit = max(most, self._state + 5, self._longest + 5)
 
     def _most(self, size: int | None) -> int:
         """Return the most bytes of a payload of `size` numbers."""
@@ -412,9 +436,8 @@ class Decoder:
         )
         if run != self._run:
             raise WireError("wrong_run", f"expected run {self._run!r}, got {run!r}")
-        kinds = (*KINDS, VACANT, *NOTICES) if self._standbys else KINDS
-        if kind not in kinds:
-            raise WireError("bad_field", f"kind: expected one of {kinds}, got {kind!r}")
+        if kind not in self._kinds:
+            raise WireError("bad_field", f"kind: expected one of {self._kinds}, got {kind!r}")
         if not (self._lowest <= sender < self._agents or sender in self._standbys):
             raise WireError(
                 "unknown_sender", f"expected an agent below {self._agents}, got {sender}"
@@ -447,7 +470,7 @@ class Decoder:
             if sender < COORDINATOR
             else (MODEL, FINAL)
         )
-        if kind not in may:
+        if kind not in may and kind not in self._of_sums:
             raise WireError("bad_field", f"kind: {kind!r} is not for {sender} to send")
         return (
             kind,
@@ -490,6 +513,12 @@ class Decoder:
             return np.empty(0, dtype=self._dtype)
         if kind in NOTICES:
             return self._state_in(kind, encoding, names, payload)
+        if kind in self._of_sums:
+            return self._bytes(encoding, names, payload)
+        masked = self._masked
+        if masked is not None and (kind == UPDATE) != (encoding == masked.encoding):
+            expected = masked.encoding if kind == UPDATE else "raw"
+            raise WireError("bad_field", f"encoding: expected {expected!r}, got {encoding!r}")
         parts, size = self._forms[kind]
         if names != parts:
             if not all(type(name) is str for name in names):
@@ -522,6 +551,15 @@ class Decoder:
             )
         data: Vector = np.frombuffer(payload.toreadonly(), np.uint8)
         return data
+
+    def _bytes(self, encoding: str, names: list[str], payload: memoryview) -> Vector:
+        """Return the content of a message of a secure sum, which is no vector, byte by byte."""
+        if encoding != "raw" or names:
+            raise WireError("bad_field", f"a message of bytes has no parts, got {names}")
+        if len(payload) > self._longest:
+            raise WireError("bad_length", f"{len(payload)} bytes; at most {self._longest}")
+        content: Vector = np.frombuffer(payload.toreadonly(), np.uint8)
+        return content
 
     def _search(self, vector: Vector) -> None:
         if 0 in np.isfinite(vector).tobytes():  # the fastest way to ask whether all are

@@ -21,6 +21,7 @@ from p2pfrl.exchange.compressors.base import State as CompressorState
 from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.gates.base import State as GateState
 from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.exchange.secure.errors import SecureError
 
 
 class Correction(Protocol):
@@ -30,6 +31,23 @@ class Correction(Protocol):
 
     def extra(self, turn: Turn) -> Vector | None:
         """Return what travels beside the payload, `(extras k,)`; None where nothing does."""
+
+
+class Hiding(Protocol):
+    """The part of a secure sum that hides what an agent sends (exchange/secure/hiding.py)."""
+
+    def hide(self, vector: Vector, turn: Turn, to: int) -> NDArray[np.uint64] | None:
+        """Return what is sent of the vector; None if nothing is sent yet."""
+
+    @property
+    def is_per_receiver(self) -> bool:
+        """Whether every receiver is sent something else."""
+
+    def save(self) -> State:
+        """Return what it remembers."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
 
 
 class Outgoing(Protocol):
@@ -78,13 +96,14 @@ class Outbox(Stateful):
         known: `(k,)` what receivers know, where messages only say what changed; None where they say
             everything, and before the first.
         attacker: what replaces the vectors in its messages; None for an honest agent.
+        hiding: masks the vectors in its messages; None where receivers may see them.
 
     Args:
         rules: of the agent.
         encoder: makes the frames.
         parts: names of the parts in a payload.
         rounds: whose messages are kept, to be sent again; 0 where what is lost is not missed.
-        attacker: becomes the attribute.
+        attacker, hiding: become the attributes.
     """
 
     __slots__ = (
@@ -98,6 +117,7 @@ class Outbox(Stateful):
         "_sent",
         "_varies",
         "attacker",
+        "hiding",
         "known",
     )
     STATE: ClassVar[tuple[str, ...]] = (
@@ -115,9 +135,11 @@ class Outbox(Stateful):
         parts: tuple[str, ...],
         rounds: int = 0,
         attacker: Attacker | None = None,
+        hiding: Hiding | None = None,
     ) -> None:
         self.known: Vector | None = None
         self.attacker = attacker
+        self.hiding = hiding
         self._rules = rules
         self._encoder = encoder
         self._parts = parts
@@ -149,8 +171,8 @@ class Outbox(Stateful):
         is_open, self._gate_state = answer
         return is_open
 
-    def frame(self, payload: Vector, turn: Turn, seen: Turn, to: int) -> Frame:
-        """Return a frame of `payload`.
+    def frame(self, payload: Vector, turn: Turn, seen: Turn, to: int) -> Frame | None:
+        """Return a frame of `payload`; None where it is hidden and cannot leave yet.
 
         Args:
             payload: `(k',)` what mixing makes of the agent for its receivers.
@@ -164,6 +186,12 @@ class Outbox(Stateful):
         privacy, compressor = self._rules.privacy, self._rules.compressor
         payload = privacy.release(payload)
         returned(is_vector(payload), payload, "a vector", privacy, "release", turn.agent)
+        if self.hiding is not None:
+            try:
+                hidden = self.hiding.hide(payload, turn, to)
+            except SecureError:
+                return self.skip(turn.round)
+            return None if hidden is None else self.masked(hidden, turn.kind, turn.round)
         made = compressor.encode(payload, turn, self._compressor_state)
         returned(is_encoded(made), made, ENCODED, compressor, "encode", turn.agent)
         self._compressor_state = made.state
@@ -177,6 +205,16 @@ class Outbox(Stateful):
     def stamp(self, epoch: int) -> None:
         """Send all frames from now on as those of a coordinator's term of office."""
         self._encoder.epoch = epoch
+
+    def masked(self, elements: NDArray[np.uint64], kind: str, round: int) -> Frame:
+        """Return a frame of a masked vector, with nothing of the agent in its header."""
+        return self._encoder.encode(
+            elements, kind=kind, round=round, weight=1.0, encoding="ring", parts=self._parts
+        )
+
+    def content(self, content: bytes, kind: str, round: int) -> Frame:
+        """Return a frame of a message of a secure sum that is no vector."""
+        return self._encoder.encode(np.frombuffer(content, np.uint8), kind=kind, round=round)
 
     def skip(self, round: int) -> Frame:
         """Return a frame without a payload, so that receivers do not wait for one."""
@@ -224,7 +262,8 @@ class Outbox(Stateful):
     def save(self) -> State:
         """Return the state, the number of the last frame and that of attacks included."""
         attacks = {} if self.attacker is None else {"attacker": self.attacker.save()}
-        return {**super().save(), "encoder": self._encoder.save(), **attacks}
+        hidden = {} if self.hiding is None else {"hiding": self.hiding.save()}
+        return {**super().save(), "encoder": self._encoder.save(), **attacks, **hidden}
 
     @override
     def restore(self, state: State) -> None:
@@ -235,6 +274,8 @@ class Outbox(Stateful):
         super().restore(state)
         if self.attacker is not None:
             self.attacker.restore(state["attacker"])
+        if self.hiding is not None:
+            self.hiding.restore(state["hiding"])
         if not self._encoder.restore(state["encoder"]):
             made = self._encoder.again
             self._replies = {to: made(frame) for to, frame in sorted(self._replies.items())}

@@ -388,6 +388,7 @@ def _record(
         mean_batch=world.trainer.mean_batch,
         more={
             **spent(world.assembly.privacy, world.ledgers, SIMULATED, among(world.assembly)),
+            **world.assembly.secured(),
             **more,
         },
         refused=world.network.refused,

@@ -213,6 +213,7 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("epsilon, largest of an agent", "privacy.epsilon", number),
     ("delta of epsilon", "privacy.delta", number),
     ("releases refused, budget spent", "privacy.releases_refused", number),
+    ("secure sums", "secure.sums", number),
     ("staleness, mean", "staleness.mean", number),
     ("staleness, 95th percentile", "staleness.p95", number),
     ("mean training batch (agents)", "mean_batch", number),

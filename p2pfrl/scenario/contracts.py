@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from p2pfrl.exchange.compressors.base import Compressor
     from p2pfrl.exchange.gates.base import Gate
     from p2pfrl.exchange.privacy.base import Privacy
+    from p2pfrl.exchange.secure.base import Secure
     from p2pfrl.learning.corrections.base import Correction
     from p2pfrl.learning.personal.base import Personal
     from p2pfrl.simulator.faults.base import Fault
@@ -47,6 +48,7 @@ __all__ = [
     "Personal",
     "Privacy",
     "ScheduleRule",
+    "Secure",
     "ServerOptimizer",
     "Topology",
     "choose",

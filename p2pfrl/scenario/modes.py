@@ -34,6 +34,7 @@ RULES_OF_ALL = (
     RuleKey(("correction",), "corrections"),
     RuleKey(("personal",), "personal"),
     RuleKey(("privacy",), "privacy"),
+    RuleKey(("secure",), "secure"),
 )
 """Rules with a say in every mode."""
 
@@ -166,6 +167,7 @@ class Independent(Mode):
         "hierarchy",
         *_AVERAGING,
         "privacy",
+        "secure",
         "network",
     )
     breaks: ClassVar[tuple[tuple[Need, str], ...]] = (

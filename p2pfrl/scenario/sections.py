@@ -40,6 +40,7 @@ from p2pfrl.scenario.contracts import (
     Personal,
     Privacy,
     ScheduleRule,
+    Secure,
     ServerOptimizer,
     Topology,
     choose,
@@ -416,6 +417,7 @@ class Scenario:
         gate: when an agent sends its payload, and when a skip.
         compressor: how payloads are encoded.
         privacy: what an agent sends in place of its payload.
+        secure: whether receivers learn every agent's vector, or their sum alone.
         network: latency, bandwidth and loss of the simulated links.
         compute: virtual time that training takes, and the engine that computes it.
         energy: joules per environment step and per byte, which are counted.
@@ -449,6 +451,7 @@ class Scenario:
     gate: Annotated[Gate, choose("gates", "none")] = _table()
     compressor: Annotated[Compressor, choose("compressors", "none")] = _table()
     privacy: Annotated[Privacy, choose("privacy", "none")] = _table()
+    secure: Annotated[Secure, choose("secure", "none")] = _table()
     network: Annotated[Network, Slot(Network)] = _table()
     compute: Annotated[Compute, Slot(Compute)] = _table()
     energy: Annotated[Energy, Slot(Energy)] = _table()

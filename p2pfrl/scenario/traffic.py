@@ -14,6 +14,7 @@ from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.exchange.payloads.base import Parameters, Payload
+from p2pfrl.exchange.secure.ring import Elements
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
@@ -64,6 +65,18 @@ def sizes(
     return Sizes(offered, None if size is None else mixing.size(size) + extra, model + extra)
 
 
+SIGNATURE = 2048
+"""Most bytes of a signature of an agent's keys, with its certificate."""
+
+
+def elements(scenario: Scenario) -> Elements | None:
+    """Return the encoding of masked vectors; None where vectors are not hidden."""
+    if not scenario.secure.is_on:
+        return None
+    by_steps = MODES[scenario.mode].averages and scenario.coordinator.aggregator.reads_samples
+    return Elements(int(by_steps), scenario.secure.longest(scenario.agents, signature=SIGNATURE))
+
+
 def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:
     """Return the maximum bytes of an agent's message and of a coordinator's, headers included."""
     payload = PAYLOADS[scenario.exchange.payload]()
@@ -78,11 +91,19 @@ def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> t
     )
     dtype = np.dtype(stack.layout.dtype)
     upload = found.upload or 0
-    encoded = scenario.compressor.limit(upload, dtype.itemsize)
+    codec = elements(scenario) or scenario.compressor
+    encoded = codec.limit(upload, dtype.itemsize)
     names = payload.parts(parts)
-    return _frame(scenario, encoded, scenario.compressor.encoding, names), _frame(
+    return _frame(scenario, encoded, codec.encoding, names), _frame(
         scenario, found.model * dtype.itemsize, "raw", parts
     )
+
+
+def beside(scenario: Scenario) -> int:
+    """Return the bytes of an agent's messages in a round that carry no vector, headers included."""
+    count = int(scenario.coordinator.participation.expected(scenario.agents))
+    sizes = scenario.secure.contents(count) if MODES[scenario.mode].averages else ()
+    return sum(_frame(scenario, size, "raw", ()) for size in sizes)
 
 
 def _frame(scenario: Scenario, size: int, encoding: str, parts: tuple[str, ...]) -> int:

@@ -260,7 +260,7 @@ def test_a_restarted_agent_pays_for_what_it_releases_again():
         ),
         (
             DELTA + 'coordinator = {aggregator = {kind = "mean", weights = "samples"}}\n' + NOISE,
-            "numbers of an agent's own in the clear",
+            "the number of steps of every agent",
         ),
         (
             DELTA + 'coordinator = {participation = {kind = "weighted"}}\n' + NOISE,

@@ -21,10 +21,9 @@ from p2pfrl.exchange.secure.members import (
     SharingMember,
     Unsigned,
     pairwise,
-    threshold,
 )
 from p2pfrl.exchange.secure.ring import FixedPoint, ring_sum
-from p2pfrl.exchange.secure.shamir import PRIME, ShareError, combine, split
+from p2pfrl.exchange.secure.shamir import PRIME, ShareError, combine, split, threshold
 from p2pfrl.exchange.secure.sums import AggregationSums, SharingSums
 
 

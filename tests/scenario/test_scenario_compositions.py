@@ -610,7 +610,21 @@ REFUSED = {
     "weights by steps, which noise keeps in": (
         {"mode": "central", **CLIPPED, "coordinator": {"aggregator": {"weights": "samples"}}},
         "privacy.kind",
+        "the number of steps of every agent",
+    ),
+    "scores beside noise, which keeps them in": (
+        {"mode": "central", **CLIPPED, "coordinator": {"participation": {"kind": "weighted"}}},
+        "privacy.kind",
         "in the clear",
+    ),
+    "a median of vectors of which only the sum is known": (
+        {
+            "mode": "central",
+            "secure": {"kind": "secure_aggregation"},
+            "coordinator": {"aggregator": {"kind": "median"}},
+        },
+        "secure.kind",
+        "the vector of every agent, not their sum alone",
     ),
     "a control variate beside a noised mean": (
         {

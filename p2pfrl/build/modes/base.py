@@ -27,7 +27,7 @@ from p2pfrl.scenario.modes import Mode
 from p2pfrl.scenario.resources import resources
 
 if TYPE_CHECKING:
-    from p2pfrl.consensus.coordinator import Witness
+    from p2pfrl.consensus.coordinator import Sums, Witness
     from p2pfrl.core.actor import Actor
     from p2pfrl.core.wire import Encoder
 
@@ -121,6 +121,7 @@ class CoordinatorLife:
         port: its world.
         witness: writes the record.
         ledger: pays for its models, where `privacy.is_central`.
+        sums: its part of secure sums, where they have phases.
     """
 
     id: int
@@ -129,6 +130,7 @@ class CoordinatorLife:
     port: Port
     witness: Witness
     ledger: Ledger | None = None
+    sums: Sums | None = None
 
 
 class ModeBuilder(ABC):

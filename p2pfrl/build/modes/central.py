@@ -17,8 +17,9 @@ class CentralBuilder(CoordinatedBuilder):
     mode: ClassVar[Mode] = MODES["central"]
 
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
-        """Return a model down and an answer up for every participant."""
-        return 2.0 * float(scenario.coordinator.participation.expected(scenario.agents))
+        """Return a model down and an answer up for every participant, in every phase."""
+        phases = max(1, len(scenario.secure.phases))
+        return 2.0 * phases * float(scenario.coordinator.participation.expected(scenario.agents))
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
         """Return what comes with one coordinator."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from p2pfrl.build.modes import standbys
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, ModeBuilder, Neighbors, Plan
 from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.schedules.base import Participants
+from p2pfrl.consensus.schedules.phased import PhasedClient, PhasedCoordinator, Phases
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.types import COORDINATOR, Schedule
 
@@ -25,6 +28,9 @@ class CoordinatedBuilder(ModeBuilder):
         """Return the state machine of an agent that trains for a coordinator."""
         scenario = plan.scenario
         rounds = scenario.stop.rounds
+        if scenario.secure.phases:
+            options: Any = scenario.schedule  # synchronous, as secure sums need it
+            return PhasedClient(options, rounds=rounds, available=life.available)
         machine: Schedule = scenario.schedule.client(
             rounds=None if rounds is None else scenario.schedule.models(rounds, scenario.agents),
             available=life.available,
@@ -55,15 +61,23 @@ class CoordinatedBuilder(ModeBuilder):
                 participation=section.participation.with_resources(plan.resources),
                 capacities=plan.capacities(aggregator),
                 privacy=scenario.privacy.planned(scenario.stop.rounds),
+                ring=scenario.secure.ring,
             ),
             encoder=life.encoder,
             parts=plan.parts,
             port=life.port,
             witness=life.witness,
             ledger=life.ledger,
+            sums=life.sums,
         )
-        participants = Participants(scenario.agents, body.choose)
-        machine = scenario.schedule.coordinator(participants, rounds=scenario.stop.rounds)
+        participants, secure = Participants(scenario.agents, body.choose), scenario.secure
+        rounds = scenario.stop.rounds
+        if secure.phases:
+            phases = Phases(secure.phases, secure.fewest)
+            options: Any = scenario.schedule  # synchronous, as secure sums need it
+            phased = PhasedCoordinator(options, participants, phases, rounds=rounds)
+            return Actor(phased, body, life.port, gives_last=True)
+        machine = scenario.schedule.coordinator(participants, rounds=rounds)
         if scenario.standbys:
             return standbys.replica(plan, life, body, machine)
         return Actor(machine, body, life.port, gives_last=True)

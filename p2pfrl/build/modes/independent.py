@@ -12,6 +12,7 @@ from p2pfrl.consensus.schedules.base import Alone
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.types import Schedule
 from p2pfrl.exchange.privacy.base import Plain
+from p2pfrl.exchange.secure.base import Visible
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES, Mode
 
@@ -22,8 +23,8 @@ class IndependentBuilder(ModeBuilder):
     mode: ClassVar[Mode] = MODES["independent"]
 
     def plain(self, scenario: Scenario) -> Scenario:
-        """Return the scenario without privacy: nothing leaves an agent."""
-        return replace(scenario, privacy=Plain())
+        """Return the scenario without privacy and secure sums: nothing leaves an agent."""
+        return replace(scenario, privacy=Plain(), secure=Visible())
 
     def neighbors(self, plan: Plan) -> list[Sequence[int]]:
         """Return nobody."""

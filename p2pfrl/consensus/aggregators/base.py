@@ -61,9 +61,17 @@ class Aggregator(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """Returns of episodes, if `score` uses them; scores and steps, if any are read."""
-        clear = (Need.CLEAR,) if self.score is not None or self.reads_samples else ()
-        return (*clear, *((Need.RETURNS,) if self.score in OF_RETURNS else ()))
+        """Returns of episodes, if `score` uses them; scores, steps and vectors, if read."""
+        clear = (Need.CLEAR,) if self.score is not None else ()
+        steps = (Need.STEPS_OF_EACH,) if self.reads_samples else ()
+        single = () if self.is_sum else (Need.SINGLE,)
+        returns = (Need.RETURNS,) if self.score in OF_RETURNS else ()
+        return (*clear, *steps, *single, *returns)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the aggregate follows from sums of w x and of w, weights w by steps or equal."""
+        return False
 
     @property
     def reads_samples(self) -> bool:

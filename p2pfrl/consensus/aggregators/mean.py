@@ -55,6 +55,11 @@ class Mean(Aggregator):
 
     @property
     @override
+    def is_sum(self) -> bool:
+        return self.weights in ("uniform", "samples")
+
+    @property
+    @override
     def capacity(self) -> CapacityName | None:
         return self.weights if self.weights in ("speed", "bandwidth") else None
 

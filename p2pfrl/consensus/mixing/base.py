@@ -62,8 +62,10 @@ class Mixing(Composable, ABC):
     @property
     @override
     def implied(self) -> Needs:
-        """Needs of `on_loss`."""
-        return _NEEDS_ON_LOSS.get(self.on_loss, ())
+        """Needs of `on_loss`; the vector of every neighbor, unless their weighted sum is enough."""
+        is_sum = type(self).mix is Mixing.mix and type(self).payload is Mixing.payload
+        single = () if is_sum and not self.is_pairwise else (Need.SINGLE,)
+        return (*_NEEDS_ON_LOSS.get(self.on_loss, ()), *single)
 
     @abstractmethod
     def weights(self, graph: Graph) -> tuple[Weights, ...]:

@@ -170,7 +170,7 @@ class MessageAttack(Attack, ABC):
     control variates, weights.
     """
 
-    needs: ClassVar[Needs] = VECTORS
+    needs: ClassVar[Needs] = (*VECTORS, Need.SINGLE)
 
     def init(self) -> Memory:
         """Return what it remembers before the first message."""

@@ -52,9 +52,10 @@ class CentralNoise(Gaussian):
         Need.BOUNDED,
         Need.ONE_COORDINATOR,
         Need.PLAIN_MEAN,
+        Need.SINGLE,
         OneOf("gate", ("none", "every"), "others close by what an agent learned"),
     )
-    breaks: ClassVar[Breaks] = (Need.CLEAR, Need.EXTRAS)
+    breaks: ClassVar[Breaks] = (Need.CLEAR, Need.STEPS_OF_EACH, Need.EXTRAS)
 
     count_noise: float | None = Field(default=None, gt=0)
     quantile: float = Field(default=0.5, gt=0, lt=1)

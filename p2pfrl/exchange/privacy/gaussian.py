@@ -178,7 +178,7 @@ class ClipNoise(Gaussian):
         """What travels in the clear, and, with a budget, messages that an agent cannot pay for."""
         silent = (Need.EVERY_MESSAGE, Need.EVERY_ANSWER, Need.WHOLE_EXCHANGES, Need.BOTH_ENDS)
         kept = () if self.budget is None else tuple(By(need, "budget") for need in silent)
-        return (Need.CLEAR, Need.ORDER, *kept)
+        return (Need.CLEAR, Need.STEPS_OF_EACH, Need.ORDER, *kept)
 
     @override
     def protect(self, change: Vector, ledger: Ledger, round: int) -> Vector | None:

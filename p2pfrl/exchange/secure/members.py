@@ -36,19 +36,10 @@ from p2pfrl.exchange.secure.keys import (
     sealed,
 )
 from p2pfrl.exchange.secure.ring import Ring
-from p2pfrl.exchange.secure.shamir import SHARE, split
+from p2pfrl.exchange.secure.shamir import SHARE, split, threshold
 
 LIVES, DEAD = b"\1", b"\0"
 """What a list of the living says of an agent."""
-
-
-def threshold(count: int) -> int:
-    """Return how many of `count` agents must answer for a sum: more than two thirds.
-
-    >>> [threshold(count) for count in (3, 4, 6, 100)]
-    [3, 3, 5, 67]
-    """
-    return 2 * count // 3 + 1
 
 
 class Signer(Protocol):
@@ -429,7 +420,9 @@ class AggregationMember(Member):
         )
 
 
-def pairwise(secret: bytes, run: str, round: int, me: int, other: int) -> tuple[bytes, bool]:
+def pairwise(
+    secret: bytes, run: str, round: int, me: int, other: int, purpose: str = "mask"
+) -> tuple[bytes, bool]:
     """Return the seed of the mask of a pair, and whether `me` adds it; the other takes it off."""
     low, high = min(me, other), max(me, other)
-    return derived(secret, "mask", run, round, low, high), me == low
+    return derived(secret, purpose, run, round, low, high), me == low

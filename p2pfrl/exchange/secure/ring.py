@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import WireError
 from p2pfrl.core.parameters import Vector
 
 Ring = NDArray[np.uint64]
@@ -45,6 +47,38 @@ class FixedPoint:
     def decode(self, total: Ring) -> NDArray[np.float64]:
         """Return the sum that `total` encodes, `(k,)` float64."""
         return total.view(np.int64).astype(np.float64) * 2.0**-self.bits
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The encoding of masked vectors: little-endian ring elements.
+
+    Attributes:
+        more: elements beside those of the payload: 1 for a weight.
+        longest: bytes of the longest message that carries no vector.
+        encoding: its name in frames.
+    """
+
+    more: int = 0
+    longest: int = 0
+    encoding: str = "ring"
+
+    def limit(self, size: int, itemsize: int) -> int:
+        """Return the bytes of `size` numbers."""
+        return BYTES * (size + self.more)
+
+    def decode(self, data: memoryview, size: int, dtype: np.dtype[Any]) -> Vector:
+        """Return the elements, `(size + more,)` uint64.
+
+        Raises:
+            WireError: there are more or fewer.
+        """
+        if len(data) != BYTES * (size + self.more):
+            raise WireError(
+                "wrong_layout", f"expected {size + self.more} ring elements, got {len(data)} bytes"
+            )
+        elements: Vector = np.frombuffer(data, "<u8").view()
+        return elements
 
 
 def ring_sum(vectors: list[Ring]) -> Ring:

@@ -13,6 +13,15 @@ SHARE = 33
 """Bytes of a share."""
 
 
+def threshold(count: int) -> int:
+    """Return how many of `count` agents must answer for a sum: more than two thirds.
+
+    >>> [threshold(count) for count in (3, 4, 6, 100)]
+    [3, 3, 5, 67]
+    """
+    return 2 * count // 3 + 1
+
+
 class ShareError(ValueError):
     """Shares do not belong together, or are too few."""
 

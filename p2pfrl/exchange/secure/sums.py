@@ -23,16 +23,16 @@ from p2pfrl.exchange.secure.members import (
     commitment,
     pairwise,
     signed_text,
-    threshold,
 )
 from p2pfrl.exchange.secure.ring import Ring, ring_sum
-from p2pfrl.exchange.secure.shamir import ShareError, combine
+from p2pfrl.exchange.secure.shamir import ShareError, combine, threshold
 
 
 class Sums(Stateful, ABC):
     """Relays the messages of a sum, and takes the masks off what arrived.
 
     Attributes:
+        made: sums that were known.
         refused: reason -> messages that were refused; their senders count as absent.
         given_up: reason -> rounds whose sum was given up.
 
@@ -43,6 +43,7 @@ class Sums(Stateful, ABC):
 
     member: ClassVar[type[Member]]
     STATE: ClassVar[tuple[str, ...]] = (
+        "made",
         "refused",
         "given_up",
         "_round",
@@ -53,6 +54,7 @@ class Sums(Stateful, ABC):
 
     def __init__(self, *, run: str, signer: Signer) -> None:
         self._run, self._signer = run, signer
+        self.made = 0
         self.refused: dict[str, int] = {}
         self.given_up: dict[str, int] = {}
         self._round = -1
@@ -98,6 +100,7 @@ class Sums(Stateful, ABC):
         except SecureError as error:
             self.lose(error.reason)
             raise
+        self.made += 1
         return total, len(masked)
 
     def lose(self, reason: str) -> None:
