@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import importlib
-import os
 import signal
 
 import pytest
@@ -33,19 +32,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def native(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The native engine, compiled once, in a folder that all processes of the tests share."""
+def native() -> ctypes.CDLL:
+    """The native engine, from the user's cache as in every run: it is compiled once a machine."""
     from p2pfrl.learning.native import library
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        try:
-            return library.library()
-        except library.EngineError as error:
-            pytest.skip(str(error))
+    try:
+        return library.library()
+    except library.EngineError as error:
+        pytest.skip(str(error))
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

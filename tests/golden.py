@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import p2pfrl
+from p2pfrl.learning.native.choice import missing
 
 ROOT = Path(p2pfrl.__file__).parents[1]
 FILE = Path(__file__).with_name("golden.txt")
@@ -110,14 +111,14 @@ def versions() -> str:
     """Return what digests depend on besides the scenario."""
     from importlib.metadata import version
 
-    processor = Path("/proc/cpuinfo")
-    text = processor.read_text(encoding="utf-8") if processor.exists() else ""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     model = re.search(r"model name\s*:\s*(.*)", text)
     names = (f"{name}={version(name)}" for name in ("numpy", "torch"))
     flags = "avx512f" if "avx512f" in text else "no-avx512f"
-    return " ".join(
-        ("versions", *names, flags, (model[1] if model else "unknown").strip().replace(" ", "_"))
-    )
+    engine = "native" if missing() is None else "torch"
+    processor = (model[1] if model else "unknown").strip().replace(" ", "_")
+    return " ".join(("versions", *names, engine, flags, processor))
 
 
 def directories(home: Path) -> Iterator[str]:

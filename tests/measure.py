@@ -5,9 +5,9 @@ measures only these. Complete runs in `--runs DIR` are kept, so that it can be i
 compares every text with docs/measured.json, so a number changes in both or in none.
 
 A conclusion compares two claims seed by seed. It is stated only if it holds on at least nine of ten
-seeds, on this processor and on another one, which `ATEN_CPU_CAPABILITY=default` emulates: other
-kernels add in another order, and training amplifies the difference until runs of one seed have
-nothing in common.
+seeds, with the engine that a scenario gets here and with torch and the kernels of another processor
+(`ATEN_CPU_CAPABILITY=default`): they add in another order, and training amplifies the difference
+until runs of one seed have nothing in common.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import p2pfrl
+from p2pfrl.learning.learners.base import EngineName
+from p2pfrl.learning.native.choice import missing
 from p2pfrl.results.versions import kernels, processor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,9 +153,9 @@ CONCLUSIONS: dict[str, Conclusion] = {
 }
 
 
-def run(claim: Claim, seed: int, home: Path | None) -> p2pfrl.Record:
+def run(claim: Claim, seed: int, home: Path | None, engine: EngineName) -> p2pfrl.Record:
     """Return the record of a run of `seed`, from `home` if it is there."""
-    settings = {**claim.settings, "seed": seed}
+    settings = {**claim.settings, "seed": seed, "compute.engine": engine}
     if home is None:
         return p2pfrl.run(p2pfrl.load(f"{claim.scenario}.toml", overrides=settings))
     words = [json.dumps(settings[key]).strip('"{}') for key in sorted(claim.settings)]
@@ -164,16 +166,18 @@ def run(claim: Claim, seed: int, home: Path | None) -> p2pfrl.Record:
     return p2pfrl.load_record(out)
 
 
-def measure(names: Sequence[str], home: Path | None) -> Iterator[tuple[str, list[float]]]:
+def measure(
+    names: Sequence[str], home: Path | None, engine: EngineName = "auto"
+) -> Iterator[tuple[str, list[float]]]:
     """Yield the values of the claims, one per seed. Claims of the same runs share them."""
     if home is not None:
-        home = home / kernels().split(",")[0].replace(" ", "_")
+        home = home / f"{engine}_{kernels().split(',')[0].replace(' ', '_')}"
     groups: dict[tuple[str, str], list[str]] = {}
     for name in names:
         claim = CLAIMS[name]
         groups.setdefault((claim.scenario, repr(claim.settings)), []).append(name)
     for members in groups.values():
-        records = [run(CLAIMS[members[0]], seed, home) for seed in SEEDS]
+        records = [run(CLAIMS[members[0]], seed, home, engine) for seed in SEEDS]
         for name in members:
             values = [CLAIMS[name].value(record) for record in records]
             print(f"{name}: {CLAIMS[name].text(values)}", file=sys.stderr, flush=True)
@@ -181,10 +185,10 @@ def measure(names: Sequence[str], home: Path | None) -> Iterator[tuple[str, list
 
 
 def elsewhere(names: Sequence[str], runs: Path | None) -> dict[str, list[float]]:
-    """Return what `measure` finds with other kernels."""
+    """Return what `measure` finds with torch and other kernels."""
     if not names:
         return {}
-    command = [sys.executable, __file__, "--print", *names]
+    command = [sys.executable, __file__, "--print", "--engine", "torch", *names]
     command += [] if runs is None else ["--runs", str(runs)]
     done = subprocess.run(command, env=os.environ | OTHER, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
@@ -201,11 +205,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"claims: {', '.join(CLAIMS)}; all by default")
     parser.add_argument("--runs", type=Path, help="directory of the runs, which are kept")
     parser.add_argument("--print", action="store_true", help="print the values as JSON")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
     options = parser.parse_args()
     names = options.names or list(CLAIMS)
     if unknown := [name for name in names if name not in CLAIMS]:
         parser.error(f"no claim {', '.join(unknown)}")
-    found = dict(measure(names, options.runs))
+    found = dict(measure(names, options.runs, options.engine))
     if options.print:
         print(json.dumps(found))
         return
@@ -221,7 +226,11 @@ def main() -> None:
         for key, c in chosen.items()
     }
     content = {
-        "machine": {"processor": processor(), "kernels": kernels()},
+        "machine": {
+            "processor": processor(),
+            "kernels": kernels(),
+            "engine": "native" if missing() is None else "torch",
+        },
         "seeds": [SEEDS[0], SEEDS[-1]],
         "claims": {name: claims[name] for name in CLAIMS if name in claims},
         "conclusions": {name: conclusions[name] for name in CONCLUSIONS if name in conclusions},

@@ -112,7 +112,7 @@ def _collect(
         totals=_totals(
             peers, replay.now / SECOND, projection, left_out, stride, _privacy(assembly, peers)
         ),
-        engine=next((peer.engine for peer in peers if peer.engine), None),
+        engine=" and ".join(sorted({peer.engine for peer in peers if peer.engine})) or None,
     )
     metrics = {name: values for name, values in record.metrics.items() if name not in left_out}
     saved = save(replace(record, metrics=metrics), out)

@@ -44,7 +44,7 @@ from p2pfrl.net.listener import Listener, host_of, listen
 from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
 from p2pfrl.net.node import Node
-from p2pfrl.net.records import Identity
+from p2pfrl.net.records import ENGINE, Identity
 from p2pfrl.net.rendezvous import Rendezvous, join
 from p2pfrl.net.supervision import supervised, surfaced
 from p2pfrl.net.timings import write_timings
@@ -54,7 +54,6 @@ from p2pfrl.results.formats import graph_to_json
 from p2pfrl.results.record import FAILURE
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, hash8
-from p2pfrl.scenario.bind import with_engine
 from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
@@ -190,16 +189,15 @@ async def _deploy(
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
     with closing(listener.server), closing(assembly):
-        decided = with_engine(scenario, assembly.learning.stack)
         own = Identity(
             scenario.name,
-            hash8(decided),
+            hash8(scenario),
             layout.signature,
             place.agents,
             incarnation,
             b"",
             (place.advertise or host_of(listener), address[1]),
-            settings(resolved(decided)) | sources(scenario),
+            settings(text) | sources(scenario) | {ENGINE: assembly.learning.stack.traits.engine},
         )
         fleet, ids = await supervised(
             _find(scenario, place, own, assembly, security, timing, log, announce)

@@ -22,7 +22,7 @@ from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents
 from p2pfrl.net.log import Throttle
 from p2pfrl.net.options import Log, Security, Timing
-from p2pfrl.net.records import Identity
+from p2pfrl.net.records import ENGINE, Identity
 from p2pfrl.net.resend import ResendBuffer
 from p2pfrl.net.session import Closed, Control, Delivered, Event, Opened, Refused, Session
 from p2pfrl.net.supervision import surfaced
@@ -324,12 +324,23 @@ class Mesh:
             if is_seamless:  # to the agents nothing happened
                 return
         self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
+        self._compare_engines(event.peer)
         known = address in self._up
         self._up[address] = True
         self._changed.set()
         if known:
             self._log.note("up", agents=event.peer.agents)
             self._report(event.peer.agents, True)
+
+    def _compare_engines(self, peer: Identity) -> None:
+        """Say, once for a process, that its networks are computed by another engine than ours."""
+        ours, theirs = (one.settings.get(ENGINE, "") for one in (self._own, peer))
+        if theirs != ours and self._throttle("engine", peer.agents) == 1:
+            detail = (
+                f"{theirs or 'unknown'} there, {ours or 'unknown'} here: this run equals no simulated one, bit for "
+                "bit; for equal bits set compute.engine = 'torch' in all processes"
+            )
+            self._log.note("engine", agents=peer.agents, detail=detail)
 
     def _replace(self, previous: Link, link: Link, address: Address) -> bool:
         """Supersede `previous` by `link`; return whether the takeover is seamless.

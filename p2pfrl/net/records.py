@@ -26,6 +26,8 @@ MAX_CONTROL = 65536
 ENVELOPE = struct.Struct("<3sBBxH")
 LENGTH = struct.Struct("<I")
 MAGIC = b"p2p"
+ENGINE = "engine"
+"""Key of a hello's settings: what computes networks in that process, whatever the scenario says."""
 _TLS_HANDSHAKE = b"\x16\x03"
 _NONCE = 16
 
@@ -43,7 +45,8 @@ class Identity:
         incarnation: how many times the process was started before.
         nonce: 16 fresh random bytes.
         address: host and port on which it listens.
-        settings: the scenario's keys and values as text, so that messages can name differences.
+        settings: the scenario's keys and values as text, so that messages can name differences, and
+            `ENGINE`.
     """
 
     run: str

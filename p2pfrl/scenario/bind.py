@@ -21,7 +21,7 @@ from p2pfrl.learning.environments.frames import stacked
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
-from p2pfrl.learning.learners.base import EngineName, Stack, Task
+from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.learning.tampered import Tampered, TamperedSimulator
@@ -256,15 +256,6 @@ def task_of(scenario: Scenario) -> Task:
         offer=None if payload is None else payload.offer,
         engine=scenario.compute.engine,
     )
-
-
-def with_engine(scenario: Scenario, stack: Stack) -> Scenario:
-    """Return the scenario with the engine that computes, where it leaves the choice."""
-    names: tuple[EngineName, ...] = ("torch", "native")
-    for engine in names:
-        if scenario.compute.engine == "auto" and stack.traits.engine == engine:
-            return replace(scenario, compute=replace(scenario.compute, engine=engine))
-    return scenario
 
 
 def needs_environment(scenario: Scenario) -> bool:

@@ -224,7 +224,8 @@ class Compute:
         engine: what computes networks. torch: numpy and torch; native: C, which is compiled at
             first use, is faster, and has the same bits with every compiler. It has code for dense
             layers of ppo, a2c, reinforce, dqn, sac and td3, and digests of its own. auto: native
-            where it has code and can be compiled, else torch. Processes heed it too.
+            where it has code and can be compiled, else torch; processes on machines that differ
+            then say that their run equals no simulated one, bit for bit.
     """
 
     seconds_per_env_step: Seconds = 1e-4
@@ -232,7 +233,7 @@ class Compute:
     variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(
         default=1.0, validate_default=True
     )
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
 
 
 @rule

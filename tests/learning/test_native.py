@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from p2pfrl import load, run, verify
 from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.rng import Streams
-from p2pfrl.deploy.process import settings
 from p2pfrl.learning.corrections.prox import Prox
 from p2pfrl.learning.descent import Descent, Formula, Plan
 from p2pfrl.learning.environments import RULES
@@ -31,11 +31,8 @@ from p2pfrl.learning.networks import Network, random_orthogonal
 from p2pfrl.learning.optimizers import SGD, Keep
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.net.records import Identity, differences
-from p2pfrl.scenario import hash8
-from p2pfrl.scenario.bind import outline, with_engine
+from p2pfrl.scenario.bind import outline
 from p2pfrl.scenario.checks.notes import notes
-from p2pfrl.scenario.render import resolved
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -293,9 +290,9 @@ COPIES = 'while [ "$1" != "-o" ]; do shift; done; cp {} "$2"'
 def fresh(native, monkeypatch, tmp_path):
     """Loading from the start, with a compiler that is a script, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    library.library.cache_clear()
+    library.found.cache_clear()
     yield lambda ends_with: FakeCompiler(tmp_path, ends_with)
-    library.library.cache_clear()
+    library.found.cache_clear()
 
 
 def test_the_engine_is_compiled_once_and_again_when_the_file_is_damaged(
@@ -306,13 +303,23 @@ def test_the_engine_is_compiled_once_and_again_when_the_file_is_damaged(
     for _ in range(2):
         library.library()
         assert fake.count == 1
-        library.library.cache_clear()
+        library.found.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     damaged = compiler.cache() / next(compiler.compilers()).name
     damaged.write_bytes(b"not a library")
     library.library()
     assert fake.count == 2
-    assert [*damaged.parent.iterdir()] == [damaged]
+    assert [*damaged.parent.glob("engine-*")] == [damaged]
+
+
+def test_of_two_that_look_at_once_one_compiles(native, fresh, monkeypatch):
+    fake = fresh(f"sleep .2; {COPIES.format(native._name)}")
+    monkeypatch.setenv("CC", str(fake.script))
+    (one,) = compiler.compilers()
+    with ThreadPoolExecutor(2) as pool:
+        pair = [pool.submit(library._load, one) for _ in range(2)]
+        assert [found.result()._name for found in pair] == [str(compiler.cache() / one.name)] * 2
+    assert fake.count == 1
 
 
 def test_a_cache_that_cannot_be_trusted_is_not_used(native, fresh, monkeypatch, tmp_path):
@@ -326,7 +333,7 @@ def test_a_cache_that_cannot_be_trusted_is_not_used(native, fresh, monkeypatch, 
     assert [*folder.iterdir()] == []
     folder.chmod(0o700)
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path(fake.script) / "no folder"))
-    library.library.cache_clear()
+    library.found.cache_clear()
     library.library()
     assert fake.count == 2
 
@@ -365,7 +372,7 @@ def test_without_a_compiler_torch_is_recommended(fresh, monkeypatch):
 def test_the_library_is_nobody_elses(native, fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(fresh(COPIES.format(native._name)).script))
     library.library()
-    (made,) = (tmp_path / "cache" / "p2pfrl").iterdir()
+    (made,) = (tmp_path / "cache" / "p2pfrl").glob("engine-*")
     for path in (made, made.parent):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
 
@@ -422,7 +429,6 @@ def test_auto_is_native_where_there_is_code(tmp_path, learner, engine):
     scenario = load(file, overrides={"compute.engine": "auto", "learner": learner})
     stack = outline(scenario)
     assert stack.traits.engine == engine
-    assert with_engine(scenario, stack).compute.engine == engine
     assert not any("engine" in note for note in notes(scenario))
 
 
@@ -436,7 +442,6 @@ learner = {kind = "deep_npg", hidden = [16]}
     scenario = load(file)
     stack = outline(scenario)
     assert stack.traits.engine == "native and torch"
-    assert with_engine(scenario, stack) is scenario
     with pytest.raises(ScenarioError, match="no code for the loss of this learner"):
         outline(load(file, overrides={"compute.engine": "native"}))
 
@@ -452,20 +457,6 @@ def test_auto_takes_torch_without_a_compiler_and_says_so(fresh, monkeypatch, tmp
     said = capsys.readouterr()
     assert (said.out + said.err).count(why) == 1
     assert run(load(file)).summary["versions"]["engine"] == "torch"
-
-
-def test_processes_of_different_engines_refuse_each_other(tmp_path):
-    file = tmp_path / "native.toml"
-    file.write_text(SCENARIO.replace('native"}', 'auto"}'))
-    scenario = load(file)
-    native = with_engine(scenario, outline(scenario))
-    torch = replace(scenario, compute=replace(scenario.compute, engine="torch"))
-    assert hash8(native) != hash8(torch)
-    ours, theirs = (
-        Identity("native", hash8(one), "", (), 0, b"", ("", 0), settings(resolved(one)))
-        for one in (native, torch)
-    )
-    assert "compute.engine: expected native, got torch" in differences(ours, theirs)
 
 
 def test_a_kept_gradient_is_clipped_as_by_torch():

@@ -33,13 +33,13 @@ def test_a_neighbor_that_has_finished_or_is_not_needed_any_more_is_not_called_lo
 
 
 @asynccontextmanager
-async def pair() -> AsyncIterator[tuple[Side, Side]]:
-    """Two processes that are linked."""
+async def pair(engines: tuple[str, str] = ("torch", "torch")) -> AsyncIterator[tuple[Side, Side]]:
+    """Two processes that are linked, and their engines."""
     (one, here), (two, there) = (
         await listen(("127.0.0.1", 0), None),
         await listen(("127.0.0.1", 0), None),
     )
-    left, right = Side(0, here, there), Side(1, there, here)
+    left, right = Side(0, here, there, engines[0]), Side(1, there, here, engines[1])
     one.accept, two.accept = left.mesh.accept, right.mesh.accept
     try:
         await asyncio.gather(left.mesh.open(), right.mesh.open())

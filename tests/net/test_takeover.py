@@ -16,7 +16,7 @@ from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.net.fleet import Address
 from p2pfrl.net.listener import Listener, listen
 from p2pfrl.net.mesh import Mesh, Security, Timing
-from p2pfrl.net.records import Identity
+from p2pfrl.net.records import ENGINE, Identity
 from p2pfrl.net.session import Delivered
 
 SIZE = 1000
@@ -74,21 +74,24 @@ class Cable:
 class Log:
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.details: list[str] = []
 
     def note(self, what: str, **details: Any) -> None:
         self.said.append(what)
+        self.details.append(details.get("detail", ""))
 
 
 class Side:
     """A process that answers every round with the next one."""
 
-    def __init__(self, agent: int, own: Address, other: Address) -> None:
+    def __init__(self, agent: int, own: Address, other: Address, engine: str = "torch") -> None:
         self.rounds: list[int] = []
         self.reports: list[bool] = []
         self.log = Log()
         self._agent, self._other = agent, other
         self._encoder = Encoder("run", agent)
-        identity = Identity("run", "hash", "layout", (agent,), 0, bytes(16), own)
+        settings = {ENGINE: engine}
+        identity = Identity("run", "hash", "layout", (agent,), 0, bytes(16), own, settings)
         decoder = Decoder("run", agents=2, parts=("p",), size=SIZE, dtype="float32")
         self.mesh = Mesh(
             identity,

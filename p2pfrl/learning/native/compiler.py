@@ -1,13 +1,15 @@
 """Compilation of the native engine at first use, into the user's cache.
 
 The file's name has a hash of source, compiler and flags, so that another version is another file.
-A file is written under another name first and then renamed, so that two processes may compile at
-once. Where the cache cannot be written or belongs to somebody else, the library lives in a
-directory of its own as long as it takes to load it.
+A file is written under another name first and then renamed, so that it is whole or not there. Of
+processes that start at once one compiles, and the others wait for it. Where the cache cannot be
+written or belongs to somebody else, the library lives in a directory of its own as long as it takes
+to load it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
@@ -15,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -142,6 +145,15 @@ def cache() -> Path | None:
         return None
     is_own = about.st_uid == os.getuid() and not about.st_mode & 0o022
     return folder if is_own and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process compiles into a folder; where files have no locks, do not."""
+    with (folder / "lock").open("a", encoding="utf-8") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def private() -> TemporaryDirectory[str]:

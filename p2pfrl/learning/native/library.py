@@ -259,14 +259,18 @@ class Engine:
         Args:
             rows: `(b, stride)`.
             prepared: what `prepared` made of them.
-            obs: `(b, m, o)`.
+            obs: `(b, m, o)`; where nothing is written into samples, o may be what actors see alone.
             seen: `(b, m, o)` what the network sees of them.
             noise: `(b, steps, width, m)`; None: the likeliest actions.
             t: the step that counts.
             samples: `(b, steps m, features)`, where obs, action and log prob of the step go.
             value: `(b, steps, m)`, where values of the step go, if actor and critic share layers.
         """
-        (b, m, _), width = obs.shape, self._policy.width
+        (b, m, o), width = obs.shape, self._policy.width
+        if o < self._net.inputs and samples is None:
+            rest = np.zeros((b, m, self._net.inputs - o), dtype=np.float32)
+            obs, seen = (np.concatenate((x, rest), axis=2) for x in (obs, seen))
+        assert obs.shape == seen.shape == (b, m, self._net.inputs)
         gaussian = bool(self._policy.gaussian)
         chosen = np.empty((b, m, width), dtype=np.float32 if gaussian else np.int64)
         steps = 1 if noise is None else noise.shape[1]
@@ -547,20 +551,31 @@ def _at(array: NDArray[np.generic] | None, dtype: type[np.generic] = np.float32)
     return array.ctypes.data
 
 
-@cache
 def library() -> ctypes.CDLL:
     """Return the engine, compiled if it is not in the cache.
 
     Raises:
         EngineError: there is none here.
     """
+    engine = found()
+    if isinstance(engine, str):
+        raise EngineError(engine)
+    return engine
+
+
+@cache
+def found() -> ctypes.CDLL | str:
+    """Return the engine, or why there is none; a process looks for it once."""
     failed: list[str] = []
-    for one in compiler.compilers():
-        try:
-            return _load(one)
-        except (EngineError, OSError) as error:
-            failed.append(str(error))
-    raise EngineError("; ".join(failed))
+    try:
+        for one in compiler.compilers():
+            try:
+                return _load(one)
+            except (EngineError, OSError) as error:
+                failed.append(str(error))
+    except EngineError as error:
+        return str(error)
+    return "; ".join(failed)
 
 
 def _load(one: Compiler) -> ctypes.CDLL:
@@ -575,7 +590,9 @@ def _load(one: Compiler) -> ctypes.CDLL:
             return opened(file)
         except (EngineError, OSError):  # a disk was full, or somebody wrote over it
             file.unlink(missing_ok=True)
-    one.build(file)
+    with compiler.one_at_a_time(folder):
+        if not file.exists():
+            one.build(file)
     return opened(file)
 
 
