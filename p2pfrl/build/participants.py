@@ -18,7 +18,7 @@ def share(scenario: Scenario, jobs: int) -> list[tuple[int, ...]]:
 
     Agents that are neighbors by number live together, and so do all members of a shared world; an
     edge coordinator where most of its agents do (the first such process), and the coordinator above
-    all alone and first.
+    all alone and first. A standby lives with its agent, or alone.
     """
     k = scenario.members
     worlds = scenario.agents // k
@@ -34,5 +34,9 @@ def share(scenario: Scenario, jobs: int) -> list[tuple[int, ...]]:
         own = agents(edge_id(number))
         home = max(processes, key=lambda there: len(own.intersection(there)))
         home.append(edge_id(number))
+    hosted = scenario.hosted
+    for id, host in hosted.items():
+        next(there for there in processes if host in there).append(id)
     shared = [tuple(sorted(there)) for there in processes]
-    return [(COORDINATOR,), *shared] if scenario.coordinators else shared
+    alone = [(id,) for id in (COORDINATOR, *scenario.standbys) if id not in hosted]
+    return [*alone, *shared] if scenario.coordinators else shared

@@ -110,7 +110,13 @@ def _collect(
         parameters,
         digest=parameters_digest(parameters),
         totals=_totals(
-            peers, replay.now / SECOND, projection, left_out, stride, _privacy(assembly, peers)
+            peers,
+            replay.now / SECOND,
+            projection,
+            left_out,
+            stride,
+            _privacy(assembly, peers),
+            may_die=bool(scenario.standbys),
         ),
         engine=" and ".join(sorted({peer.engine for peer in peers if peer.engine})) or None,
     )
@@ -169,11 +175,13 @@ def _totals(
     left_out: Mapping[str, str],
     stride: int,
     privacy: Mapping[str, Any],
+    *,
+    may_die: bool,
 ) -> Totals:
     traffic = totals_of([life for peer in peers for life in peer.lives])
     for name in _AT_THE_END:
         setattr(traffic, name, int(sum(peer.number(name) for peer in peers)))
-    reasons = [peer.stopped_by for peer in peers]
+    reasons = [peer.stopped_by for peer in peers if not (may_die and max(peer.agents) < 0)]
     batches = [peer.number("mean_batch") for peer in peers if max(peer.agents) >= 0]
     estimated = (
         None

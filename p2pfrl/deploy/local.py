@@ -26,7 +26,6 @@ from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
-from p2pfrl.scenario.checks.standbys import refuse_standbys
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
 
@@ -63,7 +62,6 @@ def run_processes(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
-    refuse_standbys(scenario)
     if not quiet and (idle := without_effect(scenario)):
         print(idle, file=sys.stderr, flush=True)
     groups = share(scenario, jobs)
@@ -90,14 +88,28 @@ def run_processes(
                         where = ["--rendezvous", processes[0].rendezvous()]
                     processes.append(_start(file, agents, home, where, quiet=quiet))
                 _follow(processes, homes, progress)
-                for process in processes:
-                    process.finish()
+                for agents, process in zip(groups, processes, strict=True):
+                    _finish(process, may_die=bool(scenario.standbys) and max(agents) < 0)
             finally:
                 for process in processes:
                     process.end()
                 for process in processes:
                     process.wait()
         return collect(homes, directory)
+
+
+def _finish(process: _Process, *, may_die: bool) -> None:
+    """Wait for the end of a process; one of a coordinator or standby alone may die.
+
+    Raises:
+        P2PFRLError: it failed.
+    """
+    try:
+        process.finish()
+    except P2PFRLError as error:
+        if not may_die:
+            raise
+        print(f"{error}; the others went on without it", file=sys.stderr, flush=True)
 
 
 def _follow(

@@ -3,6 +3,7 @@
 Whoever sends is saved first, so that nobody has seen what its sender could forget (write-ahead):
 
     a coordinator             before every frame; in asynchronous modes, less often
+    a voter                   before every notice that promises something or stores a state
     an agent of coordinators  before the update of every `saved_every` rounds, with its schedule
     an agent of neighbors     at the end of every `checkpoint.rounds` rounds; where neighbors wait
                               for each other, also before the messages of a round
@@ -17,13 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import Frame, name_of
+from p2pfrl.core.types import ASK, PROMISE, STORE, STORED, Frame, name_of
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal, Notes
 from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 
+_BINDING = (ASK, PROMISE, STORE, STORED)
+"""Notices of a voter that others rely on: a candidate votes for itself, too."""
 _COST = 50
 """An asynchronous coordinator spends at most this part of its time, one in 50, on saving itself."""
 
@@ -102,7 +105,11 @@ class Memory:
 
     def before(self, id: int, frame: Frame) -> None:
         """Save the sender of `frame`, which is about to leave, if it is due."""
-        if id < 0:
+        if id < 0 and self._assembly.scenario.standbys:
+            if frame.kind in _BINDING:
+                voter = self.actors[id].save()
+                self._save(id, lambda: self._checkpoints.save_coordinator(id, voter))
+        elif id < 0:
             began = time.perf_counter()
             if began < self._due.get(id, 0.0):
                 return

@@ -39,7 +39,13 @@ from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.discovery import announcing, discover
-from p2pfrl.net.fleet import Address, Fleet, refuse_split_worlds, show_agents
+from p2pfrl.net.fleet import (
+    Address,
+    Fleet,
+    refuse_split_hosts,
+    refuse_split_worlds,
+    show_agents,
+)
 from p2pfrl.net.listener import Listener, host_of, listen
 from p2pfrl.net.log import RunLog
 from p2pfrl.net.mesh import Security, Timing
@@ -58,7 +64,6 @@ from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
-from p2pfrl.scenario.checks.standbys import refuse_standbys
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
@@ -120,7 +125,6 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
-    refuse_standbys(scenario)
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 
@@ -136,7 +140,12 @@ def _deploy_in(
     quiet: bool,
 ) -> Mapping[str, Any]:
     """Run one process to its end in a directory that is reserved for it."""
-    log = RunLog(out / "log.jsonl", quiet, scenario.schedule.patience)
+    log = RunLog(
+        out / "log.jsonl",
+        quiet,
+        scenario.schedule.patience,
+        has_standbys=bool(scenario.standbys),
+    )
     if (finished := _finished(scenario, out)) is not None:
         log.say(
             f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out"
@@ -186,6 +195,8 @@ async def _deploy(
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
     refuse_split_worlds(place.agents, scenario.members)
+    if place.agents:
+        refuse_split_hosts(place.agents, scenario.hosted)
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
     with closing(listener.server), closing(assembly):
@@ -202,6 +213,7 @@ async def _deploy(
         fleet, ids = await supervised(
             _find(scenario, place, own, assembly, security, timing, log, announce)
         )
+        refuse_split_hosts(ids, scenario.hosted)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
@@ -263,7 +275,9 @@ async def _deploy(
 
         try:
             seconds, resuming = scenario.stop.virtual_time, incarnation > 0
-            reason = await _run(node, listener, seconds, resuming=resuming)
+            # Who was dead when this process came back may stay dead: a majority goes on without.
+            within = 2.0 * timing.timeout if scenario.standbys else None
+            reason = await _run(node, listener, seconds, resuming=resuming, within=within)
             journal.close()
         except FOREIGN as error:
             problem = str(error) if isinstance(error, P2PFRLError) else cause(error)
@@ -305,6 +319,12 @@ def _writes(scenario: Scenario, log: RunLog) -> Writes:
 def _gone(scenario: Scenario, ids: Sequence[int], summary: Mapping[str, Any]) -> str:
     """Return what to say where a process ends because its coordinator did not come back."""
     rounds = scenario.stop.rounds
+    if scenario.standbys:
+        return (
+            f"agents {show_agents(ids)} waited {scenario.schedule.patience:g} s for a majority of coordinator and "
+            "standbys; start those that are down again with their commands and then this process with the same one, "
+            "and the run goes on"
+        )
     return (
         f"the coordinator is gone: agents {show_agents(ids)} waited {scenario.schedule.patience:g} s for it after "
         f"round {summary['rounds']}{f' of {rounds}' if rounds else ''}; start it again with its command and then this "
@@ -368,11 +388,13 @@ def _say_what_is_ignored(scenario: Scenario, log: RunLog) -> None:
         log.say(idle)
 
 
-async def _run(node: Node, listener: Listener, seconds: float | None, *, resuming: bool) -> str:
+async def _run(
+    node: Node, listener: Listener, seconds: float | None, *, resuming: bool, within: float | None
+) -> str:
     """Run the agents of this process to their end; return why they ended."""
     try:
         async with asyncio.timeout(seconds):
-            await node.run(listener, resuming=resuming)
+            await node.run(listener, resuming=resuming, within=within)
     except TimeoutError:
         return "wall_time"
     except asyncio.CancelledError:

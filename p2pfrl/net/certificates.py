@@ -24,7 +24,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2pfrl.core.files import write_atomically
-from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
+from p2pfrl.core.types import (
+    COORDINATOR,
+    HIGHEST_ID,
+    LOWEST_ID,
+    edge_id,
+    is_standby,
+    standby_id,
+)
 from p2pfrl.net.fleet import runs_of
 from p2pfrl.net.tls import DOMAIN, CertificateError, name_of
 
@@ -198,7 +205,11 @@ def _stem(ids: Sequence[int]) -> str:
     ('agent-3', 'agents-0-3', 'coordinator+agent-0+agents-5-6', 'edges-0-1+agent-0')
     """
     parts = ["coordinator"] if COORDINATOR in ids else []
-    parts += _spans("edge", [edge_id(i) for i in reversed(ids) if i < COORDINATOR])
+    standbys = [i for i in ids if is_standby(i)]
+    parts += _spans(
+        "edge", [edge_id(i) for i in reversed(ids) if i < COORDINATOR and i not in standbys]
+    )
+    parts += _spans("standby", [standby_id(i) for i in standbys])
     return "+".join(parts + _spans("agent", [i for i in ids if i > COORDINATOR]))
 
 

@@ -13,7 +13,12 @@ from p2pfrl.core.types import (
     EDGE_NAME,
     HIGHEST_ID,
     LOWEST_ID,
+    MOST_STANDBYS,
+    STANDBY_NAME,
     edge_id,
+    id_of,
+    is_standby,
+    name_of,
 )
 from p2pfrl.learning.meetings import whole_worlds
 
@@ -115,7 +120,7 @@ def _disjoint(table: dict[Address, tuple[int, ...]]) -> dict[Address, tuple[int,
 
 
 def parse_agents(text: str) -> tuple[int, ...]:
-    """Return the ids of "0-3", "1+5", "coordinator", "edge0" or "edge0-2", sorted.
+    """Return the ids of "0-3", "1+5", "coordinator", "edge0", "edge0-2" or "standby0", sorted.
 
     >>> parse_agents("0-2+7"), parse_agents("coordinator"), parse_agents("3+edge0-1")
     ((0, 1, 2, 7), (-1,), (-3, -2, 3))
@@ -125,12 +130,14 @@ def parse_agents(text: str) -> tuple[int, ...]:
         match = re.fullmatch(f"(?:{EDGE_NAME})?" r"(\d{1,7})(?:-(\d{1,7}))?", piece)
         if piece == COORDINATOR_NAME:
             found.add(COORDINATOR)
+        elif re.fullmatch(f"{STANDBY_NAME}[0-{MOST_STANDBYS - 1}]", piece):
+            found.add(id_of(piece))
         elif match and (match[2] is None or int(match[2]) >= int(match[1])):
             numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
             found.update(map(edge_id, numbers) if piece.startswith(EDGE_NAME) else numbers)
         else:
             raise P2PFRLError(
-                f"expected agents such as 0-3, 5, 0-3+7, coordinator or 0-3+edge0, got {text!r}"
+                f"expected agents such as 0-3, 5, 0-3+7, coordinator, 0-3+edge0 or 5+standby0, got {text!r}"
             )
     return tuple(sorted(found))
 
@@ -154,9 +161,11 @@ def show_agents(agents: Iterable[int]) -> str:
     ('0-2+7', 'coordinator+edge1-2+5')
     """
     ids = sorted(agents)
+    standbys = [id for id in ids if is_standby(id)]
     edges = [edge_id(agent) for agent in reversed(ids) if agent < COORDINATOR]
     names = [COORDINATOR_NAME] if COORDINATOR in ids else []
-    names += [EDGE_NAME + run for run in runs_of(edges)]
+    names += [EDGE_NAME + run for run in runs_of(edges[: len(edges) - len(standbys)])]
+    names += [str(name_of(id)) for id in standbys]
     return "+".join([*names, *runs_of(agent for agent in ids if agent > COORDINATOR)])
 
 
@@ -195,6 +204,26 @@ def refuse_split_worlds(agents: Iterable[int], members: int) -> None:
         raise P2PFRLError(
             f"--agents {show_agents(here)}: {_named(missing)} {verb} a world with {whose}; "
             f"give {show_agents(whole)}"
+        )
+
+
+def refuse_split_hosts(agents: Iterable[int], hosted: Mapping[int, int]) -> None:
+    """Raise an error if a standby is not in the process of the agent that it lives with.
+
+    Args:
+        agents: ids of the process.
+        hosted: standby -> the agent that it lives with.
+
+    Raises:
+        P2PFRLError: naming who is missing, and what to give instead.
+    """
+    here = set(agents)
+    pairs = [pair for pair in hosted.items() if (pair[0] in here) != (pair[1] in here)]
+    if pairs:
+        standby, host = pairs[0]
+        whole = show_agents(here.union(*pairs))
+        raise P2PFRLError(
+            f"--agents {show_agents(here)}: {name_of(standby)} lives with agent {host}; give {whole}"
         )
 
 

@@ -24,6 +24,7 @@ class RunLog:
         path: the file.
         quiet: whether nothing is printed.
         patience: seconds for which agents wait for their coordinator.
+        has_standbys: whether another one takes over where the coordinator is gone.
         lines: number of events so far.
         missing: number of events that could not be written.
     """
@@ -31,6 +32,7 @@ class RunLog:
     path: Path
     quiet: bool
     patience: float = 0.0
+    has_standbys: bool = False
     lines: int = field(default=0)
     missing: int = field(default=0)
 
@@ -54,7 +56,11 @@ class RunLog:
                 self.say(f"{self.path}: lines are missing from now on: {error.strerror}")
         agents = details.get("agents")
         gone = [id for id in agents if id < 0] if isinstance(agents, tuple) else []
-        if what == "lost" and gone:
+        if what == "lost" and gone and self.has_standbys:
+            self.say(
+                f"{show_agents(gone)} is gone: the others go on if they are a majority of coordinator and standbys"
+            )
+        elif what == "lost" and gone:
             self.say(
                 f"the coordinator is gone ({show_agents(gone)}): its agents wait at most {self.patience:g} s until it "
                 "is started again with the same command"

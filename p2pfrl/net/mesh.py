@@ -113,10 +113,11 @@ class Mesh:
             Control: self._control_message,
         }
 
-    async def open(self, *, resuming: bool = False) -> None:
+    async def open(self, *, resuming: bool = False, within: float | None = None) -> None:
         """Connect to all neighbors and wait until every link is open.
 
         Args:
+            within: seconds to wait for them while resuming; None for as long as at the first start.
             resuming: whether processes that do not connect in time count as lost instead of
                 missing: they may have finished, or be down themselves.
 
@@ -128,7 +129,8 @@ class Mesh:
             if self._dials(address):
                 self._dial(address)
         try:
-            async with asyncio.timeout(self._timing.start):
+            seconds = self._timing.start
+            async with asyncio.timeout(within if resuming and within is not None else seconds):
                 while not all(self._up.get(address) for address in self._others):
                     self._changed.clear()
                     await self._changed.wait()

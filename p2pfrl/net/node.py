@@ -148,13 +148,16 @@ class Node:
                 found[sender] = max(round, found.get(sender, round))
         return found
 
-    async def run(self, listener: Listener, *, resuming: bool = False) -> None:
+    async def run(
+        self, listener: Listener, *, resuming: bool = False, within: float | None = None
+    ) -> None:
         """Connect, run the agents to their end, and leave.
 
         Args:
             listener: listener for connections to this process.
             resuming: whether the process was started before. It then continues without processes
                 that do not connect in time.
+            within: seconds that it waits for them then; None for as long as at the first start.
 
         Raises:
             P2PFRLError: some processes did not connect in time, or an agent cannot go on. The
@@ -163,7 +166,7 @@ class Node:
         listener.welcome(self.mesh.accept, self.mesh.refuse, len(set(self._address.values())))
         tasks: list[asyncio.Task[str]] = []
         try:
-            await supervised(self._work(tasks, resuming=resuming))
+            await supervised(self._work(tasks, resuming=resuming, within=within))
         except AgentError as error:
             actor = self.actors.get(error.agent)
             placed = error if actor is None else error.at(actor.body.place())
@@ -182,9 +185,11 @@ class Node:
             await self.mesh.close()
             await self._batches.ended()
 
-    async def _work(self, tasks: list[asyncio.Task[str]], *, resuming: bool) -> None:
+    async def _work(
+        self, tasks: list[asyncio.Task[str]], *, resuming: bool, within: float | None
+    ) -> None:
         """Connect and run the agents to their end."""
-        await self.mesh.open(resuming=resuming)
+        await self.mesh.open(resuming=resuming, within=within)
         actors = self.actors
         for agent, port in self._ports.items():
             actors[agent] = self._spawn(agent, port)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.types import Message
+from p2pfrl.core.types import NOTICES, Message
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
 from p2pfrl.net.records import Identity, control, plain_text, printable
@@ -136,7 +136,8 @@ class Session:
         self._handshake = Handshake(own, secret=secret, dialer=dialer, allowed=allowed, check=check)
         self._reader = Reader(decoder)
         self._newest: dict[int, _Seen] = {}
-        self._contents: dict[tuple[int, str], dict[int, int]] = {}
+        self._epoch = 0
+        self._contents: dict[tuple[int, str, int], dict[int, int]] = {}
         self.outgoing.append(self._handshake.hello())
 
     # Bytes in.
@@ -282,8 +283,17 @@ class Session:
             )
 
     def _consistent(self, message: Message) -> None:
-        """Refuse a second content for the same round. A new connection may repeat a round."""
-        key = message.sender, message.kind
+        """Refuse a second content for the same round.
+
+        A new connection may repeat a round, and so may a new term of office. A voter's answer
+        depends on what the other one has.
+        """
+        if message.kind in NOTICES:
+            return
+        if message.epoch > self._epoch:  # nothing of earlier ones will come that is not refused
+            self._epoch = message.epoch
+            self._contents.clear()
+        key = message.sender, message.kind, message.epoch
         if (known := self._contents.get(key)) is None:
             known = self._contents[key] = {}
         if known.setdefault(message.round, message.crc32) != message.crc32:

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import COORDINATOR, HIGHEST_ID, LOWEST_ID, edge_id
+from p2pfrl.core.types import (
+    COORDINATOR,
+    HIGHEST_ID,
+    LOWEST_ID,
+    edge_id,
+    is_standby,
+    standby_id,
+)
 
 DOMAIN = "p2pfrl"
-_AGENT = re.compile(r"(agent|edge)-(0|[1-9][0-9]{0,9})\." + DOMAIN)
+_IDS: dict[str, Callable[[int], int]] = {"agent": int, "edge": edge_id, "standby": standby_id}
+_AGENT = re.compile(f"({'|'.join(_IDS)})" r"-(0|[1-9][0-9]{0,9})\." + DOMAIN)
 _COORDINATOR = f"coordinator.{DOMAIN}"
 
 _VERIFY = {
@@ -74,12 +82,14 @@ class CertificateError(P2PFRLError):
 def name_of(agent: int) -> str:
     """Return the name of `agent` in a certificate.
 
-    >>> name_of(3), name_of(COORDINATOR), name_of(-2)
-    ('agent-3.p2pfrl', 'coordinator.p2pfrl', 'edge-0.p2pfrl')
+    >>> name_of(3), name_of(COORDINATOR), name_of(-2), name_of(standby_id(1))
+    ('agent-3.p2pfrl', 'coordinator.p2pfrl', 'edge-0.p2pfrl', 'standby-1.p2pfrl')
     """
     assert LOWEST_ID <= agent <= HIGHEST_ID, f"{agent} is no agent id"
     if agent == COORDINATOR:
         return _COORDINATOR
+    if is_standby(agent):
+        return f"standby-{standby_id(agent)}.{DOMAIN}"
     return f"agent-{agent}.{DOMAIN}" if agent > COORDINATOR else f"edge-{edge_id(agent)}.{DOMAIN}"
 
 
@@ -100,7 +110,7 @@ def agents_of(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> tuple[int, ...]:
             continue
         match = _AGENT.fullmatch(name)
         if match is not None:
-            agents.add(int(match[2]) if match[1] == "agent" else edge_id(int(match[2])))
+            agents.add(_IDS[match[1]](int(match[2])))
         elif name == _COORDINATOR:
             agents.add(COORDINATOR)
     return tuple(sorted(agent for agent in agents if LOWEST_ID <= agent <= HIGHEST_ID))

@@ -93,10 +93,23 @@ class Fleet:
     def end_for_good(self, number: int, checkpoint: str, times: int = 3) -> None:
         """Kill a process, -9, once a checkpoint of its own was written so many times."""
         self._wait(self.homes[number] / "checkpoints" / f"{checkpoint}.safetensors", times)
+        self.kill_now(number)
+
+    def kill_now(self, number: int) -> None:
+        """Kill a process, -9, at once."""
         process = self._living[number]
         process.kill()
         process.join()
         assert process.exitcode == -9
+
+    def wait_for_link(self, number: int) -> None:
+        """Wait until a process that was started again has joined the others."""
+        log = self.homes[number] / "log.jsonl"
+        before = log.read_text().count('"joined"')
+        patience = time.monotonic() + DEADLINE
+        while log.read_text().count('"joined"') < before + len(self._groups) - 1:
+            assert time.monotonic() < patience, f"{log}: the others were not joined"
+            time.sleep(0.01)
 
     def said(self, number: int) -> str:
         """Return what a process has printed on stderr since it was started for the first time."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.topologies.base import TopologyView
-from p2pfrl.core.errors import ScenarioError, TopologyError
+from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.types import MOST_STANDBYS
 from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.exchange.gates.base import Always
@@ -55,18 +55,10 @@ def standbys(scenario: Scenario) -> Iterator[Problem]:
     if isinstance(scenario.network.latency, Edge):
         reason = "the topology has no edges of standbys: give a duration or a distribution"
         yield ("network", "latency"), reason
+    if scenario.checkpoint.on_error == "continue":
+        reason = 'a vote that is not on disk could be given twice: expected "stop" with coordinator.standbys'
+        yield ("checkpoint", "on_error"), reason
     yield from _fallback(scenario)
-
-
-def refuse_standbys(scenario: Scenario) -> None:
-    """Raise an error if the coordinator has standbys: processes have none yet.
-
-    Raises:
-        ScenarioError: it has.
-    """
-    if scenario.standbys:
-        reason = "only the simulator has them: leave them out, or --set coordinator.standbys=0"
-        raise ScenarioError([f"coordinator.standbys: {reason}"])
 
 
 def _fallback(scenario: Scenario) -> Iterator[Problem]:
