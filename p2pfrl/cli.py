@@ -55,6 +55,7 @@ _COMMANDS = {
     "stop": "lan:stop",
     "calibrate": "calibrate:calibrate",
     "pki": "lan:pki",
+    "fuzz": "fuzz:fuzz",
     "bench": "benchmarks:bench",
 }
 """Name -> module and function in `commands`, imported when the command is named."""

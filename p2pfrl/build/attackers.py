@@ -106,10 +106,13 @@ class Sight:
         if to < 0 and not scenario.schedule.is_asynchronous:
             in_round = [i for i in found if self._agent(i).round == turn.round]
             found = in_round or found
-        return {i: self.vector(i) for i in found}
+        return {i: self._outgoing(i) for i in found}
 
-    def vector(self, agent: int) -> Vector:
-        """Return what an agent would send now."""
+    def vector(self, agent: int) -> Vector | None:
+        """Return what an agent would send now; None for one that is not there."""
+        return None if self._body(agent) is None else self._outgoing(agent)
+
+    def _outgoing(self, agent: int) -> Vector:
         with self._trainer.ahead(agent):
             return self._agent(agent).outgoing()
 

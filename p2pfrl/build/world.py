@@ -187,6 +187,7 @@ def build(
     *,
     trace: bool = False,
     on_row: Callable[[Row], bool],
+    actors: Callable[[Actor], Actor] | None = None,
 ) -> World:
     """Return the simulated world of a scenario.
 
@@ -194,6 +195,8 @@ def build(
         scenario: what to build.
         trace: keep every event.
         on_row: called with every new row of metrics; returns whether to stop.
+        actors: returns what runs in place of a new life of an agent or coordinator, such as one
+            whose schedule is watched.
 
     Raises:
         TopologyError: the mixing rule does not fit the graph.
@@ -219,7 +222,7 @@ def build(
     ) -> Actor:
         every = None if assembly.mode.has_coordinator else scenario.checkpoint.rounds
         observer = _Saving(recorder, worlds[0], log, loop, every)
-        return assembly.agent(
+        actor = assembly.agent(
             agent,
             incarnation,
             port,
@@ -230,11 +233,14 @@ def build(
             view=sight,
             ledger=ledgers.get(agent),
         )
+        return actor if actors is None else actors(actor)
 
     def coordinate(id: int) -> Callable[[int, MailboxPort], Actor]:
-        return lambda incarnation, port: assembly.coordinator(
-            port, trainer, recorder, id, incarnation, ledgers.get(id)
-        )
+        def make(incarnation: int, port: MailboxPort) -> Actor:
+            actor = assembly.coordinator(port, trainer, recorder, id, incarnation, ledgers.get(id))
+            return actor if actors is None else actors(actor)
+
+        return make
 
     simulation = Simulation(
         loop,
@@ -395,6 +401,10 @@ class _Saving:
         """A round ended."""
         self._log.add(self._loop.now, MIX, agent, agent, round, 0)
         self._recorder.mixed(agent, round, staleness, before, after)
+        self._keep(agent, round)
+
+    def _keep(self, agent: int, round: int) -> None:
+        """Save an agent that has ended a round, if a checkpoint is due."""
         if self._every is not None and (round + 1) % self._every == 0:
             self._simulation.keep(agent, round + 1)
 
@@ -411,6 +421,7 @@ class _Saving:
     def sat_out(self, agent: int, round: int) -> None:
         """A round ended in which the agent took no part."""
         self._recorder.sat_out(agent, round)
+        self._keep(agent, round)
 
     def judged(self, round: int, scores: Scores) -> None:
         """A robust rule met vectors."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
@@ -17,9 +17,11 @@ from typing_extensions import Unpack
 from p2pfrl.build.privacy import SIMULATED, among, spent
 from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
+from p2pfrl.core.actor import Actor
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import postponed, raised
+from p2pfrl.core.state import State
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
@@ -118,8 +120,7 @@ def _simulate(
 ) -> Record:
     """Run a built world to its end; return the record, after saving it in `out`."""
     run.world = world
-    if scenario.stop.virtual_time is not None:
-        world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
+    _limit(scenario, world, run)
     if out is not None:
         if not resuming:
             clear(out)
@@ -240,14 +241,64 @@ def resume(
         return simulate(scenario, out=folder, progress=progress, resuming=True)
 
 
-def _built(scenario: Scenario, run: _Run, *, trace: bool) -> World:
+class Watching(Protocol):
+    """What looks at a run from outside while it runs. Nothing flows back from it."""
+
+    def actor(self, actor: Actor) -> Actor:
+        """Return what runs in place of a new life of an agent or coordinator."""
+
+    def begins(self, world: World, others: Mapping[str, object]) -> None:
+        """A world is built and runs next; `others` are as in `World.save`."""
+
+
+def watched(scenario: Scenario, watching: Watching, state: State | None = None) -> Record:
+    """Run a scenario to its end under somebody's eyes and return the record, with every event.
+
+    It writes no files. For many small runs: collections of garbage and threads are the caller's.
+
+    Args:
+        scenario: what to run.
+        watching: looks at the run.
+        state: of a run of the same scenario (`World.save`), from which it goes on; None: it begins.
+
+    Raises:
+        P2PFRLError: as `simulate`, or what `watching` raised.
+    """
+    run = _Run(scenario, None)
+    with _built(scenario, run, trace=True, actors=watching.actor) as world:
+        run.world = world
+        watching.begins(world, {"run": run})
+        if state is not None:
+            world.restore(state, {"run": run})
+            world.simulation.resume()
+        else:
+            _limit(scenario, world, run)
+            world.simulation.run()
+        world.recorder.finish()
+        reason = _reason(scenario, world, run.reason)
+        return _record(scenario, world, reason, run.wall_seconds(), {})
+
+
+def _limit(scenario: Scenario, world: World, run: _Run) -> None:
+    """Let the run end at the virtual time that the scenario sets."""
+    if scenario.stop.virtual_time is not None:
+        world.loop.post(round(scenario.stop.virtual_time * SECOND), run.because, "virtual_time")
+
+
+def _built(
+    scenario: Scenario,
+    run: _Run,
+    *,
+    trace: bool,
+    actors: Callable[[Actor], Actor] | None = None,
+) -> World:
     """Return the world of a run.
 
     Raises:
         P2PFRLError: it cannot be built, or a rule of the user's own raised an error.
     """
     try:
-        return build(scenario, trace=trace, on_row=run.on_row)
+        return build(scenario, trace=trace, on_row=run.on_row, actors=actors)
     except P2PFRLError:
         raise
     except FOREIGN as error:

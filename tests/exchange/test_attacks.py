@@ -490,3 +490,17 @@ def test_a_note_names_attacks_without_effect() -> None:
     ):
         found = [*notes(loads(text(4, 2, mode=mode, attacks=({**attack, **more},))))]
         assert any(expected in note for note in found), found
+
+
+@pytest.mark.parametrize(
+    ("attack", "fault"),
+    [
+        ({"kind": "dissensus", "agents": [1]}, {"kind": "join", "agents": [0]}),
+        ({"kind": "sybil", "agents": [1, 2]}, {"kind": "leave", "agents": [1]}),
+    ],
+)
+def test_an_omniscient_attacker_does_without_agents_that_are_not_there(attack, fault):
+    faults = ({"at": 0.003, **fault},)
+    seconds = {"seconds_per_env_step": 0.002}
+    record = play(4, 4, attacks=(attack,), faults=faults, compute=seconds)
+    assert record.summary["rounds"] == 4

@@ -77,8 +77,11 @@ class View(Protocol):
         is seen as its end will leave it.
         """
 
-    def vector(self, agent: int) -> Vector:
-        """Return what `agent`, honest or not, would send now if it followed the rules."""
+    def vector(self, agent: int) -> Vector | None:
+        """Return what `agent`, honest or not, would send now if it followed the rules.
+
+        None for an agent that is not there: it has crashed, left, or not joined yet.
+        """
 
     def weights(self, agent: int, round: int) -> Mapping[int, float]:
         """Return the row of the mixing matrix of `agent`, by agent."""

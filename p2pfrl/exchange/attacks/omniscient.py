@@ -138,7 +138,10 @@ class Dissensus(MessageAttack):
         row = scene.sight.weights(scene.to, scene.turn.round)
         found = scene.sight.honest(scene.turn, scene.to)
         here = found.get(scene.to)
-        own = np.array(scene.sight.vector(scene.to) if here is None else here, dtype=np.float64)
+        here = scene.sight.vector(scene.to) if here is None else here
+        if here is None:
+            return vector  # the receiver is not there
+        own = np.array(here, dtype=np.float64)
         pull = np.zeros_like(own)
         for j, there in found.items():
             if j != scene.to:
@@ -149,11 +152,18 @@ class Dissensus(MessageAttack):
 
 @rule
 class Sybil(MessageAttack):
-    """Send the x of the first agent with this attack, under many names (omniscient)."""
+    """Send the x of the first agent with this attack, under many names (omniscient).
+
+    It is the first of those that are there.
+    """
 
     knowledge: ClassVar[Knowledge] = "omniscient"
 
     def corrupt(self, vector: Vector, scene: Scene, memory: Memory) -> Vector:
         """Return the x of the first."""
-        first = scene.attackers[0]
-        return vector if first == scene.turn.agent else scene.sight.vector(first)
+        for first in scene.attackers:
+            if first == scene.turn.agent:
+                return vector
+            if (found := scene.sight.vector(first)) is not None:
+                return found
+        return vector

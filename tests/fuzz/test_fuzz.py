@@ -1,0 +1,215 @@
+"""The fuzzer runs random cases around a scenario, finds what is wrong, and makes it small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+
+from p2pfrl.cli import main
+from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED
+from p2pfrl.core.errors import ScenarioError
+from p2pfrl.exchange.privacy.gaussian import Gaussian
+from p2pfrl.fuzz import campaign as campaigns
+from p2pfrl.fuzz.campaign import TABLE, Runner, campaign
+from p2pfrl.fuzz.cases import Base, case
+from p2pfrl.fuzz.checks import CHECKS
+from p2pfrl.fuzz.execute import FAILED as BAD
+from p2pfrl.fuzz.execute import PASSED, execute
+from p2pfrl.fuzz.shrink import shrink
+from p2pfrl.laws.runs import text
+from p2pfrl.learning.trainer import Trainer
+from p2pfrl.scenario import loads
+from p2pfrl.scenario.render import to_toml
+
+BASE = "consensus_ring"
+
+
+def run(**tables: Any) -> str:
+    return execute(loads(text(4, 4, **tables)), thorough=True).kind
+
+
+def test_a_seed_makes_the_same_case_whenever_it_is_made() -> None:
+    base = Base.of(BASE)
+    assert [to_toml(case(base, seed).values) for seed in range(3)] == [
+        to_toml(case(base, seed).values) for seed in range(3)
+    ]
+
+
+def test_cases_differ_in_mode_rules_and_faults() -> None:
+    base = Base.of(BASE)
+    made = [case(base, seed).values for seed in range(40)]
+    assert {"gossip", "central"} <= {values["mode"] for values in made}
+    assert any(values.get("faults") for values in made)
+    assert any(values.get("attacks") for values in made)
+    assert len({values.get("schedule", {}).get("kind") for values in made}) >= 3
+
+
+def test_what_is_right_passes_and_has_events() -> None:
+    outcome = execute(loads(text(4, 4)), thorough=True)
+    assert (outcome.state, outcome.kind) == (PASSED, "")
+    assert outcome.events > 50
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cases_pass(seed: int) -> None:
+    outcome = execute(case(Base.of(BASE), seed).scenario, seed)
+    assert outcome.state != BAD, outcome.why
+
+
+GONE = {"at": 1e-4, "kind": "crash", "agents": ["coordinator"]}
+QUICK: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+    (planted.double_count, "Mass", {"mixing": {"kind": "push_sum"}}),
+    (planted.own_degree, "Mixed", {"topology": {"kind": "star"}}),
+    (planted.uncounted_drops, "Counted", {"network": {"loss": 0.5}}),
+    (planted.digest_of_events_alone, "Digest", {}),
+    (planted.one_left_out, "Aggregated", {"mode": "central"}),
+    (planted.trained_twice, "Trained", {}),
+    (
+        planted.no_timer,
+        "DeadlockError",
+        {"mode": "central", "faults": (GONE,)},
+    ),
+    (planted.takes_anything, "Refused", {"attacks": ({"kind": "nan", "agents": [0]},)}),
+)
+PRIVATE = {
+    "exchange": {"payload": "delta"},
+    "privacy": {"kind": "clip_noise", "clip": 0.01},
+    "mode": "central",
+}
+
+
+@pytest.mark.parametrize(("plant", "kind", "tables"), QUICK)
+def test_a_planted_bug_is_found_by_its_check(
+    plant: Any, kind: str, tables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(**tables) == ""
+    plant(monkeypatch)
+    assert run(**tables) == kind
+
+
+def test_a_clip_that_is_not_applied_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(**PRIVATE) == ""
+    monkeypatch.setattr(Gaussian, "clipped", lambda self, change: change.copy())
+    assert run(**PRIVATE) == "Released"
+
+
+def test_a_traceback_is_a_failure_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "commit", lambda self, agent: {}[agent])
+    outcome = execute(loads(text(2, 1)))
+    assert outcome.state == BAD
+    assert outcome.kind.startswith("KeyError in test_fuzz.py")
+    assert "Traceback" not in outcome.kind
+
+
+def test_shrinking_keeps_what_fails_and_drops_the_rest() -> None:
+    values = {
+        "name": "x",
+        "agents": 8,
+        "stop": {"rounds": 9},
+        "learner": {"kind": "quadratic", "dimension": 5, "lr": 0.1},
+        "network": {"loss": 0.1, "jitter": 0.2},
+        "faults": [{"kind": "heal", "at": 1.0}, {"kind": "crash", "at": 2.0, "agents": [1, 3]}],
+    }
+
+    def fails(tables: dict[str, Any]) -> bool:
+        faults = tables.get("faults", [])
+        if "rounds" not in tables["stop"]:
+            return False
+        crashes = any("agents" in fault and 3 in fault["agents"] for fault in faults)
+        return crashes and "loss" in tables.get("network", {}) and tables["agents"] > 3
+
+    assert fails(values)
+    assert shrink(values, fails) == {
+        "name": "x",
+        "agents": 4,
+        "stop": {"rounds": 1},
+        "learner": {"kind": "quadratic"},
+        "network": {"loss": 0.1},
+        "faults": [{"kind": "crash", "agents": [3]}],
+    }
+
+
+def planted_campaign(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> dict[str, Any]:
+    planted.trained_twice(monkeypatch)
+    monkeypatch.setattr(campaigns, "shrink", lambda values, fails: shrink(values, fails, 25))
+    code = main(["fuzz", BASE, "--seed", "0", "--out", str(folder), "--json", "--quiet"])
+    assert code == FAILED
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_failure_is_written_with_the_command_that_runs_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "found"
+    found = planted_campaign(folder, monkeypatch, capsys)
+    (failure,) = found["failed"]
+    assert failure["kind"] == "Trained"
+    file = Path(failure["file"])
+    assert f"# p2pfrl fuzz {file} --replay" in file.read_text("utf-8")
+    assert (folder / TABLE).read_text("utf-8").splitlines()[2].startswith("0,failed,")
+    assert main(["fuzz", str(file), "--replay"]) == FAILED
+    assert "Trained" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(["fuzz", str(file), "--replay"]) == DONE
+
+
+def test_a_campaign_goes_on_where_it_was_and_refuses_another_scenario(tmp_path: Path) -> None:
+    first = campaign(BASE, range(2), tmp_path)
+    assert first.counts[PASSED] == first.done == 2
+    second = campaign(BASE, range(3), tmp_path, resume=True)
+    assert (second.done, second.counts[PASSED], second.is_whole) == (1, 3, True)
+    with pytest.raises(ScenarioError, match="--resume keeps the seeds that are done"):
+        campaign(BASE, range(2), tmp_path)
+    with pytest.raises(ScenarioError, match="expected '# p2pfrl"):
+        campaign(BASE, range(2), tmp_path, overrides={"seed": 9}, resume=True)
+
+
+def test_an_interrupt_ends_a_campaign_with_what_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Runner.run
+
+    def run_one(self: Runner, seed: int) -> Any:
+        if seed == 1:
+            raise KeyboardInterrupt
+        return before(self, seed)
+
+    monkeypatch.setattr(Runner, "run", run_one)
+    found = campaign(BASE, range(3), tmp_path)
+    assert (found.is_whole, found.done) == (False, 1)
+    assert "0,passed" in (tmp_path / TABLE).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--replay", "--seed", "1"], "--replay: the file itself is run"),
+        (["--resume"], "--resume: expected --out"),
+        (["--jobs", "0"], "--jobs: expected at least 1 process, got 0"),
+        (["--seeds", "5-1"], "--seeds: expected ascending seeds"),
+    ],
+)
+def test_bad_usage_is_said(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", BASE, *words]) == BAD_USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_every_check_says_its_invariant() -> None:
+    assert all(check.says for check in CHECKS)
+
+
+@pytest.mark.slow
+def test_seeds_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    alone, two = (campaign(BASE, range(20), tmp_path / str(j), jobs=j) for j in (1, 2))
+    assert alone.counts == two.counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", planted.PLANTS, ids=lambda plant: plant.plant.__name__)
+def test_every_planted_bug_is_found(plant: planted.Plant) -> None:
+    assert planted.find(plant) is not None
