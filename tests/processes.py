@@ -16,6 +16,7 @@ from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.net import certificates as pki
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.net.options import Files
 from p2pfrl.net.tls import agents_of, contexts
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import resolved
@@ -99,7 +100,8 @@ def _peer(
     security = Security()
     if paths is not None:
         server, client = contexts(paths.authority, paths.certificate, paths.key)
-        security = Security(b"", server, client, agents_of)
+        files = Files(paths.authority, paths.certificate, paths.key)
+        security = Security(b"", server, client, agents_of, files=files)
     place = Place(agents, lead=lead, rendezvous=rendezvous)
     deploy(
         loads(text), place, out, security=security, timing=TIMING, quiet=True, announce=says.send

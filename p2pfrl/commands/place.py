@@ -151,14 +151,13 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
         raise ScenarioError(
             ["--agents: with --tls, say which agents live here: the certificate names them"]
         )
-    from p2pfrl.net.options import Relay
+    from p2pfrl.net.options import Files, Relay
     from p2pfrl.net.tls import agents_of, contexts, own_agents
 
     relay = Relay()
+    files = Files(tls.with_name("ca.crt"), tls, tls.with_suffix(".key"))
     with named("--tls"):
-        server, client = contexts(
-            tls.with_name("ca.crt"), tls, tls.with_suffix(".key"), on_refused=relay
-        )
+        server, client = contexts(files.authority, files.certificate, files.key, on_refused=relay)
     there = own_agents((server, client))
     if strangers := [agent for agent in place.agents if agent not in there]:
         from p2pfrl.net.fleet import show_agents
@@ -169,7 +168,7 @@ def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: b
                 "which --agents puts here"
             ]
         )
-    return Security(word, server, client, agents_of, relay)
+    return Security(word, server, client, agents_of, relay, files)
 
 
 def refuse_strangers(place: Place, scenario: Scenario) -> None:

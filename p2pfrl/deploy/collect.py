@@ -15,6 +15,7 @@ from p2pfrl.build.privacy import REAL, among, spent
 from p2pfrl.build.record import Totals, compose, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
+from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
 from p2pfrl.deploy.ledgers import resumed
@@ -115,7 +116,7 @@ def _collect(
             projection,
             left_out,
             stride,
-            _privacy(assembly, peers),
+            _trust(assembly, peers),
             may_die=bool(scenario.standbys),
         ),
         engine=" and ".join(sorted({peer.engine for peer in peers if peer.engine})) or None,
@@ -162,10 +163,12 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
     recorder.evaluation = Evaluation(index, tuple(range(scenario.agents)), own)
 
 
-def _privacy(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
-    """Return what the ledgers of all agents say, as a key of the summary."""
+def _trust(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
+    """Return what the ledgers of all agents say, and what came of secure sums."""
     ledgers = {agent: resumed(found) for agent, found in charges(assembly, peers).items()}
-    return spent(assembly.privacy, ledgers, REAL, among(assembly))
+    own = [peer.summary.get("secure") for peer in peers if COORDINATOR in peer.agents]
+    sums = {"secure": found} if own and isinstance(found := own[0], dict) else {}
+    return {**spent(assembly.privacy, ledgers, REAL, among(assembly)), **sums}
 
 
 def _totals(
@@ -174,7 +177,7 @@ def _totals(
     projection: Projection | None,
     left_out: Mapping[str, str],
     stride: int,
-    privacy: Mapping[str, Any],
+    trust: Mapping[str, Any],
     *,
     may_die: bool,
 ) -> Totals:
@@ -208,7 +211,7 @@ def _totals(
             "left_out": dict(left_out),
             "projection": estimated,
             **({"journal": {"every": stride}} if stride > 1 else {}),
-            **privacy,
+            **trust,
             "peers": [_describe(peer) for peer in peers],
         },
     )

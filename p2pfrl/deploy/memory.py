@@ -18,7 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from p2pfrl.build.assembly import Assembly, saved_every
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.mailbox import MailboxPort
-from p2pfrl.core.types import ASK, PROMISE, STORE, STORED, Frame, name_of
+from p2pfrl.core.types import (
+    ASK,
+    KEYS,
+    PROMISE,
+    REVEAL,
+    SHARES,
+    STORE,
+    STORED,
+    Frame,
+    name_of,
+)
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.journal import Journal, Notes
 from p2pfrl.exchange.privacy.ledger import Ledger
@@ -104,7 +114,18 @@ class Memory:
         return actor
 
     def before(self, id: int, frame: Frame) -> None:
-        """Save the sender of `frame`, which is about to leave, if it is due."""
+        """Save the sender of `frame`, which is about to leave, if it is due.
+
+        In a secure sum an agent is saved with its keys, so that no life of it answers a round that
+        another one has answered. What follows needs no saving: a round that is interrupted is lost
+        for whoever was.
+        """
+        if frame.kind in (SHARES, REVEAL) or (frame.kind == KEYS and id < 0):
+            return
+        if frame.kind == KEYS:
+            if frame.round:
+                self._save_agent(id, frame.round - 1)
+            return
         if id < 0 and self._assembly.scenario.standbys:
             if frame.kind in _BINDING:
                 voter = self.actors[id].save()
@@ -120,12 +141,16 @@ class Memory:
                 now = time.perf_counter()
                 self._due[id] = now + _COST * (now - began)
         elif self._has_coordinator and (frame.round + 1) % self._every == 0:
-            memory = {
-                **self.actors[id].save(),
-                "gathered": self._trainer.transitions.get(id),
-                "updates": self.journal.updates(id),
-            }
-            self._save(id, lambda: self._checkpoints.save(id, frame.round, self._trainer, memory))
+            self._save_agent(id, frame.round)
+
+    def _save_agent(self, id: int, round: int) -> None:
+        """Save an agent of a coordinator at the end of the training of `round`."""
+        memory = {
+            **self.actors[id].save(),
+            "gathered": self._trainer.transitions.get(id),
+            "updates": self.journal.updates(id),
+        }
+        self._save(id, lambda: self._checkpoints.save(id, round, self._trainer, memory))
 
     def after(self, agent: int, round: int) -> None:
         """Save an agent of neighbors that has completed `round`."""

@@ -23,6 +23,7 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.participants import everyone
 from p2pfrl.build.privacy import REAL, spent
 from p2pfrl.build.record import coordinated, talked
+from p2pfrl.build.secure import Keyring
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
@@ -64,12 +65,17 @@ from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
+from p2pfrl.scenario.checks.secure import refuse_masks
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
 TIMINGS = "timings.json"
+_UNSIGNED = (
+    "secure sums without --tls: keys are not signed, so the coordinator, or whoever else passes messages on, can "
+    "replace them by its own and see every vector; it cannot if it only listens"
+)
 ENVIRONMENTS = "environments.json"
 
 
@@ -125,6 +131,7 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
+    refuse_masks(scenario)
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 
@@ -188,7 +195,7 @@ async def _deploy(
     _end_on_signals()
     _say_what_is_ignored(scenario, log)
     text = resolved(scenario)
-    assembly = Assembly(scenario)
+    assembly = Assembly(scenario, _keyring(scenario, security, log))
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
     incarnation = checkpoints.incarnation()
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
@@ -268,6 +275,7 @@ async def _deploy(
                 **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall),
                 "writes_failed": writes.failed,
                 **spent(assembly.privacy, ledgers, REAL),
+                **assembly.secured(),
                 **more,
             }
             write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())
@@ -300,6 +308,17 @@ async def _deploy(
         if reason == "coordinator_gone":
             raise P2PFRLError(_gone(scenario, ids, summary))
         return summary
+
+
+def _keyring(scenario: Scenario, security: Security, log: RunLog) -> Keyring | None:
+    """Return the keys of secure sums; None where vectors are not hidden."""
+    if not scenario.secure.is_on:
+        return None
+    from p2pfrl.deploy.keyring import real_keyring
+
+    if security.files is None:
+        log.say(_UNSIGNED)
+    return real_keyring(security.files)
 
 
 def _writes(scenario: Scenario, log: RunLog) -> Writes:

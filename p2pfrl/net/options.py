@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 
@@ -23,6 +24,21 @@ class Relay:
         self.to(reason, detail)
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a process's certificate, in PEM.
+
+    Attributes:
+        authority: certificate of the authority.
+        certificate: of the process.
+        key: its private key.
+    """
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
 @dataclass(frozen=True)
 class Security:
     """Shared secret and TLS contexts of a process.
@@ -33,6 +49,7 @@ class Security:
         client: TLS context of own connections; None for plain TCP.
         names: a connection's TLS object -> agents named by the peer's certificate.
         relay: forwards the handshakes that `server` refused.
+        files: of the certificate, where there is one.
     """
 
     secret: bytes = b""
@@ -40,6 +57,7 @@ class Security:
     client: ssl.SSLContext | None = None
     names: Callable[[ssl.SSLObject], tuple[int, ...]] | None = None
     relay: Relay = field(default_factory=Relay)
+    files: Files | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ A receiver that waits for a frame is at most one round behind, so no more can be
 
 
 class ResendBuffer:
-    """The newest frames to every process, by sender and kind.
+    """The newest frames to every process, by sender and kind, and by receiver where it is one.
 
     A frame on a silent connection may or may not have arrived. It is sent again with the same
     sequence number, so a receiver recognizes a duplicate.
@@ -23,13 +23,13 @@ class ResendBuffer:
 
     def __init__(self) -> None:
         self._frames: dict[
-            Address, dict[tuple[int, str], deque[tuple[tuple[int, ...], Frame]]]
+            Address, dict[tuple[int, str, tuple[int, ...]], deque[tuple[tuple[int, ...], Frame]]]
         ] = {}
 
     def add(self, address: Address, to: Sequence[int], frame: Frame, sender: int) -> None:
         """Add a frame that is being sent."""
         slots = self._frames.setdefault(address, {})
-        key = sender, frame.kind
+        key = sender, frame.kind, tuple(to) if len(to) == 1 else ()
         if key not in slots:
             slots[key] = deque(maxlen=_KEPT)
         slots[key].append((tuple(to), frame))
@@ -42,6 +42,6 @@ class ResendBuffer:
         """Send all kept frames again, older ones first."""
         slots = self._frames.get(address, {})
         for age in range(_KEPT):
-            for (sender, _), kept in slots.items():
+            for (sender, _, _), kept in slots.items():
                 if age < len(kept):
                     send(*kept[age], sender)

@@ -137,7 +137,7 @@ class Session:
         self._reader = Reader(decoder)
         self._newest: dict[int, _Seen] = {}
         self._epoch = 0
-        self._contents: dict[tuple[int, str, int], dict[int, int]] = {}
+        self._contents: dict[tuple[int, str, int, tuple[int, ...]], dict[int, int]] = {}
         self.outgoing.append(self._handshake.hello())
 
     # Bytes in.
@@ -250,7 +250,7 @@ class Session:
                 )
             self._for_us(raw.to)
             self._once(message)
-            self._consistent(message)
+            self._consistent(message, raw.to)
         except WireError as error:
             return self._refuse(error.reason, str(error))
         return [Delivered(raw.to, message)]
@@ -282,18 +282,19 @@ class Session:
                 f"{len(to)} recipients, not all of them different agents of ours",
             )
 
-    def _consistent(self, message: Message) -> None:
+    def _consistent(self, message: Message, to: tuple[int, ...]) -> None:
         """Refuse a second content for the same round.
 
         A new connection may repeat a round, and so may a new term of office. A voter's answer
-        depends on what the other one has.
+        depends on what the other one has. What is sent to one agent alone may differ from what the
+        others here are sent.
         """
         if message.kind in NOTICES:
             return
         if message.epoch > self._epoch:  # nothing of earlier ones will come that is not refused
             self._epoch = message.epoch
             self._contents.clear()
-        key = message.sender, message.kind, message.epoch
+        key = message.sender, message.kind, message.epoch, to if len(to) == 1 else ()
         if (known := self._contents.get(key)) is None:
             known = self._contents[key] = {}
         if known.setdefault(message.round, message.crc32) != message.crc32:

@@ -83,7 +83,7 @@ class Link(asyncio.BufferedProtocol):
         self._direct: memoryview | None = None
         self._is_large = self._is_fast = False
         self._control: deque[bytes] = deque()
-        self._slots: dict[tuple[int, str], tuple[tuple[int, ...], Frame]] = {}
+        self._slots: dict[tuple[int, str, tuple[int, ...]], tuple[tuple[int, ...], Frame]] = {}
         self._sending: deque[memoryview | bytes] = deque()
         self._to: tuple[int, ...] = ()
         self._envelope = envelope(())
@@ -222,7 +222,10 @@ class Link(asyncio.BufferedProtocol):
             self._stuck = self._stuck[0] + seconds, self._stuck[1]
 
     def send(self, to: Sequence[int], frame: Frame, sender: int) -> None:
-        """Send a frame. It replaces a waiting frame of the same sender and kind."""
+        """Send a frame. It replaces a waiting frame of the same sender and kind.
+
+        Frames that go to one agent alone replace those to the same agent: they may differ.
+        """
         session, transport = self.session, self._transport
         waits = self._paused or self._slots or self._sending or self._control or session.outgoing
         if (
@@ -236,7 +239,7 @@ class Link(asyncio.BufferedProtocol):
             transport.writelines((begin, frame.payload))
             session.spoke(self._clock())
             return
-        slot = (sender, frame.kind)
+        slot = (sender, frame.kind, tuple(to) if len(to) == 1 else ())
         if slot in self._slots:
             self.frames_replaced += 1
         self._slots[slot] = tuple(to), frame

@@ -341,6 +341,24 @@ def test_frames_that_are_not_the_peer_s_or_not_for_us_are_refused_and_the_next_i
     assert side.refusals == {reason: 1}
 
 
+def test_what_is_for_one_agent_alone_may_differ_from_what_the_others_get():
+    side, encoder = joined(), Encoder("run", 2)
+    said = [
+        (frame(encoder, 3, 1.0), (0,)),
+        (frame(encoder, 3, 2.0), (1,)),
+        (frame(encoder, 3, 3.0), (1,)),
+        (frame(encoder, 3, 1.0), (0, 1)),
+        (frame(encoder, 3, 2.0), (0, 1)),
+    ]
+    assert reasons([e for f, to in said for e in side.feed(raw(f, to), 0.0)]) == [
+        "Delivered",
+        "Delivered",
+        "equivocation",
+        "Delivered",
+        "equivocation",
+    ]
+
+
 def test_the_first_of_two_contents_for_a_round_is_kept_and_a_repetition_is_none():
     side, encoder = joined(), Encoder("run", 2)
     said = [

@@ -15,7 +15,6 @@ from p2pfrl.core.modules import is_place
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.exchange.secure.hiding import MOST_WEIGHT
 from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.learning.learners.base import Evaluator, Stack, Wrapped
 from p2pfrl.scenario.bind import needs_environment, outline, start_of
@@ -24,6 +23,7 @@ from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.opponents import NO_POLICY, self_play
+from p2pfrl.scenario.checks.secure import secure
 from p2pfrl.scenario.checks.standbys import standbys
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.environment import EnvironmentSection
@@ -34,9 +34,6 @@ from p2pfrl.simulator.availability import Presence
 
 _WIDEST = 10_000
 """Numbers of an image from which on it is refused for a dense network."""
-
-_FEWEST = 3
-"""Neighbors of an agent from which on their sum hides each of them."""
 
 _MOST_NAMES = 8
 """Names of physical quantities that a message lists."""
@@ -69,57 +66,6 @@ def _privacy(scenario: Scenario) -> Iterator[Problem]:
     rule, rounds = scenario.privacy, scenario.stop.rounds
     if MODES[scenario.mode].exchanges and (wrong := rule.misfit(rounds)):
         yield ("privacy", wrong[0]), wrong[1]
-
-
-def _secure(scenario: Scenario) -> Iterator[Problem]:
-    """Yield why vectors cannot be summed without being seen."""
-    ring, mode = scenario.secure.ring, MODES[scenario.mode]
-    if ring is None or not mode.exchanges:
-        return
-    if mode.pools:
-        yield ("secure", "kind"), "experience leaves the agents in mode pooled, one by one"
-        return
-    if scenario.standbys and scenario.secure.phases:
-        reason = "a sum lives and dies with its coordinator: leave the standbys out"
-        yield ("coordinator", "standbys"), reason
-    by_steps = mode.averages and scenario.coordinator.aggregator.reads_samples
-    most = ring.capacity() // (int(MOST_WEIGHT) if by_steps else 1)
-    if scenario.agents > most:
-        clip, bits = f"clip = {ring.clip:g}", f"fraction_bits = {ring.bits}"
-        reason = (
-            f"{clip} and {bits} leave room for sums of {most} vectors, of {scenario.agents} agents"
-        )
-        yield ("secure", "fraction_bits"), f"{reason}: 64 bits would overflow; lower one of them"
-    if scenario.secure.is_of_neighbors and mode.mixes:
-        yield from _neighborhoods(scenario)
-    if not (mode.averages and scenario.secure.phases):
-        return
-    minimum = scenario.secure.fewest(0)
-    expected = scenario.coordinator.participation.expected(scenario.agents)
-    if expected < minimum:
-        reason = f"sums need {minimum} agents, and {expected:g} take part in a round"
-        yield ("secure", "kind"), f"{reason}: no sum would ever be known"
-
-
-def _neighborhoods(scenario: Scenario) -> Iterator[Problem]:
-    """Yield an agent that hears too few for their sum to hide them, and self-play."""
-    if any(
-        make.environment and make.environment.opponents == "last_known" for make in scenario.makes
-    ):
-        reason = "with opponents = 'last_known' agents need the parameters of each of them"
-        yield ("secure", "kind"), f"{reason}: use opponents = 'present'"
-    try:
-        graph = TopologyView(scenario.topology, scenario.agents, scenario.seed).at(0)
-        rows = scenario.mixing.weights(graph)
-    except (TopologyError, OSError):
-        return  # another check says why
-    for i, row in enumerate(rows):
-        count = sum(weight != 0.0 for j, weight in row.items() if j != i)
-        if count < _FEWEST:
-            reason = f"agent {graph.name(i)} mixes with {count}, of whom the sum says too much"
-            fix = f"use a topology and mixing with at least {_FEWEST} neighbors each"
-            yield ("secure", "kind"), f"{reason}: {fix}"
-            return
 
 
 def _hidden(scenario: Scenario) -> Iterator[Problem]:
@@ -493,7 +439,7 @@ def _faults(scenario: Scenario) -> Iterator[Problem]:
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
     _privacy,
-    _secure,
+    secure,
     _hidden,
     _environment,
     _resources,
