@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not FILES, reason="scenarios are found in a sour
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
 def file(request):
     if request.param.stem.endswith("_mujoco"):
-        pytest.importorskip("mujoco", reason="needs the extra: pip install 'p2pfrl[mujoco]'")
+        pytest.importorskip("mujoco", reason="needs the extra: pip install -e '.[mujoco]'")
     return request.param
 
 

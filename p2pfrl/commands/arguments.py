@@ -117,6 +117,14 @@ Trace = Annotated[bool, Parameter(negative=(), help="Keep every event: events.js
 LivePage = Annotated[
     bool, Parameter(name="--live", negative=(), help="Show the run on a live page in the browser.")
 ]
+NoReport = Annotated[
+    bool,
+    Parameter(
+        name="--no-report",
+        negative=(),
+        help="Draw no figures and write no report; `p2pfrl report RUN` does so later.",
+    ),
+]
 Tracked = Annotated[
     Literal["tensorboard", "wandb", "mlflow"] | None,
     Parameter(

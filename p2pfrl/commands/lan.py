@@ -91,7 +91,7 @@ Attached = Annotated[
 StatusPort = Annotated[
     str | None,
     Parameter(
-        help="HOST:PORT of a read-only page of this process, for browsers and `watch --url`; needs p2pfrl[live]."
+        help="HOST:PORT of a read-only page of this process, for browsers and `watch --url`; needs the extra `live`."
     ),
 ]
 StatusToken = Annotated[

@@ -107,6 +107,12 @@ def place_of(
         and is_local(here)
         and (not is_local(meeting) or (":" in here[0]) != (":" in meeting[0]))
     ):
+        if why := _unresolved(meeting[0]):
+            raise ScenarioError(
+                [
+                    f"--rendezvous {shown(meeting)}: expected a host that this machine finds, got: {why}"
+                ]
+            )
         raise ScenarioError(
             [
                 f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
@@ -210,6 +216,19 @@ def is_local(address: Sequence[object]) -> bool:
     except (OSError, UnicodeError):
         return False  # listening on it will say why
     return bool(found) and all(_is_loopback(host) for host in found)
+
+
+def _unresolved(host: str) -> str:
+    """Return why a host has no address; "" if it has one."""
+    import socket
+
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        return error.strerror or str(error)
+    except UnicodeError as error:
+        return str(error)
+    return ""
 
 
 def _is_loopback(host: str) -> bool:

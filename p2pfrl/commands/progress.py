@@ -52,6 +52,7 @@ def run_scenario(
     overwrite: bool = False,
     log: str | None = None,
     live: bool = False,
+    draws: bool = True,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -65,6 +66,7 @@ def run_scenario(
         overwrite: whether to replace a run in `out`.
         log: name of a tracker that gets the run; one that continues is logged at its end.
         live: whether a page in the browser shows the run.
+        draws: whether to draw figures and write the report.
     """
     if not resuming:
         price(scenario)
@@ -89,13 +91,14 @@ def run_scenario(
     summary = record.summary
     further = f"to go on: p2pfrl scenario --resume {directory}"
     page = None
-    if summary["stopped_by"] != "interrupt":
+    was_interrupted = summary["stopped_by"] == "interrupt"
+    if draws and not was_interrupted:
         page = _page_of(directory)
     if tracker is not None:
         tracker.finish(record, directory / FIGURES)
-    if page is None and not quiet:
+    if was_interrupted and not quiet:
         print(further, file=sys.stderr, flush=True)
-    with explained(f"interrupted; {further if page is None else 'the run is done and saved'}"):
+    with explained(f"interrupted; {further if was_interrupted else 'the run is done and saved'}"):
         conclude(record, directory, page, as_json=as_json)
     return summary
 

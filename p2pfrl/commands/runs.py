@@ -23,6 +23,7 @@ from p2pfrl.commands.arguments import (
     Latex,
     LivePage,
     Modes,
+    NoReport,
     Only,
     Out,
     Overrides,
@@ -76,6 +77,7 @@ def scenario(
     overwrite: Replace = False,
     log: Tracked = None,
     live: LivePage = False,
+    no_report: NoReport = False,
 ) -> int:
     """Run a scenario: live progress, then a summary, figures and a report.
 
@@ -100,6 +102,7 @@ def scenario(
             needs_target=require_target,
             log=log,
             live=live,
+            draws=not no_report,
         )
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
@@ -135,7 +138,7 @@ def scenario(
                 progress=watcher,
             )
         summary: Mapping[str, Any] = record.summary
-        page = write([directory])
+        page = None if no_report else write([directory])
         if log is not None:
             Log(log, directory, directory.name).finish(record, directory / FIGURES)
         conclude(record, directory, page, as_json=json)
@@ -149,6 +152,7 @@ def scenario(
             overwrite=overwrite,
             log=log,
             live=live,
+            draws=not no_report,
         )
     return _code(summary, require_target)
 
@@ -174,13 +178,22 @@ def _resume(
     needs_target: bool,
     log: str | None,
     live: bool,
+    draws: bool,
 ) -> int:
     from p2pfrl.commands.progress import run_scenario
     from p2pfrl.experiment.checkpoints import scenario_of
 
     chosen = scenario_of(run)
     summary = run_scenario(
-        chosen, run, trace=trace, quiet=quiet, as_json=as_json, resuming=True, log=log, live=live
+        chosen,
+        run,
+        trace=trace,
+        quiet=quiet,
+        as_json=as_json,
+        resuming=True,
+        log=log,
+        live=live,
+        draws=draws,
     )
     return _code(summary, needs_target)
 

@@ -18,7 +18,7 @@ def conclude(record: Record, directory: Path, page: Path | None, *, as_json: boo
     Args:
         record: the run.
         directory: its directory.
-        page: its report; None if an interrupt came before it was written.
+        page: its report; None if it was not wanted, or an interrupt came before.
         as_json: whether to print JSON.
     """
     summary = record.summary
@@ -28,7 +28,14 @@ def conclude(record: Record, directory: Path, page: Path | None, *, as_json: boo
     for name, text in describe(summary).items():
         print(f"{name:20}  {text}")
     print(f"{'run directory':20}  {directory}")
-    print(f"{'report':20}  {page or 'not written: interrupted'}")
+    print(f"{'report':20}  {page or _unwritten(summary, directory)}")
+
+
+def _unwritten(summary: Mapping[str, Any], directory: Path) -> str:
+    """Return why there is no report."""
+    if summary["stopped_by"] == "interrupt":
+        return "not written: interrupted"
+    return f"not written: --no-report; `p2pfrl report {directory}` writes it"
 
 
 def complete(record: Record) -> Any:

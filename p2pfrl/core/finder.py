@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -46,7 +47,25 @@ def files(kind: str, suffix: str) -> dict[str, Path]:
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an optional part of this package, from where it stands."""
+    """Return the command that installs an optional part of this package, from where it came.
+
+    That is a source checkout, a directory, file or repository from which it was installed (PEP
+    610), or else an index of packages.
+    """
     if (PACKAGE.parent / "pyproject.toml").is_file():
         return f"pip install -e '{PACKAGE.parent}[{extra}]'"
-    return f"pip install 'p2pfrl[{extra}]'"
+    return f"pip install 'p2pfrl[{extra}]{_source()}'"
+
+
+def _source() -> str:
+    """Return from where this package was installed, as a requirement has it; "" for an index."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = json.loads(distribution("p2pfrl").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return ""
+    if "url" not in origin:
+        return ""
+    system = origin.get("vcs_info", {}).get("vcs")
+    return f" @ {system}+{origin['url']}" if system else f" @ {origin['url']}"

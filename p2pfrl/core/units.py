@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 SECOND = 1_000_000_000
 """Nanoseconds, the unit of all clocks inside."""
 
-_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
+_NUMBER = re.compile(r"\s*([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
 _SECONDS = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -59,12 +59,14 @@ def _parse(value: object, units: dict[str, float], what: str, example: str) -> f
             raise ValueError(
                 f"expected {what} such as {example!r} (units: {', '.join(units)}), got {value!r}"
             )
-        value = float(match[1]) * units[match[2]]
-    if not math.isfinite(value) or value < 0:
+        number = float(match[1]) * units[match[2]]
+    else:
+        number = float(value)
+    if not math.isfinite(number) or number < 0:
         raise ValueError(
             f"expected {what} such as {example!r}, finite and not negative, got {value!r}"
         )
-    return float(value)
+    return number
 
 
 def seconds(value: object) -> float:

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 from p2pfrl.build.world import World
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import read, write
-from p2pfrl.results.directory import reserve_note, write_note
+from p2pfrl.results.directory import Content, content_of, going_on, reserve_note, write_note
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import hash8, resolved
@@ -257,6 +257,8 @@ def text_of(directory: Path) -> str:
         has_finished = (directory / "summary.json").exists()
         longer = f"a longer one begins anew: p2pfrl scenario {directory / 'scenario.toml'} --set stop...=..."
         what = f"this run has finished; {longer}" if has_finished else "no run was interrupted here"
+        if content_of(directory) is Content.UNFINISHED:
+            what = f"this is a run of processes, which goes on with: {going_on(directory)}"
         raise RecordError(f"{directory}: there is nothing to resume: {what}")
     try:
         return path.read_text(encoding="utf-8", errors="replace")

@@ -180,5 +180,6 @@ def _rule(owner: type, axis: str, place: str, given: object) -> object:
             plain(value) if isinstance(value, Mapping) else value
         )
     except ValidationError as error:
-        raise ScenarioError([f"{place}.{line}" for line in phrases(owner, error)]) from None
+        lines = phrases(owner, error)
+        raise ScenarioError([f"{place}.{line}".replace(".: ", ": ", 1) for line in lines]) from None
     return found

@@ -46,7 +46,9 @@ def with_start(scenario: Scenario, given: Start | None) -> Scenario:
     try:
         start = slot_of(Scenario, "start").read(value)
     except ValidationError as error:
-        raise ScenarioError([f"start.{line}" for line in phrases(Scenario, error)]) from None
+        raise ScenarioError(
+            [f"start.{line}".replace(".: ", ": ", 1) for line in phrases(Scenario, error)]
+        ) from None
     changed = replace(scenario, start=start)  # type: ignore[arg-type]
     if problems := check(changed):
         raise ScenarioError([f"{'.'.join(map(str, path))}: {text}" for path, text in problems])

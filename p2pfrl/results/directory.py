@@ -109,7 +109,7 @@ def reserved(folder: Path, *, overwrite: bool = False, resuming: bool = False) -
             return
         fix = "--overwrite replaces it, or give another --out"
         if found is Content.UNFINISHED:
-            fix = f"scenario --resume {folder} continues a simulated one, {fix}"
+            fix = f"`{going_on(folder)}` continues it, {fix}"
         raise ScenarioError([f"{folder}: expected an empty directory, got {found.value}; {fix}"])
 
     check()
@@ -164,6 +164,20 @@ def user_of(folder: Path) -> str | None:
     finally:
         os.close(lock)
     return None
+
+
+def going_on(folder: Path) -> str:
+    """Return the command that continues the unfinished run in a directory.
+
+    One of processes has no checkpoints of the simulator, and as many processes as before are
+    needed.
+    """
+    if (folder / CHECKPOINTS / "scenario.toml").is_file():
+        return f"p2pfrl scenario --resume {folder}"
+    homes = [path.name.split("+") for path in (folder / PEERS).iterdir()]
+    jobs = sum(any(name[:1].isdigit() for name in names) for names in homes)
+    file = folder / DEPLOYED
+    return f"p2pfrl scenario {file} --transport tcp --jobs {max(jobs, 1)} --out {folder}"
 
 
 def reserve_note(folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.finder import install
 from p2pfrl.core.tables import leaves
 from p2pfrl.results.groups import scenario_keys
 from p2pfrl.results.record import COUNTS, Record, load
@@ -144,7 +145,7 @@ def _word(value: object) -> str | None:
 def write_parquet(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write columns as a Parquet file; nan becomes NULL.
 
-    It needs duckdb: pip install 'p2pfrl[analysis]'.
+    It needs duckdb, which the extra `analysis` brings.
 
     Raises:
         P2PFRLError: duckdb is not installed.
@@ -154,7 +155,7 @@ def write_parquet(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
         import duckdb
     except ImportError as error:
         raise P2PFRLError(
-            "--parquet: needs duckdb, which is not installed: pip install 'p2pfrl[analysis]'"
+            f"--parquet: needs duckdb, which is not installed: {install('analysis')}"
         ) from error
     part = path.with_name(f".{path.name}.part")
     try:

@@ -32,7 +32,16 @@ from p2pfrl.core.tensors import (
     split,
 )
 from p2pfrl.core.wording import show
-from p2pfrl.results.directory import FILES, FORMAT, Content, clear_results, content_of
+from p2pfrl.results.directory import (
+    FILES,
+    FORMAT,
+    SUMMARY,
+    Content,
+    clear_results,
+    content_of,
+    going_on,
+    user_of,
+)
 from p2pfrl.results.files import (
     Table,
     decode_csv,
@@ -315,7 +324,12 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
     Raises:
         RecordError: it is missing or damaged.
     """
-    path = Path(directory) / "summary.json"
+    path = Path(directory) / SUMMARY
+    if not path.exists() and content_of(path.parent) is Content.UNFINISHED:
+        is_running = user_of(path.parent) is not None
+        what = "still runs" if is_running else "was killed or interrupted"
+        fix = "wait for its end" if is_running else f"to go on: {going_on(path.parent)}"
+        raise RecordError(f"{path.parent}: this run {what}, and has no record yet; {fix}")
     content = read_bytes(path)
     with refusing(path):
         summary = json.loads(content)

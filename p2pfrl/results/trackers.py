@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.core.tables import leaves
 from p2pfrl.results.groups import scenario_keys
 from p2pfrl.results.record import Record
@@ -164,7 +165,7 @@ def require(name: str) -> None:
     if name not in TRACKERS:
         raise P2PFRLError(f"--log: expected one of {', '.join(TRACKERS)}, got {name!r}")
     if find_spec(name) is None:
-        raise P2PFRLError(f"--log {name}: {name} is not installed: pip install 'p2pfrl[{name}]'")
+        raise P2PFRLError(f"--log {name}: {name} is not installed: {install(name)}")
 
 
 class Log:

@@ -150,4 +150,6 @@ def _phrased() -> Iterator[None]:
         yield
     except ValidationError as error:
         lines = phrases(Scenario, error)
-        raise ScenarioError([f"environment.{line}" for line in lines]) from None
+        raise ScenarioError(
+            [f"environment.{line}".replace(".: ", ": ", 1) for line in lines]
+        ) from None

@@ -16,10 +16,10 @@ from typing import Any
 from p2pfrl.catalog import table
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.files import OversizeError, read_regular
-from p2pfrl.core.finder import is_file
+from p2pfrl.core.finder import files, is_file, search
 from p2pfrl.core.options import Rule, Slot, find_slot, options_of
 from p2pfrl.core.tables import KeyPath, plain, walk
-from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.core.wording import closest, show
 from p2pfrl.scenario import positions
 from p2pfrl.scenario.find import find, recipes
 from p2pfrl.scenario.positions import Document
@@ -236,7 +236,10 @@ def _chain(
 
 
 def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) -> Path:
-    """Return the file that `extends` names: a recipe, or a scenario file in the same folder."""
+    """Return the file that `extends` names.
+
+    It is a recipe, a scenario file in the same folder, or one that commands find by this name.
+    """
     known = recipes()
     if not isinstance(name, str) or "\0" in name:
         raise refuse(f"expected the name of a recipe or file, got {show(name)}")
@@ -245,9 +248,17 @@ def _base(name: object, beside: Path, refuse: Callable[[str], ScenarioError]) ->
     for candidate in (beside.parent / name, beside.parent / f"{name}.toml"):
         if is_file(candidate):
             return candidate
+    if (found := search(name, "scenarios", ".toml")) is not None:
+        return found
     near = [path.name for path in beside.parent.glob("*.toml")]
+    close = closest(name, [*known, *near, *files("scenarios", ".toml")])
+    hint = (
+        f"did you mean {close!r}?"
+        if close
+        else "`p2pfrl list recipes` and `list scenarios` name some"
+    )
     raise refuse(
-        f"no recipe and no file beside this one is called {show(name)}{did_you_mean(name, [*known, *near])}"
+        f"no recipe, no file beside this one and no scenario of the package is called {show(name)}; {hint}"
     )
 
 

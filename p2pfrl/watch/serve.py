@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.core.interrupts import SIGNALS
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def require_live() -> None:
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise P2PFRLError(
-            f"a live page needs {' and '.join(missing)}, not installed: pip install 'p2pfrl[live]'"
+            f"a live page needs {' and '.join(missing)}, not installed: {install('live')}"
         )
 
 

@@ -16,7 +16,7 @@ from hosts import Hosts
 from ring import QUADRATIC, made
 
 pytest.importorskip(
-    "zeroconf", reason="the package zeroconf is not installed (pip install 'p2pfrl[lan]')"
+    "zeroconf", reason="the package zeroconf is not installed (pip install -e '.[lan]')"
 )
 
 

@@ -253,7 +253,7 @@ def test_sac_reaches_minus_200_on_pendulum_with_defaults_in_8000_steps() -> None
 @pytest.mark.slow
 def test_half_cheetah_moves_forward_after_15000_steps_of_sac() -> None:
     """A random policy has a return of about -300; so has one that has not begun to learn."""
-    pytest.importorskip("mujoco", reason="needs the extra: pip install 'p2pfrl[mujoco]'")
+    pytest.importorskip("mujoco", reason="needs the extra: pip install -e '.[mujoco]'")
     problem = Gym(id="HalfCheetah-v5")
     columns = {name: np.full(1, value) for name, value in problem.spec.physics.items()}
     simulator = problem.simulator(problem.physics(1, [0], columns), 1, 1)

@@ -54,7 +54,7 @@ def run(
 def multicast() -> None:
     """Skip where a lead is not heard at all."""
     pytest.importorskip(
-        "zeroconf", reason="the package zeroconf is not installed (pip install 'p2pfrl[lan]')"
+        "zeroconf", reason="the package zeroconf is not installed (pip install -e '.[lan]')"
     )
 
     async def main() -> None:

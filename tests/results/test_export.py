@@ -16,6 +16,7 @@ from factory import record
 import p2pfrl
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.results.export import TABLES, table
 from p2pfrl.results.record import save
 
@@ -118,7 +119,7 @@ def test_without_duckdb_the_package_to_install_is_named(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     assert main(["export", str(runs[0]), "--parquet", str(tmp_path / "o.parquet")]) == 1
-    assert "pip install 'p2pfrl[analysis]'" in capsys.readouterr().err
+    assert install("analysis") in capsys.readouterr().err
     assert main(["export", str(runs[0])]) == 2
     assert "expected --parquet FILE" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from factory import record
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.results.plots import Look
 from p2pfrl.results.record import Record, save
 from p2pfrl.results.report import plot
@@ -28,7 +29,7 @@ def run(tmp_path: Path) -> Record:
 
 def needs(name: str) -> None:
     if find_spec(name) is None:
-        pytest.skip(f"{name} is not installed: pip install 'p2pfrl[{name}]'")
+        pytest.skip(f"{name} is not installed: pip install -e '.[{name}]'")
 
 
 def known(run: Record, column: str) -> list[tuple[int, float]]:
@@ -183,4 +184,4 @@ def test_unknown_and_missing_trackers_are_refused(
         require("excel")
     monkeypatch.setattr("p2pfrl.results.trackers.find_spec", lambda name: None)
     assert main(["export", str(run.directory), "--log", "mlflow"]) == 1
-    assert "pip install 'p2pfrl[mlflow]'" in capsys.readouterr().err
+    assert install("mlflow") in capsys.readouterr().err

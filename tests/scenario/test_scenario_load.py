@@ -344,7 +344,9 @@ def test_an_override_of_extends_is_applied_as_in_the_file(tmp_path):
     with pytest.raises(ScenarioError) as caught:
         load(path, {"extends": "fedvag"})
     (problem,) = caught.value.problems
-    assert problem.startswith("overrides: extends: no recipe and no file beside this one is called")
+    assert problem.startswith(
+        "overrides: extends: no recipe, no file beside this one and no scenario of"
+    )
     assert problem.endswith("did you mean 'fedavg'?")
     with pytest.raises(ScenarioError, match="overrides: extends: expected the name of a recipe"):
         load(path, {"extends": ["fedavg"]})

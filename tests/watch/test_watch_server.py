@@ -19,6 +19,7 @@ pytest.importorskip("uvicorn")
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.finder import install
 from p2pfrl.results.record import save
 from p2pfrl.watch import serve as serving
 from p2pfrl.watch import server
@@ -265,4 +266,4 @@ def test_without_the_extra_the_error_says_how_to_get_it(
     monkeypatch.setattr(serving, "find_spec", lambda name: None)
     code, text = error_of(capsys, str(tmp_path))
     assert code == 1
-    assert "needs starlette and uvicorn, not installed: pip install 'p2pfrl[live]'" in text
+    assert f"needs starlette and uvicorn, not installed: {install('live')}" in text

@@ -148,7 +148,8 @@ def unmade(id: str, kwargs: Mapping[str, object], error: BaseException) -> Scena
     where, given = (
         ("environment.kwargs", f" with {dict(kwargs)}") if kwargs else ("environment.id", "")
     )
-    return ScenarioError([f"{where}: Gymnasium cannot make {id!r}{given}: {reason(error)}"])
+    who = f"{id!r} cannot be made" if is_place(id) else f"Gymnasium cannot make {id!r}"
+    return ScenarioError([f"{where}: {who}{given}: {reason(error)}"])
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:

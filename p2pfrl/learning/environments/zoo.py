@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from p2pfrl.core.causes import FOREIGN
 from p2pfrl.core.errors import AgentError, ScenarioError
+from p2pfrl.core.finder import install
 from p2pfrl.core.located import Located
 from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
@@ -215,7 +216,7 @@ def _module(name: str) -> Any:
 
 def _cause(error: BaseException) -> str:
     is_missing = isinstance(error, ModuleNotFoundError) and error.name in ("pettingzoo", "mpe2")
-    return reason(error) + ("; pip install 'p2pfrl[pettingzoo]'" if is_missing else "")
+    return reason(error) + (f"; {install('pettingzoo')}" if is_missing else "")
 
 
 def _alike(space: Any, other: Any) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
+from p2pfrl.core.finder import install
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Learner, Stack, Task
@@ -82,7 +83,7 @@ class SB3(Learner):
         try:
             import stable_baselines3
         except ImportError as error:
-            reason = f"'sb3' needs Stable-Baselines3 ({error}): pip install 'p2pfrl[sb3]'"
+            reason = f"'sb3' needs Stable-Baselines3 ({error}): {install('sb3')}"
             raise ScenarioError([f"learner.kind: {reason}"]) from error
         algorithm = getattr(stable_baselines3, self.algorithm)
         kwargs = dict(self.kwargs)

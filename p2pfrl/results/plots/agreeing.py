@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import scenario_keys
 from p2pfrl.results.numbers import drawable, number
+from p2pfrl.results.plots.film import write_film
 from p2pfrl.results.plots.graph import CIRCULAR, layout
 from p2pfrl.results.record import Record
 
@@ -52,20 +52,7 @@ def film_of_consensus(record: Record, path: Path) -> int:
         far = distance.get(float(round), np.nan)
         text = f"round {round:g}, consensus distance {number(far)}"
         frames.append(_frame(places, edges, shades, text))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        frames[0].save(
-            part,
-            "GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=1000 // _PER_SECOND,
-            loop=0,
-        )
-        write_bytes(path, part.read_bytes())
-    finally:
-        part.unlink(missing_ok=True)
+    write_film(frames, path, 1000 // _PER_SECOND)
     return len(frames)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from p2pfrl.core.errors import RecordError
 from p2pfrl.core.scene import Box, Rod, Scene
+from p2pfrl.results.files import write_bytes
 
 Frame = Scene | NDArray[np.uint8]
 """A scene, or pixels `(height, width, 3)`."""
@@ -23,7 +26,22 @@ def film(frames: Sequence[Frame], path: Path, *, per_second: int) -> None:
         _drawn(frame) if isinstance(frame, Scene) else Image.fromarray(frame) for frame in frames
     ]
     duration = 1000 // per_second
-    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
+    write_film(images, path, duration)
+
+
+def write_film(images: Sequence[Image.Image], path: Path, duration: int) -> None:
+    """Write pictures, each for some milliseconds, as a GIF that repeats.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    held = BytesIO()
+    images[0].save(held, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    write_bytes(path, held.getvalue())
 
 
 def _drawn(scene: Scene) -> Image.Image:
