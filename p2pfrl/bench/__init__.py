@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, str] = {
     "tcp_16_agents_vs_alone": "deployment:bench",
     "world_signals_n1024": "native:bench",
     "robust_round_vs_plain_n1000": "robust:bench",
+    "live_view_vs_none_n256": "live:bench",
     "startup_help": "startup:bench",
 }
 """Name -> module and function that measure it."""

@@ -2,8 +2,8 @@
 
 Whoever watches the run reads this file, the tables that grow (results/stream.py) and `graph.json`.
 Nothing waits for a reader. A thread asks for a new view twice a second; the run then writes one
-between two events. After a view that took c seconds none is written for 200 c seconds, so that a
-run is slowed by half a percent at most, however many agents it has.
+between two events. After a view that took c seconds of the processor none is written for 200 c
+seconds, so that a run is slowed by half a percent at most, however many agents it has.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Live:
         with suppress(OSError):
             if not self._has_graph:
                 self._write_graph()
-            began = time.perf_counter()
+            began = time.thread_time()
             view: dict[str, Any] = {
                 "time": time.time(),
                 "wall_seconds": self._wall_seconds(),
@@ -86,7 +86,7 @@ class Live:
             temporary = self._folder / f".{LIVE}.tmp"
             temporary.write_text(json.dumps(view, separators=(",", ":")), encoding="utf-8")
             temporary.replace(self._folder / LIVE)
-            self._pause = max(self._period, SHARE * (time.perf_counter() - began))
+            self._pause = max(self._period, SHARE * (time.thread_time() - began))
 
     def _write_graph(self) -> None:
         """Write the graph, and take the rate of agreement, which the record needs anyway."""

@@ -140,9 +140,11 @@ class Simulated:
         n = self._scenario.get("agents")
         state = str(self._state.get("state", ""))
         is_running = state == "running"
-        wall = live.get("wall_seconds") if is_running else summary.get("wall_seconds")
+        wall = _now(live) if is_running else summary.get("wall_seconds")
+        first = min((float(r) for r in live.get("rounds", ())), default=None)
+        last = self._curves.last("round")
         now = {
-            "rounds": self._curves.last("round"),
+            "rounds": first if last is None else last,
             "env_steps": live.get("env_steps", self._curves.last("env_steps")),
             "virtual_seconds": live.get("virtual_seconds", self._curves.last("virtual_seconds")),
         }
@@ -292,6 +294,14 @@ class Simulated:
         if self._agents.note:
             notes.append(f"Table: {self._agents.note}.")
         return notes
+
+
+def _now(live: Mapping[str, Any]) -> float | None:
+    """Return the wall time of a run that goes on since it wrote its last view."""
+    written, wall = live.get("time"), live.get("wall_seconds")
+    if not isinstance(written, int | float) or not isinstance(wall, int | float):
+        return None
+    return wall + max(0.0, time.time() - written)
 
 
 def predicted(columns: Mapping[str, list[float | None]], rate: float | None) -> list[float | None]:

@@ -22,6 +22,7 @@ function bytes(v) {
 }
 function span(s) {
   if (s === null || s === undefined) return "–";
+  if (s > 0 && s < 1) return (s < 0.1 ? (1000 * s).toPrecision(2) : Math.round(1000 * s)) + " ms";
   if (s < 60) return (s < 10 ? s.toFixed(1) : Math.round(s)) + " s";
   if (s < 3600) return Math.floor(s / 60) + " min " + Math.round(s % 60) + " s";
   return Math.floor(s / 3600) + " h " + Math.round((s % 3600) / 60) + " min";
@@ -95,6 +96,15 @@ function canvasOf(id, height) {
   g.clearRect(0, 0, width, height);
   return [g, width, height];
 }
+function spacing(graph) {
+  if (graph.spacing !== undefined) return graph.spacing;
+  const found = graph.x.map((x, i) => {
+    let least = 1;
+    for (let j = 0; j < graph.x.length; j++) if (j !== i) least = Math.min(least, Math.hypot(x - graph.x[j], graph.y[i] - graph.y[j]));
+    return least;
+  }).sort((a, b) => a - b);
+  return (graph.spacing = found.length ? found[Math.floor(found.length / 10)] : 1);
+}
 function struckAgents() {
   const found = new Map(), faults = (S.faults || []).filter((f) => f.struck);
   for (const f of faults) for (const a of f.agents) found.set(a, f);
@@ -116,7 +126,7 @@ function drawGraph(time) {
   const low = Math.min(...known), high = Math.max(...known), stops = colorBy === "disagreement" ? FIRE : VIRIDIS;
   const at = (v) => (high > low ? (v - low) / (high - low) : 0.5);
   const agents = graph.agents, cell = graph.cell ? graph.cell * side : 0;
-  const radius = cell ? 0 : Math.max(2.2, Math.min(15, 0.32 * side / Math.sqrt(Math.max(n, 1)), n > 8 ? 1.15 * side / n : 20));
+  const radius = cell ? 0 : Math.max(2.2, Math.min(15, 0.34 * side * spacing(graph)));
   const states = colors.states || "";
   g.strokeStyle = css("--edge");
   const E = graph.edges, many = E.length / 2;
