@@ -15,6 +15,8 @@ from p2pfrl.simulator.digest import DELIVER, DROP, SEND
 
 MOST_MESSAGES = 240
 """Number of messages above which only some are in a sight."""
+MOST_NAMED = 3
+"""Number of agents with the best and the worst returns that a sight names."""
 MOST_WAITING = 24
 """Number of agents, those with the fewest rounds, of which a sight says what they wait for."""
 _EVENTS = 2400
@@ -27,10 +29,11 @@ _LANDING = ("arrive", "hand_over", "arrive_again")
 def sight(world: World) -> dict[str, Any]:
     """Return what the world looks like now, as JSON.
 
-    `rounds` and `states` are by agent: "t" trains, "w" waits, "d" is down, "e" has ended.
-    `messages` are the last ones: [sent, arrived, from, to, outcome], in virtual seconds; the
-    outcome is "flying", "delivered" or "lost", and what is flying arrives in the future. `window`
-    is the time that they cover. `timeline` has [agent, kind, start, end].
+    `rounds` and `states` are by agent: "t" trains, "w" waits, "d" is down, "e" has ended. `best`
+    and `worst` are agents and their returns. `messages` are the last ones: [sent, arrived, from,
+    to, outcome], in virtual seconds; the outcome is "flying", "delivered" or "lost", and what is
+    flying arrives in the future. `window` is the time that they cover. `timeline` has [agent, kind,
+    start, end].
     """
     simulation, network, now = world.simulation, world.network, world.loop.now
     n = world.assembly.scenario.agents
@@ -58,6 +61,8 @@ def sight(world: World) -> dict[str, Any]:
     messages, count, window = _messages(world, flying)
     behind = sorted(range(n), key=lambda agent: (rounds[agent], agent))[:MOST_WAITING]
     ids = [*world.assembly.coordinators, *behind]
+    returns = world.recorder.returns_by_agent()
+    order = sorted(returns, key=lambda agent: (returns[agent], agent))
     late, expired = simulation.waited()
     traffic = network.traffic
     return {
@@ -65,6 +70,8 @@ def sight(world: World) -> dict[str, Any]:
         "rounds": rounds,
         "states": "".join(states),
         "down": sorted(network.down),
+        "best": [[agent, returns[agent]] for agent in order[: -MOST_NAMED - 1 : -1]],
+        "worst": [[agent, returns[agent]] for agent in order[:MOST_NAMED]],
         "waits": {str(id): text for id in ids if (text := simulation.waits(id))},
         "in_flight": len(flying),
         "messages": messages,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from p2pfrl.build.pace import pace, what_takes_long
 from p2pfrl.commands.failures import as_typed
+from p2pfrl.commands.single import Single
 from p2pfrl.commands.summaries import conclude
 from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.interrupts import explained
@@ -76,7 +77,7 @@ def run_scenario(
     tracker = None if log is None else Log(log, directory, directory.name)
     with (
         live_page(directory, live),
-        watching(scenario, quiet=quiet) as watcher,
+        watching(scenario, directory, quiet=quiet) as watcher,
         _resumable(directory),
     ):
         record = simulate(
@@ -185,12 +186,12 @@ def run_directory(scenario: Scenario) -> Path:
 
 
 @contextmanager
-def watching(scenario: Scenario, *, quiet: bool) -> Iterator[Watcher | None]:
-    """Yield a watcher of the run: a live display on a terminal, a line now and then elsewhere."""
+def watching(scenario: Scenario, directory: Path, *, quiet: bool) -> Iterator[Watcher | None]:
+    """Yield a watcher of the run in a directory: a live display on a terminal, else lines."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        yield from _live(scenario)
+        yield from _live(scenario, Single(directory, scenario))
     else:
         yield Lines(scenario.stop.rounds)
 
@@ -269,7 +270,7 @@ class Lines:
 
 
 class _Display:
-    """The live display of a run: a bar for rounds, and a line of numbers."""
+    """The live display of a run: a bar for rounds, numbers, and a line about single agents."""
 
     def __init__(
         self, completed: Callable[[float], None], show: Callable[[str, str], None]
@@ -291,7 +292,7 @@ class _Display:
             self._show(self._numbers, what)
 
 
-def _live(scenario: Scenario) -> Iterator[Watcher]:
+def _live(scenario: Scenario, single: Callable[[], str]) -> Iterator[Watcher]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -313,7 +314,9 @@ def _live(scenario: Scenario) -> Iterator[Watcher]:
     with Live(Group(bar, numbers), console=Console(stderr=True), refresh_per_second=8):
 
         def show(row: str, what: str) -> None:
-            numbers.plain = "  ".join(filter(None, (row, what)))
+            numbers.plain = "\n".join(
+                filter(None, ("  ".join(filter(None, (row, what))), single()))
+            )
 
         yield _Display(lambda rounds: bar.update(task, completed=rounds), show)
 

@@ -128,7 +128,7 @@ def scenario(
         if log is not None:
             require(log)
         directory = out or run_directory(chosen)
-        with live_page(directory, live), watching(chosen, quiet=quiet) as watcher:
+        with live_page(directory, live), watching(chosen, directory, quiet=quiet) as watcher:
             record = run_processes(
                 chosen,
                 directory,

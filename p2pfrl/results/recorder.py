@@ -351,6 +351,15 @@ class Recorder:
         found = [entry.returns for entry in entries if entry is not None]
         return np.array([value for value in found if np.isfinite(value)])
 
+    def returns_by_agent(self) -> dict[int, float]:
+        """Return the last return of every agent that has one."""
+        entries = ((agent, own.latest) for agent, own in enumerate(self._progress))
+        return {
+            agent: float(entry.returns)
+            for agent, entry in entries
+            if entry is not None and np.isfinite(entry.returns)
+        }
+
     def of_all(self) -> tuple[float, float]:
         """Return consensus distance and mean drift over all agents, Byzantine ones included."""
         distance = self._distances.of(self.current, range(self._n))[1]

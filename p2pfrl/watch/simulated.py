@@ -63,6 +63,7 @@ class Simulated:
         self._n = 0
         self._summary: dict[str, Any] | None = None
         self._state: dict[str, Any] = {}
+        self._live: dict[str, Any] = {}
         self._looked = -math.inf
         self._log: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
@@ -73,7 +74,7 @@ class Simulated:
         self._read_state()
         self._read_scenario()
         self._read_graph()
-        live = read_table(self._folder / LIVE, _MOST_JSON) or {}
+        live = self._view()
         rows = self._metrics.read()
         if self._metrics.is_new:
             self._curves = Curves(METRICS)
@@ -106,12 +107,22 @@ class Simulated:
         found["notes"] = self._notes()
         return found
 
+    def _view(self) -> dict[str, Any]:
+        """Return the last view of a run that goes on, also while it saves its record."""
+        found = read_table(self._folder / LIVE, _MOST_JSON)
+        if found is not None or self._summary is not None:
+            self._live = found or {}
+        return self._live
+
     def _is_single(self) -> bool:
         return self._picture is not None and self._picture.cells is None
 
     def _read_state(self) -> None:
         now = time.monotonic()
-        if now - self._looked < _STATE:
+        has_summary = (self._folder / SUMMARY).is_file()
+        is_known = has_summary == (self._summary is not None)
+        is_ending = has_summary and self._state.get("state") == "running"
+        if now - self._looked < _STATE and is_known and not is_ending:
             return
         self._looked = now
         self._state = statuses(self._folder)[0]
@@ -235,34 +246,47 @@ class Simulated:
 
     def _note(self, live: Mapping[str, Any]) -> None:
         """Add a line to the log for what is counted and has grown."""
-        counted = self._counted(live)
-        for key, (count, text) in counted.items():
+        now = rounded(live.get("virtual_seconds", self._curves.last("virtual_seconds")))
+        for key, (count, one, many) in self._counted(live).items():
             before = self._counts.get(key, 0)
-            if count > before:
-                when = live.get("virtual_seconds", self._curves.last("virtual_seconds"))
-                many = f"{count - before:,} {text}" + (f", {count:,} in all" if before else "")
-                self._log.append({"at": rounded(when), "what": key.split(":")[0], "text": many})
             self._counts[key] = count
+            if count <= before:
+                continue
+            last = self._log[-1] if self._log else {}
+            if last.get("key") == key:  # one line for what goes on
+                self._log.pop()
+            text = f"1 {one}" if count == 1 else f"{count:,} {many}"
+            self._log.append({"at": now, "what": key.split(":")[0], "text": text, "key": key})
         del self._log[: -2 * _LOG]
 
-    def _counted(self, live: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    def _counted(self, live: Mapping[str, Any]) -> dict[str, tuple[int, str, str]]:
+        """Return what is counted: the number, and the words for one and for several."""
         summary = self._summary or {}
         byzantine = summary.get("byzantine")
         refused = live.get("refused") or (
             byzantine.get("refused", {}) if isinstance(byzantine, dict) else {}
         )
         found = {
-            f"refused:{agent}": (int(count), f"messages of agent {agent} refused")
+            f"refused:{agent}": (
+                int(count),
+                f"message of agent {agent} refused",
+                f"messages of agent {agent} refused so far",
+            )
             for agent, count in refused.items()
         }
-        for key, other, text in (
-            ("late", "messages_late", "messages came late"),
-            ("expired", "deadlines_expired", "waits ended by a deadline"),
-            ("dropped", "messages_dropped", "messages were lost"),
+        for key, other, one, many in (
+            ("late", "messages_late", "message came late", "messages came late so far"),
+            (
+                "expired",
+                "deadlines_expired",
+                "wait ended by a deadline",
+                "waits ended by a deadline so far",
+            ),
+            ("dropped", "messages_dropped", "message was lost", "messages were lost so far"),
         ):
             count = live.get(key, summary.get(other))
             if isinstance(count, int):
-                found[key] = (count, text)
+                found[key] = (count, one, many)
         return found
 
     def _timeline(self, live: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,10 +38,11 @@ class Tail:
                 identity = (found.st_ino, found.st_dev)
                 self.is_new = identity != self._file or found.st_size < self._place
                 if self.is_new:
-                    self.columns, self._place, self._file = (), 0, identity
+                    self.columns, self._place, self._file = (), 0, (0, 0)
                     header = file.readline()
                     if not header.endswith(b"\n"):
                         return []
+                    self._file = identity
                     self.columns = tuple(header.decode(errors="replace").strip().split(","))
                     self._place = file.tell()
                     if self._most is not None and found.st_size - self._place > self._most:

@@ -20,7 +20,11 @@ def test_a_table_is_read_by_complete_lines_and_anew_when_it_is_replaced(tmp_path
     path = tmp_path / "t.csv"
     tail = Tail(path)
     assert tail.read() == []
-    path.write_text("a,b\n1,2\n3,")
+    for beginning in ("", "a,"):
+        path.write_text(beginning)
+        assert tail.read() == []
+    with path.open("a") as file:
+        file.write("b\n1,2\n3,")
     assert tail.read() == [[1.0, 2.0]]
     with path.open("a") as file:
         file.write("nan\n")

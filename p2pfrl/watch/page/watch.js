@@ -63,17 +63,17 @@ function drawRun() {
 }
 
 /* Graph */
-let colorBy = "return", replay = 0, marks = [];
+let colorBy = "return", wanted = "return", replay = 0, marks = [];
 function colorChoices() {
   const names = ["return", "disagreement", "round"].filter((k) => S.colors && S.colors[k] && S.colors[k].some((v) => v !== null));
-  if (names.length && !names.includes(colorBy)) colorBy = names[0];
+  colorBy = names.includes(wanted) || !names.length ? wanted : names[0];
   const box = $("color-by");
   if (box.dataset.names !== names.join()) {
     box.dataset.names = names.join();
     box.replaceChildren(...names.map((name) => {
       const b = element("button", name);
       b.type = "button";
-      b.onclick = () => { colorBy = name; colorChoices(); drawGraph(); };
+      b.onclick = () => { wanted = name; colorChoices(); drawGraph(); };
       b.dataset.name = name;
       return b;
     }));
@@ -126,7 +126,7 @@ function drawGraph(time) {
   const low = Math.min(...known), high = Math.max(...known), stops = colorBy === "disagreement" ? FIRE : VIRIDIS;
   const at = (v) => (high > low ? (v - low) / (high - low) : 0.5);
   const agents = graph.agents, cell = graph.cell ? graph.cell * side : 0;
-  const radius = cell ? 0 : Math.max(2.2, Math.min(15, 0.34 * side * spacing(graph)));
+  const radius = cell ? 0 : Math.max(2.2, Math.min(15, 0.3 * side * spacing(graph)));
   const states = colors.states || "";
   g.strokeStyle = css("--edge");
   const E = graph.edges, many = E.length / 2;
@@ -249,7 +249,7 @@ function faultLines(u) {
   g.restore();
 }
 function plot(id, data, series, options = {}) {
-  const box = $(id), width = box.clientWidth || box.parentElement.clientWidth - 24, key = series.map((s) => s.label).join() + dark.matches + !!options.log;
+  const box = $(id), width = box.clientWidth || box.parentElement.clientWidth - 24, key = series.map((s) => s.label).join() + dark.matches + !!options.log + (data[0].length < 3);
   const height = innerWidth >= 760 ? 236 : 180;
   let p = plots[id];
   if (!p || p.key !== key) {
@@ -266,7 +266,7 @@ function plot(id, data, series, options = {}) {
   } else p.u.setData(data);
   if (Math.abs(p.u.width - width) > 1) p.u.setSize({ width, height });
 }
-function line(label, color, more = {}) { return { label, stroke: css(color), width: 1.8, points: { show: false }, value: (u, v) => number(v), ...more }; }
+function line(label, color, more = {}) { const few = S.curves.columns.round.length < 3; return { label, stroke: css(color), width: 1.8, points: { show: few, size: 6 }, value: (u, v) => number(v), ...more }; }
 function drawCurves() {
   const s = S.curves;
   if (!s) return;

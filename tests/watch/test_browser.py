@@ -1,0 +1,131 @@
+"""The page in headless Chromium after twenty rounds: light and dark, narrow and wide.
+
+It needs `pip install playwright`, and a Chromium: of the system, or of
+`playwright install chromium`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+pytestmark = pytest.mark.slow
+VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (400, 1600)]
+SCREENSHOTS = os.environ.get("P2PFRL_SCREENSHOTS")
+"""A folder for pictures of the pages, to look at; none by default."""
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Open a headless Chromium, of the system or of playwright."""
+    own = shutil.which("chromium") or shutil.which("chromium-browser")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {error}")
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def live(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a scenario with its page; yield the address of the page and the process."""
+    command = [sys.executable, "-m", "p2pfrl", "scenario", *words, "--live", "--quiet", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        found = re.search(r"watch: (http://\S+)", process.stderr.readline())
+        assert found is not None
+        yield found[1], process
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stderr.close()
+
+
+def test_after_twenty_rounds_the_page_has_everything(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("faults_ring", "--set", "stop.rounds=24", "--out", str(out))
+    with chromium() as browser, live(*words) as (url, process):
+        pages = {}
+        wrong: list[str] = []
+        for scheme, width in VIEWS:
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda message: wrong.append(message.text))
+            page.on("request", lambda request: foreign(request.url, url, wrong))
+            page.goto(url)
+            pages[scheme, width] = page
+        grounds = set()
+        for (scheme, width), page in pages.items():
+            until(page, "!!S.run && S.run.now.rounds >= 20")
+            if SCREENSHOTS:
+                page.screenshot(path=f"{SCREENSHOTS}/{scheme}_{width}.png", full_page=True)
+            check(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            grounds.add((scheme, page.evaluate("getComputedStyle(document.body).backgroundColor")))
+        assert len({ground for _, ground in grounds}) == 2
+        page = pages["light", 1600]
+        until(page, "!!S.closed")
+        assert page.inner_text("#link") == "page is over"
+        assert page.inner_text("#state").startswith("ended by rounds")
+        assert process.wait(60) == 0
+        assert wrong == []
+
+
+def until(page: Any, condition: str, seconds: float = 300.0) -> None:
+    """Wait for a condition; playwright's own way is not allowed by the policy of the page."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(100)
+
+
+def foreign(asked: str, url: str, wrong: list[str]) -> None:
+    """Note what a page asks of another address than its own."""
+    if not asked.startswith((url, "data:")):
+        wrong.append(asked)
+
+
+def check(page: Any) -> None:
+    """Check that a page shows a run of 16 agents with faults."""
+    assert "faults_ring" in page.inner_text("#name")
+    assert page.evaluate("S.graph.x.length") == 16
+    assert page.locator("#agents tbody tr").count() == 16
+    assert page.locator(".uplot").count() == 2
+    assert "|λ₂| = 0.9493" in page.inner_text("#rate")
+    assert "crash of agent 3" in page.inner_text("#log")
+    for canvas in ("graph", "timeline"):
+        colors = page.evaluate(
+            f"(() => {{ const c = document.getElementById('{canvas}'); const d = c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height).data; const s = new Set();"
+            "for (let i = 0; i < d.length; i += 4) s.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);"
+            "return s.size; })()"
+        )
+        assert colors > 5, canvas
+    page.get_by_role("button", name="return ▲").or_(
+        page.locator("#agents th button", has_text="return")
+    ).first.click()
+    column = page.locator("#agents th").all_inner_texts().index("return ▲")
+    cells = [
+        float(row.split("\t")[column].replace(",", ""))
+        for row in page.locator("#agents tbody tr").all_inner_texts()
+    ]
+    assert cells == sorted(cells)
