@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from threading import Timer
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Simulator, longest
@@ -19,9 +19,12 @@ from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.bind import each_environment, outline
 
+_T = TypeVar("_T")
 _STEPS = 100
 _LONGEST = 1.0
 """Seconds after which no further step is taken."""
+_SHORT = 0.1
+"""Seconds of a first reset from which on, if no episode ended, another one is measured."""
 _PATIENCE = 5.0
 """Seconds after which a first reset and steps that have not ended are told."""
 _LONG = 60.0
@@ -50,24 +53,27 @@ def pace(
         AgentError: an environment failed.
     """
     every, traits = scenario.schedule.every, outline(scenario).traits
-    rates, training, evaluation = [], 0.0, 0.0
+    rates, resets, training, evaluation = [], [], 0.0, 0.0
     for agents, first, rule, simulator in each_environment(scenario):
         if not rule.is_external or getattr(rule, "is_real", False):
             continue
         where = f"agent {first}: its environment"
         try:
             with _told(where, tell, patience):
-                seconds = _seconds(simulator, first, now)
+                took = _seconds(simulator, first, now)
         finally:
             simulator.close()
-        rates.append(1.0 / seconds)
-        training += agents * traits.min_steps * every * seconds
+        rates.append(1.0 / took.step)
+        resets.append(took.reset)
+        steps = agents * traits.min_steps * every
+        training += steps * (took.step + took.reset * took.resets_per_step)
         played = 2 * agents * scenario.evaluation.episodes
-        evaluation += played * longest(rule.spec) * seconds
+        evaluation += played * (longest(rule.spec) * took.step + took.reset)
     if not rates:
         return None
     return {
         "steps_per_second": round(min(rates), 1),
+        "seconds_per_reset": round(max(resets), 3),
         "seconds_per_round": round(training, 3),
         "seconds_per_evaluation_at_most": round(evaluation, 3),
     }
@@ -91,6 +97,8 @@ def what_takes_long(scenario: Scenario, found: dict[str, Any]) -> str:
         parts.append(f"a greedy evaluation up to {evaluation:,.0f} s")
         keys.append("evaluation.episodes (0: none), environment.max_steps")
     steps = f"{section.id} makes {found['steps_per_second']:,} steps a second"
+    if (reset := found["seconds_per_reset"]) * found["steps_per_second"] > 1:
+        steps += f", and a reset takes {reset:.3g} s"
     return f"environment.id: {steps}: {', '.join(parts)}; set {', '.join(keys)}"
 
 
@@ -110,15 +118,47 @@ def _told(where: str, tell: Callable[[str], None] | None, patience: float) -> It
         timer.cancel()
 
 
-def _seconds(simulator: Simulator, first: int, now: Callable[[], float]) -> float:
-    """Return the time of a step of one agent, with one instance of its environment."""
+@dataclass(frozen=True)
+class _Took:
+    """What one agent's environment takes, with one instance.
+
+    Attributes:
+        step: seconds of a step that ends no episode.
+        reset: seconds of a reset.
+        resets_per_step: how many episodes ended per step.
+    """
+
+    step: float
+    reset: float
+    resets_per_step: float
+
+
+def _seconds(simulator: Simulator, first: int, now: Callable[[], float]) -> _Took:
+    """Return the time of steps and resets; those of a step that ends an episode are told apart."""
     agents = [*range(first, first + simulator.spec.members)]
     purpose = "pace"
-    state = simulator.init(agents, purpose)
+    state, made = _timed(lambda: simulator.init(agents, purpose), now)
     simulator.begin(agents, [0] * len(agents), purpose)
     streams = Streams.of(0, agents, Purpose.PROBE)
-    obs, began, taken = simulator.observe(agents, state), now(), 0
-    while taken < _STEPS and (taken == 0 or now() - began < _LONGEST):
-        obs = simulator.step(state, random_action(simulator.spec, obs, streams)).obs
-        taken += 1
-    return float(np.maximum(now() - began, 1e-9)) / (taken * len(agents))
+    obs = simulator.observe(agents, state)
+    plain, ends = list[float](), list[float]()
+    while len(plain) + len(ends) < _STEPS and sum(plain) + sum(ends) < _LONGEST:
+        action = random_action(simulator.spec, obs, streams)
+        step, seconds = _timed(partial(simulator.step, state, action), now)
+        (ends if step.finished.any() else plain).append(seconds)
+        obs = step.obs
+    step_ = sum(plain) / len(plain) if plain else 0.0
+    if ends:
+        reset = sum(ends) / len(ends) - step_
+    else:  # the first one was also made
+        again = partial(simulator.init, agents, purpose)
+        reset = made if made < _SHORT else _timed(again, now)[1]
+    share = 1.0 / len(agents)
+    rate = len(ends) / (len(plain) + len(ends))
+    return _Took(max(step_ * share, 1e-9), max(reset * share, 0.0), rate)
+
+
+def _timed(call: Callable[[], _T], now: Callable[[], float]) -> tuple[_T, float]:
+    """Return what a call returns, and its seconds."""
+    began = now()
+    return call(), now() - began

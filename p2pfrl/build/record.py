@@ -34,6 +34,7 @@ from p2pfrl.results.record import (
     INTERRUPT,
     JOULES,
     METRICS,
+    NO_RETURN,
     OWN_COLUMNS,
     PHYSICS,
     SHARE,
@@ -135,7 +136,11 @@ def compose(
     is_whole = totals.stopped_by not in (FAILURE, INTERRUPT)
     new = newcomers(scenario, stack, parameters, recorder.evaluation if is_whole else None)
     measured = {
-        "evaluation": _evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
+        "evaluation": {
+            **_evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
+            **({"episodes_without_end": count} if (count := _without_end(assembly)) else {}),
+        },
+        **({NO_RETURN: True} if _has_no_return(assembly, recorder) else {}),
         "fairness": _fairness(agents),
         **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
         **({} if new is None else {"newcomers": new.summary}),
@@ -274,6 +279,21 @@ def _evaluation(recorder: Recorder, others: Beside | None, *, is_greedy: bool) -
         is_known = np.isfinite(others.optimum)
         found["optimum"] = _finite(others.optimum[is_known].mean()) if is_known.any() else None
     return found if is_greedy else {**found, "actions": DRAWN}
+
+
+def _without_end(assembly: Assembly) -> int:
+    """Return how many episodes of the last evaluation were cut, of agents and of their mean."""
+    return sum(simulator.open_episodes[1] for simulator in assembly.learning.simulators)
+
+
+def _has_no_return(assembly: Assembly, recorder: Recorder) -> bool:
+    """Return whether no episode of training has ended, although the learner counts returns."""
+    is_expected = (
+        bool(assembly.learning.simulators) and assembly.learning.stack.traits.gives_returns
+    )
+    return (
+        is_expected and recorder.env_steps > 0 and not recorder.last_returns(recorder.honest).size
+    )
 
 
 def _on_last_rows(agents: Mapping[str, NDArray[Any]], others: Beside) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.results.files import plain
-from p2pfrl.results.record import DRAWN, Record
+from p2pfrl.results.record import DRAWN, NO_RETURN, Record
 from p2pfrl.results.tables import measures, uploads
 
 
@@ -89,11 +89,17 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         lines["final return"] = (
             f"{final['mean']:.1f} (agents: {final['min']:.1f} to {final['max']:.1f})"
         )
+    elif summary.get(NO_RETURN):
+        lines["final return"] = "none: no episode of training has ended"
     if evaluation["own"] is not None:
         how = "evaluation, drawn" if evaluation.get("actions") == DRAWN else "greedy evaluation"
         lines[how] = _return(evaluation["own"])
     if evaluation["mean_parameters"] is not None:
         lines["of the mean"] = _return(evaluation["mean_parameters"])
+    if cut := evaluation.get("episodes_without_end"):
+        lines["episodes without end"] = (
+            f"{cut:,}, which count as they stand; set environment.max_steps"
+        )
     for name, value in (evaluation.get("baselines") or {}).items():
         if value is not None:
             lines[f"baseline {name.replace('_', ' ')}"] = _return(value)

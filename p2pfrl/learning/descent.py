@@ -202,6 +202,8 @@ class Descent:
                     self._adjust(rows, gradient, state, partial(self._again, columns, episodes))
                     if plan.normalizer is not None:
                         gradient[:, plan.normalizer.columns] = 0.0
+                    if self.network.fixed.size:
+                        gradient[:, self.network.fixed] = 0.0
                 self._clip(gradient)
                 step()
         total /= plan.epochs * minibatches

@@ -20,7 +20,7 @@ from p2pfrl.core.modules import find_class
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.wording import show
 from p2pfrl.learning.descent import Plan
-from p2pfrl.learning.learners.seeding import seeded
+from p2pfrl.learning.learners.seeding import drawn, seeded
 from p2pfrl.learning.networks import Chain, Network
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class ModuleNetwork(Network):
 
     Its constructor takes (size of an observation, outputs of the policy); `forward` takes
     observations `(B, o)` and returns the outputs `(B, k)`, logits or means, and with a critic the
-    values too, `(B,)` or `(B, 1)`. The part of a parameter is its name up to the first dot.
+    values too, `(B,)` or `(B, 1)`. The part of a parameter is its name up to the first dot. A
+    parameter with `requires_grad = False` travels as the others do, and is not trained.
 
     Args:
         place: of the class, "module:Class".
@@ -57,10 +58,14 @@ class ModuleNetwork(Network):
         self._cls, self._arguments = _module_class(place), (inputs, policy)
         self.policy, self.outputs, self.has_critic = policy, policy + critic, critic
         self._module = module = self._make(0)
-        self._names = [name for name, _ in module.named_parameters()]
+        self._names = [name for name, values in module.named_parameters() if values.requires_grad]
         tensors = [Tensor(name, tuple(values.shape)) for name, values in module.named_parameters()]
         if not tensors or any(values.dtype != torch.float32 for values in module.parameters()):
             raise _refused(self._cls, "expected parameters of float32")
+        if not self._names:
+            raise _refused(
+                self._cls, "requires_grad is False everywhere; there is nothing to train"
+            )
         if log_std:
             tensors.append(Tensor("log_std.values", (policy,)))
         self.normalizer = plan.normalizer
@@ -73,7 +78,17 @@ class ModuleNetwork(Network):
             t.name: offset for t, offset in zip(tensors, self.layout.offsets, strict=True)
         }
         self.chains, self.remembered = (Chain((), 0),), 0
+        self.fixed = np.array(
+            [
+                self._offset[name] + at
+                for name, values in module.named_parameters()
+                if not values.requires_grad
+                for at in range(values.numel())
+            ],
+            dtype=np.intp,
+        )
         self._check(inputs)
+        self._check_again(inputs)
 
     @override
     def start(self, rng: np.random.Generator) -> Vector:
@@ -106,18 +121,18 @@ class ModuleNetwork(Network):
         x = self._scaled(rows, x)
         for row, seen, above, found in zip(rows, x, output_gradient, gradient, strict=True):
             parameters = self._parameters(row)
-            for values in parameters.values():
-                values.requires_grad_()
+            trained = [parameters[name].requires_grad_() for name in self._names]
             out = self._outputs(parameters, seen)
             slopes = torch.autograd.grad(
                 out,
-                list(parameters.values()),
+                trained,
                 torch.from_numpy(np.ascontiguousarray(above)),
                 allow_unused=True,
             )
             for name, slope in zip(self._names, slopes, strict=True):
                 place = slice(self._offset[name], self._offset[name] + parameters[name].numel())
                 found[place] = 0.0 if slope is None else slope.numpy().ravel()
+            found[self.fixed] = 0.0
 
     def _parameters(self, row: Vector) -> dict[str, torch.Tensor]:
         """Return the module's parameters in a row, as copies."""
@@ -189,6 +204,50 @@ class ModuleNetwork(Network):
                 for part in parts
             )
             raise _refused(self._cls, f"forward of {shape}: expected {wanted}, got {got}")
+
+    def _check_again(self, inputs: int) -> None:
+        """Try whether the outputs depend on parameters and observations alone.
+
+        Raises:
+            ScenarioError: two calls of `forward` differ, draw numbers or change a buffer.
+        """
+        module = self._module
+        obs = torch.from_numpy(np.linspace(0.0, 1.0, _SAMPLES * inputs, dtype=np.float32))
+        obs = obs.view(_SAMPLES, inputs)
+        before = {name: values.clone() for name, values in module.named_buffers()}
+        with seeded(0), torch.no_grad():
+            start = drawn()
+            try:
+                first, second = (module(obs) for _ in range(2))
+            except FOREIGN:
+                return  # it takes no such observation; its own errors end the run
+            has_drawn = start != drawn()
+        fix = "a run could not be repeated; leave it out"
+        if has_drawn:
+            raise _refused(self._cls, f"forward draws random numbers: {fix}")
+        if not _equal(first, second):
+            reason = "two calls of forward with equal parameters and observations differ"
+            raise _refused(self._cls, f"{reason}: {fix}")
+        after = dict(module.named_buffers())
+        changed = [
+            name
+            for name in {**before, **after}
+            if name not in before or name not in after or not _equal(before[name], after[name])
+        ]
+        if changed:
+            reason = "buffers neither travel nor are saved: make it a parameter, or leave it out"
+            raise _refused(self._cls, f"forward changes the buffer {changed[0]}; {reason}")
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Return whether two tensors, or tuples of them, are equal; nan is equal to nan."""
+    if isinstance(first, tuple | list):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return first is second or bool(first == second)
+    return first.shape == second.shape and np.array_equal(
+        first.numpy(), second.numpy(), equal_nan=first.is_floating_point()
+    )
 
 
 def _module_class(place: str) -> Any:

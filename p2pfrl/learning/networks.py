@@ -124,6 +124,7 @@ class Network:
         layers: computes all chains in place of numpy; None: nothing does.
         chains: of layers, the one that acts first, the one that gives the value last.
         normalizer: scales observations; None: nothing does.
+        fixed: numbers of the columns of a row that nothing trains.
 
     Args:
         inputs: size of an observation.
@@ -141,6 +142,8 @@ class Network:
         memory: whether the trunk ends with a recurrent unit (`recurrent.RecurrentNetwork`).
         dtype: float32, or float64 for checks of gradients.
     """
+
+    fixed: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
     def __init__(
         self,

@@ -320,7 +320,8 @@ def play(
     """Return the mean undiscounted return `(b,)` of ceil(episodes / instances) per instance.
 
     Start states and noise are named by (seed, agent, index). An episode without end counts as it
-    stands after 10,000 steps, or the environment's own limit if that is longer.
+    stands after 10,000 steps, or the environment's own limit if that is longer;
+    `Simulator.open_episodes` says how many there were.
 
     Args:
         simulator: of the agents' environments.
@@ -404,6 +405,7 @@ def _play(
             break
         obs = step.obs
     is_open = (count < wanted) & ~step.finished
+    simulator.note_open(index, int(is_open.sum()))
     total += np.where(is_open, step.returns, 0.0)
     mean: NDArray[np.float64] = (total / (count + is_open)).mean(axis=1)
     return mean

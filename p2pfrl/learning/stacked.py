@@ -77,11 +77,10 @@ class StackedModule(ModuleNetwork):
         x = self._scaled(rows, x)
         for at, filled in _stacks(len(rows)):
             parameters = self._gathered(rows, filled)
-            for values in parameters.values():
-                values.requires_grad_()
+            trained = [parameters[name].requires_grad_() for name in self._names]
             slopes = torch.autograd.grad(
                 self._run(parameters, x[filled]),
-                list(parameters.values()),
+                trained,
                 _tensor(output_gradient[filled]),
                 allow_unused=True,
             )
@@ -89,6 +88,7 @@ class StackedModule(ModuleNetwork):
                 place = slice(self._offset[name], self._offset[name] + parameters[name][0].numel())
                 own = 0.0 if slope is None else slope[: len(at)].reshape(len(at), -1).numpy()
                 gradient[at, place] = own
+        gradient[:, self.fixed] = 0.0
 
     def _run(self, parameters: Inputs, x: Vector) -> torch.Tensor:
         """Return all outputs `(_WIDTH, outputs, B)` of a stack at `(_WIDTH, in, B)`."""

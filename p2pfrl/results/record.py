@@ -74,6 +74,8 @@ def is_index(agent: object, n: int) -> bool:
     return is_number and 0 <= int(agent) < n  # type: ignore[call-overload]  # a number
 
 
+NO_RETURN = "no_episode_ended"
+"""Key of the summary if there is no final return because no episode of training has ended."""
 EVALUATION = "evaluation_"  # prefix of agents.csv columns with returns of an evaluation
 LEARNED, SCRATCH = "learned", "scratch"
 """Columns of newcomers.csv with returns from the learned model, and from scratch."""

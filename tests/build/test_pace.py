@@ -39,10 +39,39 @@ def test_rounds_and_evaluations_take_their_steps_times_the_time_of_one() -> None
     # 0.3 s pass from one look at the clock to the next: 4 steps before the second is over.
     found = pace(scenario(), clock(0.3))
     assert found is not None
-    seconds = 5 * 0.3 / 4
+    seconds = 0.3
     assert found["steps_per_second"] == round(1 / seconds, 1)
     assert found["seconds_per_round"] == pytest.approx(4 * 24 * seconds)
-    assert found["seconds_per_evaluation_at_most"] == pytest.approx(2 * 4 * 3 * 10 * seconds)
+    # A reset takes 0.3 s, too.
+    assert found["seconds_per_evaluation_at_most"] == pytest.approx(2 * 4 * 3 * 11 * seconds)
+    assert found["seconds_per_reset"] == seconds
+
+
+def test_slow_resets_are_priced_by_episodes_and_not_by_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    time_ = [0.0]
+    reset = own_envs.Point.reset
+
+    def slow(self: own_envs.Point, **options: object) -> object:
+        time_[0] += 3.0
+        return reset(self, **options)
+
+    monkeypatch.setattr(own_envs.Point, "reset", slow)
+    found = pace(scenario(), lambda: time_[0])
+    assert found is not None
+    assert found["seconds_per_reset"] == 3.0
+    assert found["seconds_per_evaluation_at_most"] == pytest.approx(2 * 4 * 3 * 3.0)
+    # Of 4 agents, 2 instances and 12 steps, one in ten ends an episode.
+    assert found["seconds_per_round"] == pytest.approx(4 * 24 * 3.0 / 10)
+    assert "a reset takes 3 s: a greedy evaluation up to 72 s" in what_takes_long(scenario(), found)
+    # Without an end of an episode, a reset is measured again: the first one was also made.
+    monkeypatch.setattr(
+        own_envs.Point, "take", lambda self, action: time_.__setitem__(0, time_[0] + 1)
+    )
+    found = pace(scenario(), lambda: time_[0])
+    assert found is not None
+    assert (found["steps_per_second"], found["seconds_per_reset"]) == (1.0, 3.0)
 
 
 def test_a_fast_environment_takes_a_hundred_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +96,12 @@ def test_agents_of_one_world_share_the_time_of_its_step() -> None:
     options = {"id": "pettingzoo:own_envs:Pair", "max_steps": None}
     found = pace(scenario(**options), clock(0.3))
     assert found is not None
-    assert found["steps_per_second"] == round(2 * 4 / (5 * 0.3), 1)
+    assert found["steps_per_second"] == round(2 / 0.3, 1)
 
 
 def test_a_run_says_before_it_begins_what_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
     made = scenario()
-    found = {"steps_per_second": 1.8, "seconds_per_round": 279.4}
+    found = {"steps_per_second": 1.8, "seconds_per_reset": 0.0, "seconds_per_round": 279.4}
     slow = what_takes_long(made, {**found, "seconds_per_evaluation_at_most": 218_288.0})
     assert slow == (
         "environment.id: own_envs:Point makes 1.8 steps a second: a round 279 s, a greedy evaluation "

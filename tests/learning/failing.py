@@ -114,6 +114,32 @@ class NoReward(Plain):
         return None
 
 
+class TextReward(Plain):
+    def reward(self):
+        return "1.0"
+
+
+class TextEnd(Plain):
+    def step(self, action):
+        seen, reward, _, cut, info = super().step(action)
+        return seen, reward, "False", cut, info
+
+
+class Endless(Plain):
+    def step(self, action):
+        seen, reward, _, cut, info = super().step(action)
+        return seen, reward, False, cut, info
+
+
+class Words(Plain):
+    """One word of a hundred thousand."""
+
+    observation_space = spaces.Discrete(100_000)
+
+    def seen(self):
+        return 7
+
+
 class Unclosable(Plain):
     def close(self) -> None:
         super().close()

@@ -1,5 +1,6 @@
 """Networks as a user writes them, right and wrong."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,6 +42,46 @@ class Dropped(Net):
         self.trunk.append(nn.Dropout(0.1))
 
 
+class Frozen(Net):
+    """A trunk that is not trained."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.trunk.requires_grad_(False)
+
+
+class Still(Net):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.requires_grad_(False)
+
+
+class Noisy(Net):
+    """Explores by noise of its own, in one call of ten."""
+
+    def forward(self, obs):
+        noise = torch.randn_like(obs) if torch.rand(()) < 0.1 else 0.0
+        return super().forward(obs + noise)
+
+
+class Unseeded(Net):
+    def forward(self, obs):
+        return super().forward(obs + np.random.default_rng().uniform())
+
+
+class Running(Net):
+    """Centers observations by their running mean."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("mean", torch.zeros(inputs))
+
+    def forward(self, obs):
+        seen = obs.detach().mean(dim=0)
+        self.mean.mul_(0.9).add_(0.1 * seen)
+        return super().forward(obs)
+
+
 class Flat(Net):
     def forward(self, obs):
         return self.actor(self.trunk(obs)).flatten(), torch.zeros(len(obs))
@@ -64,11 +105,11 @@ class Counting(Net):
 
 
 class Company(Net):
-    """Adds something of whoever was computed before."""
+    """Adds something of the stack that was computed before."""
 
     calls = 0
 
     def forward(self, obs):
-        Company.calls += 1
+        Company.calls += torch._C._functorch.is_batchedtensor(obs)
         head, value = super().forward(obs)
         return head + 1e-3 * Company.calls, value

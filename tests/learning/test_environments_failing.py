@@ -10,6 +10,7 @@ import pytest
 
 import p2pfrl
 from p2pfrl.cli import main
+from p2pfrl.commands.summaries import describe
 from p2pfrl.core.errors import AgentError, P2PFRLError, ScenarioError
 from p2pfrl.experiment.jobs import Job, is_complete
 from p2pfrl.learning.environments.gym import Gym
@@ -56,10 +57,40 @@ def test_an_error_of_an_environment_names_agent_round_step_instance_action_and_l
         ("OldStep", "returned 4 values; expected observation, reward, terminated, truncated, info"),
         ("WrongShape", r"an observation of shape \(3,\); expected one of Box\(.*\(2,\)"),
         ("NoReward", "returned reward None.*expected a number"),
+        ("TextReward", "returned reward '1.0'.*expected a number and two truth values"),
+        ("TextEnd", "terminated 'False'.*expected a number and two truth values"),
     ],
 )
 def test_results_that_do_not_fit_are_named(name: str, expected: str) -> None:
     assert re.search(expected, error_of(name))
+
+
+def test_episodes_without_end_are_counted_and_why_there_is_no_final_return_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2pfrl.learning.rollout.LONGEST", 20)
+    options = {"stop.rounds": 1, "evaluation.episodes": 1, "learner.hidden": [4]}
+    summary = p2pfrl.run(scenario("Endless", **options)).summary
+    assert summary["evaluation"]["own"] == 20
+    assert summary["evaluation"]["episodes_without_end"] == 4  # of two agents and of their mean
+    lines = describe(summary)
+    assert lines["final return"] == "none: no episode of training has ended"
+    assert lines["episodes without end"] == (
+        "4, which count as they stand; set environment.max_steps"
+    )
+    stacked = p2pfrl.run(scenario("Endless", **options, **{"learner.frame_stack": 2})).summary
+    assert stacked["evaluation"]["episodes_without_end"] == 4
+    ends = p2pfrl.run(scenario("Plain", **options)).summary
+    assert "episodes_without_end" not in ends["evaluation"]
+    assert describe(ends)["final return"].startswith("5.0")
+
+
+def test_an_observation_of_too_many_numbers_is_refused_for_dense_layers() -> None:
+    expected = (
+        r"an observation is 100,000 numbers, so that .* messages of 1\.6 MB; wrap .* such as the "
+        "coordinates .*, or set learner.policy to a network with an embedding"
+    )
+    assert re.search(expected, error_of("Words", **{"learner.hidden": [4]}))
 
 
 @pytest.mark.parametrize("mode", ["gossip", "central", "independent"])

@@ -261,6 +261,13 @@ def test_optimizers_counters_and_small_buffers_are_saved(algorithm, kwargs, is_s
     assert first.stack.traits.is_saved_whole == is_saved
 
 
+@pytest.mark.parametrize("name", ["seed", "verbose", "policy", "learning_rate"])
+def test_what_a_run_sets_is_no_argument_of_an_algorithm(name) -> None:
+    base = p2pfrl.load("ring_16.toml")
+    with pytest.raises(ScenarioError, match=rf"learner\.kwargs\.{name}: it is set by the run"):
+        p2pfrl.run(base, learner=SB3(kwargs={name: 1}))
+
+
 @has_sb3
 def test_the_ten_lines_of_a_user_of_stable_baselines3_run() -> None:
     base = p2pfrl.load("ring_16.toml", {"agents": 3, "stop.rounds": 2, "evaluation.episodes": 1})

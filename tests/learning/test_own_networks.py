@@ -95,6 +95,27 @@ def test_a_module_whose_rows_are_not_its_own_is_not_stacked(cls: str, message: s
         StackedModule(f"own_networks:{cls}", True, 3, 2, False, plan())
 
 
+@pytest.mark.parametrize(
+    ("stacked", "correction"), [(False, "none"), (False, "prox"), (True, "none")]
+)
+def test_what_is_frozen_keeps_its_numbers_and_the_rest_is_trained(stacked, correction) -> None:
+    changed = {
+        "agents": 3,
+        "stop.rounds": 2,
+        "evaluation.episodes": 0,
+        "learner.steps": 8,
+        "learner.stacked": stacked,
+        "learner.policy": "own_networks:Frozen",
+        "correction.kind": correction,
+    }
+    record = p2pfrl.run(p2pfrl.load("ring_16.toml", changed))
+    still = p2pfrl.run(p2pfrl.load("ring_16.toml", {**changed, "learner.lr": 0.0}))
+    for agent in range(3):
+        start = still.state_dict(agent)
+        for name, values in record.state_dict(agent).items():
+            assert np.array_equal(values, start[name]) == name.startswith("trunk"), name
+
+
 def test_a_run_takes_the_class_and_its_scenario_names_it(tmp_path) -> None:
     base = p2pfrl.load(
         "ring_16.toml",
@@ -124,6 +145,10 @@ def test_start_parameters_are_those_of_the_modules_own_constructor() -> None:
     ("policy", "message"),
     [
         ("own_networks:Dropped", "Dropped: Dropout remembers batches or draws numbers"),
+        ("own_networks:Still", "Still: requires_grad is False everywhere"),
+        ("own_networks:Noisy", "Noisy: forward draws random numbers: a run could not be repeated"),
+        ("own_networks:Unseeded", "Unseeded: two calls of forward with equal parameters .* differ"),
+        ("own_networks:Running", "Running: forward changes the buffer mean; buffers neither"),
         ("own_networks:Flat", r"expected outputs \(3, 2\) and values \(3,\), got \(6,\)"),
         ("own_networks:Broken", r"forward of \(3, 4\) raised RuntimeError.*own_networks.py:"),
         ("own_networks:Greedy", r"it cannot be made of \(inputs, outputs\) = 4 and 2: TypeError"),

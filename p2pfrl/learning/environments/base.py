@@ -285,6 +285,8 @@ class Simulator(ABC):
     """Names of the state arrays that belong to a shared world, equal in the rows of its members."""
     working: Callable[[str], None] | None = None
     """Called with the agent, the update or evaluation, and the step, where steps are slow."""
+    open_episodes: tuple[int, int] = (0, 0)
+    """Number of the last evaluation, and how many of its episodes had no end."""
 
     @abstractmethod
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
@@ -321,6 +323,11 @@ class Simulator(ABC):
     def baselines(self) -> Mapping[str, Callable[[State], NDArray[Any]]]:
         """The policies without learning: state -> actions, of the agents of the last `begin`."""
         return {}
+
+    def note_open(self, index: int, count: int) -> None:
+        """Count episodes without an end in evaluation number `index`."""
+        last, known = self.open_episodes
+        self.open_episodes = index, count + (known if last == index else 0)
 
     def picture(self, state: State) -> Scene | NDArray[np.uint8] | None:
         """Return the moment of the first agent's first instance: a scene, or pixels (h, w, 3).

@@ -385,6 +385,8 @@ def _stepped(
         raise CopyError(j, f"{call()} returned {_count(found)}; {_EXPECTED_STEP}")
     seen, reward, terminated, truncated, info = found
     try:
+        if any(isinstance(part, str | bytes) for part in (reward, terminated, truncated)):
+            raise TypeError("a text, which Python would read as a number or as true")
         value, ended, cut = float(reward), bool(terminated), bool(truncated)
     except (TypeError, ValueError) as error:
         what = f"reward {show(reward)}, terminated {show(terminated)}, truncated {show(truncated)}"

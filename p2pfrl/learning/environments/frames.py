@@ -53,6 +53,10 @@ class FrameStack(Simulator):
         return self._together(state[FRAMES], self.inner.shown(agents, state))
 
     @override
+    def note_open(self, index: int, count: int) -> None:
+        self.inner.note_open(index, count)
+
+    @override
     def begin(
         self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
     ) -> None:

@@ -468,6 +468,8 @@ class ZooSimulator(Simulator):
 
 
 def _number(value: object) -> float:
+    if isinstance(value, str | bytes):
+        return float("nan")  # a text of a number is no number
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

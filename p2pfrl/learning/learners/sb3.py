@@ -49,6 +49,15 @@ _RATES = ("exploration_rate", "_current_progress_remaining")
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _MOST_BYTES = 2**23
 """Of a replay buffer that is saved."""
+_SET = {
+    "env": "",
+    "policy": "; learner.policy names it",
+    "learning_rate": "; learner.lr is the learning rate",
+    "seed": "",
+    "device": "",
+    "verbose": "; it prints nothing",
+}
+"""Arguments of a constructor that a run sets -> what to use in place of them."""
 
 
 @rule
@@ -80,17 +89,16 @@ class SB3(Learner):
 
     @override
     def prepare(self, task: Task) -> Stack:
+        kwargs = dict(self.kwargs)
+        for name, fix in _SET.items():
+            if name in kwargs:
+                raise ScenarioError([f"learner.kwargs.{name}: it is set by the run{fix}"])
         try:
             import stable_baselines3
         except ImportError as error:
             reason = f"'sb3' needs Stable-Baselines3 ({error}): {install('sb3')}"
             raise ScenarioError([f"learner.kind: {reason}"]) from error
         algorithm = getattr(stable_baselines3, self.algorithm)
-        kwargs = dict(self.kwargs)
-        for name in ("env", "learning_rate", "seed", "device"):
-            if name in kwargs:
-                fix = "; learner.lr is the learning rate" if name == "learning_rate" else ""
-                raise ScenarioError([f"learner.kwargs.{name}: it is set by the run{fix}"])
         if self.algorithm in _ON_POLICY:
             length = kwargs.setdefault("n_steps", self.steps)
             if not isinstance(length, int) or length < 1 or self.steps % length:

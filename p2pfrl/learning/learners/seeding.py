@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,3 +36,10 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
+
+
+def drawn() -> tuple[Any, ...]:
+    """Return where the generators are; it is another value after somebody has drawn from one."""
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    numbers = torch.random.get_rng_state().tolist()
+    return numbers, legacy[1].tolist(), legacy[2], random.getstate()

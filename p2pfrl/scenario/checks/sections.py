@@ -33,7 +33,7 @@ from p2pfrl.scenario.sections import Availability, Edge, Scenario
 from p2pfrl.simulator.availability import Presence
 
 _WIDEST = 10_000
-"""Numbers of an image from which on it is refused for a dense network."""
+"""Numbers of an observation above which it is refused for a dense network."""
 
 _MOST_NAMES = 8
 """Names of physical quantities that a message lists."""
@@ -86,7 +86,7 @@ def _environment(scenario: Scenario) -> Iterator[Problem]:
     elif section is not None:
         yield ("environment",), f"learner {learner!r} has a problem of its own: remove this section"
         return
-    problems = [*_vary(scenario)] or [*_worlds(scenario), *_images(scenario)]
+    problems = [*_vary(scenario)] or [*_worlds(scenario), *_wide(scenario)]
     yield from problems or _learner(scenario)
 
 
@@ -254,27 +254,38 @@ def _newcomers(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
                 )
 
 
-def _images(scenario: Scenario) -> Iterator[Problem]:
-    """Yield images that a dense network would see pixel by pixel."""
+def _wide(scenario: Scenario) -> Iterator[Problem]:
+    """Yield observations that a dense network would see number by number."""
     for make in scenario.makes:
-        spec = None if make.environment is None else make.environment.rule.spec
+        spec, learner = (
+            None if make.environment is None else make.environment.rule.spec,
+            make.learner,
+        )
+        is_dense, takes_own = hasattr(learner, "hidden"), hasattr(learner, "stacked")
+        policy: object = getattr(learner, "policy", "")
         if (
             spec is None
-            or not spec.image
             or spec.observation <= _WIDEST
-            or make.learner.encodes_images
+            or learner.encodes_images
+            or not (spec.image or is_dense)
+            or (takes_own and policy)
         ):
             continue
-        shape = " x ".join(map(str, spec.image))
-        has_encoder = hasattr(make.learner, "encoder")
-        encoding = ', or learner.encoder = "nature_cnn"' if has_encoder else ""
-        units = getattr(make.learner, "hidden", (1,))[:1]
+        units = getattr(learner, "hidden", (1,))[:1]
         size = spec.observation * (units[0] if units else 1) * 4 / 1e6
+        what = f"an image of {' x '.join(map(str, spec.image))}" if spec.image else "an observation"
+        encoding = ', or learner.encoder = "nature_cnn"' if hasattr(learner, "encoder") else ""
+        own = ", or set learner.policy to a network with an embedding"
+        fix = (
+            f"set environment.resize = [84, 84] and environment.gray = true{encoding}, or wrap the environment"
+            if spec.image
+            else "wrap the environment so that it returns fewer numbers, such as the coordinates of a "
+            f"state in place of one number for each{own if takes_own else ''}"
+        )
         yield (
             ("environment", "id"),
-            f"an image of {shape} is {spec.observation:,} numbers, so that the first layer of a dense "
-            f"network alone makes messages of {size:.1f} MB; set environment.resize = [84, 84] and "
-            f"environment.gray = true{encoding}, or wrap the environment",
+            f"{what} is {spec.observation:,} numbers, so that the first layer of a dense "
+            f"network alone makes messages of {size:.1f} MB; {fix}",
         )
 
 
