@@ -284,6 +284,7 @@ class _Unpacker:
         self._packed = objects
         self._made: dict[int, Any] = {}
         self._arrays = arrays
+        self._values: dict[int, Any] = {}
         for array in arrays:
             array.flags.writeable = False
 
@@ -299,10 +300,12 @@ class _Unpacker:
             return {self.unpack(key): self.unpack(item) for key, item in rest}
         if kind == "object":
             return self._object(rest[0])
-        array = self._arrays[rest[0]].reshape(rest[1])
-        if kind == "array":
-            return array
-        return array[0] if kind == "scalar" else array.tobytes()
+        # One object for all places of an array: it is stored once again when it is saved again.
+        if rest[0] not in self._values:
+            array = self._arrays[rest[0]].reshape(rest[1])
+            other = array[0] if kind == "scalar" else array.tobytes() if kind == "bytes" else array
+            self._values[rest[0]] = other
+        return self._values[rest[0]]
 
     def _object(self, number: int) -> Any:
         if number not in self._made:

@@ -220,6 +220,7 @@ def _changes(rng: np.random.Generator, values: Table) -> list[Change]:
         (0.35, "compressor", lambda: _compressor(rng)),
         (0.2, "gate", lambda: member(rng, "gates")),
         (0.25, "privacy", lambda: _privacy(rng)),
+        (0.1, "secure", lambda: member(rng, "secure")),
         (0.15, "correction", lambda: member(rng, "corrections")),
         (0.08, "personal", lambda: member(rng, "personal")),
         (0.2, "availability", lambda: {"dropout": pick(rng, (0.2, 0.5))}),
@@ -322,6 +323,8 @@ def _server(rng: np.random.Generator) -> Table:
     ):
         if chance(rng, probability):
             found[name] = member(rng, axis)
+    if chance(rng, 0.15):
+        found["standbys"] = 2
     if chance(rng, 0.3):
         kind = pick(rng, ("mean", "median", "trimmed_mean", "krum"))
         found["aggregator"] = {"kind": kind}

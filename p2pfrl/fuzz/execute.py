@@ -29,7 +29,7 @@ from p2pfrl.scenario import Scenario
 PASSED, REFUSED, STOPPED, FAILED = "passed", "refused", "stopped", "failed"
 """What becomes of a case; one that is stopped ended with an error that its scenario earns."""
 LIMIT = 60.0
-"""Seconds after which a case counts as one that does not end."""
+"""Seconds of processor time after which a case counts as one that does not end."""
 _AGAIN, _RESUMED = 8, 4
 """One of so many cases runs twice, or is resumed."""
 _POINTS = (5, 12, 25, 50, 90, 150)
@@ -180,10 +180,10 @@ def _limited() -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> None:
         raise _TooLong(f"no end after {LIMIT:g} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.signal(signal.SIGPROF, before)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.state import Stateful, read, write
+from p2pfrl.core.state import Stateful, pack, read, unpack, write
 from p2pfrl.core.types import Expired, Message, Received, Trained, Update
 from p2pfrl.core.wire import Decoder, Encoder
 
@@ -133,3 +133,11 @@ def test_a_state_of_another_version_is_refused_by_name() -> None:
 
     with pytest.raises(RecordError, match=r"Counter lacks why: another version of p2pfrl"):
         Counter().restore({"count": 1})
+
+
+def test_what_was_one_object_is_one_object_again_and_is_stored_once_again() -> None:
+    shared = np.arange(3.0)
+    text, arrays = pack({"model": shared, "before": shared, "bytes": [b"ab", b"ab"]})
+    again = unpack(text, arrays)
+    assert again["model"] is again["before"]
+    assert pack(again)[0] == text

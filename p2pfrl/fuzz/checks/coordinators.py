@@ -38,6 +38,7 @@ class Aggregated(Check):
         return (
             is_plain(self.world)
             and scenario.mode == "central"
+            and not scenario.coordinator.standbys
             and kind_of("server_optimizers", scenario.coordinator.server_optimizer) == "replace"
             and kind_of("participation", scenario.coordinator.participation) != "weighted"
             and scenario.exchange.payload in ("parameters", "delta")
@@ -120,6 +121,10 @@ class Committed(Check):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._sent: dict[tuple[int, int], int] = {}
+
+    @override
+    def applies(self) -> bool:
+        return not self.scenario.coordinator.standbys  # a round without a majority may be redone
 
     @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:

@@ -131,6 +131,10 @@ class Once(Check):
         self._applied: set[tuple[int, int, int, int, int]] = set()
 
     @override
+    def applies(self) -> bool:
+        return not self.scenario.coordinator.standbys  # whose messages come in another's name
+
+    @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:
         place = sender, self.lives[sender], frame.sequence
         found = frame.kind, frame.round, frame.crc32, set(to)

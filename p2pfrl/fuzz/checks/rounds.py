@@ -185,7 +185,7 @@ class Finite(Check):
 
     @override
     def after(self, body: Body, action: Action) -> None:
-        if not isinstance(action, Mix | Adopt):
+        if not isinstance(action, Mix | Adopt) or not isinstance(body, Agent | Coordinator):
             return
         own = body.model if isinstance(body, Coordinator) else self.vector(body.id)
         if not np.isfinite(own).all():
