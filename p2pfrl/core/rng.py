@@ -155,6 +155,12 @@ class Streams:
         """The keys `(b, 2)`, for those who draw numbers by themselves."""
         return self._keys
 
+    def of_rows(self, rows: slice | NDArray[np.intp]) -> Streams:
+        """Return the streams of some rows, which go on where these are."""
+        found = Streams(self._keys[rows])
+        found._count = self._count
+        return found
+
     def bits(self, *shape: int) -> NDArray[np.uint64]:
         """Return `(b, *shape)` unsigned 64-bit integers; the next call continues the streams."""
         size = int(np.prod(shape, dtype=np.int64))

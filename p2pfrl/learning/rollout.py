@@ -23,6 +23,14 @@ from p2pfrl.learning.recurrent import MEMORY
 _BLOCK = (
     64  # columns of one product: more does not go faster, and keeps BLAS from waking other threads
 )
+_LEAVING = 0.25
+"""Share of agents whose episodes have all ended at which an evaluation goes on without them."""
+
+Kept = slice | NDArray[np.intp]
+"""Some of the rows of a batch."""
+Act = Callable[[NDArray[np.float32]], NDArray[np.generic]]
+"""Observations `(b, m, o)` -> actions."""
+_StatedAct = Callable[[NDArray[np.float32], SimulatorState], NDArray[np.generic]]
 
 
 @dataclass
@@ -289,13 +297,13 @@ def evaluate(
     index: int,
 ) -> NDArray[np.float64]:
     """Return the mean undiscounted return `(b,)` of greedy episodes; see `play`."""
-    return play(
-        simulator,
-        lambda obs: act(network, policy, rows, obs),
-        agents=agents,
-        episodes=episodes,
-        index=index,
-    )
+
+    def acting(kept: Kept) -> Act:
+        nonlocal rows
+        own = rows = rows[kept]
+        return lambda obs: act(network, policy, own, obs)
+
+    return play(simulator, acting, agents=agents, episodes=episodes, index=index)
 
 
 def best_actions(tables: NDArray[np.floating], obs: NDArray[np.float32]) -> NDArray[np.generic]:
@@ -311,7 +319,7 @@ def best_actions(tables: NDArray[np.floating], obs: NDArray[np.float32]) -> NDAr
 
 def play(
     simulator: Simulator,
-    act: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+    acting: Callable[[Kept], Act],
     *,
     agents: Sequence[int],
     episodes: int,
@@ -321,18 +329,23 @@ def play(
 
     Start states and noise are named by (seed, agent, index). An episode without end counts as it
     stands after 10,000 steps, or the environment's own limit if that is longer;
-    `Simulator.open_episodes` says how many there were.
+    `Simulator.open_episodes` says how many there were. Agents whose episodes have all ended are left
+    out of the rest, which changes no other agent's result.
 
     Args:
         simulator: of the agents' environments.
-        act: observations `(b, m, o)` -> actions, as the environment takes them.
+        acting: some of the rows that acted last -> what acts for them from now on: observations
+            `(b, m, o)` -> actions, as the environment takes them. Called with all rows first.
         agents: whose, `(b,)`.
         episodes: per agent, at least.
         index: names the random streams.
     """
-    return _play(
-        simulator, lambda obs, state: act(obs), agents=agents, episodes=episodes, index=index
-    )
+
+    def stated(kept: Kept) -> _StatedAct:
+        act = acting(kept)
+        return lambda obs, state: act(obs)
+
+    return _play(simulator, stated, agents=agents, episodes=episodes, index=index)
 
 
 def remember(
@@ -348,28 +361,39 @@ def remember(
     """Return the mean undiscounted return `(b,)` of greedy episodes of networks with a memory."""
     memory = np.zeros((len(agents), simulator.instances, network.remembered), dtype=rows.dtype)
 
-    def acted(obs: NDArray[np.float32], state: SimulatorState) -> NDArray[np.generic]:
-        x = network.shown(obs, memory)
-        out = np.empty((len(rows), network.outputs, obs.shape[1]), dtype=rows.dtype)
-        network.forward(rows, x, out)
-        memory[:] = network.memory
-        head = policy.legal(out[:, : policy.outputs], x)
-        return policy.to_environment(policy.greedy(head))
+    def acting(kept: Kept) -> _StatedAct:
+        nonlocal rows, memory
+        own, memory = rows[kept], memory[kept]
+        rows = own
+
+        def acted(obs: NDArray[np.float32], state: SimulatorState) -> NDArray[np.generic]:
+            x = network.shown(obs, memory)
+            out = np.empty((len(own), network.outputs, obs.shape[1]), dtype=own.dtype)
+            network.forward(own, x, out)
+            memory[:] = network.memory
+            head = policy.legal(out[:, : policy.outputs], x)
+            return policy.to_environment(policy.greedy(head))
+
+        return acted
 
     def ended(finished: NDArray[np.bool_]) -> None:
         memory[finished] = 0.0
 
-    return _play(simulator, acted, agents=agents, episodes=episodes, index=index, ended=ended)
+    return _play(simulator, acting, agents=agents, episodes=episodes, index=index, ended=ended)
 
 
 def play_baselines(
     simulator: Simulator, *, agents: Sequence[int], episodes: int, index: int
 ) -> dict[str, NDArray[np.float64]]:
     """Return the mean return `(b,)` of every baseline, on the episodes of `play`, by name."""
+
+    def acting(name: str) -> _StatedAct:
+        return lambda obs, state: simulator.baselines[name](state)
+
     return {
         name: _play(
             simulator,
-            lambda obs, state, name=name: simulator.baselines[name](state),  # type: ignore[misc]
+            lambda kept, name=name: acting(name),  # type: ignore[misc]
             agents=agents,
             episodes=episodes,
             index=index,
@@ -380,20 +404,22 @@ def play_baselines(
 
 def _play(
     simulator: Simulator,
-    act: Callable[[NDArray[np.float32], SimulatorState], NDArray[np.generic]],
+    acting: Callable[[Kept], _StatedAct],
     *,
     agents: Sequence[int],
     episodes: int,
     index: int,
     ended: Callable[[NDArray[np.bool_]], None] | None = None,
 ) -> NDArray[np.float64]:
-    """See `play`; `act` takes the simulator's state, too, and `ended` which episodes end."""
+    """See `play`; what acts takes the simulator's state, too, and `ended` which episodes end."""
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
     total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
     simulator.begin(agents, [index] * b, purpose="evaluation")
     state = simulator.init(agents, purpose=f"evaluation-{index}")
     obs = simulator.observe(agents, state)
+    act = acting(slice(None))
+    mean, place = np.empty(b), np.arange(b)
     for _ in range(wanted * max(LONGEST, spec.max_steps or 0)):
         step = simulator.step(state, act(obs, state))
         if ended is not None:
@@ -401,11 +427,19 @@ def _play(
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)
         count += counts
-        if (count >= wanted).all():
+        obs, finished, returns = step.obs, step.finished, step.returns
+        done = (count >= wanted).all(axis=1)
+        if done.all():
             break
-        obs = step.obs
-    is_open = (count < wanted) & ~step.finished
+        kept = np.flatnonzero(~done)
+        if len(done) - len(kept) >= _LEAVING * len(done) and simulator.narrow(kept):
+            mean[place[done]] = (total[done] / count[done]).mean(axis=1)
+            place, total, count, obs = place[kept], total[kept], count[kept], obs[kept]
+            finished, returns = finished[kept], returns[kept]
+            state = {name: values[kept] for name, values in state.items()}
+            act = acting(kept)
+    is_open = (count < wanted) & ~finished
     simulator.note_open(index, int(is_open.sum()))
-    total += np.where(is_open, step.returns, 0.0)
-    mean: NDArray[np.float64] = (total / (count + is_open)).mean(axis=1)
+    total += np.where(is_open, returns, 0.0)
+    mean[place] = (total / (count + is_open)).mean(axis=1)
     return mean

@@ -312,6 +312,14 @@ class Simulator(ABC):
         The random numbers of its steps are named by (seed, agent, purpose, index).
         """
 
+    def narrow(self, rows: NDArray[np.intp]) -> bool:
+        """Go on with some of the agents of the last `begin`, by their rows, and leave the others.
+
+        Returns:
+            whether it does; a simulator that cannot goes on with all.
+        """
+        return False
+
     def with_world(self) -> Simulator | None:
         """Return this simulator with observations that go on with what the other members observe.
 
@@ -466,6 +474,14 @@ class ArraySimulator(PureSimulator):
         self._resets = Streams.of(self._seed, agents, f"{purpose}-reset", index)
         self._noise = Streams.of(self._seed, agents, f"{purpose}-noise", index)
         self._position = 0
+
+    @override
+    def narrow(self, rows: NDArray[np.intp]) -> bool:
+        self._rows = {name: values[rows] for name, values in self._rows.items()}
+        self._agents = [self._agents[row] for row in rows]
+        self._index = [self._index[row] for row in rows]
+        self._resets, self._noise = self._resets.of_rows(rows), self._noise.of_rows(rows)
+        return True
 
     @override
     def picture(self, state: State) -> Scene | None:

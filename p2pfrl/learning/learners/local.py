@@ -40,7 +40,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.kept import Arrays
 from p2pfrl.learning.learners.seeding import seeded
-from p2pfrl.learning.rollout import play
+from p2pfrl.learning.rollout import Act, Kept, play
 
 if TYPE_CHECKING:
     import gymnasium
@@ -387,13 +387,14 @@ class _Greedy(Evaluator):
     ) -> NDArray[np.float64] | None:
         if self._simulator is None:
             return None
-        return play(
-            self._simulator,
-            lambda obs: self.act(agents, parameters, obs),
-            agents=agents,
-            episodes=episodes,
-            index=index,
-        )
+
+        def acting(kept: Kept) -> Act:
+            nonlocal agents, parameters
+            whose, own = [*np.asarray(agents)[kept].tolist()], parameters[kept]
+            agents, parameters = whose, own
+            return lambda obs: self.act(whose, own, obs)
+
+        return play(self._simulator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(

@@ -35,7 +35,7 @@ from p2pfrl.learning.native.choice import native_members
 from p2pfrl.learning.normalization import RETURNS, SPREAD, keep_personal, personal_parts, take_in
 from p2pfrl.learning.optimizers import Adam, Factors, Optimizer
 from p2pfrl.learning.replay_buffer import FILLED, ROWS, SEEN, ReplayBuffer, counts
-from p2pfrl.learning.rollout import Measures, note_returns, play
+from p2pfrl.learning.rollout import Act, Kept, Measures, note_returns, play
 from p2pfrl.learning.squashed import Method
 
 if TYPE_CHECKING:
@@ -67,10 +67,12 @@ class Deterministic(Evaluator):
         if self._evaluator is None:
             return None
 
-        def acted(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-            return self.act(agents, parameters, obs)
+        def acting(kept: Kept) -> Act:
+            nonlocal parameters
+            own = parameters = parameters[kept]
+            return lambda obs: self.act(agents, own, obs)
 
-        return play(self._evaluator, acted, agents=agents, episodes=episodes, index=index)
+        return play(self._evaluator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(

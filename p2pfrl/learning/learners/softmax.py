@@ -16,7 +16,7 @@ from p2pfrl.core.softmax import log_softmax
 from p2pfrl.learning.environments.base import Array
 from p2pfrl.learning.learners.base import Evaluator, State, Task
 from p2pfrl.learning.learners.processes import Numbers, Processes, running_sums, search
-from p2pfrl.learning.rollout import best_actions, play
+from p2pfrl.learning.rollout import Act, Kept, best_actions, play
 
 HEAVIEST = 10.0
 """The most that a trajectory counts for a policy that did not act in it."""
@@ -123,12 +123,18 @@ class SoftmaxPolicies(Evaluator):
             return None
         sums = running_sums(np.exp(log_softmax(self._tables(parameters))))
         streams = Streams.of(self.task.seed, agents, Purpose.EVALUATION_POLICY, index)
-        own = np.arange(len(sums))[:, None]
 
-        def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-            return search(sums[own, np.argmax(obs, axis=-1)], streams.uniform(obs.shape[1]))
+        def acting(kept: Kept) -> Act:
+            nonlocal sums, streams
+            sums, streams = sums[kept], streams.of_rows(kept)
+            table, drawn, own = sums, streams, np.arange(len(sums))[:, None]
 
-        return play(self.task.evaluator, act, agents=agents, episodes=episodes, index=index)
+            def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+                return search(table[own, np.argmax(obs, axis=-1)], drawn.uniform(obs.shape[1]))
+
+            return act
+
+        return play(self.task.evaluator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(

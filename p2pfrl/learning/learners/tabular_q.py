@@ -30,7 +30,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.behaviors import RULES, Behavior, Generative
 from p2pfrl.learning.learners.processes import Numbers, Processes, running_sums, search
-from p2pfrl.learning.rollout import best_actions, play
+from p2pfrl.learning.rollout import Act, Kept, best_actions, play
 
 VISITS = "visits"
 
@@ -213,13 +213,13 @@ class TabularQStack(Stack, Evaluator, Exchange, Objective):
         """Return the mean return `(b,)` of each table's best actions, the first of equals."""
         if self.task.evaluator is None:
             return None
-        return play(
-            self.task.evaluator,
-            lambda obs: self.act(agents, parameters, obs),
-            agents=agents,
-            episodes=episodes,
-            index=index,
-        )
+
+        def acting(kept: Kept) -> Act:
+            nonlocal parameters
+            own = parameters = parameters[kept]
+            return lambda obs: self.act(agents, own, obs)
+
+        return play(self.task.evaluator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(

@@ -5,7 +5,7 @@ The environment computes in numpy, and the engine acts in it; CartPole is in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.native.library import Engine
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Categorical, Gaussian, Policy
-from p2pfrl.learning.rollout import GAE, Measures, Rollout, note_returns, play
+from p2pfrl.learning.rollout import GAE, Act, Kept, Measures, Rollout, note_returns, play
 
 _PHYSICS = ("gravity", "masscart", "masspole", "length", "force_mag")
 
@@ -241,8 +241,13 @@ class NativeGreedy(GreedyAndDivergence):
     ) -> NDArray[np.float64] | None:
         if self._evaluator is None:
             return None
-        act = self._actor(parameters)
-        return play(self._evaluator, act, agents=agents, episodes=episodes, index=index)
+
+        def acting(kept: Kept) -> Act:
+            nonlocal parameters
+            parameters = parameters[kept]
+            return self._actor(parameters)
+
+        return play(self._evaluator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(
@@ -250,7 +255,7 @@ class NativeGreedy(GreedyAndDivergence):
     ) -> NDArray[np.generic] | None:
         return self._actor(parameters)(obs)
 
-    def _actor(self, rows: Vector) -> Callable[[NDArray[np.float32]], NDArray[np.generic]]:
+    def _actor(self, rows: Vector) -> Act:
         """Return observations `(b, m, o)` -> the greedy actions of rows."""
         rows = np.ascontiguousarray(rows)
         prepared = self._engine.prepared(rows)
