@@ -78,7 +78,7 @@ def report(
     tables: Sequence[Table] = (),
     labels: Mapping[Path, str] | None = None,
 ) -> Path:
-    """Write `report.html` and the figures of the runs, and return the page's path.
+    """Write `report.html` and the figures of the runs as SVG, and return the page's path.
 
     Args:
         directories: run directories.
@@ -87,12 +87,12 @@ def report(
         tables: tables at the top of the page, such as those of a comparison.
         labels: labels by run directory, such as those of a comparison.
     """
-    from p2pfrl.results.plots import draw, write
+    from p2pfrl.results.plots import Look, draw, write
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records)
     groups = group(records, labels)
-    pictures, path = draw(groups), folder / "report.html"
+    pictures, path = draw(groups, Look(("svg",))), folder / "report.html"
     refuse_replacing(folder, [path, *_files(pictures, folder / FIGURES)])
     written = write(pictures, folder / FIGURES)
     clear_figures(folder / FIGURES, written)

@@ -194,7 +194,7 @@ class Log:
         return TRACKERS[self._name](self._folder, self._title)
 
     def finish(self, record: Record, figures: Path | None = None) -> None:
-        """Log all rows if none is logged yet; then the scenario, the summary and PNG files."""
+        """Log all rows if none is logged yet; then the scenario, the summary and the figures."""
         try:
             if self._tracker is None:
                 self._tracker = self._opened()
@@ -224,7 +224,7 @@ def log_row(tracker: Tracker, row: Mapping[str, float]) -> None:
 
 
 def log_end(tracker: Tracker, record: Record, figures: Path | None) -> None:
-    """Log the scenario, the numbers of the summary, and the PNG files of a folder."""
+    """Log the scenario, the numbers of the summary, and the figures of a folder, as PNG."""
     tracker.settings(scenario_keys(record.scenario))
     numbers = {
         f"{SUMMARY}{key}": float(value)
@@ -233,5 +233,17 @@ def log_end(tracker: Tracker, record: Record, figures: Path | None) -> None:
     }
     rounds = record.metrics["round"]
     tracker.scalars(numbers, int(rounds[-1]) if len(rounds) else 0)
-    for path in sorted(figures.glob("*.png")) if figures is not None else ():
-        tracker.figure(path.stem, path.read_bytes())
+    for name, png in sorted(_figures(record, figures).items()) if figures is not None else ():
+        tracker.figure(name, png)
+
+
+def _figures(record: Record, folder: Path) -> dict[str, bytes]:
+    """Return the figures of a folder as PNG: its files, or drawn anew where it has only SVG."""
+    found = {path.stem: path.read_bytes() for path in folder.glob("*.png")}
+    if missing := {path.stem for path in folder.glob("*.svg")} - set(found):
+        from p2pfrl.results.groups import group
+        from p2pfrl.results.plots import Look, draw
+
+        drawn = draw(group([record]), Look(("png",)))
+        found |= {one.name: one.files["png"] for one in drawn if one.name in missing}
+    return found

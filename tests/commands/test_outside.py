@@ -282,14 +282,14 @@ def test_a_report_that_no_longer_fits_the_sweep_is_removed(capsys, monkeypatch):
     monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"problem": FIGURES["problem"]})
     words = ["sweep", "q.toml", "--seeds", "0", "-q", "--out", "s"]
     assert main([*words, "--set", "learner.lr=0.1,0.2"]) == 0
-    assert [*Path("s/figures").glob("*.png")]
+    assert [*Path("s/figures").glob("*.svg")]
     monkeypatch.setattr("p2pfrl.commands.runs._MOST_DRAWN", 2)
     assert main([*words, "--set", "learner.lr=0.1,0.2,0.3", "--resume"]) == 0
     assert (
         "report: not drawn: no run is done, or there are more than 2 set" in capsys.readouterr().out
     )
     assert not Path("s/report.html").exists()
-    assert not [*Path("s/figures").glob("*.png")]
+    assert not [*Path("s/figures").glob("*.svg")]
 
 
 @pytest.mark.slow

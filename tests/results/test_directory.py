@@ -28,7 +28,7 @@ from p2pfrl.results.record import load, save
 from p2pfrl.results.report import plot, report
 
 OWN = {
-    "figures/return.png": "my figure",
+    "figures/return.svg": "my figure",
     "figures/notes.svg": "my drawing",
     "report.html": "<title>my page</title>",
     "trace.json": "[]",
@@ -73,7 +73,7 @@ def test_files_that_are_not_ours_are_never_touched(what: str, name: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["report.html", pytest.param("figures/return.png", marks=pytest.mark.slow)]
+    "name", ["report.html", pytest.param("figures/return.svg", marks=pytest.mark.slow)]
 )
 def test_pages_and_figures_that_are_not_ours_are_never_replaced(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,7 @@ def test_the_report_holds_summary_scenario_digest_and_captions(
         assert text in page, text
     assert "rounds = 4" in page
     names = {p.name for p in (directory / "figures").iterdir()}
-    assert {"return.svg", "return.png", "consensus.svg", "physics.png"} <= names
+    assert {"return.svg", "consensus.svg", "physics.svg"} <= names
     anchors, ids = (
         set(re.findall(r'href="#([^"]*)"', page)),
         set(re.findall(r' id="([^"]*)"', page)),

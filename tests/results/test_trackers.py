@@ -23,7 +23,7 @@ from p2pfrl.results.trackers import Log, require
 @pytest.fixture
 def run(tmp_path: Path) -> Record:
     saved = save(record(4, rounds=5), tmp_path / "run")
-    plot([tmp_path / "run"], look=Look(("png",), only=("fairness",)))
+    plot([tmp_path / "run"], look=Look(("svg",), only=("fairness",)))
     return saved
 
 

@@ -236,6 +236,10 @@ def vertical(axes: Sequence[Axes], text: str) -> None:
 
 def render(figure: Figure, kind: str) -> bytes:
     """Return the figure as one of `FORMATS`. Equal figures give equal bytes."""
+    if (layout := figure.get_layout_engine()) is not None:
+        # Once: to save a figure with a layout draws it twice, and in every format again.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
