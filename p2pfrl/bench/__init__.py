@@ -37,6 +37,8 @@ BENCHMARKS: dict[str, str] = {
     "robust_round_vs_plain_n1000": "robust:bench",
     "live_view_vs_none_n256": "live:bench",
     "startup_help": "startup:bench",
+    "evaluation_vs_3_rounds_n1024": "whole:evaluation",
+    "ring_16_vs_import_torch": "whole:command",
 }
 """Name -> module and function that measure it."""
 

@@ -1,0 +1,51 @@
+"""Agents whose episodes have ended leave an evaluation, and nobody's result changes."""
+
+import numpy as np
+import pytest
+from learner_worlds import task
+
+from p2pfrl.learning.environments.base import ArraySimulator
+from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.learning.learners.dqn import DQN
+from p2pfrl.learning.learners.ppo import PPO
+
+AGENTS, EPISODES = 12, 3
+"""CartPole of these rows ends at unlike steps, at most 60."""
+
+
+def made(learner, engine="torch", problem=None) -> Stack:
+    environment = problem or CartPole(max_steps=60)
+    return learner.prepare(task(environment, AGENTS, episodes=EPISODES, engine=engine))
+
+
+STACKS = {
+    "ppo": lambda: made(PPO(hidden=(8,))),
+    "ppo, native": lambda: made(PPO(hidden=(8,)), "auto"),
+    "memory": lambda: made(PPO(hidden=(8,), memory="gru", shared_trunk=True, num_minibatches=1)),
+    "dqn": lambda: made(DQN(hidden=(8,))),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_who_has_finished_is_left_out_and_nobodys_return_changes(name, monkeypatch):
+    stack, sizes = STACKS[name](), list[int]()
+    rows = stack.start(range(AGENTS), same=False) * 3.0
+    step = ArraySimulator.step
+
+    def counted(self, state, action):
+        sizes.append(len(action))
+        return step(self, state, action)
+
+    monkeypatch.setattr(ArraySimulator, "step", counted)
+    ours = stack.evaluator.evaluate(range(AGENTS), rows, EPISODES, 2)
+    narrowed, sizes[:] = [*sizes], []
+    assert narrowed == sorted(narrowed, reverse=True)
+    assert narrowed[0] == AGENTS
+    assert narrowed[-1] < AGENTS
+    alone = [stack.evaluator.evaluate([i], rows[[i]], EPISODES, 2) for i in range(AGENTS)]
+    assert np.array_equal(ours, np.concatenate(alone))
+    monkeypatch.setattr(ArraySimulator, "narrow", lambda self, rows: False)
+    sizes[:] = []
+    assert np.array_equal(stack.evaluator.evaluate(range(AGENTS), rows, EPISODES, 2), ours)
+    assert sizes == [AGENTS] * len(narrowed), "the longest episode is as long as before"
