@@ -329,8 +329,8 @@ def play(
 
     Start states and noise are named by (seed, agent, index). An episode without end counts as it
     stands after 10,000 steps, or the environment's own limit if that is longer;
-    `Simulator.open_episodes` says how many there were. Agents whose episodes have all ended are left
-    out of the rest, which changes no other agent's result.
+    `Simulator.open_episodes` says how many there were. Agents whose episodes have all ended are
+    left out of the rest, which changes no other agent's result.
 
     Args:
         simulator: of the agents' environments.
@@ -428,7 +428,7 @@ def _play(
         total += np.where(counts, step.returns, 0.0)
         count += counts
         obs, finished, returns = step.obs, step.finished, step.returns
-        done = (count >= wanted).all(axis=1)
+        done: NDArray[np.bool_] = np.logical_and.reduce(count >= wanted, axis=1)
         if done.all():
             break
         kept = np.flatnonzero(~done)

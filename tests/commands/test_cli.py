@@ -377,7 +377,8 @@ def test_quick_commands_import_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stderr.splitlines() if "no C compiler was found" not in line]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path, capsys):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from learner_worlds import task
 
+from p2pfrl.core.errors import AgentError
 from p2pfrl.learning.environments.base import ArraySimulator
 from p2pfrl.learning.environments.cartpole import CartPole
-from p2pfrl.learning.learners.base import Stack
+from p2pfrl.learning.learners.a2c import A2C
+from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.ppo import PPO
 
@@ -21,7 +23,7 @@ def made(learner, engine="torch", problem=None) -> Stack:
 
 STACKS = {
     "ppo": lambda: made(PPO(hidden=(8,))),
-    "ppo, native": lambda: made(PPO(hidden=(8,)), "auto"),
+    "ppo, native": lambda: made(PPO(hidden=(8,), normalize_observations=True), "auto"),
     "memory": lambda: made(PPO(hidden=(8,), memory="gru", shared_trunk=True, num_minibatches=1)),
     "dqn": lambda: made(DQN(hidden=(8,))),
 }
@@ -49,3 +51,29 @@ def test_who_has_finished_is_left_out_and_nobodys_return_changes(name, monkeypat
     sizes[:] = []
     assert np.array_equal(stack.evaluator.evaluate(range(AGENTS), rows, EPISODES, 2), ours)
     assert sizes == [AGENTS] * len(narrowed), "the longest episode is as long as before"
+
+
+@pytest.mark.parametrize("learner", [PPO(hidden=(8,)), A2C(hidden=(8, 8), shared_trunk=True)])
+def test_episodes_of_cartpole_in_the_engine_are_those_of_numpy(native, learner, monkeypatch):
+    stack = made(learner, "native")
+    rows = stack.start(range(AGENTS), same=False) * 3.0
+    ours = stack.evaluator.evaluate(range(AGENTS), rows, EPISODES, 2)
+    assert len({*ours.tolist()}) > 3
+    alone = [stack.evaluator.evaluate([i], rows[[i]], EPISODES, 2) for i in range(AGENTS)]
+    assert np.array_equal(ours, np.concatenate(alone))
+    monkeypatch.setattr("p2pfrl.learning.native.acting.is_cartpole", lambda *parts: False)
+    assert np.array_equal(stack.evaluator.evaluate(range(AGENTS), rows, EPISODES, 2), ours)
+
+
+def test_a_cart_that_is_nowhere_is_named_as_by_numpy(native):
+    problem, physics = (
+        CartPole(),
+        {name: np.full(2, x) for name, x in CartPole().spec.physics.items()},
+    )
+    physics["gravity"][1] = np.nan
+    simulators = [problem.simulator(physics, m, 1) for m in (4, EPISODES)]
+    stack = PPO(hidden=(8,)).prepare(Task(1, 2, *simulators, engine="native"))
+    rows = stack.start(range(2), same=True)
+    assert stack.evaluator.evaluate([0], rows[:1], EPISODES, 1)[0] > 1.0
+    with pytest.raises(AgentError, match=r"an observation of .*nan"):
+        stack.evaluator.evaluate([0, 1], rows, EPISODES, 1)

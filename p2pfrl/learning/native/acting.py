@@ -15,7 +15,7 @@ from p2pfrl.core.errors import AgentError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.acting import Acting, Targets
-from p2pfrl.learning.environments.base import ArraySimulator, Simulator, moment
+from p2pfrl.learning.environments.base import LONGEST, ArraySimulator, Simulator, moment
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
@@ -48,11 +48,7 @@ class NativeActing(Acting):
     ) -> None:
         super().__init__(network, policy, simulator, targets)
         self._engine = engine
-        self._is_cartpole = (
-            type(simulator) is ArraySimulator
-            and type(simulator.environment) is CartPole
-            and network.normalizer is None
-        )
+        self._is_cartpole = is_cartpole(network, simulator)
 
     @override
     def collect(
@@ -144,11 +140,9 @@ class NativeActing(Acting):
         """Act in CartPole, which the engine computes."""
         simulator = self.simulator
         assert isinstance(simulator, ArraySimulator)
-        physics = simulator.physics
-        own = np.stack([physics[name][list(agents)] for name in _PHYSICS], axis=1)
         resets = Streams.of(seed, agents, "environment-reset", index)
         samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
-            rows, own.astype(np.float64), state, resets, noise, simulator.max_steps or 0
+            rows, physics_of(simulator, agents), state, resets, noise, simulator.max_steps or 0
         )
         o = simulator.spec.observation
         if not np.isfinite(samples[:, :, :o]).all():
@@ -239,15 +233,25 @@ class NativeGreedy(GreedyAndDivergence):
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
     ) -> NDArray[np.float64] | None:
-        if self._evaluator is None:
+        evaluator = self._evaluator
+        if evaluator is None:
             return None
+        if is_cartpole(self._network, evaluator) and episodes <= evaluator.instances:
+            assert isinstance(evaluator, ArraySimulator)
+            physics, limit = physics_of(evaluator, agents), evaluator.max_steps or LONGEST
+            state = evaluator.init(agents, purpose=f"evaluation-{index}")["state"]
+            returns = self._engine.episodes(np.ascontiguousarray(parameters), physics, state, limit)
+            if np.isfinite(returns).all():  # else the error is that of the way below
+                mean: NDArray[np.float64] = returns.mean(axis=1)
+                evaluator.note_open(index, 0)  # all have a limit
+                return mean
 
         def acting(kept: Kept) -> Act:
             nonlocal parameters
             parameters = parameters[kept]
             return self._actor(parameters)
 
-        return play(self._evaluator, acting, agents=agents, episodes=episodes, index=index)
+        return play(evaluator, acting, agents=agents, episodes=episodes, index=index)
 
     @override
     def act(
@@ -265,6 +269,21 @@ class NativeGreedy(GreedyAndDivergence):
             return moves(self._policy, found)
 
         return act
+
+
+def is_cartpole(network: Network, simulator: Simulator) -> bool:
+    """Return whether the engine computes an environment: CartPole, observed as it is."""
+    return (
+        type(simulator) is ArraySimulator
+        and type(simulator.environment) is CartPole
+        and network.normalizer is None
+    )
+
+
+def physics_of(simulator: ArraySimulator, agents: Sequence[int]) -> NDArray[np.float64]:
+    """Return the physics `(b, 5)` of agents in CartPole, as the engine takes them."""
+    physics = simulator.physics
+    return np.stack([physics[name][list(agents)] for name in _PHYSICS], axis=1).astype(np.float64)
 
 
 def seen(network: Network, rows: Vector, obs: Vector) -> Vector:

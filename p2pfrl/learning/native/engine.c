@@ -1172,6 +1172,48 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
     return 0;
 }
 
+/* One greedy episode of b agents in each of m instances, of at most `limit` steps: the return (b, m) of
+   each, not a number where a state is none. state (b, m, 4) is where they start, and is used up. An
+   instance whose episode has ended takes no more steps: the last that goes on takes its place. */
+int engine_episodes(const net_t *net, const policy_t *policy, int b, const float *rows,
+                    const double *physics, double *state, int m, int64_t limit, double *returns) {
+    const long o = 4;
+    actor_t s;
+    arena_t arena = {0};
+    place_actor(&arena, net, policy, m, &s);
+    place_weights(&arena, net, &s.weights, 0);
+    float *obs = take(&arena, o * m);
+    int64_t *chosen = (int64_t *)take(&arena, 2L * m), *place = (int64_t *)take(&arena, 2L * m);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_actor(&arena, net, policy, m, &s);
+    place_weights(&arena, net, &s.weights, 0);
+    obs = take(&arena, o * m);
+    chosen = (int64_t *)take(&arena, 2L * m), place = (int64_t *)take(&arena, 2L * m);
+    for (long a = 0; a < b; a++) {
+        const float *row = rows + a * net->stride;
+        double *own = state + a * m * o;
+        prepare(net, row, &s.weights);
+        for (int j = 0; j < m; j++) place[j] = j;
+        int left = m;
+        for (int64_t t = 1; left; t++) {
+            observe(left, own, obs);
+            act(net, policy, row, &s.weights, &s, left, obs, obs, 0, 0, 0, chosen, 0);
+            for (int j = left - 1; j >= 0; j--) {
+                double *one = own + j * o;
+                const int over = cartpole_step(physics + 5 * a, one, chosen[j]);
+                const double sum = one[0] + one[1] + one[2] + one[3], none = sum - sum;
+                if (!over && t < limit && none == 0) continue;
+                returns[a * m + place[j]] = t + none;
+                place[j] = place[--left];
+                for (int i = 0; i < o; i++) one[i] = own[left * o + i];
+            }
+        }
+    }
+    free(memory);
+    return 0;
+}
+
 /* Makes k vectors of n numbers, (k, n), orthonormal, in place; n is a multiple of 16. Gram and Schmidt,
    twice: Giraud, Langou, Rozloznik, On the round-off error analysis of the Gram-Schmidt algorithm with
    reorthogonalization, 2002. */

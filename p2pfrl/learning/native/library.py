@@ -403,6 +403,28 @@ class Engine:
         returns = [row[:found].tolist() for row, found in zip(ended, count.tolist(), strict=True)]
         return samples, reward, value, next_value, finished, elapsed, returns
 
+    def episodes(
+        self,
+        rows: Vector,
+        physics: NDArray[np.float64],
+        state: NDArray[np.float64],
+        limit: int,
+    ) -> NDArray[np.float64]:
+        """Return the returns `(b, m)` of greedy episodes in CartPole, nan where a state is none.
+
+        Args:
+            rows: `(b, stride)`.
+            physics: `(b, 5)` gravity, masses of cart and pole, length, force.
+            state: `(b, m, 4)` where episodes start; used up.
+            limit: steps of an episode.
+        """
+        b, m, _ = state.shape
+        returns = np.empty((b, m))
+        arguments = (byref(self._net), byref(self._policy), b, _at(rows))
+        places = [_at(array, np.float64) for array in (physics, state, returns)]
+        self._call("episodes", *arguments, *places[:2], m, limit, places[2])
+        return returns
+
     def step(
         self, rows: Vector, moments: Moments, rates: NDArray[np.float32], gradient: Vector
     ) -> None:
@@ -624,6 +646,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
     found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, c_int64] + [at] * 8
+    found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None
     found.engine_function.argtypes = [i, i, at, at]
