@@ -5,8 +5,8 @@ from __future__ import annotations
 import json as encoder
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +28,7 @@ from p2pfrl.commands.arguments import (
 )
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
 from p2pfrl.core.children import end_with
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.net.certificates import Paths
@@ -202,9 +202,8 @@ def peer(
     return INTERRUPTED if summary["stopped_by"] == "interrupt" else DONE
 
 
-def _status_page(
-    directory: Path, bind: str | None, token: Path | None
-) -> AbstractContextManager[None]:
+@contextmanager
+def _status_page(directory: Path, bind: str | None, token: Path | None) -> Iterator[None]:
     """Serve a read-only page of this process in the block, if an address for it is given.
 
     Raises:
@@ -213,7 +212,8 @@ def _status_page(
     if bind is None:
         if token is not None:
             raise ScenarioError([f"--status-token {token}: expected --status HOST:PORT too"])
-        return nullcontext()
+        yield
+        return
     from p2pfrl.commands.watching import token_of
     from p2pfrl.watch.beside import page_beside
     from p2pfrl.watch.serve import require_live
@@ -223,7 +223,16 @@ def _status_page(
     if token is not None:
         token_of(token)
         options += ["--token", str(token)]
-    return page_beside([directory], lambda line: print(line, file=sys.stderr, flush=True), options)
+    with ExitStack() as page:
+        try:
+            page.enter_context(
+                page_beside(
+                    [directory], lambda line: print(line, file=sys.stderr, flush=True), options
+                )
+            )
+        except P2PFRLError as error:
+            raise P2PFRLError(str(error).replace("--bind", "--status")) from error
+        yield
 
 
 def _line(file: str, where: Sequence[str], settings: Sequence[str], seed: int | None) -> str:
