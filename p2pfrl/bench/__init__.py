@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, str] = {
     "world_signals_n1024": "native:bench",
     "robust_round_vs_plain_n1000": "robust:bench",
     "live_view_vs_none_n256": "live:bench",
+    "secure_sum_n10": "secure:bench",
     "startup_help": "startup:bench",
     "evaluation_vs_3_rounds_n1024": "whole:evaluation",
     "ring_16_vs_import_torch": "whole:command",

@@ -45,6 +45,7 @@ MODULES = (
     "shared_worlds",
     "resources",
     "privacy",
+    "secure",
     "robust",
     "attacks",
     "failover",
