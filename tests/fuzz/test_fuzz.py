@@ -13,6 +13,8 @@ from p2pfrl.cli import main
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.privacy.gaussian import Gaussian
+from p2pfrl.exchange.secure.members import AggregationMember
+from p2pfrl.exchange.secure.sums import AggregationSums
 from p2pfrl.fuzz import campaign as campaigns
 from p2pfrl.fuzz.campaign import TABLE, Runner, campaign
 from p2pfrl.fuzz.cases import Base, case
@@ -95,6 +97,27 @@ def test_a_clip_that_is_not_applied_is_found(monkeypatch: pytest.MonkeyPatch) ->
     assert run(**PRIVATE) == ""
     monkeypatch.setattr(Gaussian, "clipped", lambda self, change: change.copy())
     assert run(**PRIVATE) == "Released"
+
+
+SECRET = {"mode": "central", "secure": {"kind": "secure_aggregation"}}
+
+
+def test_a_vector_without_masks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(**SECRET) == ""
+    monkeypatch.setattr(AggregationMember, "_masks", lambda self: [])
+    monkeypatch.setattr(AggregationSums, "_unmask", lambda self, total, living, answers: None)
+    assert run(**SECRET) == "Hidden"
+
+
+def test_a_secure_sum_that_lacks_a_vector_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    unmask = AggregationSums._unmask
+
+    def lacking(self: Any, total: Any, living: Any, answers: Any) -> None:
+        unmask(self, total, living, answers)
+        total += 2**40
+
+    monkeypatch.setattr(AggregationSums, "_unmask", lacking)
+    assert run(**SECRET) == "Summed"
 
 
 def test_a_traceback_is_a_failure_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

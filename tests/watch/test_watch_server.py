@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from factory import record
+
 from runs import write_scenario
 
 pytest.importorskip("starlette")

@@ -10,6 +10,7 @@ from p2pfrl.fuzz.checks.packed import Compressed
 from p2pfrl.fuzz.checks.privacy import Paid, Released
 from p2pfrl.fuzz.checks.rounds import Absent, Complete, Finite, InOrder, Stale
 from p2pfrl.fuzz.checks.runs import Digest, Recorded
+from p2pfrl.fuzz.checks.sums import Hidden, Summed
 from p2pfrl.fuzz.watch import Check
 
 CHECKS: tuple[type[Check], ...] = (
@@ -35,6 +36,8 @@ CHECKS: tuple[type[Check], ...] = (
     Compressed,
     Paid,
     Released,
+    Summed,
+    Hidden,
     Digest,
     Recorded,
 )

@@ -8,14 +8,18 @@ from p2pfrl.scenario import Scenario
 
 
 def is_plain(world: World) -> bool:
-    """Whether agents learn quadratics of their own, and share all of it in the clear."""
+    """Whether agents learn quadratics of their own, and share all of their parameters, visibly."""
+    return learns_quadratics(world) and not world.assembly.scenario.secure.is_on
+
+
+def learns_quadratics(world: World) -> bool:
+    """Whether agents learn quadratics of their own, and share all of their parameters."""
     scenario = world.assembly.scenario
     return (
         kind_of("learners", scenario.learner) == "quadratic"
         and not scenario.groups
         and scenario.exchange.shared is None
         and kind_of("personal", scenario.personal) == "none"
-        and kind_of("secure", scenario.secure) == "none"
     )
 
 
