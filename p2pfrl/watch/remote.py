@@ -15,7 +15,7 @@ from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.watch.deployed import Deployed, Parts
 
 _PATIENCE = 5.0
-"""Seconds that a page has to answer."""
+"""Seconds that a page has to answer, and to send all of its answer."""
 _MOST = 2**26
 """Most bytes of an answer."""
 
@@ -68,7 +68,7 @@ class Remote:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
             with self._opener.open(request, timeout=_PATIENCE) as answer:
-                content = answer.read(_MOST + 1)
+                content = _read(answer)
             found = json.loads(content) if len(content) <= _MOST else None
         except urllib.error.HTTPError as error:
             error.close()
@@ -100,6 +100,20 @@ class Remote:
                 self._last,
                 f"{error}; what is shown is {time.monotonic() - self._seen:.0f} s old",
             )
+
+
+def _read(answer: Any) -> bytes:
+    """Return an answer, or its beginning if it is too large.
+
+    Raises:
+        TimeoutError: it does not end in time.
+    """
+    content, deadline = bytearray(), time.monotonic() + _PATIENCE
+    while len(content) <= _MOST and (piece := answer.read1(2**16)):
+        content += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no whole answer within {_PATIENCE:g} s")
+    return bytes(content)
 
 
 class Elsewhere:

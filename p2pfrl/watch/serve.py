@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Address = tuple[str, int]
 _GRACE = 2
 """Seconds that open connections have to end."""
+_MOST_CONNECTIONS = 128
 _LAST = 1.0
 """Seconds that browsers have to take the last state of a run that has ended."""
 
@@ -112,6 +113,7 @@ def serve(
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=_GRACE,
+            limit_concurrency=_MOST_CONNECTIONS,
             server_header=False,
         )
         server = Server(config)

@@ -84,7 +84,7 @@ def test_after_twenty_rounds_the_page_has_everything(tmp_path: Path) -> None:
         assert len({ground for _, ground in grounds}) == 2
         page = pages["light", 1600]
         until(page, "!!S.closed")
-        assert page.inner_text("#link") == "page is over"
+        assert page.inner_text("#link") == "run is over"
         assert page.inner_text("#state").startswith("ended by rounds")
         assert process.wait(60) == 0
         assert wrong == []

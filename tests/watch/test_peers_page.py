@@ -237,6 +237,31 @@ def test_a_page_that_never_answered_is_unreachable() -> None:
     assert process["state"] == "unreachable"
 
 
+def test_a_page_that_never_ends_its_answer_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pfrl.watch.remote._PATIENCE", 0.3)
+        over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{")
+                while not over.wait(0.02):
+                    try:
+                        connection.sendall(b" ")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(P2PFRLError, match="no whole answer within 0.3 s"):
+                Remote(f"http://127.0.0.1:{server.getsockname()[1]}").fetch()
+        finally:
+            over.set()
+            thread.join(5.0)
+
+
 def test_several_directories_are_of_peers(tmp_path: Path) -> None:
     folders = deployment(tmp_path)
     assert len(source_of(folders).read()["processes"]["rows"]) == 2

@@ -27,6 +27,7 @@ function span(s) {
   if (s < 3600) return Math.floor(s / 60) + " min " + Math.round(s % 60) + " s";
   return Math.floor(s / 3600) + " h " + Math.round((s % 3600) / 60) + " min";
 }
+function clock(s, range) { return range < 1 ? s.toFixed(3) + " s" : range < 60 ? s.toFixed(1) + " s" : span(s); }
 function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
 function element(tag, text, name) {
   const e = document.createElement(tag);
@@ -372,7 +373,7 @@ function drawTimeline() {
   ids.forEach((id, k) => {
     const y = 4 + k * row;
     g.fillStyle = css("--pale"); g.fillRect(left, y, width - left - 4, row - 3);
-    if (row > 10 || k % 2 === 0) { g.fillStyle = css("--quiet"); g.fillText(id < 0 ? "c" + -id : id, left - 5, y + row / 2 - 1); }
+    if (row > 10 || k % 2 === 0) { g.fillStyle = css("--quiet"); g.fillText(id === -1 ? "c" : id < 0 ? "e" + (-2 - id) : id, left - 5, y + row / 2 - 1); }
   });
   for (const [agent, kind, start, end] of t.intervals) {
     const y = 4 + ids.indexOf(agent) * row;
@@ -381,8 +382,8 @@ function drawTimeline() {
   }
   g.strokeStyle = css("--red"); g.lineWidth = 2;
   for (const f of S.faults || []) if (f.at >= from && f.at <= to) { g.beginPath(); g.moveTo(X(f.at), 2); g.lineTo(X(f.at), height - 18); g.stroke(); }
-  g.fillStyle = css("--quiet"); g.textAlign = "left"; g.fillText(span(from), left, height - 8);
-  g.textAlign = "right"; g.fillText(span(to), width - 4, height - 8);
+  g.fillStyle = css("--quiet"); g.textAlign = "left"; g.fillText(clock(from, to - from), left, height - 8);
+  g.textAlign = "right"; g.fillText(clock(to, to - from), width - 4, height - 8);
   put("span", `the last ${span(to - from)} of ${S.run && S.run.kind === "peers" ? "time" : "virtual time"}` + (S.run && S.run.agents > ids.length ? `, of ${ids.length} agents` : ""));
 }
 
@@ -410,7 +411,7 @@ function take(found) {
   if (found.faults && hadFaults) for (const [agent, f] of struckAgents()) if (before.get(agent) === undefined || before.get(agent).at !== f.at) flash.set(agent, performance.now());
   draw(...Object.keys(found));
   if (found.messages || found.graph || flash.size) move();
-  if (found.closed) { put("link", "page is over"); $("link").className = "badge bad"; }
+  if (found.closed) { put("link", S.run && S.run.running ? "page is over" : "run is over"); $("link").className = "badge"; }
 }
 let events;
 function listen() {
