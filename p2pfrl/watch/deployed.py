@@ -62,6 +62,7 @@ class Parts:
         columns: curves over rounds, by name; empty if not all journals are here.
         disagreement: agent -> distance from the mean.
         rows: number of rows of the curves.
+        timeline: the last updates: agent, "train", start and end in seconds.
         problem: why there are no more rows; "" if there may be.
     """
 
@@ -72,6 +73,7 @@ class Parts:
     columns: Mapping[str, list[float | None]] = field(default_factory=dict)
     disagreement: Mapping[str, float] = field(default_factory=dict)
     rows: int = 0
+    timeline: Sequence[tuple[int, str, float, float]] = ()
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Parts:
             "columns": dict(self.columns),
             "disagreement": dict(self.disagreement),
             "rows": self.rows,
+            "timeline": list(self.timeline),
             "problem": self.problem,
         }
 
@@ -123,6 +126,7 @@ class Processes:
             self._curves.columns() if self._curves.rows else {},
             {str(agent): value for agent, value in apart.items()},
             self._curves.rows,
+            () if journals is None else tuple(journals.timeline),
             "" if journals is None else journals.problem,
         )
 
@@ -182,7 +186,7 @@ class Deployed:
             "faults": [],
             "log": _lines(parts.log),
             "messages": {"shown": [], "counted": 0, "window": None, "in_flight": None},
-            "timeline": {"intervals": []},
+            "timeline": {"intervals": parts.timeline},
             "notes": self._notes(parts, known),
             "curves": _curves(parts),
             "parts": parts.to_json(),

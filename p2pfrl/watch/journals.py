@@ -27,6 +27,7 @@ COLUMNS = (
     "return_max",
     "consensus_distance",
 )
+_AGENTS, _LATEST = 32, 384
 _MOST_WAITING = 4096
 """Number of entries that wait for those of the other agents; older ones are dropped then."""
 
@@ -37,6 +38,8 @@ class Journals:
     Attributes:
         problem: why no more is read; "" at first.
         disagreement: agent -> distance from the mean in the last row.
+        timeline: the last updates of the first agents: agent, "train", start and end in seconds. An
+            update starts when the round before ends; rounds of which one has no entry are left out.
 
     Args:
         paths: the journals.
@@ -47,6 +50,8 @@ class Journals:
     def __init__(self, paths: Sequence[Path], n: int, dtype: str) -> None:
         self.problem = ""
         self.disagreement: dict[int, float] = {}
+        self.timeline: deque[tuple[int, str, float, float]] = deque(maxlen=_LATEST)
+        self._ended: dict[int, tuple[int, int]] = {}
         self._ends = dict.fromkeys(paths, len(MAGIC))
         self._n, self._dtype = n, dtype
         self._is_projected = False
@@ -76,11 +81,18 @@ class Journals:
         for _, item in reader.scan(end):
             if isinstance(item, Begin):
                 self._is_projected = item.is_projected
+                self._ended |= dict.fromkeys(item.agents, (-1, item.time))
             elif isinstance(item, Entry):
                 self._take(item)
         return reader.end
 
     def _take(self, entry: Entry) -> None:
+        before, start = self._ended.get(entry.agent, (-1, 0))
+        if entry.agent < _AGENTS and entry.passed is None and entry.round == before + 1:
+            for end, _ in entry.updates:
+                self.timeline.append((entry.agent, "train", start / SECOND, end / SECOND))
+                start = end
+        self._ended[entry.agent] = (entry.round, entry.time)
         returns = self._returns[entry.agent]
         if entry.passed is not None and entry.passed.update is not None:
             returns.extend(entry.passed.update.returns)

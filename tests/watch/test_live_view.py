@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from factory import record as make_record
+from runs import write_scenario
 
 import p2pfrl
 from p2pfrl.build.world import build
@@ -17,7 +18,6 @@ from p2pfrl.experiment import live as live_module
 from p2pfrl.experiment.live import LIVE, SHARE, Live
 from p2pfrl.results.record import save
 from p2pfrl.watch.simulated import Simulated
-from runs import write_scenario
 
 FAULTS = [
     {"at": "500ms", "kind": "crash", "agents": [2]},

@@ -176,6 +176,11 @@ def test_curves_come_from_the_journals_as_far_as_all_have_written(tmp_path: Path
         assert found["columns"]["consensus_distance"] == pytest.approx([1.25**0.5] * 2, rel=1e-5)
         assert found["columns"]["return_mean"] == [1.5, 1.5]
         assert found["predicted"] == pytest.approx([1.25**0.5, 0.5 * 1.25**0.5], rel=1e-5)
+        # Each update of the test takes the second of its round.
+        trained = page.read()["timeline"]["intervals"]
+        assert [i for i in trained if i[0] == 1] == [
+            (1, "train", float(r), r + 1.0) for r in range(5)
+        ]
     page._deployed._origin._folders = tuple(folders)
     with running(folders[0]):
         found = page.read()["curves"]  # of those that are there: agents 0 and 1 are 1/2 from (1/2)
@@ -255,7 +260,7 @@ def test_a_page_that_never_ends_its_answer_is_given_up() -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         try:
-            with pytest.raises(P2PFRLError, match="no whole answer within 0.3 s"):
+            with pytest.raises(P2PFRLError, match=r"no whole answer within 0\.3 s"):
                 Remote(f"http://127.0.0.1:{server.getsockname()[1]}").fetch()
         finally:
             over.set()

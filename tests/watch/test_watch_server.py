@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from factory import record
-
 from runs import write_scenario
 
 pytest.importorskip("starlette")
