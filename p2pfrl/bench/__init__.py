@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, str] = {
     "secure_sum_n10": "secure:bench",
     "startup_help": "startup:bench",
     "evaluation_vs_3_rounds_n1024": "whole:evaluation",
+    "kilobytes_per_agent_d4675": "whole:memory",
     "ring_16_vs_import_torch": "whole:command",
 }
 """Name -> module and function that measure it."""

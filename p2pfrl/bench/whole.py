@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -13,14 +14,24 @@ from tempfile import TemporaryDirectory
 from p2pfrl.bench.engines import best
 from p2pfrl.bench.measure import Result, Work, rate
 from p2pfrl.bench.ppo import updates
+from p2pfrl.build.world import build
 from p2pfrl.learning.environments import RULES as ENVIRONMENTS
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.scenario import loads
 
 _ROUNDS, _EPISODES = 3, 10
-_EVALUATION, _COMMAND = 0.4, 2.5
+_EVALUATION, _COMMAND, _KILOBYTES = 0.4, 2.5, 170
+_RUN = """
+name = "memory"
+agents = {agents}
+stop = {{rounds = 3}}
+environment = {{id = "cartpole", instances = 1}}
+evaluation = {{episodes = 0}}
+learner = {{kind = "ppo", steps = 16, shared_trunk = true, num_minibatches = 1, update_epochs = 1}}
+"""
 
 
 def evaluation(quick: bool) -> Iterator[Result]:
@@ -72,6 +83,19 @@ def command(quick: bool) -> Iterator[Result]:
     base = median(spent["torch"])
     against = f"python -c 'import torch', {base:.2f} s of CPU; at most {_COMMAND}{best()[1]}"
     yield Result("ring_16_vs_import_torch", median(spent["ring_16"]) / base, "x", against)
+
+
+def memory(quick: bool) -> Iterator[Result]:
+    """Yield the peak of Python's and numpy's memory of a whole run, per agent with d = 4675."""
+    n = 16 if quick else 256
+    text = _RUN.format(agents=n)
+    build(loads(text, {"agents": 4}), on_row=lambda row: False).simulation.run()  # imports
+    tracemalloc.start()
+    build(loads(text), on_row=lambda row: False).simulation.run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    against = f"19 KB a vector; at most {_KILOBYTES}"
+    yield Result("kilobytes_per_agent_d4675", peak / n / 1000, "KB", against)
 
 
 def _once(work: Work) -> Work:

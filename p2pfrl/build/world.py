@@ -217,10 +217,13 @@ def build(
         if isinstance(body, Agent):
             marked(attackers, trainer, agent, body.round, loop.now)
 
+    returning = _returning(scenario)
+
     def spawn(
         agent: int, incarnation: int, first: int, memory: State | None, port: MailboxPort
     ) -> Actor:
-        every = None if assembly.mode.has_coordinator else scenario.checkpoint.rounds
+        saves = agent in returning and not assembly.mode.has_coordinator
+        every = scenario.checkpoint.rounds if saves else None
         observer = _Saving(recorder, worlds[0], log, loop, every)
         actor = assembly.agent(
             agent,
@@ -339,14 +342,18 @@ def _keeps(scenario: Scenario) -> Callable[[int, Frame], bool]:
 
     Senders that a fault of the timeline restarts do so.
     """
-    returning = {id for fault in scenario.faults for id in fault.returning()}
-    returning |= {id for id, host in scenario.hosted.items() if host in returning}
-    every = saved_every(scenario)
+    returning, every = _returning(scenario), saved_every(scenario)
     if not returning or not scenario.coordinators:
         return lambda sender, frame: False
     return lambda sender, frame: (
         sender in returning and (sender < 0 or (frame.round + 1) % every == 0)
     )
+
+
+def _returning(scenario: Scenario) -> set[int]:
+    """Return who goes on from what it saved: only they save anything."""
+    returning = {id for fault in scenario.faults for id in fault.returning()}
+    return returning | {id for id, host in scenario.hosted.items() if host in returning}
 
 
 def _variation(scenario: Scenario) -> Callable[[int, int], float]:
@@ -374,7 +381,8 @@ class _Saving:
     """An observer that also saves agents for their restarts, in modes without a coordinator.
 
     Args:
-        every: rounds between saves; None where agents save themselves before they send.
+        every: rounds between saves; None for an agent that no fault starts again, and where agents
+            save themselves before they send.
     """
 
     def __init__(
