@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from p2pfrl.commands.failures import as_typed
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class Overrides:
             open_own(file, values, own)
         scenario = load(file, values)
         for note in notes(scenario):
-            print(f"note: {as_typed(note)}", file=sys.stderr)
+            warnings.warn(note, ScenarioWarning, stacklevel=2)  # `notes_on_stderr` prints it
         return scenario
 
 

@@ -34,6 +34,10 @@ class ScenarioWarning(UserWarning):
     """A key of a scenario has no effect."""
 
 
+class IdleWarning(ScenarioWarning):
+    """Something in the scenario of a run or a series of runs has no effect in its mode."""
+
+
 class AgentError(P2PFRLError):
     """An agent cannot go on: its environment or a rule failed, or a number is not finite.
 

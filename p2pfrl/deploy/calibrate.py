@@ -6,6 +6,7 @@ as a scenario.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.distributions.assigned import Values
 from p2pfrl.core.distributions.base import Constant
 from p2pfrl.core.distributions.normal import LogNormal
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import IdleWarning, RecordError
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.delays import FEW, Edge, Message, latencies, messages_of, round_trips, scatter
@@ -245,7 +246,9 @@ def predicted_rounds(scenario: Scenario, calibration: Calibration) -> NDArray[np
         evaluation=replace(scenario.evaluation, episodes=0),
         stop=replace(scenario.stop, virtual_time=None),
     )
-    return np.diff(simulate(calm).metrics["virtual_seconds"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdleWarning)  # it is no scenario of the user's
+        return np.diff(simulate(calm).metrics["virtual_seconds"])
 
 
 def write(directories: Sequence[Path], out: Path) -> dict[str, object]:

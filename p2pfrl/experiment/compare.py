@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.experiment.equal import equal_members, equal_table, notes_table
 from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all
 from p2pfrl.experiment.members import Member, members
 from p2pfrl.results.aggregates import Outcomes, Standing, normalized, standings
@@ -163,7 +164,9 @@ class Comparison:
             of their labels.
         parts: per member, its file and the rest of its label; the file is empty if members do not
             differ in both.
-        failed: the run and its error, of every run that failed.
+        failed: the run and its error, of every run that failed or whose scenario is not valid.
+        notes: on the scenarios: what has no effect, and what messages reveal, with the members.
+        equal: members that are one run: all their seeds end with the same digests.
     """
 
     members: tuple[str, ...]
@@ -175,6 +178,8 @@ class Comparison:
     over_tasks: tuple[Standing, ...] = ()
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     failed: tuple[tuple[str, str], ...] = ()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    equal: tuple[tuple[str, ...], ...] = ()
 
     @property
     def labels(self) -> dict[Path, str]:
@@ -241,6 +246,8 @@ class Comparison:
                 label: [str(path) for path in paths] for label, paths in self.directories.items()
             },
             "failed": dict(self.failed),
+            "notes": self.notes,
+            "equal": self.equal,
         }
         return dict(plain(whole))
 
@@ -297,7 +304,11 @@ class Comparison:
             if seeds >= MIN_SEEDS
             else f"Means over {one}. {_FEW}"
         )
-        found = [Table("Failed runs", _LEFT_OUT, ("run", "error"), self.failed)]
+        found = [
+            Table("Failed runs", _LEFT_OUT, ("run", "error"), self.failed),
+            *equal_table(self.equal),
+            *notes_table(self.notes, self.members),
+        ]
         if len(self.over_tasks) > 1:
             tasks = dict.fromkeys(task for task, _ in self.parts.values())
             found.append(standings_table(self.over_tasks, score, [*tasks]))
@@ -374,8 +385,9 @@ def compare(
 ) -> Comparison:
     """Run members with the same seeds, and compare them.
 
-    Members are all combinations of files, modes, recipes and values of settings. A run that fails
-    does not stop the others: it is named, and all others are compared. `comparison.json`,
+    Members are all combinations of files, modes, recipes and values of settings. A run that fails,
+    and a member that is not valid, does not stop the others: it is named, and all others are
+    compared. `comparison.json`,
     `comparison.csv` and `comparison.tex` are written to `out`, beside the run directories
     `<member>-s<seed>`.
 
@@ -397,7 +409,7 @@ def compare(
 
     Raises:
         P2PFRLError: every run has failed, or two members are the same.
-        ScenarioError: a scenario is not valid.
+        ScenarioError: no member is valid.
     """
     if not len(seeds) or len(set(seeds)) != len(seeds):
         raise P2PFRLError("--seeds: expected different seeds, as 0-4 or 1,2,3")
@@ -409,6 +421,7 @@ def compare(
             member.scenario,
             (*member.overrides.items(), ("seed", seed)),
             folder / f"{member.folder}-s{seed}",
+            member.label,
         )
         for member in found
         for seed in seeds
@@ -443,25 +456,26 @@ def _refuse_twins(found: Sequence[Member], planned: Mapping[tuple[str, int], Job
 
     Raises:
         P2PFRLError: two are.
-        ScenarioError: one is not valid; it is named.
+        ScenarioError: none is valid; every one is named.
     """
     seed = next(iter(planned))[1]
     scenarios: list[tuple[str, Scenario]] = []
+    problems: list[str] = []
     for member in found:
         try:
             scenario = replace(planned[member.label, seed].load(), name="any")
         except ScenarioError as error:
-            if len(found) == 1 or member.label in str(error):
-                raise
-            raise ScenarioError(
-                [f"{member.label}: {problem}" for problem in error.problems]
-            ) from error
+            start = "" if len(found) == 1 else f"{member.label}: "
+            problems += [f"{start}{problem}" for problem in error.problems]
+            continue
         for label, other in scenarios:
             if scenario == other:
                 raise P2PFRLError(
                     f"{label} and {member.label}: expected different scenarios, got the same twice"
                 )
         scenarios.append((member.label, scenario))
+    if not scenarios:
+        raise ScenarioError(problems)
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -517,6 +531,11 @@ def _of_runs(
         label: _over_seeds([differences(loads(r.scenario)) for r in records[label] if r])
         for label in kept
     }
+    notes: dict[str, dict[str, None]] = {}
+    for label in kept:
+        for record in filter(None, records[label]):
+            for note in record.summary.get("notes", ()):
+                notes.setdefault(str(note), {})[label] = None
     return Comparison(
         members=tuple(kept),
         seeds=tuple(seeds),
@@ -529,6 +548,17 @@ def _of_runs(
         over_tasks=_over_tasks(kept, rows, parts),
         parts={label: parts[label] for label in kept if label in parts},
         failed=tuple(failed.items()),
+        notes={note: tuple(own) for note, own in notes.items()},
+        equal=equal_members(
+            {
+                label: {
+                    seed: str(record.summary["digest"])
+                    for seed, record in zip(seeds, records[label], strict=True)
+                    if record
+                }
+                for label in kept
+            }
+        ),
     )
 
 

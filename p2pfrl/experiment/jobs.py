@@ -20,10 +20,17 @@ from pathlib import Path
 
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.children import PATIENCE, follow, withheld
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError, ScenarioWarning
+from p2pfrl.core.errors import (
+    IdleWarning,
+    P2PFRLError,
+    RecordError,
+    ScenarioError,
+    ScenarioWarning,
+)
 from p2pfrl.core.interrupts import INTERRUPTED, raised
 from p2pfrl.results.directory import Content, content_of
 from p2pfrl.results.record import FAILURE, load_summary
+from p2pfrl.scenario.checks.notes import is_idle, notes
 from p2pfrl.scenario.loader import load, loads
 from p2pfrl.scenario.sections import Scenario
 
@@ -41,11 +48,13 @@ class Job:
         scenario: the scenario's file or name.
         overrides: values by dotted key, including `seed` and `mode`.
         directory: the run directory to fill.
+        label: what tells its settings apart from those of other jobs; the same for all seeds.
     """
 
     scenario: str
     overrides: tuple[tuple[str, object], ...]
     directory: Path
+    label: str = ""
 
     def load(self) -> Scenario:
         """Return its scenario.
@@ -84,7 +93,9 @@ def execute(job: Job) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScenarioWarning)  # `run_all` has warned once for all
         scenario = job.load()
-    record = simulate(scenario, out=job.directory, overwrite=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdleWarning)
+        record = simulate(scenario, out=job.directory, overwrite=True)
     if record.summary.get("stopped_by") == _INTERRUPT:
         raise KeyboardInterrupt
 
@@ -115,7 +126,8 @@ def run_all(
 
     A failed job does not stop the others.
 
-    Every scenario is validated before the first run starts.
+    Every scenario is validated before the first run starts. One that is not valid has failed, and
+    warnings name it and what has no effect in the others, before the first run.
 
     Args:
         jobs: jobs with different directories.
@@ -126,17 +138,18 @@ def run_all(
         progress: called after every job, and for every job that was skipped.
 
     Raises:
-        ScenarioError: a scenario is not valid, or a directory is not empty.
+        ScenarioError: no scenario is valid, or a directory is not empty.
     """
     if len({job.directory for job in jobs}) != len(jobs):
         raise P2PFRLError(
             "two runs would share a directory: every combination of settings and seed must differ"
         )
-    for job in jobs:
-        job.load()
+    refused = _refused(jobs)
     refuse_used(jobs, resume=resume, overwrite=overwrite)
     finished = {
-        job.directory: Finished(job, skipped=True) for job in jobs if resume and is_complete(job)
+        job.directory: refused.get(job.directory) or Finished(job, skipped=True)
+        for job in jobs
+        if job.directory in refused or (resume and is_complete(job))
     }
     todo = [job for job in jobs if job.directory not in finished]
     runs = (
@@ -148,6 +161,53 @@ def run_all(
             done = sum(other.error is None for other in finished.values())
             progress(done, len(jobs), result)
     return tuple(finished[job.directory] for job in jobs)
+
+
+def _refused(jobs: Sequence[Job]) -> dict[Path, Finished]:
+    """Return the jobs whose scenario is not valid, by directory, and warn of them and of notes.
+
+    Raises:
+        ScenarioError: no scenario is valid; with every problem.
+    """
+    found: dict[Path, Finished] = {}
+    problems: dict[str, None] = {}
+    said: dict[str, list[str]] = {}
+    for job in jobs:
+        try:
+            scenario = job.load()
+        except ScenarioError as error:
+            found[job.directory] = Finished(job, error=str(error))
+            problems |= dict.fromkeys(error.problems)
+            said.setdefault(f"left out: {error}", []).append(job.label)
+        else:
+            for note in filter(is_idle, notes(scenario)):
+                said.setdefault(note, []).append(job.label)
+    if jobs and len(found) == len(jobs):
+        raise ScenarioError([*problems])
+    labels = [*dict.fromkeys(job.label for job in jobs)]
+    for text, own in said.items():
+        is_left_out = text.startswith("left out: ")
+        category = ScenarioWarning if is_left_out else IdleWarning
+        who = members_in_words([*dict.fromkeys(own)], labels)
+        warnings.warn(f"{who}: {text}" if who else text, category, stacklevel=4)
+    return found
+
+
+_MOST_NAMED = 4
+
+
+def members_in_words(some: Sequence[str], labels: Sequence[str]) -> str:
+    """Return whom a note is about, "" if there is one member or it has no label.
+
+    >>> members_in_words(["a", "b"], ["a", "b", "c"]), members_in_words(["a", "b"], ["a", "b"])
+    ('a, b', 'all')
+    """
+    if len(labels) < 2:
+        return ""
+    if len(some) == len(labels):
+        return "all"
+    more = f" and {len(some) - _MOST_NAMED} more" if len(some) > _MOST_NAMED else ""
+    return ", ".join(some[:_MOST_NAMED]) + more
 
 
 def refuse_used(jobs: Sequence[Job], *, resume: bool, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +20,7 @@ from p2pfrl.build.record import Totals, compose
 from p2pfrl.build.world import World, build
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import IdleWarning, P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.state import State
 from p2pfrl.core.units import SECOND
@@ -41,6 +42,7 @@ from p2pfrl.results.recorder import Row
 from p2pfrl.results.stream import Stream
 from p2pfrl.results.trace import Event
 from p2pfrl.scenario import Scenario, load
+from p2pfrl.scenario.checks.notes import is_idle, notes
 from p2pfrl.scenario.given import Given, knowing, with_environment
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files
@@ -68,6 +70,9 @@ def simulate(
 
     Matrix products use one thread on every machine: they are small, and sums must not depend on the
     number of threads.
+
+    What has no effect in the scenario is a `ScenarioWarning`. All notes on it are in the record's
+    summary, under `notes`.
 
     Args:
         scenario: scenario from `load`, or the file or name of one.
@@ -112,6 +117,9 @@ def simulate(
             _built(scenario, run, trace=trace) as world,
         ):
             world.assembly.learning.follow(working)
+            run.notes = tuple(notes(scenario))
+            for note in () if resuming else filter(is_idle, run.notes):
+                warnings.warn(note, IdleWarning, stacklevel=2)
             return _simulate(scenario, world, run, folder, resuming)
 
 
@@ -130,7 +138,7 @@ def _simulate(
         run.live = Live(out, world, run.wall_seconds)
     with raised():
         has_begun = run.begin(resuming=resuming)
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"notes": [*run.notes]} if run.notes else {}
         if has_begun and not _is_saved_whole(scenario, world):
             more["episodes_began_anew"] = True
         try:
@@ -330,6 +338,7 @@ class _Run:
         stream: writer of rows while the run runs; None if it writes no files.
         live: writer of what the run looks like while it runs; None if it writes no files.
         writes: tries the writes of checkpoints and rows.
+        notes: on the scenario: what has no effect, and what messages reveal.
     """
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
@@ -343,6 +352,7 @@ class _Run:
         self.checkpoints: Checkpoints | None = None
         self.stream: Stream | None = None
         self.live: Live | None = None
+        self.notes: tuple[str, ...] = ()
         self._stop = scenario.stop
         self._progress = progress
         self._began = time.perf_counter()

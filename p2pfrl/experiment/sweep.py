@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.experiment.equal import equal_members, equal_table, notes_table
 from p2pfrl.experiment.jobs import (
     Execute,
     Finished,
@@ -62,7 +63,7 @@ COLUMNS = (
     "wall_seconds",
     "lambda_2",
 )
-_OWN = ("uploads", "heterogeneity.", "measures.")
+_OWN = ("uploads", "heterogeneity.", "measures.", "digest", "notes")
 """Columns after `COLUMNS`; names with a point stand for as many as the runs have."""
 _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("final return", "final_return.mean", number),
@@ -73,6 +74,8 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("bytes sent", "bytes_sent", size),
 )
 """Columns of the table of settings: title, column, and how a value is shown."""
+NOTES_BETWEEN = " | "
+"""What is between two notes on a run."""
 _SCORES = (("final return", "final_return.mean", 1), ("error", "final_error", -1))
 """What settings are ranked by, the first that runs have: title, column, and 1 if more is better."""
 
@@ -85,7 +88,8 @@ class Sweep:
         keys: the settings that vary.
         rows: one per run, in the order of the grid: settings, seed, state, directory, and `COLUMNS`
             of its summary. Then follow the number of payloads that were applied (uploads), measures
-            of heterogeneity, and the environment's own measures at the end, as means over agents.
+            of heterogeneity, the environment's own measures at the end, as means over agents, the
+        digest, and the notes on the scenario.
         table: the CSV file with the same rows.
         failed: number of failed runs; their state has the reason.
     """
@@ -97,7 +101,7 @@ class Sweep:
 
     def tables(self) -> tuple[Table, ...]:
         """Return tables with settings in rows: means over seeds, and aggregates over runs."""
-        return (*settings_table(self.keys, self.rows), *aggregates(self.keys, self.rows))
+        return _tables(self.keys, self.rows)
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the rows as columns, a row per run, for `pandas.DataFrame(...)`."""
@@ -121,6 +125,16 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     )
 
 
+def point_in_words(point: Mapping[str, object]) -> str:
+    """Return settings as a label.
+
+    >>> point_in_words({"learner.lr": 0.1, "mixing.kind": "lazy"})
+    'lr 0.1 · mixing lazy'
+    """
+    words = last_words([*point])
+    return " · ".join(f"{word} {value}" for word, value in zip(words, point.values(), strict=True))
+
+
 def plan(
     scenario: str, settings: Mapping[str, Sequence[object]], seeds: Sequence[int], out: Path
 ) -> tuple[tuple[dict[str, object], Job], ...]:
@@ -133,7 +147,8 @@ def plan(
         digest = blake2b(repr(sorted(point.items())).encode(), digest_size=3).hexdigest()
         name = f"{slug(point)[:80]}-{digest}" if point else "run"
         for seed in seeds:
-            job = Job(scenario, (*point.items(), ("seed", seed)), out / f"{name}-s{seed}")
+            overrides = (*point.items(), ("seed", seed))
+            job = Job(scenario, overrides, out / f"{name}-s{seed}", point_in_words(point))
             planned.append(({**point, "seed": seed}, job))
     return tuple(planned)
 
@@ -265,7 +280,7 @@ def _row(point: Mapping[str, object], result: Finished) -> dict[str, Any]:
 def _numbers(directory: Path) -> dict[str, Any]:
     """Return the numbers of a finished run by column."""
     summary = load_summary(directory)
-    found = {column: dig(summary, column) for column in COLUMNS}
+    found: dict[str, Any] = {column: dig(summary, column) for column in COLUMNS}
     with refusing(directory / "staleness.csv"):
         table = decode_csv(read_bytes(directory / "staleness.csv"))
         found["uploads"] = uploads(table["messages"].astype(np.int64))
@@ -273,11 +288,33 @@ def _numbers(directory: Path) -> dict[str, Any]:
         heterogeneity = {str(k): dig(summary["heterogeneity"], k) for k in summary["heterogeneity"]}
     with refusing(directory / "agents.csv"):
         own = measures(decode_csv(read_bytes(directory / "agents.csv")))
+    with refusing(directory / SUMMARY):
+        found["digest"] = str(summary["digest"])
+        found["notes"] = NOTES_BETWEEN.join(map(str, summary.get("notes", ()))) or None
     return {
         **found,
         **{f"heterogeneity.{name}": value for name, value in heterogeneity.items()},
         **{f"measures.{name}": value for name, value in own.items()},
     }
+
+
+def _tables(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+    """Return the tables of a sweep: equal runs, notes, settings and aggregates."""
+    digests: dict[str, dict[object, str]] = {}
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        label = point_in_words({key: row[key] for key in keys}) or "run"
+        own = digests.setdefault(label, {})
+        if row.get("digest"):
+            own[row["seed"]] = str(row["digest"])
+        for note in filter(None, str(row.get("notes") or "").split(NOTES_BETWEEN)):
+            notes.setdefault(note, []).append(label)
+    return (
+        *equal_table(equal_members(digests)),
+        *notes_table(notes, [*digests]),
+        *settings_table(keys, rows),
+        *aggregates(keys, rows),
+    )
 
 
 def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
@@ -359,7 +396,7 @@ def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
         keys = list(rows[0])[: list(rows[0]).index("seed")] if rows else []
         done = [row for row in rows if not _has_failed(row)]
         runs = tuple(folder / Path(row["directory"]).name for row in done)
-        return (*settings_table(keys, rows), *aggregates(keys, rows)), runs
+        return _tables(keys, rows), runs
 
 
 def _value(row: Mapping[str, Any], column: str) -> float:

@@ -7,6 +7,7 @@ synchronous, no deadline expired and no process was lost. What cannot be compare
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.errors import IdleWarning, RecordError, ScenarioError
 from p2pfrl.experiment.rules import AllRules, knowing_learner, left_out, recorded_otherwise
 from p2pfrl.experiment.run import Progress, simulate
 from p2pfrl.results.differences import differences as find_differences
@@ -112,9 +113,11 @@ def verify(
         if is_real:
             _check_repeatable(folder, scenario, summary)
         has_trace = "events.jsonl" in files
-        replayed = simulate(
-            scenario, progress=progress, trace=has_trace, **recorded_otherwise(rules)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IdleWarning)  # the run has said it
+            replayed = simulate(
+                scenario, progress=progress, trace=has_trace, **recorded_otherwise(rules)
+            )
         own = differences(dict(summary.get("sources", {})), sources(scenario))
     digest = "parameters_digest" if is_real else "digest"
     then = {"engine": "torch", **summary["versions"]}  # the only one of early records

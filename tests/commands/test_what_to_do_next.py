@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,12 +147,25 @@ def test_messages_say_what_is_wrong(file: Path, capsys: pytest.CaptureFixture[st
         assert expected in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("axis", ["mixing", "gate", "aggregator"])
-def test_what_is_no_rule_of_an_axis_is_refused_at_its_place(axis: str) -> None:
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (
+            {"mixing": {"kind": "clipped_gossip", "radius": 1.0, "attackers": [1]}},
+            "mixing: radius and attackers are two ways",
+        ),
+        (
+            {"schedule": {"kind": "buffered", "fresh_only": True, "max_staleness": 2}},
+            "schedule: fresh_only = true is max_staleness = 0",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_at_their_rule(
+    rules: Any, expected: str
+) -> None:
     with pytest.raises(ScenarioError) as caught:
-        p2pfrl.run(loads(TEXT), **{axis: object()})  # type: ignore[arg-type]
-    assert f"{axis}: " in str(caught.value)
-    assert ".:" not in str(caught.value)
+        p2pfrl.run(loads(TEXT), **rules)
+    assert str(caught.value).startswith(expected)
 
 
 def test_a_film_that_cannot_be_written_names_its_folder(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_real_runs_are_the_same_in_one_process_and_in_several(tmp_path: Path) ->
 def test_a_bad_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="lr"):
         sweep(
-            write_scenario(tmp_path), {"learner.lr": [0.1, -1.0]}, [0], tmp_path / "out", run=fake
+            write_scenario(tmp_path), {"learner.lr": [-2.0, -1.0]}, [0], tmp_path / "out", run=fake
         )
     assert executed(tmp_path / "out") == []
     with pytest.raises(P2PFRLError, match="at least one seed"):

@@ -18,6 +18,11 @@ class Drift(ABC):
     are repeatable, and processes over TCP have the values of the simulator.
     """
 
+    @property
+    def begins(self) -> int:
+        """The first update in which a value may differ from that without drift."""
+        return 0
+
     @abstractmethod
     def values(self, start: Array, agents: Sequence[int], updates: Sequence[int]) -> Array:
         """Return the values `(b,)` in the updates of `agents`.

@@ -36,6 +36,13 @@ class Trace(Drift, Located):
 
     path: str
 
+    @property
+    @override
+    def begins(self) -> int:
+        """The earliest update of the file."""
+        points = _read(self.beside(self.path) or Path(self.path))
+        return min(own[0][0] for own in points.values())
+
     @override
     def values(self, start: Array, agents: Sequence[int], updates: Sequence[int]) -> Array:
         points = _read(self.beside(self.path) or Path(self.path))

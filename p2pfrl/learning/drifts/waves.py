@@ -50,6 +50,12 @@ class Step(Wave):
 
     at: int = Field(ge=0)
 
+    @property
+    @override
+    def begins(self) -> int:
+        """The update of the step."""
+        return self.at
+
     @override
     def part(self, updates: Array) -> Array:
         return (updates >= self.at).astype(np.float64)
@@ -66,6 +72,12 @@ class Ramp(Wave):
 
     start: int = Field(default=0, ge=0)
     length: int = Field(ge=1)
+
+    @property
+    @override
+    def begins(self) -> int:
+        """The update after `start`."""
+        return self.start + 1
 
     @override
     def part(self, updates: Array) -> Array:

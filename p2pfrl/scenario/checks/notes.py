@@ -47,6 +47,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _allocation(scenario)
     yield from _work(scenario)
     yield from _too_late(scenario)
+    yield from _never(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -88,6 +89,11 @@ def notes(scenario: Scenario) -> Iterator[str]:
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
 
 
+def is_idle(note: str) -> bool:
+    """Return whether a note says that something in the scenario has no effect."""
+    return "without effect" in note or "no effect" in note
+
+
 def _engine(scenario: Scenario) -> Iterator[str]:
     """Yield a note where the native engine would compute, if there were one here."""
     may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
@@ -121,6 +127,39 @@ def _too_late(scenario: Scenario) -> Iterator[str]:
             last = f"stop.{'virtual_time' if is_time else 'rounds'} = {end:g}"
             key = "at" if path[0] == "faults" else "from"
             yield f"without effect: {path_of(path)}; {key} = {attack.from_:g} is not before {last}"
+
+
+def _never(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for every fault and drift that begins when the run is over."""
+    end = scenario.stop.virtual_time
+    for position, fault in enumerate(scenario.faults):
+        if end is not None and fault.attacks is None and fault.at >= end:
+            last = f"at = {fault.at:g} is not before stop.virtual_time = {end:g}"
+            yield f"without effect: faults.{position}; {last}"
+    sections = [make.environment for make in scenario.makes if make.environment]
+    if not any(section.drift for section in sections) or (most := _updates(scenario)) is None:
+        return
+    late = {
+        name: drift.begins
+        for section in sections
+        for name, drift in section.drift.items()
+        if drift.begins > most
+    }
+    for name, begins in late.items():
+        why = f"it begins in update {begins}, and an agent makes at most {most}"
+        yield f"without effect: environment.drift.{name}; {why}"
+
+
+def _updates(scenario: Scenario) -> int | None:
+    """Return the most local updates that an agent makes in the run; None if that is not known."""
+    rounds, work = scenario.stop.rounds, scenario.work.assign
+    goes_on = scenario.standbys or scenario.evaluation.newcomers
+    own = says_something(scenario, "personal")
+    if scenario.schedule.is_asynchronous or rounds is None or work == "time" or goes_on or own:
+        return None
+    if work != "speed":
+        return rounds * scenario.schedule.every
+    return rounds * int(assigned(scenario, resources(scenario).speed).max())
 
 
 def _alike(scenario: Scenario) -> Iterator[str]:
