@@ -64,7 +64,8 @@ def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
         if (names and law.name not in names) or (quick and law.is_slow):
             continue
         if not json:
-            print(f"{law.name}: {law.title}\n  {law.source}", flush=True)
+            takes = "   takes minutes" if law.is_slow else ""
+            print(f"{law.name}: {law.title}\n  {law.source}{takes}", flush=True)
         for figure in measure(law):
             is_good &= figure.holds
             rows.append(

@@ -113,7 +113,7 @@ def show(*runs: Path, json: Json = False) -> int:
         Run directories.
     """
     from p2pfrl.commands.arguments import show as write
-    from p2pfrl.commands.summaries import complete, describe
+    from p2pfrl.commands.summaries import columns, complete, describe
     from p2pfrl.results.directory import REPORT
     from p2pfrl.results.record import load
 
@@ -131,7 +131,7 @@ def show(*runs: Path, json: Json = False) -> int:
             lines["failure"] = str(failure)
         lines["run directory"] = str(run)
         lines["report"] = str(page) if page.is_file() else f"none; `p2pfrl report {run}` writes it"
-        print("\n" * (place > 0) + "\n".join(f"{name:20}  {text}" for name, text in lines.items()))
+        print("\n" * (place > 0) + columns(lines))
     return DONE
 
 

@@ -25,10 +25,10 @@ def conclude(record: Record, directory: Path, page: Path | None, *, as_json: boo
     if as_json:
         print(json.dumps(complete(record), indent=2))
         return
-    for name, text in describe(summary).items():
-        print(f"{name:20}  {text}")
-    print(f"{'run directory':20}  {directory}")
-    print(f"{'report':20}  {page or _unwritten(summary, directory)}")
+    lines = describe(summary)
+    lines["run directory"] = str(directory)
+    lines["report"] = str(page or _unwritten(summary, directory))
+    print(columns(lines))
 
 
 def _unwritten(summary: Mapping[str, Any], directory: Path) -> str:
@@ -36,6 +36,12 @@ def _unwritten(summary: Mapping[str, Any], directory: Path) -> str:
     if summary["stopped_by"] == "interrupt":
         return "not written: interrupted"
     return f"not written: --no-report; `p2pfrl report {directory}` writes it"
+
+
+def columns(lines: Mapping[str, str]) -> str:
+    """Return titles and texts as two columns."""
+    width = max(20, *map(len, lines))
+    return "\n".join(f"{title:{width}}  {text}" for title, text in lines.items())
 
 
 def complete(record: Record) -> Any:

@@ -70,6 +70,20 @@ class DeadlockError(P2PFRLError):
     """All agents wait and no timer is left; the message names who waits for whom."""
 
 
+class ClockError(P2PFRLError):
+    """Virtual time has passed what 64 bits of nanoseconds hold."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "virtual time: expected at most 292 years, got more; durations, bandwidths and speeds (compute, network, "
+            "allocation) say how long things take"
+        )
+
+    def __reduce__(self) -> tuple[type[ClockError], tuple[()]]:
+        """Pickle nothing: another process may have failed."""
+        return type(self), ()
+
+
 class WireError(P2PFRLError):
     """A frame is refused. `reason` is one of a small fixed set, counted per sender."""
 

@@ -50,6 +50,12 @@ _JOULES = {
 _RATES = {f"{unit}/s": factor for unit, factor in (_BYTES | _BITS).items()}
 
 
+_LONGEST = 9e9
+"""Seconds of the longest duration, 285 years: clocks of 64 bits end after 292."""
+_SLOWEST = 1e-3
+"""Bytes per second of the slowest rate that is not 0."""
+
+
 def _parse(value: object, units: dict[str, float], what: str, example: str) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"expected {what} such as {example!r}, got {value!r}")
@@ -71,7 +77,12 @@ def _parse(value: object, units: dict[str, float], what: str, example: str) -> f
 
 def seconds(value: object) -> float:
     """Return seconds from "20ms" or a plain number of seconds."""
-    return _parse(value, _SECONDS, "a duration", "20ms")
+    found = _parse(value, _SECONDS, "a duration", "20ms")
+    if found > _LONGEST:
+        raise ValueError(
+            f"expected a duration such as '20ms', at most {_LONGEST:g} s, got {value!r}"
+        )
+    return found
 
 
 def size(value: object) -> float:
@@ -81,7 +92,12 @@ def size(value: object) -> float:
 
 def rate(value: object) -> float:
     """Return bytes per second from "100Mbit/s" or a plain number of bytes per second."""
-    return _parse(value, _RATES, "a rate", "100Mbit/s")
+    found = _parse(value, _RATES, "a rate", "100Mbit/s")
+    if 0 < found < _SLOWEST:
+        raise ValueError(
+            f"expected a rate such as '100Mbit/s', at least {_SLOWEST:g} B/s, got {value!r}"
+        )
+    return found
 
 
 def joules(value: object) -> float:

@@ -16,7 +16,7 @@ from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.base import Figure, Law, at_most, near
-from p2pfrl.laws.runs import FLAT, Array, Table, play, play_tables, start, text
+from p2pfrl.laws.runs import FLAT, Array, Table, ended, play, play_tables, start, text
 from p2pfrl.scenario import loads
 
 _SPEEDS = (1.0, 2.0, 4.0, 8.0)
@@ -105,7 +105,7 @@ def variance(aggregator: Table | Aggregator) -> float:
     if isinstance(aggregator, Aggregator):
         section = replace(scenario.coordinator, aggregator=aggregator)
         scenario = replace(scenario, coordinator=section)
-    return float(np.square(simulate(scenario).metrics["error"]).mean() / _DIMENSION)
+    return float(np.square(ended(simulate(scenario)).metrics["error"]).mean() / _DIMENSION)
 
 
 def _trap() -> Iterator[Figure]:

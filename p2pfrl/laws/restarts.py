@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.base import Figure, Law, at_least, at_most, near
-from p2pfrl.laws.runs import Table, text
+from p2pfrl.laws.runs import Table, ended, text
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import loads
 
@@ -86,8 +86,10 @@ def _pair(name: str) -> tuple[Record, Record]:
 def run(mode: str, own: dict[str, Table], faults: tuple[Table, ...] = ()) -> Record:
     """Return the run of a world."""
     tables = {**DOWN, **own}
-    return simulate(
-        loads(text(AGENTS, ROUNDS, mode=mode, seed=3, faults=faults, attacks=(), **tables))
+    return ended(
+        simulate(
+            loads(text(AGENTS, ROUNDS, mode=mode, seed=3, faults=faults, attacks=(), **tables))
+        )
     )
 
 
@@ -160,8 +162,12 @@ def of_agents(name: str, seed: int, faults: tuple[Table, ...] = ()) -> Record:
     """Return the run of a rule that needs every message."""
     learner: Table = {"lr": 0.05, "noise": 0.1, "initial_spread": 1.0}
     tables = {**DOWN, "topology": {"kind": "grid"}, "learner": learner, **EVERY_MESSAGE[name]}
-    return simulate(
-        loads(text(AGENTS, ROUNDS, mode="gossip", seed=seed, faults=faults, attacks=(), **tables))
+    return ended(
+        simulate(
+            loads(
+                text(AGENTS, ROUNDS, mode="gossip", seed=seed, faults=faults, attacks=(), **tables)
+            )
+        )
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.experiment.run import simulate
-from p2pfrl.results.record import Record
+from p2pfrl.results.record import INTERRUPT, Record
 from p2pfrl.scenario import loads
 
 Array = NDArray[np.float64]
@@ -69,16 +69,26 @@ def play(
 ) -> Record:
     """Run a scenario of these tables and return its record."""
     file = text(agents, rounds, mode=mode, seed=seed, faults=faults, attacks=attacks, **tables)
-    scenario = loads(file)
-    return simulate(scenario, trace=trace, mixing=mixing_rule)
+    return ended(simulate(loads(file), trace=trace, mixing=mixing_rule))
+
+
+def ended(record: Record) -> Record:
+    """Return a record that ended by itself.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, so that it says nothing about a law.
+    """
+    if record.summary["stopped_by"] == INTERRUPT:
+        raise KeyboardInterrupt
+    return record
 
 
 def play_tables(
     agents: int, rounds: int | None, tables: Mapping[str, Table], *, mode: str, seed: int = 1
 ) -> Record:
     """Run a scenario of these tables without faults and return its record."""
-    return simulate(
-        loads(text(agents, rounds, mode=mode, seed=seed, faults=(), attacks=(), **tables))
+    return ended(
+        simulate(loads(text(agents, rounds, mode=mode, seed=seed, faults=(), attacks=(), **tables)))
     )
 
 

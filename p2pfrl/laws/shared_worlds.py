@@ -10,7 +10,7 @@ import numpy as np
 from p2pfrl.core.distributions.base import Constant
 from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.base import Figure, Law, at_least, at_most
-from p2pfrl.laws.runs import Table, text
+from p2pfrl.laws.runs import Table, ended, text
 from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.environments.junction import Junction
 from p2pfrl.learning.environments.shared import SharedEnvironment
@@ -77,7 +77,7 @@ def _share_band(share: str, seed: int) -> Record:
         "topology": {"kind": "torus"},
         "evaluation": {"episodes": 0},
     }
-    return simulate(loads(text(16, 100, seed=seed, **tables)))
+    return ended(simulate(loads(text(16, 100, seed=seed, **tables))))
 
 
 def _learned_spectrum() -> Iterator[Figure]:
@@ -110,7 +110,7 @@ def _learned_junction() -> Iterator[Figure]:
         "evaluation": {"every": 1000, "episodes": 64},
     }
     for seed in _SEEDS:
-        record = simulate(loads(text(16, 120, seed=seed, **tables)))
+        record = ended(simulate(loads(text(16, 120, seed=seed, **tables))))
         found = record.summary["evaluation"]
         cost = found["own"] / found["baselines"]["first_come_first_served"]
         what = f"seed {seed}: greedy cost over that of first come, first served"

@@ -229,7 +229,7 @@ class Compute:
     """
 
     seconds_per_env_step: Seconds = 1e-4
-    speed: Annotated[Distribution, Number(above=0.0)] = Field(default=1.0, validate_default=True)
+    speed: Annotated[Distribution, Number(low=1e-6)] = Field(default=1.0, validate_default=True)
     variation: Annotated[Draw, Number(low=0.0, kinds=DRAWS)] = Field(
         default=1.0, validate_default=True
     )

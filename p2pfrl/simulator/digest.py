@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import ClockError, RecordError
 
 SEND, DELIVER, DROP, TRAIN, MIX, FAULT = range(1, 7)
 NAMES = {SEND: "send", DELIVER: "deliver", DROP: "drop", TRAIN: "train", MIX: "mix", FAULT: "fault"}
@@ -111,7 +111,12 @@ class Log:
 
     def _flush(self) -> None:
         block = self._block
-        packed = b"".join(starmap(_EVENT.pack, block))
+        try:
+            packed = b"".join(starmap(_EVENT.pack, block))
+        except struct.error:
+            if max(entry[0] for entry in block) < 2**63:
+                raise
+            raise ClockError from None
         self._hash.update(packed)
         self.size += len(packed)
         if self.file is not None:

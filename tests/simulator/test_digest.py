@@ -4,6 +4,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
+from p2pfrl.core.errors import ClockError
 from p2pfrl.simulator.digest import DELIVER, SEND, TRAIN, Log
 
 
@@ -52,3 +53,14 @@ def test_how_events_are_added_makes_no_difference():
     nothing = np.zeros(0)
     assert first.digest(nothing) == second.digest(nothing) == third.digest(nothing)
     assert first.events == second.events == third.events == events
+
+
+def test_a_clock_that_runs_out_is_said_and_no_error_of_numbers():
+    log = Log(trace=False)
+    log.append((2**63, SEND, 0, 1, 0, 0))
+    with pytest.raises(ClockError, match="expected at most 292 years"):
+        log.digest(np.zeros(2))
+    log = Log(trace=False)
+    log.append((5, SEND, 2**40, 1, 0, 0))
+    with pytest.raises(struct.error):
+        log.digest(np.zeros(2))

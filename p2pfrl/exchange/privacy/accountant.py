@@ -44,16 +44,17 @@ _CLOSE = 1e-13
 def delta_of_gaussian(epsilon: float, mu: float) -> float:
     """Return the exact delta of one Gaussian release at `epsilon`.
 
-    delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu), with mu = sensitivity /
-    sigma.
+    delta = Phi(a) - e^epsilon Phi(-b), a = mu/2 - epsilon/mu, b = mu/2 + epsilon/mu, with mu =
+    sensitivity / sigma. Since epsilon = (b^2 - a^2) / 2, the second term is e^(-a^2/2)
+    erfcx(b / sqrt(2)) / 2, which is finite for any mu.
 
     Balle, Wang, ICML 2018, arXiv 1805.06530, theorem 8.
     """
     if mu == 0.0:
         return 0.0
-    first = float(special.ndtr(mu / 2.0 - epsilon / mu))
-    second = math.exp(epsilon + float(special.log_ndtr(-mu / 2.0 - epsilon / mu)))
-    return max(0.0, first - second)
+    a, b = mu / 2.0 - epsilon / mu, mu / 2.0 + epsilon / mu
+    second = math.exp(-a * a / 2.0) * float(special.erfcx(b / math.sqrt(2.0))) / 2.0
+    return max(0.0, float(special.ndtr(a)) - second)
 
 
 def epsilon_of_gaussian(mu: float, delta: float) -> float:

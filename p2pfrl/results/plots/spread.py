@@ -21,6 +21,7 @@ from p2pfrl.results.plots.style import (
     over_seeds,
     panels,
     unit_of,
+    whole_numbers,
 )
 from p2pfrl.results.record import Record
 
@@ -65,6 +66,7 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         )
         panel.grid(visible=False)
         panel.set_xlabel("round")
+        panel.xaxis.set_major_locator(whole_numbers())
         panel.set_ylabel("agent")
         panel.set_title(title)
         bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=24, pad=0.02)
@@ -156,7 +158,7 @@ def fairness_over_rounds(groups: Sequence[Group]) -> Drawing | None:
     axes[0].set_ylabel("return")
     if has_index:
         axes[1].set_ylabel("Jain's index of returns")
-        axes[1].set_ylim(top=1.02)
+        axes[1].set_ylim(top=1.0)
     for panel in axes:
         horizontal(panel, column, unit)
     legend(figure, axes[0])

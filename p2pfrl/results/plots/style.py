@@ -425,12 +425,17 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def whole_numbers() -> MaxNLocator:
+    """Return a locator with ticks at whole numbers only."""
+    return MaxNLocator(integer=True, nbins=7, steps=[1, 2, 5, 10])
+
+
 def horizontal(axes: Axes, column: str, unit: Scale) -> None:
     """Label the horizontal axis. Rounds have ticks at whole numbers only."""
     axes.set_xlabel(unit.label)
     axes.margins(x=0.02)
     if column == "round":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(whole_numbers())
         first, last = axes.dataLim.intervalx
         if first == last:
             axes.set_xlim(first - 1, last + 1)

@@ -136,9 +136,12 @@ def window(intervals: Sequence[Interval], faults: Sequence[float] = ()) -> float
 
 
 def staleness(groups: Sequence[Group]) -> Drawing | None:
-    """Draw how many messages were applied at each staleness, over all seeds of one group."""
+    """Draw how many messages were applied at each staleness, over all seeds of one group.
+
+    There is nothing to draw where every one was fresh.
+    """
     counts = _total(groups[0])
-    if counts.sum() == 0:
+    if counts[1:].sum() == 0:
         return None
     values = np.arange(len(counts))
     share = counts / counts.sum()
