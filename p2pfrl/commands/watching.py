@@ -62,7 +62,7 @@ def watch(
     from p2pfrl.net.fleet import parse_address
     from p2pfrl.watch.remote import pages
     from p2pfrl.watch.serve import listening, new_token, require_live, serve, url_of
-    from p2pfrl.watch.sources import source_of
+    from p2pfrl.watch.sources import Careful, source_of
 
     require_live()
     if url and runs:
@@ -71,7 +71,7 @@ def watch(
         address = parse_address(bind)
     is_own = is_local(address)
     word = "" if token is None else token_of(token)
-    source = pages(url, word) if url else source_of(runs, waits=attached)
+    source = Careful(pages(url, word), "--url") if url else source_of(runs, waits=attached)
     own = "" if url else word
     if not own and not is_own:
         own = new_token()

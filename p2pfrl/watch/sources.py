@@ -6,12 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.deploy.status import STATUS
 from p2pfrl.results.directory import CHECKPOINTS, PEERS, SUMMARY, Content, content_of, runs_in
+from p2pfrl.results.files import refusing
 from p2pfrl.watch.deployed import Deployed, Processes
 from p2pfrl.watch.server import Source
 from p2pfrl.watch.simulated import Simulated
+
+
+class Careful:
+    """A source whose damaged or foreign files are an error that names them.
+
+    Args:
+        source: reads the run.
+        name: of its directory or address.
+    """
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source, self._name = source, name
+
+    def read(self) -> dict[str, Any]:
+        """Return all sections as they are now.
+
+        Raises:
+            RecordError: a file cannot be read, or is not what a run writes.
+        """
+        try:
+            with refusing(Path(self._name)):
+                return self._source.read()
+        except OSError as error:
+            raise RecordError(f"{self._name}: cannot be read: {error.strerror or error}") from error
 
 
 class Local:
@@ -56,7 +81,8 @@ def source_of(runs: Sequence[Path], *, waits: bool = False) -> Source:
     if len(runs) > 1:
         others = [str(folder) for folder in runs if not is_peer(folder)]
         if not others:
-            return Deployed(Processes(runs), f"{len(runs)} directories")
+            name = f"{len(runs)} directories"
+            return Careful(Deployed(Processes(runs), name), name)
         raise ScenarioError(
             [
                 f"{others[0]}: expected the directory of a peer, as several are given, got another; of a simulated run "
@@ -65,7 +91,7 @@ def source_of(runs: Sequence[Path], *, waits: bool = False) -> Source:
         )
     if not waits and not is_peer(runs[0]):
         _require_run(runs[0])
-    return Local(runs[0])
+    return Careful(Local(runs[0]), str(runs[0]))
 
 
 def is_peer(folder: Path) -> bool:

@@ -14,10 +14,12 @@ from runs import write_scenario
 
 import p2pfrl
 from p2pfrl.build.world import build
+from p2pfrl.core.errors import RecordError
 from p2pfrl.experiment import live as live_module
 from p2pfrl.experiment.live import LIVE, SHARE, Live
 from p2pfrl.results.record import save
 from p2pfrl.watch.simulated import Simulated
+from p2pfrl.watch.sources import Careful, Local
 
 FAULTS = [
     {"at": "500ms", "kind": "crash", "agents": [2]},
@@ -162,3 +164,12 @@ def test_faults_of_the_scenario_have_struck_once_their_time_is_over(tmp_path: Pa
         "1 message came late",
         "9 messages of agent 3 refused so far",
     ]
+
+
+@pytest.mark.parametrize("view", ['{"rounds": "abc"}', '{"refused": [1]}', '{"down": ["x"]}'])
+def test_a_view_that_no_run_has_written_is_an_error(tmp_path: Path, view: str) -> None:
+    save(make_record(4, rounds=2), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    (tmp_path / LIVE).write_text(view)
+    with pytest.raises(RecordError, match="damaged or not a p2pfrl record"):
+        Careful(Local(tmp_path), str(tmp_path)).read()

@@ -23,7 +23,7 @@ from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.record import coordinated, talked
 from p2pfrl.cli import main
 from p2pfrl.consensus.schedules import RULES
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
@@ -265,6 +265,24 @@ def test_a_page_that_never_ends_its_answer_is_given_up() -> None:
         finally:
             over.set()
             thread.join(5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("status.json", {"agents": [[0]], "round": "x"}),
+        ("status.json", {"agents": [0], "progress": {"a": 1}, "time": "now"}),
+        ("network.json", {"agents": 4, "processes": [7]}),
+        ("network.json", {"processes": [{"agents": 3}]}),
+    ],
+)
+def test_files_that_no_process_has_written_are_an_error_with_their_place(
+    tmp_path: Path, name: str, content: dict[str, Any]
+) -> None:
+    folders = deployment(tmp_path)
+    (folders[0] / name).write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"peers.0-1: damaged or not a p2pfrl record"):
+        source_of(folders[:1]).read()
 
 
 def test_several_directories_are_of_peers(tmp_path: Path) -> None:
