@@ -176,6 +176,7 @@ REQUIRED: dict[str, Table] = {
     "learner:td.policy:baseline": {"name": "run_to_failure"},
     "learner:td.policy:saved": {"path": "policy.csv"},
     "privacy:clip_noise": {"clip": 0.5},
+    "privacy:distributed_noise": {"clip": 0.5, "parts": 3},
     "privacy:central_noise": {"clip": 0.5},
     "topology:random_regular": {"degree": 3},
     "topology:islands.graph:random_regular": {"degree": 2},
@@ -239,6 +240,8 @@ DEAD = {
     "faults": [{"at": "1ms", "kind": "crash", "agents": ["coordinator"]}],
     "network": {"peer_timeout": "1ms"},
 }
+SUMMED = {"secure": {"kind": "secure_aggregation", "minimum": 4}}
+SEALED = ("secret_shares", "secure_aggregation", "neighborhood_masks")
 NEAR = [{"agents": 9, "coordinator": {"aggregator": {"sigma": sigma}}} for sigma in (0.5, 0.8, 1.1)]
 """Radii that some gradients are within, and not all."""
 FEW = [{"agents": 16, "topology": {"kind": "random_regular", "degree": 8}}]
@@ -282,6 +285,13 @@ HELPS: dict[str, list[Table]] = {
     "coordinator.participation:power_of_choice.by": [EPISODES],
     "exchange.payload:fisher_policy": [merged(LOGITS, LATEST)],
     "coordinator.aggregator:natural.latest": [{"exchange": {"payload": "fisher_policy"}}],
+    "privacy:central_noise": [DELTAS],
+    "privacy:distributed_noise": [merged(DELTAS, SUMMED)],
+    "secure:neighborhood_masks": [FULL],
+    **{
+        f"secure:{kind}.minimum": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}]
+        for kind in SEALED[:2]
+    },
     "correction:prox": [{"schedule": {"every": 3}}],
     "correction:lookahead": [
         {
@@ -456,6 +466,10 @@ HELPS: dict[str, list[Table]] = {
 """Label of a key or kind -> settings with which it has an effect, tried in this order."""
 
 VALUES: dict[str, list[Any]] = {
+    **{f"secure:{kind}.clip": [0.01] for kind in SEALED},
+    **{f"secure:{kind}.fraction_bits": [4] for kind in SEALED},
+    **{f"secure:{kind}.minimum": [4] for kind in SEALED[:2]},
+    "privacy:distributed_noise.parts": [4],
     "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],
     "coordinator.participation:capable.values": [[1.0, 3.0, 2.0, 1.0]],
     "name": ["other"],

@@ -82,7 +82,7 @@ def plan(scenario: Scenario, numbers: int) -> dict[str, Any]:
             "epsilon_per_round": rule.epsilon(rule.cost(0)),
             "epsilon": None if made is None else rule.epsilon(total),
             "bound": bound,
-            "expected_noise": rule.sigma(0) * bound * _norm(numbers),
+            "expected_noise": rule.share * rule.sigma(0) * bound * _norm(numbers),
         }
     }
 

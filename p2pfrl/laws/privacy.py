@@ -63,6 +63,26 @@ def _mean() -> Iterator[Figure]:
     yield near("10 agents, sigma C = 1: noise of the mean", 10**-0.5, float(noise.std()), 0.008)
 
 
+def _parts() -> Iterator[Figure]:
+    secure: Table = {"kind": "secure_aggregation", "minimum": 7}
+    noise: Table = {"kind": "distributed_noise", "clip": 0.5, "noise_multiplier": 2.0, "parts": 7}
+    run = play(
+        10,
+        1,
+        mode="central",
+        exchange={"payload": "delta"},
+        learner=_STILL,
+        secure=secure,
+        privacy=noise,
+    )
+    before = play(10, 1, mode="central", learner=_STILL)
+    found = float((run.parameters[0] - before.parameters[0]).std())
+    expected = (10 / 7) ** 0.5 / 10
+    yield near("10 agents, sigma C = 1, k = 7: noise of the mean", expected, found, 0.003)
+    epsilon = epsilon_of_gaussian(0.5, _DELTA)
+    yield near("its epsilon, sigma = 2", epsilon, run.summary["privacy"]["epsilon"], 1e-9)
+
+
 def _agreement() -> Iterator[Figure]:
     run = play(
         16,
@@ -96,6 +116,12 @@ LAWS = (
         "noise of sigma C that every agent adds by itself is sigma C / sqrt(n) in the mean",
         "McMahan et al., ICLR 2018, arXiv 1710.06963",
         _mean,
+    ),
+    Law(
+        "privacy_distributed",
+        "parts of noise, sigma C / sqrt(k), are sigma C sqrt(n / k) in a secure sum of n, with the epsilon of sigma",
+        "Kairouz, Liu, Steinke, ICML 2021, arXiv 2102.06387",
+        _parts,
     ),
     Law(
         "privacy_gossip",

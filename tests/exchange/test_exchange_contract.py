@@ -21,6 +21,7 @@ sized = st.sampled_from([np.float32, np.float64]).flatmap(
 AGGREGATOR = "coordinator.aggregator"
 OPTIONS = {
     "clip_noise": {"clip": 1.0},
+    "distributed_noise": {"clip": 1.0, "parts": 3},
     "central_noise": {"clip": 1.0},
     "every": {"tau": 2},
     "norm": {"threshold": 1.0},

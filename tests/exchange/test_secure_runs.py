@@ -185,7 +185,7 @@ def test_rules_that_look_at_single_vectors_are_refused(more, said):
     ("toml", "said"),
     [
         (BASE.replace("central", "gossip"), "one coordinator"),
-        (BASE.replace("central", "pooled"), "experience leaves the agents"),
+        (BASE.replace("central", "pooled"), "agents send experience in mode pooled"),
         (
             BASE.replace("central", "hierarchical"),
             "one coordinator",

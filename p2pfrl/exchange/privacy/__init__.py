@@ -18,5 +18,6 @@ RULES: Members[Privacy] = Members(
         "none": "base:Plain",
         "clip_noise": "gaussian:ClipNoise",
         "central_noise": "central:CentralNoise",
+        "distributed_noise": "distributed:DistributedNoise",
     },
 )

@@ -134,6 +134,11 @@ class Gaussian(Privacy):
         return (_SENSITIVITY[self.adjacency] / self.sigma(release)) ** 2
 
     @property
+    def share(self) -> float:
+        """The part of the noise that one agent adds; 1 where it adds all of it."""
+        return 1.0
+
+    @property
     def most(self) -> float:
         """What a ledger may spend: mu^2 of the budget."""
         return math.inf if self.budget is None else _mu_of(self.budget, self.delta) ** 2
@@ -187,7 +192,7 @@ class ClipNoise(Gaussian):
         if not ledger.charge(self.cost(ledger.releases), self.most, round):
             return None
         values = self.clipped(change)
-        values += sigma * self.bound(len(change)) * ledger.noise(len(change))
+        values += self.share * sigma * self.bound(len(change)) * ledger.noise(len(change))
         return values.astype(change.dtype)
 
 

@@ -23,7 +23,7 @@ from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
 from p2pfrl.scenario.checks.opponents import NO_POLICY, self_play
-from p2pfrl.scenario.checks.secure import secure
+from p2pfrl.scenario.checks.secure import parts, secure
 from p2pfrl.scenario.checks.standbys import standbys
 from p2pfrl.scenario.checks.topology import links, placed, topology
 from p2pfrl.scenario.environment import EnvironmentSection
@@ -451,6 +451,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
     _privacy,
     secure,
+    parts,
     _hidden,
     _environment,
     _resources,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.exchange.secure.hiding import MOST_WEIGHT
@@ -15,13 +16,29 @@ _FEWEST = 3
 """Neighbors of an agent from which on their sum hides each of them."""
 
 
+def parts(scenario: Scenario) -> Iterator[Problem]:
+    """Yield why a sum may have less noise than its agents' parts promise."""
+    needed = getattr(scenario.privacy, "parts", None)
+    if needed is None or not MODES[scenario.mode].exchanges:
+        return
+    kind, rule = kind_of("privacy", scenario.privacy), scenario.secure
+    if not rule.phases:
+        reason = "needs sums that nobody sees in part: use [secure] kind = 'secure_aggregation', in mode central"
+        yield ("privacy", "kind"), f"{kind!r} {reason}"
+    elif rule.fewest(0) < needed:
+        reason = f"each of {needed} agents adds its part, and there may be sums of {rule.fewest(0)}"
+        yield ("secure", "minimum"), f"{reason}: set minimum = {needed}, or lower privacy.parts"
+
+
 def secure(scenario: Scenario) -> Iterator[Problem]:
     """Yield why vectors cannot be summed without being seen."""
     ring, mode = scenario.secure.ring, MODES[scenario.mode]
     if ring is None or not mode.exchanges:
         return
     if mode.pools:
-        yield ("secure", "kind"), "experience leaves the agents in mode pooled, one by one"
+        kind = kind_of("secure", scenario.secure)
+        reason = "agents send experience in mode pooled, which no sum can hold"
+        yield ("secure", "kind"), f"{kind!r} needs vectors: {reason}"
         return
     if scenario.standbys and scenario.secure.phases:
         reason = "a sum lives and dies with its coordinator: leave the standbys out"
