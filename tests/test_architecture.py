@@ -239,7 +239,8 @@ def test_loading_and_validating_imports_nothing_heavy():
 import json, sys
 import p2pfrl
 p2pfrl.load(sys.argv[1])
-print(json.dumps([name for name in ("torch", "gymnasium", "matplotlib", "scipy", "pandas") if name in sys.modules]))
+heavy = ("torch", "gymnasium", "matplotlib", "scipy", "pandas", "cryptography")
+print(json.dumps([name for name in heavy if name in sys.modules]))
 """
     scenario = ROOT.parent / "scenarios" / "ring_16.toml"
     if not scenario.exists():

@@ -26,7 +26,7 @@ rounds = 5
 [learner]
 kind = "quadratic"
 """
-HEAVY = ("torch", "gymnasium", "matplotlib", "scipy", "networkx", "pandas")
+HEAVY = ("torch", "gymnasium", "matplotlib", "scipy", "networkx", "pandas", "cryptography")
 
 
 @pytest.fixture
